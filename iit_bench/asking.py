@@ -1,0 +1,79 @@
+"""How a question becomes chat turns (IIT.md "Asking"): shared by evaluation and training, so that a model is trained on the form it is asked in.
+
+Styles: `cloze` shows no choices and the reply is the choice's text; `options` shows the choices and the reply is the choice's text;
+`letters` shows them with letters and the reply is the letter.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+
+from iit_bench.types import IMAGE_MARK, Message, Part, Question, Style
+
+LETTERS = string.ascii_uppercase
+
+
+def user_message(question: Question, style: Style, connector: str = "") -> Message:
+    """The user turn that asks `question`. `connector` is a transition sentence before it; it never changes the question's words."""
+    parts = question_parts(question)
+    shown = _shown_choices(question.choices, style)
+    if shown:
+        parts = (*parts, shown)
+    if connector:
+        parts = (connector + "\n", *parts)
+    return Message("user", _join_text(parts))
+
+
+def assistant_message(reply: str) -> Message:
+    return Message("assistant", (reply,))
+
+
+def replies(question: Question, style: Style) -> tuple[str, ...]:
+    """The reply that stands for each choice, in the order of `question.choices`."""
+    if style == "letters":
+        return tuple(LETTERS[i] for i in range(len(question.choices)))
+    return question.choices
+
+
+def gold_reply(question: Question, style: Style) -> str:
+    return replies(question, style)[question.answer]
+
+
+def question_parts(question: Question) -> tuple[Part, ...]:
+    """Text and images in reading order: a mark places each image; without marks the images precede the text on a line of their own.
+
+    Raises:
+        ValueError: the number of marks is neither 0 nor the number of images.
+    """
+    if not question.images:
+        return (question.question,)
+    pieces = question.question.split(IMAGE_MARK)
+    if len(pieces) == 1:
+        return (*question.images, "\n" + question.question)
+    if len(pieces) - 1 != len(question.images):
+        raise ValueError(f"question {question.id!r} has {len(pieces) - 1} {IMAGE_MARK} marks for {len(question.images)} images")
+    parts: list[Part] = [pieces[0]]
+    for image, text in zip(question.images, pieces[1:], strict=True):
+        parts += [image, text]
+    return tuple(part for part in parts if part != "")
+
+
+def _shown_choices(choices: Sequence[str], style: Style) -> str:
+    if style == "cloze":
+        return ""
+    if style == "letters":
+        lines = [f"{LETTERS[i]}. {choice}" for i, choice in enumerate(choices)]
+        return "\n" + "\n".join(lines) + "\nAnswer with the letter of the right choice."
+    return "\nChoices: " + "; ".join(choices) + "\nAnswer with one of the choices."
+
+
+def _join_text(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Merge neighbouring text parts, so that equal chats have equal parts (and equal hashes)."""
+    merged: list[Part] = []
+    for part in parts:
+        if merged and isinstance(part, str) and isinstance(merged[-1], str):
+            merged[-1] += part
+        else:
+            merged.append(part)
+    return tuple(merged)

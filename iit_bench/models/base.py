@@ -1,0 +1,104 @@
+"""What a model must offer so that every evaluator can score it.
+
+A model renders chats with its own template and answers batches. It knows nothing of benchmarks, logs or resuming (see `engine/`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from iit_bench.types import Message
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What determines a model's answers, as written to run.json and hashed into every response's key."""
+
+    name: str  # as given on the command line
+    checkpoint: str  # path, Hub id or "" where there is none
+    checkpoint_sha256: str  # of the weights and configuration files; "" where there is none
+    chat_template_sha256: str  # of the template's text; "" where there is none
+    system_prompt: str
+    accepts_images: bool
+    blind: bool  # images are removed on purpose before the model sees the chat
+    dtype: str  # "float32", "bfloat16", …
+    device: str  # "cpu", "cuda", …
+    max_context: int | None  # tokens of prompt and reply together; None = unlimited
+    parameters: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)  # anything else worth showing; not hashed
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What a user may set for any model. A factory refuses, with a UserError, what it cannot honour."""
+
+    checkpoint: str | None = None
+    device: str = "auto"  # "auto" = cuda, else mps, else cpu
+    dtype: str = "auto"  # "auto" = the checkpoint's own on an accelerator, float32 on CPU
+    system_prompt: str = ""
+    seed: int = 0
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Log-probabilities of several replies to one chat, which ends in a user turn."""
+
+    messages: tuple[Message, ...]
+    continuations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """Per continuation, in order: sum of its tokens' log-probabilities (nats), its token count, and whether greedy decoding would say it.
+
+    The delimiter before the reply and the end-of-turn after it are not scored (IIT.md "Scoring").
+    """
+
+    logprobs: tuple[float, ...]
+    tokens: tuple[int, ...]
+    greedy: tuple[bool, ...]
+    prompt_tokens: int  # image tokens included
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """A greedy reply to a chat that ends in a user turn."""
+
+    messages: tuple[Message, ...]
+    max_new_tokens: int = 32
+
+
+@dataclass(frozen=True)
+class GenerateResult:
+    text: str  # without the end-of-turn token
+    prompt_tokens: int
+    new_tokens: int
+
+
+class Model(ABC):
+    """One loaded model. Results do not depend on the other requests of a batch beyond floating-point rounding."""
+
+    info: ModelInfo
+
+    def prepare(self, benchmark: Any) -> None:
+        """Look at the benchmark's manifest before the run. Only baselines need it; a model under test must not."""
+
+    @abstractmethod
+    def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
+        """Tokens of the longest row that `request` needs (prompt and reply), for batching and for the context check.
+
+        Raises:
+            ItemError: the request cannot be rendered, e.g. an image that does not decode.
+        """
+
+    @abstractmethod
+    def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
+        """Score every continuation of every request. Raises ItemError only if a single-request batch cannot be scored."""
+
+    @abstractmethod
+    def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
+        """Greedy replies, one per request, ending at the model's own end-of-turn or at `max_new_tokens`."""

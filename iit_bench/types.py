@@ -1,0 +1,220 @@
+"""The records every room shares. A field that goes to disk has its on-disk name and is documented here.
+
+Changing the name, type or order of a field that is written is changing a format: raise its version in `folders.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+Modality = Literal["T", "V"]
+Style = Literal["cloze", "options", "letters"]
+History = Literal["gold", "own"]
+Scoring = Literal["loglikelihood", "generate"]
+Outcome = Literal["correct", "wrong", "unparsed", "error"]
+
+IMAGE_MARK = "<image>"
+
+
+# ---------------------------------------------------------------- what a model is asked
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image as the bytes of its file (PNG, JPEG, …); decoded only by the model that looks at it."""
+
+    data: bytes = field(repr=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+Part = str | Image
+
+
+@dataclass(frozen=True)
+class Message:
+    """One chat turn. `parts` keeps text and images in reading order, so no mark inside a text is ever mistaken for an image."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[Part, ...]
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Image))
+
+    @property
+    def text(self) -> str:
+        """The text parts alone, joined; for a text-only model or a baseline."""
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+
+# ---------------------------------------------------------------- the benchmark folder
+
+
+@dataclass(frozen=True)
+class Question:
+    """One multiple-choice item with one gold answer (IIT.md "On disk", table `questions`)."""
+
+    id: str  # unique in the benchmark, e.g. "facts/capital/FR/2"
+    modality: Modality  # "V" iff `images` is not empty
+    source: str  # name it was built from, e.g. "facts", "lm-eval:openbookqa", "vlmeval:AI2D_TEST"
+    subject: str  # category inside the source, e.g. "capital", "colour"
+    cluster: str  # what it depends on and others may share: its image, passage or fact
+    language: str  # BCP 47, e.g. "en", "zh"
+    question: str  # an `<image>` mark places each image; without marks the images precede the text
+    images: tuple[Image, ...]
+    choices: tuple[str, ...]  # two or more, distinct, none a prefix of another
+    answer: int  # index of the gold answer in `choices`
+    answer_text: str  # == choices[answer]
+    fixed_order: bool = False  # choices keep their source order (yes/no, "all of the above")
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """Turns in order; the last is the target (IIT.md "On disk", table `dialogues`)."""
+
+    id: str
+    tier: str  # pattern of modalities, e.g. "TTV"
+    visual_share: float  # V turns / turns
+    group: str  # all dialogues of one target share it (= target)
+    turns: tuple[str, ...]  # question ids, the target last
+    target: str  # == turns[-1]
+    connectors: tuple[str, ...] = ()  # transition before turn i, "" for none; may be empty
+
+
+def visual_share(tier: str) -> float:
+    """V turns / turns of a tier's pattern."""
+    return tier.count("V") / len(tier)
+
+
+def tier_order(tier: str) -> tuple[float, int, str]:
+    """Sort key from text-only (0) to multimodal-rich (1), ties by length, then by name (IIT.md "Words")."""
+    return (visual_share(tier), len(tier), tier)
+
+
+# ---------------------------------------------------------------- the run folder
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One scored turn: a row of `predictions.parquet`.
+
+    Under gold history only the target is scored; under own history every turn is (`position` < len(tier) - 1 are the history turns).
+    """
+
+    dialogue: str  # Dialogue.id
+    position: int  # 0-based turn that was scored
+    is_target: bool
+    tier: str  # tier of the whole dialogue
+    group: str  # target id of the dialogue
+    question: str  # id of the question scored at this position
+    source: str
+    subject: str
+    cluster: str  # cluster of the scored question
+    modality: Modality
+    choices: tuple[str, ...]
+    answer: int
+    logprobs: tuple[float, ...]  # sum of token log-probabilities per choice, nats; empty under generate or error
+    choice_tokens: tuple[int, ...]  # tokens per choice
+    chosen: int  # by highest logprob sum (or the extracted choice under generate); -1 = none
+    chosen_norm: int  # by logprob / characters (Python len); == chosen under generate
+    chosen_bytes: int  # by logprob / UTF-8 bytes; == chosen under generate
+    outcome: Outcome  # of `chosen`
+    reply: str  # generated text, or the chosen choice
+    prompt_tokens: int
+    reply_tokens: int  # tokens generated, or tokens of all choices scored
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with its 95% interval and its n; the one form in which results are shown.
+
+    `value is None` means the figure does not exist; `note` then says why in a few words.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0  # items
+    clusters: int = 0  # independent clusters among them
+    se: float | None = None
+    method: str = ""  # "wilson", "clustered", "cluster bootstrap", …
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TierResult:
+    """Figures of one tier, target turns only. A tier the model cannot run has figures without value and `note` saying why."""
+
+    tier: str
+    visual_share: float
+    acc: Figure  # over finished items; wrong = wrong or unparsed
+    acc_norm: Figure
+    acc_bytes: Figure
+    acc_strict: Figure  # error counted as wrong
+    chance: float | None  # mean 1/k over the finished items
+    acc_corrected: Figure  # (acc - chance) / (1 - chance)
+    outcomes: dict[str, int]  # Outcome -> count
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Accuracy of one part of a tier, e.g. tier V, source easyvqa, subject colour."""
+
+    tier: str
+    source: str
+    subject: str
+    chance: float | None
+    acc: Figure
+    acc_norm: Figure
+
+
+@dataclass(frozen=True)
+class PairedResult:
+    """A paired difference over the same items (interleaving effect, forgetting, blind gap, comparison)."""
+
+    tier: str  # tier of side A, or "T*", "V*" for a pool of tiers
+    against: str  # tier or run of side B
+    difference: Figure  # accuracy of A - accuracy of B
+    test: str  # "mcnemar exact" | "cluster sign-flip"
+    p: float | None
+    p_holm: float | None  # Holm-adjusted over the family the result belongs to
+    detectable: float | None  # (1.96 + 0.84) * SE
+    only_a: int  # items right in A alone
+    only_b: int  # items right in B alone
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """Text-only forgetting against a base run on T targets (IIT.md "Figures")."""
+
+    base: str  # name of the base run's model
+    base_run: str  # its folder's name
+    tiers: tuple[str, ...]  # the T-target tiers both ran
+    per_tier: tuple[PairedResult, ...]
+    pooled: PairedResult
+    base_acc: Figure
+    acc: Figure
+    retention: Figure  # (acc - chance) / (base - chance); value None with note "undefined: …"
+
+
+@dataclass(frozen=True)
+class Results:
+    """`results.json`."""
+
+    complete: bool  # every item finished without an error of the machine
+    n_dialogues: int
+    outcomes: dict[str, int]
+    iit: dict[str, Figure]  # metric ("acc" | "acc_norm" | "acc_bytes" | "acc_corrected") -> mean over tiers
+    t_score: dict[str, Figure]  # mean over the tiers that end in T
+    v_score: dict[str, Figure]  # mean over the tiers that end in V
+    tiers: tuple[TierResult, ...]  # in tier_order
+    breakdown: tuple[Breakdown, ...]
+    interleaving: tuple[PairedResult, ...]  # each tier of 2+ turns against its target without history
+    positions: tuple[Breakdown, ...] = ()  # own history: accuracy by position; `subject` holds "position 0", …
+    forgetting: Forgetting | None = None
