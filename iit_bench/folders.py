@@ -1,0 +1,302 @@
+"""Benchmark and run folders on disk: their formats, written atomically, versioned, checked by hash when read.
+
+Benchmark folder (IIT.md "On disk"): `questions/test-*.parquet`, `dialogues/test-*.parquet` (columns = fields of `types.Question` and
+`types.Dialogue`), `manifest.json`, `README.md` (data set card).
+
+Run folder: `run.json` (what was run: see `RUN_FIELDS`), `responses.jsonl` (append-only, see engine/log.py), `predictions.parquet`
+(columns = fields of `types.Prediction`), `results.json` (`types.Results` and the sha256 of the predictions), `errors.jsonl` (`ERROR_FIELDS`).
+
+How a record becomes a row: tables.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from iit_bench.errors import UserError
+from iit_bench.tables import canonical_json, decode, read_table, rows_sha256, table_bytes
+from iit_bench.types import Dialogue, Prediction, Question, Results, tier_order
+
+BENCHMARK_FORMAT = "iit-bench/benchmark"
+RUN_FORMAT = "iit-bench/run"
+VERSION = 1  # of both formats; a folder of another version is refused
+
+# Fields of run.json beside `format` and `version`.
+RUN_FIELDS = {
+    "name": "display name of the run, by default its folder's name",
+    "model": "models.base.ModelInfo as a dict",
+    "suite": "iit | text | vqa",
+    "benchmark": "name, rows_sha256, seed, tiers {tier: n}, sources, baselines, as copied from the manifest",
+    "scoring": "loglikelihood | generate",
+    "style": "cloze | options | letters",
+    "history": "gold | own",
+    "limit": "number of whole groups, or null for all",
+    "tiers": "tiers asked for",
+    "max_new_tokens": "of a generated reply",
+    "batch_tokens": "planned tokens per batch, padding included",
+    "seed": "of the model, where it draws",
+    "command": "the command line that repeats the run",
+    "arguments": "the same as a dict of EvalOptions, for `iit-bench eval --from run.json`",
+    "versions": "python, iit-bench, torch, transformers, … as imported",
+    "git_commit": "of iit-bench's checkout, or null",
+    "started": "UTC, ISO 8601, of the first session",
+    "ended": "UTC of the last session, or null while it runs",
+    "seconds": "time spent scoring, summed over sessions",
+    "tokens": "prompt and reply tokens processed, over the whole run",
+    "resumed": "how many times the run was taken up again",
+}
+# Of a line of errors.jsonl after its header line.
+ERROR_FIELDS = {
+    "dialogue": "Dialogue.id",
+    "position": "turn",
+    "tier": "tier",
+    "question": "Question.id",
+    "kind": "item (the item can never be scored by this model) | machine (it may be, on resuming)",
+    "reason": "short and countable",
+    "detail": "the message",
+}
+
+
+# ---------------------------------------------------------------- atomic writing
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        UserError: no space, no permission.
+    """
+    payload = data.encode() if isinstance(data, str) else data
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        _discard(partial)
+        raise _unwritable(path, error) from error
+    except BaseException:
+        _discard(partial)
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """Fail before hours of work, not after: create and remove a probe file beside `folder`.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        probe = folder.parent / f".{folder.name}.{os.getpid()}.probe"
+        probe.write_bytes(b"iit-bench")
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {str(path)!r}: {error.strerror or error}; free some space or choose another --out")
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pretty_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+# ---------------------------------------------------------------- the benchmark folder
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A loaded benchmark folder."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    questions: Mapping[str, Question]
+    dialogues: tuple[Dialogue, ...]
+
+    @property
+    def rows_sha256(self) -> str:
+        return self.manifest["rows_sha256"]
+
+    @cached_property
+    def tiers(self) -> tuple[str, ...]:
+        """From text-only to multimodal-rich."""
+        return tuple(sorted({dialogue.tier for dialogue in self.dialogues}, key=tier_order))
+
+
+def save_benchmark(
+    out: Path, questions: Sequence[Question], dialogues: Sequence[Dialogue], manifest: Mapping[str, Any], card: str, overwrite: bool = False
+) -> Path:
+    """Write a benchmark folder whole or not at all. `manifest` gets format, version, files (sha256 each) and rows_sha256.
+
+    Raises:
+        UserError: `out` holds something else, or cannot be written.
+    """
+    check_target(out, overwrite)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    files = {
+        "questions/test-00000-of-00001.parquet": table_bytes(Question, questions),
+        "dialogues/test-00000-of-00001.parquet": table_bytes(Dialogue, dialogues),
+    }
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    whole = {"format": BENCHMARK_FORMAT, "version": VERSION, **manifest, "files": hashes, "rows_sha256": rows_sha256(questions, dialogues)}
+    try:
+        for name, data in files.items():
+            write_atomic(partial / name, data)
+        write_atomic(partial / "README.md", card)
+        write_atomic(partial / "manifest.json", pretty_json(whole))
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(partial, out)
+    except OSError as error:
+        _discard(partial)
+        raise _unwritable(out, error) from error
+    except BaseException:
+        _discard(partial)
+        raise
+    return out
+
+
+def check_target(out: Path, overwrite: bool = False) -> None:
+    """Refuse an output folder that holds something `save_benchmark` would destroy, or that cannot be written.
+
+    Raises:
+        UserError: as said.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{str(out)!r} is a file, not a folder; choose another --out")
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / "manifest.json").is_file():
+            raise UserError(f"{str(out)!r} holds files that are not a benchmark; choose an empty or new folder for --out")
+        if not overwrite:
+            raise UserError(f"{str(out)!r} already holds a benchmark; add --overwrite to replace it or choose another --out")
+    check_writable(out)
+
+
+def load_benchmark(path: Path | str) -> Benchmark:
+    """Read a benchmark folder and check its version and hashes.
+
+    Raises:
+        UserError: missing, of another version, changed after it was built.
+    """
+    folder = Path(path)
+    manifest = _read_header(folder, "manifest.json", BENCHMARK_FORMAT, "a benchmark folder", "build one with `iit-bench build --out DIR`")
+    for name, expected in manifest["files"].items():
+        if not (folder / name).is_file():
+            raise UserError(f"benchmark {str(folder)!r} lacks its file {name!r}; build it again")
+        if sha256_file(folder / name) != expected:
+            raise UserError(f"{name!r} in benchmark {str(folder)!r} was changed after it was built (its sha256 differs); build it again")
+    questions = read_table(Question, sorted(folder.glob("questions/*.parquet")))
+    dialogues = read_table(Dialogue, sorted(folder.glob("dialogues/*.parquet")))
+    return Benchmark(folder, manifest, {question.id: question for question in questions}, tuple(dialogues))
+
+
+def _read_header(folder: Path, name: str, expected: str, what: str, fix: str) -> dict[str, Any]:
+    path = folder / name
+    if not folder.is_dir():
+        raise UserError(f"{str(folder)!r} is not there; {fix}")
+    if not path.is_file():
+        raise UserError(f"{str(folder)!r} is not {what} (it has no {name}); {fix}")
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+        found, version = header["format"], header["version"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{str(path)!r} is not a file that iit-bench wrote ({type(error).__name__}: {error}); {fix}") from error
+    if found != expected:
+        raise UserError(f"{str(folder)!r} is not {what} (its {name} says {found!r}); {fix}")
+    if version != VERSION:
+        raise UserError(
+            f"{str(folder)!r} has format version {version}, this iit-bench reads {VERSION}; make it again, or install the one that wrote it"
+        )
+    return header
+
+
+# ---------------------------------------------------------------- the run folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished (or, with `results.complete` False, interrupted by machine errors) run folder."""
+
+    path: Path
+    run: Mapping[str, Any]
+    results: Results
+    errors: tuple[Mapping[str, Any], ...]
+
+    @cached_property
+    def predictions(self) -> list[Prediction]:
+        return read_table(Prediction, [self.path / "predictions.parquet"])
+
+
+def save_run_header(folder: Path, run: Mapping[str, Any]) -> None:
+    """Write run.json; `run` has the fields of RUN_FIELDS."""
+    write_atomic(folder / "run.json", pretty_json({"format": RUN_FORMAT, "version": VERSION, **run}))
+
+
+def load_run_header(folder: Path) -> dict[str, Any]:
+    """Read run.json, whether the run is finished or not.
+
+    Raises:
+        UserError: not a run folder, or of another version.
+    """
+    return _read_header(folder, "run.json", RUN_FORMAT, "a run folder", "make one with `iit-bench eval --model NAME --bench DIR --out DIR`")
+
+
+def save_run_outcome(folder: Path, predictions: Sequence[Prediction], results: Results, errors: Sequence[Mapping[str, Any]]) -> None:
+    """Write predictions, errors and, last, the results that carry the predictions' hash."""
+    table = table_bytes(Prediction, predictions)
+    write_atomic(folder / "predictions.parquet", table)
+    header = {"format": RUN_FORMAT + "/errors", "version": VERSION}
+    write_atomic(folder / "errors.jsonl", "".join(canonical_json(line) + "\n" for line in [header, *errors]))
+    body = {"format": RUN_FORMAT + "/results", "version": VERSION, "predictions_sha256": hashlib.sha256(table).hexdigest()}
+    write_atomic(folder / "results.json", pretty_json(body | dataclasses.asdict(results)))
+
+
+def load_run(path: Path | str) -> Run:
+    """Read a run folder and check its version and the hash of its predictions.
+
+    Raises:
+        UserError: empty, foreign, unfinished, of another version or changed afterwards.
+    """
+    folder = Path(path)
+    run = load_run_header(folder)
+    if not (folder / "results.json").is_file():
+        raise UserError(f"run {str(folder)!r} is not finished (no results.json); repeat its command to go on: {run.get('command', '')}")
+    results = _read_header(folder, "results.json", RUN_FORMAT + "/results", "a run folder", "run its `iit-bench eval` again")
+    predictions = folder / "predictions.parquet"
+    if not predictions.is_file() or sha256_file(predictions) != results["predictions_sha256"]:
+        raise UserError(
+            f"'predictions.parquet' in run {str(folder)!r} is missing or was changed; repeat its command: {run.get('command', '')}"
+        )
+    try:
+        lines = (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
+        return Run(folder, run, decode(Results, results), tuple(json.loads(line) for line in lines[1:]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"run {str(folder)!r} is damaged ({type(error).__name__}: {error}); repeat its command: {run.get('command', '')}"
+        ) from error

@@ -1,0 +1,140 @@
+"""Records as table rows and JSON: the columns of a parquet table are the fields of its record, in order.
+
+pyarrow is imported inside functions: the command line must start at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import types as python_types
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from iit_bench.errors import UserError
+from iit_bench.types import Dialogue, Image, Question
+
+TABLE_VERSION = 1
+
+
+def canonical_json(value: Any) -> str:
+    """One spelling per value: sorted keys, no spaces, UTF-8, no NaN. The base of every hash of records."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def decode(kind: Any, value: Any) -> Any:
+    """Rebuild a record (dataclass, tuple, dict, Optional, …) of type `kind` from its JSON form; the reverse of `dataclasses.asdict`.
+
+    Raises:
+        KeyError, TypeError: a field is missing or has another type.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, python_types.UnionType):
+        if value is None:
+            return None
+        return decode(next(arg for arg in args if arg is not type(None)), value)
+    if origin is tuple:
+        return tuple(decode(args[0], item) for item in value)
+    if origin is dict:
+        return {key: decode(args[1], item) for key, item in value.items()}
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        fields = [f for f in dataclasses.fields(kind) if f.name in value or f.default is dataclasses.MISSING]
+        return kind(**{f.name: decode(hints[f.name], value[f.name]) for f in fields})  # type: ignore[operator]
+    return value
+
+
+def question_row(question: Question) -> dict[str, Any]:
+    """A question as JSON-able values, its images by sha256: the canonical row that rows_sha256 hashes."""
+    row = {f.name: getattr(question, f.name) for f in dataclasses.fields(question)}
+    return row | {"images": [image.sha256 for image in question.images], "choices": list(question.choices)}
+
+
+def rows_sha256(questions: Iterable[Question], dialogues: Iterable[Dialogue]) -> str:
+    """Hash of the benchmark's content, independent of pyarrow and of how the tables are stored."""
+    digest = hashlib.sha256()
+    for question in questions:
+        digest.update(canonical_json(question_row(question)).encode() + b"\n")
+    for dialogue in dialogues:
+        digest.update(canonical_json(dataclasses.asdict(dialogue)).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _schema(kind: type) -> Any:
+    """The pyarrow schema of a record's table, with the `datasets` features that make images decode in the Hub's viewer."""
+    import pyarrow as pa
+
+    simple: dict[Any, Any] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    simple |= {tuple[str, ...]: pa.list_(pa.string()), tuple[int, ...]: pa.list_(pa.int64()), tuple[float, ...]: pa.list_(pa.float64())}
+    simple |= {tuple[Image, ...]: pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))}
+    hints = typing.get_type_hints(kind)
+    types = {f.name: simple.get(hints[f.name], pa.string()) for f in dataclasses.fields(kind)}  # Literals are strings
+    metadata = {"iit-bench": canonical_json({"record": kind.__name__, "version": TABLE_VERSION})}
+    if kind is Question:
+        metadata["huggingface"] = canonical_json({"info": {"features": {name: _feature(t) for name, t in types.items()}}})
+    return pa.schema(list(types.items()), metadata=metadata)
+
+
+def _feature(arrow_type: Any) -> dict[str, Any]:
+    import pyarrow as pa
+
+    if pa.types.is_list(arrow_type):
+        return {"feature": _feature(arrow_type.value_type), "_type": "List"}
+    if pa.types.is_struct(arrow_type):
+        return {"_type": "Image"}
+    return {"dtype": str(arrow_type).replace("double", "float64"), "_type": "Value"}
+
+
+def table_bytes(kind: type, records: Sequence[Any]) -> bytes:
+    """Records of one type as a parquet file, byte-identical for equal records and pyarrow version."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(kind)
+    columns = {f.name: [_cell(getattr(record, f.name)) for record in records] for f in dataclasses.fields(kind)}
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns, schema=schema), sink, compression="zstd", row_group_size=1000)
+    return sink.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_cell(item) for item in value]
+    return {"bytes": value.data, "path": None} if isinstance(value, Image) else value
+
+
+def read_table(kind: type, paths: Sequence[Path]) -> list[Any]:
+    """The records of a table written by `table_bytes`.
+
+    Raises:
+        UserError: not such a table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [f.name for f in dataclasses.fields(kind)]
+    records = []
+    for path in paths:
+        try:
+            table = pq.read_table(path, columns=names)
+            rows = table.to_pylist()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(
+                f"{str(path)!r} is not a readable parquet table of {kind.__name__} records: {error}; make the folder again"
+            ) from error
+        if missing := sorted(set(names) - set(table.column_names)):
+            raise UserError(
+                f"{str(path)!r} lacks the columns {missing}; it was written by another program or version, make the folder again"
+            )
+        records += [kind(**{name: _value(row[name]) for name in names}) for row in rows]
+    return records
+
+
+def _value(cell: Any) -> Any:
+    if isinstance(cell, list):
+        return tuple(_value(item) for item in cell)
+    return Image(cell["bytes"]) if isinstance(cell, dict) else cell
