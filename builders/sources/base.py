@@ -1,0 +1,98 @@
+"""What a source gets and what it returns (IIT.md "Building" 1 and 9).
+
+A source is a function `load(name, options) -> SourceQuestions`. It reads the evaluation split and returns questions in source order with
+their choices in source order; shuffling, checking, sampling and matching are the builder's work. A record that cannot become a `Question`
+(unreadable image, no answer) is left out and counted by reason; nothing is dropped uncounted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from iit_bench.types import Image, Question
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What a user may set for any source."""
+
+    data_root: Path | None = None  # folder with local snapshots, read instead of the Hub or the maker's server
+
+
+@dataclass(frozen=True)
+class AnswerCounts:
+    """How often each text is the gold answer, overall and per question string; what the majority and the question prior are fitted on."""
+
+    overall: Mapping[str, int] = field(default_factory=dict)
+    by_question: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(pairs: Iterable[tuple[str, str]]) -> AnswerCounts:
+        """Count (question string, answer text) pairs; question strings are compared as `question_key` writes them."""
+        overall: Counter[str] = Counter()
+        by_question: dict[str, Counter[str]] = {}
+        for question, answer in pairs:
+            overall[answer] += 1
+            by_question.setdefault(question_key(question), Counter())[answer] += 1
+        return AnswerCounts(overall, by_question)
+
+
+@dataclass(frozen=True)
+class SourceQuestions:
+    """The evaluation questions of one source and where they come from."""
+
+    name: str  # as asked for, e.g. "lm-eval:openbookqa"
+    questions: tuple[Question, ...]  # evaluation split, source order, choices unshuffled
+    split: str  # name of the evaluation split, e.g. "test"
+    licence: str  # SPDX id where there is one, else what the maker says; "unknown" if nothing is known
+    origin: str  # package, Hub id or file the data came from
+    revision: str  # version, commit or "" where there is none
+    sha256: str  # of the bytes that were read
+    left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> records
+    train_answers: AnswerCounts | None = None  # of the source's train split; None = it has none
+
+
+class StoredImage(Image):
+    """An image that stays in its source's file: hashed and checked once, its bytes read again when asked for.
+
+    Lets a table of many gigabytes be sampled without holding its images in memory.
+    """
+
+    def __init__(self, sha256: str, read: Callable[[], bytes]) -> None:
+        # The base is frozen; its cached `sha256` is an ordinary entry of __dict__.
+        self.__dict__["sha256"] = sha256
+        self.__dict__["_read"] = read
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]
+        read: Callable[[], bytes] = self.__dict__["_read"]
+        return read()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Image) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+
+def question_key(text: str) -> str:
+    """A question string as the question prior compares it: case and spacing do not count."""
+    return " ".join(text.casefold().split())
+
+
+def files_sha256(paths: Iterable[Path]) -> str:
+    """One hash over several files: names and contents, in the order of their names. A single file gives the plain hash of its bytes."""
+    ordered = sorted(paths, key=lambda path: path.as_posix())
+    if len(ordered) == 1:
+        return _file_sha256(ordered[0])
+    lines = "".join(f"{_file_sha256(path)}  {path.name}\n" for path in ordered)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

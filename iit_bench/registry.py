@@ -1,0 +1,94 @@
+"""Names → sources (and models). Built-ins stand in one table each; third parties add theirs by entry point.
+
+A built-in is `"module:function"`, imported only when its name is asked for, so that listing names stays instant. A name that ends in `:` is
+a prefix and serves every name that starts with it (`lm-eval:openbookqa`). An entry point of group `iit_bench.sources` is the same: its name
+(or prefix) and a function `load(name, options) -> SourceQuestions` (see `builders.sources.base`). Built-ins win over entry points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from iit_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from builders.sources.base import SourceOptions, SourceQuestions
+
+SOURCES: dict[str, str] = {
+    "facts": "builders.sources.lab:load_facts",
+    "easyvqa": "builders.sources.lab:load_easyvqa",
+    "lm-eval:": "builders.sources.lm_eval:load",
+    "vlmeval:": "builders.sources.vlmeval:load",
+}
+SOURCE_GROUP = "iit_bench.sources"
+
+
+# ---------------------------------------------------------------- sources
+
+
+def load_source(name: str, options: SourceOptions) -> SourceQuestions:
+    """The evaluation questions of the source called `name`.
+
+    Raises:
+        UserError: no source has this name, or the source refuses (unknown task, missing files, a kind it cannot ask).
+    """
+    source: SourceQuestions = _resolve(name, "source", SOURCES, SOURCE_GROUP)(name, options)
+    return source
+
+
+def list_sources() -> dict[str, str]:
+    """Name or prefix of every source → `module:function` that loads it, built-ins first, then entry points by name."""
+    return _listed(SOURCES, SOURCE_GROUP)
+
+
+# ---------------------------------------------------------------- both
+
+
+def _resolve(name: str, kind: str, builtin: Mapping[str, str], group: str) -> Callable[..., Any]:
+    key = _match(name, builtin)
+    if key is not None:
+        module, _, function = builtin[key].partition(":")
+        loaded: Callable[..., Any] = getattr(import_module(module), function)
+        return loaded
+    extra = _entry_points(group)
+    key = _match(name, extra)
+    if key is not None:
+        return _load_entry_point(extra[key], kind)
+    known = list(_listed(builtin, group))
+    raise UserError(
+        f"There is no {kind} called {name!r}; {_suggestion(name, known)}`iit-bench list {kind}s` shows all: {', '.join(known)}."
+    )
+
+
+def _match(name: str, keys: Iterable[str]) -> str | None:
+    """The key equal to `name`, else the longest prefix key (ending in `:`) with something after it."""
+    prefixes = [key for key in keys if key == name or (key.endswith(":") and name.startswith(key) and len(name) > len(key))]
+    return max(prefixes, key=len, default=None)
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def _listed(builtin: Mapping[str, str], group: str) -> dict[str, str]:
+    extra = _entry_points(group)
+    return {**builtin, **{name: extra[name].value for name in sorted(extra) if name not in builtin}}
+
+
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value))}
+
+
+def _load_entry_point(point: EntryPoint, kind: str) -> Callable[..., Any]:
+    try:
+        loaded: Callable[..., Any] = point.load()
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"The {kind} {point.name!r} of entry point {point.value!r} cannot be imported ({error}); repair or uninstall its package."
+        ) from error
+    return loaded
