@@ -14,3 +14,12 @@ class ItemError(Exception):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason  # short and countable, e.g. "context overflow", "unreadable image"
         self.detail = detail
+
+
+class MachineError(Exception):
+    """The machine, not the item, failed (a server is gone). The items are errors until the run is resumed and they succeed."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail

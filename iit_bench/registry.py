@@ -2,7 +2,8 @@
 
 A built-in is `"module:function"`, imported only when its name is asked for, so that listing names stays instant. A name that ends in `:` is
 a prefix and serves every name that starts with it (`lm-eval:openbookqa`). An entry point of group `iit_bench.sources` is the same: its name
-(or prefix) and a function `load(name, options) -> SourceQuestions` (see `builders.sources.base`). Built-ins win over entry points.
+(or prefix) and a function `load(name, options) -> SourceQuestions` (see `builders.sources.base`); of group `iit_bench.models`, `load(name, options) ->
+Model` (see `iit_bench.models.base`). Built-ins win over entry points.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from iit_bench.errors import UserError
 
 if TYPE_CHECKING:
     from builders.sources.base import SourceOptions, SourceQuestions
+    from iit_bench.models.base import Model, ModelOptions
 
 SOURCES: dict[str, str] = {
     "facts": "builders.sources.lab:load_facts",
@@ -25,6 +27,16 @@ SOURCES: dict[str, str] = {
     "vlmeval:": "builders.sources.vlmeval:load",
 }
 SOURCE_GROUP = "iit_bench.sources"
+
+MODELS: dict[str, str] = {
+    "wings": "iit_bench.models.bundled:load_wings",
+    "llava": "iit_bench.models.bundled:load_wings",
+    "base-llm": "iit_bench.models.bundled:load_base_llm",
+    "hf:": "iit_bench.models.huggingface:load",
+    "random": "iit_bench.models.baselines:load_random",
+    "majority": "iit_bench.models.baselines:load_majority",
+}
+MODEL_GROUP = "iit_bench.models"
 
 
 # ---------------------------------------------------------------- sources
@@ -43,6 +55,28 @@ def load_source(name: str, options: SourceOptions) -> SourceQuestions:
 def list_sources() -> dict[str, str]:
     """Name or prefix of every source → `module:function` that loads it, built-ins first, then entry points by name."""
     return _listed(SOURCES, SOURCE_GROUP)
+
+
+# ---------------------------------------------------------------- models
+
+
+def load_model(name: str, options: ModelOptions, blind: bool = False) -> Model:
+    """The model called `name`, loaded; with `blind`, all images are removed before it sees a chat.
+
+    Raises:
+        UserError: no model has this name, or it cannot be loaded as asked.
+    """
+    model: Model = _resolve(name, "model", MODELS, MODEL_GROUP)(name, options)
+    if blind:
+        from iit_bench.models.baselines import BlindModel
+
+        return BlindModel(model)
+    return model
+
+
+def list_models() -> dict[str, str]:
+    """Name or prefix of every model → `module:function` that loads it, built-ins first, then entry points by name."""
+    return _listed(MODELS, MODEL_GROUP)
 
 
 # ---------------------------------------------------------------- both

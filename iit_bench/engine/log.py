@@ -1,0 +1,108 @@
+"""The response log of a run: append-only JSON lines, one per answered request, so that a killed run goes on where it was.
+
+Line 1: {"format": "iit-bench/responses", "version": 1}. Every other line: {"key": …, "kind": "score" | "generate", …fields of the result}.
+`key` hashes all that determines the answer (see plan.request_key).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from iit_bench.errors import UserError
+from iit_bench.models.base import GenerateResult, ScoreResult
+from iit_bench.tables import canonical_json, decode
+
+LOG_FORMAT = "iit-bench/responses"
+LOG_VERSION = 1
+Response = ScoreResult | GenerateResult
+_KINDS: dict[str, type[Response]] = {"score": ScoreResult, "generate": GenerateResult}
+
+
+class ResponseLog:
+    """Open log of one run folder; a context manager that holds a lock while it is open.
+
+    Raises:
+        UserError: the file is foreign, damaged before its last line, locked by another process, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.responses: dict[str, Response] = {}
+        try:
+            self._file: IO[bytes] = path.open("a+b")
+        except OSError as error:
+            raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error
+        _lock(self._file, path)
+        self._read()
+
+    def __enter__(self) -> ResponseLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def append(self, responses: Mapping[str, Response]) -> None:
+        """Log answers and make them durable. Keys that are logged already are left as they are.
+
+        Raises:
+            UserError: the disk is full or the file is gone.
+        """
+        new = {key: response for key, response in responses.items() if key not in self.responses}
+        self._write([_line(key, response) for key, response in new.items()])
+        self.responses |= new
+
+    def _write(self, lines: list[dict[str, Any]]) -> None:
+        if not lines:
+            return
+        try:
+            self._file.write("".join(canonical_json(line) + "\n" for line in lines).encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise UserError(
+                f"cannot write {str(self.path)!r}: {error.strerror}; free some space and repeat the command to go on"
+            ) from error
+
+    def _read(self) -> None:
+        self._file.seek(0)
+        data = self._file.read()
+        whole, _, torn = data.rpartition(b"\n")
+        if torn:  # the process was killed while it wrote this line: its request is asked again
+            self._file.truncate(len(data) - len(torn))
+        lines = whole.split(b"\n") if whole else []
+        if not lines:
+            self._write([{"format": LOG_FORMAT, "version": LOG_VERSION}])
+            return
+        for number, line in enumerate(lines, start=1):
+            try:
+                self._take(json.loads(line), number)
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{str(self.path)!r} is damaged in line {number} ({error}); start over with --fresh") from error
+
+    def _take(self, line: dict[str, Any], number: int) -> None:
+        if number > 1:
+            self.responses[line["key"]] = decode(_KINDS[line["kind"]], line)
+        elif (line["format"], line["version"]) != (LOG_FORMAT, LOG_VERSION):
+            raise ValueError(f"format {line['format']!r} version {line['version']!r}, not {LOG_FORMAT!r} version {LOG_VERSION}")
+
+
+def _line(key: str, response: Response) -> dict[str, Any]:
+    kind = next(name for name, cls in _KINDS.items() if isinstance(response, cls))
+    return {"key": key, "kind": kind, **dataclasses.asdict(response)}
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    if os.name != "posix":  # elsewhere two processes in one folder stay the user's own care
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UserError(f"another process is writing {str(path)!r}; wait for it or choose another --out") from error

@@ -1,0 +1,66 @@
+"""From requests to batches: what identifies a request, and which requests run together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iit_bench.models.base import GenerateRequest, ModelInfo, ScoreRequest
+from iit_bench.tables import canonical_json
+from iit_bench.types import Image, Message
+
+Request = ScoreRequest | GenerateRequest
+BATCH_TOKENS = {"cpu": 4096}  # padded tokens a batch; elsewhere:
+BATCH_TOKENS_ACCELERATOR = 32768
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """A batch holds at most `rows` requests and, padded to its longest, `tokens` tokens; one request may exceed `tokens` alone."""
+
+    rows: int
+    tokens: int
+
+    @staticmethod
+    def for_model(info: ModelInfo, batch_size: int | None) -> BatchLimits:
+        """`batch_size` None = auto: as many requests as fit the token budget of the device."""
+        tokens = BATCH_TOKENS.get(info.device, BATCH_TOKENS_ACCELERATOR)
+        return BatchLimits(batch_size, 2**62) if batch_size else BatchLimits(256, tokens)
+
+
+def model_identity(info: ModelInfo) -> dict[str, Any]:
+    """What of a model determines its answers."""
+    names = ("name", "checkpoint_sha256", "chat_template_sha256", "system_prompt", "blind", "dtype")
+    return {name: getattr(info, name) for name in names}
+
+
+def request_key(request: Request, identity: Mapping[str, Any]) -> str:
+    """sha256 of all that determines the answer: model, dtype, chat, images, and what is scored."""
+    body: dict[str, Any] = {"model": identity, "messages": [_message(message) for message in request.messages]}
+    if isinstance(request, ScoreRequest):
+        body["continuations"] = request.continuations
+    else:
+        body["max_new_tokens"] = request.max_new_tokens
+    return hashlib.sha256(canonical_json(body).encode()).hexdigest()
+
+
+def _message(message: Message) -> list[Any]:
+    return [message.role, *({"image": part.sha256} if isinstance(part, Image) else part for part in message.parts)]
+
+
+def plan_batches(lengths: Mapping[str, int], limits: BatchLimits) -> list[list[str]]:
+    """Batches of request keys, longest first (out of memory shows at once), equal lengths together (little padding).
+
+    The plan depends on the whole job only, never on what is answered already: a resumed run computes each batch in the same company.
+    """
+    order: Sequence[str] = sorted(lengths, key=lambda key: (-lengths[key], key))
+    batches: list[list[str]] = []
+    for key in order:
+        longest = lengths[batches[-1][0]] if batches else 0
+        if batches and len(batches[-1]) < limits.rows and longest * (len(batches[-1]) + 1) <= limits.tokens:
+            batches[-1].append(key)
+        else:
+            batches.append([key])
+    return batches

@@ -1,0 +1,101 @@
+"""Answer many requests with one model: dedupe, plan, batch, log, and keep failures of single items apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from iit_bench.engine.log import Response, ResponseLog
+from iit_bench.engine.plan import BatchLimits, Request, model_identity, plan_batches, request_key
+from iit_bench.errors import ItemError, MachineError
+from iit_bench.models.base import GenerateRequest, Model, ScoreRequest
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request has no answer. `kind` "item": it never will have one; "machine": it may, on resuming."""
+
+    kind: str
+    reason: str
+    detail: str
+
+
+@dataclass
+class Answers:
+    """One entry per request, in the order asked: a response or a failure."""
+
+    answers: list[Response | Failure] = field(default_factory=list)
+    asked: int = 0  # distinct requests
+    computed: int = 0  # of them, answered now; the rest came from the log or failed
+
+
+def answer(
+    model: Model,
+    requests: Sequence[Request],
+    log: ResponseLog,
+    limits: BatchLimits,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Answers:
+    """Answer `requests`, each distinct one once. Batches are planned over all of them before finished work is taken out.
+
+    `advance` is called with the number of entries of `requests` that were settled since the last call.
+    """
+    identity = model_identity(model.info)
+    keys = [request_key(request, identity) for request in requests]
+    distinct = dict(zip(keys, requests, strict=True))
+    copies = {key: 0 for key in distinct}
+    for key in keys:
+        copies[key] += 1
+    failures: dict[str, Failure] = {}
+    lengths = {}
+    for key, request in distinct.items():
+        try:
+            lengths[key] = _checked_length(model, request)
+        except ItemError as error:
+            failures[key] = Failure("item", error.reason, error.detail)
+    advance(sum(copies[key] for key in failures))
+    computed = 0
+    for batch in plan_batches(lengths, limits):
+        if any(key not in log.responses for key in batch):
+            computed += sum(key not in log.responses for key in batch)
+            failures |= _compute(model, {key: distinct[key] for key in batch}, log)
+        advance(sum(copies[key] for key in batch))
+    return Answers([failures.get(key) or log.responses[key] for key in keys], len(distinct), computed)
+
+
+def _checked_length(model: Model, request: Request) -> int:
+    length = model.request_tokens(request)
+    limit = model.info.max_context
+    if limit is not None and length > limit:
+        raise ItemError("context overflow", f"{length} tokens, the model takes {limit}")
+    return length
+
+
+def _compute(model: Model, batch: dict[str, Request], log: ResponseLog) -> dict[str, Failure]:
+    """Answer one batch into the log. Where a batch fails as a whole, its halves are tried, down to the request that fails alone."""
+    try:
+        log.append(dict(zip(batch, _call(model, list(batch.values())), strict=True)))
+        return {}
+    except ItemError as error:
+        failure = Failure("item", error.reason, error.detail)
+    except MachineError as error:
+        return {key: Failure("machine", error.reason, error.detail) for key in batch}
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing torch
+            raise
+        failure = Failure("machine", "out of memory", "one request alone does not fit; use a smaller model or dtype")
+    if len(batch) == 1:
+        return dict.fromkeys(batch, failure)
+    keys = list(batch)
+    half = len(keys) // 2
+    failures: dict[str, Failure] = {}
+    for part in (keys[:half], keys[half:]):
+        failures |= _compute(model, {key: batch[key] for key in part}, log)
+    return failures
+
+
+def _call(model: Model, requests: Sequence[Request]) -> Sequence[Response]:
+    """Score and generate requests never share a batch: an evaluator asks one kind at a time."""
+    if isinstance(requests[0], ScoreRequest):
+        return model.score([request for request in requests if isinstance(request, ScoreRequest)])
+    return model.generate([request for request in requests if isinstance(request, GenerateRequest)])

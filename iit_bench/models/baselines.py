@@ -1,0 +1,130 @@
+"""What a score means without understanding: `random`, `majority`, and any model made blind."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from iit_bench.errors import UserError
+from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
+from iit_bench.tables import canonical_json
+from iit_bench.types import Image, Message
+
+R = TypeVar("R", ScoreRequest, GenerateRequest)
+
+
+class ChoiceBaseline(Model):
+    """A baseline that scores replies without reading the question. It only scores; it has no text to generate."""
+
+    def __init__(self, name: str, options: ModelOptions, details: Mapping[str, Any]) -> None:
+        if options.checkpoint:
+            raise UserError(f"model {name!r} has no checkpoint; leave out --checkpoint")
+        self.seed = options.seed
+        self.info = ModelInfo(
+            name=name,
+            checkpoint="",
+            checkpoint_sha256=hashlib.sha256(f"{name} {options.seed}".encode()).hexdigest(),
+            chat_template_sha256="",
+            system_prompt="",
+            accepts_images=True,
+            blind=False,
+            dtype="float64",
+            device="cpu",
+            max_context=None,
+            parameters=0,
+            details=details,
+        )
+
+    @abstractmethod
+    def choose(self, request: ScoreRequest) -> int:
+        """Index of the reply it says."""
+
+    def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
+        return 1
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
+        return [self._score(request) for request in batch]
+
+    def _score(self, request: ScoreRequest) -> ScoreResult:
+        chosen = self.choose(request)
+        greedy = tuple(i == chosen for i in range(len(request.continuations)))
+        # 0 for the chosen reply, -1 for the others: the same choice under every normalisation by length.
+        return ScoreResult(tuple(0.0 if is_chosen else -1.0 for is_chosen in greedy), (1,) * len(greedy), greedy, prompt_tokens=0)
+
+    def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
+        raise UserError(f"model {self.info.name!r} cannot generate; use --scoring loglikelihood")
+
+
+class RandomModel(ChoiceBaseline):
+    """Every reply is equally likely to be the best, by a hash of (seed, chat, reply): the same on every machine, at 1/k on average."""
+
+    def __init__(self, name: str, options: ModelOptions) -> None:
+        super().__init__(name, options, {"seed": options.seed})
+
+    def choose(self, request: ScoreRequest) -> int:
+        chat = [[m.role, *(p.sha256 if isinstance(p, Image) else p for p in m.parts)] for m in request.messages]
+        draws = [hashlib.sha256(canonical_json([self.seed, chat, text]).encode()).digest() for text in request.continuations]
+        return draws.index(max(draws))
+
+
+class MajorityModel(ChoiceBaseline):
+    """Says the reply that was the most frequent gold answer where the builder could count without looking at the benchmark's own targets.
+
+    The counts are the manifest's `answer_counts`. Ties take the first choice.
+    """
+
+    def __init__(self, name: str, options: ModelOptions) -> None:
+        super().__init__(name, options, {})
+        self._counts: Mapping[str, int] = {}
+
+    def prepare(self, benchmark: Any) -> None:
+        counts = benchmark.manifest.get("answer_counts")
+        if counts is None:
+            raise UserError(
+                f"benchmark {str(benchmark.path)!r} has no answer counts in its manifest, which model 'majority' needs; build it again"
+            )
+        self._counts = counts
+
+    def choose(self, request: ScoreRequest) -> int:
+        counts = [self._counts.get(text, 0) for text in request.continuations]
+        return counts.index(max(counts))
+
+
+class BlindModel(Model):
+    """Any model with all images removed on purpose: what is left is what the words alone give away."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.info = dataclasses.replace(model.info, blind=True, accepts_images=True)
+
+    def prepare(self, benchmark: Any) -> None:
+        self.model.prepare(benchmark)
+
+    def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
+        return self.model.request_tokens(_without_images(request))
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
+        return self.model.score([_without_images(request) for request in batch])
+
+    def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
+        return self.model.generate([_without_images(request) for request in batch])
+
+
+def _without_images(request: R) -> R:
+    return dataclasses.replace(request, messages=tuple(_text_only(message) for message in request.messages))
+
+
+def _text_only(message: Message) -> Message:
+    # asking.py puts images on a line of their own before the text; without them the text starts where it would in a text-only question.
+    return Message(message.role, (message.text.lstrip("\n"),)) if message.images else message
+
+
+def load_random(name: str, options: ModelOptions) -> Model:
+    return RandomModel(name, options)
+
+
+def load_majority(name: str, options: ModelOptions) -> Model:
+    return MajorityModel(name, options)
