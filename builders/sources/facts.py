@@ -156,7 +156,7 @@ def build(split: Split, among: Sequence[Fact] | None = None) -> Facts:
 
     Returns:
         Questions in the table's order, choices in the order of a hash, and `left_out` by reason, counted in questions:
-        "several correct answers" (the fact has more than one) and "too few choices" (no three other answers of the relation keep the rules).
+        "several correct answers" (the fact has more than one) and "too few choices" (no three other answers of its relation fit).
     """
     known = facts() if among is None else tuple(among)
     left_out: Counter[str] = Counter()
