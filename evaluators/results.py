@@ -1,0 +1,194 @@
+"""From predictions to `results.json`: every figure of IIT.md "Figures" that one run can give by itself."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from evaluators import statistics
+from evaluators.statistics import Floats, Ints
+from iit_bench.types import Breakdown, Figure, Outcome, PairedResult, Prediction, Results, TierResult, tier_order, visual_share
+
+METRICS: dict[str, Callable[[Prediction], bool]] = {
+    "acc": lambda p: p.outcome == "correct",
+    "acc_norm": lambda p: p.chosen_norm == p.answer,
+    "acc_bytes": lambda p: p.chosen_bytes == p.answer,
+}
+Key = TypeVar("Key")
+OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsed", "error")
+
+
+def summarise(predictions: Sequence[Prediction], unavailable: Mapping[str, str], complete: bool) -> Results:
+    """All figures of one run.
+
+    Args:
+        predictions: one row per scored turn, in any order; those with outcome "error" count in the strict figure alone. Under own
+            history the turns before the target enter `positions` only.
+        unavailable: tier -> reason, for the tiers of the benchmark that the model cannot run. A mean over tiers that includes one of
+            them does not exist; it is never taken over the rest in silence.
+        complete: every item finished without an error of the machine.
+
+    Raises:
+        ValueError: a turn is there twice, or a tier is both run and unavailable.
+    """
+    targets = by_turn(p for p in predictions if p.is_target)
+    rows = _by(targets.values(), lambda p: p.tier)
+    if both := sorted(rows.keys() & unavailable.keys()):
+        raise ValueError(f"tiers {both} have predictions although they are unavailable")
+    samples = {tier: _sample(rows[tier]) for tier in sorted(rows, key=tier_order)}
+    tiers = [
+        _tier_result(tier, rows[tier], samples[tier]) if tier in rows else _missing_tier(tier, unavailable[tier])
+        for tier in sorted(rows.keys() | unavailable.keys(), key=tier_order)
+    ]
+    return Results(
+        complete=complete,
+        n_dialogues=len(targets),
+        outcomes=_count_outcomes(targets.values()),
+        iit=_means_over_tiers(tiers, samples, ""),
+        t_score=_means_over_tiers(tiers, samples, "T"),
+        v_score=_means_over_tiers(tiers, samples, "V"),
+        tiers=tuple(tiers),
+        breakdown=_breakdown(rows),
+        interleaving=_interleaving(rows),
+        positions=_positions(predictions),
+    )
+
+
+def by_turn(predictions: Iterable[Prediction]) -> dict[tuple[str, int], Prediction]:
+    """Predictions by (dialogue, position), sorted, so that no figure depends on the order they were made in.
+
+    Raises:
+        ValueError: a turn is there twice.
+    """
+    turns: dict[tuple[str, int], Prediction] = {}
+    for p in predictions:
+        if turns.setdefault((p.dialogue, p.position), p) is not p:
+            raise ValueError(f"turn {p.position} of dialogue {p.dialogue!r} is there twice")
+    return dict(sorted(turns.items()))
+
+
+def finished(p: Prediction) -> bool:
+    return p.outcome != "error"
+
+
+def right(p: Prediction) -> bool:
+    return p.outcome == "correct"
+
+
+def chance_level(p: Prediction) -> float:
+    return 1 / len(p.choices)
+
+
+# ---------------------------------------------------------------- tiers
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The finished items of one tier as arrays, [n] each."""
+
+    metrics: dict[str, Floats]
+    cluster: Ints
+    chance: float | None
+    rows: tuple[Prediction, ...]
+
+
+def _sample(rows: Iterable[Prediction]) -> _Sample:
+    done = tuple(p for p in rows if finished(p))
+    metrics = {name: np.array([is_right(p) for p in done], dtype=np.float64) for name, is_right in METRICS.items()}
+    chance = float(np.mean([chance_level(p) for p in done])) if done else None
+    return _Sample(metrics, statistics.codes(p.cluster for p in done), chance, done)
+
+
+def _tier_result(tier: str, rows: Sequence[Prediction], sample: _Sample) -> TierResult:
+    acc, acc_norm, acc_bytes = (statistics.mean(sample.metrics[name], sample.cluster) for name in METRICS)
+    strict = statistics.mean([right(p) for p in rows], statistics.codes(p.cluster for p in rows))
+    corrected = statistics.chance_corrected(acc, sample.chance)
+    return TierResult(tier, visual_share(tier), acc, acc_norm, acc_bytes, strict, sample.chance, corrected, _count_outcomes(rows))
+
+
+def _missing_tier(tier: str, reason: str) -> TierResult:
+    nothing = Figure(None, note=reason)
+    return TierResult(tier, visual_share(tier), nothing, nothing, nothing, nothing, None, nothing, _count_outcomes(()))
+
+
+def _count_outcomes(rows: Iterable[Prediction]) -> dict[str, int]:
+    counts: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
+    for p in rows:
+        counts[p.outcome] += 1
+    return counts
+
+
+def _means_over_tiers(tiers: Sequence[TierResult], samples: Mapping[str, _Sample], ending: str) -> dict[str, Figure]:
+    """Unweighted means over the tiers that end in `ending` ("" = all), by metric, clustered by components of group and cluster."""
+    wanted = [tier for tier in tiers if tier.tier.endswith(ending)]
+    missing = [tier.tier for tier in wanted if tier.acc.value is None]
+    if missing or not wanted:
+        note = f"not available: no result for {', '.join(missing)}" if missing else f"no tier ends in {ending}" if ending else "no tier"
+        return {name: Figure(None, note=note) for name in (*METRICS, "acc_corrected")}
+    parts = [samples[tier.tier] for tier in wanted]
+    rows = [p for part in parts for p in part.rows]
+    cluster = statistics.components([p.group for p in rows], [p.cluster for p in rows])
+    strata = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
+    values = {name: np.concatenate([part.metrics[name] for part in parts]) for name in METRICS}
+    figures = {name: statistics.weighted_mean(values[name], cluster, strata) for name in METRICS}
+    chances = np.array([part.chance for part in parts], dtype=np.float64)
+    # mean_t (acc_t - c_t)/(1 - c_t) is linear in the weighted mean of acc_t with weights 1/(1 - c_t).
+    weights = 1 / (1 - chances)
+    weighted = statistics.weighted_mean(values["acc"], cluster, strata, weights.tolist())
+    figures["acc_corrected"] = statistics.linear(weighted, float(weights.mean()), -float(np.mean(chances * weights)))
+    return figures
+
+
+# ---------------------------------------------------------------- parts of tiers
+
+
+def _breakdown(rows: Mapping[str, Sequence[Prediction]]) -> tuple[Breakdown, ...]:
+    """Accuracy per tier, source and subject, in that order."""
+    parts = _by((p for tier in rows.values() for p in tier), lambda p: (p.tier, p.source, p.subject))
+    order = sorted(parts, key=lambda key: (tier_order(key[0]), *key[1:]))
+    return tuple(_part(tier, source, subject, parts[tier, source, subject]) for tier, source, subject in order)
+
+
+def _positions(predictions: Sequence[Prediction]) -> tuple[Breakdown, ...]:
+    """Accuracy per tier and position over all sources ("*") where history turns were scored too (own history)."""
+    if all(p.is_target for p in predictions):
+        return ()
+    parts = _by(by_turn(predictions).values(), lambda p: (p.tier, p.position))
+    order = sorted(parts, key=lambda key: (tier_order(key[0]), key[1]))
+    return tuple(_part(tier, "*", f"position {position}", parts[tier, position]) for tier, position in order)
+
+
+def _part(tier: str, source: str, subject: str, rows: Sequence[Prediction]) -> Breakdown:
+    sample = _sample(rows)
+    acc, acc_norm = (statistics.mean(sample.metrics[name], sample.cluster) for name in ("acc", "acc_norm"))
+    return Breakdown(tier, source, subject, sample.chance, acc, acc_norm)
+
+
+def _interleaving(rows: Mapping[str, Sequence[Prediction]]) -> tuple[PairedResult, ...]:
+    """Each tier of two turns or more against the same targets without history, where that tier was run; Holm over tiers."""
+    alone = {tier: {p.group: p for p in rows[tier]} for tier in ("T", "V") if tier in rows}
+    effects = []
+    for tier in sorted(rows, key=tier_order):
+        single = tier[-1]
+        if len(tier) > 1 and single in alone:
+            pairs = [(p, alone[single][p.group]) for p in rows[tier] if p.group in alone[single]]
+            effects.append(paired_result(pairs, tier, single))
+    return statistics.with_holm(effects)
+
+
+def paired_result(pairs: Iterable[tuple[Prediction, Prediction]], tier: str, against: str) -> PairedResult:
+    """Accuracy of the first minus accuracy of the second over the pairs that both sides finished, by components of group and cluster."""
+    done = [(a, b) for a, b in pairs if finished(a) and finished(b)]
+    cluster = statistics.components([a.group for a, _ in done], [a.cluster for a, _ in done])
+    return statistics.paired([right(a) for a, _ in done], [right(b) for _, b in done], cluster, tier, against)
+
+
+def _by(rows: Iterable[Prediction], key: Callable[[Prediction], Key]) -> dict[Key, list[Prediction]]:
+    parts: dict[Key, list[Prediction]] = defaultdict(list)
+    for p in rows:
+        parts[key(p)].append(p)
+    return parts
