@@ -11,9 +11,8 @@ How the choices below were made (coverage is simulated in tests/evaluators/test_
   from G clusters (t has G-1 degrees of freedom). n_eff is kept between its value for clusters that answer as one (Kish) and the
   number of items. At 0 and 1 the data say nothing about dependence, so the former is taken: the interval is never of zero width and
   never leaves [0, 1].
-* A paired difference takes the adjusted Wald interval of Bonett & Price (2012): one more pair for either side before the SE is
-  computed; with clusters, one more cluster of Kish's mean size for either side. So two runs that agree on every item do not get an
-  interval of zero width.
+* A paired difference takes the adjusted Wald interval of Bonett & Price (2012), which adds one pair to either side, on the same
+  effective number of items. So two runs that agree on every item do not get an interval of zero width.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def weighted_mean(values: Any, clusters: Any, tiers: Any, weights: Sequence[floa
         return Figure(value, low, high, n, n_clusters, se, "wilson")
     as_one = 1 / float(np.sum(np.bincount(cluster, weight) ** 2))
     independent = 1 / float(np.sum(weight**2))
-    low, high = wilson(value, _effective_items(value, se, n_clusters, as_one, independent))
+    low, high = wilson(value, _effective_items(value * (1 - value), se, n_clusters, as_one, independent))
     return Figure(value, low, high, n, n_clusters, se, "clustered wilson")
 
 
@@ -130,13 +129,16 @@ def linear(figure: Figure, slope: float, intercept: float) -> Figure:
     return replace(figure, value=moved(figure.value), low=moved(figure.low), high=moved(figure.high), se=se)
 
 
-def _effective_items(value: float, se: float | None, n_clusters: int, as_one: float, independent: float) -> float:
-    """Items that would give the same SE if independent, between `as_one` (clusters answer as one) and `independent`."""
-    if se is None or value in (0.0, 1.0):
+def _effective_items(variance: float, se: float | None, n_clusters: int, as_one: float, independent: float) -> float:
+    """Items that would give the same SE if independent, between `as_one` (clusters answer as one) and `independent`.
+
+    `variance` is that of one item, e.g. p(1-p).
+    """
+    if se is None or variance <= 0:
         return as_one
     if se == 0:
         return independent
-    estimate = value * (1 - value) / se**2
+    estimate = variance / se**2
     adjusted = estimate * (Z / float(stdtrit(n_clusters - 1, 0.975))) ** 2
     # t must not push the estimate past the worst case; an estimate that is worse by itself (large clusters differ from small ones) stands.
     return min(max(adjusted, min(as_one, estimate)), independent)
@@ -179,7 +181,7 @@ def paired(a: Any, b: Any, clusters: Any, tier: str, against: str) -> PairedResu
     sums = np.bincount(cluster, d)
     se = _robust_se((sums - value * np.bincount(cluster)) / n)
     only_a, only_b = int(np.sum(d == 1)), int(np.sum(d == -1))
-    low, high = _paired_interval(d, cluster, singletons)
+    low, high = _paired_interval(d, cluster, se)
     note = "" if only_a + only_b else "no pair differs"
     method = "adjusted Wald" if singletons else "clustered adjusted Wald"
     figure = Figure(value, low, high, n, n_clusters, se, method, note)
@@ -188,19 +190,18 @@ def paired(a: Any, b: Any, clusters: Any, tier: str, against: str) -> PairedResu
     return PairedResult(tier, against, figure, test, p, p, DETECTABLE * se if se else None, only_a, only_b)
 
 
-def _paired_interval(d: Floats, cluster: Ints, singletons: bool) -> tuple[float, float]:
-    """Bonett & Price (2012), equation 5, on pairs; with clusters the two added pairs become two added clusters of Kish's mean size."""
-    sizes = np.bincount(cluster).astype(np.float64)
-    extra = float(np.sum(sizes**2) / np.sum(sizes))  # 1 where no cluster repeats
-    total = float(len(d) + 2 * extra)
-    value = float(d.sum()) / total
-    sums = np.append(np.bincount(cluster, d) - value * sizes, [extra - value * extra, -extra - value * extra]) / total
-    half = float(np.sqrt(np.sum(sums**2)))
-    if singletons:
-        half *= Z
+def _paired_interval(d: Floats, cluster: Ints, se: float | None) -> tuple[float, float]:
+    """Bonett & Price (2012, equation 5) for the mean of `d` in {-1, 0, 1}, on the effective number of pairs where clusters repeat."""
+    n, sizes = len(d), np.bincount(cluster)
+    if len(sizes) == n:
+        items = float(n)
     else:
-        half *= float(np.sqrt(len(sums) / (len(sums) - 1)) * stdtrit(len(sums) - 1, 0.975))
-    return max(-1.0, value - half), min(1.0, value + half)
+        variance = float(np.mean(d**2) - np.mean(d) ** 2)
+        items = _effective_items(variance, se, len(sizes), n**2 / float(np.sum(sizes**2)), n)
+    more = (float(np.mean(d == 1)) * items + 1) / (items + 2)
+    less = (float(np.mean(d == -1)) * items + 1) / (items + 2)
+    half = Z * float(np.sqrt((more + less - (more - less) ** 2) / (items + 2)))
+    return max(-1.0, more - less - half), min(1.0, more - less + half)
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> float:
@@ -272,7 +273,7 @@ def retention(a: Any, base: Any, chance: Any, clusters: Any, seed: int = BOOTSTR
     ratios_low, ratios_high, se = _bootstrap_ratios(np.bincount(cluster, right - level), np.bincount(cluster, right_base - level), seed)
     if ratios_low == ratios_high:
         # Every replicate is equal (no pair differs, or all do): take the difference's interval, which is never of zero width.
-        low, high = _paired_interval(right - right_base, cluster, n_clusters == n)
+        low, high = _paired_interval(right - right_base, cluster, 0.0)
         return Figure(
             value, 1 + low * n / above, 1 + high * n / above, n, n_clusters, None, "difference interval", "replicates do not vary"
         )
