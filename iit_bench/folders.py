@@ -42,6 +42,8 @@ RUN_FIELDS = {
     "limit": "number of whole groups, or null for all",
     "tiers": "tiers asked for",
     "max_new_tokens": "of a generated reply",
+    "system_prompt": "first message of every chat, or empty",
+    "batch_size": "requests per batch, or null for as many as the token budget takes",
     "batch_tokens": "planned tokens per batch, padding included",
     "seed": "of the model, where it draws",
     "command": "the command line that repeats the run",

@@ -2,8 +2,8 @@
 
 A built-in is `"module:function"`, imported only when its name is asked for, so that listing names stays instant. A name that ends in `:` is
 a prefix and serves every name that starts with it (`lm-eval:openbookqa`). An entry point of group `iit_bench.sources` is the same: its name
-(or prefix) and a function `load(name, options) -> SourceQuestions` (see `builders.sources.base`); of group `iit_bench.models`, `load(name, options) ->
-Model` (see `iit_bench.models.base`). Built-ins win over entry points.
+(or prefix) and a function `load(name, options) -> SourceQuestions` (see `builders.sources.base`); of group `iit_bench.models`,
+`load(name, options) -> Model` (see `iit_bench.models.base`). Built-ins win over entry points.
 """
 
 from __future__ import annotations

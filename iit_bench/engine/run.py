@@ -43,7 +43,7 @@ def answer(
     identity = model_identity(model.info)
     keys = [request_key(request, identity) for request in requests]
     distinct = dict(zip(keys, requests, strict=True))
-    copies = {key: 0 for key in distinct}
+    copies = dict.fromkeys(distinct, 0)
     for key in keys:
         copies[key] += 1
     failures: dict[str, Failure] = {}

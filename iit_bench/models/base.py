@@ -84,7 +84,7 @@ class Model(ABC):
 
     info: ModelInfo
 
-    def prepare(self, benchmark: Any) -> None:
+    def prepare(self, benchmark: Any) -> None:  # noqa: B027 - optional
         """Look at the benchmark's manifest before the run. Only baselines need it; a model under test must not."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelI
 from iit_bench.tables import canonical_json
 from iit_bench.types import Image, Message
 
-R = TypeVar("R", ScoreRequest, GenerateRequest)
+R = TypeVar("R", bound=ScoreRequest | GenerateRequest)
 
 
 class ChoiceBaseline(Model):

@@ -1,0 +1,213 @@
+"""Score one model on one benchmark folder into one run folder (IIT.md "Asking", "Scoring", "Figures").
+
+Killed at any moment, the same call goes on: what was answered is in the response log, and batches are planned as they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evaluators.provenance import EvalOptions, check_same_run, describe_run
+from evaluators.results import summarise
+from evaluators.turns import Asking, Course, prediction, request, rounds
+from iit_bench.engine.log import ResponseLog
+from iit_bench.engine.plan import BatchLimits
+from iit_bench.engine.run import Failure, answer
+from iit_bench.errors import UserError
+from iit_bench.folders import Benchmark, check_writable, load_benchmark, load_run, load_run_header, save_run_header, save_run_outcome
+from iit_bench.models.base import Model, ModelOptions
+from iit_bench.registry import load_model
+from iit_bench.types import Dialogue, Prediction, Results, Style
+
+NO_IMAGES = "the model takes no images"
+
+
+def evaluate(options: EvalOptions, progress: bool = True) -> Results:
+    """Run or go on with the evaluation that `options` describe; the run folder is complete when this returns.
+
+    Raises:
+        UserError: bad options, an unusable benchmark, model or folder. What was answered before stays in the folder.
+        KeyboardInterrupt: likewise; the same call goes on.
+    """
+    benchmark = load_benchmark(options.bench)
+    if options.base:
+        load_run(options.base)  # refuse an unusable base before the work, not after
+    check_writable(options.out)
+    model = load_model(options.model, _model_options(options), blind=options.blind)
+    model.prepare(benchmark)
+    return evaluate_model(model, benchmark, options, progress)
+
+
+def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, progress: bool = True) -> Results:
+    """`evaluate` with a model and a benchmark that are loaded already."""
+    asking = Asking(options.scoring, _style(options, benchmark), options.history, options.system_prompt, options.max_new_tokens)
+    plan = choose_dialogues(benchmark, options.tiers, options.limit, model.info.accepts_images)
+    limits = BatchLimits.for_model(model.info, options.batch_size)
+    run = describe_run(options, model.info, benchmark, asking, plan.tiers, limits)
+    run = _enter(options.out, run, options.fresh)
+    courses = [Course(dialogue, tuple(benchmark.questions[turn] for turn in dialogue.turns)) for dialogue in plan.dialogues]
+    with ResponseLog(options.out / "responses.jsonl") as log:
+        started = time.monotonic()
+        try:
+            predictions, errors = ask(model, courses, asking, log, limits, progress)
+        finally:
+            run |= {"seconds": run["seconds"] + time.monotonic() - started, "tokens": _tokens(log)}
+            save_run_header(options.out, run)
+    complete = not any(error["kind"] == "machine" for error in errors)
+    results = summarise(predictions, plan.unavailable, complete)
+    results = _with_forgetting(results, predictions, run, options)
+    save_run_outcome(options.out, predictions, results, errors)
+    save_run_header(options.out, run | {"ended": _now()})
+    return results
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The dialogues of a run, and the tiers it leaves out."""
+
+    dialogues: tuple[Dialogue, ...]
+    tiers: tuple[str, ...]  # tiers that are run
+    unavailable: Mapping[str, str]  # tier -> why it cannot be run
+
+
+def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: int | None, accepts_images: bool) -> Chosen:
+    """Whole groups only: `limit` groups, half with a text target and half with a visual one, by a hash of their name.
+
+    Raises:
+        UserError: the benchmark has no such tier, or the limit is below 1.
+    """
+    wanted = tuple(tier for tier in benchmark.tiers if tiers is None or tier in tiers)
+    if unknown := [tier for tier in tiers or () if tier not in benchmark.tiers]:
+        raise UserError(f"benchmark {str(benchmark.path)!r} has no tier {', '.join(unknown)}; it has {', '.join(benchmark.tiers)}")
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit} leaves nothing to evaluate; give 1 group or more")
+    unavailable = {tier: NO_IMAGES for tier in wanted if "V" in tier and not accepts_images}
+    run = tuple(tier for tier in wanted if tier not in unavailable)
+    if not run:
+        raise UserError(
+            "the model takes no images and every tier asked for has some; add a text-only tier, or --blind to remove the images"
+        )
+    dialogues = [dialogue for dialogue in benchmark.dialogues if dialogue.tier in run]
+    if limit is not None:
+        groups = _limited(dialogues, limit)
+        dialogues = [dialogue for dialogue in dialogues if dialogue.group in groups]
+    return Chosen(tuple(dialogues), run, unavailable)
+
+
+def _limited(dialogues: Sequence[Dialogue], limit: int) -> set[str]:
+    by_modality: dict[str, set[str]] = {}
+    for dialogue in dialogues:
+        by_modality.setdefault(dialogue.tier[-1], set()).add(dialogue.group)
+    ordered = [sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest()) for _, groups in sorted(by_modality.items())]
+    taken: list[str] = []
+    for rank in range(max(map(len, ordered), default=0)):
+        taken += [groups[rank] for groups in ordered if rank < len(groups)]
+    return set(taken[:limit])
+
+
+def _style(options: EvalOptions, benchmark: Benchmark) -> Style:
+    return options.style or benchmark.manifest.get("default_style", "cloze")
+
+
+# ---------------------------------------------------------------- asking
+
+
+def ask(
+    model: Model, courses: Sequence[Course], asking: Asking, log: ResponseLog, limits: BatchLimits, progress: bool
+) -> tuple[list[Prediction], list[dict[str, Any]]]:
+    """Ask every turn that is scored. Returns predictions and error lines, in the order of `courses`, then of turns."""
+    total = sum(len(course.questions) if asking.history == "own" else 1 for course in courses)
+    predictions: dict[tuple[str, int], Prediction] = {}
+    errors: dict[tuple[str, int], dict[str, Any]] = {}
+    with _progress_bar(progress, total, model.info.name) as advance:
+        for pairs in rounds(courses, asking):
+            open_pairs = [pair for pair in pairs if pair[0].failure is None]
+            answers = answer(model, [request(*pair, asking) for pair in open_pairs], log, limits, advance).answers
+            given = {(course.dialogue.id, position): one for (course, position), one in zip(open_pairs, answers, strict=True)}
+            advance(len(pairs) - len(open_pairs))
+            for course, position in pairs:
+                key = (course.dialogue.id, position)
+                one = given.get(key) or _after(course)
+                predictions[key] = prediction(course, position, one, asking)
+                course.said.append(predictions[key].reply)
+                if isinstance(one, Failure):
+                    course.failure = course.failure or one
+                    errors[key] = _error_line(course, position, one)
+    order = [(course.dialogue.id, position) for course in courses for position in range(len(course.questions))]
+    return [predictions[key] for key in order if key in predictions], [errors[key] for key in order if key in errors]
+
+
+def _after(course: Course) -> Failure:
+    assert course.failure is not None
+    return Failure(course.failure.kind, "an earlier turn failed", course.failure.reason)
+
+
+def _error_line(course: Course, position: int, failure: Failure) -> dict[str, Any]:
+    return {
+        "dialogue": course.dialogue.id,
+        "position": position,
+        "tier": course.dialogue.tier,
+        "question": course.questions[position].id,
+        "kind": failure.kind,
+        "reason": failure.reason,
+        "detail": failure.detail,
+    }
+
+
+def _progress_bar(show: bool, total: int, name: str) -> Any:
+    from iit_bench.progress import bar
+
+    return bar(f"{name}: scoring", total, show)
+
+
+# ---------------------------------------------------------------- the run folder
+
+
+def _enter(folder: Path, run: dict[str, Any], fresh: bool) -> dict[str, Any]:
+    """Start the run folder, or take it up again where it holds the same run."""
+    if folder.is_dir() and any(folder.iterdir()):
+        before = load_run_header(folder)  # refuses a foreign folder, also with --fresh
+        if not fresh:
+            check_same_run(folder, before, run)
+            run |= {name: before[name] for name in ("started", "seconds")} | {"resumed": before["resumed"] + 1}
+        else:
+            for name in ("responses.jsonl", "predictions.parquet", "results.json", "errors.jsonl"):
+                (folder / name).unlink(missing_ok=True)
+    save_run_header(folder, run)
+    return run
+
+
+def _with_forgetting(results: Results, predictions: list[Prediction], run: Mapping[str, Any], options: EvalOptions) -> Results:
+    if not options.base:
+        return results
+    import dataclasses
+
+    from evaluators.forgetting import check_comparable, forgetting
+
+    base = load_run(options.base)
+    check_comparable(dict(run), dict(base.run))
+    return dataclasses.replace(results, forgetting=forgetting(predictions, base.predictions, base.run["name"], base.path.name))
+
+
+def _tokens(log: ResponseLog) -> int:
+    total = 0
+    for response in log.responses.values():
+        total += response.prompt_tokens + (sum(response.tokens) if hasattr(response, "tokens") else response.new_tokens)
+    return total
+
+
+def _model_options(options: EvalOptions) -> ModelOptions:
+    return ModelOptions(options.checkpoint, options.device, options.dtype, options.system_prompt, options.seed, options.trust_remote_code)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
