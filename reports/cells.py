@@ -1,0 +1,186 @@
+"""How a figure becomes the words of a table cell: one place decides decimals, signs, intervals and what "not available" looks like.
+
+Accuracies are shown in percent, differences in percentage points, both with one decimal; tooltips give everything the record holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from iit_bench.types import Figure, PairedResult
+
+MINUS = "\N{MINUS SIGN}"
+NOT_AVAILABLE = "not available"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell. Every text is untrusted; the template escapes it."""
+
+    text: str
+    lines: tuple[str, ...] = ()  # small print below: interval, n, reason
+    sort: float | str | None = None  # what the column is sorted by; None sorts last
+    title: str = ""  # tooltip; nothing stands in it alone that a reader needs
+    strong: bool = False
+    missing: bool = False  # there is no figure; `lines` say why
+    style: int | None = None  # number of the model's line style, for its swatch
+    badges: tuple[str, ...] = ()
+    words: bool = False  # text, set left; otherwise a number, set right
+
+
+@dataclass(frozen=True)
+class Column:
+    label: str
+    small: str = ""
+    words: bool = False
+    code: bool = False  # a tier's pattern, set in monospace
+    divider: bool = False  # a rule at its left
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as the template draws it; the first cell of a row is its header."""
+
+    key: str  # id on the page
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    sortable: bool = True
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"table {self.key!r} has a row of {len(row)} cells under {len(self.columns)} columns")
+
+
+def percent(value: float) -> str:
+    """0.9123 -> "91.2"; a negative value has a true minus sign."""
+    return _signless_zero(f"{100 * value:.1f}").replace("-", MINUS)
+
+
+def points(value: float) -> str:
+    """A difference in percentage points with its sign: -0.032 -> "−3.2"."""
+    text = percent(value)
+    return text if text.startswith(MINUS) or text == "0.0" else "+" + text
+
+
+def _signless_zero(text: str) -> str:
+    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
+
+
+def p_value(p: float | None) -> str:
+    if p is None:
+        return NOT_AVAILABLE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def count(n: int) -> str:
+    """12345 -> "12 345" with thin no-break spaces, which no language reads as a decimal point."""
+    return f"{n:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def interval(figure: Figure, signed: bool = False) -> str:
+    if figure.low is None or figure.high is None:
+        return ""
+    if signed:
+        return f"{points(figure.low)} to {points(figure.high)}"
+    return f"{percent(figure.low)}–{percent(figure.high)}" if figure.low >= 0 else f"{percent(figure.low)} to {percent(figure.high)}"
+
+
+def figure_title(figure: Figure) -> str:
+    """All that the record says, for the tooltip."""
+    if figure.value is None:
+        return figure.note
+    parts = [f"{figure.value:.4f}"]
+    if figure.low is not None and figure.high is not None:
+        parts.append(f"95% interval {figure.low:.4f} to {figure.high:.4f}")
+    parts.append(f"n = {figure.n}")
+    if figure.clusters:
+        parts.append(f"{figure.clusters} clusters")
+    return "; ".join([*parts, *filter(None, (figure.method, figure.note))])
+
+
+def figure_cell(figure: Figure, *, show_n: bool = True, strict: Figure | None = None, signed: bool = False, strong: bool = False) -> Cell:
+    """An accuracy (or, `signed`, a difference) with its interval.
+
+    Args:
+        show_n: print n; False where the column's heading has it.
+        strict: the figure with errors counted as wrong, printed where it is another one.
+    """
+    if figure.value is None:
+        return missing_cell(figure.note)
+    lines = [interval(figure, signed) or "no interval"]
+    if show_n:
+        lines.append(f"n {count(figure.n)}")
+    if strict is not None and strict.value is not None:
+        lines.append(f"strict {percent(strict.value)}")
+    text = points(figure.value) if signed else percent(figure.value)
+    return Cell(text, tuple(lines), figure.value, figure_title(figure), strong)
+
+
+def missing_cell(reason: str) -> Cell:
+    """Never a blank: what is missing, and why."""
+    reason = reason.removeprefix(f"{NOT_AVAILABLE}: ") or "no reason recorded"
+    return Cell(NOT_AVAILABLE, (reason,), None, reason, missing=True)
+
+
+def paired_cell(result: PairedResult) -> Cell:
+    """A paired difference, its interval and its adjusted p; set bold where p (Holm) < 0.05."""
+    if result.difference.value is None:
+        return missing_cell(result.difference.note)
+    p = result.p if result.p_holm is None else result.p_holm
+    cell = figure_cell(result.difference, signed=True, show_n=False, strong=p is not None and p < 0.05)
+    label = "p" if result.p_holm is None else "p Holm"
+    line = f"{label} {p_value(p)}" if p is not None else "no test"
+    return Cell(cell.text, (*cell.lines, line), cell.sort, f"{cell.title}; {result.test}", cell.strong)
+
+
+PAIRED_COLUMNS = (
+    Column("difference", "points, 95% interval"),
+    Column("n", "pairs"),
+    Column("p"),
+    Column("p Holm"),
+    Column("test", words=True),
+    Column("detectable", "points"),
+    Column("only A", "right in A alone"),
+    Column("only B", "right in B alone"),
+)
+
+
+def paired_cells(result: PairedResult) -> tuple[Cell, ...]:
+    """The cells under `PAIRED_COLUMNS`."""
+    difference = figure_cell(result.difference, signed=True, show_n=False)
+    if result.difference.value is None:
+        return (difference, *(text_cell("–", sort=None) for _ in PAIRED_COLUMNS[1:]))
+    detectable = text_cell(NOT_AVAILABLE) if result.detectable is None else number_cell(result.detectable, percent(result.detectable))
+    return (
+        difference,
+        number_cell(result.difference.n),
+        number_cell(result.p, p_value(result.p)),
+        number_cell(result.p_holm, p_value(result.p_holm)),
+        text_cell(result.test),
+        detectable,
+        number_cell(result.only_a),
+        number_cell(result.only_b),
+    )
+
+
+def number_cell(value: float | None, text: str = "") -> Cell:
+    if value is None:
+        return Cell(text or NOT_AVAILABLE)
+    return Cell(text or count(round(value)), sort=value)
+
+
+def text_cell(text: str, *, lines: Sequence[str] = (), sort: str | None = "") -> Cell:
+    return Cell(text, tuple(lines), text.casefold() if sort == "" else sort, words=True)
+
+
+def duration(seconds: float) -> str:
+    """Whole units a reader takes in: "48 s", "3 min 20 s", "2 h 5 min"."""
+    total = round(seconds)
+    if total < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{total} s"
+    minutes, rest = divmod(total, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

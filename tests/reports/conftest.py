@@ -1,0 +1,165 @@
+"""Run folders as `iit-bench eval` writes them, with made-up answers of a known accuracy."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluators.forgetting import forgetting
+from evaluators.results import summarise
+from iit_bench.folders import save_run_header, save_run_outcome
+from iit_bench.types import Prediction, tier_order
+
+ALL_TIERS = tuple(sorted(("".join(p) for n in (1, 2, 3) for p in itertools.product("TV", repeat=n)), key=tier_order))
+SUBJECTS = {"T": ("facts", ("capital", "currency", "symbol")), "V": ("easyvqa", ("colour", "shape", "yes/no"))}
+CHOICES = {"colour": 8, "shape": 3, "yes/no": 2}
+
+
+def prediction(tier: str, item: int, skill: float, draw: random.Random, outcome: str = "") -> Prediction:
+    """One target turn. Two V targets share an image, so that clusters repeat there and nowhere else."""
+    modality = tier[-1]
+    source, subjects = SUBJECTS[modality]
+    subject = subjects[item % len(subjects)]
+    k = CHOICES.get(subject, 4)
+    answer, target = (7 * item) % k, f"{source}/{item}"
+    chosen = answer if draw.random() < skill else (answer + 1) % k
+    chosen_norm = answer if draw.random() < 0.9 * skill else (answer + 1) % k
+    cluster = f"image-{item // 2}" if modality == "V" else target
+    failed = outcome == "error"
+    return Prediction(
+        dialogue=f"{target}/{tier}",
+        position=len(tier) - 1,
+        is_target=True,
+        tier=tier,
+        group=target,
+        question=target,
+        source=source,
+        subject=subject,
+        cluster=cluster,
+        modality=modality,  # type: ignore[arg-type]
+        choices=tuple(f"choice {i}" for i in range(k)),
+        answer=answer,
+        logprobs=() if failed else tuple(-1.0 if i == chosen else -2.0 for i in range(k)),
+        choice_tokens=() if failed else (2,) * k,
+        chosen=-1 if failed else chosen,
+        chosen_norm=-1 if failed else chosen_norm,
+        chosen_bytes=-1 if failed else chosen_norm,
+        outcome=outcome or ("correct" if chosen == answer else "wrong"),  # type: ignore[arg-type]
+        reply="" if failed else f"choice {chosen}",
+        prompt_tokens=40,
+        reply_tokens=2 * k,
+    )
+
+
+def header(name: str, tiers: Sequence[str], n: int, **changes: Any) -> dict[str, Any]:
+    """run.json; keys of `changes` go to where run.json has them, `model` and `benchmark` are merged."""
+    figures = {"n": n, "random": 0.25, "always_first": 0.26, "majority": 0.31, "choices_only": 0.33, "question_prior": None}
+    model = {
+        "name": name,
+        "checkpoint": f"assets/{name}",
+        "checkpoint_sha256": f"{abs(hash_of(name)):064x}",
+        "chat_template_sha256": "c" * 64,
+        "system_prompt": "",
+        "accepts_images": True,
+        "blind": False,
+        "dtype": "float32",
+        "device": "cpu",
+        "max_context": 512,
+        "parameters": 2_215_680,
+        "details": {"mode": "strict"},
+    }
+    benchmark = {
+        "name": "lab",
+        "rows_sha256": "b" * 64,
+        "seed": 0,
+        "tiers": dict.fromkeys(tiers, n),
+        "sources": ["facts", "easyvqa"],
+        "baselines": {"T": figures, "V": figures | {"question_prior": 0.6783, "random": 0.4}},
+    }
+    run = {
+        "name": name,
+        "model": model | changes.pop("model", {}),
+        "suite": "iit",
+        "benchmark": benchmark | changes.pop("benchmark", {}),
+        "scoring": "loglikelihood",
+        "style": "cloze",
+        "history": "gold",
+        "limit": None,
+        "tiers": list(tiers),
+        "max_new_tokens": 32,
+        "batch_tokens": 8192,
+        "seed": 0,
+        "command": f"iit-bench eval --model {name} --bench demo/bench --out demo/runs/{name}",
+        "arguments": {},
+        "versions": {"python": "3.11.9", "iit-bench": "0.1.0", "torch": "2.13.0"},
+        "git_commit": "0123456789abcdef",
+        "started": "2026-01-02T03:04:05+00:00",
+        "ended": "2026-01-02T03:05:25+00:00",
+        "seconds": 80.4,
+        "tokens": 1_234_567,
+        "resumed": 0,
+    }
+    return run | changes
+
+
+def hash_of(name: str) -> int:
+    """A stable number for a name (`hash` changes with PYTHONHASHSEED)."""
+    return int.from_bytes(name.encode()[:24], "big")
+
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    return run_maker(tmp_path)
+
+
+def run_maker(root: Path) -> MakeRun:
+    """`make(name, skill)` writes a run folder and gives its path."""
+    answers: dict[str, list[Prediction]] = {}
+
+    def make(
+        name: str,
+        skill: float | Callable[[str], float] = 0.8,
+        *,
+        n: int = 40,
+        tiers: Sequence[str] = ALL_TIERS,
+        text_only: bool = False,
+        base: str = "",
+        failed: int = 0,
+        folder: str = "",
+        unparsed: int = 0,
+        **changes: Any,
+    ) -> Path:
+        run = [tier for tier in tiers if not (text_only and "V" in tier)]
+        unavailable = dict.fromkeys((tier for tier in tiers if tier not in run), "the model takes no images")
+        skill_of = skill if callable(skill) else lambda tier: float(skill)
+        predictions = []
+        for tier in run:
+            for item in range(n):
+                outcome = "error" if item < failed else "unparsed" if item < failed + unparsed else ""
+                predictions.append(prediction(tier, item, skill_of(tier), random.Random(f"{name}/{tier}/{item}"), outcome))
+        answers[folder or name] = predictions
+        results = summarise(predictions, unavailable, complete=not failed)
+        if base:
+            from dataclasses import replace
+
+            results = replace(results, forgetting=forgetting(predictions, answers[base], base, base))
+        errors = [
+            {"dialogue": p.dialogue, "position": p.position, "tier": p.tier, "question": p.question, "kind": "machine"}
+            | {"reason": "out of memory", "detail": "could not allocate 2 GiB"}
+            for p in predictions
+            if p.outcome == "error"
+        ]
+        path = root / (folder or name)
+        save_run_header(path, header(name, tiers, n, **changes))
+        save_run_outcome(path, predictions, results, errors)
+        return path
+
+    return make
