@@ -1,0 +1,126 @@
+"""What is reachable without understanding (IIT.md "Building" 6). Every rule here picks a choice without looking at an image or a meaning.
+
+- random: mean 1/k, the expectation of a uniform guess.
+- always first: the first choice.
+- majority: the choice that is the gold answer most often, over all sources.
+- question prior: the choice that is most often the gold answer of this very question string; the majority where the string is new.
+- choices only: naive Bayes over the choices' texts and relative lengths, the question hidden.
+
+Answer counts come from a source's train split where there is one, else from its evaluation questions that are not in the benchmark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from builders.sources.base import AnswerCounts, question_key
+from builders.words import words
+from iit_bench.types import Question
+
+Figures = dict[str, float | int | None]
+
+
+def first_of_highest(scores: Sequence[float]) -> int:
+    """Index of the highest score; ties take the first."""
+    return max(range(len(scores)), key=lambda i: (scores[i], -i))
+
+
+def majority(counts: Mapping[str, int], question: Question) -> int:
+    """The choice with the highest count as a gold answer; ties take the first."""
+    return first_of_highest([counts.get(choice, 0) for choice in question.choices])
+
+
+def question_prior(counts: AnswerCounts, overall: Mapping[str, int], question: Question) -> int:
+    """The choice most often right for this question string; `overall` decides where the string is new."""
+    seen = counts.by_question.get(question_key(question.question), {})
+    if not any(choice in seen for choice in question.choices):
+        return majority(overall, question)
+    return majority(seen, question)
+
+
+class ChoicesOnly:
+    """Naive Bayes with add-one smoothing over the words, whole text and relative length of a choice; the question is hidden.
+
+    Gold texts come from the source's answer counts, offered texts and lengths from its questions outside the benchmark: a choice scores by how
+    much oftener its features are gold than offered.
+    """
+
+    def __init__(self, counts: AnswerCounts, questions: Iterable[Question]) -> None:
+        self._gold: Counter[str] = Counter()
+        self._offered: Counter[str] = Counter()
+        for answer, times in counts.overall.items():
+            self._gold.update(dict.fromkeys(_texts(answer), times))
+        for question in questions:
+            for i, choice in enumerate(question.choices):
+                self._offered.update([*_texts(choice), _length(question, i)])
+            self._gold[_length(question, question.answer)] += 1
+        kinds = len(self._gold | self._offered)
+        self._scale = math.log((self._offered.total() + kinds) / (self._gold.total() + kinds))
+
+    def __call__(self, question: Question) -> int:
+        return first_of_highest([self._score(question, i) for i in range(len(question.choices))])
+
+    def _score(self, question: Question, i: int) -> float:
+        features = [*_texts(question.choices[i]), _length(question, i)]
+        return math.fsum(math.log((self._gold[f] + 1) / (self._offered[f] + 1)) + self._scale for f in features)
+
+
+def _texts(choice: str) -> list[str]:
+    return ["text " + choice.casefold(), *("word " + word for word in sorted(set(words(choice))))]
+
+
+def _length(question: Question, i: int) -> str:
+    lengths = [len(choice) for choice in question.choices]
+    return "length " + ("longest" if lengths[i] == max(lengths) else "shortest" if lengths[i] == min(lengths) else "between")
+
+
+class Baselines:
+    """All rules fitted for one benchmark.
+
+    Args:
+        train: source -> counts of its train split, or of its questions outside the benchmark.
+        unused: source -> its evaluation questions outside the benchmark.
+    """
+
+    def __init__(self, train: Mapping[str, AnswerCounts], unused: Mapping[str, Sequence[Question]]) -> None:
+        self._train = train
+        self._overall: Counter[str] = Counter()
+        for counts in train.values():
+            self._overall.update(counts.overall)
+        self._choices_only = {source: ChoicesOnly(train[source], questions) if questions else None for source, questions in unused.items()}
+
+    def answer_counts(self, questions: Iterable[Question]) -> dict[str, int]:
+        """Times every text that is a choice in `questions` is a gold answer, zeros left out; what `majority` predicts from."""
+        shown = sorted({choice for question in questions for choice in question.choices})
+        return {choice: self._overall[choice] for choice in shown if self._overall[choice]}
+
+    def figures(self, targets: Sequence[Question]) -> Figures:
+        """Accuracy of every rule on `targets`; None where a rule could not be fitted for one of their sources."""
+        fitted = all(self._choices_only.get(target.source) for target in targets)
+        return {
+            "n": len(targets),
+            "random": _mean(1 / len(target.choices) for target in targets),
+            "always_first": _accuracy(targets, lambda target: 0),
+            "majority": _accuracy(targets, lambda target: majority(self._overall, target)) if self._overall else None,
+            "choices_only": _accuracy(targets, self._pick_by_choices) if fitted else None,
+            "question_prior": _accuracy(targets, self._pick_by_question) if self._overall else None,
+        }
+
+    def _pick_by_choices(self, target: Question) -> int:
+        rule = self._choices_only[target.source]
+        assert rule is not None  # `figures` has looked
+        return rule(target)
+
+    def _pick_by_question(self, target: Question) -> int:
+        return question_prior(self._train[target.source], self._overall, target)
+
+
+def _accuracy(targets: Sequence[Question], pick: Callable[[Question], int]) -> float:
+    return _mean(float(pick(target) == target.answer) for target in targets)
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return round(math.fsum(listed) / len(listed), 6)

@@ -1,0 +1,265 @@
+"""From sources to a benchmark folder (IIT.md "Building")."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builders.baselines import Baselines
+from builders.card import card
+from builders.choices import admit, shuffled
+from builders.connectors import CONNECTORS, connect
+from builders.histories import HistoryBuilder, use_cap
+from builders.matching import make_matcher
+from builders.presets import load_preset
+from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions
+from builders.targets import sample_targets
+from builders.tiers import parse_tiers
+from builders.words import hashed
+from iit_bench import __version__, folders
+from iit_bench.errors import UserError
+from iit_bench.registry import load_source
+from iit_bench.types import Dialogue, Modality, Question
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What `iit-bench build` may be told; every field is an option of the same name."""
+
+    out: Path
+    preset: str = "lab"
+    text: tuple[str, ...] | None = None  # sources of T questions; None = the preset's
+    visual: tuple[str, ...] | None = None  # sources of V questions; None = the preset's
+    tiers: str = "full"  # full | paper | patterns separated by commas
+    size: int | None = None  # targets per modality; None = the preset's
+    seed: int = 0
+    match: str = "tfidf"  # tfidf | none | path or Hub id of a text encoder
+    connector: str = "none"  # none | template | openai
+    data_root: Path | None = None  # local snapshots instead of the Hub
+    overwrite: bool = False  # replace a benchmark that is already in `out`
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A source with its usable questions, choices in their final order."""
+
+    source: SourceQuestions
+    modality: Modality
+    questions: tuple[Question, ...]
+    left_out: Mapping[str, int]
+
+
+def build(options: BuildOptions) -> Path:
+    """Build a benchmark folder and return its path. Progress goes to stderr; `summary` tells what was built.
+
+    Raises:
+        UserError: unknown preset, source, tier or connector; too few questions; an `out` that cannot be written or holds something else.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    preset = load_preset(options.preset)
+    tiers = parse_tiers(options.tiers)
+    size = preset.size if options.size is None else options.size
+    if size < 1:
+        raise UserError(f"--size {size} is not possible; ask for at least 1 target per modality")
+    if options.connector not in CONNECTORS:
+        raise UserError(f"unknown connector {options.connector!r}; --connector is one of {', '.join(CONNECTORS)}")
+    folders.check_target(options.out, options.overwrite)
+    text = preset.text if options.text is None else options.text
+    visual = preset.visual if options.visual is None else options.visual
+    wanted = {"T": text if _occurs("T", tiers) else (), "V": visual if _occurs("V", tiers) else ()}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        loaded = _load(wanted, options, progress)
+        targets = _targets(loaded, tiers, size, options.seed)
+        dialogues, use, cap = _dialogues(targets, loaded, tiers, options, progress)
+    by_id = {question.id: question for part in loaded for question in part.questions}
+    dialogues = connect(dialogues, by_id, options.connector, options.seed)
+    used = sorted({turn for dialogue in dialogues for turn in dialogue.turns})
+    questions = sorted((by_id[name] for name in used), key=lambda question: (question.modality, question.id))
+    manifest = {
+        "name": preset.name if options.text is None and options.visual is None else "custom",
+        "seed": options.seed,
+        "arguments": _arguments(options, size),
+        "default_style": preset.style,
+        "tiers": {tier: sum(dialogue.tier == tier for dialogue in dialogues) for tier in tiers},
+        "targets": dict(Counter(target.modality for target in targets)),
+        "questions": dict(Counter(question.modality for question in questions)),
+        "sources": {part.source.name: _source_entry(part, targets, questions) for part in loaded},
+        "gold_positions": _gold_positions(questions),
+        "history_use": _history_use(use, cap, by_id),
+        **_baselines(loaded, targets, questions),
+        "versions": _versions(),
+    }
+    return folders.save_benchmark(options.out, questions, dialogues, manifest, card(manifest, questions, dialogues), options.overwrite)
+
+
+def summary(manifest: Mapping[str, Any]) -> str:
+    """What a manifest says, in a few lines for the end of a build: sizes, and every record left out by reason."""
+    targets = manifest["targets"]
+    lines = [
+        f"{manifest['name']}: {sum(manifest['tiers'].values())} dialogues in {len(manifest['tiers'])} tiers, "
+        f"{targets.get('T', 0)} text and {targets.get('V', 0)} visual targets, seed {manifest['seed']}"
+    ]
+    for name, entry in manifest["sources"].items():
+        out = ", ".join(f"{count} {reason}" for reason, count in entry["left_out"].items()) or "none"
+        lines.append(
+            f"  {name}: {entry['usable']} usable, {entry['targets']} targets, {entry['in_benchmark']} in the benchmark; left out: {out}"
+        )
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- steps
+
+
+def _occurs(modality: str, tiers: Sequence[str]) -> bool:
+    return any(modality in tier for tier in tiers)
+
+
+def _load(wanted: Mapping[str, Sequence[str]], options: BuildOptions, progress: Progress) -> list[_Loaded]:
+    """Read the sources and keep what can be used."""
+    for modality, flag in (("T", "--text"), ("V", "--visual")):
+        if not wanted[modality] and _occurs(modality, parse_tiers(options.tiers)):
+            raise UserError(f"the tiers need {modality} questions but {flag} names no source; name one or choose other --tiers")
+    names = [(name, modality) for modality, group in wanted.items() for name in dict.fromkeys(group)]
+    if doubled := [name for name, n in Counter(name for name, _ in names).items() if n > 1]:
+        raise UserError(f"source {doubled[0]!r} is named both under --text and --visual; name it once")
+    task = progress.add_task("reading sources", total=len(names))
+    loaded = []
+    for name, modality in names:
+        progress.update(task, description=f"reading {name}")
+        source = load_source(name, SourceOptions(data_root=options.data_root))
+        loaded.append(_usable(source, "T" if modality == "T" else "V", options.seed))
+        progress.advance(task)
+    ids = Counter(question.id for part in loaded for question in part.questions)
+    if doubled := sorted(name for name, n in ids.items() if n > 1):
+        raise UserError(f"two sources give a question with the id {doubled[0]!r}; name only one of them")
+    return loaded
+
+
+def _usable(source: SourceQuestions, modality: Modality, seed: int) -> _Loaded:
+    kept, left_out = admit(source.questions)
+    fitting = [question for question in kept if question.modality == modality]
+    if not fitting:
+        kind, flag = ("text", "--visual") if modality == "T" else ("visual", "--text")
+        hint = f"; name it under {flag}" if kept else ""
+        raise UserError(f"source {source.name!r} gave no usable {kind} question (of {len(source.questions)} read){hint}")
+    left_out += Counter(source.left_out)
+    left_out["has an image" if modality == "T" else "has no image"] += len(kept) - len(fitting)
+    reasons = {reason: n for reason, n in sorted(left_out.items()) if n}
+    return _Loaded(source, modality, tuple(shuffled(question, seed) for question in fitting), reasons)
+
+
+def _targets(loaded: Sequence[_Loaded], tiers: Sequence[str], size: int, seed: int) -> list[Question]:
+    """Targets of both modalities in a mixed order, so that the first N groups are a fair sample of all."""
+    sampled: dict[str, list[Question]] = {"T": [], "V": []}
+    for modality, kind in (("T", "text"), ("V", "visual")):
+        if any(tier.endswith(modality) for tier in tiers):
+            pools = {part.source.name: part.questions for part in loaded if part.modality == modality}
+            found = sample_targets(pools, size, seed, kind)
+            sampled[modality] = sorted(found, key=lambda question: hashed("order", seed, question.id))
+    ranked = [(i, question.modality, question) for group in sampled.values() for i, question in enumerate(group)]
+    return [question for _, _, question in sorted(ranked, key=lambda row: row[:2])]
+
+
+def _dialogues(
+    targets: Sequence[Question], loaded: Sequence[_Loaded], tiers: Sequence[str], options: BuildOptions, progress: Progress
+) -> tuple[list[Dialogue], Counter[str], dict[Modality, int]]:
+    pool = [question for part in loaded for question in part.questions]
+    texts = {text: i for i, text in enumerate(sorted({question.question for question in pool}))}
+    matcher = make_matcher(options.match, list(texts))
+    cap = use_cap(targets, pool, tiers)
+    histories = HistoryBuilder(pool, matcher, texts, options.seed, cap)
+    found: list[Dialogue] = []
+    for target in progress.track(targets, description="matching histories"):
+        found += histories.dialogues(target, tiers)
+    return found, histories.use, cap
+
+
+# ---------------------------------------------------------------- the manifest
+
+
+def _arguments(options: BuildOptions, size: int) -> dict[str, Any]:
+    values = dataclasses.asdict(options) | {"size": size, "data_root": None if options.data_root is None else str(options.data_root)}
+    return {name: value for name, value in values.items() if name not in ("out", "overwrite")}
+
+
+def _source_entry(part: _Loaded, targets: Iterable[Question], questions: Iterable[Question]) -> dict[str, Any]:
+    name = part.source.name
+    own_targets = [target for target in targets if target.source == name]
+    return {
+        "modality": part.modality,
+        "split": part.source.split,
+        "origin": part.source.origin,
+        "revision": part.source.revision,
+        "licence": part.source.licence,
+        "sha256": part.source.sha256,
+        "usable": len(part.questions),
+        "targets": len(own_targets),
+        "targets_by_subject": dict(sorted(Counter(target.subject for target in own_targets).items())),
+        "in_benchmark": sum(question.source == name for question in questions),
+        "answer_counts_from": "train split" if part.source.train_answers else "evaluation questions outside the benchmark",
+        "left_out": dict(part.left_out),
+    }
+
+
+def _gold_positions(questions: Iterable[Question]) -> dict[str, list[int]]:
+    """Number of choices -> how often each position is gold, over questions whose choices were shuffled."""
+    counts: dict[int, list[int]] = {}
+    for question in questions:
+        if not question.fixed_order:
+            counts.setdefault(len(question.choices), [0] * len(question.choices))[question.answer] += 1
+    return {str(k): counts[k] for k in sorted(counts)}
+
+
+def _history_use(use: Mapping[str, int], cap: Mapping[Modality, int], by_id: Mapping[str, Question]) -> dict[str, Any]:
+    """Per modality: the cap, questions used as history, and how many of them serve 1, 2, … groups."""
+    spread: dict[str, Counter[int]] = defaultdict(Counter)
+    for name, groups in use.items():
+        spread[by_id[name].modality][groups] += 1
+    return {
+        modality: {
+            "cap": cap[modality],  # type: ignore[index]
+            "questions": sum(counts.values()),
+            "groups_served": {str(groups): counts[groups] for groups in sorted(counts)},
+        }
+        for modality, counts in sorted(spread.items())
+    }
+
+
+def _baselines(loaded: Sequence[_Loaded], targets: Sequence[Question], questions: Sequence[Question]) -> dict[str, Any]:
+    """Manifest entries `baselines` and `answer_counts`."""
+    inside = {question.id for question in questions}
+    unused = {part.source.name: [question for question in part.questions if question.id not in inside] for part in loaded}
+    train = {
+        part.source.name: part.source.train_answers
+        or AnswerCounts.of((question.question, question.answer_text) for question in unused[part.source.name])
+        for part in loaded
+    }
+    rules = Baselines(train, unused)
+    slices: dict[str, list[Question]] = defaultdict(list)
+    for target in targets:
+        for key in (target.modality, target.source, f"{target.source}/{target.subject}"):
+            slices[key].append(target)
+    figures = {key: rules.figures(slices[key]) for key in sorted(slices, key=lambda key: (key not in ("T", "V"), key))}
+    return {"baselines": figures, "answer_counts": rules.answer_counts(questions)}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+    from platform import python_version
+
+    found = {"python": python_version(), "iit-bench": __version__}
+    for package in ("numpy", "scipy", "pyarrow", "pillow", "datasets", "lm-eval", "ms-vlmeval", "easy-vqa", "transformers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,143 @@
+"""The data set card: README.md of a benchmark folder, with the Hub's YAML header, licences and a gallery."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+from iit_bench.types import IMAGE_MARK, Dialogue, Question
+
+GALLERY = 4  # dialogues shown
+THUMBNAIL = 96  # pixels of the longer side
+
+
+def card(manifest: Mapping[str, Any], questions: Sequence[Question], dialogues: Sequence[Dialogue]) -> str:
+    """The card as Markdown. Texts of the data are escaped: a question may hold anything."""
+    by_id = {question.id: question for question in questions}
+    parts = [
+        _header(manifest, questions),
+        f"# IIT benchmark `{manifest['name']}`\n",
+        "Interleaved image-text dialogues: every target question is asked under every history whose tier ends in its modality, so that\n"
+        "differences between tiers are paired. Built by iit-bench after the benchmark that the paper *Wings* (arXiv 2406.03496) describes.\n"
+        "`questions` holds the items, `dialogues` the turns (question ids) and the target.\n",
+        '```python\nfrom datasets import load_dataset\nquestions = load_dataset("DIR", "questions", split="test")\n'
+        'dialogues = load_dataset("DIR", "dialogues", split="test")\n```\n',
+        _tiers(manifest),
+        _sources(manifest),
+        _baselines(manifest),
+        _gallery(dialogues, by_id),
+    ]
+    return "\n".join(parts)
+
+
+def _header(manifest: Mapping[str, Any], questions: Sequence[Question]) -> str:
+    import yaml
+
+    header = {
+        "pretty_name": f"IIT benchmark ({manifest['name']})",
+        "language": sorted({question.language for question in questions}),
+        "license": "other",
+        "license_name": "of-its-sources",
+        "task_categories": ["visual-question-answering", "multiple-choice", "question-answering"],
+        "tags": ["iit-bench", "interleaved-image-text"],
+        "configs": [
+            {"config_name": "questions", "default": True, "data_files": [{"split": "test", "path": "questions/test-*.parquet"}]},
+            {"config_name": "dialogues", "data_files": [{"split": "test", "path": "dialogues/test-*.parquet"}]},
+        ],
+        "dataset_info": [
+            {
+                "config_name": "questions",
+                "features": [
+                    *_plain("id", "modality", "source", "subject", "cluster", "language", "question"),
+                    {"name": "images", "list": "image"},
+                    {"name": "choices", "list": "string"},
+                    {"name": "answer", "dtype": "int64"},
+                    {"name": "answer_text", "dtype": "string"},
+                    {"name": "fixed_order", "dtype": "bool"},
+                ],
+            },
+            {
+                "config_name": "dialogues",
+                "features": [
+                    *_plain("id", "tier"),
+                    {"name": "visual_share", "dtype": "float64"},
+                    *_plain("group"),
+                    {"name": "turns", "list": "string"},
+                    *_plain("target"),
+                    {"name": "connectors", "list": "string"},
+                ],
+            },
+        ],
+    }
+    return "---\n" + yaml.safe_dump(header, sort_keys=False, allow_unicode=True) + "---\n"
+
+
+def _plain(*names: str) -> list[dict[str, str]]:
+    return [{"name": name, "dtype": "string"} for name in names]
+
+
+def _tiers(manifest: Mapping[str, Any]) -> str:
+    rows = [f"| {tier} | {tier.count('V') / len(tier):.2f} | {n} |" for tier, n in manifest["tiers"].items()]
+    return "## Tiers\n\n| tier | visual share | dialogues |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def _sources(manifest: Mapping[str, Any]) -> str:
+    rows = []
+    for name, entry in manifest["sources"].items():
+        out = ", ".join(f"{count} {reason}" for reason, count in entry["left_out"].items()) or "none"
+        origin = " ".join(filter(None, (entry["origin"], entry["revision"])))
+        cells = (name, entry["modality"], origin, entry["licence"], entry["targets"], entry["in_benchmark"], out)
+        rows.append("| " + " | ".join(_text(str(cell)) for cell in cells) + " |")
+    head = "| source | modality | origin | licence | targets | questions here | left out |\n" + "|---" * 7 + "|\n"
+    return "## Sources and their licences\n\n" + head + "\n".join(rows) + "\n"
+
+
+def _baselines(manifest: Mapping[str, Any]) -> str:
+    rules = ("n", "random", "always_first", "majority", "choices_only", "question_prior")
+    rows = []
+    for key, figures in manifest["baselines"].items():
+        cells = ["–" if figures[rule] is None else str(figures[rule]) if rule == "n" else f"{figures[rule]:.3f}" for rule in rules]
+        rows.append(f"| {_text(key)} | " + " | ".join(cells) + " |")
+    head = "| targets | " + " | ".join(rule.replace("_", " ") for rule in rules) + " |\n" + "|---" * (len(rules) + 1) + "|\n"
+    return "## Reachable without understanding (accuracy)\n\n" + head + "\n".join(rows) + "\n"
+
+
+def _gallery(dialogues: Sequence[Dialogue], by_id: Mapping[str, Question]) -> str:
+    longest = max(len(dialogue.turns) for dialogue in dialogues)
+    candidates = [d for d in dialogues if len(d.turns) == longest]
+    shown: dict[str, Dialogue] = {}  # one dialogue a tier, mixed tiers first
+    for dialogue in sorted(candidates, key=lambda d: -len(set(d.tier))):
+        if dialogue.tier not in shown and len(shown) < GALLERY:
+            shown[dialogue.tier] = dialogue
+    parts = ["## Gallery\n"]
+    for dialogue in shown.values():
+        turns = "\n".join(_turn(by_id[name]) for name in dialogue.turns)
+        parts.append(f"**{dialogue.tier}**\n\n<table>\n{turns}\n</table>\n")
+    return "\n".join(parts)
+
+
+def _turn(question: Question) -> str:
+    images = "".join(_thumbnail(image.data) for image in question.images)
+    choices = " · ".join(f"<b>{_text(c)}</b>" if i == question.answer else _text(c) for i, c in enumerate(question.choices))
+    words = _text(question.question.replace(IMAGE_MARK, " [image] ").strip())
+    return f"<tr><td>{images}</td><td>{words}<br>{choices}</td></tr>"
+
+
+def _thumbnail(data: bytes) -> str:
+    from PIL import Image
+
+    with Image.open(BytesIO(data)) as opened:
+        small = opened.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    out = BytesIO()
+    small.save(out, "JPEG", quality=80)
+    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}">'
+
+
+def _text(text: str) -> str:
+    """Text of a data set as harmless, one-line HTML inside a Markdown table."""
+    escaped = html.escape(" ".join(text.split()))
+    return "".join(f"&#{ord(char)};" if char in "|`*_[]~\\$" else char for char in escaped)

@@ -1,0 +1,103 @@
+"""Transition sentences between turns (IIT.md "Building" 7). A connector stands before a turn and never changes the question's words.
+
+It depends on the turn before and the turn it introduces alone, so dialogues that share a prefix of turns share its connectors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from builders.words import hashed
+from iit_bench.errors import UserError
+from iit_bench.types import Dialogue, Question
+
+CONNECTORS = ("none", "template", "openai")
+Connect = Callable[[Question, Question], str]  # the turn before, the turn to introduce -> sentence
+
+# language -> modalities of (the turn before, the turn to introduce) -> sentences
+_TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
+    "en": {
+        "TT": ("Here is another question.", "Next question.", "Let us go on."),
+        "TV": ("Now a question about a picture.", "Next, please look at a picture.", "Let us turn to a picture."),
+        "VT": ("Now a question without a picture.", "Let us leave the picture aside.", "The next question has no picture."),
+        "VV": ("Now another picture.", "Here is the next picture.", "Please look at one more picture."),
+    },
+    "zh": {
+        "TT": ("下一个问题。", "我们继续。"),
+        "TV": ("现在请看一张图片。", "下一个问题与图片有关。"),
+        "VT": ("下一个问题没有图片。", "我们先不看图片。"),
+        "VV": ("请看另一张图片。", "下一张图片。"),
+    },
+}
+_INSTRUCTION = (
+    "Write one short, natural transition sentence, in the language of the second question, that leads from the first question to the "
+    "second. Do not answer, repeat, rephrase or hint at either question. Reply with the sentence alone."
+)
+
+
+def connect(dialogues: Sequence[Dialogue], questions: Mapping[str, Question], connector: str, seed: int) -> list[Dialogue]:
+    """Dialogues with a sentence before every turn but the first; unchanged for `none`.
+
+    Raises:
+        UserError: unknown connector; no key or no answer from the API.
+    """
+    if connector == "none":
+        return list(dialogues)
+    make = _maker(connector, seed)
+    known: dict[tuple[str, str], str] = {}
+    connected = []
+    for dialogue in dialogues:
+        sentences = [""]
+        for pair in zip(dialogue.turns, dialogue.turns[1:], strict=False):
+            if pair not in known:
+                known[pair] = make(questions[pair[0]], questions[pair[1]])
+            sentences.append(known[pair])
+        connected.append(replace(dialogue, connectors=tuple(sentences)))
+    return connected
+
+
+def _maker(connector: str, seed: int) -> Connect:
+    if connector == "template":
+        return lambda before, after: template(before, after, seed)
+    if connector == "openai":
+        return openai_connector()
+    raise UserError(f"unknown connector {connector!r}; --connector is one of {', '.join(CONNECTORS)}")
+
+
+def template(before: Question, after: Question, seed: int) -> str:
+    """A fixed sentence that fits the change of modality, chosen by hash; English where the language has none."""
+    sentences = _TEMPLATES.get(after.language.split("-")[0], _TEMPLATES["en"])[before.modality + after.modality]
+    return min(sentences, key=lambda sentence: hashed("connector", seed, before.id, after.id, sentence))
+
+
+def openai_connector() -> Connect:
+    """Sentences by an LLM behind an OpenAI-compatible API: OPENAI_BASE_URL (default OpenAI's), OPENAI_API_KEY, IIT_BENCH_CONNECTOR_MODEL.
+
+    Raises:
+        UserError: no key in the environment.
+    """
+    base = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1").rstrip("/")
+    key, model = os.environ.get("OPENAI_API_KEY", ""), os.environ.get("IIT_BENCH_CONNECTOR_MODEL", "gpt-4o-mini")
+    if not key:
+        raise UserError("--connector openai needs the environment variable OPENAI_API_KEY; set it, or use --connector template")
+
+    def ask(before: Question, after: Question) -> str:
+        content = f"First question: {before.question}\nSecond question: {after.question}"
+        messages = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": content}]
+        body = json.dumps({"model": model, "temperature": 0, "messages": messages}).encode()
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        try:
+            with urllib.request.urlopen(urllib.request.Request(f"{base}/chat/completions", body, headers), timeout=60) as reply:
+                sentence = json.load(reply)["choices"][0]["message"]["content"]
+        except (urllib.error.URLError, TimeoutError, ValueError, LookupError, TypeError) as error:
+            raise UserError(
+                f"--connector openai got no sentence from {base} ({error}); check the address, key and model, or use template"
+            ) from error
+        return " ".join(str(sentence).split())
+
+    return ask

@@ -1,0 +1,110 @@
+"""Which questions are near in meaning (IIT.md "Building" 3): tf-idf in integers, no meaning at all, or a text encoder.
+
+A matcher knows a fixed list of texts by position. Everything is deterministic: equal similarities are ordered by the caller's order (ids).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builders.words import words
+from iit_bench.errors import UserError
+
+
+class Matcher(Protocol):
+    """Similarities between the texts it was made from."""
+
+    def to_all(self, text: int) -> NDArray[np.float64]:
+        """Similarity of one text to every text: float64 [texts], 1 = same direction, at most 1 up to rounding."""
+
+    @property
+    def ranks(self) -> bool:
+        """False = similarities serve only to find near-duplicates; candidates are taken in the order of a hash."""
+
+
+class TfIdf:
+    """Cosine of tf-idf vectors whose entries are integers.
+
+    Counts, idf and dot products are exact integers below 2**53; the one division and the square roots are correctly rounded by IEEE 754, so
+    every machine gets the same bits, whatever its BLAS or thread count.
+    """
+
+    def __init__(self, texts: Sequence[str], ranks: bool = True) -> None:
+        from scipy.sparse import csr_array
+
+        self.ranks = ranks
+        counts = [Counter(words(text)) for text in texts]
+        document_frequency = Counter(word for count in counts for word in count)
+        column = {word: i for i, word in enumerate(sorted(document_frequency))}
+        rows, columns, values = [], [], []
+        for row, count in enumerate(counts):
+            for word, times in count.items():
+                rows.append(row)
+                columns.append(column[word])
+                values.append(times * integer_idf(len(texts), document_frequency[word]))
+        self._weights: Any = csr_array((np.array(values, np.int64), (rows, columns)), shape=(len(texts), len(column)), dtype=np.int64)
+        squares = np.asarray(self._weights.multiply(self._weights).sum(axis=1)).ravel()
+        self._norms = np.sqrt(np.maximum(squares, 1).astype(np.float64))  # a text without words is similar to nothing
+
+    def to_all(self, text: int) -> NDArray[np.float64]:
+        dots: NDArray[np.float64] = (self._weights @ self._weights[[text]].T).toarray().ravel().astype(np.float64)
+        similarities: NDArray[np.float64] = dots / (self._norms * self._norms[text])
+        return similarities
+
+
+@cache
+def integer_idf(texts: int, containing: int) -> int:
+    """1 + floor(64 · log2((texts + 1) / (containing + 1))), by integer arithmetic alone (no libm, whose last bit differs by machine)."""
+    return 1 + ((texts + 1) ** 64 // (containing + 1) ** 64).bit_length() - 1
+
+
+class Encoder:
+    """Cosine of mean-pooled token states of a transformers encoder, by path or Hub id. The same bits only on the same kind of CPU.
+
+    Raises:
+        UserError: the encoder cannot be loaded.
+    """
+
+    ranks = True
+
+    def __init__(self, texts: Sequence[str], name: str, batch: int = 64) -> None:
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            model = AutoModel.from_pretrained(name, dtype=torch.float32).eval()
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"--match {name!r} is neither tfidf, none nor a text encoder that transformers can load "
+                f"({str(error).splitlines()[0]}); give the path or Hub id of one"
+            ) from error
+        limit = getattr(model.config, "max_position_embeddings", 512)
+        pieces = []
+        for start in range(0, len(texts), batch):
+            inputs = tokenizer(
+                list(texts[start : start + batch]), padding=True, truncation=True, max_length=min(limit, 512), return_tensors="pt"
+            )
+            with torch.inference_mode():
+                states = model(**inputs).last_hidden_state  # [batch, tokens, width]
+            mask = inputs["attention_mask"].unsqueeze(-1).to(states.dtype)
+            mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+            pieces.append(torch.nn.functional.normalize(mean, dim=-1).double().numpy())
+        self._vectors = np.concatenate(pieces) if pieces else np.zeros((0, 1))
+
+    def to_all(self, text: int) -> NDArray[np.float64]:
+        similarities: NDArray[np.float64] = self._vectors @ self._vectors[text]
+        return similarities
+
+
+def make_matcher(match: str, texts: Sequence[str]) -> Matcher:
+    """`tfidf`, `none` (candidates by hash; tf-idf still finds near-duplicates), or an encoder's path or Hub id."""
+    if match in ("tfidf", "none"):
+        return TfIdf(texts, ranks=match == "tfidf")
+    return Encoder(texts, match)

