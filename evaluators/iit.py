@@ -5,7 +5,6 @@ Killed at any moment, the same call goes on: what was answered is in the respons
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +79,7 @@ class Chosen:
 
 
 def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: int | None, accepts_images: bool) -> Chosen:
-    """Whole groups only: `limit` groups, half with a text target and half with a visual one, by a hash of their name.
+    """Whole groups only: the first `limit` groups; builders mix text and visual targets, so they are a fair sample of all.
 
     Raises:
         UserError: the benchmark has no such tier, or the limit is below 1.
@@ -98,20 +97,9 @@ def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: i
         )
     dialogues = [dialogue for dialogue in benchmark.dialogues if dialogue.tier in run]
     if limit is not None:
-        groups = _limited(dialogues, limit)
+        groups = set(list(dict.fromkeys(dialogue.group for dialogue in dialogues))[:limit])
         dialogues = [dialogue for dialogue in dialogues if dialogue.group in groups]
     return Chosen(tuple(dialogues), run, unavailable)
-
-
-def _limited(dialogues: Sequence[Dialogue], limit: int) -> set[str]:
-    by_modality: dict[str, set[str]] = {}
-    for dialogue in dialogues:
-        by_modality.setdefault(dialogue.tier[-1], set()).add(dialogue.group)
-    ordered = [sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest()) for _, groups in sorted(by_modality.items())]
-    taken: list[str] = []
-    for rank in range(max(map(len, ordered), default=0)):
-        taken += [groups[rank] for groups in ordered if rank < len(groups)]
-    return set(taken[:limit])
 
 
 def _style(options: EvalOptions, benchmark: Benchmark) -> Style:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import UserError
+from iit_bench.folders import load_run_header
 from iit_bench.types import History, Scoring, Style
 
 if TYPE_CHECKING:
@@ -104,9 +105,13 @@ def command(options: EvalOptions) -> str:
     return shlex.join(words)
 
 
-def options_from_run(run: Mapping[str, Any], out: Path) -> EvalOptions:
-    """The options of an earlier run, for `iit-bench eval --from run.json`, writing to `out`."""
-    arguments = dict(run["arguments"]) | {"out": out, "fresh": False}
+def load_options(run: Path, out: Path) -> EvalOptions:
+    """The options of an earlier run, for `iit-bench eval --from run.json`, writing to `out`. `run` is the file or its folder.
+
+    Raises:
+        UserError: not a run, or one of another version.
+    """
+    arguments = dict(load_run_header(run.parent if run.name == "run.json" else run)["arguments"]) | {"out": out, "fresh": False}
     known = {field.name for field in dataclasses.fields(EvalOptions)}
     if unknown := sorted(set(arguments) - known):
         raise UserError(f"run.json has arguments this version does not know: {', '.join(unknown)}; use the iit-bench that wrote it")

@@ -4,7 +4,7 @@ Benchmark folder (IIT.md "On disk"): `questions/test-*.parquet`, `dialogues/test
 `types.Dialogue`), `manifest.json`, `README.md` (data set card).
 
 Run folder: `run.json` (what was run: see `RUN_FIELDS`), `responses.jsonl` (append-only, see engine/log.py), `predictions.parquet`
-(columns = fields of `types.Prediction`), `results.json` (`types.Results` and the sha256 of the predictions), `errors.jsonl` (`ERROR_FIELDS`).
+(columns = fields of `types.Prediction`), `results.json` (`types.Results`, sha256 of the predictions), `errors.jsonl` (`ERROR_FIELDS`).
 
 How a record becomes a row: tables.py.
 """
@@ -200,6 +200,15 @@ def check_target(out: Path, overwrite: bool = False) -> None:
     check_writable(out)
 
 
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """manifest.json of a benchmark folder, without reading its tables.
+
+    Raises:
+        UserError: not a benchmark folder, or of another version.
+    """
+    return _read_header(folder, "manifest.json", BENCHMARK_FORMAT, "a benchmark folder", "build one with `iit-bench build --out DIR`")
+
+
 def load_benchmark(path: Path | str) -> Benchmark:
     """Read a benchmark folder and check its version and hashes.
 
@@ -207,7 +216,7 @@ def load_benchmark(path: Path | str) -> Benchmark:
         UserError: missing, of another version, changed after it was built.
     """
     folder = Path(path)
-    manifest = _read_header(folder, "manifest.json", BENCHMARK_FORMAT, "a benchmark folder", "build one with `iit-bench build --out DIR`")
+    manifest = load_manifest(folder)
     for name, expected in manifest["files"].items():
         if not (folder / name).is_file():
             raise UserError(f"benchmark {str(folder)!r} lacks its file {name!r}; build it again")
