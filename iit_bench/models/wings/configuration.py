@@ -1,0 +1,108 @@
+"""What a Wings model is made of, saved beside its weights as config.json."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+MODES = ("strict",)
+LEARNERS = ("visual", "textual")
+# Decoders whose layer is exactly h + attention(norm(h)), h + mlp(norm(h)). Others (Gemma's extra norms, Granite's residual
+# multipliers, Cohere's parallel blocks) would load without complaint and compute something else.
+CARRIERS = ("llama", "mistral", "qwen2", "qwen3")
+
+
+class WingsConfig(PreTrainedConfig):
+    """Configuration of `WingsForConditionalGeneration`.
+
+    Fields:
+        text_config: configuration of the decoder, one of `CARRIERS` (dict or PreTrainedConfig).
+        vision_config: configuration of the vision tower, any that AutoModel builds (dict or PreTrainedConfig).
+        mode: "strict" (WINGS.md part B).
+        learners: which learners the layers carry: both, one, or none (none = LLaVA-style).
+        learner_layers: layers that carry them; None = all.
+        lora_dim: rank r of every low-rank product of a learner.
+        learner_scale: s in h2 = h1 + s (ρ0 img + ρ1 txt) where both learners are visible (part B, point 5).
+        router: whether layers with both learners have a router. Without it the textual learner stays silent (stage 1).
+        router_width: longest context the router can weigh, in tokens.
+        image_token_id: placeholder id; an image occupies `image_token_length` of them.
+        image_token_length: T, vectors per image; None = measured when the tower is attached (`from_base`).
+        vision_hidden_size: width of the tower's features; None = measured likewise.
+        vision_feature_layer: index into the tower's hidden_states; None = its last_hidden_state.
+        image_size, image_mean, image_std, image_background: preprocessing: pad to a square with the background colour (0–255),
+            resize to image_size × image_size bicubically, divide by 255, subtract the mean, divide by the standard deviation.
+    """
+
+    model_type = "wings"
+    sub_configs_defaults = {  # noqa: RUF012
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="siglip_vision_model"),
+    }
+
+    text_config: Any = None
+    vision_config: Any = None
+    mode: str = "strict"
+    learners: list[str] | tuple[str, ...] = ("visual", "textual")
+    learner_layers: list[int] | None = None
+    lora_dim: int = 64
+    learner_scale: float = 2.0
+    router: bool = True
+    router_width: int = 4096
+    image_token_id: int = -1
+    image_token_length: int | None = None
+    vision_hidden_size: int | None = None
+    vision_feature_layer: int | None = None
+    image_size: int = 384
+    image_mean: list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)
+    image_std: list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)
+    image_background: list[int] | tuple[int, ...] = (127, 127, 127)
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        # Copies, because the model changes its decoder's attention function, which must not reach the caller's object.
+        self.text_config = copy.deepcopy(self.text_config)
+        self.vision_config = copy.deepcopy(self.vision_config)
+        super().__post_init__(**kwargs)
+        self.learners = list(self.learners)
+        self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
+        self._check()
+
+    @property
+    def layers_with_learners(self) -> tuple[int, ...]:
+        if not self.learners:
+            return ()
+        layers = self.learner_layers
+        return tuple(range(self.text_config.num_hidden_layers)) if layers is None else tuple(layers)
+
+    @property
+    def has_router(self) -> bool:
+        """A router exists where there is something to weigh: both learners."""
+        return self.router and len(self.learners) == 2
+
+    @property
+    def active_learners(self) -> tuple[str, ...]:
+        """Learners that add to the residual stream. Both without a router is stage 1 of the released recipe: the textual one is silent."""
+        if len(self.learners) == 2 and not self.router:
+            return ("visual",)
+        return tuple(self.learners)
+
+    def _check(self) -> None:
+        text = self.text_config
+        if self.mode not in MODES:
+            raise ValueError(f"mode {self.mode!r} is unknown: use one of {', '.join(MODES)}")
+        if text.model_type not in CARRIERS:
+            raise ValueError(f"a decoder of type {text.model_type!r} cannot carry learners: use one of {', '.join(CARRIERS)}")
+        unknown = [name for name in self.learners if name not in LEARNERS]
+        if unknown or len(set(self.learners)) != len(self.learners):
+            raise ValueError(f"learners {self.learners} must be distinct names out of {', '.join(LEARNERS)}")
+        absent = [layer for layer in self.learner_layers or () if not 0 <= layer < text.num_hidden_layers]
+        if absent:
+            raise ValueError(f"learner_layers {absent} are not there: the decoder has layers 0 to {text.num_hidden_layers - 1}")
+        if self.learners and text.hidden_size % (2 * text.num_attention_heads):
+            raise ValueError(
+                f"hidden_size {text.hidden_size} must be divisible by twice num_attention_heads ({text.num_attention_heads}): "
+                "a learner's heads have size hidden_size / num_attention_heads and are rotated in halves"
+            )

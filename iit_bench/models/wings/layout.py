@@ -1,0 +1,140 @@
+"""Who stands where and who sees whom: positions, images and visibility of one forward pass (WINGS.md B.1 to B.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from iit_bench.models.wings.cache import NEVER, RowState
+
+
+@dataclass(frozen=True)
+class Images:
+    """The image tokens of a pass.
+
+    Attributes:
+        mask: [B, N] bool, placeholders.
+        source: [M] for every placeholder in row-major order, the index of its image: first one per row for images that were begun in
+            an earlier pass (only if there is such an image), then this pass's images.
+        offset: [M] which of the image's T vectors it is.
+        rows, starts: [n] row and first position of each image that begins in this pass.
+    """
+
+    mask: torch.Tensor
+    source: torch.Tensor
+    offset: torch.Tensor
+    rows: torch.Tensor
+    starts: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Attributes: valid [B, N] bool, not padding; position [B, N] int64, -1 at padding; images, or None where there are none."""
+
+    valid: torch.Tensor
+    position: torch.Tensor
+    images: Images | None
+
+
+def read_layout(
+    input_ids: torch.Tensor, valid: torch.Tensor, image_token_id: int, image_length: int | None, n_images: int, past: RowState | None
+) -> Layout:
+    """Positions and images of `input_ids` [B, N], which continue the rows of `past`.
+
+    A token's position is the number of non-padding tokens before it (B.1). A row's placeholders are its images in order, T each.
+
+    Raises:
+        ValueError: images and placeholders do not match, or an image's placeholders are interrupted.
+    """
+    position = valid.long().cumsum(dim=1) - 1
+    if past is not None:
+        position = position + past.length[:, None]
+    position = position.masked_fill(~valid, -1)
+    mask = (input_ids == image_token_id) & valid
+    if not bool(mask.any()):
+        if n_images:
+            raise ValueError(f"{n_images} images were given but the input has no image placeholder (id {image_token_id})")
+        return Layout(valid, position, None)
+    if image_length is None:
+        raise ValueError("the input has image placeholders but this model has no vision tower (image_token_length is not set)")
+    return Layout(valid, position, _read_images(mask, position, image_length, n_images, past))
+
+
+def _read_images(mask: torch.Tensor, position: torch.Tensor, image_length: int, n_images: int, past: RowState | None) -> Images:
+    before = torch.zeros_like(mask[:, 0], dtype=torch.long) if past is None else past.image_tokens
+    nth = mask.long().cumsum(dim=1) - 1 + before[:, None]  # among the placeholders of its row
+    offset = nth % image_length
+    begins = mask & (offset == 0)
+    rows, columns = begins.nonzero(as_tuple=True)
+    starts = position[rows, columns]
+    if rows.shape[0] != n_images:
+        placeholders = int(mask.sum())
+        raise ValueError(
+            f"the placeholders of {rows.shape[0]} images begin in the input ({placeholders} tokens, {image_length} per image) "
+            f"but {n_images} images were given"
+        )
+    # Row-major running count of begun images: within a row, the latest one is the image a placeholder belongs to.
+    latest = begins.flatten().cumsum(0).view_as(begins) - 1
+    if past is not None and past.open_image is not None and past.open_start is not None:
+        n_rows = mask.shape[0]
+        continues = begins.long().cumsum(dim=1) == 0
+        latest = torch.where(continues, torch.arange(n_rows, device=mask.device)[:, None], latest + n_rows)
+        all_starts = torch.cat((past.open_start, starts))
+    else:
+        all_starts = starts
+    source, offset = latest[mask], offset[mask]
+    if not bool((all_starts[source] + offset == position[mask]).all()):
+        raise ValueError(f"an image's {image_length} placeholders must stand together, without text between them")
+    return Images(mask, source, offset, rows, starts)
+
+
+def check_whole_images(layout: Layout, image_length: int | None) -> None:
+    """Without a cache no later pass can bring the rest of an image.
+
+    Raises:
+        ValueError: a row ends inside an image.
+    """
+    if layout.images is not None and image_length is not None:
+        counts = layout.images.mask.sum(dim=1)
+        if bool((counts % image_length != 0).any()):
+            row = int((counts % image_length != 0).nonzero()[0, 0])
+            raise ValueError(f"row {row} has {int(counts[row])} image placeholders, which is not a multiple of {image_length} per image")
+
+
+def image_grid(images: Images, n_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """This pass's images lined up by row: (index [B, M] of the image in each slot, filled [B, M] bool)."""
+    device = images.rows.device
+    counts = torch.bincount(images.rows, minlength=n_rows)
+    slot = torch.arange(int(counts.max()), device=device)
+    first = counts.cumsum(0) - counts
+    filled = slot[None, :] < counts[:, None]
+    return (first[:, None] + slot[None, :]).masked_fill(~filled, 0), filled
+
+
+def text_columns(layout: Layout, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Text tokens lined up by row: (column [B, K] of each, its visible_from [B, K]), shorter rows filled with NEVER."""
+    text = layout.valid & ~mask
+    width = int(text.sum(dim=1).max())
+    column = torch.argsort(~text, dim=1, stable=True)[:, :width]
+    return column, layout.position.masked_fill(~text, NEVER).gather(1, column)
+
+
+def visibility(
+    visible_from: torch.Tensor, position: torch.Tensor, dtype: torch.dtype, window: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Additive mask and which queries see anything.
+
+    visible_from: [B, K]; position: [B, N] of the queries, -1 at padding. A query that sees no key gets key 0 as a dummy (B.4). With a
+    window, keys `window` or more positions back are hidden (the decoder's own attention only, where visible_from is the key's position).
+
+    Returns:
+        (mask [B, 1, N, K] of 0 and -inf in `dtype`, seen [B, N, 1] bool).
+    """
+    visible = visible_from[:, None, :] <= position[:, :, None]
+    if window is not None:
+        visible &= position[:, :, None] - visible_from[:, None, :] < window
+    seen = visible.any(dim=2, keepdim=True)
+    visible[:, :, :1] |= ~seen
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, float("-inf"))
+    return mask.unsqueeze(1), seen

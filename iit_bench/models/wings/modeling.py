@@ -1,0 +1,217 @@
+"""Wings as a transformers model: mode `strict` (WINGS.md part B) over any decoder of the Llama shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from iit_bench.models.wings.cache import WingsCache
+from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.decoder import WingsDecoder
+from iit_bench.models.wings.layout import Layout, check_whole_images, read_layout
+from iit_bench.models.wings.lorra import SelfInitialised
+from iit_bench.models.wings.step import Step, build_step, splice
+from iit_bench.models.wings.vision import VisionTower
+
+
+class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """A decoder that reads text and images. See `forward` for the input convention and `from_base` for building one."""
+
+    config: WingsConfig
+    config_class = WingsConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["WingsDecoderLayer"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: WingsConfig) -> None:
+        super().__init__(config)
+        self.model = WingsDecoder(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    # ------------------------------------------------------------ building
+
+    @classmethod
+    def from_base(cls, llm: PreTrainedModel, tower: PreTrainedModel | None, config: WingsConfig) -> WingsForConditionalGeneration:
+        """A pretrained decoder and vision tower (weights copied), with a fresh projector, learners that add exactly nothing, and router.
+
+        Args:
+            llm: a causal language model of a type in `CARRIERS`, e.g. LlamaForCausalLM.
+            tower: any vision model of transformers, or None for a model that reads text only.
+            config: its sub-configurations are replaced by those of `llm` and `tower`; `image_token_length` and `vision_hidden_size`
+                are measured if they are None.
+        """
+        fields = config.to_dict() | {"text_config": llm.config}
+        fields.pop("model_type", None)
+        if tower is not None:
+            fields["vision_config"] = tower.config
+        config = cls.config_class(**fields)
+        if tower is not None and config.image_token_length is None:
+            config.image_token_length, config.vision_hidden_size = _measure_tower(tower, config)
+        model = cls(config)
+        weights = dict(llm.state_dict())
+        if tower is not None:
+            weights |= {f"model.vision_tower.vision_tower.{name}": tensor for name, tensor in tower.state_dict().items()}
+        model._copy(weights)
+        return model.to(llm.dtype)
+
+    @classmethod
+    def from_stage(cls, previous: WingsForConditionalGeneration, config: WingsConfig) -> WingsForConditionalGeneration:
+        """The next stage: every weight of `previous` that `config` still has; what is new (textual learner, router) is fresh."""
+        model = cls(config)
+        known = set(model.state_dict())
+        model._copy({name: tensor for name, tensor in previous.state_dict().items() if name in known})
+        return model.to(previous.dtype)
+
+    def _copy(self, weights: dict[str, torch.Tensor]) -> None:
+        missing, unexpected = self.load_state_dict(weights, strict=False)
+        own = ("attn_pool.", "attn_t_pool.", "reweight_module.", "mm_projector.")
+        missing = [name for name in missing if not any(part in name for part in own)]
+        if self.config.tie_word_embeddings:
+            missing = [name for name in missing if name != "lm_head.weight"]
+        if missing or unexpected:
+            raise ValueError(f"the weights do not fit the configuration: missing {missing[:3]}, unexpected {unexpected[:3]}")
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, SelfInitialised):
+            module.reset_parameters()
+        else:
+            super()._init_weights(module)
+
+    # ------------------------------------------------------------ running
+
+    def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Tower features, before the projector: [n, 3, size, size] -> [n, T, D_v]. Worth caching: they do not depend on the text."""
+        if not hasattr(self.model, "vision_tower"):
+            raise ValueError("this model has no vision tower, so it cannot look at images")
+        return self.model.vision_tower(pixel_values)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_features: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        past_key_values: WingsCache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        return_logits: bool | None = None,
+        output_hidden_states: bool = False,
+        position_ids: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> CausalLMOutputWithPast:
+        """One pass over whole rows, or over the next chunk of rows that `past_key_values` holds.
+
+        Args:
+            input_ids: [B, N] int64; each image stands as T copies of `config.image_token_id`.
+            attention_mask: [B, N] or [B, past + N], 0 at padding, which may be anywhere (B.1); None = no padding.
+            pixel_values: [n, 3, size, size], the images that begin in this chunk, row by row, in reading order; or instead
+            image_features: [n, T, D_v] from `encode_images`.
+            labels: [B, N] int64, -100 = not scored; the loss is the mean cross-entropy of token i + 1 given tokens to i.
+            past_key_values: cache of the chunks before.
+            use_cache: return a cache; default: only if one was given.
+            logits_to_keep: 0 = all positions, k = the last k, or a tensor of column indices.
+            return_logits: default: only without labels (the loss needs just the labelled positions).
+            output_hidden_states: also return every layer's input and the normalised last output.
+            position_ids, return_dict: taken for transformers' sake; positions follow from the mask alone (B.1).
+
+        Returns:
+            loss float32 or None; logits [B, kept, V] float32 or None; past_key_values or None; hidden_states.
+
+        Raises:
+            ValueError: images and placeholders do not match, or the context is longer than the router is wide.
+        """
+        cache = past_key_values
+        if cache is None and use_cache:
+            cache = WingsCache()
+        if cache is not None and not isinstance(cache, WingsCache):
+            raise ValueError(f"past_key_values must be a WingsCache, not {type(cache).__name__}")
+        features = self._project(pixel_values, image_features)
+        layout = self._read(input_ids, attention_mask, features, cache)
+        embeddings, step = self._prepare(input_ids, layout, features, cache)
+        states: list[torch.Tensor] | None = [] if output_hidden_states else None
+        hidden = self.model(embeddings, step, states)
+        loss = None if labels is None else self._loss(hidden, labels)
+        logits = None
+        if return_logits if return_logits is not None else labels is None:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(hidden[:, kept]).float()
+        return CausalLMOutputWithPast(
+            loss=loss, logits=logits, past_key_values=cache, hidden_states=None if states is None else tuple(states)
+        )
+
+    def _loss(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        targets = labels[:, 1:]
+        scored = targets != -100
+        logits = self.lm_head(hidden[:, :-1][scored]).float()
+        return functional.cross_entropy(logits, targets[scored])
+
+    def _project(self, pixel_values: torch.Tensor | None, image_features: torch.Tensor | None) -> torch.Tensor | None:
+        """Projected features [n, T, D] of this pass's images, None without images."""
+        if pixel_values is not None and image_features is not None:
+            raise ValueError("give pixel_values or image_features, not both")
+        if pixel_values is not None:
+            image_features = self.encode_images(pixel_values)
+        if image_features is None or image_features.shape[0] == 0:
+            return None
+        length = self.config.image_token_length
+        if length is None or image_features.shape[1] != length:
+            raise ValueError(f"image features have {image_features.shape[1]} vectors per image but the model expects {length}")
+        return self.model.mm_projector(image_features.to(self.model.mm_projector[0].weight.dtype))
+
+    def _read(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, features: torch.Tensor | None, cache: WingsCache | None
+    ) -> Layout:
+        if attention_mask is None:
+            valid = torch.ones_like(input_ids, dtype=torch.bool)
+        else:
+            valid = attention_mask[:, -input_ids.shape[1] :].bool()
+            if valid.shape != input_ids.shape:
+                raise ValueError(f"attention_mask {tuple(attention_mask.shape)} does not cover input_ids {tuple(input_ids.shape)}")
+        past = None if cache is None else cache.rows
+        n_images = 0 if features is None else features.shape[0]
+        layout = read_layout(input_ids, valid, self.config.image_token_id, self.config.image_token_length, n_images, past)
+        if cache is None:
+            check_whole_images(layout, self.config.image_token_length)
+        return layout
+
+    def _prepare(
+        self, input_ids: torch.Tensor, layout: Layout, features: torch.Tensor | None, cache: WingsCache | None
+    ) -> tuple[torch.Tensor, Step]:
+        """Input embeddings [B, N, D], images in place, and what the layers share."""
+        ids = input_ids if layout.images is None else input_ids.masked_fill(layout.images.mask, 0)
+        embeddings = self.model.embed_tokens(ids)
+        if layout.images is not None:
+            embeddings = splice(embeddings, layout.images, features, None if cache is None else cache.rows)
+        windows = {layer.window for layer in self.model.layers}
+        return embeddings, build_step(self.config, self.model.rotary_emb, windows, embeddings, layout, features, cache)
+
+    # ------------------------------------------------------------ transformers' generate
+
+    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
+            model_kwargs["past_key_values"] = WingsCache()
+
+    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        inputs = super().prepare_inputs_for_generation(*args, **kwargs)
+        if not kwargs.get("is_first_iteration") and inputs.get("past_key_values") is not None:
+            inputs["image_features"] = None  # they came with the prompt
+        return inputs
+
+
+def _measure_tower(tower: PreTrainedModel, config: WingsConfig) -> tuple[int, int]:
+    """(tokens per image T, feature size D_v) of a tower at the configuration's image size."""
+    training = tower.training
+    features = VisionTower(config, tower)(torch.zeros(1, 3, config.image_size, config.image_size, device=tower.device))
+    tower.train(training)
+    return features.shape[1], features.shape[2]

@@ -1,0 +1,28 @@
+"""The router: weighs the two learners by where the main attention looks (WINGS.md A.4, B.5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from iit_bench.models.wings.lorra import SelfInitialised
+
+
+class Router(nn.Module):
+    """ρ = softmax(silu(z)), z = Σ_heads A · Wᵀ + b, with A the main attention's probabilities and W [2, width].
+
+    A is never built: the attention function returns Σ_heads A · Wᵀ (see `attention.py`), given `columns`.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = SelfInitialised(width, 2)
+
+    def columns(self, key_position: torch.Tensor) -> torch.Tensor:
+        """Column of W for every key. key_position: [B, K] int64 in [0, width); returns [B, K, 2]."""
+        return torch.nn.functional.embedding(key_position, self.linear.weight.t())
+
+    def forward(self, attended: torch.Tensor) -> torch.Tensor:
+        """attended: [B, N, 2] float32, Σ_heads A · Wᵀ; returns ρ [B, N, 2] float32, 0 = visual, 1 = textual."""
+        logits = attended + self.linear.bias.float()
+        return torch.softmax(torch.nn.functional.silu(logits), dim=-1)

@@ -1,0 +1,191 @@
+"""From token positions to what every layer shares: masks, learner keys, rotary tables (WINGS.md B.1 to B.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from iit_bench.models.wings.cache import NEVER, RowState, WingsCache
+from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.layout import Images, Layout, image_grid, text_columns, visibility
+from iit_bench.models.wings.lorra import LearnerStep, Rotary, rotary_table
+
+
+@dataclass
+class Step:
+    """What all layers share in one forward pass.
+
+    Attributes:
+        position_embeddings: the decoder's own rotary table at the queries.
+        masks: additive mask of the decoder's attention by window (None = no window); a mask of None is causal or all visible.
+        key_position: [B, K] for the router's columns; None where no query can see both learners.
+        rotary: the learners' rotary table at the queries; None without learners.
+        learners: by name, those with at least one key; the others add nothing.
+        both: [B, N, 1] bool, the query sees both learners; None where none can.
+        cache: extended by every layer; None without one.
+    """
+
+    position_embeddings: tuple[torch.Tensor, torch.Tensor]
+    masks: dict[int | None, torch.Tensor | None]
+    key_position: torch.Tensor | None
+    rotary: Rotary | None
+    learners: dict[str, LearnerStep]
+    both: torch.Tensor | None
+    cache: WingsCache | None
+
+
+@dataclass(frozen=True)
+class _NewKeys:
+    """Keys of one learner that arrive with this pass: raw embeddings [B, K, D], positions and visibility [B, K], rotary table."""
+
+    new: torch.Tensor
+    visible_from: torch.Tensor
+    rotary: Rotary
+
+
+def splice(embeddings: torch.Tensor, images: Images, features: torch.Tensor | None, past: RowState | None) -> torch.Tensor:
+    """Input embeddings [B, N, D] with projected image features [n, T, D] in the place of placeholders."""
+    parts = [part for part in (None if past is None else past.open_image, features) if part is not None]
+    vectors = torch.cat(parts) if len(parts) > 1 else parts[0]
+    chosen = vectors[images.source, images.offset].to(embeddings.dtype)
+    return embeddings.index_put(images.mask.nonzero(as_tuple=True), chosen)
+
+
+def build_step(
+    config: WingsConfig,
+    rotary_emb: nn.Module,
+    windows: set[int | None],
+    embeddings: torch.Tensor,
+    layout: Layout,
+    features: torch.Tensor | None,
+    cache: WingsCache | None,
+) -> Step:
+    """Everything the layers share; moves `cache`'s row state and key visibility on by this chunk.
+
+    Args:
+        rotary_emb: the decoder's own rotary table.
+        windows: the sliding windows of the decoder's layers.
+        embeddings: input embeddings [B, N, D], images in place.
+        features: projected features [n, T, D] of the images that begin in this chunk.
+
+    Raises:
+        ValueError: the context is longer than the router is wide and a query sees both learners.
+    """
+    past = None if cache is None else cache.rows
+    own = layout.position.masked_fill(~layout.valid, NEVER)
+    key_from = own if past is None else torch.cat((past.visible_from, own), dim=1)
+    padded = (past is not None and past.padded) or not bool(layout.valid.all())
+    # No mask is needed when columns stand in the order of positions with padding after them, nor for one query after no padding.
+    in_order = past is None and (not padded or not bool((layout.valid[:, 1:] & ~layout.valid[:, :-1]).any()))
+    maskless = in_order or (own.shape[1] == 1 and not padded)
+    masks = {
+        window: None
+        if maskless and (window is None or key_from.shape[1] <= window)
+        else visibility(key_from, layout.position, embeddings.dtype, window)[0]
+        for window in windows
+    }
+    rotary, arriving = _new_keys(config, embeddings, layout, own, features)
+    names = [name for name in config.active_learners if name in arriving or (cache is not None and name in cache.banks)]
+    key_position = None
+    if config.has_router and len(names) == 2:
+        key_position = _router_positions(key_from, config.router_width)
+    learners = {name: _learner_step(name, arriving.get(name), layout, embeddings.dtype, in_order, cache) for name in names}
+    if cache is not None:
+        cache.rows = _advance(past, layout, key_from, features, padded, config.image_token_length)
+    position_embeddings = rotary_emb(embeddings, position_ids=layout.position.clamp(min=0))
+    both = _both_seen(learners, layout) if key_position is not None else None
+    return Step(position_embeddings, masks, key_position, rotary, learners, both, cache)
+
+
+def _new_keys(
+    config: WingsConfig, embeddings: torch.Tensor, layout: Layout, own: torch.Tensor, features: torch.Tensor | None
+) -> tuple[Rotary | None, dict[str, _NewKeys]]:
+    """The queries' rotary table and the keys that arrive, by learner: raw embeddings of text, projected features of images (B.2, B.3)."""
+    if not config.active_learners:
+        return None, {}
+    text = config.text_config
+    head_dim = text.hidden_size // text.num_attention_heads
+    base, dtype = float(text.rope_parameters["rope_theta"]), embeddings.dtype
+    rotary = rotary_table(layout.position.clamp(min=0), head_dim, base, dtype)
+    arriving = {}
+    images = layout.images
+    if images is None:
+        arriving["textual"] = _NewKeys(embeddings, own, rotary)
+    else:
+        column, visible_from = text_columns(layout, images.mask)
+        if column.shape[1]:
+            new = embeddings.gather(1, column[:, :, None].expand(-1, -1, embeddings.shape[2]))
+            position = layout.position.gather(1, column).clamp(min=0)
+            arriving["textual"] = _NewKeys(new, visible_from, rotary_table(position, head_dim, base, dtype))
+    if images is not None and features is not None:
+        index, filled = image_grid(images, embeddings.shape[0])
+        length = features.shape[1]
+        start = images.starts[index]  # [B, M]
+        position = (start[:, :, None] + torch.arange(length, device=start.device)).flatten(1)
+        visible_from = start.masked_fill(~filled, NEVER).repeat_interleave(length, dim=1)
+        arriving["visual"] = _NewKeys(features[index].flatten(1, 2).to(dtype), visible_from, rotary_table(position, head_dim, base, dtype))
+    return rotary, {name: arriving[name] for name in config.active_learners if name in arriving}
+
+
+def _learner_step(
+    name: str, arriving: _NewKeys | None, layout: Layout, dtype: torch.dtype, in_order: bool, cache: WingsCache | None
+) -> LearnerStep:
+    new, rotary = (None, None) if arriving is None else (arriving.new, arriving.rotary)
+    bank = None if cache is None else cache.bank(name)
+    if arriving is not None and bank is not None:
+        bank.announce(arriving.visible_from, not bool((arriving.visible_from == NEVER).any()))
+    n_queries = layout.position.shape[1]
+    if name == "textual" and in_order and layout.images is None:
+        return LearnerStep(new, rotary, None, n_queries > 1, None, bank)
+    if n_queries == 1 and bank is not None and bank.full:
+        return LearnerStep(new, rotary, None, False, None, bank)  # the only query is the latest token: it sees every key
+    visible_from = bank.visible_from if bank is not None else arriving.visible_from if arriving is not None else None
+    assert visible_from is not None, "a learner takes part only with keys"
+    mask, seen = visibility(visible_from, layout.position, dtype)
+    return LearnerStep(new, rotary, mask, False, seen, bank)
+
+
+def _both_seen(learners: dict[str, LearnerStep], layout: Layout) -> torch.Tensor:
+    both = torch.ones_like(layout.valid).unsqueeze(-1)
+    for step in learners.values():
+        if step.seen is not None:
+            both = both & step.seen
+    return both
+
+
+def _router_positions(key_from: torch.Tensor, width: int) -> torch.Tensor:
+    position = key_from.masked_fill(key_from == NEVER, 0)
+    if position.shape[1] > width and int(position.max()) >= width:
+        raise ValueError(f"the context has {int(position.max()) + 1} tokens but the router is {width} wide: shorten the context")
+    return position
+
+
+def _advance(
+    past: RowState | None, layout: Layout, key_from: torch.Tensor, features: torch.Tensor | None, padded: bool, image_length: int | None
+) -> RowState:
+    """Row state after this chunk; keeps an image's features while some row stands inside it, because its other vectors come later."""
+    length = layout.valid.long().sum(dim=1)
+    images = layout.images
+    if past is not None:
+        length = length + past.length
+    if images is None:
+        if past is not None:
+            return RowState(key_from, length, past.image_tokens, past.open_image, past.open_start, padded)
+        return RowState(key_from, length, torch.zeros_like(length), None, None, padded)
+    image_tokens = images.mask.long().sum(dim=1) + (0 if past is None else past.image_tokens)
+    state = RowState(key_from, length, image_tokens, None, None, padded)
+    if not bool((image_tokens % image_length != 0).any()):
+        return state
+    state.open_image = None if past is None else past.open_image
+    state.open_start = None if past is None else past.open_start
+    if features is not None:
+        counts = torch.bincount(images.rows, minlength=length.shape[0])
+        last = (counts.cumsum(0) - 1).clamp(min=0)
+        newest, start = features[last], images.starts[last]
+        if state.open_image is not None and state.open_start is not None:
+            newest = torch.where((counts > 0)[:, None, None], newest, state.open_image)
+            start = torch.where(counts > 0, start, state.open_start)
+        state.open_image, state.open_start = newest, start
+    return state

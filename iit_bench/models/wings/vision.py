@@ -1,0 +1,74 @@
+"""From image files to the vectors that stand for them: preprocessing, tower, projector (WINGS.md A.1, A.2, A.11)."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image as PILImage
+from torch import nn
+from transformers import AutoModel
+
+from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.lorra import SelfInitialised
+
+
+class VisionTower(nn.Module):
+    """Any vision model of transformers; its features are [n, T, D_v] tokens, whether it gives tokens or a feature map.
+
+    It is never trained here, so it stays in evaluation mode: batch statistics of a pretrained tower must not drift.
+    """
+
+    def __init__(self, config: WingsConfig, tower: nn.Module | None = None) -> None:
+        super().__init__()
+        self.layer = config.vision_feature_layer
+        self.vision_tower = AutoModel.from_config(config.vision_config) if tower is None else tower
+        self.train(False)
+
+    def train(self, mode: bool = True) -> VisionTower:
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """pixel_values: [n, 3, size, size]; returns [n, T, D_v]."""
+        pixel_values = pixel_values.to(dtype=next(self.parameters()).dtype)
+        if self.layer is None:
+            features = self.vision_tower(pixel_values=pixel_values).last_hidden_state
+        else:
+            features = self.vision_tower(pixel_values=pixel_values, output_hidden_states=True).hidden_states[self.layer]
+        if features.ndim == 4:  # a feature map [n, C, h, w], read row by row
+            features = features.flatten(2).transpose(1, 2)
+        return features
+
+
+class Projector(nn.Sequential):
+    """mm_projector: Linear, exact GELU, Linear (WINGS.md A.1); [..., D_v] -> [..., D]."""
+
+    def __init__(self, vision_size: int, hidden_size: int) -> None:
+        super().__init__(SelfInitialised(vision_size, hidden_size), nn.GELU(), SelfInitialised(hidden_size, hidden_size))
+
+
+def preprocess(image: PILImage.Image, config: WingsConfig) -> torch.Tensor:
+    """Pad to a square, resize bicubically, normalise (WINGS.md A.11); returns [3, size, size] float32."""
+    rgb = image.convert("RGB")
+    side = max(rgb.size)
+    square = PILImage.new("RGB", (side, side), tuple(int(c) for c in config.image_background))
+    square.paste(rgb, ((side - rgb.width) // 2, (side - rgb.height) // 2))
+    size = config.image_size
+    if side != size:
+        square = square.resize((size, size), PILImage.Resampling.BICUBIC)
+    pixels = np.asarray(square, dtype=np.float32) / np.float32(255)
+    pixels = (pixels - np.asarray(config.image_mean, np.float32)) / np.asarray(config.image_std, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def decode(data: bytes) -> PILImage.Image:
+    """An image file's pixels as RGB; a partly transparent image is laid on black, as PIL converts it.
+
+    Raises:
+        OSError: not an image, or a damaged one.
+    """
+    image = PILImage.open(io.BytesIO(data))
+    image.load()
+    return image.convert("RGB")
