@@ -1,0 +1,50 @@
+# `make demo` and `make test` work from a clean clone; both set up .venv with the tested versions.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# One thread per process and no network: the same numbers and the same speed everywhere.
+OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+.PHONY: help demo test check format bench clean
+
+help:
+	@echo "make demo    build the lab benchmark, score the bundled models, write demo/report/index.html"
+	@echo "make test    style, types and tests"
+	@echo "make check   style and types only"
+	@echo "make format  rewrite files in the project's style"
+	@echo "make clean   remove .venv and demo/"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iit-bench needs Python 3.11 or newer, this is %d.%d; set PYTHON=python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first: the other packages are then content with it.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch
+	$(PIP) --editable .
+	@touch $@
+
+# VLMEvalKit's data sets and scoring need only a few of its 177 packages: README "VLMEvalKit".
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable '.[dev,vlmeval]'
+	$(PIP) --no-deps ms-vlmeval
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(OFFLINE) $(BIN)/iit-bench demo --out demo
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(OFFLINE) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo
