@@ -43,28 +43,30 @@ def question_prior(counts: AnswerCounts, overall: Mapping[str, int], question: Q
 class ChoicesOnly:
     """Naive Bayes with add-one smoothing over the words, whole text and relative length of a choice; the question is hidden.
 
-    Gold texts come from the source's answer counts, offered texts and lengths from its questions outside the benchmark: a choice scores by how
-    much oftener its features are gold than offered.
+    Gold texts come from the source's answer counts, wrong texts and all lengths from its questions outside the benchmark. A choice scores
+    by how much oftener its features are gold than wrong.
     """
 
     def __init__(self, counts: AnswerCounts, questions: Iterable[Question]) -> None:
         self._gold: Counter[str] = Counter()
-        self._offered: Counter[str] = Counter()
+        self._wrong: Counter[str] = Counter()
         for answer, times in counts.overall.items():
             self._gold.update(dict.fromkeys(_texts(answer), times))
         for question in questions:
             for i, choice in enumerate(question.choices):
-                self._offered.update([*_texts(choice), _length(question, i)])
-            self._gold[_length(question, question.answer)] += 1
-        kinds = len(self._gold | self._offered)
-        self._scale = math.log((self._offered.total() + kinds) / (self._gold.total() + kinds))
+                if i == question.answer:
+                    self._gold[_length(question, i)] += 1
+                else:
+                    self._wrong.update([*_texts(choice), _length(question, i)])
+        kinds = len(self._gold | self._wrong)
+        self._scale = math.log((self._wrong.total() + kinds) / (self._gold.total() + kinds))
 
     def __call__(self, question: Question) -> int:
         return first_of_highest([self._score(question, i) for i in range(len(question.choices))])
 
     def _score(self, question: Question, i: int) -> float:
         features = [*_texts(question.choices[i]), _length(question, i)]
-        return math.fsum(math.log((self._gold[f] + 1) / (self._offered[f] + 1)) + self._scale for f in features)
+        return math.fsum(math.log((self._gold[f] + 1) / (self._wrong[f] + 1)) + self._scale for f in features)
 
 
 def _texts(choice: str) -> list[str]:

@@ -20,9 +20,9 @@ def card(manifest: Mapping[str, Any], questions: Sequence[Question], dialogues: 
     parts = [
         _header(manifest, questions),
         f"# IIT benchmark `{manifest['name']}`\n",
-        "Interleaved image-text dialogues: every target question is asked under every history whose tier ends in its modality, so that\n"
-        "differences between tiers are paired. Built by iit-bench after the benchmark that the paper *Wings* (arXiv 2406.03496) describes.\n"
-        "`questions` holds the items, `dialogues` the turns (question ids) and the target.\n",
+        "Interleaved image-text dialogues: every target question is asked under every history whose tier ends in its modality, so\n"
+        "that differences between tiers are paired. Built by iit-bench after the benchmark that the paper *Wings* (arXiv 2406.03496)\n"
+        "describes. `questions` holds the items, `dialogues` the turns (question ids) and the target.\n",
         '```python\nfrom datasets import load_dataset\nquestions = load_dataset("DIR", "questions", split="test")\n'
         'dialogues = load_dataset("DIR", "dialogues", split="test")\n```\n',
         _tiers(manifest),

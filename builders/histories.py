@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from builders.choices import YES_NO
 from builders.matching import Matcher
-from builders.words import contains, hashed, words
+from builders.words import contains, hash64, mixed, words
 from iit_bench.errors import UserError
 from iit_bench.types import Dialogue, Modality, Question, visual_share
 
@@ -66,6 +66,7 @@ class HistoryBuilder:
         self._by_id = {candidate.question.id: candidate for candidate in self._all}
         self._pool = {m: [c for c in self._all if c.question.modality == m] for m in MODALITIES}
         self._pool_texts = {m: np.array([c.text for c in pool], np.int64) for m, pool in self._pool.items()}
+        self._pool_hashes = {m: np.array([hash64(c.question.id) for c in pool], np.uint64) for m, pool in self._pool.items()}
         self._matcher, self._seed, self._cap = matcher, seed, cap
         self._similar: dict[int, NDArray[np.float64]] = {}  # of the current group's texts
         self.use: Counter[str] = Counter()  # question id -> groups it serves as history
@@ -78,33 +79,31 @@ class HistoryBuilder:
         """
         self._similar = {}
         goal = self._by_id[target.id]
-        orders = {m: self._order(goal, m) for m in MODALITIES}
+        self._orders = {m: self._order(goal, m) for m in MODALITIES}
         path: dict[str, tuple[_Candidate, ...]] = {"": ()}
         serving: set[str] = set()
         for node in trie(tiers, target.modality):
             before = path[node[:-1]]
-            chosen = self._nearest(goal, before, orders[_modality(node[-1])], serving)
+            modality = _modality(node[-1])
+            chosen = self._nearest(goal, before, modality, serving)
             if chosen is None:
-                raise _exhausted(target, node, len(orders[_modality(node[-1])]))
+                raise _exhausted(target, node, len(self._pool[modality]))
             path[node] = (*before, chosen)
             serving.add(chosen.question.id)
         self.use.update(serving)
         return [_dialogue(tier, path[tier[:-1]], target) for tier in tiers if tier.endswith(target.modality)]
 
-    def _order(self, goal: _Candidate, modality: Modality) -> list[_Candidate]:
-        """Candidates of a modality from nearest to farthest, ties by id."""
-        pool = self._pool[modality]
+    def _order(self, goal: _Candidate, modality: Modality) -> NDArray[np.intp]:
+        """Positions in the pool of a modality from nearest to farthest, ties by id (the pool's order)."""
         if not self._matcher.ranks:
-            return sorted(pool, key=lambda candidate: hashed("history", self._seed, goal.question.id, candidate.question.id))
-        similarities = self._similarities(goal.text)[self._pool_texts[modality]]
-        return [pool[i] for i in np.argsort(-similarities, kind="stable")]
+            return np.argsort(mixed(self._pool_hashes[modality], hash64(self._seed, goal.question.id)), kind="stable")
+        return np.argsort(-self._similarities(goal.text)[self._pool_texts[modality]], kind="stable")
 
-    def _nearest(
-        self, goal: _Candidate, before: tuple[_Candidate, ...], order: Sequence[_Candidate], serving: set[str]
-    ) -> _Candidate | None:
-        for candidate in order:
+    def _nearest(self, goal: _Candidate, before: tuple[_Candidate, ...], modality: Modality, serving: set[str]) -> _Candidate | None:
+        for i in self._orders[modality]:
+            candidate = self._pool[modality][i]
             name = candidate.question.id
-            if self.use[name] >= self._cap[candidate.question.modality] and name not in serving:
+            if self.use[name] >= self._cap[modality] and name not in serving:
                 continue
             if any(self._conflict(candidate, turn) for turn in (goal, *before)) or leaks(goal.question, candidate.words):
                 continue

@@ -42,14 +42,18 @@ class TfIdf:
         counts = [Counter(words(text)) for text in texts]
         document_frequency = Counter(word for count in counts for word in count)
         column = {word: i for i, word in enumerate(sorted(document_frequency))}
-        rows, columns, values = [], [], []
+        rows: list[int] = []
+        columns: list[int] = []
+        values: list[int] = []
         for row, count in enumerate(counts):
             for word, times in count.items():
                 rows.append(row)
                 columns.append(column[word])
                 values.append(times * integer_idf(len(texts), document_frequency[word]))
-        self._weights: Any = csr_array((np.array(values, np.int64), (rows, columns)), shape=(len(texts), len(column)), dtype=np.int64)
-        squares = np.asarray(self._weights.multiply(self._weights).sum(axis=1)).ravel()
+        entries = np.array(values, np.int64)
+        self._weights: Any = csr_array((entries, (rows, columns)), shape=(len(texts), len(column)))
+        squares = np.zeros(len(texts), np.int64)
+        np.add.at(squares, rows, entries * entries)
         self._norms = np.sqrt(np.maximum(squares, 1).astype(np.float64))  # a text without words is similar to nothing
 
     def to_all(self, text: int) -> NDArray[np.float64]:

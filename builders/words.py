@@ -1,10 +1,13 @@
-"""What counts as a word, for matching and for the rule against leaked answers. No locale, no language model."""
+"""What counts as a word, for matching and for the rule against leaked answers, and hashes to order by. No locale, no language model."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
 
 # Scripts written without spaces: every character is a word of its own. Everything else: runs of letters, digits and inner apostrophes.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
@@ -25,3 +28,17 @@ def contains(sequence: tuple[str, ...], part: tuple[str, ...]) -> bool:
 def hashed(*parts: object) -> bytes:
     """A sort key that is random to the eye and the same on every machine, whatever PYTHONHASHSEED."""
     return sha256("\x1f".join(map(str, parts)).encode()).digest()
+
+
+def hash64(*parts: object) -> int:
+    """The first 64 bits of `hashed`."""
+    return int.from_bytes(hashed(*parts)[:8], "big")
+
+
+def mixed(hashes: NDArray[np.uint64], with_hash: int) -> NDArray[np.uint64]:
+    """One hash per (element, `with_hash`): the finaliser of splitmix64 (Steele, Lea and Flood 2014), exact modulo 2**64 on any machine."""
+    z = hashes ^ np.uint64(with_hash)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed_: NDArray[np.uint64] = z ^ (z >> np.uint64(31))
+    return mixed_
