@@ -1,0 +1,86 @@
+"""Where weights come from and where they go: folders and Hub ids, their hash, device and dtype. Only safetensors are read, never pickles."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iit_bench.errors import UserError
+from iit_bench.folders import sha256_file
+from iit_bench.tables import canonical_json
+
+if TYPE_CHECKING:
+    import torch
+
+# What determines answers: weights, configuration, tokenizer, template. Not read-me files, training logs or images.
+PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*config.json", "*token*.json", "*.model", "vocab.*", "merges.txt", "*.jinja")
+
+
+def resolve_checkpoint(checkpoint: str) -> Path:
+    """The local folder of a checkpoint; a Hub id is downloaded (or found in the cache) first.
+
+    Raises:
+        UserError: neither a folder nor to be had from the Hub, or without safetensors.
+    """
+    folder = Path(checkpoint).expanduser()
+    if not folder.is_dir():
+        folder = _download(checkpoint)
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"checkpoint {checkpoint!r} has no *.safetensors file; convert it with save_pretrained, other formats are not read")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"checkpoint {checkpoint!r} has no config.json; name the folder that save_pretrained wrote")
+    return folder
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(PATTERNS)))
+    except (HFValidationError, RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"checkpoint {hub_id!r} is neither a folder nor to be had from the Hub ({reason}); check the path or the network"
+        ) from error
+
+
+def checkpoint_sha256(folder: Path) -> str:
+    """One hash for all files that determine answers, by name and content."""
+    files = {path.name: path for pattern in PATTERNS for path in folder.glob(pattern)}
+    return hashlib.sha256(canonical_json([(name, sha256_file(files[name])) for name in sorted(files)]).encode()).hexdigest()
+
+
+def pick_device(device: str) -> str:
+    """`auto` = cuda, else mps, else cpu.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    import torch
+
+    has_mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    kind, _, index = device.partition(":")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}.get(kind, 0)
+    if not count or (index and (not index.isdigit() or int(index) >= count)):
+        raise UserError(f"--device {device!r} is not there; this machine has {count} of its kind, use auto or cpu")
+    return device
+
+
+def pick_dtype(dtype: str, device: str, checkpoint_dtype: torch.dtype | None) -> torch.dtype:
+    """`auto` = float32 on a CPU, else the checkpoint's own (bfloat16 where it does not say).
+
+    Raises:
+        UserError: not a dtype to run a model in.
+    """
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        return torch.float32 if device.startswith("cpu") else checkpoint_dtype or torch.bfloat16
+    if dtype not in known:
+        raise UserError(f"--dtype {dtype!r} is unknown; use auto, {', '.join(known)}")
+    return known[dtype]
