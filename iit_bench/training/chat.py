@@ -1,0 +1,98 @@
+"""From dialogues to token ids and labels, in exactly the form in which evaluators ask (`iit_bench.asking`, style cloze)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from iit_bench import asking
+from iit_bench.types import Image, Message, Question
+
+IGNORED = -100  # label of a token that is not trained on
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rendered dialogue."""
+
+    ids: list[int]
+    labels: list[int]  # ids of the assistant's replies and their end-of-turn; IGNORED elsewhere. Not shifted.
+    images: tuple[Image, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded rows."""
+
+    ids: torch.Tensor  # int64 [rows, length]
+    mask: torch.Tensor  # int64 [rows, length]; 1 = token, 0 = padding
+    labels: torch.Tensor  # int64 [rows, length]
+    images: tuple[Image, ...]  # of all rows, in reading order
+
+
+def messages(dialogue: Sequence[Question]) -> list[Message]:
+    """User and assistant turns with gold replies."""
+    found = []
+    for question in dialogue:
+        found += [asking.user_message(question, "cloze"), asking.assistant_message(asking.gold_reply(question, "cloze"))]
+    return found
+
+
+def as_template_input(turns: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as chat templates take them: content is a list of text and image parts."""
+    return [
+        {"role": turn.role, "content": [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in turn.parts]}
+        for turn in turns
+    ]
+
+
+def render(tokenizer: Any, turns: Sequence[Message], generation_prompt: bool = False) -> str:
+    """The chat as text, in the tokenizer's own template."""
+    return str(tokenizer.apply_chat_template(as_template_input(turns), tokenize=False, add_generation_prompt=generation_prompt))
+
+
+def encode(tokenizer: Any, dialogue: Sequence[Question], image_tokens: int = 1) -> Row:
+    """Token ids and labels of a dialogue.
+
+    Args:
+        tokenizer: a fast tokenizer with a prefix-stable chat template.
+        dialogue: its questions in order.
+        image_tokens: how often an image's mark is repeated in the ids.
+    """
+    turns = messages(dialogue)
+    text = render(tokenizer, turns)
+    spans = []  # characters of each reply, end-of-turn included
+    for i in range(1, len(turns), 2):
+        start = len(render(tokenizer, turns[:i], generation_prompt=True))
+        spans.append((start, len(render(tokenizer, turns[: i + 1]).rstrip())))
+    return tokens(tokenizer, text, spans, turns, image_tokens)
+
+
+def tokens(tokenizer: Any, text: str, spans: Sequence[tuple[int, int]], turns: Sequence[Message], image_tokens: int) -> Row:
+    """Tokenise a rendered chat; tokens inside one of the character `spans` are labelled."""
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    mark = tokenizer.convert_tokens_to_ids("<image>")
+    ids: list[int] = []
+    labels: list[int] = []
+    for token, (start, end) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
+        labelled = any(first <= start and end <= last for first, last in spans)
+        repeat = image_tokens if token == mark else 1
+        ids += [token] * repeat
+        labels += [token if labelled else IGNORED] * repeat
+    return Row(ids, labels, tuple(image for turn in turns for image in turn.images))
+
+
+def collate(rows: Sequence[Row], pad: int) -> Batch:
+    """Pad rows on the right to the longest."""
+    length = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), length), pad, dtype=torch.int64)
+    labels = torch.full((len(rows), length), IGNORED, dtype=torch.int64)
+    mask = torch.zeros((len(rows), length), dtype=torch.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        labels[i, : len(row.ids)] = torch.tensor(row.labels)
+        mask[i, : len(row.ids)] = 1
+    return Batch(ids, mask, labels, tuple(image for row in rows for image in row.images))

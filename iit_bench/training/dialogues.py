@@ -1,0 +1,166 @@
+"""What is trained on: dialogues of questions, drawn anew for every step from (seed, step) alone.
+
+So a step's batch does not depend on the steps before it, and a resumed training sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+
+import numpy as np
+
+from builders.sources import easyvqa_data, facts
+from iit_bench.training.recipe import Dialogues
+from iit_bench.types import Image, Question
+
+Draw = Callable[[np.random.Generator, str | None], Question]  # a question, of the given subject if there is one
+
+# How a scene is told in words where a picture would stand. Sizes and places are noise that must be overheard.
+DESCRIPTIONS = (
+    "{colour} {shape}",
+    "{shape}, {colour}",
+    "a {size} {colour} {shape}",
+    "The picture shows a {colour} {shape}.",
+    "The picture shows a {size} {shape}. It is {colour}.",
+    "There is a {colour} {shape} {place}.",
+    "The image contains one {shape}. Its color is {colour}.",
+    "shape: {shape}, color: {colour}",
+    "color: {colour}, size: {size}, shape: {shape}",
+    "An image of a {shape} painted {colour}, {place}.",
+    "We see something {colour} {place}: a {shape}.",
+    "{place}: {size} {shape}, {colour}",
+)
+SIZES = ("small", "large", "tiny", "wide", "tall", "big")
+PLACES = ("at the top", "at the bottom", "in the middle", "on the left", "on the right", "in a corner")
+
+
+def generator(seed: int, step: int, salt: int = 0) -> np.random.Generator:
+    """The random numbers of one step."""
+    return np.random.default_rng([seed, step, salt])
+
+
+def batch(draw: Draw, data: Dialogues, turns: int, rng: np.random.Generator) -> list[list[Question]]:
+    """Dialogues of equal length with about `turns` turns together: a step's cost hardly varies and little is padded."""
+    length = int(rng.choice(data.turns))
+    dialogues = []
+    for _ in range(max(1, round(turns / length))):
+        dialogue = [draw(rng, None)]
+        while len(dialogue) < length:
+            alike = rng.random() < data.alike
+            dialogue.append(draw(rng, dialogue[0].subject if alike else None))
+        dialogues.append(dialogue)
+    return dialogues
+
+
+def facts_and_scenes(scenes: float) -> Draw:
+    """Taught facts, and described scenes with probability `scenes`."""
+    pools = _by_subject(facts.questions("taught"))
+    everything = [question for pool in pools.values() for question in pool]
+
+    def draw(rng: np.random.Generator, subject: str | None) -> Question:
+        if subject in pools:
+            return pools[subject][rng.integers(len(pools[subject]))]
+        if subject is not None or rng.random() < scenes:
+            return scene(rng, subject)
+        return everything[rng.integers(len(everything))]
+
+    return draw
+
+
+def easyvqa() -> Draw:
+    """VQA questions of the train images (dev images are not among them), each with its image."""
+    pools = _by_subject(vqa_questions("train"))
+    everything = [question for pool in pools.values() for question in pool]
+
+    def draw(rng: np.random.Generator, subject: str | None) -> Question:
+        pool = everything if subject is None else pools[subject]
+        return pool[rng.integers(len(pool))]
+
+    return draw
+
+
+@cache
+def _image(split: easyvqa_data.Split, image_id: int) -> Image:
+    return Image(easyvqa_data.image_bytes(split, image_id))
+
+
+def vqa_questions(split: easyvqa_data.Split) -> list[Question]:
+    """easy-VQA rows as questions, in the published order."""
+    return [
+        Question(
+            id=row.id,
+            modality="V",
+            source="easyvqa",
+            subject=row.subject,
+            cluster=row.cluster,
+            language="en",
+            question=row.question,
+            images=(_image(split, row.image_id),),
+            choices=row.choices,
+            answer=row.choices.index(row.answer),
+            answer_text=row.answer,
+            fixed_order=row.subject == "yes/no",
+        )
+        for row in easyvqa_data.rows(split)
+    ]
+
+
+def scene(rng: np.random.Generator, subject: str | None = None) -> Question:
+    """A described scene and a question about it in the words of easy-VQA's train questions; yes and no are equally likely."""
+    shape = str(rng.choice(easyvqa_data.SHAPES))
+    colour = str(rng.choice(easyvqa_data.COLOURS))
+    subject = subject or str(rng.choice(["shape", "colour", "yes/no", "yes/no"]))
+    answer = {"shape": shape, "colour": colour}.get(subject) or str(rng.choice(easyvqa_data.YES_NO))
+    asked = _askable()[(shape, colour, subject, answer)]
+    words = DESCRIPTIONS[rng.integers(len(DESCRIPTIONS))].format(
+        shape=shape, colour=colour, size=SIZES[rng.integers(len(SIZES))], place=PLACES[rng.integers(len(PLACES))]
+    )
+    choices = {"shape": easyvqa_data.SHAPES, "colour": easyvqa_data.COLOURS}.get(subject, easyvqa_data.YES_NO)
+    return Question(
+        id="",
+        modality="T",
+        source="scenes",
+        subject=subject,
+        cluster="",
+        language="en",
+        question=f"{words}\n{asked[rng.integers(len(asked))]}",
+        images=(),
+        choices=choices,
+        answer=choices.index(answer),
+        answer_text=answer,
+    )
+
+
+def answer_for(question: str, shape: str, colour: str) -> str | None:
+    """What easy-VQA answers to `question` over one `colour` `shape`; None where the question speaks of another shape or colour."""
+    words = re.findall(r"[a-z]+", question)
+    named = [word for word in words if word in easyvqa_data.SHAPES or word in easyvqa_data.COLOURS]
+    if words[0] == "what":
+        if any(word not in (shape, colour) for word in named):
+            return None
+        return colour if "color" in words else shape
+    seen = named[0] in (shape, colour)
+    return "yes" if seen != ("not" in words or "no" in words) else "no"
+
+
+@cache
+def _askable() -> Mapping[tuple[str, str, str, str], Sequence[str]]:
+    """(shape, colour, subject, answer) -> the train questions that have this answer over this scene."""
+    strings = sorted({(row.question, row.subject) for row in easyvqa_data.rows("train")})
+    found: dict[tuple[str, str, str, str], list[str]] = {}
+    for shape in easyvqa_data.SHAPES:
+        for colour in easyvqa_data.COLOURS:
+            for question, subject in strings:
+                answer = answer_for(question, shape, colour)
+                if answer is not None:
+                    found.setdefault((shape, colour, subject, answer), []).append(question)
+    return found
+
+
+def _by_subject(questions: Sequence[Question]) -> dict[str, list[Question]]:
+    pools: dict[str, list[Question]] = {}
+    for question in questions:
+        pools.setdefault(question.subject, []).append(question)
+    return pools
