@@ -116,13 +116,12 @@ def as_table(results: Sequence[PairedResult], name_a: str, name_b: str, width: i
     table.add_column("tier", no_wrap=True)
     for heading in ("difference", "95% interval", "n", "clusters", "A only", "B only", "p", "Holm", "detectable"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("test")
+    table.add_column("test", no_wrap=True)
     for r in results:
         d = r.difference
         counts = (str(d.n), str(d.clusters), str(r.only_a), str(r.only_b))
-        table.add_row(
-            r.tier, _points(d.value), _interval(d), *counts, _p(r.p), _p(r.p_holm), _points(r.detectable, sign=""), r.test or d.note
-        )
+        chances = (_p(r.p), _p(r.p_holm), _points(r.detectable, sign=""), TEST_LABELS.get(r.test, d.note))
+        table.add_row(r.tier, _points(d.value), _interval(d), *counts, *chances)
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(table)
     console.print(Text("A only, B only: items right in that run alone. Holm: p adjusted over the tiers, and by itself over the pools."))

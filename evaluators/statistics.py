@@ -5,12 +5,12 @@ Items of one cluster may depend on each other; clusters do not. All intervals ar
 
 How the choices below were made (coverage is simulated in tests/evaluators/test_statistics_coverage.py):
 
-* The standard error is the cluster-robust one of Miller (2024, arXiv 2411.00640, section 2.2) times the small-sample factor G/(G-1),
+* The standard error is the cluster-robust one of Miller (2024, arXiv 2411.00640) times the small-sample factor G/(G-1),
   G = clusters. It equals the cluster-robust covariance of an intercept-only regression.
 * An accuracy's interval is Wilson's with an effective number of items, n_eff = p(1-p)/SE², reduced by (z/t)² because SE is estimated
-  from G clusters (t has G-1 degrees of freedom). n_eff is kept between its value for clusters that answer as one (Kish) and the
-  number of items. At 0 and 1 the data say nothing about dependence, so the former is taken: the interval is never of zero width and
-  never leaves [0, 1].
+  from few clusters: t has K-1 degrees of freedom, K = n²/Σ size² (Kish), which is G where clusters are of one size and less where a
+  few large ones decide. n_eff is kept between K, its value for clusters that answer as one, and the number of items. At 0 and 1 the
+  data say nothing about dependence, so K is taken: the interval is never of zero width and never leaves [0, 1].
 * A paired difference takes the adjusted Wald interval of Bonett & Price (2012), which adds one pair to either side, on the same
   effective number of items. So two runs that agree on every item do not get an interval of zero width.
 """
@@ -80,7 +80,7 @@ def weighted_mean(values: Any, clusters: Any, tiers: Any, weights: Sequence[floa
         tiers: tier code 0 … T-1 per item, [n], none empty.
         weights: one per tier, positive; equal if None. They are divided by their sum.
 
-    The SE is that of the sum of the items' influence values, weight/n_tier · (value - tier mean), clustered (Miller 2024, section 2.2).
+    The SE is that of the sum of the items' influence values, weight/n_tier · (value - tier mean), clustered (Miller 2024).
     """
     x, cluster, tier = np.asarray(values, dtype=np.float64), _dense(clusters), np.asarray(tiers, dtype=np.int64)
     if not len(x):
@@ -98,7 +98,7 @@ def weighted_mean(values: Any, clusters: Any, tiers: Any, weights: Sequence[floa
         return Figure(value, low, high, n, n_clusters, se, "wilson")
     as_one = 1 / float(np.sum(np.bincount(cluster, weight) ** 2))
     independent = 1 / float(np.sum(weight**2))
-    low, high = wilson(value, _effective_items(value * (1 - value), se, n_clusters, as_one, independent))
+    low, high = wilson(value, _effective_items(value * (1 - value), se, as_one, independent))
     return Figure(value, low, high, n, n_clusters, se, "clustered wilson")
 
 
@@ -129,7 +129,7 @@ def linear(figure: Figure, slope: float, intercept: float) -> Figure:
     return replace(figure, value=moved(figure.value), low=moved(figure.low), high=moved(figure.high), se=se)
 
 
-def _effective_items(variance: float, se: float | None, n_clusters: int, as_one: float, independent: float) -> float:
+def _effective_items(variance: float, se: float | None, as_one: float, independent: float) -> float:
     """Items that would give the same SE if independent, between `as_one` (clusters answer as one) and `independent`.
 
     `variance` is that of one item, e.g. p(1-p).
@@ -139,7 +139,7 @@ def _effective_items(variance: float, se: float | None, n_clusters: int, as_one:
     if se == 0:
         return independent
     estimate = variance / se**2
-    adjusted = estimate * (Z / float(stdtrit(n_clusters - 1, 0.975))) ** 2
+    adjusted = estimate * (Z / float(stdtrit(as_one - 1, 0.975))) ** 2
     # t must not push the estimate past the worst case; an estimate that is worse by itself (large clusters differ from small ones) stands.
     return min(max(adjusted, min(as_one, estimate)), independent)
 
@@ -191,13 +191,13 @@ def paired(a: Any, b: Any, clusters: Any, tier: str, against: str) -> PairedResu
 
 
 def _paired_interval(d: Floats, cluster: Ints, se: float | None) -> tuple[float, float]:
-    """Bonett & Price (2012, equation 5) for the mean of `d` in {-1, 0, 1}, on the effective number of pairs where clusters repeat."""
+    """Bonett & Price (2012) for the mean of `d` in {-1, 0, 1}, on the effective number of pairs where clusters repeat."""
     n, sizes = len(d), np.bincount(cluster)
     if len(sizes) == n:
         items = float(n)
     else:
         variance = float(np.mean(d**2) - np.mean(d) ** 2)
-        items = _effective_items(variance, se, len(sizes), n**2 / float(np.sum(sizes**2)), n)
+        items = _effective_items(variance, se, n**2 / float(np.sum(sizes**2)), n)
     more = (float(np.mean(d == 1)) * items + 1) / (items + 2)
     less = (float(np.mean(d == -1)) * items + 1) / (items + 2)
     half = Z * float(np.sqrt((more + less - (more - less) ** 2) / (items + 2)))
