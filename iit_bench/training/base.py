@@ -70,7 +70,7 @@ class BaseTask:
 
 def text_scores(tok: Any, logits: scores.ReplyLogits, split: str, limit: int | None) -> dict[str, scores.Score]:
     """Text-only accuracies of any model: see `BaseTask.score`. The histories are drawn, the targets are the same in all."""
-    asked = _some(facts.questions("test" if split == "test" else "dev"), limit)
+    asked = some(facts.questions("test" if split == "test" else "dev"), limit)
     rng = dialogues.generator(0, len(asked), 1)
     others = facts.questions("taught")
     found = {
@@ -85,8 +85,8 @@ def text_scores(tok: Any, logits: scores.ReplyLogits, split: str, limit: int | N
     return found
 
 
-def _some(questions: list[Question], limit: int | None) -> list[Question]:
-    """`limit` questions, evenly spread over the list."""
+def some(questions: list[Question], limit: int | None) -> list[Question]:
+    """At most `limit` questions, evenly spread over the list."""
     if limit is None or limit >= len(questions):
         return questions
     return [questions[i * len(questions) // limit] for i in range(limit)]

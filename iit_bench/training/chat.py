@@ -44,7 +44,10 @@ def messages(dialogue: Sequence[Question]) -> list[Message]:
 def as_template_input(turns: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages as chat templates take them: content is a list of text and image parts."""
     return [
-        {"role": turn.role, "content": [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in turn.parts]}
+        {
+            "role": turn.role,
+            "content": [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in turn.parts],
+        }
         for turn in turns
     ]
 

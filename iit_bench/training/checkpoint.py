@@ -1,4 +1,4 @@
-"""A training's state on disk: tensors in safetensors, the rest in JSON, swapped in whole, so that a kill at any moment leaves a usable one."""
+"""A training's state on disk: safetensors and JSON, swapped in whole, so that a kill at any moment leaves a usable one."""
 
 from __future__ import annotations
 

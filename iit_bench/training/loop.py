@@ -17,7 +17,6 @@ from iit_bench.training import checkpoint
 from iit_bench.training.recipe import Every, Optimisation
 from iit_bench.training.scores import Score
 
-
 DEV_QUICK = 150  # questions of a dev score during training
 
 
@@ -44,11 +43,13 @@ def schedule(step: int, optim: Optimisation) -> float:
 
 
 def prepare(task: Task, optim: Optimisation) -> torch.optim.AdamW:
-    """Freeze what has learning rate 0 and make the optimiser of the rest. Decay only matrices: norms and biases have no scale to hold down."""
+    """Freeze what has learning rate 0 and make the optimiser of the rest; norms and biases do not decay."""
     rates = asdict(optim.lr)
     unknown = [name for name, rate in rates.items() if rate > 0 and not task.groups.get(name)]
     if unknown:
-        raise UserError(f"recipe: optim.lr.{unknown[0]} is above 0, but this model has no such part; the parts are {', '.join(task.groups)}")
+        raise UserError(
+            f"recipe: optim.lr.{unknown[0]} is above 0, but this model has no such part; the parts are {', '.join(task.groups)}"
+        )
     for parameter in task.module.parameters():
         parameter.requires_grad_(False)
     groups: list[dict[str, Any]] = []

@@ -100,7 +100,10 @@ class VlmModel:
 
 @dataclass(frozen=True)
 class VlmInputs:
-    """Where a visual stage starts: from `model` (an earlier stage's folder), or from `llm` and `tower`. `shipped:NAME` is an asset of the package."""
+    """Where a visual stage starts: from `model` (an earlier stage's folder), or from `llm` and `tower`.
+
+    A value is a folder, or `shipped:NAME` for a model that comes with the package.
+    """
 
     llm: str = ""
     tower: str = ""
@@ -251,7 +254,13 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             pass
     elif isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    wanted = hint.__name__ if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) else "a list" if origin is tuple else "a mapping"
+    wanted = (
+        hint.__name__
+        if isinstance(hint, type) and not isinstance(hint, types.GenericAlias)
+        else "a list"
+        if origin is tuple
+        else "a mapping"
+    )
     raise UserError(f"{where}: must be {wanted}; it is {value!r}")
 
 

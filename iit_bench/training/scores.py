@@ -43,26 +43,37 @@ def reply_targets(batch: chat.Batch) -> tuple[torch.Tensor, torch.Tensor]:
 def accuracy(tokenizer: Any, logits: ReplyLogits, dialogues: Sequence[Sequence[Question]], image_tokens: int = 1, rows: int = 128) -> Score:
     """How often the last question's gold choice has the highest sum of log-probabilities, after gold replies. Ties take the first."""
     order = sorted(range(len(dialogues)), key=lambda i: sum(len(question.question) for question in dialogues[i]))  # little padding
-    requests = [(i, k) for i in order for k in range(len(dialogues[i][-1].choices))]
     sums: dict[tuple[int, int], float] = {}
-    for first in range(0, len(requests), rows):
-        some = requests[first : first + rows]
-        batch = chat.collate([_choice_row(tokenizer, dialogues[i], k, image_tokens) for i, k in some], tokenizer.pad_token_id)
-        keep, targets = reply_targets(batch)
+    todo: list[tuple[int, list[int], chat.Row, list[list[int]]]] = []  # dialogue, choices that share the row, row, tokens of each choice
+    for i in order:
+        of_choices = _choice_rows(tokenizer, dialogues[i], image_tokens)
+        tokens = [[label for label in row.labels if label != chat.IGNORED] for row in of_choices]
+        if all(len(some) == 1 for some in tokens):  # one forward pass has them all
+            todo.append((i, list(range(len(tokens))), of_choices[0], tokens))
+        else:
+            todo += [(i, [k], row, [tokens[k]]) for k, row in enumerate(of_choices)]
+    for first in range(0, len(todo), rows):
+        some = todo[first : first + rows]
+        batch = chat.collate([row for _, _, row, _ in some], tokenizer.pad_token_id)
         with torch.inference_mode():
-            logprobs = logits(batch).float().log_softmax(-1).gather(1, targets[:, None])[:, 0]
-        totals = torch.zeros(len(some), dtype=torch.float64).index_add_(0, keep.nonzero()[:, 0], logprobs.double())
-        sums.update(zip(some, totals.tolist(), strict=True))
+            logprobs = logits(batch).double().log_softmax(-1)
+        start = 0
+        for i, choices, _, of_each in some:
+            for k, wanted in zip(choices, of_each, strict=True):
+                sums[(i, k)] = float(logprobs[range(start, start + len(wanted)), wanted].sum())
+            start += len(of_each[0])
     correct = 0
     for i, dialogue in enumerate(dialogues):
-        of_choices = [sums[(i, k)] for k in range(len(dialogue[-1].choices))]
-        correct += of_choices.index(max(of_choices)) == dialogue[-1].answer
+        totals = [sums[(i, k)] for k in range(len(dialogue[-1].choices))]
+        correct += totals.index(max(totals)) == dialogue[-1].answer
     return Score(correct, len(dialogues))
 
 
-def _choice_row(tokenizer: Any, dialogue: Sequence[Question], choice: int, image_tokens: int) -> chat.Row:
-    """The dialogue up to the last question, then `choice` as the reply; only the reply's own tokens are labelled (no end-of-turn)."""
-    turns = [*chat.messages(dialogue)[:-1]]
+def _choice_rows(tokenizer: Any, dialogue: Sequence[Question], image_tokens: int) -> list[chat.Row]:
+    """Per choice: the dialogue up to the last question, then the choice. Only the choice's own tokens are labelled (no end-of-turn)."""
+    turns = chat.messages(dialogue)[:-1]
     prompt = chat.render(tokenizer, turns, generation_prompt=True)
-    reply = asking.replies(dialogue[-1], "cloze")[choice]
-    return chat.tokens(tokenizer, prompt + reply, [(len(prompt), len(prompt) + len(reply))], turns, image_tokens)
+    return [
+        chat.tokens(tokenizer, prompt + reply, [(len(prompt), len(prompt) + len(reply))], turns, image_tokens)
+        for reply in asking.replies(dialogue[-1], "cloze")
+    ]

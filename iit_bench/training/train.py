@@ -23,8 +23,8 @@ CARD = "training.json"
 def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False) -> Path:
     """Train what `recipe` says.
 
-    The folder gets the model (bfloat16 safetensors, config, tokenizer), `training.json` (recipe and its hash, command, seed, versions, time,
-    and the scores that the saved file itself reaches) and `log.jsonl`.
+    The folder gets the model (bfloat16 safetensors, config, tokenizer), `training.json` (recipe and its hash, command, seed, versions,
+    time, and the scores that the saved file itself reaches) and `log.jsonl`.
 
     Args:
         recipe: name of a shipped recipe or path of a YAML file.
@@ -80,7 +80,9 @@ def _run_stage(loaded: Loaded, recipe: BaseRecipe | TowerRecipe | VlmRecipe, out
         "final_loss": round(fitted.loss, 5),
         "seconds": {"training": round(fitted.seconds, 1), "scoring": round(time.monotonic() - start, 1)},
         "threads": torch.get_num_threads(),
-        "versions": {name: metadata.version(name) for name in ("iit-bench", "torch", "transformers", "tokenizers", "safetensors", "easy-vqa")}
+        "versions": {
+            name: metadata.version(name) for name in ("iit-bench", "torch", "transformers", "tokenizers", "safetensors", "easy-vqa")
+        }
         | {"python": platform.python_version()},
         "weights_sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
         "scores": {split: {name: score.as_json() for name, score in of.items()} for split, of in scores.items()},

@@ -1,0 +1,156 @@
+"""Stages of a multimodal model: Wings' two, and those of the LLaVA-style rival (the same model without learners)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from builders.sources import facts
+from iit_bench.errors import UserError
+from iit_bench.training import assets, chat, dialogues, scores
+from iit_bench.training.base import save_llm, some, text_scores
+from iit_bench.training.recipe import VlmRecipe
+from iit_bench.types import Image, Question
+
+
+class VlmTask:
+    """A `loop.Task`: next-token loss on the replies of VQA dialogues. The tower is frozen, so each image goes through it once."""
+
+    def __init__(self, recipe: VlmRecipe) -> None:
+        self.recipe = recipe
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            self.module, self.tokenizer = build(recipe)
+        self.groups = parameter_groups(self.module)
+        self._draw = dialogues.easyvqa()
+        self._seen: dict[str, torch.Tensor] = {}  # sha256 of an image -> tower features [T, D_v]
+
+    def loss(self, step: int) -> torch.Tensor:
+        rng = dialogues.generator(self.recipe.seed, step)
+        drawn = dialogues.batch(self._draw, self.recipe.data, self.recipe.optim.batch, rng)
+        rows = [chat.encode(self.tokenizer, dialogue, self.module.config.image_token_length) for dialogue in drawn]
+        batch = chat.collate(rows, self.tokenizer.pad_token_id)
+        self.module.train()
+        return self.module(batch.ids, batch.mask, image_features=self._features(batch.images), labels=batch.labels).loss
+
+    def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
+        """Logits where the next token is labelled."""
+        self.module.eval()
+        keep, _ = scores.reply_targets(batch)
+        output = self.module(
+            batch.ids, batch.mask, image_features=self._features(batch.images), return_logits=False, output_hidden_states=True
+        )
+        return self.module.lm_head(output.hidden_states[-1][:, :-1][keep])
+
+    def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
+        """VQA alone (V, by subject), after another image (VV), after a fact (TV); facts as `text_scores`, and after a VQA turn (VT)."""
+        test = split == "test"
+        asked = dialogues.vqa_questions("test" if test else "dev")
+        rng = dialogues.generator(0, len(asked), 2)
+        length = self.module.config.image_token_length
+        told = facts.questions("taught")
+        texts = some(facts.questions("test" if test else "dev"), limit)
+
+        def measure(of: list[list[Question]]) -> scores.Score:
+            return scores.accuracy(self.tokenizer, self.reply_logits, of, length)
+
+        found = {}
+        by_subject = {subject: [q for q in asked if q.subject == subject] for subject in sorted({q.subject for q in asked})}
+        for subject, of in by_subject.items():
+            found[f"V {subject}"] = measure([[question] for question in some(of, limit and limit // 2)])
+        targets = some(asked, limit or 1000)
+        found["V"] = measure([[question] for question in some(asked, limit)])
+        found["VV"] = measure([[asked[rng.integers(len(asked))], question] for question in targets])
+        found["TV"] = measure([[told[rng.integers(len(told))], question] for question in targets])
+        found["VT"] = measure([[asked[rng.integers(len(asked))], question] for question in texts])
+        return found | text_scores(self.tokenizer, self.reply_logits, split, limit)
+
+    def save(self, folder: Path) -> None:
+        save_llm(self.module, self.tokenizer, folder)
+
+    def load(self, folder: Path) -> None:
+        """Put the weights of a saved folder in place of the trained ones; the tower's features are computed anew with it."""
+        self.module, self.tokenizer = _load(folder)
+        self._seen.clear()
+
+    def _features(self, images: tuple[Image, ...]) -> torch.Tensor | None:
+        """Tower features [n, T, D_v] of images in reading order."""
+        from iit_bench.models.wings.vision import decode, preprocess
+
+        if not images:
+            return None
+        new = list({image.sha256: image for image in images if image.sha256 not in self._seen}.values())
+        for first in range(0, len(new), 256):
+            part = new[first : first + 256]
+            pixels = torch.stack([preprocess(decode(image.data), self.module.config) for image in part])
+            with torch.no_grad():
+                features = self.module.encode_images(pixels)
+            self._seen.update(zip((image.sha256 for image in part), features.clone(), strict=True))
+        return torch.stack([self._seen[image.sha256] for image in images])
+
+
+def build(recipe: VlmRecipe) -> tuple[Any, Any]:
+    """The model a stage starts from, in float32, and its tokenizer.
+
+    Raises:
+        UserError: the inputs are missing, are no such folders, or `optim.lr.tower` is above 0.
+    """
+    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+    from iit_bench.models.wings.configuration import WingsConfig
+    from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+
+    inputs, wanted = recipe.inputs, recipe.model
+    if recipe.optim.lr.tower:
+        raise UserError("recipe: optim.lr.tower must be 0 in a visual stage; the tower is frozen here, as in the paper")
+    learners = [name for name, there in (("visual", wanted.visual), ("textual", wanted.textual)) if there]
+    if inputs.model:
+        previous, tokenizer = _load(assets.find(inputs.model, "inputs.model"))
+        fields = previous.config.to_dict() | {"learners": learners, "router": wanted.router, "lora_dim": wanted.rank}
+        fields.pop("model_type", None)
+        fields |= {"text_config": previous.config.text_config, "vision_config": previous.config.vision_config}
+        return WingsForConditionalGeneration.from_stage(previous, WingsConfig(**fields)), tokenizer
+    if not (inputs.llm and inputs.tower):
+        raise UserError("recipe: needs inputs.llm and inputs.tower, or inputs.model (an earlier stage's folder): set them with --set")
+    llm_folder, tower_folder = assets.find(inputs.llm, "inputs.llm"), assets.find(inputs.tower, "inputs.tower")
+    llm = AutoModelForCausalLM.from_pretrained(llm_folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(llm_folder)
+    tower = AutoModel.from_pretrained(tower_folder, dtype=torch.float32)
+    config = WingsConfig(
+        text_config=llm.config,
+        vision_config=tower.config,
+        learners=learners,
+        router=wanted.router,
+        lora_dim=wanted.rank,
+        router_width=llm.config.max_position_embeddings,
+        image_token_id=int(tokenizer.convert_tokens_to_ids("<image>")),
+        image_size=json.loads((tower_folder / "config.json").read_text(encoding="utf-8"))["image_size"],
+    )
+    return WingsForConditionalGeneration.from_base(llm, tower.eval(), config), tokenizer
+
+
+def parameter_groups(module: Any) -> dict[str, list[torch.nn.Parameter]]:
+    """Parameters by the names of `recipe.LearningRates`; a group the model does not have is absent."""
+    marks = {
+        "vision_tower.": "tower",
+        "mm_projector.": "projector",
+        "attn_pool.": "visual",
+        "attn_t_pool.": "textual",
+        "reweight_module.": "router",
+    }
+    groups: dict[str, list[torch.nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        group = next((group for mark, group in marks.items() if mark in name), "llm")
+        groups.setdefault(group, []).append(parameter)
+    return groups
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer
+
+    from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+
+    return WingsForConditionalGeneration.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
