@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.special import bdtr, ndtri, stdtrit
+from scipy.special import bdtr, ndtr, ndtri, stdtrit
 
 from iit_bench.types import Figure, PairedResult
 
@@ -250,7 +250,7 @@ def with_holm(family: Sequence[PairedResult]) -> tuple[PairedResult, ...]:
 
 
 def retention(a: Any, base: Any, chance: Any, clusters: Any, seed: int = BOOTSTRAP_SEED) -> Figure:
-    """(acc - chance) / (base - chance) over the same items, interval by paired cluster bootstrap (percentiles, fixed seed).
+    """(acc - chance) / (base - chance) over the same items, interval by paired cluster bootstrap (fixed seed).
 
     Args:
         a, base: 0/1 per item, [n], in the same order.
@@ -267,13 +267,13 @@ def retention(a: Any, base: Any, chance: Any, clusters: Any, seed: int = BOOTSTR
     n, n_clusters = len(right), int(cluster.max()) + 1
     base_low = mean(right_base, cluster).low
     if base_low is None or base_low - float(level.mean()) <= 0:
-        return Figure(None, n=n, clusters=n_clusters, note="undefined: the base is not above chance")
+        return Figure(None, n=n, clusters=n_clusters, note="undefined: the base is not surely above chance")
     above = float((right_base - level).sum())
     value = float((right - level).sum()) / above
     ratios_low, ratios_high, se = _bootstrap_ratios(np.bincount(cluster, right - level), np.bincount(cluster, right_base - level), seed)
     if ratios_low == ratios_high:
         # Every replicate is equal (no pair differs, or all do): take the difference's interval, which is never of zero width.
-        low, high = _paired_interval(right - right_base, cluster, 0.0)
+        low, high = _paired_interval(right - right_base, cluster, None)
         return Figure(
             value, 1 + low * n / above, 1 + high * n / above, n, n_clusters, None, "difference interval", "replicates do not vary"
         )
@@ -283,9 +283,16 @@ def retention(a: Any, base: Any, chance: Any, clusters: Any, seed: int = BOOTSTR
 
 
 def _bootstrap_ratios(above: Any, base_above: Any, seed: int) -> tuple[float, float, float]:
-    """2.5% and 97.5% percentiles and the standard deviation of the ratio of sums over resampled clusters; inputs [G]."""
+    """Low and high percentiles and the standard deviation of the ratio of sums over resampled clusters; inputs [G].
+
+    The percentiles are 2.5% and 97.5% expanded for few clusters (Hesterberg 2015, arXiv 1411.5279): Φ(±t·√(G/(G-1))), t with G-1 degrees
+    of freedom.
+    """
     rng = np.random.default_rng(seed)
     n_clusters = len(above)
+    if n_clusters < 2:
+        return 0.0, 0.0, 0.0  # every replicate is the sample itself
+    tail = float(ndtr(-np.sqrt(n_clusters / (n_clusters - 1)) * stdtrit(n_clusters - 1, 0.975)))
     both = np.stack([above, base_above], axis=1)  # [G, 2]
     block = max(1, 2_000_000 // n_clusters)  # draws at once, so that memory stays at tens of MB
     sums = np.concatenate(
@@ -298,6 +305,6 @@ def _bootstrap_ratios(above: Any, base_above: Any, seed: int) -> tuple[float, fl
     ratios = sums[defined, 0] / sums[defined, 1]
     # A replicate in which the base is at chance could stand for any ratio: it widens both ends.
     lost = np.full(int(np.sum(~defined)), np.inf)
-    low = float(np.quantile(np.concatenate([ratios, -lost]), 0.025, method="inverted_cdf"))
-    high = float(np.quantile(np.concatenate([ratios, lost]), 0.975, method="inverted_cdf"))
+    low = float(np.quantile(np.concatenate([ratios, -lost]), tail, method="inverted_cdf"))
+    high = float(np.quantile(np.concatenate([ratios, lost]), 1 - tail, method="inverted_cdf"))
     return low, high, float(np.std(ratios, ddof=1))
