@@ -194,7 +194,7 @@ def _tokens(log: ResponseLog) -> int:
 
 
 def _model_options(options: EvalOptions) -> ModelOptions:
-    return ModelOptions(options.checkpoint, options.device, options.dtype, options.system_prompt, options.seed, options.trust_remote_code)
+    return ModelOptions(options.checkpoint, options.device, options.dtype, options.seed, options.trust_remote_code)
 
 
 def _now() -> str:

@@ -32,7 +32,7 @@ class BatchLimits:
 
 def model_identity(info: ModelInfo) -> dict[str, Any]:
     """What of a model determines its answers."""
-    names = ("name", "checkpoint_sha256", "chat_template_sha256", "system_prompt", "blind", "dtype")
+    names = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dtype")
     return {name: getattr(info, name) for name in names}
 
 

@@ -21,7 +21,6 @@ class ModelInfo:
     checkpoint: str  # path, Hub id or "" where there is none
     checkpoint_sha256: str  # of the weights and configuration files; "" where there is none
     chat_template_sha256: str  # of the template's text; "" where there is none
-    system_prompt: str
     accepts_images: bool
     blind: bool  # images are removed on purpose before the model sees the chat
     dtype: str  # "float32", "bfloat16", …
@@ -38,7 +37,6 @@ class ModelOptions:
     checkpoint: str | None = None
     device: str = "auto"  # "auto" = cuda, else mps, else cpu
     dtype: str = "auto"  # "auto" = the checkpoint's own on an accelerator, float32 on CPU
-    system_prompt: str = ""
     seed: int = 0
     trust_remote_code: bool = False
 

@@ -28,7 +28,6 @@ class ChoiceBaseline(Model):
             checkpoint="",
             checkpoint_sha256=hashlib.sha256(f"{name} {options.seed}".encode()).hexdigest(),
             chat_template_sha256="",
-            system_prompt="",
             accepts_images=True,
             blind=False,
             dtype="float64",

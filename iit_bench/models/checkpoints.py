@@ -1,4 +1,4 @@
-"""Where weights come from and where they go: folders and Hub ids, their hash, device and dtype. Only safetensors are read, never pickles."""
+"""Where weights come from and where they go: folders and Hub ids, their hash, device and dtype. Only safetensors are read."""
 
 from __future__ import annotations
 

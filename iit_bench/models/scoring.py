@@ -31,7 +31,7 @@ class PrefixScorer(Protocol):
 def split_continuation(encode: Callable[[str], list[int]], prompt: str, continuation: str) -> tuple[list[int], list[int]]:
     """Tokens of the prompt and of the reply after it, cut as lm-eval cuts them (`TemplateLM._encode_pair`).
 
-    White space at the prompt's end is counted to the reply, both are encoded in one piece, and the reply is what follows the prompt's tokens.
+    White space at the prompt's end counts to the reply, both are encoded in one piece, and the reply is what follows the prompt's tokens.
 
     Raises:
         ItemError: the reply has no token of its own.
@@ -66,9 +66,9 @@ def score_prefixed(
             greedy[i] &= said
     results, done = [], 0
     for texts, length in zip(replies, prompt_tokens, strict=True):
-        part = slice(done, done + len(texts))
+        own = slice(done, done + len(texts))
         done += len(texts)
-        results.append(ScoreResult(tuple(sums[part]), tuple(len(reply) for reply in texts), tuple(greedy[part]), length))
+        results.append(ScoreResult(tuple(sums[own]), tuple(len(reply) for reply in texts), tuple(greedy[own]), length))
     return results
 
 

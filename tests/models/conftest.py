@@ -1,0 +1,79 @@
+"""Tiny models in the real formats, made on the spot: random weights, a byte-level BPE trained on a few sentences."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from iit_bench.types import Image
+
+SENTENCES = ["What is the capital of France?", "Paris is the capital of France.", "The circle is red, the square is blue.", "yes no maybe"]
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}"
+    "{% if p.type == 'image' %}<image>{% else %}{{ p.text }}{% endif %}{% endfor %}{% endif %}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+def tiny_tokenizer(chat_template: str | None = CHAT_TEMPLATE):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    specials = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<image>"]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(SENTENCES, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<|pad|>", eos_token="<|end|>")
+    tokenizer.chat_template = chat_template
+    return tokenizer
+
+
+def sizes(tokenizer, **more) -> dict:
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return {"vocab_size": len(tokenizer), "max_position_embeddings": 256, "initializer_range": 0.4, **shape, **ids, **more}
+
+
+@pytest.fixture(scope="session")
+def save_tiny(tmp_path_factory) -> Callable[..., Path]:
+    """save_tiny("llama", sliding_window=…) → folder of a tiny causal LM."""
+
+    def save(family: str, chat_template: str | None = CHAT_TEMPLATE, **more) -> Path:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        tokenizer = tiny_tokenizer(chat_template)
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes(tokenizer, **more)))
+        folder = tmp_path_factory.mktemp(family)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def make_image() -> Callable[[int], Image]:
+    def make(seed: int, size: int = 32) -> Image:
+        pixels = np.random.default_rng(seed).integers(0, 255, (size, size, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        PillowImage.fromarray(pixels).save(buffer, "PNG")
+        return Image(buffer.getvalue())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SimpleNamespace:
+    """What tests build their own tiny models from."""
+    return SimpleNamespace(tokenizer=tiny_tokenizer, sizes=sizes, chat_template=CHAT_TEMPLATE)
