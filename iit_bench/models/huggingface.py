@@ -1,4 +1,4 @@
-"""`hf:PATH_OR_HUB_ID`: any AutoModelForCausalLM or AutoModelForImageTextToText of transformers, with its own chat template and processor."""
+"""`hf:PATH_OR_HUB_ID`: any AutoModelForCausalLM or AutoModelForImageTextToText of transformers, with its own chat template."""
 
 from __future__ import annotations
 
