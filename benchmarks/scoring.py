@@ -2,7 +2,7 @@
 
     python benchmarks/scoring.py --bench demo/bench [--model base-llm] [--limit 40] [--json]
 
-Prints, for each: seconds, tokens that went through the model (padding included), the same per token that had to (each prompt once, each reply
+Prints, for each: seconds, tokens that went through the model (padding included), the same per token that had to (each prompt and each reply
 once), and the largest difference between the two's loglikelihoods. Ratios are ours / lm-eval's; below 1 is better for us.
 """
 
