@@ -165,4 +165,5 @@ def _name(run: Mapping[str, Any]) -> str:
 
 def _show(value: Any) -> str:
     """A value for a message: a hash by its first characters, no limit as "none"."""
-    return "none" if value is None else str(value)[:12]
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 24 else text[:12]
