@@ -1,0 +1,358 @@
+"""`lm-eval:TASK`: any multiple-choice task or group of lm-eval, read through lm-eval's own task code.
+
+The evaluation split is the test split, else the validation split. With `--data-root DIR` the data set is read from `DIR/<dataset_path>`
+(a Hub snapshot) instead of the Hub. What a task cannot give is refused in one sentence: other output types, choices that are bare letters
+without a declared mapping (`lm_eval_fields.py`), choices that are contexts (WinoGrande), images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions, files_sha256
+from builders.sources.lm_eval_fields import Fields, fields_of
+from builders.sources.snapshots import card_licence, snapshot_folder, split_files
+from iit_bench.errors import UserError
+from iit_bench.tables import canonical_json
+from iit_bench.types import Question
+
+PREFIX = "lm-eval:"
+_PROBED = 20  # documents looked at to tell bare letters from options that happen to be letters
+
+
+@dataclass
+class _Found:
+    """What the tasks of one source gave so far."""
+
+    questions: list[Question] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    train: list[tuple[str, str]] | None = field(default_factory=list)  # (question, answer); None = a task has no train split
+    splits: set[str] = field(default_factory=set)
+    origins: set[str] = field(default_factory=set)
+    revisions: set[str] = field(default_factory=set)
+    licences: set[str] = field(default_factory=set)
+    hashes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Which task of which source is being read."""
+
+    source: str  # "lm-eval:mmlu"
+    group: str  # "mmlu"
+    name: str  # "mmlu_anatomy"
+    entry: Any  # lm-eval's own index entry
+
+
+def load(name: str, options: SourceOptions) -> SourceQuestions:
+    """Questions of the lm-eval task or group after the prefix.
+
+    Raises:
+        UserError: unknown task, data that cannot be found, or a task that cannot become questions with text choices.
+    """
+    wanted = name.removeprefix(PREFIX)
+    found = _Found()
+    for task, entry in expand(wanted).items():
+        _read_task(_Place(name, wanted, task, entry), options, found)
+    return SourceQuestions(
+        name=name,
+        questions=tuple(found.questions),
+        split=", ".join(sorted(found.splits)),
+        licence=", ".join(sorted(found.licences)),
+        origin=", ".join(sorted(found.origins)),
+        revision=", ".join(sorted(found.revisions)),
+        sha256=found.hashes[0] if len(found.hashes) == 1 else hashlib.sha256("\n".join(found.hashes).encode()).hexdigest(),
+        left_out=dict(found.left_out),
+        train_answers=AnswerCounts.of(found.train) if found.train else None,
+    )
+
+
+# ---------------------------------------------------------------- names
+
+
+Index = Mapping[str, Any]  # name -> lm_eval.tasks._index.Entry
+
+
+@cache
+def _index(folder: Path | None) -> Index:
+    """lm-eval's index of the tasks, groups and tags in one of its folders; of all its 15,000 YAML files, in many seconds, for None."""
+    from lm_eval.tasks import TaskManager
+
+    index: Index = TaskManager(include_path=folder, include_defaults=folder is None).task_index
+    return index
+
+
+def expand(name: str) -> Index:
+    """The tasks behind a name of lm-eval, by name: itself, or the members of a group or tag.
+
+    Looks first into the folder the name begins with (`mmlu_anatomy` stands in `mmlu`), because reading all of lm-eval takes seconds.
+
+    Raises:
+        UserError: lm-eval knows no such name.
+    """
+    from difflib import get_close_matches
+
+    from lm_eval import tasks
+
+    root = Path(tasks.__file__).parent
+    words = name.split("_")
+    near = [folder for n in range(len(words), 0, -1) if (folder := root / "_".join(words[:n])).is_dir()]
+    folders: list[Path | None] = [*near[:1], None]
+    for folder in folders:
+        index = _index(folder)
+        if name in index:
+            members = set(_members(name, index))
+            if members <= set(index):
+                return {member: index[member] for member in sorted(members)}
+    close = get_close_matches(name, _index(None), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "; `lm_eval ls tasks` shows them all"
+    raise UserError(f"lm-eval has no task or group called {name!r}{hint}")
+
+
+def _members(name: str, index: Index) -> Iterator[str]:
+    """Names of the tasks in a group or tag; a name that `index` lacks comes out as it is."""
+    kind = index[name].kind.name if name in index else "TASK"
+    if kind == "TAG":
+        yield from index[name].tags
+    elif kind == "GROUP":
+        members = index[name].cfg["task"]
+        for member in [members] if isinstance(members, str) else members:
+            if not isinstance(member, str):
+                raise UserError(
+                    f"lm-eval's group {name!r} defines a task in place, which has no name to load it by; name its tasks one by one"
+                )
+            yield from _members(member, index)
+    else:
+        yield name
+
+
+# ---------------------------------------------------------------- one task
+
+
+def _read_task(place: _Place, options: SourceOptions, found: _Found) -> None:
+    fields = fields_of(place.name)
+    config = _config(place.name, place.entry)
+    with _quiet(), tempfile.TemporaryDirectory(prefix="iit-bench-") as scratch:
+        task, files, folder = _build(place.name, config, options, Path(scratch))
+        split = "test" if task.has_test_docs() else "validation"
+        docs = list(task.eval_docs)
+        reader = _Reader(place.source, place.name, place.group, task, fields)
+        reader.refuse(docs)
+        for i, doc in enumerate(docs):
+            made = reader.question(i, doc)
+            if isinstance(made, Question):
+                found.questions.append(made)
+            else:
+                found.left_out[made] += 1
+        _read_train(task, reader, found)
+        found.splits.add(split)
+        found.origins.add(config["dataset_path"])
+        found.revisions.update(_revisions(task))
+        found.licences.add((card_licence(folder) if folder else "") or fields.licence)
+        found.hashes.append(files_sha256(files) if files else _docs_sha256(docs))
+
+
+def _config(name: str, entry: Any) -> dict[str, Any]:
+    """A task's YAML as ConfigurableTask wants it, stripped of what only scoring and few-shot prompting need.
+
+    Raises:
+        UserError: the task is not multiple choice.
+    """
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    if entry.kind.name == "PY_TASK" or entry.yaml_path is None:
+        raise UserError(f"lm-eval task {name!r} is a Python class, which has no declared choices; choose a multiple-choice task")
+    config: dict[str, Any] = load_yaml(entry.yaml_path, resolve_func=True)
+    if config.get("output_type") != "multiple_choice":
+        kind = config.get("output_type", "generate_until")
+        raise UserError(f"lm-eval task {name!r} is of type {kind!r}, not multiple_choice; choose a multiple-choice task")
+    if config.get("doc_to_image") or config.get("doc_to_audio"):
+        raise UserError(f"lm-eval task {name!r} asks about images or sound, which this source does not read; use a vlmeval: table")
+    scoring = ("tag", "group", "task_list", "filter_list", "process_results", "fewshot_split", "num_fewshot", "use_prompt", "metric_list")
+    config = {key: value for key, value in config.items() if key not in scoring}
+    return config | {"task": name, "metric_list": [_ACC], "fewshot_config": {"samples": [], "sampler": "first_n"}}
+
+
+_ACC = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
+
+
+def _build(name: str, config: dict[str, Any], options: SourceOptions, scratch: Path) -> tuple[Any, list[Path], Path | None]:
+    """The task with its data, the local files it was read from, and the snapshot's folder (none when the Hub was asked)."""
+    from jinja2 import TemplateError
+    from lm_eval.api.task import ConfigurableTask
+
+    files: list[Path] = []
+    folder = None
+    if options.data_root is not None:
+        folder = snapshot_folder(options.data_root, config["dataset_path"], f"lm-eval task {name!r}")
+        config, files = _localised(name, config, folder, scratch)
+    try:
+        return ConfigurableTask(config=dict(config)), files, folder
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, TemplateError) as error:
+        reason = " ".join(str(error).split())[:200]
+        place = str(folder) if folder else f"the Hub ({config['dataset_path']})"
+        fix = "check its files" if folder else "go online, or give local snapshots with --data-root DIR"
+        raise UserError(f"lm-eval task {name!r} cannot read its data from {place} ({type(error).__name__}: {reason}); {fix}") from error
+
+
+def _localised(name: str, config: dict[str, Any], folder: Path, scratch: Path) -> tuple[dict[str, Any], list[Path]]:
+    """The configuration with its data set replaced by the files of a snapshot.
+
+    The files are named one by one and cached in `scratch`: for a folder, `datasets` would key its cache by the folder's base name and give
+    back old rows in silence.
+    """
+    evaluation = config.get("test_split") or config.get("validation_split")
+    splits = [split for key in ("test_split", "validation_split", "training_split") if (split := config.get(key))]
+    loader, found = split_files(folder, config.get("dataset_name"), splits)
+    if evaluation not in found:
+        which = f" of configuration {config['dataset_name']!r}" if config.get("dataset_name") else ""
+        raise UserError(
+            f"lm-eval task {name!r} finds no parquet, json or csv file of split {evaluation!r}{which} in {str(folder)!r}; put it there"
+        )
+    kwargs: dict[str, Any] = {"data_files": {split: [str(path) for path in paths] for split, paths in found.items()}}
+    kwargs["cache_dir"] = str(scratch)
+    if loader == "csv":
+        kwargs["keep_default_na"] = False  # "None" and "NA" are words here
+    missing = {key: None for key in ("validation_split", "training_split") if config.get(key) not in found}
+    local = config | {"dataset_path": loader, "dataset_name": None, "dataset_kwargs": kwargs} | missing
+    return local, [path for paths in found.values() for path in paths]
+
+
+def _read_train(task: Any, reader: _Reader, found: _Found) -> None:
+    """Add the (question, answer) pairs of the train split. A source has a train split only if all its tasks have one."""
+    if found.train is None or not task.has_training_docs():
+        found.train = None
+        return
+    for i, doc in enumerate(task.training_docs()):
+        made = reader.question(i, doc)
+        if isinstance(made, Question):
+            found.train.append((made.question, made.answer_text))
+
+
+# ---------------------------------------------------------------- one document
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Turns documents of one task into questions."""
+
+    source: str
+    name: str
+    group: str
+    task: Any  # lm_eval.api.task.ConfigurableTask
+    fields: Fields
+
+    def refuse(self, docs: list[Mapping[str, Any]]) -> None:
+        """Raises UserError where the task's choices cannot be asked as texts."""
+        if not docs:
+            raise UserError(f"lm-eval task {self.name!r} has no documents in its evaluation split; check its data")
+        if self.task.multiple_input or isinstance(self.task.doc_to_text(docs[0]), int):
+            raise UserError(f"lm-eval task {self.name!r} has contexts as choices, which cannot be asked as answers; leave it out")
+        if not self.fields.choices and all(_bare(self.task.doc_to_choice(doc)) for doc in docs[:_PROBED]):
+            raise UserError(
+                f"lm-eval task {self.name!r} has bare letters as choices and no declared mapping to its options; "
+                "add one to builders/sources/lm_eval_fields.py or leave the task out"
+            )
+
+    def question(self, i: int, doc: Mapping[str, Any]) -> Question | str:
+        """The question of a document, or the reason why it has none."""
+        own_choices = [str(choice) for choice in self.task.doc_to_choice(doc)]
+        answer = _index_of(self.task.doc_to_target(doc), own_choices)
+        if isinstance(answer, str):
+            return answer
+        choices = own_choices
+        if self.fields.choices:
+            choices = [str(choice) for choice in self.task.doc_to_choice(doc, self.fields.choices)]
+        choices = [choice.strip() for choice in choices]
+        if not 0 <= answer < len(choices):
+            return "answer outside the choices"
+        identity = f"{PREFIX}{self.name}/{i}"
+        return Question(
+            id=identity,
+            modality="T",
+            source=self.source,
+            subject=self._render(self.fields.subject, doc) or self._short_name(),
+            cluster=self._cluster(doc) or identity,
+            language=self.fields.language,
+            question=(self._render(self.fields.question, doc) or str(self.task.doc_to_text(doc))).strip(),
+            images=(),
+            choices=tuple(choices),
+            answer=answer,
+            answer_text=choices[answer],
+        )
+
+    def _render(self, template: str, doc: Mapping[str, Any]) -> str:
+        from lm_eval.utils import apply_template
+
+        if template in doc:
+            return str(doc[template]).strip()
+        return apply_template(template, dict(doc)).strip() if template else ""
+
+    def _cluster(self, doc: Mapping[str, Any]) -> str:
+        shared = self._render(self.fields.cluster, doc)
+        return f"{PREFIX}{self.name}/{hashlib.sha256(shared.encode()).hexdigest()[:16]}" if shared else ""
+
+    def _short_name(self) -> str:
+        return self.name.removeprefix(f"{self.group}_")
+
+
+def _bare(choices: Iterable[Any]) -> bool:
+    """Whether choices only number the options: A, B, C … or (a) (b) … or 1, 2, 3 … or 0, 1, 2 …"""
+    marks = [re.sub(r"[().:\s]", "", str(choice)) for choice in choices]
+    runs = (string.ascii_uppercase, string.ascii_lowercase, "0123456789", "123456789")
+    return len(marks) > 1 and any("".join(marks) == run[: len(marks)] and max(map(len, marks)) == 1 for run in runs)
+
+
+def _index_of(target: Any, choices: list[str]) -> int | str:
+    """The position of the gold answer, or the reason why there is none."""
+    if isinstance(target, (list, tuple)):
+        return "several correct answers"
+    if isinstance(target, int):
+        return target
+    text = str(target)
+    if text in choices:
+        return choices.index(text)
+    return int(text) if text.isdigit() else "no answer" if not text.strip() else "answer outside the choices"
+
+
+# ---------------------------------------------------------------- provenance
+
+
+def _revisions(task: Any) -> set[str]:
+    """Commits of the Hub repositories that were read, as `datasets` notes them."""
+    found: set[str] = set()
+    for split in task.dataset.values():
+        for url in split.info.download_checksums or {}:
+            found.update(re.findall(r"@([0-9a-f]{40})/", url))
+    return found
+
+
+def _docs_sha256(docs: Iterable[Mapping[str, Any]]) -> str:
+    digest = hashlib.sha256()
+    for doc in docs:
+        digest.update(canonical_json(doc).encode() + b"\n")
+    return digest.hexdigest()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars from `datasets` while the build shows its own."""
+    import datasets
+
+    shown = datasets.are_progress_bars_disabled() is False
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

@@ -1,0 +1,323 @@
+"""`vlmeval:NAME`: any multiple-choice or yes/no table of VLMEvalKit, or any table in its format.
+
+With `--data-root DIR` the table is `DIR/NAME.tsv` or `DIR/LMUData/NAME.tsv`; without, VLMEvalKit's own code fetches it. The file is
+streamed: images are hashed and decoded once, then stay in the file until they are written (a table may have many gigabytes).
+
+Columns: index, question, answer; A, B, C … for multiple choice (none for yes/no); image (base64, a list of them, or another row's index) or
+image_path; hint, category, l2-category, split, g_index where they exist.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import csv
+import hashlib
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from builders.choices import unreadable
+from builders.sources.base import SourceOptions, SourceQuestions, StoredImage, files_sha256
+from builders.sources.vlmeval_kit import fetch
+from iit_bench.errors import UserError
+from iit_bench.types import IMAGE_MARK, Image, Question
+
+PREFIX = "vlmeval:"
+REFERENCE = 64  # a longer image cell is base64; up to this length it is the index of the row that has the image
+CIRCULAR = 10**6  # circular copies of row i have index i + k · CIRCULAR
+SPLITS = (("test",), ("validation", "val"))  # evaluation splits, best first; a table with none of them is taken whole
+FIELD_LIMIT = 2**31 - 1  # characters of a cell; base64 images go far beyond csv's default
+LANGUAGES = {"CN": "zh", "KO": "ko", "TR": "tr", "AR": "ar", "PT": "pt", "RU": "ru", "CCBENCH": "zh"}
+LICENCES = {"MMMU": "Apache-2.0", "MMBench": "Apache-2.0", "SEEDBench": "CC-BY-NC-4.0", "AI2D": "CC-BY-SA-4.0", "POPE": "MIT"}
+_MARK = re.compile(r"<image (\d+)>")
+
+Row = Mapping[str, str]
+
+
+def load(name: str, options: SourceOptions) -> SourceQuestions:
+    """Questions of a table.
+
+    Raises:
+        UserError: no such table, or one without a question or answer column.
+    """
+    table = name.removeprefix(PREFIX)
+    path = fetch(table) if options.data_root is None else _local(table, options.data_root)
+    questions, left_out, split = _Table(name, table, path).read()
+    return SourceQuestions(
+        name=name,
+        questions=tuple(questions),
+        split=split,
+        licence=next((licence for start, licence in LICENCES.items() if table.startswith(start)), "unknown"),
+        origin=f"VLMEvalKit table {table}.tsv",
+        revision="",
+        sha256=files_sha256([path]),
+        left_out=dict(left_out),
+    )
+
+
+def _local(table: str, data_root: Path) -> Path:
+    for path in (data_root / f"{table}.tsv", data_root / "LMUData" / f"{table}.tsv"):
+        if path.is_file():
+            return path
+    raise UserError(f"there is no table {table}.tsv in {str(data_root)!r} or its folder LMUData; put it there")
+
+
+def rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Byte offset and cells of every row. Names of columns other than A, B, C … are in lower case, as VLMEvalKit reads them.
+
+    Raises:
+        UserError: not a table in UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            lines = _Lines(file)
+            header = next(_cells(lines), [])
+            columns = [name if name in string.ascii_uppercase else name.lower() for name in header]
+            start = lines.offset
+            for cells in _cells(lines):
+                yield start, dict(zip(columns, cells, strict=False))
+                start = lines.offset
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{str(path)!r} is not a tab-separated table in UTF-8 ({error}); fetch it again") from error
+
+
+class _Lines:
+    """Lines of a binary file as text, counting the bytes handed out."""
+
+    def __init__(self, file: Iterator[bytes], offset: int = 0) -> None:
+        self._file = file
+        self.offset = offset
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._file)
+        self.offset += len(line)
+        return line.decode("utf-8-sig" if self.offset == len(line) else "utf-8")
+
+
+def _cells(lines: Iterator[str]) -> Iterator[list[str]]:
+    """Rows as lists of cells. csv's limit on the size of a cell is process-wide: it is raised for each row and put back."""
+    reader = csv.reader(lines, delimiter="\t")
+    while True:
+        limit = csv.field_size_limit(FIELD_LIMIT)
+        try:
+            cells = next(reader, None)
+        finally:
+            csv.field_size_limit(limit)
+        if cells is None:
+            return
+        if cells:
+            yield cells
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A row without its images."""
+
+    index: str
+    offset: int
+    cells: Row  # without the image cell
+    image: str  # index of the row that has the images
+
+
+class _Table:
+    """One table while it is read."""
+
+    def __init__(self, source: str, name: str, path: Path) -> None:
+        self._source, self._name, self._path = source, name, path
+        self._images: dict[str, tuple[StoredImage, ...] | None] = {}  # index -> its images; None = one is unreadable
+        self._left_out: Counter[str] = Counter()
+
+    def read(self) -> tuple[list[Question], Counter[str], str]:
+        """Questions in the table's order, records left out by reason, name of the split."""
+        asked, split = self._evaluated(self._scan())
+        indices = {row.index for row in asked}
+        questions = []
+        for row in asked:
+            made = "circular copy" if _is_copy(row, indices) else self._question(row)
+            if isinstance(made, Question):
+                questions.append(made)
+            else:
+                self._left_out[made] += 1
+        return questions, self._left_out, split
+
+    def _scan(self) -> list[_Asked]:
+        """All rows; images are hashed and decoded on the way and not kept."""
+        asked = []
+        for number, (offset, cells) in enumerate(rows(self._path)):
+            if number == 0:
+                self._check_columns(cells)
+            index = cells.get("index", "") or str(number)
+            cell = cells.get("image", "")
+            if len(cell) > REFERENCE:
+                self._images[index] = _stored(_decoded(cell), partial(_image_at, self._path, offset))
+            elif not cell and cells.get("image_path"):
+                self._images[index] = self._from_files(cells["image_path"])
+            reference = cell if 0 < len(cell) <= REFERENCE else index
+            asked.append(_Asked(index, offset, {key: value for key, value in cells.items() if key != "image"}, reference))
+        if not asked:
+            raise UserError(f"table {str(self._path)!r} has no rows; fetch it again")
+        return asked
+
+    def _check_columns(self, cells: Row) -> None:
+        for column in ("question", "answer"):
+            if column not in cells:
+                why = " (VLMEvalKit does not publish the answers of some test tables)" if column == "answer" else ""
+                raise UserError(f"table {str(self._path)!r} has no {column!r} column{why}; choose a table that has one")
+
+    def _evaluated(self, asked: list[_Asked]) -> tuple[list[_Asked], str]:
+        """The rows of the best evaluation split; rows of another split are counted as left out."""
+        present = {row.cells.get("split", "").casefold() for row in asked}
+        for names in SPLITS:
+            wanted = present.intersection(names)
+            if wanted:
+                kept = [row for row in asked if row.cells.get("split", "").casefold() in wanted]
+                for row in asked:
+                    if row.cells.get("split", "").casefold() not in wanted:
+                        self._left_out[f"of another split ({row.cells.get('split') or 'unnamed'})"] += 1
+                return kept, names[0]
+        return asked, ", ".join(sorted(filter(None, present))) or "all rows"
+
+    def _from_files(self, cell: str) -> tuple[StoredImage, ...] | None:
+        """Images that lie as files beside the table: `images/NAME/…`, as VLMEvalKit unpacks them, or a path from the table's folder."""
+        found: list[StoredImage] = []
+        for name in _listed(cell):
+            folders = (self._path.parent / "images" / self._name, self._path.parent / "images", self._path.parent)
+            path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+            stored = _stored([path.read_bytes()], partial(_image_file, path)) if path else None
+            if stored is None:
+                return None
+            found += stored
+        return tuple(found)
+
+    def _question(self, row: _Asked) -> Question | str:
+        """The question of a row, or the reason why it has none."""
+        if row.image not in self._images and row.image != row.index:
+            return "refers to the image of a row that is not there"
+        images = self._images.get(row.image, ())
+        if images is None:
+            return "unreadable image"
+        choices, answer = _choices(row.cells)
+        if isinstance(answer, str):
+            return answer
+        if any(_MARK.search(choice) for choice in choices):
+            return "images as choices"
+        placed = _placed(row.cells["question"].strip(), images)
+        if placed is None:
+            return "image marks do not fit the images"
+        text, shown = placed
+        hint = row.cells.get("hint", "").strip()
+        return Question(
+            id=f"{self._source}/{row.index}",
+            modality="V" if shown else "T",
+            source=self._source,
+            subject=row.cells.get("category") or row.cells.get("l2-category") or "all",
+            cluster=f"{self._source}/{_joint(images) or row.index}",
+            language=_language(self._name),
+            question=f"{hint}\n{text}" if hint else text,
+            images=shown,
+            choices=choices,
+            answer=answer,
+            answer_text=choices[answer],
+        )
+
+
+# ---------------------------------------------------------------- cells
+
+
+def _choices(cells: Row) -> tuple[tuple[str, ...], int | str]:
+    """The choices and the position of the gold one, or the reason why there is none."""
+    options = {letter: cells[letter] for letter in string.ascii_uppercase if cells.get(letter)}
+    answer = cells.get("answer", "").strip()
+    if not answer:
+        return (), "no answer"
+    if not options:
+        if answer.casefold() in ("yes", "no"):
+            return ("Yes", "No"), 0 if answer.casefold() == "yes" else 1
+        return (), "open question without choices"
+    choices = tuple(option.strip() for option in options.values())
+    if answer in options:
+        return choices, list(options).index(answer)
+    return choices, choices.index(answer) if answer in choices else "answer outside the choices"
+
+
+def _placed(text: str, images: tuple[StoredImage, ...]) -> tuple[str, tuple[Image, ...]] | None:
+    """MMMU's `<image k>` marks as this project's: one mark an image, images in the order of the marks, those without a mark in front."""
+    numbers = [int(number) - 1 for number in _MARK.findall(text)]
+    if not numbers:
+        return text, images
+    if not all(0 <= number < len(images) for number in numbers):
+        return None
+    unmarked = [i for i in range(len(images)) if i not in numbers]
+    front = "".join(f"{IMAGE_MARK}\n" for _ in unmarked)
+    return front + _MARK.sub(IMAGE_MARK, text), tuple(images[i] for i in (*unmarked, *numbers))
+
+
+def _is_copy(row: _Asked, indices: set[str]) -> bool:
+    """Whether a row repeats another with its choices turned round (VLMEvalKit's circular evaluation)."""
+    if group := row.cells.get("g_index"):
+        return group != row.index and group in indices
+    return row.index.isdigit() and int(row.index) >= CIRCULAR and str(int(row.index) % CIRCULAR) in indices
+
+
+def _language(name: str) -> str:
+    parts = set(name.upper().split("_"))
+    return next((language for mark, language in LANGUAGES.items() if mark in parts), "en")
+
+
+def _joint(images: tuple[StoredImage, ...]) -> str:
+    hashes = [image.sha256 for image in images]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest() if hashes else ""
+
+
+# ---------------------------------------------------------------- images
+
+
+def _listed(cell: str) -> list[str]:
+    """A cell that may be the text of a Python list of strings."""
+    if not (cell.startswith("[") and cell.endswith("]")):
+        return [cell]
+    try:
+        listed = ast.literal_eval(cell)
+    except (ValueError, SyntaxError):
+        return [cell]
+    return [str(item) for item in listed]
+
+
+def _decoded(cell: str) -> list[bytes]:
+    """The bytes of the images of a cell; an image that is not base64 comes out empty."""
+    found = []
+    for text in _listed(cell):
+        try:
+            found.append(base64.b64decode(text.split(",", 1)[1] if text.startswith("data:") else text))
+        except (binascii.Error, IndexError):
+            found.append(b"")
+    return found
+
+
+def _stored(images: list[bytes], read: Callable[[int], bytes]) -> tuple[StoredImage, ...] | None:
+    """Images that `read(position)` gives again; None if one cannot be decoded."""
+    if any(unreadable(Image(data)) for data in images):
+        return None
+    return tuple(StoredImage(hashlib.sha256(data).hexdigest(), partial(read, i)) for i, data in enumerate(images))
+
+
+def _image_file(path: Path, position: int) -> bytes:
+    return path.read_bytes()
+
+
+def _image_at(path: Path, offset: int, position: int) -> bytes:
+    """Read one image again from the row that starts at `offset`."""
+    with path.open("rb") as file:
+        columns = next(_cells(_Lines(file)))
+        file.seek(offset)
+        cells = next(_cells(_Lines(file, offset)))
+    return _decoded(dict(zip([name.lower() for name in columns], cells, strict=False))["image"])[position]
