@@ -48,16 +48,13 @@ def benchmark_facts(entries: Sequence[Entry]) -> Facts:
     tiers: Mapping[str, Any] = benchmark["tiers"]
     total = sum(n for n in tiers.values() if isinstance(n, int))
     by_tier = "; ".join(f"{tier} {plain(tiers[tier])}" for tier in sorted(tiers, key=tier_order))
+    limit = "no limit" if header["limit"] is None else f"limited to {plain(header['limit'])} groups"
     return (
-        ("name", plain(benchmark["name"])),
+        ("name", f"{plain(benchmark['name'])}, seed {plain(benchmark.get('seed'))}"),
         ("hash of its rows", plain(benchmark["rows_sha256"])),
-        ("seed", plain(benchmark.get("seed"))),
-        ("dialogues per tier", f"{by_tier} ({count(total)} in all)"),
         ("sources", _sources(benchmark.get("sources"))),
-        ("scoring", plain(header["scoring"])),
-        ("style", plain(header["style"])),
-        ("history", plain(header["history"])),
-        ("limit", "none, whole benchmark" if header["limit"] is None else f"{plain(header['limit'])} groups"),
+        ("asked and scored", f"{plain(header['scoring'])}, {plain(header['style'])} style, {plain(header['history'])} history, {limit}"),
+        ("dialogues per tier", f"{by_tier} ({count(total)} in all)"),
     )
 
 
@@ -120,13 +117,13 @@ def runs_table(entries: Sequence[Entry]) -> Table:
         Column("parameters"),
         Column("precision", words=True),
         Column("device", words=True),
-        Column("checkpoint", "sha256", words=True),
+        Column("checkpoint", ("sha256",), words=True),
         Column("time"),
         Column("tokens"),
         Column("dialogues"),
-        Column("resumed", "times"),
+        Column("resumed", ("times",)),
     )
-    return Table("runs", "What was run. Time and tokens are of the scoring alone, over all sessions.", columns, tuple(map(_run_row, entries)))
+    return Table("runs", "Time and tokens are of the scoring alone, over all sessions.", columns, tuple(map(_run_row, entries)))
 
 
 def _run_row(entry: Entry) -> tuple[Cell, ...]:
@@ -204,9 +201,17 @@ def errors(entries: Sequence[Entry]) -> Table | None:
     rows = []
     for entry in entries:
         reasons = Counter((str(error.get("kind", "")), str(error.get("reason", ""))) for error in entry.run.errors)
-        first = {(str(error.get("kind", "")), str(error.get("reason", ""))): str(error.get("detail", "")) for error in entry.run.errors[::-1]}
+        first = {
+            (str(error.get("kind", "")), str(error.get("reason", ""))): str(error.get("detail", "")) for error in entry.run.errors[::-1]
+        }
         for (kind, reason), n in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
             rows.append((name_cell(entry), text_cell(reason), text_cell(kind), number_cell(n), text_cell(first[kind, reason])))
-    columns = (Column("run", words=True), Column("reason", words=True), Column("kind", words=True), Column("count"), Column("first", words=True))
+    columns = (
+        Column("run", words=True),
+        Column("reason", words=True),
+        Column("kind", words=True),
+        Column("count"),
+        Column("first", words=True),
+    )
     caption = "Items that failed, by reason. Kind item: this model can never answer it. Kind machine: resuming the run may."
     return Table("errors", caption, columns, tuple(rows)) if rows else None

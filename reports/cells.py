@@ -32,10 +32,12 @@ class Cell:
 @dataclass(frozen=True)
 class Column:
     label: str
-    small: str = ""
+    small: tuple[str, ...] = ()  # small print below, a line each
     words: bool = False
+    name: bool = False  # headed by a model's name, of any length
     code: bool = False  # a tier's pattern, set in monospace
     divider: bool = False  # a rule at its left
+    sorted: bool = False  # the rows stand in its order, highest first
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,10 @@ class Table:
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    sortable: bool = True
+    foot: tuple[Cell, ...] = ()  # a line for comparison that takes no part in sorting
 
     def __post_init__(self) -> None:
-        for row in self.rows:
+        for row in (*self.rows, *([self.foot] if self.foot else [])):
             if len(row) != len(self.columns):
                 raise ValueError(f"table {self.key!r} has a row of {len(row)} cells under {len(self.columns)} columns")
 
@@ -78,6 +80,10 @@ def p_value(p: float | None) -> str:
 def count(n: int) -> str:
     """12345 -> "12 345" with thin no-break spaces, which no language reads as a decimal point."""
     return f"{n:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def size(n: int) -> str:
+    return f"n\N{NO-BREAK SPACE}{count(n)}"
 
 
 def interval(figure: Figure, signed: bool = False) -> str:
@@ -112,7 +118,7 @@ def figure_cell(figure: Figure, *, show_n: bool = True, strict: Figure | None = 
         return missing_cell(figure.note)
     lines = [interval(figure, signed) or "no interval"]
     if show_n:
-        lines.append(f"n {count(figure.n)}")
+        lines.append(size(figure.n))
     if strict is not None and strict.value is not None:
         lines.append(f"strict {percent(strict.value)}")
     text = points(figure.value) if signed else percent(figure.value)
@@ -125,26 +131,25 @@ def missing_cell(reason: str) -> Cell:
     return Cell(NOT_AVAILABLE, (reason,), None, reason, missing=True)
 
 
-def paired_cell(result: PairedResult) -> Cell:
+def paired_cell(result: PairedResult, show_n: bool) -> Cell:
     """A paired difference, its interval and its adjusted p; set bold where p (Holm) < 0.05."""
     if result.difference.value is None:
         return missing_cell(result.difference.note)
     p = result.p if result.p_holm is None else result.p_holm
-    cell = figure_cell(result.difference, signed=True, show_n=False, strong=p is not None and p < 0.05)
-    label = "p" if result.p_holm is None else "p Holm"
-    line = f"{label} {p_value(p)}" if p is not None else "no test"
+    cell = figure_cell(result.difference, signed=True, show_n=show_n, strong=p is not None and p < 0.05)
+    line = "no test" if p is None else f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
     return Cell(cell.text, (*cell.lines, line), cell.sort, f"{cell.title}; {result.test}", cell.strong)
 
 
 PAIRED_COLUMNS = (
-    Column("difference", "points, 95% interval"),
-    Column("n", "pairs"),
+    Column("difference", ("points, 95% interval",)),
+    Column("n", ("pairs",)),
     Column("p"),
     Column("p Holm"),
     Column("test", words=True),
-    Column("detectable", "points"),
-    Column("only A", "right in A alone"),
-    Column("only B", "right in B alone"),
+    Column("detectable", ("points",)),
+    Column("only A", ("right in A alone",)),
+    Column("only B", ("right in B alone",)),
 )
 
 

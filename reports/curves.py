@@ -13,7 +13,7 @@ from evaluators.results import finished, right
 from iit_bench.types import Prediction, tier_order, visual_share
 from reports.entries import Entry, all_tiers
 from reports.figures import Curve, Point, curve_figure
-from reports.sections import chance_row
+from reports.sections import chance_by_tier
 
 _PANELS = (("all", "All targets", "TV"), ("text", "Text targets", "T"), ("visual", "Visual targets", "V"))
 
@@ -21,7 +21,7 @@ _PANELS = (("all", "All targets", "TV"), ("text", "Text targets", "T"), ("visual
 def panels(entries: Sequence[Entry]) -> list[tuple[str, Markup]]:
     """(heading, SVG): all targets, then text and visual targets apart; a panel without a point is left out."""
     answered = {entry.name: _by_tier(entry.run.predictions) for entry in entries}
-    chance = chance_row(entries)
+    chance = chance_by_tier(entries)
     found = []
     for key, heading, endings in _PANELS:
         tiers = [tier for tier in all_tiers(entries) if tier[-1] in endings]
@@ -29,7 +29,7 @@ def panels(entries: Sequence[Entry]) -> list[tuple[str, Markup]]:
         if any(curve.points for curve in curves):
             description = f"{heading}: accuracy over visual share, one line a model. The numbers are in the leaderboard."
             svg = curve_figure(curves, _chance_points(chance, tiers), key=f"curve-{key}", description=description)
-            found.append((heading, Markup(svg)))  # noqa: S704 - drawn from numbers alone
+            found.append((heading, Markup(svg)))
     return found
 
 
@@ -38,7 +38,7 @@ def curve_points(answered: Mapping[str, Sequence[Prediction]], tiers: Sequence[s
 
     Args:
         answered: tier -> finished target turns.
-        tiers: the tiers of the panel. A share of which a tier is missing is left out: its mean would be over other tiers than its neighbours'.
+        tiers: the tiers of the panel. A share of which one is missing is left out: its mean would be over other tiers than another model's.
 
     The interval clusters by connected components of group and cluster: a target comes back under every history.
     """

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ _DASHES = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (7, 2, 1.2, 2)))
 _INK, _MUTED, _RULE, _PAPER = "#010101", "#010102", "#010103", "#010104"
 _VARIABLES = {_INK: "currentColor", _MUTED: "var(--muted)", _RULE: "var(--rule)", _PAPER: "var(--paper)"}
 
-_RC = {
+_RC: Any = {
     "svg.fonttype": "none",  # text stays text: system fonts, selectable, read aloud
     "svg.hashsalt": "iit-bench",  # ids depend on what is drawn alone
     "svg.image_inline": True,
@@ -65,10 +66,9 @@ def curve_figure(curves: Sequence[Curve], chance: Sequence[tuple[float, float]],
     Returns:
         An `<svg>` element without scripts, style attributes, links or metadata.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(_RC):
+    with _drawing():
         figure = Figure(figsize=(5.0, 3.7), facecolor="none")
         axes = figure.add_axes((0.105, 0.155, 0.875, 0.81), facecolor="none")
         _frame(axes, sorted({point.share for curve in curves for point in curve.points}))
@@ -82,7 +82,7 @@ def curve_figure(curves: Sequence[Curve], chance: Sequence[tuple[float, float]],
 
 
 def swatches(n: int) -> str:
-    """The legend's samples of styles 0 … n - 1, a short line with its marker each: an `<svg>` of symbols `swatch-0`, …, shown by `<use>`."""
+    """Samples of styles 0 … n - 1, a short line with its marker each: an `<svg>` of symbols `swatch-0`, …, shown by `<use>`."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -99,6 +99,17 @@ def swatches(n: int) -> str:
             symbol.set("id", f"swatch-{style}")
             sprite.append(symbol)
     return ET.tostring(sprite, encoding="unicode")
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """matplotlib at its defaults and `_RC`, whatever the user's own matplotlibrc says."""
+    from matplotlib import rc_context, rcdefaults, rcParams
+
+    with rc_context():
+        rcdefaults()
+        rcParams.update(_RC)
+        yield
 
 
 def _frame(axes: Axes, shares: Sequence[float]) -> None:
@@ -130,15 +141,15 @@ def _draw_curve(axes: Axes, curve: Curve, dodge: float) -> None:
     axes.plot(x, [p.value for p in curve.points], zorder=5, **_marker(curve.style))
 
 
-def _line(style: int) -> dict[str, object]:
+def _line(style: int) -> dict[str, Any]:
     dash = _DASHES[(style + style // N_COLOURS) % len(_DASHES)]
     return {"color": _series_colour(style), "linewidth": 1.8, "linestyle": dash, "dash_capstyle": "butt"}
 
 
-def _marker(style: int) -> dict[str, object]:
+def _marker(style: int) -> dict[str, Any]:
     marker = _MARKERS[(style + style // N_COLOURS) % len(_MARKERS)]
     colour = _series_colour(style)
-    return {"linestyle": "none", "marker": marker, "markersize": 6.5, "color": colour, "markeredgecolor": _PAPER, "markeredgewidth": 0.8}
+    return {"linestyle": "none", "marker": marker, "markersize": 7.0, "color": colour, "markeredgecolor": _PAPER, "markeredgewidth": 0.6}
 
 
 def _series_colour(style: int) -> str:

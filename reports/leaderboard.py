@@ -12,10 +12,10 @@ from typing import Any
 from markupsafe import Markup
 
 from evaluators.forgetting import blind_gap
+from iit_bench.errors import UserError
 from iit_bench.folders import write_atomic
 from iit_bench.types import PairedResult
-from reports import about, curves, figures, sections
-from reports.cells import percent
+from reports import about, curves, figures, paired, sections
 from reports.entries import Entry, load_entries
 from reports.page import render
 
@@ -36,10 +36,12 @@ def report(runs: Sequence[Path], out: Path, title: str = TITLE) -> Path:
     Raises:
         UserError: no runs, not a run folder, runs that do not belong into one table, or `out` cannot be written.
     """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"cannot write the report to {str(folder)!r}, which is a file; choose another --out")
     page = leaderboard_page(load_entries(runs), title)
-    target = Path(out) / "index.html"
-    write_atomic(target, page)
-    return target
+    write_atomic(folder / "index.html", page)
+    return folder / "index.html"
 
 
 def leaderboard_page(entries: Sequence[Entry], title: str = TITLE) -> str:
@@ -51,14 +53,14 @@ def leaderboard_page(entries: Sequence[Entry], title: str = TITLE) -> str:
         "facts": about.benchmark_facts(entries),
         "baselines": about.baselines(entries),
         "leaderboards": [(sections.METRICS[metric][0], sections.leaderboard(entries, metric)) for metric in sections.METRICS],
-        "chance": [(tier, percent(value)) for tier, value in sections.chance_row(entries).items()],
-        "sprite": Markup(figures.swatches(len(entries))),  # noqa: S704 - drawn by figures.py
+        "sprite": Markup(figures.swatches(len(entries))),
         "curves": curves.panels(entries),
-        "interleaving": sections.interleaving(entries),
-        "forgetting": sections.forgetting(entries),
+        "interleaving": paired.interleaving(entries),
+        "forgetting": paired.forgetting(entries),
         "without_base": [entry.name for entry in entries if entry.run.results.forgetting is None],
         "breakdowns": [table for modality in "VT" if (table := sections.breakdown(entries, modality)) is not None],
-        "blind_gap": sections.blind_gap(_blind_gaps(entries), entries),
+        "positions": sections.positions(entries),
+        "blind_gap": paired.blind_gap(_blind_gaps(entries), entries),
         "runs": about.runs_table(entries),
         "cards": about.run_cards(entries),
         "outcomes": about.outcomes(entries),

@@ -1,25 +1,13 @@
-"""The page's tables of results, each a pure function from entries to a `Table` (or several)."""
+"""The page's tables of accuracies, each a pure function from entries to a `Table`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from iit_bench.types import Breakdown, Figure, PairedResult, TierResult, tier_order
-from reports.cells import (
-    PAIRED_COLUMNS,
-    Cell,
-    Column,
-    Table,
-    count,
-    figure_cell,
-    missing_cell,
-    number_cell,
-    paired_cell,
-    paired_cells,
-    percent,
-    text_cell,
-)
+from iit_bench.types import Breakdown, Figure, TierResult, tier_order
+from reports.cells import Cell, Column, Table, figure_cell, missing_cell, number_cell, percent, size, text_cell
 from reports.entries import Entry, all_tiers
 
 # On-disk name of a metric -> its short label and what it is.
@@ -29,6 +17,9 @@ METRICS = {
     "acc_bytes": ("acc_bytes", "log-probability divided by the choice's UTF-8 bytes"),
     "acc_corrected": ("chance-corrected", "(acc − chance) / (1 − chance): 0 is guessing, 100 is perfect"),
 }
+
+
+_SCORES = (("IIT", "iit", ""), ("T score", "t_score", "T"), ("V score", "v_score", "V"))  # name, field of Results, what its tiers end in
 
 
 def name_cell(entry: Entry) -> Cell:
@@ -41,46 +32,56 @@ def name_cell(entry: Entry) -> Cell:
 def leaderboard(entries: Sequence[Entry], metric: str) -> Table:
     """Models × (IIT, T score, V score, every tier), one metric."""
     tiers = all_tiers(entries)
-    strict = metric == "acc"
-    columns: list[tuple[Column, Callable[[Entry], tuple[Figure, Figure | None]]]] = []
-    for label, attribute, ending in (("IIT", "iit", "TV"), ("T score", "t_score", "T"), ("V score", "v_score", "V")):
-        small = "mean of all tiers" if attribute == "iit" else f"tiers ending in {ending}"
-        columns.append((Column(label, small), _score_of(attribute, metric, ending, strict)))
-    for position, tier in enumerate(tiers):
-        columns.append((Column(tier, code=True, divider=position == 0), _tier_of(tier, metric, strict)))
-    figures = [[pick(entry) for _, pick in columns] for entry in entries]
-    heads: list[Column] = [Column("model", words=True)]
-    cells: list[list[Cell]] = [[name_cell(entry)] for entry in entries]
-    for i, (column, _) in enumerate(columns):
-        sizes = {row[i][0].n for row in figures if row[i][0].value is not None}
-        size = f"n {count(next(iter(sizes)))}" if len(sizes) == 1 else ""
-        heads.append(Column(column.label, "; ".join(filter(None, (column.small, size))), code=column.code, divider=column.divider))
-        for entry, row, cell_row in zip(entries, figures, cells, strict=True):
-            cell = figure_cell(row[i][0], show_n=not size, strict=row[i][1])
-            cell_row.append(cell if column.code else _with_tiers(cell, entry, tiers))
     label, meaning = METRICS[metric]
-    caption = f"{label} in %: {meaning}. Small print: 95% interval. Tiers from text-only (left) to multimodal-rich (right)."
-    return Table(f"leaderboard-{metric}", caption, tuple(heads), tuple(map(tuple, cells)))
+    heads, columns = [Column("model", words=True)], [[name_cell(entry) for entry in entries]]
+    for name, attribute, ending in _SCORES:
+        scores = [_score(entry, attribute, metric) for entry in entries]
+        members = [[result for tier, result in entry.tiers.items() if tier.endswith(ending)] for entry in entries]
+        strict = [_strict_mean(mine) if metric == "acc" and any(map(_has_errors, mine)) else None for mine in members]
+        head, cells = _sized(Column(name, (f"ending in {ending}" if ending else "all tiers",), sorted=not ending), scores, strict)
+        wanted = [tier for tier in tiers if tier.endswith(ending)]
+        heads.append(head)
+        columns.append([_over_tiers(cell, mine, wanted) for cell, mine in zip(cells, members, strict=True)])
+    for tier in tiers:
+        results = [entry.tiers.get(tier) for entry in entries]
+        figures = [Figure(None, note="not asked in this run") if result is None else getattr(result, metric) for result in results]
+        strict = [result.acc_strict if metric == "acc" and result is not None and _has_errors(result) else None for result in results]
+        head, cells = _sized(Column(tier, code=True, divider=tier == tiers[0]), figures, strict)
+        heads.append(head)
+        columns.append(cells)
+    caption = (
+        f"{label} in %: {meaning}. Small print: 95% interval, and n where it is not the heading's. "
+        "Tiers from text-only (left) to multimodal-rich (right)."
+    )
+    foot = _chance_line(entries, tiers) if metric != "acc_corrected" else ()
+    return Table(f"leaderboard-{metric}", caption, tuple(heads), tuple(zip(*columns, strict=True)), foot)
 
 
-def _score_of(attribute: str, metric: str, ending: str, strict: bool) -> Callable[[Entry], tuple[Figure, Figure | None]]:
-    def pick(entry: Entry) -> tuple[Figure, Figure | None]:
-        scores: dict[str, Figure] = getattr(entry.run.results, attribute)
-        figure = scores.get(metric, Figure(None, note="this run's results do not hold it"))
-        mine = [tier for tier in entry.run.results.tiers if tier.tier[-1] in ending]
-        return figure, _strict_mean(mine) if strict and any(map(_has_errors, mine)) else None
+def _chance_line(entries: Sequence[Entry], tiers: Sequence[str]) -> tuple[Cell, ...]:
+    known = chance_by_tier(entries)
+    cells = []
+    for members in (*([t for t in tiers if t.endswith(ending)] for _, _, ending in _SCORES), *([tier] for tier in tiers)):
+        values = [known[tier] for tier in members if tier in known]
+        whole = bool(values) and len(values) == len(members)
+        cells.append(Cell(percent(sum(values) / len(values))) if whole else missing_cell("a tier was not answered"))
+    return (Cell("chance", ("mean 1/k",), words=True), *cells)
 
-    return pick
+
+def _sized(column: Column, figures: Sequence[Figure], strict: Sequence[Figure | None]) -> tuple[Column, list[Cell]]:
+    """The most common n goes into the heading; cells with another one print theirs."""
+    n = common_n(figures)
+    cells = [figure_cell(figure, show_n=figure.n != n, strict=hard) for figure, hard in zip(figures, strict, strict=True)]
+    return replace(column, small=(*column.small, *([size(n)] if n else []))), cells
 
 
-def _tier_of(tier: str, metric: str, strict: bool) -> Callable[[Entry], tuple[Figure, Figure | None]]:
-    def pick(entry: Entry) -> tuple[Figure, Figure | None]:
-        result = entry.tiers.get(tier)
-        if result is None:
-            return Figure(None, note="not asked in this run"), None
-        return getattr(result, metric), result.acc_strict if strict and _has_errors(result) else None
+def common_n(figures: Sequence[Figure]) -> int | None:
+    sizes = Counter(figure.n for figure in figures if figure.value is not None)
+    return max(sizes, key=lambda n: (sizes[n], n)) if sizes else None
 
-    return pick
+
+def _score(entry: Entry, attribute: str, metric: str) -> Figure:
+    scores: dict[str, Figure] = getattr(entry.run.results, attribute)
+    return scores.get(metric, Figure(None, note="this run's results do not hold it"))
 
 
 def _has_errors(result: TierResult) -> bool:
@@ -94,14 +95,20 @@ def _strict_mean(tiers: Sequence[TierResult]) -> Figure:
     return Figure(sum(known) / len(known), n=sum(tier.acc_strict.n for tier in tiers)) if len(known) == len(values) else Figure(None)
 
 
-def _with_tiers(cell: Cell, entry: Entry, tiers: Sequence[str]) -> Cell:
-    """A mean over other tiers than the neighbours' says so."""
-    if cell.missing or set(entry.tiers) == set(tiers):
+def _over_tiers(cell: Cell, mine: Sequence[TierResult], wanted: Sequence[str]) -> Cell:
+    """A mean that lacks tiers says why in few words; one over other tiers than its neighbours' says so too."""
+    reasons = {result.acc.note for result in mine if result.acc.value is None}
+    lacking = len(wanted) - sum(result.acc.value is not None for result in mine)
+    if not lacking:
         return cell
-    return Cell(cell.text, (*cell.lines, f"over {len(entry.tiers)} of {len(tiers)} tiers"), cell.sort, cell.title, cell.strong)
+    if not cell.missing:
+        return replace(cell, lines=(*cell.lines, f"over {len(wanted) - lacking} of {len(wanted)} tiers"))
+    if len(reasons) == 1 and lacking == len(wanted):
+        return replace(cell, lines=(next(iter(reasons)),))
+    return replace(cell, lines=(f"{lacking} of {len(wanted)} tiers have no result",))
 
 
-def chance_row(entries: Sequence[Entry]) -> dict[str, float]:
+def chance_by_tier(entries: Sequence[Entry]) -> dict[str, float]:
     """Mean 1/k per tier, from the run that finished most of it."""
     best: dict[str, TierResult] = {}
     for entry in entries:
@@ -111,91 +118,26 @@ def chance_row(entries: Sequence[Entry]) -> dict[str, float]:
     return {tier: best[tier].chance or 0.0 for tier in sorted(best, key=tier_order)}
 
 
-# ---------------------------------------------------------------- interleaving
-
-
-def interleaving(entries: Sequence[Entry]) -> tuple[Table, Table] | None:
-    """(models × tiers, one line per model and tier with everything), or None where no tier has a history."""
-    found = {(entry.name, result.tier): result for entry in entries for result in entry.run.results.interleaving}
-    tiers = sorted({tier for _, tier in found}, key=tier_order)
-    if not tiers:
-        return None
-    absent = PairedResult("", "", Figure(None, note="no pairs in this run"), "", None, None, None, 0, 0)
-    rows = [(name_cell(entry), *(paired_cell(found.get((entry.name, tier), absent)) for tier in tiers)) for entry in entries]
-    columns = (Column("model", words=True), *(Column(tier, f"against {tier[-1]}", code=True) for tier in tiers))
-    caption = (
-        "Accuracy with the history minus accuracy on the same targets without it, in percentage points: 95% interval, p adjusted by Holm "
-        "over the tiers of a run. Bold: adjusted p < 0.05."
-    )
-    lines = tuple(
-        (name_cell(entry), text_cell(result.tier), text_cell(result.against), *paired_cells(result))
-        for entry in entries
-        for result in sorted(entry.run.results.interleaving, key=lambda r: tier_order(r.tier))
-    )
-    heads = (Column("model", words=True), Column("tier (A)", words=True), Column("against (B)", words=True), *PAIRED_COLUMNS)
-    detail_caption = "Every pair of tiers: the test used, discordant pairs, and the smallest difference that could have been detected."
-    return Table("interleaving", caption, columns, tuple(rows)), Table("interleaving-detail", detail_caption, heads, lines)
-
-
-# ---------------------------------------------------------------- forgetting and blind gap
-
-
-def forgetting(entries: Sequence[Entry]) -> tuple[Table, Table] | None:
-    """(one line per model, one line per model and tier), or None where no run had a base."""
-    mine = [(entry, entry.run.results.forgetting) for entry in entries if entry.run.results.forgetting is not None]
-    if not mine:
-        return None
-    rows, lines = [], []
-    for entry, result in mine:
-        assert result is not None
-        base = text_cell(result.base, lines=(f"run {result.base_run}",))
-        accuracies = (figure_cell(result.base_acc), figure_cell(result.acc), figure_cell(result.retention))
-        rows.append((name_cell(entry), base, text_cell(" ".join(result.tiers)), *accuracies, *paired_cells(result.pooled)))
-        for paired in result.per_tier:
-            lines.append((name_cell(entry), text_cell(paired.tier), *_per_tier_acc(entry, paired, entries), *paired_cells(paired)))
-    start = Column("model", words=True)
-    accuracy = (Column("base acc"), Column("acc"))
-    pooled = (start, Column("base", words=True), Column("tiers pooled", words=True), *accuracy, Column("retention"), *PAIRED_COLUMNS)
-    caption = (
-        "Model (A) minus its base LLM (B) on the text targets both answered. Retention = (acc − chance) / (base acc − chance), in %: "
-        "100 is nothing lost, 0 is all that exceeds guessing lost."
-    )
-    per_tier = "The same difference by tier; p adjusted by Holm over the tiers of a run. Accuracies are each run's own on that tier."
-    return (
-        Table("forgetting", caption, pooled, tuple(rows)),
-        Table("forgetting-tiers", per_tier, (start, Column("tier", words=True), *accuracy, *PAIRED_COLUMNS), tuple(lines)),
-    )
-
-
-def _per_tier_acc(entry: Entry, paired: PairedResult, entries: Sequence[Entry]) -> tuple[Cell, Cell]:
-    forgotten = entry.run.results.forgetting
-    base = next((other for other in entries if forgotten is not None and other.run.path.name == forgotten.base_run), None)
-    cells = []
-    for side, reason in ((base, "the base run is not among the reported runs"), (entry, "not asked in this run")):
-        result = None if side is None else side.tiers.get(paired.tier)
-        cells.append(missing_cell(reason) if result is None else figure_cell(result.acc))
-    return cells[0], cells[1]
-
-
-def blind_gap(gaps: Mapping[str, Sequence[PairedResult]], entries: Sequence[Entry]) -> Table | None:
-    """One line per model and tier: with images (A) minus without (B). `gaps` goes by the sighted entry's name."""
-    lines = tuple(
-        (name_cell(entry), text_cell(result.tier), text_cell(result.against), *paired_cells(result))
-        for entry in entries
-        for result in gaps.get(entry.name, ())
-    )
-    heads = (Column("model (A)", words=True), Column("tier", words=True), Column("without images (B)", words=True), *PAIRED_COLUMNS)
-    caption = "Accuracy on visual targets with images minus the same model's without. A model that never looks has a gap of 0."
-    return Table("blind-gap", caption, heads, lines) if lines else None
-
-
-# ---------------------------------------------------------------- breakdown
+# ---------------------------------------------------------------- parts of tiers
 
 
 @dataclass(frozen=True)
 class _Part:
     source: str
     subject: str
+
+
+def positions(entries: Sequence[Entry]) -> Table | None:
+    """Accuracy by position in the dialogue, tier by tier, one column a model; None unless history turns were scored (own history)."""
+    found = {(b.tier, b.subject, entry.name): b for entry in entries for b in entry.run.results.positions}
+    keys = sorted({(tier, position) for tier, position, _ in found}, key=lambda key: (tier_order(key[0]), key[1]))
+    rows = []
+    for tier, position in keys:
+        cells = [found.get((tier, position, entry.name)) for entry in entries]
+        figures = [_part_cell(cell, entry, tier) for cell, entry in zip(cells, entries, strict=True)]
+        rows.append((text_cell(tier), text_cell(position), *figures))
+    columns = (Column("tier", words=True), Column("turn", words=True), *(Column(entry.name, name=True) for entry in entries))
+    return Table("positions", "Own history: acc in % of every turn, by its position.", columns, tuple(rows)) if rows else None
 
 
 def breakdown(entries: Sequence[Entry], modality: str) -> Table | None:
@@ -216,7 +158,7 @@ def breakdown(entries: Sequence[Entry], modality: str) -> Table | None:
         rows.append((text_cell(part.subject or "(no subject)", lines=(part.source,)), chance, *figures))
     what = "visual" if modality == "V" else "text"
     caption = f"Tier {tier}: {what} targets by subject, acc in % with 95% interval; chance is the mean of 1/k."
-    columns = (Column("subject", "source", words=True), Column("chance"), *(Column(entry.name) for entry in entries))
+    columns = (Column("subject", ("source",), words=True), Column("chance"), *(Column(entry.name, name=True) for entry in entries))
     return Table(f"breakdown-{modality}", caption, columns, tuple(rows))
 
 
@@ -225,5 +167,3 @@ def _part_cell(part: Breakdown | None, entry: Entry, tier: str) -> Cell:
         return figure_cell(part.acc)
     result = entry.tiers.get(tier)
     return missing_cell(result.acc.note if result is not None and result.acc.value is None else "no such targets in this run")
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,12 @@ def hash_of(name: str) -> int:
 MakeRun = Callable[..., Path]
 
 
+@pytest.fixture(scope="session")
+def maker_in() -> Callable[[Path], MakeRun]:
+    """For fixtures that outlive a test: a `make_run` that writes under the folder it is given."""
+    return run_maker
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
     return run_maker(tmp_path)
@@ -148,8 +155,6 @@ def run_maker(root: Path) -> MakeRun:
         answers[folder or name] = predictions
         results = summarise(predictions, unavailable, complete=not failed)
         if base:
-            from dataclasses import replace
-
             results = replace(results, forgetting=forgetting(predictions, answers[base], base, base))
         errors = [
             {"dialogue": p.dialogue, "position": p.position, "tier": p.tier, "question": p.question, "kind": "machine"}

@@ -1,0 +1,167 @@
+"""The page in Chromium: it runs clean, sorts, fits a phone, follows the colour scheme, and reads without JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.leaderboard import report
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+LONG = "a model whose name goes on_and_on_" + "without_a_single_space_" * 5
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"Chromium is not at {CHROMIUM} (apt-get install chromium)")
+
+OpenPage = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def report_path(tmp_path_factory: pytest.TempPathFactory, maker_in: Callable[[Path], Callable[..., Path]]) -> Path:
+    make = maker_in(tmp_path_factory.mktemp("runs"))
+    runs = [
+        make("base", 0.95, text_only=True, n=30),
+        make("wings", lambda tier: 0.9 - 0.1 * tier.count("V"), base="base", n=30, model={"checkpoint_sha256": "a" * 64}),
+        make("blind", 0.5, n=30, model={"checkpoint_sha256": "a" * 64, "blind": True}),
+        make(LONG, 0.6, base="base", n=30, failed=2, folder="long"),
+        make("<img src=x onerror=alert(1)>", 0.3, n=30, folder="hostile"),
+    ]
+    return report(runs, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, report_path: Path) -> Iterator[OpenPage]:
+    """`open_page(**context options)`; afterwards it asserts a clean console and that only the page itself was requested."""
+    contexts, said, asked = [], [], []
+
+    def open_one(**options: Any) -> Any:
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(report_path.as_uri())
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert set(asked) == {report_path.as_uri()}
+
+
+def names(page: Any, table: str = "leaderboard-acc") -> list[str]:
+    found: list[str] = page.locator(f"#{table} tbody th bdi:first-of-type").all_inner_texts()
+    return found
+
+
+def test_sorting_by_click_and_by_keyboard_sets_aria_sort_and_keeps_missing_last(open_page: OpenPage) -> None:
+    page = open_page()
+    first = names(page)
+    assert first[0] == "wings" and first[-1] == "base"
+    head = page.locator("#leaderboard-acc thead th").nth(1)
+    assert head.get_attribute("aria-sort") == "descending"
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert names(page) == [*first[-2::-1], "base"]
+    by_name = page.locator("#leaderboard-acc thead th").first
+    by_name.get_by_role("button").press("Enter")
+    assert by_name.get_attribute("aria-sort") == "ascending" and head.get_attribute("aria-sort") is None
+    assert names(page) == sorted(first, key=lambda name: (name[0].isalpha(), name))
+    assert page.locator("#leaderboard-acc tfoot th").inner_text().startswith("chance")
+
+
+def test_metric_choice_shows_one_table_at_a_time(open_page: OpenPage) -> None:
+    page = open_page()
+    assert page.locator("#leaderboard-acc").is_visible() and not page.locator("#leaderboard-acc_norm").is_visible()
+    page.get_by_role("radio", name="acc_norm").check()
+    assert page.locator("#leaderboard-acc_norm").is_visible() and not page.locator("#leaderboard-acc").is_visible()
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+@pytest.mark.parametrize("width", [320, 375, 1280])
+def test_page_never_scrolls_sideways(open_page: OpenPage, width: int, javascript: bool) -> None:
+    page = open_page(viewport={"width": width, "height": 800}, java_script_enabled=javascript)
+    for details in page.locator("details").all():  # closed ones would hide what is too wide
+        if details.is_visible() and details.get_attribute("open") is None:
+            details.locator("summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_on_a_phone_the_table_scrolls_in_its_own_box_with_the_names_in_sight(open_page: OpenPage) -> None:
+    page = open_page(viewport={"width": 375, "height": 800})
+    box = page.locator(".scroll:has(#leaderboard-acc)")
+    name = page.locator("#leaderboard-acc tbody th").first
+    before = name.bounding_box()["x"]
+    box.evaluate("box => { box.scrollLeft = 400 }")
+    assert box.evaluate("box => box.scrollLeft") == 400
+    assert name.bounding_box()["x"] == before
+    assert name.bounding_box()["width"] < 375 / 2
+
+
+def test_dark_scheme_changes_paper_and_ink_and_both_keep_contrast(open_page: OpenPage) -> None:
+    seen = {}
+    for scheme in ("light", "dark"):
+        page = open_page(color_scheme=scheme)
+        colours = page.evaluate("['backgroundColor', 'color'].map(name => getComputedStyle(document.body)[name])")
+        muted = page.evaluate("getComputedStyle(document.querySelector('td small')).color")
+        assert contrast(colours[0], colours[1]) >= 7
+        assert contrast(colours[0], muted) >= 4.5
+        curve = page.evaluate("getComputedStyle(document.querySelector('figure path[stroke^=\"var(--series-0\"]')).stroke")
+        assert contrast(colours[0], curve) >= 3
+        seen[scheme] = (*colours, curve)
+    assert all(light != dark for light, dark in zip(seen["light"], seen["dark"], strict=True))
+
+
+def test_without_javascript_tables_and_figures_are_there(open_page: OpenPage) -> None:
+    page = open_page(java_script_enabled=False)
+    assert page.locator("#leaderboard-acc tbody tr").count() == 5
+    assert page.locator("#leaderboard-acc").is_visible()
+    assert page.locator("figure svg").count() == 3 and page.locator("figure svg").first.is_visible()
+    page.get_by_text("The same by acc_norm").click()
+    assert page.locator("#leaderboard-acc_norm").is_visible()
+    assert page.locator("button").count() == 0
+
+
+def test_figure_texts_stay_inside_their_figure_and_do_not_touch(open_page: OpenPage) -> None:
+    page = open_page()
+    for svg in page.locator("figure svg").all():
+        frame = svg.bounding_box()
+        boxes = [text.bounding_box() for text in svg.locator("text").all()]
+        for box in boxes:
+            assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+            assert box["y"] >= frame["y"] and box["y"] + box["height"] <= frame["y"] + frame["height"]
+        assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if overlap(a, b)]
+
+
+def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
+    """Boxes share an area; two pixels of line height are not ink."""
+    wide = min(a["x"] + a["width"], b["x"] + b["width"]) - max(a["x"], b["x"])
+    high = min(a["y"] + a["height"], b["y"] + b["height"]) - max(a["y"], b["y"])
+    return wide > 0 and high > 2
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast ratio of two `rgb(r, g, b)` colours."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
