@@ -11,6 +11,7 @@ How a record becomes a row: tables.py.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -100,12 +101,13 @@ def check_writable(folder: Path) -> None:
     Raises:
         UserError: nothing can be written there.
     """
+    probe = folder.parent / f".{folder.name}.{os.getpid()}.probe"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        probe = folder.parent / f".{folder.name}.{os.getpid()}.probe"
         probe.write_bytes(b"iit-bench")
         probe.unlink()
     except OSError as error:
+        _discard(probe)
         raise _unwritable(folder, error) from error
 
 
@@ -114,10 +116,12 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 
 
 def _discard(path: Path) -> None:
+    """Remove what was half written. It may not exist, nor the folder it would be in; the error that led here is the one to tell."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def sha256_file(path: Path) -> str:
@@ -160,7 +164,7 @@ def save_benchmark(
         UserError: `out` holds something else, or cannot be written.
     """
     check_target(out, overwrite)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial, replaced = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("partial", "replaced"))
     files = {
         "questions/test-00000-of-00001.parquet": table_bytes(Question, questions),
         "dialogues/test-00000-of-00001.parquet": table_bytes(Dialogue, dialogues),
@@ -172,15 +176,17 @@ def save_benchmark(
             write_atomic(partial / name, data)
         write_atomic(partial / "README.md", card)
         write_atomic(partial / "manifest.json", pretty_json(whole))
-        if out.exists():
-            shutil.rmtree(out)
+        if out.exists():  # a folder cannot be replaced in one step: move the old one aside, and back if the new one cannot take its place
+            os.replace(out, replaced)
         os.replace(partial, out)
-    except OSError as error:
+    except BaseException as error:
         _discard(partial)
-        raise _unwritable(out, error) from error
-    except BaseException:
-        _discard(partial)
+        if replaced.exists():
+            os.replace(replaced, out)
+        if isinstance(error, OSError):
+            raise _unwritable(out, error) from error
         raise
+    _discard(replaced)
     return out
 
 
@@ -222,8 +228,10 @@ def load_benchmark(path: Path | str) -> Benchmark:
             raise UserError(f"benchmark {str(folder)!r} lacks its file {name!r}; build it again")
         if sha256_file(folder / name) != expected:
             raise UserError(f"{name!r} in benchmark {str(folder)!r} was changed after it was built (its sha256 differs); build it again")
-    questions = read_table(Question, sorted(folder.glob("questions/*.parquet")))
-    dialogues = read_table(Dialogue, sorted(folder.glob("dialogues/*.parquet")))
+    questions, dialogues = (
+        read_table(kind, [folder / name for name in sorted(manifest["files"]) if name.startswith(table)])
+        for kind, table in ((Question, "questions/"), (Dialogue, "dialogues/"))
+    )
     return Benchmark(folder, manifest, {question.id: question for question in questions}, tuple(dialogues))
 
 
