@@ -1,4 +1,7 @@
-"""Tiny models in the real formats, made on the spot: random weights, a byte-level BPE trained on a few sentences."""
+"""What the tests of several rooms share: a small benchmark, and tiny models in the real formats.
+
+The models are made on the spot: random weights, a byte-level BPE trained on a few sentences.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from iit_bench.folders import Benchmark, load_benchmark
 from iit_bench.types import Image
 
 SENTENCES = ["What is the capital of France?", "Paris is the capital of France.", "The circle is red, the square is blue.", "yes no maybe"]
@@ -19,6 +23,14 @@ CHAT_TEMPLATE = (
     "{% if p.type == 'image' %}<image>{% else %}{{ p.text }}{% endif %}{% endfor %}{% endif %}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory) -> Benchmark:
+    """The lab benchmark with 6 targets per modality in all 14 tiers: 84 dialogues. Never changed: copy its folder to damage it."""
+    from builders.build import BuildOptions, build
+
+    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("lab") / "bench", size=6)))
 
 
 def tiny_tokenizer(chat_template: str | None = CHAT_TEMPLATE):
