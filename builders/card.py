@@ -107,10 +107,10 @@ def _baselines(manifest: Mapping[str, Any]) -> str:
 
 def _gallery(dialogues: Sequence[Dialogue], by_id: Mapping[str, Question]) -> str:
     longest = max(len(dialogue.turns) for dialogue in dialogues)
-    candidates = [d for d in dialogues if len(d.turns) == longest]
-    shown: dict[str, Dialogue] = {}  # one dialogue a tier, mixed tiers first
-    for dialogue in sorted(candidates, key=lambda d: -len(set(d.tier))):
-        if dialogue.tier not in shown and len(shown) < GALLERY:
+    shown: dict[str, Dialogue] = {}  # tier -> a dialogue; mixed tiers first, each with a target of its own
+    for dialogue in sorted((d for d in dialogues if len(d.turns) == longest), key=lambda d: -len(set(d.tier))):
+        fresh = dialogue.tier not in shown and dialogue.group not in {other.group for other in shown.values()}
+        if fresh and len(shown) < GALLERY:
             shown[dialogue.tier] = dialogue
     parts = ["## Gallery\n"]
     for dialogue in shown.values():

@@ -20,9 +20,9 @@ class Preset:
     style: str  # default style of asking
 
 
-def list_presets() -> dict[str, str]:
-    """Name of every preset → what it is."""
-    return {name: load_preset(name).description for name in _names()}
+def describe_presets() -> list[tuple[str, str]]:
+    """Name of every preset, and what it is."""
+    return [(name, load_preset(name).description) for name in _names()]
 
 
 def load_preset(name: str) -> Preset:

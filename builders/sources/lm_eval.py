@@ -106,7 +106,7 @@ def expand(name: str) -> Index:
 
     root = Path(tasks.__file__).parent
     words = name.split("_")
-    near = [folder for n in range(len(words), 0, -1) if (folder := root / "_".join(words[:n])).is_dir()]
+    near = [path for n in range(len(words), 0, -1) if (path := root / "_".join(words[:n])).is_dir()]
     folders: list[Path | None] = [*near[:1], None]
     for folder in folders:
         index = _index(folder)
