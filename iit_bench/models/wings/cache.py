@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 NEVER = 2**31 - 1  # `visible_from` of a key that no query may see: padding
 
@@ -93,6 +94,7 @@ class WingsCache(DynamicCache):
         """A new cache with the given rows (int64 [M], repeats allowed); this one stays as it is. One prefix, many continuations."""
         chosen = WingsCache()
         for index, layer in enumerate(self.layers):
+            assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
             chosen.update(layer.keys[rows], layer.values[rows], index)
         chosen.rows = None if self.rows is None else self.rows.select(rows)
         chosen.banks = {name: bank.select(rows) for name, bank in self.banks.items()}

@@ -20,14 +20,14 @@ from iit_bench.models.wings.vision import Projector, VisionTower
 class WingsDecoderLayer(GradientCheckpointingLayer):
     """One decoder layer of transformers, its submodules taken over under their own names, with learners and router."""
 
-    def __init__(self, config: WingsConfig, layer: nn.Module, index: int) -> None:
+    def __init__(self, config: WingsConfig, layer: Any, index: int) -> None:
         super().__init__()
         self.index = index
         self.window = window_of(config.text_config, index)
-        self.self_attn = layer.self_attn
-        self.mlp = layer.mlp
-        self.input_layernorm = layer.input_layernorm
-        self.post_attention_layernorm = layer.post_attention_layernorm
+        self.self_attn: nn.Module = layer.self_attn
+        self.mlp: nn.Module = layer.mlp
+        self.input_layernorm: nn.Module = layer.input_layernorm
+        self.post_attention_layernorm: nn.Module = layer.post_attention_layernorm
         self.scale = config.learner_scale
         carries = config.learners if index in config.layers_with_learners else ()
         shape = (config.text_config.hidden_size, config.text_config.num_attention_heads, config.lora_dim)

@@ -57,20 +57,20 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         config = cls.config_class(**fields)
         if tower is not None and config.image_token_length is None:
             config.image_token_length, config.vision_hidden_size = _measure_tower(tower, config)
-        model = cls(config)
+        model = cls._from_config(config, dtype=llm.dtype)
         weights = dict(llm.state_dict())
         if tower is not None:
             weights |= {f"model.vision_tower.vision_tower.{name}": tensor for name, tensor in tower.state_dict().items()}
         model._copy(weights)
-        return model.to(llm.dtype)
+        return model
 
     @classmethod
     def from_stage(cls, previous: WingsForConditionalGeneration, config: WingsConfig) -> WingsForConditionalGeneration:
         """The next stage: every weight of `previous` that `config` still has; what is new (textual learner, router) is fresh."""
-        model = cls(config)
+        model = cls._from_config(config, dtype=previous.dtype)
         known = set(model.state_dict())
         model._copy({name: tensor for name, tensor in previous.state_dict().items() if name in known})
-        return model.to(previous.dtype)
+        return model
 
     def _copy(self, weights: dict[str, torch.Tensor]) -> None:
         missing, unexpected = self.load_state_dict(weights, strict=False)
@@ -198,12 +198,15 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     # ------------------------------------------------------------ transformers' generate
 
-    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: dict[str, Any], generation_mode: Any, batch_size: int, max_cache_length: int
+    ) -> bool:
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = WingsCache()
+        return False
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        inputs = super().prepare_inputs_for_generation(*args, **kwargs)
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]
         if not kwargs.get("is_first_iteration") and inputs.get("past_key_values") is not None:
             inputs["image_features"] = None  # they came with the prompt
         return inputs

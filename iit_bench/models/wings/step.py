@@ -176,7 +176,7 @@ def _advance(
         return RowState(key_from, length, torch.zeros_like(length), None, None, padded)
     image_tokens = images.mask.long().sum(dim=1) + (0 if past is None else past.image_tokens)
     state = RowState(key_from, length, image_tokens, None, None, padded)
-    if not bool((image_tokens % image_length != 0).any()):
+    if image_length is None or not bool((image_tokens % image_length != 0).any()):
         return state
     state.open_image = None if past is None else past.open_image
     state.open_start = None if past is None else past.open_start

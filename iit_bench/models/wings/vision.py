@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import torch
@@ -12,6 +14,12 @@ from transformers import AutoModel
 
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.lorra import SelfInitialised
+
+MAX_PIXELS = 64_000_000
+
+
+class UnreadableImageError(ValueError):
+    """The bytes are not an image that can be looked at."""
 
 
 class VisionTower(nn.Module):
@@ -58,17 +66,22 @@ def preprocess(image: PILImage.Image, config: WingsConfig) -> torch.Tensor:
     size = config.image_size
     if side != size:
         square = square.resize((size, size), PILImage.Resampling.BICUBIC)
-    pixels = np.asarray(square, dtype=np.float32) / np.float32(255)
-    pixels = (pixels - np.asarray(config.image_mean, np.float32)) / np.asarray(config.image_std, np.float32)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    pixels = torch.from_numpy(np.array(square, dtype=np.float32)).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (config.image_mean, config.image_std))
+    return (pixels - mean) / std
 
 
 def decode(data: bytes) -> PILImage.Image:
-    """An image file's pixels as RGB; a partly transparent image is laid on black, as PIL converts it.
+    """An image file's pixels as RGB, transparency ignored as PIL's conversion ignores it.
 
     Raises:
-        OSError: not an image, or a damaged one.
+        UnreadableImageError: not an image, damaged, or larger than `MAX_PIXELS`, which is refused before its pixels are decoded.
     """
-    image = PILImage.open(io.BytesIO(data))
-    image.load()
-    return image.convert("RGB")
+    try:
+        image = PILImage.open(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise UnreadableImageError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS}")
+        return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, PILImage.DecompressionBombError) as error:
+        # What PIL's readers raise on damaged files; it has no common base class for them.
+        raise UnreadableImageError(str(error)) from error

@@ -1,0 +1,163 @@
+"""Wings as a model to evaluate: chats in, log-probabilities and replies out. Without learners the same class is the LLaVA-style rival."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from iit_bench.errors import ItemError, UserError
+from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
+from iit_bench.models.checkpoints import resolve_checkpoint
+from iit_bench.models.huggingface import describe, load_weights
+from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
+from iit_bench.models.wings.chat import ChatEncoder, EncodedChat
+from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+from iit_bench.models.wings.vision import UnreadableImageError, decode, preprocess
+from iit_bench.types import Image
+
+FEATURE_BYTES = 256 * 2**20  # tower features kept between batches
+
+
+def load(options: ModelOptions, name: str | None = None) -> Model:
+    """The Wings checkpoint in a folder: what `save_pretrained` of model and tokenizer wrote, with a chat template.
+
+    `name` is the model's name in reports; default "wings", or "llava" for a model without learners.
+
+    Raises:
+        UserError: no such checkpoint, not a Wings model, damaged, or without a chat template.
+    """
+    if not options.checkpoint:
+        raise UserError("model 'wings' needs a checkpoint: give its folder with --checkpoint")
+    folder = resolve_checkpoint(options.checkpoint)
+    try:
+        config = WingsConfig.from_pretrained(folder)
+    except (ValueError, OSError) as error:
+        raise UserError(f"checkpoint {options.checkpoint!r} has a damaged config.json: {str(error).strip().splitlines()[0]}") from error
+    if config.get_config_dict(folder)[0].get("model_type") != WingsConfig.model_type:
+        raise UserError(f"checkpoint {options.checkpoint!r} is not a Wings model; for other models use --model hf:{options.checkpoint}")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.chat_template:
+        raise UserError(f"checkpoint {options.checkpoint!r} has no chat template, so chats cannot be rendered; add a chat_template.jinja")
+    model, device = load_weights(WingsForConditionalGeneration, folder, config, options)
+    sees = hasattr(model.model, "vision_tower")
+    name = name or ("wings" if config.learners else "llava")
+    info = describe(name, options.checkpoint, folder, model, device, str(tokenizer.chat_template), accepts_images=sees)
+    shown = ("mode", "learners", "learner_layers", "lora_dim", "learner_scale", "has_router", "router_width", "image_token_length")
+    limit = info.max_context or config.router_width
+    info = dataclasses.replace(
+        info,
+        max_context=min(limit, config.router_width) if config.has_router else info.max_context,
+        details={**info.details, **{key: getattr(config, key) for key in shown}},
+    )
+    return WingsModel(model, tokenizer, info)
+
+
+class WingsModel(Model):
+    """One loaded model. Each prompt is encoded once for all its replies, each image once for all prompts."""
+
+    def __init__(self, model: WingsForConditionalGeneration, tokenizer: Any, info: ModelInfo) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.info = info
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+        self._chats = ChatEncoder(tokenizer, model.config.image_token_id, model.config.image_token_length or 1)
+        self._features: OrderedDict[str, torch.Tensor] = OrderedDict()  # sha256 of an image -> tower features [T, D_v]
+        self._readable: set[str] = set()
+
+    def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
+        if isinstance(request, GenerateRequest):
+            chat, reply = self._chats.encode(request.messages), request.max_new_tokens
+        else:
+            chat = self._chats.encode(request.messages, request.continuations)
+            reply = max(map(len, chat.replies))
+        self._check_images(chat.images)
+        return len(chat.ids) + reply
+
+    # ------------------------------------------------------------ scoring
+
+    @torch.inference_mode()
+    def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
+        chats = [self._chats.encode(request.messages, request.continuations) for request in batch]
+        return score_prefixed(self, chats, [len(chat.ids) for chat in chats], [chat.replies for chat in chats])
+
+    def prefill(self, prompts: Sequence[EncodedChat]) -> tuple[torch.Tensor, Any]:
+        """`scoring.PrefixScorer`: the state is (cache, attention mask [B, N])."""
+        ids, mask = pad_left([chat.ids for chat in prompts], self.pad, self.info.device)
+        features = self._look([image for chat in prompts for image in chat.images])
+        output = self.model(ids, attention_mask=mask, image_features=features, use_cache=True, logits_to_keep=1)
+        return output.logits[:, -1], (output.past_key_values, mask)
+
+    def extend(self, state: Any, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
+        cache, mask = state
+        ids, token_mask = pad_right(tokens, self.pad, self.info.device)
+        chosen = torch.tensor(rows, device=mask.device)
+        whole = torch.cat((mask[chosen], token_mask), dim=1)
+        return self.model(ids, attention_mask=whole, past_key_values=cache.select(chosen)).logits
+
+    # ------------------------------------------------------------ generating
+
+    @torch.inference_mode()
+    def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
+        chats = [self._chats.encode(request.messages) for request in batch]
+        ids, mask = pad_left([chat.ids for chat in chats], self.pad, self.info.device)
+        ends = sorted(self._ends())
+        output = self.model.generate(
+            ids,
+            attention_mask=mask,
+            image_features=self._look([image for chat in chats for image in chat.images]),
+            max_new_tokens=max(request.max_new_tokens for request in batch),
+            do_sample=False,
+            num_beams=1,
+            suppress_tokens=[self.model.config.image_token_id],  # a placeholder without an image cannot be read on
+            pad_token_id=self.pad,
+            eos_token_id=ends or None,
+        )
+        results = []
+        for request, chat, row in zip(batch, chats, output[:, ids.shape[1] :].tolist(), strict=True):
+            reply = row[: request.max_new_tokens]
+            reply = next((reply[:i] for i, token in enumerate(reply) if token in ends), reply)
+            text = str(self.tokenizer.decode(reply, skip_special_tokens=True)).strip()
+            results.append(GenerateResult(text, len(chat.ids), len(reply)))
+        return results
+
+    def _ends(self) -> set[int]:
+        ends = self.model.generation_config.eos_token_id
+        return {end for end in (self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])) if end is not None}
+
+    # ------------------------------------------------------------ images
+
+    def _check_images(self, images: Sequence[Image]) -> None:
+        for image in images:
+            if image.sha256 not in self._readable:
+                _pixels(image, self.model.config)
+                self._readable.add(image.sha256)
+
+    def _look(self, images: Sequence[Image]) -> torch.Tensor | None:
+        """Tower features [n, T, D_v] of images in order. Each goes through the tower alone, so they do not depend on its company."""
+        if not images:
+            return None
+        found = []
+        for image in images:
+            features = self._features.pop(image.sha256, None)
+            if features is None:
+                pixels = _pixels(image, self.model.config).unsqueeze(0).to(self.info.device)
+                features = self.model.encode_images(pixels)[0]
+            self._features[image.sha256] = features  # most recent last
+            found.append(features)
+        limit = max(1, FEATURE_BYTES // (found[0].numel() * found[0].element_size()))
+        while len(self._features) > limit:
+            self._features.popitem(last=False)
+        return torch.stack(found)
+
+
+def _pixels(image: Image, config: WingsConfig) -> torch.Tensor:
+    try:
+        return preprocess(decode(image.data), config)
+    except UnreadableImageError as error:
+        raise ItemError("unreadable image", f"{image.sha256[:12]}: {error}") from error
