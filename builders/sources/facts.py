@@ -144,7 +144,12 @@ def pairs(split: Split, among: Iterable[Fact] | None = None) -> list[Asked]:
 
 def questions(split: Split, among: Sequence[Fact] | None = None) -> list[Question]:
     """Four-choice questions of a split; see `build` for what was left out."""
-    return build(split, among).questions
+    return list(_shipped(split)) if among is None else build(split, among).questions
+
+
+@cache
+def _shipped(split: Split) -> tuple[Question, ...]:
+    return tuple(build(split).questions)
 
 
 def build(split: Split, among: Sequence[Fact] | None = None) -> Facts:

@@ -122,6 +122,7 @@ class BaseRecipe:
     every: Every = field(default_factory=Every)
     seed: int = 0
     test: bool = False  # score the test split at the very end
+    limit: int = 0  # questions of each score at the end; 0 = all
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class TowerRecipe:
     every: Every = field(default_factory=Every)
     seed: int = 0
     test: bool = False
+    limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ class VlmRecipe:
     every: Every = field(default_factory=Every)
     seed: int = 0
     test: bool = False
+    limit: int = 0
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def _run_stage(loaded: Loaded, recipe: BaseRecipe | TowerRecipe | VlmRecipe, out
     task.save(out)
     task.load(out)
     start = time.monotonic()
-    scores = {split: task.score(split, None) for split in (("dev", "test") if recipe.test else ("dev",))}
+    scores = {split: task.score(split, recipe.limit or None) for split in (("dev", "test") if recipe.test else ("dev",))}
     card: dict[str, Any] = {
         **identity,
         "command": " ".join(["iit-bench train", loaded.name, *(f"--set {item}" for item in identity["overrides"]), "--out OUT"]),

@@ -118,6 +118,7 @@ def build(recipe: VlmRecipe) -> tuple[Any, Any]:
     llm_folder, tower_folder = assets.find(inputs.llm, "inputs.llm"), assets.find(inputs.tower, "inputs.tower")
     llm = AutoModelForCausalLM.from_pretrained(llm_folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(llm_folder)
+    mark: Any = tokenizer.convert_tokens_to_ids("<image>")
     tower = AutoModel.from_pretrained(tower_folder, dtype=torch.float32)
     config = WingsConfig(
         text_config=llm.config,
@@ -126,7 +127,7 @@ def build(recipe: VlmRecipe) -> tuple[Any, Any]:
         router=wanted.router,
         lora_dim=wanted.rank,
         router_width=llm.config.max_position_embeddings,
-        image_token_id=int(tokenizer.convert_tokens_to_ids("<image>")),
+        image_token_id=mark,
         image_size=json.loads((tower_folder / "config.json").read_text(encoding="utf-8"))["image_size"],
     )
     return WingsForConditionalGeneration.from_base(llm, tower.eval(), config), tokenizer
