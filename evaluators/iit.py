@@ -6,7 +6,8 @@ Killed at any moment, the same call goes on: what was answered is in the respons
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from iit_bench.registry import load_model
 from iit_bench.types import Dialogue, Prediction, Results, Style
 
 NO_IMAGES = "the model takes no images"
+OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl")
 
 
 def evaluate(options: EvalOptions, progress: bool = True) -> Results:
@@ -48,21 +50,20 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, pro
     asking = Asking(options.scoring, _style(options, benchmark), options.history, options.system_prompt, options.max_new_tokens)
     plan = choose_dialogues(benchmark, options.tiers, options.limit, model.info.accepts_images)
     limits = BatchLimits.for_model(model.info, options.batch_size)
-    run = describe_run(options, model.info, benchmark, asking, plan.tiers, limits)
-    run = _enter(options.out, run, options.fresh)
+    described = describe_run(options, model.info, benchmark, asking, plan.tiers, limits)
     courses = [Course(dialogue, tuple(benchmark.questions[turn] for turn in dialogue.turns)) for dialogue in plan.dialogues]
-    with ResponseLog(options.out / "responses.jsonl") as log:
+    with _enter(options.out, described, options.fresh) as (run, log):
         started = time.monotonic()
         try:
             predictions, errors = ask(model, courses, asking, log, limits, progress)
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, "tokens": _tokens(log)}
             save_run_header(options.out, run)
-    complete = not any(error["kind"] == "machine" for error in errors)
-    results = summarise(predictions, plan.unavailable, complete)
-    results = _with_forgetting(results, predictions, run, options)
-    save_run_outcome(options.out, predictions, results, errors)
-    save_run_header(options.out, run | {"ended": _now()})
+        complete = not any(error["kind"] == "machine" for error in errors)
+        results = summarise(predictions, plan.unavailable, complete)
+        results = _with_forgetting(results, predictions, run, options)
+        save_run_outcome(options.out, predictions, results, errors)
+        save_run_header(options.out, run | {"ended": _now()})
     return results
 
 
@@ -160,18 +161,32 @@ def _progress_bar(show: bool, total: int, name: str) -> Any:
 # ---------------------------------------------------------------- the run folder
 
 
-def _enter(folder: Path, run: dict[str, Any], fresh: bool) -> dict[str, Any]:
-    """Start the run folder, or take it up again where it holds the same run."""
-    if folder.is_dir() and any(folder.iterdir()):
+@contextmanager
+def _enter(folder: Path, run: dict[str, Any], fresh: bool) -> Iterator[tuple[dict[str, Any], ResponseLog]]:
+    """Start the run folder, or take it up again where it holds the same run; yields run.json and the log.
+
+    What is in the folder is not touched before its lock is held: another process may be at work there.
+    """
+    before = None
+    if folder.is_dir() and any(not _is_partial(path) for path in folder.iterdir()):
         before = load_run_header(folder)  # refuses a foreign folder, also with --fresh
         if not fresh:
             check_same_run(folder, before, run)
             run |= {name: before[name] for name in ("started", "seconds")} | {"resumed": before["resumed"] + 1}
-        else:
-            for name in ("responses.jsonl", "predictions.parquet", "results.json", "errors.jsonl"):
-                (folder / name).unlink(missing_ok=True)
-    save_run_header(folder, run)
-    return run
+    else:
+        save_run_header(folder, run)
+    with ResponseLog(folder / "responses.jsonl", fresh) as log:
+        stale = [path for path in folder.iterdir() if _is_partial(path)]  # of a process that was killed
+        for path in (*stale, *(folder / name for name in OUTCOME_FILES if fresh)):
+            path.unlink(missing_ok=True)
+        if before is not None:
+            save_run_header(folder, run)
+        yield run, log
+
+
+def _is_partial(path: Path) -> bool:
+    """Whether `folders.write_atomic` had not finished this file."""
+    return path.name.startswith(".") and path.name.endswith(".partial")
 
 
 def _with_forgetting(results: Results, predictions: list[Prediction], run: Mapping[str, Any], options: EvalOptions) -> Results:

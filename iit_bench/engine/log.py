@@ -25,21 +25,27 @@ _KINDS: dict[str, type[Response]] = {"score": ScoreResult, "generate": GenerateR
 
 
 class ResponseLog:
-    """Open log of one run folder; a context manager that holds a lock while it is open.
+    """Open log of one run folder; a context manager that holds a lock while it is open. `fresh` empties it, once the lock is held.
 
     Raises:
         UserError: the file is foreign, damaged before its last line, locked by another process, or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fresh: bool = False) -> None:
         self.path = path
         self.responses: dict[str, Response] = {}
         try:
             self._file: IO[bytes] = path.open("a+b")
         except OSError as error:
             raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error
-        _lock(self._file, path)
-        self._read()
+        try:
+            _lock(self._file, path)
+            if fresh:
+                self._file.truncate(0)
+            self._read()
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> ResponseLog:
         return self
