@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -60,7 +61,7 @@ def answer(
             computed += sum(key not in log.responses for key in batch)
             failures |= _compute(model, {key: distinct[key] for key in batch}, log)
         advance(sum(copies[key] for key in batch))
-    return Answers([failures.get(key) or log.responses[key] for key in keys], len(distinct), computed)
+    return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), computed)
 
 
 def _checked_length(model: Model, request: Request) -> int:
@@ -97,5 +98,8 @@ def _compute(model: Model, batch: dict[str, Request], log: ResponseLog) -> dict[
 def _call(model: Model, requests: Sequence[Request]) -> Sequence[Response]:
     """Score and generate requests never share a batch: an evaluator asks one kind at a time."""
     if isinstance(requests[0], ScoreRequest):
-        return model.score([request for request in requests if isinstance(request, ScoreRequest)])
+        results = model.score([request for request in requests if isinstance(request, ScoreRequest)])
+        if not all(math.isfinite(logprob) for result in results for logprob in result.logprobs):
+            raise ItemError("score is not a finite number", "an overflow in the model; use a wider --dtype")
+        return results
     return model.generate([request for request in requests if isinstance(request, GenerateRequest)])
