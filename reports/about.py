@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from iit_bench.folders import RUN_FIELDS
 from iit_bench.types import Outcome, tier_order
 from reports.cells import NOT_AVAILABLE, Cell, Column, Table, count, duration, missing_cell, number_cell, percent, text_cell
-from reports.entries import Entry, plain
+from reports.entries import Entry, baseline, plain
 from reports.sections import name_cell
 
 Facts = tuple[tuple[str, str], ...]  # (term, value), for a definition list
 
 _OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsed", "error")
 
-# Keys of the manifest's baselines, in reading order, and what the page calls them.
+# Rules of the manifest's baselines, in reading order: what the page calls them, and what they do.
 _BASELINES = {
-    "random": "random (mean 1/k)",
-    "majority": "majority",
-    "always_first": "always first",
-    "choices_only": "choices only",
-    "question_prior": "question prior",
+    "random": ("random", "mean of 1/k"),
+    "always_first": ("always first", "the first choice"),
+    "majority": ("majority", "most common gold answer"),
+    "choices_only": ("choices only", "question hidden"),
+    "question_prior": ("question prior", "best answer per question text"),
 }
+_MODALITIES = {"T": "all text targets", "V": "all visual targets"}
 
-
+# Fields of a source in the manifest.
+_SOURCE = {
+    "name": "source",
+    "origin": "origin",
+    "revision": "revision",
+    "split": "split",
+    "licence": "licence",
+    "usable": "usable",
+    "targets": "targets",
+    "left_out": "left out",
+}
 _SHOWN_ELSEWHERE = ("name", "model", "benchmark", "suite", "command", "arguments")  # of run.json; `arguments` says what `command` says
 
 
@@ -52,54 +63,57 @@ def benchmark_facts(entries: Sequence[Entry]) -> Facts:
     return (
         ("name", f"{plain(benchmark['name'])}, seed {plain(benchmark.get('seed'))}"),
         ("hash of its rows", plain(benchmark["rows_sha256"])),
-        ("sources", _sources(benchmark.get("sources"))),
         ("asked and scored", f"{plain(header['scoring'])}, {plain(header['style'])} style, {plain(header['history'])} history, {limit}"),
         ("dialogues per tier", f"{by_tier} ({count(total)} in all)"),
     )
 
 
-def _sources(value: Any) -> str:
-    """Sources stand in the manifest as names or as records; the page gives names and revisions."""
-    if isinstance(value, Mapping):
-        value = [{"name": name, **(record if isinstance(record, Mapping) else {})} for name, record in value.items()]
-    if not isinstance(value, (list, tuple)):
-        return plain(value)
-    names = []
-    for source in value:
-        if isinstance(source, Mapping):
-            extras = [plain(source[key]) for key in ("revision", "licence", "license") if source.get(key)]
-            names.append(plain(source.get("name", "unnamed")) + (f" ({', '.join(extras)})" if extras else ""))
-        else:
-            names.append(plain(source))
-    return ", ".join(names)
+def sources(entries: Sequence[Entry]) -> Table | None:
+    """Where the questions come from, under which licence, and what was left out of them."""
+    found = entries[0].header["benchmark"].get("sources")
+    if not isinstance(found, Mapping) or not found:
+        return None
+    columns = tuple(Column(words, words=key not in ("usable", "targets")) for key, words in _SOURCE.items())
+    rows = []
+    for name, record in found.items():
+        values: Mapping[str, Any] = record if isinstance(record, Mapping) else {}
+        cells = [text_cell(str(name))]
+        for key in list(_SOURCE)[1:]:
+            value = values.get(key)
+            cells.append(number_cell(value) if _is_number(value) else text_cell(_source_words(key, value)))
+        rows.append(tuple(cells))
+    return Table("sources", "Where the questions come from, and what was left out.", columns, tuple(rows))
+
+
+def _source_words(key: str, value: Any) -> str:
+    if key == "left_out" and isinstance(value, Mapping):
+        return ", ".join(f"{plain(n)} {reason}" for reason, n in value.items()) or "none"
+    return plain(value) or "none"
 
 
 def baselines(entries: Sequence[Entry]) -> Table | None:
-    """What is reachable without understanding, from the manifest: one line per part of the benchmark, one column per baseline."""
-    parts = list(_parts_with_figures(entries[0].header["benchmark"].get("baselines"), ()))
-    if not parts:
+    """What is reachable without understanding, from the manifest: modalities and sources; subjects stand in the breakdown."""
+    found = entries[0].header["benchmark"].get("baselines")
+    if not isinstance(found, Mapping) or not found:
         return None
+    subjects = {f"{b.source}/{b.subject}" for entry in entries for b in entry.run.results.breakdown}
+    parts = [part for part in found if part not in subjects]
     rows = tuple(
-        (text_cell(" ".join(path) or "all targets"), number_cell(found.get("n")), *(_baseline_cell(found.get(name)) for name in _BASELINES))
-        for path, found in parts
+        (
+            text_cell(_MODALITIES.get(part, part)),
+            number_cell(baseline(entries, part, "n")),
+            *(_baseline_cell(entries, part, rule) for rule in _BASELINES),
+        )
+        for part in parts
     )
-    columns = (Column("targets", words=True), Column("n"), *(Column(words) for words in _BASELINES.values()))
+    columns = (Column("targets", words=True), Column("n"), *(Column(words, (meaning,)) for words, meaning in _BASELINES.values()))
     caption = "Reachable without understanding, accuracy in %. A model must beat these before its score means anything."
     return Table("baselines", caption, columns, rows)
 
 
-def _parts_with_figures(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """The manifest nests figures by part of the benchmark (modality, source); a mapping with `random` is one part's."""
-    if not isinstance(value, Mapping):
-        return
-    if _is_number(value.get("random")):
-        yield path, value
-    for key, inner in value.items():
-        yield from _parts_with_figures(inner, (*path, str(key)))
-
-
-def _baseline_cell(value: Any) -> Cell:
-    return Cell(percent(value), sort=value) if _is_number(value) else missing_cell("could not be fitted for every source")
+def _baseline_cell(entries: Sequence[Entry], part: str, rule: str) -> Cell:
+    value = baseline(entries, part, rule)
+    return missing_cell("could not be fitted for every source") if value is None else Cell(percent(value), sort=value)
 
 
 def _is_number(value: Any) -> bool:

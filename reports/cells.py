@@ -48,10 +48,10 @@ class Table:
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    foot: tuple[Cell, ...] = ()  # a line for comparison that takes no part in sorting
+    foot: tuple[tuple[Cell, ...], ...] = ()  # rows for comparison that take no part in sorting
 
     def __post_init__(self) -> None:
-        for row in (*self.rows, *([self.foot] if self.foot else [])):
+        for row in (*self.rows, *self.foot):
             if len(row) != len(self.columns):
                 raise ValueError(f"table {self.key!r} has a row of {len(row)} cells under {len(self.columns)} columns")
 

@@ -98,6 +98,22 @@ def _unique_names(runs: Sequence[Run]) -> list[str]:
     return names
 
 
+def baseline(entries: Sequence[Entry], part: str, rule: str) -> float | None:
+    """What a rule without understanding reaches on a part of the benchmark, from the manifest.
+
+    Args:
+        part: "T", "V", a source, or "source/subject".
+        rule: "random", "majority", "always_first", "choices_only", "question_prior".
+
+    Returns:
+        A fraction, or None where the manifest has none.
+    """
+    found = entries[0].header["benchmark"].get("baselines")
+    figures = found.get(part) if isinstance(found, Mapping) else None
+    value = figures.get(rule) if isinstance(figures, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) else None
+
+
 def plain(value: Any) -> str:
     """A JSON value in words: for what run.json holds and the page only repeats."""
     if value is None:

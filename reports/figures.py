@@ -77,7 +77,8 @@ def curve_figure(curves: Sequence[Curve], chance: Sequence[tuple[float, float]],
         elif chance:
             axes.plot(*chance[0], color=_MUTED, marker="_", markersize=16, zorder=1)
         for rank, curve in enumerate(curves):
-            _draw_curve(axes, curve, dodge=(rank - (len(curves) - 1) / 2) * min(0.008, 0.05 / max(len(curves), 1)))
+            dodge = (rank - (len(curves) - 1) / 2) * min(0.008, 0.05 / len(curves))
+            _draw_curve(axes, curve, dodge, band=min(0.14, 0.7 / len(curves)))  # many bands would hide the lines
         return _to_svg(figure, key, description)
 
 
@@ -127,15 +128,15 @@ def _frame(axes: Axes, shares: Sequence[float]) -> None:
         spine.set_color(_MUTED)
 
 
-def _draw_curve(axes: Axes, curve: Curve, dodge: float) -> None:
-    """`dodge` moves the line sideways by less than its marker, so that equal values do not hide each other."""
+def _draw_curve(axes: Axes, curve: Curve, dodge: float, band: float) -> None:
+    """`dodge` moves the line sideways by less than its marker, so that equal values do not hide each other; `band` is its opacity."""
     if not curve.points:
         return
     x = [point.share + dodge for point in curve.points]
     low, high = [p.low for p in curve.points], [p.high for p in curve.points]
     colour = _series_colour(curve.style)
     if len(x) > 1:
-        axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0, zorder=2)
+        axes.fill_between(x, low, high, color=colour, alpha=band, linewidth=0, zorder=2)
     axes.vlines(x, low, high, color=colour, linewidth=1.0, zorder=3)
     axes.plot(x, [p.value for p in curve.points], zorder=4, **_line(curve.style))
     axes.plot(x, [p.value for p in curve.points], zorder=5, **_marker(curve.style))

@@ -51,6 +51,7 @@ def leaderboard_page(entries: Sequence[Entry], title: str = TITLE) -> str:
         "entries": entries,
         "incomplete": [entry.name for entry in entries if not entry.run.results.complete],
         "facts": about.benchmark_facts(entries),
+        "sources": about.sources(entries),
         "baselines": about.baselines(entries),
         "leaderboards": [(sections.METRICS[metric][0], sections.leaderboard(entries, metric)) for metric in sections.METRICS],
         "sprite": Markup(figures.swatches(len(entries))),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from iit_bench.types import Breakdown, Figure, TierResult, tier_order
 from reports.cells import Cell, Column, Table, figure_cell, missing_cell, number_cell, percent, size, text_cell
-from reports.entries import Entry, all_tiers
+from reports.entries import Entry, all_tiers, baseline
 
 # On-disk name of a metric -> its short label and what it is.
 METRICS = {
@@ -53,18 +53,30 @@ def leaderboard(entries: Sequence[Entry], metric: str) -> Table:
         f"{label} in %: {meaning}. Small print: 95% interval, and n where it is not the heading's. "
         "Tiers from text-only (left) to multimodal-rich (right)."
     )
-    foot = _chance_line(entries, tiers) if metric != "acc_corrected" else ()
+    foot = () if metric == "acc_corrected" else (_chance_line(entries, tiers), _prior_line(entries, tiers))
     return Table(f"leaderboard-{metric}", caption, tuple(heads), tuple(zip(*columns, strict=True)), foot)
 
 
 def _chance_line(entries: Sequence[Entry], tiers: Sequence[str]) -> tuple[Cell, ...]:
-    known = chance_by_tier(entries)
+    head = Cell("chance", ("mean 1/k",), words=True)
+    return (head, *_means(chance_by_tier(entries), tiers, "a tier was not answered"))
+
+
+def _prior_line(entries: Sequence[Entry], tiers: Sequence[str]) -> tuple[Cell, ...]:
+    """Every tier asks the same targets of its modality, so the manifest's figure for the modality is each tier's."""
+    priors = {tier: baseline(entries, tier[-1], "question_prior") for tier in tiers}
+    head = Cell("question prior", ("best answer per question text",), words=True)
+    return (head, *_means({tier: value for tier, value in priors.items() if value is not None}, tiers, "not in the manifest"))
+
+
+def _means(known: Mapping[str, float], tiers: Sequence[str], otherwise: str) -> list[Cell]:
+    """Cells under the scores (means over their tiers) and the tiers."""
     cells = []
     for members in (*([t for t in tiers if t.endswith(ending)] for _, _, ending in _SCORES), *([tier] for tier in tiers)):
         values = [known[tier] for tier in members if tier in known]
         whole = bool(values) and len(values) == len(members)
-        cells.append(Cell(percent(sum(values) / len(values))) if whole else missing_cell("a tier was not answered"))
-    return (Cell("chance", ("mean 1/k",), words=True), *cells)
+        cells.append(Cell(percent(sum(values) / len(values))) if whole else missing_cell(otherwise if members else "no such tier"))
+    return cells
 
 
 def _sized(column: Column, figures: Sequence[Figure], strict: Sequence[Figure | None]) -> tuple[Column, list[Cell]]:
@@ -155,10 +167,18 @@ def breakdown(entries: Sequence[Entry], modality: str) -> Table | None:
         chances = [cell.chance for cell in cells if cell is not None and cell.chance is not None]
         figures = [_part_cell(cell, entry, tier) for cell, entry in zip(cells, entries, strict=True)]
         chance = number_cell(chances[0], percent(chances[0])) if chances else missing_cell("no run answered it")
-        rows.append((text_cell(part.subject or "(no subject)", lines=(part.source,)), chance, *figures))
+        prior = baseline(entries, f"{part.source}/{part.subject}", "question_prior")
+        reach = missing_cell("not in the manifest") if prior is None else number_cell(prior, percent(prior))
+        rows.append((text_cell(part.subject or "(no subject)", lines=(part.source,)), chance, reach, *figures))
     what = "visual" if modality == "V" else "text"
-    caption = f"Tier {tier}: {what} targets by subject, acc in % with 95% interval; chance is the mean of 1/k."
-    columns = (Column("subject", ("source",), words=True), Column("chance"), *(Column(entry.name, name=True) for entry in entries))
+    rules = "Chance is the mean of 1/k; the question prior sees the question's text alone."
+    caption = f"Tier {tier}: {what} targets by subject, acc in % with 95% interval. {rules}"
+    columns = (
+        Column("subject", ("source",), words=True),
+        Column("chance"),
+        Column("question prior", name=True),
+        *(Column(entry.name, name=True) for entry in entries),
+    )
     return Table(f"breakdown-{modality}", caption, columns, tuple(rows))
 
 

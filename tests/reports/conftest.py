@@ -60,6 +60,9 @@ def prediction(tier: str, item: int, skill: float, draw: random.Random, outcome:
 def header(name: str, tiers: Sequence[str], n: int, **changes: Any) -> dict[str, Any]:
     """run.json; keys of `changes` go to where run.json has them, `model` and `benchmark` are merged."""
     figures = {"n": n, "random": 0.25, "always_first": 0.26, "majority": 0.31, "choices_only": 0.33, "question_prior": None}
+    seen = figures | {"question_prior": 0.6783, "random": 0.4}
+    source = {"modality": "T", "split": "test", "origin": "a file", "revision": "", "licence": "MIT", "sha256": "e" * 64, "usable": 1187}
+    source |= {"targets": n, "left_out": {}}
     model = {
         "name": name,
         "checkpoint": f"assets/{name}",
@@ -79,8 +82,8 @@ def header(name: str, tiers: Sequence[str], n: int, **changes: Any) -> dict[str,
         "rows_sha256": "b" * 64,
         "seed": 0,
         "tiers": dict.fromkeys(tiers, n),
-        "sources": ["facts", "easyvqa"],
-        "baselines": {"T": figures, "V": figures | {"question_prior": 0.6783, "random": 0.4}},
+        "sources": {"facts": source | {"left_out": {"several correct answers": 28}}, "easyvqa": source | {"revision": "1.0"}},
+        "baselines": {"T": figures, "V": seen, "easyvqa": seen, "easyvqa/yes/no": seen | {"question_prior": 0.8241}},
     }
     run = {
         "name": name,

@@ -119,7 +119,7 @@ def test_tiers_stand_from_text_only_to_multimodal_rich(page: Reader) -> None:
 
 
 def test_rows_stand_by_iit_score_and_a_model_without_one_comes_last(page: Reader) -> None:
-    assert list(page.rows("leaderboard-acc")) == ["wings", "llava", "base", "chance"]
+    assert list(page.rows("leaderboard-acc")) == ["wings", "llava", "base", "chance", "question prior"]
 
 
 def test_figures_that_do_not_exist_say_why(page: Reader) -> None:
@@ -196,9 +196,13 @@ def test_breakdown_has_shape_colour_and_yes_no_apart_with_chance(page: Reader, t
 
 def test_baselines_of_the_manifest_stand_before_the_scores(page: Reader) -> None:
     rows = page.rows("baselines")
-    assert rows["V"]["question prior"] == "67.8"
-    assert rows["T"]["question prior"].startswith("not available")
-    assert rows["T"]["majority"] == "31.0"
+    assert rows["all visual targets"]["question prior"] == rows["easyvqa"]["question prior"] == "67.8"
+    assert rows["all text targets"]["question prior"].startswith("not available")
+    assert rows["all text targets"]["majority"] == "31.0"
+    assert "easyvqa/yes/no" not in rows and page.rows("breakdown-V")["yes/no"]["question prior"] == "82.4"
+    foot = page.rows("leaderboard-acc")["question prior"]
+    assert (foot["TV"], foot["V score"], foot["IIT"][:13]) == ("67.8", "67.8", "not available")
+    assert page.rows("sources")["facts"]["left out"] == "28 several correct answers"
     assert list(page.tables).index("baselines") < list(page.tables).index("leaderboard-acc")
 
 
@@ -267,7 +271,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 def test_hostile_text_is_shown_and_never_run(make_run: MakeRun, tmp_path: Path) -> None:
     changes = {
         "model": {"checkpoint": HOSTILE, "system_prompt": HOSTILE, "details": {HOSTILE: HOSTILE}},
-        "benchmark": {"name": HOSTILE, "sources": [{"name": HOSTILE}], "baselines": {HOSTILE: {"random": 0.5}}},
+        "benchmark": {"name": HOSTILE, "sources": {HOSTILE: {"origin": HOSTILE}}, "baselines": {HOSTILE: {"random": 0.5}}},
         "command": f"iit-bench eval {HOSTILE}",
     }
     runs = [make_run(HOSTILE, folder="hostile", failed=1, tiers=("T", "V"), **changes)]
@@ -293,7 +297,7 @@ def test_direction_marks_controls_and_lone_surrogates_are_spelt_out(make_run: Ma
 
 def test_equal_names_are_told_apart_by_folder(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [make_run("same", tiers=("T",), folder="one"), make_run("same", tiers=("T",), folder="two")]
-    assert set(page_of(runs, tmp_path / "out").rows("leaderboard-acc")) == {"same (one)", "same (two)", "chance"}
+    assert set(page_of(runs, tmp_path / "out").rows("leaderboard-acc")) == {"same (one)", "same (two)", "chance", "question prior"}
 
 
 def test_positions_of_own_history_are_shown(make_run: MakeRun, tmp_path: Path) -> None:
