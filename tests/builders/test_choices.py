@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+from scipy.stats import chisquare
+
+from builders.choices import admit, flaw, has_prefix, keeps_order, shuffled, unreadable
+from iit_bench.types import Image, Question
+
+Make = Callable[..., Question]
+
+
+def picture(kind: str, size: int = 40) -> bytes:
+    out = BytesIO()
+    Pillow.effect_noise((size, size), 60).convert("RGB").save(out, kind)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"question": "  "}, "empty question"),
+        ({"choices": ("red", " ", "blue")}, "empty choice"),
+        ({"choices": ("red",)}, "fewer than two choices"),
+        ({"answer": 5}, "answer outside the choices"),
+        ({"answer_text": "blue"}, "answer outside the choices"),
+        ({"choices": ("red", "blue", "blue")}, "equal choices"),
+        ({"choices": ("Euro", "Dollar", "euro zone")}, "a choice is a prefix of another"),
+        ({"modality": "V"}, "modality does not fit the images"),
+        ({"images": (b"x",), "question": "<image> and <image>?"}, "image marks do not fit the images"),
+        ({}, None),
+    ],
+)
+def test_every_flaw_has_its_reason(question: Make, fields: dict[str, Any], reason: str | None) -> None:
+    assert flaw(question(**fields)) == reason
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=3), min_size=2, max_size=6, unique=True))
+def test_prefixes_are_found_as_by_comparing_all_pairs(choices: list[str]) -> None:
+    assert has_prefix(choices) == any(b.startswith(a) for a, b in permutations(choices, 2))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+def test_an_image_cut_short_is_unreadable(kind: str) -> None:
+    whole = picture(kind)
+    assert not unreadable(Image(whole))
+    assert unreadable(Image(whole[: len(whole) // 2]))
+
+
+def test_garbage_and_nothing_are_unreadable() -> None:
+    assert unreadable(Image(b"GIF89a"))
+    assert unreadable(Image(b""))
+    broken = bytearray(picture("PNG"))
+    broken[60:90] = bytes(30)  # inside the compressed pixels
+    assert unreadable(Image(bytes(broken)))
+
+
+def test_left_out_records_are_counted_and_the_rest_keeps_its_order(question: Make) -> None:
+    good = picture("PNG")
+    records = [
+        question("a"),
+        question("b", choices=("x", "x")),
+        question("a"),
+        question("c", images=(good,)),
+        question("d", images=(good, b"no image")),
+        question("e"),
+    ]
+    kept, left_out = admit(records)
+    assert [q.id for q in kept] == ["a", "c", "e"]
+    assert left_out == {"equal choices": 1, "duplicate id": 1, "unreadable image": 1}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    ["All of the above", "None of the above.", "Both A and B", "A and B", "(a) and (c)", "A, B, and C", "none of these", "以上都是", "A和B", "Neither of them"],
+)
+def test_choices_that_speak_of_others_keep_their_order(question: Make, choice: str) -> None:
+    made = shuffled(question(choices=("zinc", "iron", choice), answer=1), 0)
+    assert made.fixed_order
+    assert made.choices == ("zinc", "iron", choice)
+
+
+@pytest.mark.parametrize("choice", ["vitamin C", "A band", "none", "above the clouds", "rock and roll", "Plan B", "the United States of America"])
+def test_ordinary_choices_are_shuffled(question: Make, choice: str) -> None:
+    assert not keeps_order(question(choices=("zinc", "iron", choice)))
+
+
+def test_yes_and_no_keep_their_order(question: Make) -> None:
+    assert shuffled(question(choices=("Yes", "No")), 3).choices == ("Yes", "No")
+    assert shuffled(question(choices=("no", "yes")), 3).choices == ("no", "yes")
+
+
+def test_gold_positions_are_uniform_and_gold_stays_gold(question: Make) -> None:
+    made = [shuffled(question(f"q/{i}", choices=("a1", "b2", "c3", "d4"), answer=0), 0) for i in range(4000)]
+    assert all(q.answer_text == "a1" == q.choices[q.answer] for q in made)
+    assert chisquare([sum(q.answer == k for q in made) for k in range(4)]).pvalue > 1e-3
+
+
+def test_the_order_depends_on_seed_and_id_and_not_on_the_source_order(question: Make) -> None:
+    pool = [question(f"q/{i}", choices=("a1", "b2", "c3", "d4")) for i in range(40)]
+    turned = [question(f"q/{i}", choices=("d4", "c3", "b2", "a1"), answer=3) for i in range(40)]
+    orders = [shuffled(q, 0).choices for q in pool]
+    assert [shuffled(q, 0).choices for q in turned] == orders
+    assert [shuffled(q, 1).choices for q in pool] != orders
+    assert len(set(orders)) > 10
