@@ -6,6 +6,7 @@ Line 1: {"format": "iit-bench/responses", "version": 1}. Every other line: {"key
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -35,7 +36,7 @@ class ResponseLog:
         self.path = path
         self.responses: dict[str, Response] = {}
         try:
-            self._file: IO[bytes] = path.open("a+b")
+            self._file = path.open("a+b", buffering=0)  # nothing waits in a buffer that a full disk could fail to take on closing
         except OSError as error:
             raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error
         try:
@@ -66,11 +67,15 @@ class ResponseLog:
     def _write(self, lines: list[dict[str, Any]]) -> None:
         if not lines:
             return
+        start = self._file.seek(0, os.SEEK_END)
+        data = "".join(canonical_json(line) + "\n" for line in lines).encode()
         try:
-            self._file.write("".join(canonical_json(line) + "\n" for line in lines).encode())
-            self._file.flush()
+            while data:
+                data = data[self._file.write(data) :]
             os.fsync(self._file.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(start)
             raise UserError(
                 f"cannot write {str(self.path)!r}: {error.strerror}; free some space and repeat the command to go on"
             ) from error
