@@ -1,0 +1,114 @@
+"""The response log: what was logged is there after a crash, a torn end is dropped, damage is told, two writers are kept apart."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iit_bench.engine.log import ResponseLog
+from iit_bench.errors import UserError
+from iit_bench.models.base import GenerateResult, ScoreResult
+
+SCORE = ScoreResult((-0.1, -2.0000000000000004), (1, 3), (True, False), 17)
+REPLY = GenerateResult("tête-à-tête\u2028\nand more", 17, 4)
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    with ResponseLog(tmp_path / "responses.jsonl") as log:
+        log.append({"a": SCORE, "b": REPLY})
+        log.append({"c": SCORE})
+    return log.path
+
+
+def test_logged_answers_are_read_back_equal(path):
+    with ResponseLog(path) as log:
+        assert log.responses == {"a": SCORE, "b": REPLY, "c": SCORE}
+    assert len(path.read_bytes().splitlines()) == 4  # header and three answers: a reply with line breaks is one line
+
+
+def test_key_that_is_logged_already_keeps_its_answer(path):
+    before = path.read_bytes()
+    with ResponseLog(path) as log:
+        log.append({"a": REPLY})
+        assert log.responses["a"] == SCORE
+    assert path.read_bytes() == before
+
+
+def test_log_cut_at_any_byte_keeps_the_whole_lines_before(path):
+    data = path.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(data) if byte == 10]
+    for cut in sorted({*range(0, len(data), 5), *ends, *(end - 1 for end in ends)}):
+        path.write_bytes(data[:cut])
+        with ResponseLog(path) as log:
+            whole = max(sum(end <= cut for end in ends) - 1, 0)  # the first line is the header
+            assert list(log.responses) == ["a", "b", "c"][:whole]
+            log.append({"z": SCORE})
+        with ResponseLog(path) as log:
+            assert list(log.responses) == [*["a", "b", "c"][:whole], "z"]
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"[]", b'{"key": "b"}', b'{"key": "b", "kind": "dream"}', b'{"key": "b", "kind": "score"}', b"\xff"]
+)
+def test_damaged_line_in_the_middle_is_refused(path, line):
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = line + b"\n"
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(UserError, match=r"damaged in line 3 .* start over with --fresh"):
+        ResponseLog(path)
+    with ResponseLog(path, fresh=True) as log:
+        assert log.responses == {}
+
+
+@pytest.mark.parametrize("header", [{"format": "other", "version": 1}, {"format": "iit-bench/responses", "version": 2}, {"name": "x"}])
+def test_foreign_log_is_refused(tmp_path, header):
+    path = tmp_path / "responses.jsonl"
+    path.write_text(json.dumps(header) + "\n")
+    with pytest.raises(UserError, match="damaged in line 1"):
+        ResponseLog(path)
+
+
+def open_elsewhere(path: Path) -> str:
+    """What another process hears that opens the log."""
+    code = (
+        "import sys, pathlib; from iit_bench.engine.log import ResponseLog\n"
+        "try: ResponseLog(pathlib.Path(sys.argv[1]), fresh=True); print('opened')\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    return subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
+
+
+def test_second_process_is_refused_while_the_first_has_the_log_open(path):
+    before = path.read_bytes()
+    with ResponseLog(path):
+        assert "UserError another process is writing" in open_elsewhere(path)
+        assert path.read_bytes() == before  # even though it asked to start over
+    assert open_elsewhere(path) == "opened\n"
+
+
+def test_full_disk_is_one_sentence_and_the_log_goes_on_when_there_is_space(path):
+    before, size = resource.getrlimit(resource.RLIMIT_FSIZE), path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, before[1]))  # the kernel takes nine bytes of the next line and no more
+    try:
+        with pytest.raises(UserError, match="free some space and repeat the command to go on"), ResponseLog(path) as log:
+            log.append({"d": SCORE})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.stat().st_size == size
+    with ResponseLog(path) as log:
+        assert list(log.responses) == ["a", "b", "c"]
+        log.append({"d": SCORE})
+    with ResponseLog(path) as log:
+        assert list(log.responses) == ["a", "b", "c", "d"]
+
+
+def test_log_below_a_file_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="check the permissions of --out"):
+        ResponseLog(tmp_path / "file" / "responses.jsonl")
