@@ -1,0 +1,58 @@
+"""Run by test_kill.py: evaluate in child processes that are killed at random moments, until one comes to its end.
+
+Arguments: benchmark folder, folder for the runs, history. Prints one number a kill: how many answers were in the log by then.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from conftest import CompanyModel  # of this folder: the script's own folder is on sys.path
+
+from evaluators.iit import evaluate_model
+from evaluators.provenance import EvalOptions
+from iit_bench.folders import Benchmark, load_benchmark
+
+KILLS = 10
+
+
+class SlowModel(CompanyModel):
+    def score(self, batch):
+        time.sleep(0.005)
+        return super().score(batch)
+
+
+def start(benchmark: Benchmark, out: Path, history: str) -> int:
+    if child := os.fork():
+        return child
+    code = 1
+    try:
+        options = EvalOptions(model="company", bench=benchmark.path, out=out, history=history, batch_size=3)
+        evaluate_model(SlowModel(), benchmark, options, progress=False)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def main(benchmark: Benchmark, runs: Path, history: str) -> None:
+    began = time.monotonic()
+    assert os.waitpid(start(benchmark, runs / "whole", history), 0)[1] == 0
+    duration = time.monotonic() - began
+    draw, out = random.Random(0), runs / "killed"
+    for _ in range(KILLS):
+        child = start(benchmark, out, history)
+        time.sleep(draw.uniform(0, 0.4 * duration))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] in (0, signal.SIGKILL), "the evaluation did not go on"
+        log = out / "responses.jsonl"
+        print(max(log.read_bytes().count(b"\n") - 1, 0) if log.exists() else 0)
+    assert os.waitpid(start(benchmark, out, history), 0)[1] == 0, "the last evaluation did not go on"
+
+
+if __name__ == "__main__":
+    main(load_benchmark(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
