@@ -5,6 +5,7 @@ Killed at any moment, the same call goes on: what was answered is in the respons
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evaluators.forgetting import check_comparable, forgetting
 from evaluators.provenance import EvalOptions, check_same_run, describe_run
 from evaluators.results import summarise
 from evaluators.turns import Asking, Course, prediction, request, rounds
@@ -20,7 +22,7 @@ from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
 from iit_bench.errors import UserError
-from iit_bench.folders import Benchmark, check_writable, load_benchmark, load_run, load_run_header, save_run_header, save_run_outcome
+from iit_bench.folders import Benchmark, Run, check_writable, load_benchmark, load_run, load_run_header, save_run_header, save_run_outcome
 from iit_bench.models.base import Model, ModelOptions
 from iit_bench.registry import load_model
 from iit_bench.types import Dialogue, Prediction, Results, Style
@@ -38,7 +40,7 @@ def evaluate(options: EvalOptions, progress: bool = True) -> Results:
     """
     benchmark = load_benchmark(options.bench)
     if options.base:
-        load_run(options.base)  # refuse an unusable base before the work, not after
+        load_run(options.base)  # an unusable base is refused before a model is loaded
     check_writable(options.out)
     model = load_model(options.model, _model_options(options), blind=options.blind)
     model.prepare(benchmark)
@@ -51,6 +53,7 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, pro
     plan = choose_dialogues(benchmark, options.tiers, options.limit, model.info.accepts_images)
     limits = BatchLimits.for_model(model.info, options.batch_size)
     described = describe_run(options, model.info, benchmark, asking, plan.tiers, limits)
+    base = _base(options, described)
     courses = [Course(dialogue, tuple(benchmark.questions[turn] for turn in dialogue.turns)) for dialogue in plan.dialogues]
     with _enter(options.out, described, options.fresh) as (run, log):
         started = time.monotonic()
@@ -61,7 +64,9 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, pro
             save_run_header(options.out, run)
         complete = not any(error["kind"] == "machine" for error in errors)
         results = summarise(predictions, plan.unavailable, complete)
-        results = _with_forgetting(results, predictions, run, options)
+        if base:
+            found = forgetting(predictions, base.predictions, base.run["name"], base.path.name)
+            results = dataclasses.replace(results, forgetting=found)
         save_run_outcome(options.out, predictions, results, errors)
         save_run_header(options.out, run | {"ended": _now()})
     return results
@@ -96,10 +101,13 @@ def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: i
         raise UserError(
             "the model takes no images and every tier asked for has some; add a text-only tier, or --blind to remove the images"
         )
-    dialogues = [dialogue for dialogue in benchmark.dialogues if dialogue.tier in run]
-    if limit is not None:
+    dialogues = [dialogue for dialogue in benchmark.dialogues if dialogue.tier in wanted]
+    if limit is not None:  # before the tiers that this model cannot run are left out: every model gets the same groups
         groups = set(list(dict.fromkeys(dialogue.group for dialogue in dialogues))[:limit])
         dialogues = [dialogue for dialogue in dialogues if dialogue.group in groups]
+    dialogues = [dialogue for dialogue in dialogues if dialogue.tier in run]
+    if not dialogues:
+        raise UserError(f"--limit {limit} leaves only groups with images, which the model does not take; raise it, or add --blind")
     return Chosen(tuple(dialogues), run, unavailable)
 
 
@@ -189,16 +197,13 @@ def _is_partial(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".partial")
 
 
-def _with_forgetting(results: Results, predictions: list[Prediction], run: Mapping[str, Any], options: EvalOptions) -> Results:
+def _base(options: EvalOptions, described: Mapping[str, Any]) -> Run | None:
+    """The run to measure forgetting against; one that cannot be compared is refused before the work, not after."""
     if not options.base:
-        return results
-    import dataclasses
-
-    from evaluators.forgetting import check_comparable, forgetting
-
+        return None
     base = load_run(options.base)
-    check_comparable(dict(run), dict(base.run))
-    return dataclasses.replace(results, forgetting=forgetting(predictions, base.predictions, base.run["name"], base.path.name))
+    check_comparable(described, base.run)
+    return base
 
 
 def _tokens(log: ResponseLog) -> int:

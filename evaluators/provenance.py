@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("iit-bench", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "lm-eval")
 # What must be equal for a run folder to be taken up again. The key of each response guards the rest.
-SAME = ("suite", "scoring", "style", "history", "limit", "tiers", "max_new_tokens", "batch_tokens", "seed", "system_prompt")
+SAME = ("suite", "scoring", "style", "history", "limit", "tiers", "max_new_tokens", "batch_size", "batch_tokens", "seed", "system_prompt")
 SAME_MODEL = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dtype", "device")
 
 
