@@ -141,7 +141,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         embeddings, step = self._prepare(input_ids, layout, features, cache)
         states: list[torch.Tensor] | None = [] if output_hidden_states else None
         hidden = self.model(embeddings, step, states)
-        loss = None if labels is None else self._loss(hidden, labels)
+        loss = None if labels is None else self._loss(hidden, labels, layout.valid)
         logits = None
         if return_logits if return_logits is not None else labels is None:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -150,11 +150,14 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             loss=loss, logits=logits, past_key_values=cache, hidden_states=None if states is None else tuple(states)
         )
 
-    def _loss(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        targets = labels[:, 1:]
-        scored = targets != -100
-        logits = self.lm_head(hidden[:, :-1][scored]).float()
-        return functional.cross_entropy(logits, targets[scored])
+    def _loss(self, hidden: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of every labelled token given the latest token before it that is not padding; a row's first has none."""
+        column = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
+        latest = column.masked_fill(~valid, -1).cummax(dim=1).values[:, :-1]
+        scored = (labels[:, 1:] != -100) & (latest >= 0)
+        rows = scored.nonzero(as_tuple=True)[0]
+        logits = self.lm_head(hidden[rows, latest[scored]]).float()
+        return functional.cross_entropy(logits, labels[:, 1:][scored])
 
     def _project(self, pixel_values: torch.Tensor | None, image_features: torch.Tensor | None) -> torch.Tensor | None:
         """Projected features [n, T, D] of this pass's images, None without images."""

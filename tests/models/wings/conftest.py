@@ -152,9 +152,9 @@ def logits_by_row(model: WingsForConditionalGeneration, batch: Batch) -> list[to
     return [logits[index, columns] for index, columns in enumerate(batch.columns)]
 
 
-def reference_logits(model: WingsForConditionalGeneration, row: Row) -> torch.Tensor:
-    """Logits [n, V] of one row, written from WINGS.md part B with one loop per query, in float64."""
-    weights = {name: tensor.double() for name, tensor in model.state_dict().items()}
+def reference_logits(model: WingsForConditionalGeneration, row: Row, with_graph: bool = False) -> torch.Tensor:
+    """Logits [n, V] of one row, written from WINGS.md part B with one loop per query, in float64. `with_graph` keeps gradients."""
+    weights = {name: tensor.double() for name, tensor in model.state_dict(keep_vars=with_graph).items()}
     config, text = model.config, model.config.text_config
     n_heads, n_kv = text.num_attention_heads, text.num_key_value_heads
     head_dim = getattr(text, "head_dim", None) or HIDDEN // n_heads
@@ -257,6 +257,7 @@ class Kit:
     """The helpers above, handed to tests as one fixture."""
 
     build: Callable[..., WingsForConditionalGeneration] = build
+    row: Callable[..., Row] = Row
     make_row: Callable[..., Row] = make_row
     collate: Callable[..., Batch] = collate
     logits_by_row: Callable[..., list[torch.Tensor]] = logits_by_row
