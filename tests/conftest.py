@@ -75,6 +75,37 @@ def save_tiny(tmp_path_factory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def tiny_llava(tmp_path_factory) -> Path:
+    """Folder of a tiny LLaVA with its processor."""
+    import torch
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    tokenizer = tiny_tokenizer()
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8, projection_dim=16
+    )
+    text = LlamaConfig(**sizes(tokenizer, max_position_embeddings=1024))
+    image_token = tokenizer.convert_tokens_to_ids("<image>")
+    torch.manual_seed(0)
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=image_token, image_seq_length=16)
+    model = LlavaForConditionalGeneration(config)
+    where = tmp_path_factory.mktemp("llava")
+    images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+    model.save_pretrained(where)
+    processor.save_pretrained(where)
+    return where
+
+
+@pytest.fixture(scope="session")
 def make_image() -> Callable[[int], Image]:
     def make(seed: int, size: int = 32) -> Image:
         pixels = np.random.default_rng(seed).integers(0, 255, (size, size, 3), dtype=np.uint8)

@@ -12,37 +12,8 @@ from iit_bench.types import Image, Message
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, tiny):
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    tokenizer = tiny.tokenizer()
-    vision = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=32, patch_size=8, projection_dim=16
-    )
-    text = LlamaConfig(**tiny.sizes(tokenizer))
-    image_token = tokenizer.convert_tokens_to_ids("<image>")
-    torch.manual_seed(0)
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=image_token, image_seq_length=16)
-    model = LlavaForConditionalGeneration(config)
-    where = tmp_path_factory.mktemp("llava")
-    images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    processor = LlavaProcessor(
-        images,
-        tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=tiny.chat_template,
-    )
-    model.save_pretrained(where)
-    processor.save_pretrained(where)
-    return where
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return load(f"hf:{folder}", ModelOptions(device="cpu"))
+def model(tiny_llava):
+    return load(f"hf:{tiny_llava}", ModelOptions(device="cpu"))
 
 
 def dialogue(make_image) -> tuple[Message, ...]:
