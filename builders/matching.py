@@ -65,7 +65,7 @@ class TfIdf:
 @cache
 def integer_idf(texts: int, containing: int) -> int:
     """1 + floor(64 · log2((texts + 1) / (containing + 1))), by integer arithmetic alone (no libm, whose last bit differs by machine)."""
-    return 1 + ((texts + 1) ** 64 // (containing + 1) ** 64).bit_length() - 1
+    return ((texts + 1) ** 64 // (containing + 1) ** 64).bit_length()
 
 
 class Encoder:

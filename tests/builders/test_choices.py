@@ -79,7 +79,18 @@ def test_left_out_records_are_counted_and_the_rest_keeps_its_order(question: Mak
 
 @pytest.mark.parametrize(
     "choice",
-    ["All of the above", "None of the above.", "Both A and B", "A and B", "(a) and (c)", "A, B, and C", "none of these", "以上都是", "A和B", "Neither of them"],
+    [
+        "All of the above",
+        "None of the above.",
+        "Both A and B",
+        "A and B",
+        "(a) and (c)",
+        "A, B, and C",
+        "none of these",
+        "以上都是",
+        "A和B",
+        "Neither of them",
+    ],
 )
 def test_choices_that_speak_of_others_keep_their_order(question: Make, choice: str) -> None:
     made = shuffled(question(choices=("zinc", "iron", choice), answer=1), 0)
@@ -87,7 +98,9 @@ def test_choices_that_speak_of_others_keep_their_order(question: Make, choice: s
     assert made.choices == ("zinc", "iron", choice)
 
 
-@pytest.mark.parametrize("choice", ["vitamin C", "A band", "none", "above the clouds", "rock and roll", "Plan B", "the United States of America"])
+@pytest.mark.parametrize(
+    "choice", ["vitamin C", "A band", "none", "above the clouds", "rock and roll", "Plan B", "the United States of America"]
+)
 def test_ordinary_choices_are_shuffled(question: Make, choice: str) -> None:
     assert not keeps_order(question(choices=("zinc", "iron", choice)))
 
