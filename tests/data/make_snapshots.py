@@ -99,7 +99,7 @@ def hellaswag(root: Path, rows: int = 40) -> None:
                 "ctx_b": "then you",
                 "ctx": context + " then you",
                 "endings": [f"{thing} dust settles over the {TOPICS[(i + k) % 12]}." for k, thing in enumerate(choices(i))],
-                "source_id": f"{'wikihow' if i % 2 else 'activitynet'}~{i // 2}",
+                "source_id": f"{'wikihow' if i // 2 % 2 else 'activitynet'}~{i // 2}",
                 "split": "val",
                 "split_type": "indomain",
                 "label": str(i % 4),
