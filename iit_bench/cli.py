@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.TyperException as error:  # wrong option, missing argument
         return _complain(f"{error.format_message()} (see `iit-bench {_command(words)}--help`)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain(f"interrupted; what was done is kept, the same command goes on: iit-bench {' '.join(words)}", 130)
+        return _complain(_how_to_go_on(words), 130)
     except typer.Exit as stop:
         return stop.exit_code
     except Exception as error:  # the last resort: a bug, too, is told in one sentence
@@ -55,6 +57,15 @@ def _command(words: list[str]) -> str:
     """The command among the words, for a hint at its help."""
     known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     return words[0] + " " if words and words[0] in known else ""
+
+
+def _how_to_go_on(words: list[str]) -> str:
+    """After Ctrl-C: evaluations and trainings go on where they were, anything else left nothing behind."""
+    if words and words[0] in ("eval", "demo", "train"):
+        return (
+            f"interrupted; what was done is kept, go on with: {shlex.join(['iit-bench', *(word for word in words if word != '--fresh')])}"
+        )
+    return f"interrupted, nothing was written; start again with: {shlex.join(['iit-bench', *words])}"
 
 
 def _complain(text: str, code: int) -> int:
@@ -143,6 +154,7 @@ def build(
 
 @app.command("eval")
 def evaluate(
+    context: typer.Context,
     out: Out,
     model: Annotated[str | None, typer.Option(help="A name of `iit-bench list models`, or hf:PATH_OR_HUB_ID.", show_default=False)] = None,
     bench: Annotated[Path | None, typer.Option(help="Benchmark folder, made by `iit-bench build`.", show_default=False)] = None,
@@ -184,7 +196,8 @@ def evaluate(
     from evaluators.summary import summary_json, summary_text
 
     if from_run:
-        options = load_options(from_run, out)
+        _refuse_beside_from(context)
+        options = dataclasses.replace(load_options(from_run, out), fresh=fresh)
     else:
         options = EvalOptions(
             model=_required(model, "--model"),
@@ -219,6 +232,15 @@ def _required(value: Any, option: str) -> Any:
     if value is None:
         raise UserError(f"{option} is missing; give it, or repeat an earlier run with --from RUN/run.json")
     return value
+
+
+def _refuse_beside_from(context: typer.Context) -> None:
+    """A repeated run is the earlier one: an option that would change it is not dropped in silence."""
+    harmless = ("out", "from_run", "fresh", "quiet", "json")
+    given = [name for name in context.params if name not in harmless and context.get_parameter_source(name).name == "COMMANDLINE"]  # type: ignore[union-attr]
+    if given:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise UserError(f"--from repeats a run as it was; leave out {flags}, or leave out --from and give every option")
 
 
 def _batch_size(text: str) -> int | None:
