@@ -87,18 +87,16 @@ class WingsModel(Model):
         return score_prefixed(self, chats, [len(chat.ids) for chat in chats], [chat.replies for chat in chats])
 
     def prefill(self, prompts: Sequence[EncodedChat]) -> tuple[torch.Tensor, Any]:
-        """`scoring.PrefixScorer`: the state is (cache, attention mask [B, N])."""
+        """`scoring.PrefixScorer`: the state is the prompts' cache, which knows their padding."""
         ids, mask = pad_left([chat.ids for chat in prompts], self.pad, self.info.device)
         features = self._look([image for chat in prompts for image in chat.images])
         output = self.model(ids, attention_mask=mask, image_features=features, use_cache=True, logits_to_keep=1)
-        return output.logits[:, -1], (output.past_key_values, mask)
+        return output.logits[:, -1], output.past_key_values
 
     def extend(self, state: Any, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
-        cache, mask = state
-        ids, token_mask = pad_right(tokens, self.pad, self.info.device)
-        chosen = torch.tensor(rows, device=mask.device)
-        whole = torch.cat((mask[chosen], token_mask), dim=1)
-        return self.model(ids, attention_mask=whole, past_key_values=cache.select(chosen)).logits
+        ids, mask = pad_right(tokens, self.pad, self.info.device)
+        branches = state.select(torch.tensor(rows, device=mask.device))
+        return self.model(ids, attention_mask=mask, past_key_values=branches).logits
 
     # ------------------------------------------------------------ generating
 

@@ -39,7 +39,7 @@ class ChatEncoder:
     def __init__(self, tokenizer: Any, image_token_id: int, image_length: int) -> None:
         self.tokenizer = tokenizer
         self.image_token_id = image_token_id
-        self.image_token = tokenizer.convert_ids_to_tokens(image_token_id)
+        self.image_token = tokenizer.convert_ids_to_tokens(image_token_id) if image_token_id >= 0 else ""
         self.image_length = image_length
         added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         names = sorted({*added, *tokenizer.all_special_tokens}, key=lambda name: (-len(name), name))

@@ -210,6 +210,17 @@ def test_bfloat16_stays_close_and_its_gradients_are_finite(kit: Any) -> None:
 # ---------------------------------------------------------------- misuse
 
 
+def test_a_model_without_a_tower_reads_text_and_refuses_images(kit: Any) -> None:
+    llm, _ = base_and_tower(kit, "llama")
+    model = WingsForConditionalGeneration.from_base(llm, None, WingsConfig(text_config=llm.config, learners=["textual"], image_token_id=47))
+    ids = torch.tensor([[3, 4, 5]])
+    torch.testing.assert_close(model.eval()(ids).logits, llm(ids).logits, **TOLERANCE)
+    with pytest.raises(ValueError, match="no vision tower"):
+        model(torch.tensor([[3, 47, 5]]))
+    with pytest.raises(ValueError, match="no vision tower"):
+        model(ids, pixel_values=torch.zeros(1, 3, 16, 16))
+
+
 @pytest.mark.parametrize(
     ("layout", "features", "message"),
     [
