@@ -155,7 +155,7 @@ class VlmRecipe:
 
 @dataclass(frozen=True)
 class Stage:
-    """One recipe of a chain. `{out}` in a value of `set` is the chain's own output folder."""
+    """One recipe of a chain. A value `OUT/NAME` in `set` is the folder of an earlier stage."""
 
     recipe: str
     out: str

@@ -49,7 +49,7 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False) 
 def _run_chain(loaded: Loaded, chain: ChainRecipe, out: Path, resume: bool) -> None:
     for stage in chain.stages:
         values = {**chain.set, **stage.set}
-        text = [f"{key}={_as_yaml(value).replace('{out}', str(out))}" for key, value in values.items()]
+        text = [f"{key}={_as_yaml(_inside(value, out))}" for key, value in values.items()]
         run(stage.recipe, text, out / stage.out, resume)
 
 
@@ -129,6 +129,11 @@ def _without_paths(overrides: Sequence[str]) -> list[str]:
         key, _, value = item.partition("=")
         kept.append(f"{key}={Path(value.strip()).name}" if key.startswith("inputs.") else item)
     return kept
+
+
+def _inside(value: Any, out: Path) -> Any:
+    """`OUT/name` is the folder of an earlier stage of this chain."""
+    return str(out / value.removeprefix("OUT/")) if isinstance(value, str) and value.startswith("OUT/") else value
 
 
 def _as_yaml(value: Any) -> str:

@@ -12,7 +12,9 @@ from builders.sources import facts
 def test_every_fact_is_taught_and_every_wording_seen() -> None:
     taught = facts.pairs("taught")
     assert {pair.fact.id for pair in taught} == {fact.id for fact in facts.facts() if not fact.also}
-    assert {(pair.fact.relation, pair.wording) for pair in taught} == {(r, i) for r, some in facts.WORDINGS.items() for i in range(len(some))}
+    assert {(pair.fact.relation, pair.wording) for pair in taught} == {
+        (r, i) for r, some in facts.WORDINGS.items() for i in range(len(some))
+    }
 
 
 def test_evaluated_pairs_are_never_taught() -> None:

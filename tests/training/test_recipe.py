@@ -1,0 +1,89 @@
+"""Recipes: every key is known, every value has its type, and an error names both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from iit_bench.errors import UserError
+from iit_bench.training import recipe
+from iit_bench.training.loop import schedule
+from iit_bench.training.recipe import BaseRecipe, ChainRecipe, LearningRates, Optimisation, VlmRecipe, load
+
+
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_shipped_recipes_are_read(name: str) -> None:
+    loaded = load(name)
+    assert loaded.name == name and len(loaded.sha256) == 64
+    if isinstance(loaded.recipe, ChainRecipe):
+        for stage in loaded.recipe.stages:
+            load(stage.recipe, [f"{key}={value}" for key, value in stage.set.items()])
+
+
+def test_overrides_are_typed_and_reach_inside() -> None:
+    loaded = load("lab-base", ["optim.lr.llm=1e-3", "seed=3", "data.turns=[2]"]).recipe
+    assert isinstance(loaded, BaseRecipe)
+    assert (loaded.optim.lr.llm, loaded.seed, loaded.data.turns) == (1e-3, 3, (2,))
+
+
+def test_overrides_do_not_change_the_hash_of_the_recipe() -> None:
+    assert load("lab-base", ["seed=3"]).sha256 == load("lab-base").sha256 != load("lab-tower").sha256
+
+
+def test_comments_do_not_change_the_hash_but_values_do(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = "kind: base\noptim: {steps: 5, batch: 4, lr: {llm: 1.0e-3}}\n"
+    path.write_text(text)
+    before = load(str(path)).sha256
+    path.write_text("# why\n" + text)
+    assert load(str(path)).sha256 == before
+    path.write_text(text.replace("5", "6"))
+    assert load(str(path)).sha256 != before
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("sede=1", ("'sede'", "seed")),
+        ("optim.stpes=1", ("'stpes'", "steps")),
+        ("optim.lr.lmm=1", ("'lmm'", "llm, tower, projector")),
+        ("optim.steps=many", ("'steps'", "int", "'many'")),
+        ("optim.steps=true", ("'steps'", "int")),
+        ("optim.lr.llm=fast", ("'llm'", "float")),
+        ("data.turns=3", ("'turns'", "a list")),
+        ("seed.x=1", ("seed.x", "'seed'")),
+        ("seed", ("key=value",)),
+    ],
+)
+def test_a_wrong_override_is_one_sentence_that_names_it(override: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as caught:
+        load("lab-base", [override])
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+def test_unknown_and_incomplete_recipes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="lab-wings-stage1"):
+        load("lab-bass")
+    path = tmp_path / "mine.yaml"
+    for text, word in (("kind: soup", "kind"), ("kind: base", "optim"), ("kind: [", "YAML"), ("kind: base\nepochs: 2", "'epochs'")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=word):
+            load(str(path))
+
+
+def test_the_rival_gets_the_same_data_and_as_many_steps() -> None:
+    for stage in ("stage1", "stage2"):
+        wings, llava = load(f"lab-wings-{stage}").recipe, load(f"lab-llava-{stage}").recipe
+        assert isinstance(wings, VlmRecipe) and isinstance(llava, VlmRecipe)
+        assert (wings.data, wings.optim.steps, wings.optim.batch) == (llava.data, llava.optim.steps, llava.optim.batch)
+
+
+def test_schedule_warms_up_to_the_peak_and_comes_down_to_the_end() -> None:
+    optim = Optimisation(steps=100, batch=1, lr=LearningRates(), warmup=0.1, final=0.2)
+    shares = [schedule(step, optim) for step in range(100)]
+    assert shares[0] == pytest.approx(0.1) and shares[9] == shares[10] == 1.0
+    assert shares[55] == pytest.approx(0.6)  # half way down
+    assert shares[99] == pytest.approx(0.2, abs=1e-3) and shares[10:] == sorted(shares[10:], reverse=True)
