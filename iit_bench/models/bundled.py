@@ -15,7 +15,7 @@ def load_wings(name: str, options: ModelOptions) -> Model:
     """`wings`: the lab's nano Wings, or `--checkpoint`. `llava`: the same decoder and tower without learners, tuned as LLaVA is."""
     from iit_bench.models.wings.adapter import load
 
-    return load(_with_default(name, options))
+    return load(_with_default(name, options), name)
 
 
 def load_base_llm(name: str, options: ModelOptions) -> Model:
