@@ -93,15 +93,17 @@ def _resolve(name: str, kind: str, builtin: Mapping[str, str], group: str) -> Ca
     if key is not None:
         return _load_entry_point(extra[key], kind)
     known = list(_listed(builtin, group))
+    if name in known:
+        raise UserError(f"{kind} {name!r} is a prefix; put a name after the colon, see `iit-bench list {kind}s`.")
     raise UserError(
         f"There is no {kind} called {name!r}; {_suggestion(name, known)}`iit-bench list {kind}s` shows all: {', '.join(known)}."
     )
 
 
 def _match(name: str, keys: Iterable[str]) -> str | None:
-    """The key equal to `name`, else the longest prefix key (ending in `:`) with something after it."""
-    prefixes = [key for key in keys if key == name or (key.endswith(":") and name.startswith(key) and len(name) > len(key))]
-    return max(prefixes, key=len, default=None)
+    """The key equal to `name`, else the longest prefix key (ending in `:`) with something after it; a prefix alone names nothing."""
+    found = [key for key in keys if name != "" and (name.startswith(key) and name != key if key.endswith(":") else name == key)]
+    return max(found, key=len, default=None)
 
 
 def _suggestion(name: str, known: list[str]) -> str:
