@@ -94,9 +94,23 @@ class WingsModel(Model):
         return output.logits[:, -1], output.past_key_values
 
     def extend(self, state: Any, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
-        ids, mask = pad_right(tokens, self.pad, self.info.device)
-        branches = state.select(torch.tensor(rows, device=mask.device))
-        return self.model(ids, attention_mask=mask, past_key_values=branches).logits
+        """All replies of a prompt lie side by side in its row, as branches, so its cache is read and not copied."""
+        prompts = sorted(set(rows))
+        side_by_side: list[list[int]] = [[] for _ in prompts]
+        branch: list[list[int]] = [[] for _ in prompts]
+        places = []  # of every reply: row and first column
+        for number, (row, reply) in enumerate(zip(rows, tokens, strict=True)):
+            at = prompts.index(row)
+            places.append((at, len(side_by_side[at])))
+            side_by_side[at] += reply
+            branch[at] += [number] * len(reply)
+        ids, mask = pad_right(side_by_side, self.pad, self.info.device)
+        branches, _ = pad_right(branch, -1, self.info.device)
+        chosen = torch.tensor(prompts, device=ids.device)
+        cache = state if len(prompts) == state.rows.length.shape[0] else state.select(chosen)
+        logits = self.model(ids, attention_mask=mask, branches=branches, past_key_values=cache).logits
+        found = [logits[at, start : start + len(reply)] for (at, start), reply in zip(places, tokens, strict=True)]
+        return torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
 
     # ------------------------------------------------------------ generating
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 NEVER = 2**31 - 1  # `visible_from` of a key that no query may see: padding
 
@@ -90,15 +90,18 @@ class WingsCache(DynamicCache):
     def bank(self, learner: str) -> KeyBank:
         return self.banks.setdefault(learner, KeyBank())
 
+    def fork(self) -> WingsCache:
+        """A cache that grows on its own; the tensors so far are shared, not copied."""
+        other = copy.copy(self)
+        other.layers = [copy.copy(layer) for layer in self.layers]
+        other.banks = {name: replace(bank, keys=dict(bank.keys), values=dict(bank.values)) for name, bank in self.banks.items()}
+        return other
+
     def select(self, rows: torch.Tensor) -> WingsCache:
-        """A new cache with the given rows (int64 [M], repeats allowed); this one stays as it is. One prefix, many continuations."""
-        chosen = WingsCache()
-        for index, layer in enumerate(self.layers):
-            assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
-            chosen.update(layer.keys[rows], layer.values[rows], index)
-        chosen.rows = None if self.rows is None else self.rows.select(rows)
-        chosen.banks = {name: bank.select(rows) for name, bank in self.banks.items()}
-        return chosen
+        """A new cache with the given rows (int64 [M], repeats allowed); this one stays as it is."""
+        other = self.fork()
+        other.batch_select_indices(rows)
+        return other
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         super().reorder_cache(beam_idx)
@@ -114,7 +117,7 @@ class WingsCache(DynamicCache):
             self._keep(torch.arange(self.rows.length.shape[0], device=self.rows.length.device).repeat_interleave(repeats))
 
     def crop(self, *args: object, **kwargs: object) -> None:
-        raise NotImplementedError("a Wings cache is append-only: keep the cache of the shorter prefix and `select` from it")
+        raise NotImplementedError("a Wings cache is append-only: keep the cache of the shorter prefix and `fork` it")
 
     def _keep(self, rows: torch.Tensor) -> None:
         self.rows = None if self.rows is None else self.rows.select(rows)

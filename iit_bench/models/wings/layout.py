@@ -30,11 +30,19 @@ class Images:
 
 @dataclass(frozen=True)
 class Layout:
-    """Attributes: valid [B, N] bool, not padding; position [B, N] int64, -1 at padding; images, or None where there are none."""
+    """Where this pass's tokens stand.
+
+    Attributes:
+        valid: [B, N] bool, not padding.
+        position: [B, N] int64, -1 at padding.
+        images: None where there are none.
+        same_branch: [B, N, N] bool, query and key belong to one continuation; None where rows do not branch.
+    """
 
     valid: torch.Tensor
     position: torch.Tensor
     images: Images | None
+    same_branch: torch.Tensor | None = None
 
 
 def read_layout(
@@ -59,6 +67,25 @@ def read_layout(
     if image_length is None:
         raise ValueError("the input has image placeholders but this model has no vision tower (image_token_length is not set)")
     return Layout(valid, position, _read_images(mask, position, image_length, n_images, past))
+
+
+def read_branches(
+    input_ids: torch.Tensor, valid: torch.Tensor, branches: torch.Tensor, image_token_id: int, past: RowState | None
+) -> Layout:
+    """Several continuations of one prefix side by side in one row: each stands where it would stand alone after the prefix.
+
+    branches: [B, N] int64, the continuation of every token.
+
+    Raises:
+        ValueError: a continuation has an image.
+    """
+    if bool(((input_ids == image_token_id) & valid).any()):
+        raise ValueError("branches cannot have images: continue with the images in a pass of their own")
+    same = (branches[:, :, None] == branches[:, None, :]) & valid[:, None, :]
+    position = same.tril().long().sum(dim=2) - 1
+    if past is not None:
+        position = position + past.length[:, None]
+    return Layout(valid, position.masked_fill(~valid, -1), None, same)
 
 
 def _read_images(mask: torch.Tensor, position: torch.Tensor, image_length: int, n_images: int, past: RowState | None) -> Images:
@@ -121,12 +148,17 @@ def text_columns(layout: Layout, mask: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def visibility(
-    visible_from: torch.Tensor, position: torch.Tensor, dtype: torch.dtype, window: int | None = None
+    visible_from: torch.Tensor,
+    position: torch.Tensor,
+    dtype: torch.dtype,
+    window: int | None = None,
+    same_branch: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Additive mask and which queries see anything.
 
     visible_from: [B, K]; position: [B, N] of the queries, -1 at padding. A query that sees no key gets key 0 as a dummy (B.4). With a
     window, keys `window` or more positions back are hidden (the decoder's own attention only, where visible_from is the key's position).
+    `same_branch` [B, N, n] further limits the last n keys.
 
     Returns:
         (mask [B, 1, N, K] of 0 and -inf in `dtype`, seen [B, N, 1] bool).
@@ -134,6 +166,8 @@ def visibility(
     visible = visible_from[:, None, :] <= position[:, :, None]
     if window is not None:
         visible &= position[:, :, None] - visible_from[:, None, :] < window
+    if same_branch is not None:
+        visible[:, :, -same_branch.shape[2] :] &= same_branch
     seen = visible.any(dim=2, keepdim=True)
     visible[:, :, :1] |= ~seen
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, float("-inf"))

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.decoder import WingsDecoder
-from iit_bench.models.wings.layout import Layout, check_whole_images, read_layout
+from iit_bench.models.wings.layout import Layout, check_whole_images, read_branches, read_layout
 from iit_bench.models.wings.lorra import SelfInitialised
 from iit_bench.models.wings.step import Step, build_step, splice
 from iit_bench.models.wings.vision import VisionTower
@@ -104,6 +104,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         past_key_values: WingsCache | None = None,
         use_cache: bool | None = None,
+        branches: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         return_logits: bool | None = None,
         output_hidden_states: bool = False,
@@ -120,6 +121,8 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             labels: [B, N] int64, -100 = not scored; the loss is the mean cross-entropy of token i + 1 given tokens to i.
             past_key_values: cache of the chunks before.
             use_cache: return a cache; default: only if one was given.
+            branches: [B, N] int64: the row holds several continuations of one prefix, text only, side by side; tokens of different
+                number do not see each other. The given cache stays as it is and none is returned.
             logits_to_keep: 0 = all positions, k = the last k, or a tensor of column indices.
             return_logits: default: only without labels (the loss needs just the labelled positions).
             output_hidden_states: also return every layer's input and the normalised last output.
@@ -136,8 +139,10 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             cache = WingsCache()
         if cache is not None and not isinstance(cache, WingsCache):
             raise ValueError(f"past_key_values must be a WingsCache, not {type(cache).__name__}")
+        if branches is not None and cache is not None:
+            cache = cache.fork()
         features = self._project(pixel_values, image_features)
-        layout = self._read(input_ids, attention_mask, features, cache)
+        layout = self._read(input_ids, attention_mask, branches, features, cache)
         embeddings, step = self._prepare(input_ids, layout, features, cache)
         states: list[torch.Tensor] | None = [] if output_hidden_states else None
         hidden = self.model(embeddings, step, states)
@@ -147,7 +152,10 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(hidden[:, kept]).float()
         return CausalLMOutputWithPast(
-            loss=loss, logits=logits, past_key_values=cache, hidden_states=None if states is None else tuple(states)
+            loss=loss,
+            logits=logits,
+            past_key_values=cache if branches is None else None,
+            hidden_states=None if states is None else tuple(states),
         )
 
     def _loss(self, hidden: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -173,7 +181,12 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return self.model.mm_projector(image_features.to(self.model.mm_projector[0].weight.dtype))
 
     def _read(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, features: torch.Tensor | None, cache: WingsCache | None
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        branches: torch.Tensor | None,
+        features: torch.Tensor | None,
+        cache: WingsCache | None,
     ) -> Layout:
         if attention_mask is None:
             valid = torch.ones_like(input_ids, dtype=torch.bool)
@@ -182,6 +195,8 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             if valid.shape != input_ids.shape:
                 raise ValueError(f"attention_mask {tuple(attention_mask.shape)} does not cover input_ids {tuple(input_ids.shape)}")
         past = None if cache is None else cache.rows
+        if branches is not None:
+            return read_branches(input_ids, valid, branches, self.config.image_token_id, past)
         n_images = 0 if features is None else features.shape[0]
         layout = read_layout(input_ids, valid, self.config.image_token_id, self.config.image_token_length, n_images, past)
         if cache is None:

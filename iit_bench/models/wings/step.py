@@ -78,12 +78,12 @@ def build_step(
     key_from = own if past is None else torch.cat((past.visible_from, own), dim=1)
     padded = (past is not None and past.padded) or not bool(layout.valid.all())
     # No mask is needed when columns stand in the order of positions with padding after them, nor for one query after no padding.
-    in_order = past is None and (not padded or not bool((layout.valid[:, 1:] & ~layout.valid[:, :-1]).any()))
+    in_order = past is None and layout.same_branch is None and (not padded or not bool((layout.valid[:, 1:] & ~layout.valid[:, :-1]).any()))
     maskless = in_order or (own.shape[1] == 1 and not padded)
     masks = {
         window: None
         if maskless and (window is None or key_from.shape[1] <= window)
-        else visibility(key_from, layout.position, embeddings.dtype, window)[0]
+        else visibility(key_from, layout.position, embeddings.dtype, window, layout.same_branch)[0]
         for window in windows
     }
     rotary, arriving = _new_keys(config, embeddings, layout, own, features)
@@ -143,7 +143,7 @@ def _learner_step(
         return LearnerStep(new, rotary, None, False, None, bank)  # the only query is the latest token: it sees every key
     visible_from = bank.visible_from if bank is not None else arriving.visible_from if arriving is not None else None
     assert visible_from is not None, "a learner takes part only with keys"
-    mask, seen = visibility(visible_from, layout.position, dtype)
+    mask, seen = visibility(visible_from, layout.position, dtype, same_branch=None if arriving is None else layout.same_branch)
     return LearnerStep(new, rotary, mask, False, seen, bank)
 
 

@@ -135,3 +135,23 @@ def test_one_cached_prefix_serves_many_continuations(kit: Any) -> None:
             (expected,) = kit.logits_by_row(model, kit.collate([whole]))
             torch.testing.assert_close(out[index, : len(continuation)], expected[len(prefixes[prefix]) :], **TOLERANCE)
         assert cache.get_seq_length() == batch.input_ids.shape[1]  # the prefix's own cache stayed as it was
+
+
+@pytest.mark.parametrize("text", ["llama", "mistral"])
+def test_branches_side_by_side_equal_separate_rows(kit: Any, text: str) -> None:
+    model = kit.build(text)
+    prefixes = [kit.make_row(model, layout, seed) for seed, layout in enumerate(["ttIttt", "ttt", "I"])]
+    batch = kit.collate(prefixes, "left")
+    replies = [[kit.make_row(model, "t" * n, 10 * seed + n).ids for n in (3, 1, 2)] for seed in range(3)]
+    ids = torch.tensor([[*a, *b, *c] for a, b, c in replies])
+    branches = torch.tensor([[0, 0, 0, 1, 2, 2]] * 3)
+    with torch.no_grad():
+        cache = model(**batch.inputs, use_cache=True).past_key_values
+        for _ in range(2):  # the cache stays as it was
+            together = model(ids, branches=branches, past_key_values=cache)
+            assert together.past_key_values is None
+            for row, prefix in enumerate(prefixes):
+                for number, reply in enumerate(replies[row]):
+                    (alone,) = kit.logits_by_row(model, kit.collate([kit.row(prefix.ids + reply, prefix.features)]))
+                    found = together.logits[row, branches[row] == number]
+                    torch.testing.assert_close(found, alone[len(prefix) :], **TOLERANCE)
