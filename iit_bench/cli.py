@@ -12,6 +12,8 @@ import typer
 
 from iit_bench.errors import UserError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="iit-bench",
     help="Evaluate what multimodal LLMs forget: build the Interleaved Image-Text benchmark, score models on it, look at the leaderboard.",
@@ -28,7 +30,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point. Exit codes: 0 the work is whole, 1 it is not (items failed), 2 bad input, 130 interrupted."""
+    """Entry point. Exit codes: 0 the work is whole, 1 it is not (items failed), 2 bad input, 70 a bug, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -41,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.TyperException as error:  # wrong option, missing argument
         return _complain(f"{error.format_message()} (see `iit-bench {_command(words)}--help`)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain(_how_to_go_on(words), 130)
+        code = INTERRUPTED
     except typer.Exit as stop:
         return stop.exit_code
     except Exception as error:  # the last resort: a bug, too, is told in one sentence
@@ -50,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(
             f"internal error, {type(error).__name__}: {error}; please report it with the output of the same command and --debug", 70
         )
+    if code == INTERRUPTED:  # typer itself turns Ctrl-C into this code, without a word
+        return _complain(_how_to_go_on(words), INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 
