@@ -49,6 +49,8 @@ def evaluate(options: EvalOptions, progress: bool = True) -> Results:
 
 def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, progress: bool = True) -> Results:
     """`evaluate` with a model and a benchmark that are loaded already."""
+    if options.scoring == "generate" and not model.generates:
+        raise UserError(f"model {model.info.name!r} cannot generate; use --scoring loglikelihood")
     asking = Asking(options.scoring, _style(options, benchmark), options.history, options.system_prompt, options.max_new_tokens)
     plan = choose_dialogues(benchmark, options.tiers, options.limit, model.info.accepts_images)
     limits = BatchLimits.for_model(model.info, options.batch_size)

@@ -81,6 +81,7 @@ class Model(ABC):
     """One loaded model. Results do not depend on the other requests of a batch beyond floating-point rounding."""
 
     info: ModelInfo
+    generates: bool = True  # False: it can only score
 
     def prepare(self, benchmark: Any) -> None:  # noqa: B027 - optional
         """Look at the benchmark's manifest before the run. Only baselines need it; a model under test must not."""

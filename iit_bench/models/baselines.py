@@ -19,6 +19,8 @@ R = TypeVar("R", bound=ScoreRequest | GenerateRequest)
 class ChoiceBaseline(Model):
     """A baseline that scores replies without reading the question. It only scores; it has no text to generate."""
 
+    generates = False
+
     def __init__(self, name: str, options: ModelOptions, details: Mapping[str, Any]) -> None:
         if options.checkpoint:
             raise UserError(f"model {name!r} has no checkpoint; leave out --checkpoint")
@@ -97,6 +99,7 @@ class BlindModel(Model):
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        self.generates = model.generates
         self.info = dataclasses.replace(model.info, blind=True, accepts_images=True)
 
     def prepare(self, benchmark: Any) -> None:
