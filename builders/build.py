@@ -82,7 +82,7 @@ def build(options: BuildOptions) -> Path:
         dialogues, use, cap = _dialogues(targets, loaded, tiers, options, progress)
     by_id = {question.id: question for part in loaded for question in part.questions}
     dialogues = connect(dialogues, by_id, options.connector, options.seed)
-    used = sorted({turn for dialogue in dialogues for turn in dialogue.turns})
+    used = {turn for dialogue in dialogues for turn in dialogue.turns}
     questions = sorted((by_id[name] for name in used), key=lambda question: (question.modality, question.id))
     manifest = {
         "name": preset.name if options.text is None and options.visual is None else "custom",

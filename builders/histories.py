@@ -54,7 +54,7 @@ class HistoryBuilder:
 
     Args:
         questions: every usable question of every source.
-        match: see `matching.make_matcher`; `seed` orders candidates where the matcher does not rank.
+        matcher: over `texts` (question text -> position); `seed` orders candidates where it does not rank.
         cap: the largest number of groups a question of a modality may serve as history.
     """
 

@@ -142,7 +142,7 @@ def _members(name: str, index: Index) -> Iterator[str]:
 def _read_task(place: _Place, options: SourceOptions, found: _Found) -> None:
     fields = fields_of(place.name)
     config = _config(place.name, place.entry)
-    with _quiet(), tempfile.TemporaryDirectory(prefix="iit-bench-") as scratch:
+    with _quiet(), tempfile.TemporaryDirectory(prefix="iit-bench-") as scratch, _readable(place.name, config["dataset_path"], options):
         task, files, folder = _build(place.name, config, options, Path(scratch))
         split = "test" if task.has_test_docs() else "validation"
         docs = list(task.eval_docs)
@@ -188,21 +188,28 @@ _ACC = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
 
 def _build(name: str, config: dict[str, Any], options: SourceOptions, scratch: Path) -> tuple[Any, list[Path], Path | None]:
     """The task with its data, the local files it was read from, and the snapshot's folder (none when the Hub was asked)."""
-    from jinja2 import TemplateError
     from lm_eval.api.task import ConfigurableTask
 
-    files: list[Path] = []
-    folder = None
-    if options.data_root is not None:
-        folder = snapshot_folder(options.data_root, config["dataset_path"], f"lm-eval task {name!r}")
-        config, files = _localised(name, config, folder, scratch)
+    if options.data_root is None:
+        return ConfigurableTask(config=dict(config)), [], None
+    folder = snapshot_folder(options.data_root, config["dataset_path"], f"lm-eval task {name!r}")
+    config, files = _localised(name, config, folder, scratch)
+    return ConfigurableTask(config=dict(config)), files, folder
+
+
+@contextmanager
+def _readable(name: str, dataset: str, options: SourceOptions) -> Iterator[None]:
+    """One sentence for whatever lm-eval, `datasets` or a task's own functions raise over data that are missing or of another form."""
+    from jinja2 import TemplateError
+
     try:
-        return ConfigurableTask(config=dict(config)), files, folder
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, TemplateError) as error:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError) as error:
         reason = " ".join(str(error).split())[:200]
-        place = str(folder) if folder else f"the Hub ({config['dataset_path']})"
-        fix = "check its files" if folder else "go online, or give local snapshots with --data-root DIR"
-        raise UserError(f"lm-eval task {name!r} cannot read its data from {place} ({type(error).__name__}: {reason}); {fix}") from error
+        local = options.data_root is not None
+        place = f"{str(options.data_root)!r}" if local else "the Hub"
+        fix = "check its files" if local else "go online, or give local snapshots with --data-root DIR"
+        raise UserError(f"lm-eval task {name!r} cannot read {dataset!r} from {place} ({type(error).__name__}: {reason}); {fix}") from error
 
 
 def _localised(name: str, config: dict[str, Any], folder: Path, scratch: Path) -> tuple[dict[str, Any], list[Path]]:
@@ -233,10 +240,10 @@ def _read_train(task: Any, reader: _Reader, found: _Found) -> None:
     if found.train is None or not task.has_training_docs():
         found.train = None
         return
-    for i, doc in enumerate(task.training_docs()):
-        made = reader.question(i, doc)
-        if isinstance(made, Question):
-            found.train.append((made.question, made.answer_text))
+    for doc in task.training_docs():
+        choices, answer = reader.answered(doc)
+        if isinstance(answer, int):
+            found.train.append((reader.text(doc), choices[answer]))
 
 
 # ---------------------------------------------------------------- one document
@@ -266,44 +273,58 @@ class _Reader:
 
     def question(self, i: int, doc: Mapping[str, Any]) -> Question | str:
         """The question of a document, or the reason why it has none."""
-        own_choices = [str(choice) for choice in self.task.doc_to_choice(doc)]
-        answer = _index_of(self.task.doc_to_target(doc), own_choices)
+        choices, answer = self.answered(doc)
         if isinstance(answer, str):
             return answer
-        choices = own_choices
-        if self.fields.choices:
-            choices = [str(choice) for choice in self.task.doc_to_choice(doc, self.fields.choices)]
-        choices = [choice.strip() for choice in choices]
-        if not 0 <= answer < len(choices):
-            return "answer outside the choices"
         identity = f"{PREFIX}{self.name}/{i}"
         return Question(
             id=identity,
             modality="T",
             source=self.source,
-            subject=self._render(self.fields.subject, doc) or self._short_name(),
+            subject=_render(self.fields.subject, doc) or self._short_name(),
             cluster=self._cluster(doc) or identity,
             language=self.fields.language,
-            question=(self._render(self.fields.question, doc) or str(self.task.doc_to_text(doc))).strip(),
+            question=self.text(doc),
             images=(),
-            choices=tuple(choices),
+            choices=choices,
             answer=answer,
             answer_text=choices[answer],
         )
 
-    def _render(self, template: str, doc: Mapping[str, Any]) -> str:
-        from lm_eval.utils import apply_template
+    def text(self, doc: Mapping[str, Any]) -> str:
+        return _render(self.fields.question, doc) or str(self.task.doc_to_text(doc)).strip()
 
-        if template in doc:
-            return str(doc[template]).strip()
-        return apply_template(template, dict(doc)).strip() if template else ""
+    def answered(self, doc: Mapping[str, Any]) -> tuple[tuple[str, ...], int | str]:
+        """The choices and the position of the gold one, or the reason why there is none."""
+        own = [str(choice) for choice in self.task.doc_to_choice(doc)]
+        answer = _index_of(self.task.doc_to_target(doc), own)
+        mapped = self.task.doc_to_choice(doc, self.fields.choices) if self.fields.choices else own
+        choices = tuple(str(choice).strip() for choice in mapped)
+        if isinstance(answer, int) and not 0 <= answer < len(choices):
+            return choices, "answer outside the choices"
+        return choices, answer
 
     def _cluster(self, doc: Mapping[str, Any]) -> str:
-        shared = self._render(self.fields.cluster, doc)
+        shared = _render(self.fields.cluster, doc)
         return f"{PREFIX}{self.name}/{hashlib.sha256(shared.encode()).hexdigest()[:16]}" if shared else ""
 
     def _short_name(self) -> str:
         return self.name.removeprefix(f"{self.group}_")
+
+
+def _render(template: str, doc: Mapping[str, Any]) -> str:
+    """A field of a document, or a template over its fields; "" for no template."""
+    if not template:
+        return ""
+    return (_compiled(template).render(**doc) if "{{" in template else str(doc[template])).strip()
+
+
+@cache
+def _compiled(template: str) -> Any:
+    """In lm-eval's own jinja environment, with its filters and its refusal of unknown fields, but compiled once."""
+    from lm_eval.utils import env
+
+    return env.from_string(template)
 
 
 def _bare(choices: Iterable[Any]) -> bool:

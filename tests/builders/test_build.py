@@ -75,6 +75,8 @@ def test_every_question_serves_and_every_turn_is_there(small_lab: Benchmark) -> 
 def test_the_first_groups_mix_both_modalities(small_lab: Benchmark) -> None:
     groups = list(dict.fromkeys(dialogue.group for dialogue in small_lab.dialogues))
     assert [small_lab.questions[group].modality for group in groups] == ["T", "V"] * 12
+    assert all(len({small_lab.questions[group].subject for group in groups[start:12:2]}) > 1 for start in (0, 1))
+    assert groups[::2] != sorted(groups[::2])  # an order by id would put one subject first
 
 
 def test_the_manifest_says_what_was_built(small_lab: Benchmark) -> None:

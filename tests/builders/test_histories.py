@@ -105,11 +105,21 @@ def test_the_first_turn_is_the_nearest_allowed_question_ties_by_id(question: Mak
         assert dialogue.turns == (expected.id, target.id)
 
 
-def test_near_duplicates_of_text_are_out_but_equal_text_over_another_image_is_in(question: Make) -> None:
-    target = question("t/0", question="Which metal is red?", choices=("copper", "iron"))
-    again = question("t/1", question="which METAL is red", choices=("copper", "zinc"))
-    other = question("t/2", question="Where do whales sleep?", choices=("sea", "land"))
-    assert build_histories([target, again, other], [target], ["TT"])[0].turns[0] == "t/2"
+@pytest.mark.parametrize(
+    ("text", "again"),
+    [
+        ("Which metal is red?", "which METAL is red"),  # equal words
+        ("Which metal is red?", "Red metal is which?"),  # similarity 1
+        ("???", "???"),  # equal, though without words nothing is similar
+    ],
+)
+@pytest.mark.parametrize("match", ["tfidf", "none"])
+def test_near_duplicates_of_text_are_out(question: Make, text: str, again: str, match: str) -> None:
+    pool = [question(f"t/{i}", question=q, choices=("copper", "iron")) for i, q in enumerate((text, again, "Where do whales sleep?"))]
+    assert build_histories(pool, pool[:1], ["TT"], match)[0].turns == ("t/2", "t/0")
+
+
+def test_equal_text_over_another_image_is_in(question: Make) -> None:
     seen = [question(f"v/{i}", images=(bytes([i]),), question="What colour is it?", choices=("copper", "iron")) for i in range(2)]
     assert build_histories(seen, [seen[0]], ["VV"])[0].turns[0] == "v/1"
 

@@ -150,15 +150,30 @@ def test_a_corrupt_file_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "allenai/openbookqa/main/test.parquet"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"PAR1 this is not a table")
-    with pytest.raises(UserError, match=r"'openbookqa' cannot read its data from .*check its files"):
+    with pytest.raises(UserError, match=r"'openbookqa' cannot read 'allenai/openbookqa' from .*check its files"):
         load_source("lm-eval:openbookqa", SourceOptions(data_root=tmp_path))
 
 
+def test_a_declared_field_that_is_missing_is_one_sentence(tmp_path: Path, makers: dict[str, Any]) -> None:
+    import pandas as pd
+
+    makers["hellaswag"](tmp_path, 4)
+    for file in tmp_path.rglob("*.parquet"):
+        pd.read_parquet(file).drop(columns="source_id").to_parquet(file)
+    with pytest.raises(UserError, match=r"'hellaswag' cannot read 'Rowan/hellaswag' .*source_id"):
+        load_source("lm-eval:hellaswag", SourceOptions(data_root=tmp_path))
+
+
 def test_an_edited_snapshot_gives_its_new_rows(tmp_path: Path, makers: dict[str, Any]) -> None:
-    """`datasets` keys its cache of a local folder by the folder's name and would give back the old rows."""
+    """`datasets` keys its cache of a local folder by the folder's name and would give back the old rows; its cache is not used at all."""
+    import datasets
+
+    cache = Path(datasets.config.HF_DATASETS_CACHE)
+    before = set(cache.rglob("*.arrow"))
     for rows in (5, 9):
         makers["openbookqa"](tmp_path, rows)
         assert len(load_source("lm-eval:openbookqa", SourceOptions(data_root=tmp_path)).questions) == rows
+    assert set(cache.rglob("*.arrow")) == before
 
 
 @pytest.mark.parametrize(
