@@ -6,17 +6,32 @@ The models are made on the spot: random weights, a byte-level BPE trained on a f
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from PIL import Image as PillowImage
 
 from iit_bench.folders import Benchmark, load_benchmark
 from iit_bench.types import Image
 
+# Set before anything heavy is imported: no network, one thread, no telling processes apart by their caches.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[CACHE] = tempfile.mkdtemp(prefix="iit-bench-test-hf-home-")
+    os.environ.update(ENVIRONMENT, HF_HOME=config.stash[CACHE])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[CACHE], ignore_errors=True)
+
+
+CACHE = pytest.StashKey[str]()
 SENTENCES = ["What is the capital of France?", "Paris is the capital of France.", "The circle is red, the square is blue.", "yes no maybe"]
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>\n{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}"
@@ -107,6 +122,9 @@ def tiny_llava(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_image() -> Callable[[int], Image]:
+    import numpy as np
+    from PIL import Image as PillowImage
+
     def make(seed: int, size: int = 32) -> Image:
         pixels = np.random.default_rng(seed).integers(0, 255, (size, size, 3), dtype=np.uint8)
         buffer = io.BytesIO()

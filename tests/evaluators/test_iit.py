@@ -13,10 +13,11 @@ import pytest
 from evaluators.iit import evaluate, evaluate_model
 from evaluators.provenance import EvalOptions, load_options
 from evaluators.summary import summary_json, summary_text
-from iit_bench.asking import gold_reply, replies
+from evaluators.turns import Asking, Course, prediction
+from iit_bench.asking import gold_reply, replies, user_message
 from iit_bench.errors import MachineError, UserError
-from iit_bench.folders import Benchmark, Run, load_benchmark, load_run, save_benchmark
-from iit_bench.models.base import GenerateResult, Model, ModelOptions, ScoreRequest
+from iit_bench.folders import ERROR_FIELDS, RUN_FIELDS, Benchmark, Run, load_benchmark, load_run, save_benchmark
+from iit_bench.models.base import GenerateResult, Model, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.baselines import BlindModel
 from iit_bench.registry import load_model
 from iit_bench.types import Image
@@ -167,6 +168,13 @@ def test_style_is_the_benchmarks_own_unless_told(run, bench):
     assert run(random_model(), paper, out="paper").run["style"] == "letters"
 
 
+def test_run_json_has_the_documented_fields(run):
+    found = run(random_model(), limit=2)
+    assert set(found.run) == {"format", "version", *RUN_FIELDS}
+    assert found.run["ended"] >= found.run["started"]
+    assert found.run["benchmark"]["tiers"] == dict.fromkeys(found.run["tiers"], 6)
+
+
 def test_system_prompt_opens_every_chat(run):
     model = Recorder(random_model())
     found = run(model, system_prompt="Be brief.", tiers=("T", "TV"))
@@ -174,10 +182,21 @@ def test_system_prompt_opens_every_chat(run):
     assert found.run["system_prompt"] == "Be brief."
 
 
-def test_logprobs_are_normalised_by_characters_and_bytes(run, llama):
-    for p in run(llama, tiers=("T",)).predictions:
-        assert p.chosen_norm == max(range(len(p.choices)), key=lambda i: p.logprobs[i] / len(p.choices[i]))
-        assert p.chosen_bytes == max(range(len(p.choices)), key=lambda i: p.logprobs[i] / len(p.choices[i].encode()))
+@pytest.mark.parametrize(
+    ("choices", "logprobs", "chosen"),
+    [
+        (("aaaa", "éééé"), (-4.0, -5.0), (0, 0, 1)),  # as many characters, twice the bytes
+        (("a", "bbb"), (-1.0, -2.0), (0, 1, 1)),
+        (("a", "b", "c"), (-2.0, -1.0, -1.0), (1, 1, 1)),  # the first of equals
+        (("日本", "abcd"), (-2.0, -3.9), (0, 1, 0)),
+    ],
+)
+def test_choice_is_by_sum_by_characters_and_by_bytes(bench, choices, logprobs, chosen):
+    dialogue = next(dialogue for dialogue in bench.dialogues if dialogue.tier == "T")
+    question = dataclasses.replace(bench.questions[dialogue.target], choices=choices, answer=0, answer_text=choices[0])
+    answer = ScoreResult(logprobs, (1,) * len(choices), (False,) * len(choices), 3)
+    p = prediction(Course(dialogue, (question,)), 0, answer, Asking())
+    assert (p.chosen, p.chosen_norm, p.chosen_bytes) == chosen
 
 
 # ---------------------------------------------------------------- outcomes
@@ -301,6 +320,23 @@ def test_dialogue_longer_than_the_context_is_an_error_and_pairs_use_what_both_ha
     for p in found.predictions:
         assert p.outcome == "error" or kept[p.dialogue] == pytest.approx(p.logprobs, abs=1e-4)
     assert by_tier["TT"].acc_strict.n == 6 > by_tier["TT"].acc.n
+
+
+def test_turns_after_one_that_failed_are_not_asked(run, bench, llama_folder):
+    model = load_model(f"hf:{llama_folder}", ModelOptions(device="cpu"))
+    lengths = sorted(
+        model.request_tokens(ScoreRequest((user_message(q, "cloze"),), q.choices)) for q in bench.questions.values() if not q.images
+    )
+    model.info = dataclasses.replace(model.info, max_context=lengths[len(lengths) // 2])
+    recorder = Recorder(model)
+    found = run(recorder, history="own", tiers=("TT",))
+    outcomes = {(p.dialogue, p.position): p.outcome for p in found.predictions}
+    reasons = {(error["dialogue"], error["position"]): error["reason"] for error in found.errors}
+    after = [dialogue for dialogue, position in outcomes if position == 0 and outcomes[dialogue, 0] == "error"]
+    assert after
+    assert all(reasons[dialogue, 1] == "an earlier turn failed" for dialogue in after)
+    assert all(set(error) == set(ERROR_FIELDS) for error in found.errors)
+    assert found.results.complete
 
 
 def test_corrupt_image_is_counted_and_not_fatal(run, bench, tmp_path, tiny_llava):

@@ -19,8 +19,10 @@ from iit_bench.folders import Benchmark, load_benchmark, load_run
 from iit_bench.models.base import ModelOptions
 from iit_bench.models.bundled import ASSETS
 from iit_bench.registry import load_model
+from iit_bench.types import Style
 
 METRICS = ("acc", "acc_norm", "acc_bytes")
+STYLES: tuple[Style, ...] = ("cloze", "letters")
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +46,12 @@ def write_task(folder: Path, benchmark: Benchmark, model, style: str) -> None:
         {"id": q.id, "prompt": model.render([user_message(q, style)]), "choices": list(replies(q, style)), "gold": q.answer}
         for q in targets
     ]
-    (folder / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs), encoding="utf-8")
+    data = folder / f"{style}.jsonl"
+    data.write_text("".join(json.dumps(doc) + "\n" for doc in docs), encoding="utf-8")
     task = {
-        "task": "iit_single_turn",
+        "task": style,
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(folder / "docs.jsonl")}, "cache_dir": str(folder / "cache")},
+        "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(folder / "cache")},
         "test_split": "test",
         "output_type": "multiple_choice",
         "doc_to_text": "prompt",
@@ -57,28 +60,29 @@ def write_task(folder: Path, benchmark: Benchmark, model, style: str) -> None:
         "target_delimiter": "",
         "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in METRICS],
     }
-    (folder / "iit_single_turn.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
+    (folder / f"{style}.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
 
 
-@pytest.mark.parametrize("style", ["cloze", "letters"])
-def test_every_item_scores_as_in_lm_eval(text_bench, checkpoint, tmp_path, style):
+def test_every_item_scores_as_in_lm_eval(text_bench, checkpoint, tmp_path):
     model = load_model(f"hf:{checkpoint}", ModelOptions(device="cpu"))
-    options = EvalOptions(f"hf:{checkpoint}", text_bench.path, tmp_path / "run", style=style, device="cpu")
-    evaluate_model(model, text_bench, options, progress=False)
-    run = load_run(tmp_path / "run")
-    write_task(tmp_path, text_bench, model, style)
+    for style in STYLES:
+        options = EvalOptions(f"hf:{checkpoint}", text_bench.path, tmp_path / style, style=style, device="cpu")
+        evaluate_model(model, text_bench, options, progress=False)
+        write_task(tmp_path, text_bench, model, style)
 
     peer = HFLM(pretrained=str(checkpoint), device="cpu", dtype="float32", batch_size=8)
     tasks = TaskManager(include_path=str(tmp_path), include_defaults=False)
-    theirs = simple_evaluate(peer, tasks=["iit_single_turn"], task_manager=tasks, log_samples=True, bootstrap_iters=0)
+    theirs = simple_evaluate(peer, tasks=list(STYLES), task_manager=tasks, log_samples=True, bootstrap_iters=0)
 
-    samples = {sample["doc"]["id"]: sample for sample in theirs["samples"]["iit_single_turn"]}
-    assert len(run.predictions) == len(samples) == 40
-    for p in run.predictions:
-        sample = samples[p.question]
-        assert p.logprobs == pytest.approx([logprob for logprob, _ in sample["filtered_resps"]], abs=1e-4)
-        ours = {"acc": p.chosen == p.answer, "acc_norm": p.chosen_norm == p.answer, "acc_bytes": p.chosen_bytes == p.answer}
-        assert ours == {metric: bool(sample[metric]) for metric in METRICS}, p.question
-    tier = run.results.tiers[0]
-    for metric, figure in zip(METRICS, (tier.acc, tier.acc_norm, tier.acc_bytes), strict=True):
-        assert figure.value == pytest.approx(theirs["results"]["iit_single_turn"][f"{metric},none"])
+    for style in STYLES:
+        run = load_run(tmp_path / style)
+        samples = {sample["doc"]["id"]: sample for sample in theirs["samples"][style]}
+        assert len(run.predictions) == len(samples) == 40
+        for p in run.predictions:
+            sample = samples[p.question]
+            assert p.logprobs == pytest.approx([logprob for logprob, _ in sample["filtered_resps"]], abs=1e-4)
+            ours = {"acc": p.chosen == p.answer, "acc_norm": p.chosen_norm == p.answer, "acc_bytes": p.chosen_bytes == p.answer}
+            assert ours == {metric: bool(sample[metric]) for metric in METRICS}, p.question
+        tier = run.results.tiers[0]
+        for metric, figure in zip(METRICS, (tier.acc, tier.acc_norm, tier.acc_bytes), strict=True):
+            assert figure.value == pytest.approx(theirs["results"][style][f"{metric},none"])
