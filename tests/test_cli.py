@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from iit_bench.cli import main
+from iit_bench.engine.log import ResponseLog
 from iit_bench.errors import UserError
 from iit_bench.folders import load_run
 
@@ -156,6 +159,49 @@ def test_build_eval_report_compare_end_to_end(capsys, tmp_path):
     assert json.loads(capsys.readouterr().out)
     assert main(["report", str(runs / "majority"), str(runs / "base"), "--out", str(page), "--title", "Mine"]) == 0
     assert "Mine" in (page / "index.html").read_text(encoding="utf-8")
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(capsys, bench, tmp_path):
+    words = words_of("eval --model random --bench {bench} --out {out} --limit 2", bench=bench.path, out=tmp_path / "run")
+    assert main([*words, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["n_dialogues"] == 14
+    assert "14/14" in printed.err
+    assert main([*words, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_full_disk_in_an_evaluation_is_one_sentence_and_it_goes_on_later(capsys, bench, tmp_path):
+    out = tmp_path / "run"
+    words = words_of("eval --model random --bench {bench} --out {out} --batch-size 4 --quiet", bench=bench.path, out=out)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # run.json fits, the log does not
+    try:
+        code = main(words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    printed = capsys.readouterr()
+    assert (code, printed.out) == (2, "")
+    assert len(printed.err.splitlines()) == 1
+    assert "free some space and repeat the command" in printed.err
+    assert {path.name for path in out.iterdir()} == {"run.json", "responses.jsonl"}
+    done = (out / "responses.jsonl").read_bytes()
+    assert done.endswith(b"\n")
+    assert done.count(b"\n") > 8
+    assert main(words) == 0
+    assert (out / "responses.jsonl").read_bytes().startswith(done)
+
+
+def test_folder_in_which_another_process_is_at_work_is_left_alone(capsys, majority_run, bench, tmp_path):
+    run = shutil.copytree(majority_run, tmp_path / "run")
+    files = {path.name: path.read_bytes() for path in run.iterdir()}
+    words = words_of("eval --model majority --bench {bench} --out {out} --limit 4 --quiet", bench=bench.path, out=run)
+    with ResponseLog(run / "responses.jsonl"):  # the lock belongs to the opened file: a second opening meets it, as another process would
+        for more in ([], ["--fresh"]):
+            assert main([*words, *more]) == 2
+            assert "another process is writing" in capsys.readouterr().err
+            assert {path.name: path.read_bytes() for path in run.iterdir()} == files
+    assert main(words) == 0
 
 
 def test_command_in_run_json_repeats_the_run(bench, tmp_path):
