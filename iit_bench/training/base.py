@@ -73,15 +73,13 @@ def text_scores(tok: Any, logits: scores.ReplyLogits, split: str, limit: int | N
     asked = some(facts.questions("test" if split == "test" else "dev"), limit)
     rng = dialogues.generator(0, len(asked), 1)
     others = facts.questions("taught")
-    found = {
-        "T": scores.accuracy(tok, logits, [[question] for question in asked]),
-        "TT": scores.accuracy(tok, logits, [[others[rng.integers(len(others))], question] for question in asked]),
-        "ST": scores.accuracy(tok, logits, [[dialogues.scene(rng), question] for question in asked]),
-        "S": scores.accuracy(tok, logits, [[dialogues.scene(rng)] for _ in range(limit or 1000)]),
-    }
-    if limit is None:
-        for subject in dict.fromkeys(question.subject for question in asked):
-            found[f"T {subject}"] = scores.accuracy(tok, logits, [[question] for question in asked if question.subject == subject])
+    found: dict[str, scores.Score] = {}
+    for subject in dict.fromkeys(question.subject for question in asked):
+        found[f"T {subject}"] = scores.accuracy(tok, logits, [[question] for question in asked if question.subject == subject])
+    found["T"] = scores.Score(sum(score.correct for score in found.values()), len(asked))
+    found["TT"] = scores.accuracy(tok, logits, [[others[rng.integers(len(others))], question] for question in asked])
+    found["ST"] = scores.accuracy(tok, logits, [[dialogues.scene(rng), question] for question in asked])
+    found["S"] = scores.accuracy(tok, logits, [[dialogues.scene(rng)] for _ in range(limit or 1000)])
     return found
 
 

@@ -57,14 +57,13 @@ class VlmTask:
         def measure(of: list[list[Question]]) -> scores.Score:
             return scores.accuracy(self.tokenizer, self.reply_logits, of, length)
 
-        found = {}
-        by_subject = {subject: [q for q in asked if q.subject == subject] for subject in sorted({q.subject for q in asked})}
-        for subject, of in by_subject.items():
-            found[f"V {subject}"] = measure([[question] for question in some(of, limit and limit // 2)])
-        targets = some(asked, limit or 1000)
-        found["V"] = measure([[question] for question in some(asked, limit)])
-        found["VV"] = measure([[asked[rng.integers(len(asked))], question] for question in targets])
-        found["TV"] = measure([[told[rng.integers(len(told))], question] for question in targets])
+        found: dict[str, scores.Score] = {}
+        chosen = some(asked, limit)
+        for subject in sorted({question.subject for question in asked}):
+            found[f"V {subject}"] = measure([[question] for question in chosen if question.subject == subject])
+        found["V"] = scores.Score(sum(score.correct for score in found.values()), len(chosen))
+        found["VV"] = measure([[asked[rng.integers(len(asked))], question] for question in some(chosen, 1000)])
+        found["TV"] = measure([[told[rng.integers(len(told))], question] for question in some(chosen, 1000)])
         found["VT"] = measure([[asked[rng.integers(len(asked))], question] for question in texts])
         return found | text_scores(self.tokenizer, self.reply_logits, split, limit)
 
