@@ -74,10 +74,12 @@ def _address(name: str, root: Path) -> tuple[str, str]:
 @contextmanager
 def _shells() -> Iterator[Path]:
     """VLMEvalKit's folder, importable without its package `__init__` files; `sys.modules` is as before afterwards."""
-    spec = find_spec("vlmeval") if "vlmeval" not in sys.modules else sys.modules["vlmeval"].__spec__
-    if spec is None or not spec.submodule_search_locations:
+    loaded = sys.modules.get("vlmeval")  # a full installation that is imported already, or the stand-in of another room
+    spec = None if loaded else find_spec("vlmeval")
+    places = list(loaded.__path__ if loaded else (spec and spec.submodule_search_locations) or ())
+    if not places:
         raise UserError(f"vlmeval: sources without --data-root need VLMEvalKit: {_INSTALL}")
-    root = Path(spec.submodule_search_locations[0])
+    root = Path(places[0])
     before = {key: module for key, module in sys.modules.items() if key.split(".")[0] == "vlmeval"}
     for key in before:
         del sys.modules[key]

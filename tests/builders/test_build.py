@@ -42,6 +42,16 @@ def test_tables_are_byte_identical_under_another_hash_seed_locale_time_zone_and_
     assert first == second
 
 
+def test_rows_are_the_same_on_every_machine(tmp_path: Path, question: Make, serve: Serve) -> None:
+    """A golden hash: it changes when sampling, matching, shuffling or the row format changes, and never by machine or library version."""
+    topics = ("copper mines", "iron bridges", "zinc roofs", "whales", "old copper coins", "iron ships")
+    texts = [f"What do {topics[i % 6]} have in common with {topics[i * 7 % 5]} of year {1900 + i % 9}?" for i in range(60)]
+    choices = [(f"nothing {i}", f"colour {i}", f"age {i}") for i in range(60)]
+    serve("words", [question(f"w/{i}", source="words", question=texts[i], choices=choices[i], answer=i % 3) for i in range(60)])
+    path = build(BuildOptions(out=tmp_path / "b", text=("words",), tiers="T,TT,TTT", size=12, seed=7, connector="template"))
+    assert load_benchmark(path).rows_sha256 == "fde4d2dd89ddedae7abd4497378949d89b89d0d8bcf6ec3d65ac3202a254c39f"
+
+
 def test_another_seed_gives_other_tables(small_lab: Benchmark, tmp_path: Path) -> None:
     assert load_benchmark(build(BuildOptions(out=tmp_path / "b", size=12))).rows_sha256 == small_lab.rows_sha256
     assert load_benchmark(build(BuildOptions(out=tmp_path / "c", size=12, seed=1))).rows_sha256 != small_lab.rows_sha256
