@@ -430,6 +430,14 @@ def test_fresh_starts_over_but_not_in_a_foreign_folder(run, tmp_path):
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["thesis.tex"]
 
 
+def test_run_killed_while_it_wrote_its_first_file_goes_on(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".run.json.17.partial").write_text('{"format": "iit-b')
+    found = run(random_model(), limit=1)
+    assert found.run["resumed"] == 0
+    assert not any(path.name.startswith(".") for path in found.path.iterdir())
+
+
 def test_run_is_repeated_from_its_run_json(bench, tmp_path):
     options = EvalOptions("random", bench.path, tmp_path / "a", seed=3, tiers=("TV", "T"), limit=4, style="letters", system_prompt="x")
     evaluate(options, progress=False)
