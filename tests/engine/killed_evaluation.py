@@ -19,6 +19,7 @@ from evaluators.provenance import EvalOptions
 from iit_bench.folders import Benchmark, load_benchmark
 
 KILLS = 10
+IN_SCORING = 7  # of them in the midst of scoring
 
 
 class SlowModel(CompanyModel):
@@ -39,18 +40,32 @@ def start(benchmark: Benchmark, out: Path, history: str) -> int:
         os._exit(code)
 
 
+def answered(out: Path) -> int:
+    log = out / "responses.jsonl"
+    return max(log.read_bytes().count(b"\n") - 1, 0) if log.exists() else 0
+
+
+def wait_for(child: int, out: Path, answers: int) -> None:
+    """Until so many answers are in the log, or the child has come to its end (it is left to be waited for)."""
+    while answered(out) < answers and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        time.sleep(0.001)
+
+
 def main(benchmark: Benchmark, runs: Path, history: str) -> None:
     began = time.monotonic()
     assert os.waitpid(start(benchmark, runs / "whole", history), 0)[1] == 0
     duration = time.monotonic() - began
     draw, out = random.Random(0), runs / "killed"
-    for _ in range(KILLS):
+    for attempt in range(KILLS):
         child = start(benchmark, out, history)
-        time.sleep(draw.uniform(0, 0.4 * duration))
+        if attempt < IN_SCORING:  # however slow the machine is
+            wait_for(child, out, answered(out) + draw.randint(1, 8))
+            time.sleep(draw.uniform(0, 0.01))
+        else:  # at any moment: starting, scoring, summing up, done
+            time.sleep(draw.uniform(0, duration))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] in (0, signal.SIGKILL), "the evaluation did not go on"
-        log = out / "responses.jsonl"
-        print(max(log.read_bytes().count(b"\n") - 1, 0) if log.exists() else 0)
+        print(answered(out))
     assert os.waitpid(start(benchmark, out, history), 0)[1] == 0, "the last evaluation did not go on"
 
 
