@@ -1,9 +1,15 @@
 """Fixtures of the evaluators' tests."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from evaluators.iit import evaluate_model
+from evaluators.provenance import EvalOptions
+from iit_bench.folders import Benchmark, Run, load_run
+from iit_bench.models.base import Model, ModelOptions
+from iit_bench.registry import load_model
 from iit_bench.types import Outcome, Prediction
 
 Predict = Callable[..., Prediction]
@@ -57,3 +63,24 @@ def predict() -> Predict:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def llama_folder(save_tiny) -> Path:
+    return save_tiny("llama", max_position_embeddings=1024)
+
+
+@pytest.fixture(scope="session")
+def llama(llama_folder) -> Model:
+    return load_model(f"hf:{llama_folder}", ModelOptions(device="cpu"))
+
+
+@pytest.fixture
+def run(bench, tmp_path):
+    """run(model, option=…) → the finished run folder."""
+
+    def call(model: Model, benchmark: Benchmark = bench, out: str = "run", **options) -> Run:
+        evaluate_model(model, benchmark, EvalOptions(model.info.name, benchmark.path, tmp_path / out, **options), progress=False)
+        return load_run(tmp_path / out)
+
+    return call

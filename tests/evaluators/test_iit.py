@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
-from evaluators.iit import evaluate, evaluate_model
-from evaluators.provenance import EvalOptions, load_options
+from evaluators.iit import evaluate
+from evaluators.provenance import EvalOptions
 from evaluators.summary import summary_json, summary_text
 from evaluators.turns import Asking, Course, prediction
 from iit_bench.asking import gold_reply, replies, user_message
-from iit_bench.errors import MachineError, UserError
-from iit_bench.folders import ERROR_FIELDS, RUN_FIELDS, Benchmark, Run, load_benchmark, load_run, save_benchmark
+from iit_bench.errors import UserError
+from iit_bench.folders import ERROR_FIELDS, RUN_FIELDS, Benchmark, load_benchmark, load_run, save_benchmark
 from iit_bench.models.base import GenerateResult, Model, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.baselines import BlindModel
 from iit_bench.registry import load_model
@@ -45,31 +43,6 @@ class Recorder(Model):
 
 def random_model(seed: int = 0) -> Model:
     return load_model("random", ModelOptions(seed=seed))
-
-
-@pytest.fixture(scope="module")
-def llama_folder(save_tiny) -> Path:
-    return save_tiny("llama", max_position_embeddings=1024)
-
-
-@pytest.fixture(scope="module")
-def llama(llama_folder) -> Model:
-    return load_model(f"hf:{llama_folder}", ModelOptions(device="cpu"))
-
-
-@pytest.fixture
-def run(bench, tmp_path):
-    """run(model, option=…) → the finished run folder."""
-
-    def call(model: Model, benchmark: Benchmark = bench, out: str = "run", **options) -> Run:
-        evaluate_model(model, benchmark, EvalOptions(model.info.name, benchmark.path, tmp_path / out, **options), progress=False)
-        return load_run(tmp_path / out)
-
-    return call
-
-
-def asked(requests: Sequence[ScoreRequest]) -> list[tuple]:
-    return [(request.messages, request.continuations) for request in requests]
 
 
 # ---------------------------------------------------------------- what is asked
@@ -352,122 +325,3 @@ def test_corrupt_image_is_counted_and_not_fatal(run, bench, tmp_path, tiny_llava
     assert {(error["kind"], error["reason"]) for error in found.errors} == {("item", "unreadable image")}
     assert found.results.complete
     assert next(tier for tier in found.results.tiers if tier.tier == "V").acc.n == 5
-
-
-class Flaky(Recorder):
-    """A server that goes away after some batches."""
-
-    def __init__(self, model: Model, batches: int) -> None:
-        super().__init__(model)
-        self.left = batches
-
-    def score(self, batch):
-        self.left -= 1
-        if self.left < 0:
-            raise MachineError("server gone", "connection refused")
-        return super().score(batch)
-
-
-@pytest.mark.parametrize("history", ["gold", "own"])
-def test_machine_error_leaves_the_run_incomplete_and_resuming_completes_it(run, history):
-    first = run(Flaky(random_model(), 5), batch_size=4, history=history)
-    assert not first.results.complete
-    assert {error["kind"] for error in first.errors} == {"machine"}
-    assert first.results.outcomes["error"] > 0
-    second = run(random_model(), batch_size=4, history=history)
-    assert second.results.complete
-    assert (second.errors, second.run["resumed"]) == ((), 1)
-    whole = run(random_model(), out="whole", batch_size=4, history=history)
-    assert (second.path / "predictions.parquet").read_bytes() == (whole.path / "predictions.parquet").read_bytes()
-
-
-# ---------------------------------------------------------------- going on, starting over, repeating
-
-
-def test_finished_run_is_not_computed_again(run):
-    run(random_model())
-    model = Recorder(random_model())
-    run(model)
-    assert model.requests == []
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"style": "letters"}, "style 'cloze' there, 'letters' now"),
-        ({"history": "own"}, "history 'gold' there, 'own' now"),
-        ({"limit": 2}, "limit None there, 2 now"),
-        ({"tiers": ("T",)}, r"tiers \['T', 'TT'"),
-        ({"system_prompt": "x"}, "system_prompt '' there, 'x' now"),
-        ({"batch_size": 4}, "batch_size None there, 4 now"),
-        ({"seed": 1}, "seed 0 there, 1 now"),
-    ],
-)
-def test_folder_of_another_run_is_refused_and_kept(run, changed, message):
-    before = run(random_model())
-    files = {path.name: path.read_bytes() for path in before.path.iterdir()}
-    with pytest.raises(UserError, match=rf"holds another run \(.*{message}.*--fresh"):
-        run(random_model(), **changed)
-    assert {path.name: path.read_bytes() for path in before.path.iterdir()} == files
-
-
-def test_other_model_or_benchmark_is_another_run(run, bench):
-    run(random_model())
-    with pytest.raises(UserError, match="model checkpoint_sha256"):
-        run(random_model(seed=5))
-    with pytest.raises(UserError, match=r"benchmark '[0-9a-f]+' there, 'other' now"):
-        run(random_model(), dataclasses.replace(bench, manifest=dict(bench.manifest) | {"rows_sha256": "other"}))
-
-
-def test_fresh_starts_over_but_not_in_a_foreign_folder(run, tmp_path):
-    run(random_model())
-    found = run(random_model(), fresh=True, style="letters")
-    assert (found.run["style"], found.run["resumed"]) == ("letters", 0)
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="not a run folder"):
-        run(random_model(), out="foreign", fresh=True)
-    assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["thesis.tex"]
-
-
-def test_run_killed_while_it_wrote_its_first_file_goes_on(run, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".run.json.17.partial").write_text('{"format": "iit-b')
-    found = run(random_model(), limit=1)
-    assert found.run["resumed"] == 0
-    assert not any(path.name.startswith(".") for path in found.path.iterdir())
-
-
-def test_run_is_repeated_from_its_run_json(bench, tmp_path):
-    options = EvalOptions("random", bench.path, tmp_path / "a", seed=3, tiers=("TV", "T"), limit=4, style="letters", system_prompt="x")
-    evaluate(options, progress=False)
-    for source in (tmp_path / "a", tmp_path / "a" / "run.json"):
-        again = load_options(source, tmp_path / "b")
-        assert again == dataclasses.replace(options, out=tmp_path / "b")
-    evaluate(again, progress=False)
-    assert (tmp_path / "a" / "predictions.parquet").read_bytes() == (tmp_path / "b" / "predictions.parquet").read_bytes()
-
-
-# ---------------------------------------------------------------- against a base
-
-
-def test_forgetting_is_the_paired_difference_on_text_targets(run, bench, tmp_path, llama):
-    base = run(llama, out="base")
-    found = run(random_model(), base=base.path)
-    assert found.results.forgetting is not None
-    assert found.results.forgetting.tiers == T_ONLY
-    right = {(r, p.dialogue): p.outcome == "correct" for r, side in (("a", found), ("b", base)) for p in side.predictions}
-    pairs = [right["a", dialogue] - right["b", dialogue] for side, dialogue in right if side == "b"]
-    assert len(pairs) == 18
-    assert found.results.forgetting.pooled.difference.value == pytest.approx(sum(pairs) / 18)
-    assert found.results.forgetting.base == "base"
-    assert "retention" in summary_text("x", found.results)
-
-
-def test_base_that_cannot_be_compared_is_refused_before_any_work(run, llama, tmp_path):
-    base = run(llama, out="base", style="letters")
-    model = Recorder(random_model())
-    with pytest.raises(UserError, match="style"):
-        run(model, base=base.path)
-    assert model.requests == []
-    assert not (tmp_path / "run").exists()
