@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,10 @@ def text_scores(tok: Any, logits: scores.ReplyLogits, split: str, limit: int | N
     return found
 
 
-def some(questions: list[Question], limit: int | None) -> list[Question]:
+def some(questions: Sequence[Question], limit: int | None) -> list[Question]:
     """At most `limit` questions, evenly spread over the list."""
     if limit is None or limit >= len(questions):
-        return questions
+        return list(questions)
     return [questions[i * len(questions) // limit] for i in range(limit)]
 
 

@@ -82,13 +82,13 @@ def easyvqa() -> Draw:
 
 
 @cache
-def _image(split: easyvqa_data.Split, image_id: int) -> Image:
-    return Image(easyvqa_data.image_bytes(split, image_id))
-
-
-def vqa_questions(split: easyvqa_data.Split) -> list[Question]:
+def vqa_questions(split: easyvqa_data.Split) -> tuple[Question, ...]:
     """easy-VQA rows as questions, in the published order."""
-    return [
+    images = {
+        image_id: Image(easyvqa_data.image_bytes(split, image_id))
+        for image_id in sorted({row.image_id for row in easyvqa_data.rows(split)})
+    }
+    return tuple(
         Question(
             id=row.id,
             modality="V",
@@ -97,23 +97,28 @@ def vqa_questions(split: easyvqa_data.Split) -> list[Question]:
             cluster=row.cluster,
             language="en",
             question=row.question,
-            images=(_image(split, row.image_id),),
+            images=(images[row.image_id],),
             choices=row.choices,
             answer=row.choices.index(row.answer),
             answer_text=row.answer,
             fixed_order=row.subject == "yes/no",
         )
         for row in easyvqa_data.rows(split)
-    ]
+    )
 
 
 def scene(rng: np.random.Generator, subject: str | None = None) -> Question:
-    """A described scene and a question about it in the words of easy-VQA's train questions; yes and no are equally likely."""
+    """A described scene and a question about it in the words of easy-VQA's train questions.
+
+    Of the yes/no questions, half name what is there, and half of either are negated: neither the answer nor the way of asking nor what is
+    asked for gives another away, so that only looking helps. (With yes and no balanced alone, "is there …?" is mostly no and "is there
+    not …?" mostly yes, and a small model learns just that.)
+    """
     shape = str(rng.choice(easyvqa_data.SHAPES))
     colour = str(rng.choice(easyvqa_data.COLOURS))
     subject = subject or str(rng.choice(["shape", "colour", "yes/no", "yes/no"]))
     answer = {"shape": shape, "colour": colour}.get(subject) or str(rng.choice(easyvqa_data.YES_NO))
-    asked = _askable()[(shape, colour, subject, answer)]
+    asked = _askable()[(shape, colour, subject, answer, bool(rng.integers(2)) if subject == "yes/no" else False)]
     words = DESCRIPTIONS[rng.integers(len(DESCRIPTIONS))].format(
         shape=shape, colour=colour, size=SIZES[rng.integers(len(SIZES))], place=PLACES[rng.integers(len(PLACES))]
     )
@@ -142,20 +147,24 @@ def answer_for(question: str, shape: str, colour: str) -> str | None:
             return None
         return colour if "color" in words else shape
     seen = named[0] in (shape, colour)
-    return "yes" if seen != ("not" in words or "no" in words) else "no"
+    return "yes" if seen != _negated(question) else "no"
+
+
+def _negated(question: str) -> bool:
+    return " not " in question or " no " in question
 
 
 @cache
-def _askable() -> Mapping[tuple[str, str, str, str], Sequence[str]]:
-    """(shape, colour, subject, answer) -> the train questions that have this answer over this scene."""
+def _askable() -> Mapping[tuple[str, str, str, str, bool], Sequence[str]]:
+    """(shape, colour, subject, answer, negated) -> the train questions of this kind that have this answer over this scene."""
     strings = sorted({(row.question, row.subject) for row in easyvqa_data.rows("train")})
-    found: dict[tuple[str, str, str, str], list[str]] = {}
+    found: dict[tuple[str, str, str, str, bool], list[str]] = {}
     for shape in easyvqa_data.SHAPES:
         for colour in easyvqa_data.COLOURS:
             for question, subject in strings:
                 answer = answer_for(question, shape, colour)
                 if answer is not None:
-                    found.setdefault((shape, colour, subject, answer), []).append(question)
+                    found.setdefault((shape, colour, subject, answer, _negated(question)), []).append(question)
     return found
 
 

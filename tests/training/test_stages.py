@@ -16,7 +16,7 @@ from iit_bench.training.train import make_task, run
 from iit_bench.training.vlm import parameter_groups
 
 STAGES = ("lab-base", "lab-tower", "lab-wings-stage1", "lab-wings-stage2", "lab-llava-stage1", "lab-llava-stage2")
-STEPS = ("optim.steps=10", "every.checkpoint=4", "every.score=100", "every.log=5")
+STEPS = ("optim.steps=10", "every.checkpoint=4", "every.score=100", "every.log=5", "optim.batch=3")
 
 
 class Interrupted(Exception):
@@ -72,7 +72,7 @@ def test_resumed_equals_uninterrupted(stage: str, tiny: dict[str, tuple[str, ...
     ],
 )
 def test_only_the_stages_groups_change(stage: str, trained: set[str], tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
-    recipe: Any = load(stage, [*tiny[stage], *STEPS, "optim.steps=5"]).recipe
+    recipe: Any = load(stage, [*tiny[stage], *STEPS, "optim.steps=3"]).recipe
     task = make_task(recipe)
     before, buffers = ({n: t.detach().clone() for n, t in some} for some in (task.module.named_parameters(), task.module.named_buffers()))
     groups = {id(p): group for group, parameters in parameter_groups(task.module).items() for p in parameters}
