@@ -52,6 +52,8 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, pro
     if options.scoring == "generate" and not model.generates:
         raise UserError(f"model {model.info.name!r} cannot generate; use --scoring loglikelihood")
     asking = Asking(options.scoring, _style(options, benchmark), options.history, options.system_prompt, options.max_new_tokens)
+    if asking.style not in model.styles:
+        raise UserError(f"model {model.info.name!r} cannot be asked in style {asking.style!r}; use --style {' or '.join(model.styles)}")
     plan = choose_dialogues(benchmark, options.tiers, options.limit, model.info.accepts_images)
     limits = BatchLimits.for_model(model.info, options.batch_size)
     described = describe_run(options, model.info, benchmark, asking, plan.tiers, limits)

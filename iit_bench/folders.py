@@ -212,7 +212,8 @@ def load_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: not a benchmark folder, or of another version.
     """
-    return _read_header(folder, "manifest.json", BENCHMARK_FORMAT, "a benchmark folder", "build one with `iit-bench build --out DIR`")
+    fix = "build one with `iit-bench build --out DIR`"
+    return _read_header(folder, "manifest.json", BENCHMARK_FORMAT, "a benchmark folder", fix, needed=("files", "rows_sha256"))
 
 
 def load_benchmark(path: Path | str) -> Benchmark:
@@ -235,7 +236,7 @@ def load_benchmark(path: Path | str) -> Benchmark:
     return Benchmark(folder, manifest, {question.id: question for question in questions}, tuple(dialogues))
 
 
-def _read_header(folder: Path, name: str, expected: str, what: str, fix: str) -> dict[str, Any]:
+def _read_header(folder: Path, name: str, expected: str, what: str, fix: str, needed: Sequence[str] = ()) -> dict[str, Any]:
     path = folder / name
     if not folder.is_dir():
         raise UserError(f"{str(folder)!r} is not there; {fix}")
@@ -252,6 +253,8 @@ def _read_header(folder: Path, name: str, expected: str, what: str, fix: str) ->
         raise UserError(
             f"{str(folder)!r} has format version {version}, this iit-bench reads {VERSION}; make it again, or install the one that wrote it"
         )
+    if missing := [field for field in needed if field not in header]:
+        raise UserError(f"{str(path)!r} lacks {', '.join(missing)}; {fix}")
     return header
 
 
@@ -283,7 +286,8 @@ def load_run_header(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: not a run folder, or of another version.
     """
-    return _read_header(folder, "run.json", RUN_FORMAT, "a run folder", "make one with `iit-bench eval --model NAME --bench DIR --out DIR`")
+    fix = "make one with `iit-bench eval --model NAME --bench DIR --out DIR`"
+    return _read_header(folder, "run.json", RUN_FORMAT, "a run folder", fix, needed=("name", "model", "benchmark", "command"))
 
 
 def save_run_outcome(folder: Path, predictions: Sequence[Prediction], results: Results, errors: Sequence[Mapping[str, Any]]) -> None:

@@ -122,6 +122,12 @@ def test_empty_or_foreign_folder_is_no_benchmark(tmp_path, manifest, message):
         load_benchmark(tmp_path / "nowhere")
 
 
+def test_manifest_without_its_list_of_files_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": folders.BENCHMARK_FORMAT, "version": folders.VERSION}))
+    with pytest.raises(UserError, match="lacks files, rows_sha256"):
+        load_benchmark(tmp_path)
+
+
 def test_built_benchmark_loads_with_datasets_and_its_images_decode(bench, tmp_path):
     from datasets import load_dataset
 

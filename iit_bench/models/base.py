@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from iit_bench.types import Message
+from iit_bench.types import Message, Style
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class Model(ABC):
 
     info: ModelInfo
     generates: bool = True  # False: it can only score
+    styles: tuple[Style, ...] = ("cloze", "options", "letters")  # that it can be asked in
 
     def prepare(self, benchmark: Any) -> None:  # noqa: B027 - optional
         """Look at the benchmark's manifest before the run. Only baselines need it; a model under test must not."""

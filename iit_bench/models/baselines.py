@@ -74,8 +74,10 @@ class RandomModel(ChoiceBaseline):
 class MajorityModel(ChoiceBaseline):
     """Says the reply that was the most frequent gold answer where the builder could count without looking at the benchmark's own targets.
 
-    The counts are the manifest's `answer_counts`. Ties take the first choice.
+    The counts are the manifest's `answer_counts`. Ties take the first choice. A letter says nothing about the answer it stands for.
     """
+
+    styles = ("cloze", "options")
 
     def __init__(self, name: str, options: ModelOptions) -> None:
         super().__init__(name, options, {})
@@ -99,7 +101,7 @@ class BlindModel(Model):
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.generates = model.generates
+        self.generates, self.styles = model.generates, model.styles
         self.info = dataclasses.replace(model.info, blind=True, accepts_images=True)
 
     def prepare(self, benchmark: Any) -> None:

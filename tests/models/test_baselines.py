@@ -8,6 +8,8 @@ from collections import Counter
 import pytest
 from scipy.stats import chisquare
 
+from evaluators.iit import evaluate
+from evaluators.provenance import EvalOptions
 from iit_bench.asking import user_message
 from iit_bench.errors import UserError
 from iit_bench.models.base import GenerateRequest, Model, ModelOptions, ScoreRequest
@@ -125,3 +127,10 @@ def test_blind_model_says_so_and_takes_every_tier():
     listener = Listener()
     info = BlindModel(listener).info
     assert (info.blind, info.accepts_images, listener.info.blind) == (True, True, False)
+
+
+def test_majority_refuses_letters_before_a_run_folder_is_made(bench, tmp_path):
+    options = EvalOptions(model="majority", bench=bench.path, out=tmp_path / "run", style="letters")
+    with pytest.raises(UserError, match="cannot be asked in style 'letters'; use --style cloze or options"):
+        evaluate(options, progress=False)
+    assert not (tmp_path / "run").exists()
