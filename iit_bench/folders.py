@@ -287,7 +287,7 @@ def load_run_header(folder: Path) -> dict[str, Any]:
         UserError: not a run folder, or of another version.
     """
     fix = "make one with `iit-bench eval --model NAME --bench DIR --out DIR`"
-    return _read_header(folder, "run.json", RUN_FORMAT, "a run folder", fix, needed=("name", "model", "benchmark", "command"))
+    return _read_header(folder, "run.json", RUN_FORMAT, "a run folder", fix)
 
 
 def save_run_outcome(folder: Path, predictions: Sequence[Prediction], results: Results, errors: Sequence[Mapping[str, Any]]) -> None:
