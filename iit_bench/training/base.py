@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from builders.sources import facts
-from iit_bench.training import chat, dialogues, scores, tokenizer
+from iit_bench.training import assets, chat, dialogues, scores, tokenizer
 from iit_bench.training.recipe import BaseRecipe
 from iit_bench.types import Question
 
@@ -39,6 +39,8 @@ class BaseTask:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             self.module: Any = LlamaForCausalLM(config)
+        if recipe.inputs.model:
+            self.load(assets.find(recipe.inputs.model, "inputs.model"))
         self.groups = {"llm": list(self.module.parameters())}
         self._draw = dialogues.facts_and_scenes(recipe.scenes)
 

@@ -111,11 +111,19 @@ class VlmInputs:
 
 
 @dataclass(frozen=True)
+class BaseInputs:
+    """Where a base LLM starts: from the folder of an earlier one, or, empty, from random weights."""
+
+    model: str = ""
+
+
+@dataclass(frozen=True)
 class BaseRecipe:
-    """A base LLM from nothing: facts, and described scenes in the words of easy-VQA."""
+    """A base LLM: facts, and described scenes in the words of easy-VQA."""
 
     kind: str
     optim: Optimisation
+    inputs: BaseInputs = field(default_factory=BaseInputs)
     model: BaseModel = field(default_factory=BaseModel)
     data: Dialogues = field(default_factory=Dialogues)
     scenes: float = 0.4  # share of turns about a described scene
