@@ -97,5 +97,9 @@ def save_llm(module: Any, tok: Any, folder: Path) -> None:
     """Model in bfloat16 safetensors, and its tokenizer with the chat template."""
     import copy
 
-    copy.deepcopy(module).to(torch.bfloat16).save_pretrained(folder)
+    saved = copy.deepcopy(module).to(torch.bfloat16)
+    for part in ("text_config", "vision_config"):
+        if hasattr(saved.config, part):
+            getattr(saved.config, part)._name_or_path = ""  # the folder it once came from is nobody's business
+    saved.save_pretrained(folder)
     tok.save_pretrained(folder)
