@@ -5,6 +5,7 @@ Benchmark folder (IIT.md "On disk"): `questions/test-*.parquet`, `dialogues/test
 
 Run folder: `run.json` (what was run: see `RUN_FIELDS`), `responses.jsonl` (append-only, see engine/log.py), `predictions.parquet`
 (columns = fields of `types.Prediction`), `results.json` (`types.Results`, sha256 of the predictions), `errors.jsonl` (`ERROR_FIELDS`).
+Of the suites "text" and "vqa": `items.parquet` (`types.TaskItem`) and `types.SuiteResults` instead, beside the tool's own result files.
 
 How a record becomes a row: tables.py.
 """
@@ -25,7 +26,7 @@ from typing import Any
 
 from iit_bench.errors import UserError
 from iit_bench.tables import canonical_json, decode, read_table, rows_sha256, table_bytes
-from iit_bench.types import Dialogue, Prediction, Question, Results, tier_order
+from iit_bench.types import Dialogue, Prediction, Question, Results, SuiteResults, TaskItem, tier_order
 
 BENCHMARK_FORMAT = "iit-bench/benchmark"
 RUN_FORMAT = "iit-bench/run"
@@ -323,3 +324,52 @@ def load_run(path: Path | str) -> Run:
         raise UserError(
             f"run {str(folder)!r} is damaged ({type(error).__name__}: {error}); repeat its command: {run.get('command', '')}"
         ) from error
+
+
+# ---------------------------------------------------------------- the run folder of the suites "text" and "vqa"
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """A finished run folder of a text or VQA suite."""
+
+    path: Path
+    run: Mapping[str, Any]
+    results: SuiteResults
+    errors: tuple[Mapping[str, Any], ...]
+
+    @cached_property
+    def items(self) -> list[TaskItem]:
+        return read_table(TaskItem, [self.path / "items.parquet"])
+
+
+def save_suite_outcome(folder: Path, items: Sequence[TaskItem], results: SuiteResults, errors: Sequence[Mapping[str, Any]]) -> None:
+    """Write items, errors (`task`, `item`, `kind`, `reason`, `detail`) and, last, the results that carry the items' hash."""
+    table = table_bytes(TaskItem, items)
+    write_atomic(folder / "items.parquet", table)
+    header = {"format": RUN_FORMAT + "/errors", "version": VERSION}
+    write_atomic(folder / "errors.jsonl", "".join(canonical_json(line) + "\n" for line in [header, *errors]))
+    body = {"format": RUN_FORMAT + "/suite", "version": VERSION, "items_sha256": hashlib.sha256(table).hexdigest()}
+    write_atomic(folder / "results.json", pretty_json(body | dataclasses.asdict(results)))
+
+
+def load_suite_run(path: Path | str) -> SuiteRun:
+    """Read a run folder of a text or VQA suite and check its version and the hash of its items.
+
+    Raises:
+        UserError: empty, foreign, unfinished, of another version or changed afterwards.
+    """
+    folder = Path(path)
+    run = load_run_header(folder)
+    repeat = f"repeat its command: {run.get('command', '')}"
+    if not (folder / "results.json").is_file():
+        raise UserError(f"run {str(folder)!r} is not finished (no results.json); {repeat}")
+    results = _read_header(folder, "results.json", RUN_FORMAT + "/suite", "a run of a text or VQA suite", repeat)
+    items = folder / "items.parquet"
+    if not items.is_file() or sha256_file(items) != results.get("items_sha256"):
+        raise UserError(f"'items.parquet' in run {str(folder)!r} is missing or was changed; {repeat}")
+    try:
+        lines = (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
+        return SuiteRun(folder, run, decode(SuiteResults, results), tuple(json.loads(line) for line in lines[1:]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"run {str(folder)!r} is damaged ({type(error).__name__}: {error}); {repeat}") from error

@@ -218,3 +218,45 @@ class Results:
     interleaving: tuple[PairedResult, ...]  # each tier of 2+ turns against its target without history
     positions: tuple[Breakdown, ...] = ()  # own history: accuracy by position; `subject` holds "position 0", …
     forgetting: Forgetting | None = None
+
+
+# ---------------------------------------------------------------- the run folder of the suites "text" and "vqa"
+
+
+@dataclass(frozen=True)
+class TaskItem:
+    """One metric of one scored item of a task: a row of `items.parquet`.
+
+    An item is what the task counts once: a question, or all circular copies of one.
+    """
+
+    task: str  # name as asked for, e.g. "arc_easy", "MMBench_DEV_EN"
+    item: str  # the task's own id
+    cluster: str  # what it depends on and other items may share: its image, passage, …
+    metric: str  # a key of TaskResult.scores
+    score: float  # of this item, 0 … 1 where the metric is an accuracy
+    outcome: Outcome
+    reply: str  # generated text, or the chosen choice; replies of several copies joined by newlines
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """Figures of one task, group of tasks or data set, as the tool that defines it scores it."""
+
+    task: str
+    metric: str  # the key of `scores` that tables show
+    scores: dict[str, Figure]  # metric -> figure; an accuracy is a fraction, anything else is in its own unit
+    outcomes: dict[str, int]  # Outcome -> items
+    best: float = 1.0  # the highest value that `metric` can take
+    notes: tuple[str, ...] = ()  # what a reader must know, e.g. rows without an image that were asked as text
+    details: dict[str, str] = field(default_factory=dict)  # version, split, sha256 of the data, few-shot count, …
+
+
+@dataclass(frozen=True)
+class SuiteResults:
+    """`results.json` of a text or VQA run."""
+
+    suite: Literal["text", "vqa"]
+    complete: bool  # every item finished without an error of the machine
+    outcomes: dict[str, int]  # over the tasks that are not groups
+    tasks: tuple[TaskResult, ...]  # in the order asked
