@@ -8,11 +8,13 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-MODES = ("strict",)
+MODES = ("strict", "released")
 LEARNERS = ("visual", "textual")
 # Decoders whose layer is exactly h + attention(norm(h)), h + mlp(norm(h)). Others (Gemma's extra norms, Granite's residual
 # multipliers, Cohere's parallel blocks) would load without complaint and compute something else.
 CARRIERS = ("llama", "mistral", "qwen2", "qwen3")
+RELEASED_CARRIERS = ("llama", "qwen2")
+CONVERSATIONS = ("qwen", "llama")
 
 
 class WingsConfig(PreTrainedConfig):
@@ -21,7 +23,7 @@ class WingsConfig(PreTrainedConfig):
     Fields:
         text_config: configuration of the decoder, one of `CARRIERS` (dict or PreTrainedConfig).
         vision_config: configuration of the vision tower, any that AutoModel builds (dict or PreTrainedConfig).
-        mode: "strict" (WINGS.md part B).
+        mode: "strict" (WINGS.md part B) or "released": what the authors' code computes, quirks included (part A, see `released.py`).
         learners: which learners the layers carry: both, one, or none (none = LLaVA-style).
         learner_layers: layers that carry them; None = all.
         lora_dim: rank r of every low-rank product of a learner.
@@ -34,6 +36,15 @@ class WingsConfig(PreTrainedConfig):
         vision_feature_layer: index into the tower's hidden_states; None = its last_hidden_state.
         image_size, image_mean, image_std, image_background: preprocessing: pad to a square with the background colour (0–255),
             resize to image_size × image_size bicubically, divide by 255, subtract the mean, divide by the standard deviation.
+        conversation: prompts by a script of the released code, "qwen" or "llama" (see `conversation.py`); None = by the tokenizer's chat
+            template.
+
+    Only mode "released" reads:
+        system_prompt_length: S, leading tokens that are no text keys where there is an image.
+        tokenizer_max_length: rows are cut to so many vectors after their images are in place; None = never.
+        tokenizer_padding_side: where rows are padded after their images are in place.
+        released_window: keys this many or more positions back are hidden, also from the textual learner; None = none are. The released
+            Qwen2 code hides them even where its configuration says use_sliding_window=False.
     """
 
     model_type = "wings"
@@ -59,6 +70,11 @@ class WingsConfig(PreTrainedConfig):
     image_mean: list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)
     image_std: list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)
     image_background: list[int] | tuple[int, ...] = (127, 127, 127)
+    conversation: str | None = None
+    system_prompt_length: int = 14
+    tokenizer_max_length: int | None = None
+    tokenizer_padding_side: str = "right"
+    released_window: int | None = None
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -93,6 +109,12 @@ class WingsConfig(PreTrainedConfig):
         text = self.text_config
         if self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} is unknown: use one of {', '.join(MODES)}")
+        if self.mode == "released" and text.model_type not in RELEASED_CARRIERS:
+            raise ValueError(f"mode 'released' knows no decoder of type {text.model_type!r}: use one of {', '.join(RELEASED_CARRIERS)}")
+        if self.conversation is not None and self.conversation not in CONVERSATIONS:
+            raise ValueError(f"conversation {self.conversation!r} is unknown: use one of {', '.join(CONVERSATIONS)} or null")
+        if self.tokenizer_padding_side not in ("left", "right"):
+            raise ValueError(f"tokenizer_padding_side {self.tokenizer_padding_side!r} is unknown: use left or right")
         if text.model_type not in CARRIERS:
             raise ValueError(f"a decoder of type {text.model_type!r} cannot carry learners: use one of {', '.join(CARRIERS)}")
         unknown = [name for name in self.learners if name not in LEARNERS]

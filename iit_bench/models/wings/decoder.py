@@ -46,13 +46,14 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
             attention_mask=step.masks[self.window],
             past_key_values=step.cache,
             router_columns=columns,
+            explicit=step.explicit,
         )
         hidden = hidden + output
         hidden = self._learn(hidden, attended, step)
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
     def _learn(self, hidden: torch.Tensor, attended: torch.Tensor | None, step: Step) -> torch.Tensor:
-        """h2 = h1 + s (ρ0 img + ρ1 txt) where both learners are visible; where one is, its weight is 1 (B.5)."""
+        """h2 = h1 + s (ρ0 img + ρ1 txt) where both learners are visible; where one is, its weight is 1 (B.5, A.4)."""
         learners = {"visual": self.attn_pool, "textual": self.attn_t_pool}
         outputs: dict[str, torch.Tensor] = {}
         for name in self.active:
@@ -62,7 +63,8 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
         if len(outputs) < 2:
             return hidden + sum(outputs.values()) if outputs else hidden
         assert attended is not None and step.both is not None and self.reweight_module is not None
-        weights = torch.where(step.both, self.scale * self.reweight_module(attended), 1.0).to(hidden.dtype)  # [B, N, 2]
+        scale = self.scale if step.scale is None else step.scale
+        weights = torch.where(step.both, scale * self.reweight_module(attended), 1.0).to(hidden.dtype)  # [B, N, 2]
         return hidden + weights[..., :1] * outputs["visual"] + weights[..., 1:] * outputs["textual"]
 
 

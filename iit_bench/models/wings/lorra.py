@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from iit_bench.models.wings.attention import explicit_attention
 from iit_bench.models.wings.cache import KeyBank
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cos, sin: [B, 1, K, d]
@@ -22,6 +23,7 @@ class LearnerStep:
         mask: additive [B, 1, N, K], every row with at least one visible key; None = causal (`is_causal`) or all visible.
         seen: [B, N, 1] 1 where the query sees a key, 0 where the visible key is a dummy; None = every query sees one.
         bank: keys and values of earlier passes, extended in place; None without a cache.
+        explicit: attend with an attention matrix, operation for operation as the released code does.
     """
 
     new: torch.Tensor | None
@@ -30,6 +32,7 @@ class LearnerStep:
     is_causal: bool
     seen: torch.Tensor | None
     bank: KeyBank | None
+    explicit: bool = False
 
 
 class LoRRA(nn.Module):
@@ -51,7 +54,10 @@ class LoRRA(nn.Module):
         """hidden: [B, N, D], the residual stream after self-attention; rotary: cos and sin at its positions; returns [B, N, D]."""
         query = rotate(self._heads(hidden + self.q_proj(hidden)), rotary)
         key, value = self._keys(step, layer)
-        attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=step.mask, is_causal=step.is_causal)
+        if step.explicit:
+            attended, _ = explicit_attention(query, key, value, step.mask)
+        else:
+            attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=step.mask, is_causal=step.is_causal)
         attended = attended.transpose(1, 2).flatten(2)
         if step.seen is not None:
             # Zeroed before o_proj and with a dummy key, not after a softmax over nothing: that would leave NaN gradients (B.4).

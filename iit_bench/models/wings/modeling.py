@@ -1,4 +1,4 @@
-"""Wings as a transformers model: mode `strict` (WINGS.md part B) over any decoder of the Llama shape."""
+"""Wings as a transformers model: mode `strict` (WINGS.md part B) over any decoder of the Llama shape, mode `released` (part A) over two."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.decoder import WingsDecoder
 from iit_bench.models.wings.layout import Layout, check_whole_images, read_branches, read_layout
 from iit_bench.models.wings.lorra import SelfInitialised
+from iit_bench.models.wings.released import build_released_step, expand
 from iit_bench.models.wings.step import Step, build_step, splice
 from iit_bench.models.wings.vision import VisionTower
 
@@ -113,6 +114,9 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithPast:
         """One pass over whole rows, or over the next chunk of rows that `past_key_values` holds.
 
+        In mode `released` an image stands as one `config.image_token_id`, every row has one image or none has, N in the outputs is the
+        length after images are put in place and rows are cut and padded (A.2), and only text has a cache.
+
         Args:
             input_ids: [B, N] int64; each image stands as T copies of `config.image_token_id`.
             attention_mask: [B, N] or [B, past + N], 0 at padding, which may be anywhere (B.1); None = no padding.
@@ -142,11 +146,19 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if branches is not None and cache is not None:
             cache = cache.fork()
         features = self._project(pixel_values, image_features)
-        layout = self._read(input_ids, attention_mask, branches, features, cache)
-        embeddings, step = self._prepare(input_ids, layout, features, cache)
+        valid = None  # rows of mode `released` score a label from the column before it, padding or not
+        if self.config.mode == "released" and cache is None:
+            rows = expand(self.config, self.model.embed_tokens, input_ids, attention_mask, labels, features)
+            embeddings, labels = rows.embeddings, rows.labels
+            step = build_released_step(self.config, self.model.rotary_emb, self._windows(), rows, features)
+        else:
+            self._check_released_cache(input_ids, features, cache)
+            layout = self._read(input_ids, attention_mask, branches, features, cache)
+            valid = layout.valid
+            embeddings, step = self._prepare(input_ids, layout, features, cache)
         states: list[torch.Tensor] | None = [] if output_hidden_states else None
         hidden = self.model(embeddings, step, states)
-        loss = None if labels is None else self._loss(hidden, labels, layout.valid)
+        loss = None if labels is None else self._loss(hidden, labels, torch.ones_like(labels, dtype=torch.bool) if valid is None else valid)
         logits = None
         if return_logits if return_logits is not None else labels is None:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -211,14 +223,35 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         embeddings = self.model.embed_tokens(ids)
         if layout.images is not None:
             embeddings = splice(embeddings, layout.images, features, None if cache is None else cache.rows)
-        windows = {layer.window for layer in self.model.layers}
-        return embeddings, build_step(self.config, self.model.rotary_emb, windows, embeddings, layout, features, cache)
+        return embeddings, build_step(self.config, self.model.rotary_emb, self._windows(), embeddings, layout, features, cache)
+
+    def _windows(self) -> set[int | None]:
+        return {layer.window for layer in self.model.layers}
+
+    def _check_released_cache(self, input_ids: torch.Tensor, features: torch.Tensor | None, cache: WingsCache | None) -> None:
+        """In mode `released` a plain cache is exact for text alone (WINGS.md part C), up to where rows are cut or a window bites."""
+        if self.config.mode != "released" or cache is None:
+            return
+        if features is not None:
+            raise ValueError("mode 'released' has no cache for images, because their later tokens change earlier ones: use_cache=False")
+        length, limit = cache.get_seq_length() + input_ids.shape[1], self._released_limit()
+        if limit is not None and length > limit:
+            raise ValueError(f"mode 'released' has a cache for {limit} tokens but {length} were given: shorten the text or use_cache=False")
+
+    def _released_limit(self) -> int | None:
+        limits = [limit for limit in (self.config.tokenizer_max_length, self.config.released_window) if limit is not None]
+        return min(limits, default=None)
 
     # ------------------------------------------------------------ transformers' generate
 
     def _prepare_cache_for_generation(
         self, generation_config: Any, model_kwargs: dict[str, Any], generation_mode: Any, batch_size: int, max_cache_length: int
     ) -> bool:
+        if self.config.mode == "released":
+            limit = self._released_limit()
+            images = any(model_kwargs.get(name) is not None for name in ("image_features", "pixel_values"))
+            if images or (limit is not None and max_cache_length > limit):
+                generation_config.use_cache = model_kwargs["use_cache"] = False
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
             model_kwargs["past_key_values"] = WingsCache()
         return False

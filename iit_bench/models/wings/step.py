@@ -25,6 +25,8 @@ class Step:
         learners: by name, those with at least one key; the others add nothing.
         both: [B, N, 1] bool, the query sees both learners; None where none can.
         cache: extended by every layer; None without one.
+        explicit: attend with attention matrices, as `LearnerStep.explicit`; then no mask is None.
+        scale: [B, 1, 2] factor of each learner where both are seen; None = the configured `learner_scale` for both.
     """
 
     position_embeddings: tuple[torch.Tensor, torch.Tensor]
@@ -34,6 +36,8 @@ class Step:
     learners: dict[str, LearnerStep]
     both: torch.Tensor | None
     cache: WingsCache | None
+    explicit: bool = False
+    scale: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,203 @@
+"""Mode `released`: rows, positions, text keys and masks as the authors' code has them, quirks included (WINGS.md A.2 and A.4).
+
+Learners, router, layers and tower are those of mode `strict`; only who stands where and who sees whom differs, and that is all here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.lorra import LearnerStep, Rotary, rotary_table
+from iit_bench.models.wings.step import Step
+
+IGNORED = -100  # label of a token that is not scored
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch with its images in place.
+
+    Attributes:
+        embeddings: X [B, N, D], zero vectors at padding.
+        mask: [B, N] bool, not padding; None where the caller gave no mask, so that even padding is seen.
+        labels: [B, N] int64 or None.
+        begins: of every row, how many vectors precede its first image; 0 without an image.
+    """
+
+    embeddings: torch.Tensor
+    mask: torch.Tensor | None
+    labels: torch.Tensor | None
+    begins: list[int]
+
+
+@dataclass(frozen=True)
+class TextKeys:
+    """J_b and p_b (A.2): columns of X that are a row's text keys [B, K], and how many of them are copies of the last one."""
+
+    columns: torch.Tensor
+    copies: list[int]
+
+
+def expand(
+    config: WingsConfig,
+    embed_tokens: nn.Module,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    labels: torch.Tensor | None,
+    features: torch.Tensor | None,
+) -> Rows:
+    """Rows of the decoder from rows of tokens (A.2, points 1 to 3).
+
+    Masked tokens are deleted, wherever they are; each slot (`image_token_id`) is replaced by the next image, slots without an image left
+    are dropped, a row without a slot passes over one image; rows are cut to `tokenizer_max_length` and padded.
+
+    Args:
+        input_ids, attention_mask, labels: [B, M]. features: projected [B, T, D], one image per row.
+
+    Raises:
+        ValueError: slots without images, not one image per row, no image left for a row with slots, or a row cut inside its image.
+    """
+    kept = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask[:, -input_ids.shape[1] :].bool()
+    slot = input_ids == config.image_token_id
+    if features is None and bool((slot & kept).any()):
+        raise ValueError("the input has image slots but no images were given")
+    if features is not None and features.shape[0] != input_ids.shape[0]:
+        raise ValueError(f"mode 'released' takes one image per row: {features.shape[0]} images were given for {input_ids.shape[0]} rows")
+    embedded = embed_tokens(input_ids.masked_fill(slot, 0))
+    limit = config.tokenizer_max_length
+    vectors, targets, begins, cursor = [], [], [], 0
+    for row in range(input_ids.shape[0]):
+        places = slot[row][kept[row]].nonzero()[:, 0].tolist()
+        images = [] if features is None else list(features[cursor : cursor + len(places)])
+        cursor += max(len(places), 1)
+        if places and not images:
+            raise ValueError(f"row {row} has image slots but the rows before it took every image")
+        row_labels = None if labels is None else labels[row][kept[row]]
+        vectors.append(_fill(embedded[row][kept[row]], places, images)[:limit])
+        begins.append(places[0] if places else 0)
+        if row_labels is not None:
+            blanks = [row_labels.new_full((image.shape[0],), IGNORED) for image in images]
+            targets.append(_fill(row_labels, places, blanks)[:limit])
+        if images and begins[row] + images[0].shape[0] > vectors[row].shape[0]:
+            raise ValueError(f"row {row} is cut to {limit} vectors (tokenizer_max_length) inside its image: shorten the text before it")
+    valid = [torch.ones(row.shape[0], dtype=torch.bool, device=row.device) for row in vectors]
+    side = config.tokenizer_padding_side
+    return Rows(
+        _pad(vectors, 0.0, side),
+        None if attention_mask is None else _pad(valid, False, side),
+        None if labels is None else _pad(targets, IGNORED, side),
+        begins,
+    )
+
+
+def _fill(row: torch.Tensor, places: list[int], inserts: list[torch.Tensor]) -> torch.Tensor:
+    """`row` [n, …] with the entries at `places` replaced by `inserts`; places beyond the last insert are dropped."""
+    pieces, start = [], 0
+    for index, place in enumerate(places):
+        pieces.append(row[start:place])
+        pieces += inserts[index : index + 1]
+        start = place + 1
+    return torch.cat([piece.to(row.dtype) for piece in (*pieces, row[start:])])
+
+
+def _pad(rows: list[torch.Tensor], value: float, side: str) -> torch.Tensor:
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
+
+
+def find_text_keys(begins: list[int], n: int, length: int, system: int, device: torch.device) -> TextKeys:
+    """J_b and p_b. A row without an image, or with one at index 0, has every column; others drop `system` columns and their image's.
+
+    n: N; length: T. The padding tail of the batch is among the keys.
+    """
+    columns = [list(range(n)) if begin == 0 else [*range(min(system, begin), begin), *range(min(begin + length, n), n)] for begin in begins]
+    width = max(map(len, columns))
+    copies = [width - len(row) for row in columns]
+    if any(copy and not row for copy, row in zip(copies, columns, strict=True)):
+        raise ValueError("a row has no text but the system prompt and its image, beside rows that have some: run it alone")
+    filled = [row + row[-1:] * copy for row, copy in zip(columns, copies, strict=True)]
+    return TextKeys(torch.tensor(filled, dtype=torch.long, device=device).reshape(len(begins), width), copies)
+
+
+def backbone_visible(n: int, mask: torch.Tensor | None, window: int | None, device: torch.device) -> torch.Tensor:
+    """Which keys a query sees in the decoder's attention, [B or 1, N, N] bool (A.2, point 5)."""
+    distance = torch.arange(n, device=device)[:, None] - torch.arange(n, device=device)
+    visible = (distance >= 0) if window is None else (distance >= 0) & (distance < window)
+    return visible[None] if mask is None else visible[None] & mask[:, None, :]
+
+
+def additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """[B, N, K] bool → [B, 1, N, K] of 0 and the dtype's lowest number, not -inf: a query that sees nothing weighs all keys the same."""
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min).unsqueeze(1)
+
+
+def build_released_step(
+    config: WingsConfig, rotary_emb: nn.Module, windows: set[int | None], rows: Rows, features: torch.Tensor | None
+) -> Step:
+    """What the layers share in one pass over whole rows (A.2, A.4). features: projected [B, T, D] or None.
+
+    Raises:
+        ValueError: the rows are longer than the router is wide and both learners take part.
+    """
+    x = rows.embeddings
+    n, dtype, device = x.shape[1], x.dtype, x.device
+    position = torch.arange(n, device=device)[None]
+    visible = backbone_visible(n, rows.mask, config.released_window, device)
+    mask = additive(visible, dtype)
+    names = [name for name in config.active_learners if name == "textual" or features is not None]
+    learners: dict[str, LearnerStep] = {}
+    rotary = _rotary(config, position, dtype) if names else None
+    image_length = 0 if features is None else features.shape[1]
+    keys = find_text_keys(rows.begins, n, image_length, config.system_prompt_length, device)
+    if "visual" in names:
+        assert features is not None
+        # Only rows shorter than an image, which have none, cut their image keys; positions start at the row's first image.
+        length = min(n, image_length)
+        starts = torch.tensor(rows.begins, device=device)[:, None]
+        at = _rotary(config, starts + torch.arange(length, device=device), dtype)
+        learners["visual"] = LearnerStep(features[:, :length].to(dtype), at, None, False, None, None, explicit=True)
+    if "textual" in names:
+        learners["textual"] = _text_step(config, x, keys, visible, cut=n < image_length)
+    both = len(names) == 2
+    if both and n > config.router_width:
+        raise ValueError(f"the context has {n} tokens but the router is {config.router_width} wide: shorten the context")
+    return Step(
+        position_embeddings=rotary_emb(x, position_ids=position),
+        masks=dict.fromkeys(windows, mask),
+        key_position=position.expand(x.shape[0], -1) if both else None,
+        rotary=rotary,
+        learners=learners,
+        both=torch.ones(1, 1, 1, dtype=torch.bool, device=device) if both else None,
+        cache=None,
+        explicit=True,
+        scale=_scale(keys, n < image_length, device) if both else None,
+    )
+
+
+def _rotary(config: WingsConfig, position: torch.Tensor, dtype: torch.dtype) -> Rotary:
+    text = config.text_config
+    return rotary_table(position, text.hidden_size // text.num_attention_heads, float(text.rope_parameters["rope_theta"]), dtype)
+
+
+def _text_step(config: WingsConfig, x: torch.Tensor, keys: TextKeys, visible: torch.Tensor, cut: bool) -> LearnerStep:
+    """Text key number j stands at column J_b[j] but is seen as column j of the decoder's own mask would be (A.4).
+
+    cut: the image keys were cut to short rows, and the code forgets p_b then.
+    """
+    width = keys.columns.shape[1]
+    new = x.gather(1, keys.columns[:, :, None].expand(-1, -1, x.shape[2]))
+    visible = visible[:, :, :width]
+    if any(keys.copies) and not cut:
+        late = torch.arange(x.shape[1], device=x.device) >= x.shape[1] - torch.tensor(keys.copies, device=x.device)[:, None]
+        visible = visible & ~late[:, :, None]
+    return LearnerStep(new, _rotary(config, keys.columns, x.dtype), additive(visible, x.dtype), False, None, None, explicit=True)
+
+
+def _scale(keys: TextKeys, cut: bool, device: torch.device) -> torch.Tensor:
+    """c_b for the image, 2 for the text, [B, 1, 2]: every learner is added twice, but some rows' image only once."""
+    once = [cut or (any(keys.copies) and not copy) for copy in keys.copies]
+    return torch.tensor([[[1.0 if image else 2.0, 2.0]] for image in once], device=device)
