@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iit_bench.models.base import GenerateRequest, ModelInfo, ScoreRequest
+from iit_bench.models.base import (
+    GenerateRequest,
+    ModelInfo,
+    RollingRequest,
+    ScoreRequest,
+    TextGenerateRequest,
+    TextRequest,
+    TextScoreRequest,
+)
 from iit_bench.tables import canonical_json
 from iit_bench.types import Image, Message
 
-Request = ScoreRequest | GenerateRequest
+Request = ScoreRequest | GenerateRequest | TextRequest
 BATCH_TOKENS = {"cpu": 4096}  # padded tokens a batch; elsewhere:
 BATCH_TOKENS_ACCELERATOR = 32768
 
@@ -37,7 +46,10 @@ def model_identity(info: ModelInfo) -> dict[str, Any]:
 
 
 def request_key(request: Request, identity: Mapping[str, Any]) -> str:
-    """sha256 of all that determines the answer: model, dtype, chat, images, and what is scored."""
+    """sha256 of all that determines the answer: model, dtype, chat or text, images, and what is scored."""
+    if isinstance(request, (TextScoreRequest, RollingRequest, TextGenerateRequest)):
+        whole = {"model": identity, "kind": type(request).__name__, **dataclasses.asdict(request)}
+        return hashlib.sha256(canonical_json(whole).encode()).hexdigest()
     body: dict[str, Any] = {"model": identity, "messages": [_message(message) for message in request.messages]}
     if isinstance(request, ScoreRequest):
         body["continuations"] = request.continuations

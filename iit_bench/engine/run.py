@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.engine.plan import BatchLimits, Request, model_identity, plan_batches, request_key
 from iit_bench.errors import ItemError, MachineError
-from iit_bench.models.base import GenerateRequest, Model, ScoreRequest
+from iit_bench.models.base import GenerateRequest, Model, RollingRequest, ScoreRequest, ScoreResult, TextGenerateRequest, TextScoreRequest
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def answer(
 
 
 def _checked_length(model: Model, request: Request) -> int:
+    if not isinstance(request, (ScoreRequest, GenerateRequest)):
+        return model.text_tokens(request)
     length = model.request_tokens(request)
     limit = model.info.max_context
     if limit is not None and length > limit:
@@ -96,10 +99,19 @@ def _compute(model: Model, batch: dict[str, Request], log: ResponseLog) -> dict[
 
 
 def _call(model: Model, requests: Sequence[Request]) -> Sequence[Response]:
-    """Score and generate requests never share a batch: an evaluator asks one kind at a time."""
-    if isinstance(requests[0], ScoreRequest):
-        results = model.score([request for request in requests if isinstance(request, ScoreRequest)])
-        if not all(math.isfinite(logprob) for result in results for logprob in result.logprobs):
-            raise ItemError("score is not a finite number", "an overflow in the model; use a wider --dtype")
-        return results
-    return model.generate([request for request in requests if isinstance(request, GenerateRequest)])
+    """Requests of different kinds never share a batch: an evaluator asks one kind at a time."""
+    ask = _METHODS[type(requests[0])]
+    results: Sequence[Response] = ask(model, requests)
+    scores = [logprob for result in results if isinstance(result, ScoreResult) for logprob in result.logprobs]
+    if not all(math.isfinite(logprob) for logprob in scores):
+        raise ItemError("score is not a finite number", "an overflow in the model; use a wider --dtype")
+    return results
+
+
+_METHODS: dict[type, Callable[[Model, Any], Sequence[Response]]] = {
+    ScoreRequest: lambda model, batch: model.score(batch),
+    GenerateRequest: lambda model, batch: model.generate(batch),
+    TextScoreRequest: lambda model, batch: model.score_text(batch),
+    RollingRequest: lambda model, batch: model.score_rolling(batch),
+    TextGenerateRequest: lambda model, batch: model.generate_text(batch),
+}

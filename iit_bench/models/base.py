@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from iit_bench.errors import UserError
 from iit_bench.types import Message, Style
 
 
@@ -77,6 +78,35 @@ class GenerateResult:
     new_tokens: int
 
 
+@dataclass(frozen=True)
+class TextScoreRequest:
+    """Log-probabilities of several continuations of one raw text, as lm-eval asks for them: no chat template, no end of turn."""
+
+    context: str  # may be empty: then the model's own first token stands for it
+    continuations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RollingRequest:
+    """Log-probability of a whole text, cut into windows of the model's context where it is longer; answered by one continuation."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TextGenerateRequest:
+    """A continuation of a raw text up to the first of the stop strings `until` (which is not part of it) or the model's end of text."""
+
+    context: str
+    until: tuple[str, ...] = ()
+    max_new_tokens: int = 256
+    settings: tuple[tuple[str, Any], ...] = ()  # of the decoder, by name, e.g. ("temperature", 0.7); without "do_sample" it is greedy
+    repeat: int = 0  # tells equal requests apart where sampling makes their answers differ
+
+
+TextRequest = TextScoreRequest | RollingRequest | TextGenerateRequest
+
+
 class Model(ABC):
     """One loaded model. Results do not depend on the other requests of a batch beyond floating-point rounding."""
 
@@ -102,3 +132,37 @@ class Model(ABC):
     @abstractmethod
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         """Greedy replies, one per request, ending at the model's own end-of-turn or at `max_new_tokens`."""
+
+    # ------------------------------------------------------------ raw text: what lm-eval's tasks need (see models/text.py)
+
+    def text_tokens(self, request: TextRequest) -> int:
+        """Tokens of the longest row that `request` needs, at most the model's context: what does not fit is cut off, as lm-eval does.
+
+        Raises:
+            UserError: this model takes no raw text, or no room is left beside the tokens to generate.
+            ItemError: the request cannot be encoded.
+        """
+        raise self._no_raw_text()
+
+    def score_text(self, batch: Sequence[TextScoreRequest]) -> list[ScoreResult]:
+        """Score every continuation of every request. Raises ItemError only if a single-request batch cannot be scored."""
+        raise self._no_raw_text()
+
+    def score_rolling(self, batch: Sequence[RollingRequest]) -> list[ScoreResult]:
+        """Score whole texts."""
+        raise self._no_raw_text()
+
+    def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
+        """Continue texts. All requests of a batch have the same `until`, `max_new_tokens` and `settings`."""
+        raise self._no_raw_text()
+
+    def render_text(self, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+        """A chat ({"role", "content"} each) as the model's own template writes it; without the generation prompt the last turn stays open.
+
+        Raises:
+            UserError: the model has no chat template.
+        """
+        raise self._no_raw_text()
+
+    def _no_raw_text(self) -> UserError:
+        return UserError(f"model {self.info.name!r} reads chats only, so lm-eval's tasks cannot be put to it; use --suite iit")

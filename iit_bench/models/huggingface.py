@@ -19,6 +19,7 @@ from iit_bench.errors import ItemError, UserError
 from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.checkpoints import checkpoint_sha256, pick_device, pick_dtype, resolve_checkpoint
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed, split_continuation
+from iit_bench.models.text import RawText, special_tokens_of, until_end
 from iit_bench.types import Message
 
 # For a tokenizer without a chat template: the plain form base LLMs are asked in.
@@ -85,18 +86,13 @@ def describe(name: str, checkpoint: str, folder: Path, model: Any, device: str, 
     )
 
 
-def special_tokens_of(tokenizer: Any, text: str) -> dict[str, bool]:
-    """Whether the tokenizer adds its own special tokens: not where the text starts with the first of them already (as lm-eval has it)."""
-    first = tokenizer.bos_token or tokenizer.eos_token
-    return {"add_special_tokens": False} if first and text.startswith(first) else {}
-
-
-class CausalLM(Model):
+class CausalLM(RawText, Model):
     """A text-only model. A prompt is encoded once for all its replies where the model's cache is a plain one."""
 
     def __init__(self, name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
-        if self.tokenizer.chat_template is None:
+        self.has_chat_template = self.tokenizer.chat_template is not None
+        if not self.has_chat_template:
             self.tokenizer.chat_template = PLAIN_TEMPLATE
         self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id or 0
         self.model, device = load_weights(AutoModelForCausalLM, folder, config, options)
@@ -181,21 +177,21 @@ class CausalLM(Model):
     @torch.inference_mode()
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         prompts = [self._encode(self.render(request.messages)) for request in batch]
-        ids, mask = pad_left(prompts, self.pad, self.info.device)
         longest = max(request.max_new_tokens for request in batch)
-        output = self.model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, num_beams=1, pad_token_id=self.pad
-        )
         results = []
-        for request, prompt, row in zip(batch, prompts, output[:, ids.shape[1] :].tolist(), strict=True):
-            reply = self._until_end(row)[: request.max_new_tokens]
+        for request, prompt, row in zip(batch, prompts, self.continue_tokens(prompts, longest), strict=True):
+            reply = row[: request.max_new_tokens]
             results.append(GenerateResult(str(self.tokenizer.decode(reply, skip_special_tokens=True)).strip(), len(prompt), len(reply)))
         return results
 
-    def _until_end(self, tokens: list[int]) -> list[int]:
+    def continue_tokens(self, prompts: Sequence[list[int]], max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        """Greedy unless `settings` (of transformers' `generate`) say otherwise; up to the end of the turn, which is left out."""
+        ids, mask = pad_left(prompts, self.pad, self.info.device)
+        how = {"do_sample": False, "num_beams": 1} | settings
+        output = self.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, pad_token_id=self.pad, **how)
         ends = self.model.generation_config.eos_token_id
-        stop = {self.tokenizer.eos_token_id, *([ends] if isinstance(ends, int) else ends or [])}
-        return next((tokens[:i] for i, token in enumerate(tokens) if token in stop), tokens)
+        stop = (self.tokenizer.eos_token_id, *([ends] if isinstance(ends, int) else ends or []))
+        return [until_end(row, stop) for row in output[:, ids.shape[1] :].tolist()]
 
 
 def _first_line(error: Exception) -> str:

@@ -19,8 +19,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from iit_bench.errors import ItemError, UserError
 from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelOptions, ScoreRequest, ScoreResult
-from iit_bench.models.huggingface import describe, load_weights, special_tokens_of
+from iit_bench.models.huggingface import describe, load_weights
 from iit_bench.models.scoring import score_prefixed, split_continuation
+from iit_bench.models.text import RawText, special_tokens_of
 from iit_bench.types import Image, Message
 
 
@@ -36,8 +37,10 @@ def decode_image(image: Image) -> PillowImage.Image:
         raise ItemError("unreadable image", f"{image.sha256[:12]}: {error}") from error
 
 
-class VisionLanguageModel(Model):
+class VisionLanguageModel(RawText, Model):
     """A multimodal model behind its own processor."""
+
+    prompts_at_once = 1
 
     def __init__(self, name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> None:
         try:
@@ -49,6 +52,7 @@ class VisionLanguageModel(Model):
         if not template:
             raise UserError(f"checkpoint {checkpoint!r} has no chat template, so images cannot be placed; add a chat_template.jinja")
         self.model, device = load_weights(AutoModelForImageTextToText, folder, config, options)
+        self.placeholder = str(getattr(self.processor, "image_token", None) or "")
         self.info = describe(name, checkpoint, folder, self.model, device, str(template), accepts_images=True)
 
     def render(self, messages: Sequence[Message]) -> tuple[str, list[PillowImage.Image]]:
@@ -103,10 +107,21 @@ class VisionLanguageModel(Model):
     def _generate(self, request: GenerateRequest) -> GenerateResult:
         inputs = self._inputs(*self.render(request.messages))
         length = inputs["input_ids"].shape[1]
-        output = self.model.generate(**inputs, max_new_tokens=request.max_new_tokens, do_sample=False, num_beams=1)
-        reply = output[0, length:].tolist()
+        reply = self.continue_tokens([inputs], request.max_new_tokens)[0]
         text = self.tokenizer.decode(reply, skip_special_tokens=True).strip()
         return GenerateResult(text, length, len(reply))
+
+    def text_prompt(self, tokens: list[int]) -> dict[str, Any]:
+        """A raw text, for `models.text`."""
+        ids = torch.tensor([tokens], device=self.info.device)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def continue_tokens(self, prompts: Sequence[dict[str, Any]], max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        """Decode on from one chat: greedily unless `settings` (of transformers' `generate`) say otherwise."""
+        how = {"do_sample": False, "num_beams": 1} | settings
+        output = self.model.generate(**prompts[0], max_new_tokens=max_new_tokens, **how)
+        reply: list[int] = output[0, prompts[0]["input_ids"].shape[1] :].tolist()
+        return [reply]
 
 
 def _content(part: str | Image) -> dict[str, str]:

@@ -15,6 +15,7 @@ from iit_bench.models.base import ScoreResult
 if TYPE_CHECKING:
     import torch
 
+LOGITS_PER_EXTENSION = 2**28  # 1 GiB in float32
 ROWS_PER_EXTENSION = 64  # replies scored together, at least; each holds a copy of its prompt's cache meanwhile
 
 
@@ -57,7 +58,8 @@ def score_prefixed(
     tokens = [reply for texts in replies for reply in texts]
     sums, greedy = _first_tokens(first, rows, tokens)
     longer = [i for i, reply in enumerate(tokens) if len(reply) > 1]
-    step = max(ROWS_PER_EXTENSION, len(prompts))
+    room = LOGITS_PER_EXTENSION // (first.shape[1] * max(map(len, tokens)))
+    step = max(1, min(room, max(ROWS_PER_EXTENSION, len(prompts))))
     for start in range(0, len(longer), step):
         part = longer[start : start + step]
         more = scorer.extend(state, [rows[i] for i in part], [tokens[i][:-1] for i in part])

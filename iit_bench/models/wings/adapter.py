@@ -15,6 +15,7 @@ from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelI
 from iit_bench.models.checkpoints import resolve_checkpoint
 from iit_bench.models.huggingface import describe, load_weights
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
+from iit_bench.models.text import RawText, until_end
 from iit_bench.models.wings.chat import ChatEncoder, EncodedChat
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
@@ -58,7 +59,7 @@ def load(options: ModelOptions, name: str | None = None) -> Model:
     return WingsModel(model, tokenizer, info)
 
 
-class WingsModel(Model):
+class WingsModel(RawText, Model):
     """One loaded model. Each prompt is encoded once for all its replies, each image once for all prompts."""
 
     def __init__(self, model: WingsForConditionalGeneration, tokenizer: Any, info: ModelInfo) -> None:
@@ -66,6 +67,7 @@ class WingsModel(Model):
         self.tokenizer = tokenizer
         self.info = info
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+        self.placeholder = str(tokenizer.convert_ids_to_tokens(model.config.image_token_id))
         self._chats = ChatEncoder(tokenizer, model.config.image_token_id, model.config.image_token_length or 1)
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()  # sha256 of an image -> tower features [T, D_v]
         self._readable: set[str] = set()
@@ -117,26 +119,32 @@ class WingsModel(Model):
     @torch.inference_mode()
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         chats = [self._chats.encode(request.messages) for request in batch]
-        ids, mask = pad_left([chat.ids for chat in chats], self.pad, self.info.device)
-        ends = sorted(self._ends())
-        output = self.model.generate(
-            ids,
-            attention_mask=mask,
-            image_features=self._look([image for chat in chats for image in chat.images]),
-            max_new_tokens=max(request.max_new_tokens for request in batch),
-            do_sample=False,
-            num_beams=1,
-            suppress_tokens=[self.model.config.image_token_id],  # a placeholder without an image cannot be read on
-            pad_token_id=self.pad,
-            eos_token_id=ends or None,
-        )
         results = []
-        for request, chat, row in zip(batch, chats, output[:, ids.shape[1] :].tolist(), strict=True):
+        for request, chat, row in zip(batch, chats, self.continue_tokens(chats, max(r.max_new_tokens for r in batch)), strict=True):
             reply = row[: request.max_new_tokens]
-            reply = next((reply[:i] for i, token in enumerate(reply) if token in ends), reply)
             text = str(self.tokenizer.decode(reply, skip_special_tokens=True)).strip()
             results.append(GenerateResult(text, len(chat.ids), len(reply)))
         return results
+
+    def text_prompt(self, tokens: list[int]) -> EncodedChat:
+        """A raw text, for `models.text`."""
+        return EncodedChat(tokens, [], ())
+
+    def continue_tokens(self, prompts: Sequence[EncodedChat], max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        """Greedy unless `settings` (of transformers' `generate`) say otherwise; up to the end of the turn, which is left out."""
+        ids, mask = pad_left([chat.ids for chat in prompts], self.pad, self.info.device)
+        ends = self._ends()
+        output = self.model.generate(
+            ids,
+            attention_mask=mask,
+            image_features=self._look([image for chat in prompts for image in chat.images]),
+            max_new_tokens=max_new_tokens,
+            suppress_tokens=[self.model.config.image_token_id],  # a placeholder without an image cannot be read on
+            pad_token_id=self.pad,
+            eos_token_id=sorted(ends) or None,
+            **({"do_sample": False, "num_beams": 1} | settings),
+        )
+        return [until_end(row, ends) for row in output[:, ids.shape[1] :].tolist()]
 
     def _ends(self) -> set[int]:
         ends = self.model.generation_config.eos_token_id
