@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from evaluators.forgetting import check_comparable, forgetting
 from evaluators.provenance import EvalOptions, check_same_run, describe_run
 from evaluators.results import summarise
+from evaluators.run_folder import enter
 from evaluators.turns import Asking, Course, prediction, request, rounds
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
 from iit_bench.errors import UserError
-from iit_bench.folders import Benchmark, Run, check_writable, load_benchmark, load_run, load_run_header, save_run_header, save_run_outcome
+from iit_bench.folders import Benchmark, Run, check_writable, load_benchmark, load_run, save_run_header, save_run_outcome
 from iit_bench.models.base import Model, ModelOptions
 from iit_bench.registry import load_model
 from iit_bench.types import Dialogue, Prediction, Results, Style
@@ -59,7 +58,7 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, pro
     described = describe_run(options, model.info, benchmark, asking, plan.tiers, limits)
     base = _base(options, described)
     courses = [Course(dialogue, tuple(benchmark.questions[turn] for turn in dialogue.turns)) for dialogue in plan.dialogues]
-    with _enter(options.out, described, options.fresh) as (run, log):
+    with enter(options.out, described, options.fresh, check_same_run, OUTCOME_FILES) as (run, log):
         started = time.monotonic()
         try:
             predictions, errors = ask(model, courses, asking, log, limits, progress)
@@ -171,34 +170,6 @@ def _progress_bar(show: bool, total: int, name: str) -> Any:
 
 
 # ---------------------------------------------------------------- the run folder
-
-
-@contextmanager
-def _enter(folder: Path, run: dict[str, Any], fresh: bool) -> Iterator[tuple[dict[str, Any], ResponseLog]]:
-    """Start the run folder, or take it up again where it holds the same run; yields run.json and the log.
-
-    What is in the folder is not touched before its lock is held: another process may be at work there.
-    """
-    before = None
-    if folder.is_dir() and any(not _is_partial(path) for path in folder.iterdir()):
-        before = load_run_header(folder)  # refuses a foreign folder, also with --fresh
-        if not fresh:
-            check_same_run(folder, before, run)
-            run |= {name: before[name] for name in ("started", "seconds")} | {"resumed": before["resumed"] + 1}
-    else:
-        save_run_header(folder, run)
-    with ResponseLog(folder / "responses.jsonl", fresh) as log:
-        stale = [path for path in folder.iterdir() if _is_partial(path)]  # of a process that was killed
-        for path in (*stale, *(folder / name for name in OUTCOME_FILES if fresh)):
-            path.unlink(missing_ok=True)
-        if before is not None:
-            save_run_header(folder, run)
-        yield run, log
-
-
-def _is_partial(path: Path) -> bool:
-    """Whether `folders.write_atomic` had not finished this file."""
-    return path.name.startswith(".") and path.name.endswith(".partial")
 
 
 def _base(options: EvalOptions, described: Mapping[str, Any]) -> Run | None:
