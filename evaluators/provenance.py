@@ -80,8 +80,8 @@ def describe_run(
         "seed": options.seed,
         "command": command(options),
         "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(options).items()},
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "git_commit": _git_commit(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "git_commit": git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "ended": None,
         "seconds": 0.0,
@@ -136,14 +136,14 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
         raise UserError(f"{str(folder)!r} holds another run ({'; '.join(different)}); choose another --out or add --fresh to replace it")
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Of the checkout this file stands in; None where iit-bench is installed from a wheel."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():

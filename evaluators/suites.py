@@ -1,0 +1,122 @@
+"""What the suites "text" and "vqa" share: their options, and what run.json says of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from evaluators.provenance import PACKAGES, SAME_MODEL, git_commit, version
+from iit_bench.errors import UserError
+from iit_bench.models.base import ModelInfo, ModelOptions
+from iit_bench.types import Outcome, TaskItem
+
+OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsed", "error")
+# Beside the tasks and the model, what must be equal for a run folder to be taken up again. The key of each response guards the rest.
+SAME = ("suite", "tasks", "limit", "max_new_tokens", "system_prompt", "batch_size", "seed")
+
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """`iit-bench eval --suite text|vqa`, one field an option. Options of one suite alone have a default that means "as the tool does"."""
+
+    model: str
+    out: Path
+    suite: str
+    tasks: tuple[str, ...]  # names of tasks, groups, data sets or presets
+    checkpoint: str | None = None
+    blind: bool = False
+    limit: int | None = None  # items of each task
+    max_new_tokens: int | None = None  # None = the suite's own
+    system_prompt: str = ""
+    data_root: Path | None = None
+    judge: str = "exact_matching"  # vqa: VLMEvalKit's rules, or the name of one of its judge models
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int | None = None
+    seed: int = 0
+    trust_remote_code: bool = False
+    name: str | None = None
+    fresh: bool = False
+
+    @property
+    def model_options(self) -> ModelOptions:
+        return ModelOptions(self.checkpoint, self.device, self.dtype, self.seed, self.trust_remote_code)
+
+
+def describe_suite(options: SuiteOptions, info: ModelInfo, tasks: Sequence[str], packages: Sequence[str] = ()) -> dict[str, Any]:
+    """A new run.json of a suite; `tasks` are the names behind the presets, `packages` the tool's distributions."""
+    return {
+        "name": options.name or options.out.name,
+        "model": dataclasses.asdict(info),
+        "suite": options.suite,
+        "tasks": list(tasks),
+        "judge": options.judge,
+        "limit": options.limit,
+        "max_new_tokens": options.max_new_tokens,
+        "system_prompt": options.system_prompt,
+        "batch_size": options.batch_size,
+        "seed": options.seed,
+        "command": suite_command(options),
+        "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(options).items()},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *packages)},
+        "git_commit": git_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ended": None,
+        "seconds": 0.0,
+        "tokens": 0,
+        "resumed": 0,
+    }
+
+
+def suite_command(options: SuiteOptions) -> str:
+    """The command line that repeats the run: every option that is not at its default."""
+    words = ["iit-bench", "eval"]
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.name == "fresh" or value == field.default:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        words += [flag] if isinstance(value, bool) else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+    return shlex.join(words)
+
+
+def check_same_suite(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on in a folder that holds another run.
+
+    Raises:
+        UserError: says what differs.
+    """
+    pairs = [(name, before.get(name), now.get(name)) for name in SAME]
+    pairs += [(f"model {name}", before["model"].get(name), now["model"].get(name)) for name in SAME_MODEL]
+    different = [f"{name} {old!r} there, {new!r} now" for name, old, new in pairs if old != new]
+    if different:
+        raise UserError(f"{str(folder)!r} holds another run ({'; '.join(different)}); choose another --out or add --fresh to replace it")
+
+
+def expand(tasks: Sequence[str], presets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Task names with presets replaced by what they stand for, each once, in the order asked."""
+    return tuple(dict.fromkeys(name for task in tasks for name in presets.get(task, (task,))))
+
+
+def unknown_task(name: str, known: Iterable[str], where: str) -> UserError:
+    """The error for a task that is not there, with the nearest name."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    if not close:  # another spelling of capitals is no typo for difflib
+        close = [other for other in names if other.casefold() == name.casefold()][:1]
+    hint = f"did you mean {close[0]!r}?" if close else "see `iit-bench list tasks`"
+    return UserError(f"there is no task {name!r} {where}; {hint}")
+
+
+def count_outcomes(items: Iterable[TaskItem]) -> dict[str, int]:
+    """Outcome -> items, each item of a task counted once, whatever the number of its metrics."""
+    found = Counter({(item.task, item.item): item.outcome for item in items}.values())
+    return {outcome: found[outcome] for outcome in OUTCOMES}
