@@ -62,8 +62,8 @@ class VlmTask:
         for subject in sorted({question.subject for question in asked}):
             found[f"V {subject}"] = measure([[question] for question in chosen if question.subject == subject])
         found["V"] = scores.Score(sum(score.correct for score in found.values()), len(chosen))
-        found["VV"] = measure([[asked[rng.integers(len(asked))], question] for question in some(chosen, 1000)])
-        found["TV"] = measure([[told[rng.integers(len(told))], question] for question in some(chosen, 1000)])
+        found["VV"] = measure([[asked[rng.integers(len(asked))], question] for question in some(chosen, 500)])
+        found["TV"] = measure([[told[rng.integers(len(told))], question] for question in some(chosen, 500)])
         found["VT"] = measure([[asked[rng.integers(len(asked))], question] for question in texts])
         return found | text_scores(self.tokenizer, self.reply_logits, split, limit)
 
