@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,13 +13,16 @@ from transformers import AutoTokenizer
 
 from iit_bench.errors import ItemError, UserError
 from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
-from iit_bench.models.checkpoints import resolve_checkpoint
+from iit_bench.models.checkpoints import pick_device, pick_dtype, resolve_checkpoint
 from iit_bench.models.huggingface import describe, load_weights
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
 from iit_bench.models.text import RawText, until_end
-from iit_bench.models.wings.chat import ChatEncoder, EncodedChat
+from iit_bench.models.wings.chat import EncodedChat, make_encoder
 from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.conversation import SCRIPTS
+from iit_bench.models.wings.conversion import DTYPES, check_finite, load_official, read_headers
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+from iit_bench.models.wings.official import is_official, read_config
 from iit_bench.models.wings.vision import UnreadableImageError, decode, preprocess
 from iit_bench.types import Image
 
@@ -26,7 +30,7 @@ FEATURE_BYTES = 256 * 2**20  # tower features kept between batches
 
 
 def load(options: ModelOptions, name: str | None = None) -> Model:
-    """The Wings checkpoint in a folder: what `save_pretrained` of model and tokenizer wrote, with a chat template.
+    """The Wings checkpoint in a folder or on the Hub: what `save_pretrained` of model and tokenizer wrote, or the authors' own.
 
     `name` is the model's name in reports; default "wings", or "llava" for a model without learners.
 
@@ -36,27 +40,58 @@ def load(options: ModelOptions, name: str | None = None) -> Model:
     if not options.checkpoint:
         raise UserError("model 'wings' needs a checkpoint: give its folder with --checkpoint")
     folder = resolve_checkpoint(options.checkpoint)
-    try:
-        config = WingsConfig.from_pretrained(folder)
-    except (ValueError, OSError) as error:
-        raise UserError(f"checkpoint {options.checkpoint!r} has a damaged config.json: {str(error).strip().splitlines()[0]}") from error
-    if config.get_config_dict(folder)[0].get("model_type") != WingsConfig.model_type:
-        raise UserError(f"checkpoint {options.checkpoint!r} is not a Wings model; for other models use --model hf:{options.checkpoint}")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if not tokenizer.chat_template:
+    model, device = _load_model(options.checkpoint, folder, options)
+    config = model.config
+    tokenizer = _load_tokenizer(options.checkpoint, folder)
+    script = None if config.conversation is None else SCRIPTS[config.conversation]
+    if script is None and not tokenizer.chat_template:
         raise UserError(f"checkpoint {options.checkpoint!r} has no chat template, so chats cannot be rendered; add a chat_template.jinja")
-    model, device = load_weights(WingsForConditionalGeneration, folder, config, options)
     sees = hasattr(model.model, "vision_tower")
     name = name or ("wings" if config.learners else "llava")
-    info = describe(name, options.checkpoint, folder, model, device, str(tokenizer.chat_template), accepts_images=sees)
+    template = str(tokenizer.chat_template if script is None else script)
+    info = describe(name, options.checkpoint, folder, model, device, template, accepts_images=sees)
     shown = ("mode", "learners", "learner_layers", "lora_dim", "learner_scale", "has_router", "router_width", "image_token_length")
-    limit = info.max_context or config.router_width
+    limits = [info.max_context, config.router_width if config.has_router else None]
+    if config.mode == "released":
+        limits += [config.tokenizer_max_length, config.released_window]
     info = dataclasses.replace(
         info,
-        max_context=min(limit, config.router_width) if config.has_router else info.max_context,
+        max_context=min((limit for limit in limits if limit is not None), default=None),
         details={**info.details, **{key: getattr(config, key) for key in shown}},
     )
+    if config.mode == "released":
+        from iit_bench.models.wings.adapter_released import ReleasedWingsModel
+
+        return ReleasedWingsModel(model, tokenizer, info)
     return WingsModel(model, tokenizer, info)
+
+
+def _load_tokenizer(checkpoint: str, folder: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"checkpoint {checkpoint!r} has no readable tokenizer ({str(error).strip().splitlines()[0]}); add its files"
+        ) from error
+
+
+def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[WingsForConditionalGeneration, str]:
+    """The model on its device: from one of this project's folders, or from one with the authors' names."""
+    fields = read_config(folder)
+    if fields.get("model_type") == WingsConfig.model_type:
+        try:
+            config = WingsConfig.from_pretrained(folder)
+        except (ValueError, OSError) as error:
+            raise UserError(f"checkpoint {checkpoint!r} has a damaged config.json: {str(error).strip().splitlines()[0]}") from error
+        model, device = load_weights(WingsForConditionalGeneration, folder, config, options)
+        check_finite(model.state_dict(), checkpoint)
+        return model, device
+    headers = read_headers(folder)
+    if not is_official(fields, headers):
+        raise UserError(f"checkpoint {checkpoint!r} is not a Wings model; for other models use --model hf:{checkpoint}")
+    device = pick_device(options.device)
+    stored = next((DTYPES[header.dtype] for header in headers.values() if header.dtype in DTYPES), None)
+    return load_official(folder, device, pick_dtype(options.dtype, device, stored)), device
 
 
 class WingsModel(RawText, Model):
@@ -68,7 +103,7 @@ class WingsModel(RawText, Model):
         self.info = info
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
         self.placeholder = str(tokenizer.convert_ids_to_tokens(model.config.image_token_id))
-        self._chats = ChatEncoder(tokenizer, model.config.image_token_id, model.config.image_token_length or 1)
+        self._chats = make_encoder(tokenizer, model.config)
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()  # sha256 of an image -> tower features [T, D_v]
         self._readable: set[str] = set()
 
@@ -133,13 +168,13 @@ class WingsModel(RawText, Model):
     def continue_tokens(self, prompts: Sequence[EncodedChat], max_new_tokens: int, **settings: Any) -> list[list[int]]:
         """Greedy unless `settings` (of transformers' `generate`) say otherwise; up to the end of the turn, which is left out."""
         ids, mask = pad_left([chat.ids for chat in prompts], self.pad, self.info.device)
-        ends = self._ends()
+        ends, mark = self._ends(), self.model.config.image_token_id
         output = self.model.generate(
             ids,
             attention_mask=mask,
             image_features=self._look([image for chat in prompts for image in chat.images]),
             max_new_tokens=max_new_tokens,
-            suppress_tokens=[self.model.config.image_token_id],  # a placeholder without an image cannot be read on
+            suppress_tokens=[mark] if mark >= 0 else None,  # a placeholder without an image cannot be read on
             pad_token_id=self.pad,
             eos_token_id=sorted(ends) or None,
             **({"do_sample": False, "num_beams": 1} | settings),
@@ -148,7 +183,10 @@ class WingsModel(RawText, Model):
 
     def _ends(self) -> set[int]:
         ends = self.model.generation_config.eos_token_id
-        return {end for end in (self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])) if end is not None}
+        own = [self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])]
+        if self.model.config.conversation is not None:
+            own += self.tokenizer.encode(SCRIPTS[self.model.config.conversation].end, add_special_tokens=False)[:1]
+        return {end for end in own if end is not None}
 
     # ------------------------------------------------------------ images
 

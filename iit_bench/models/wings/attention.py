@@ -70,8 +70,8 @@ def explicit_attention(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention by its definition, in the released code's order of operations (WINGS.md A.3).
 
-    In this order rounding errors are the released code's own. A query that sees no key, under a mask of the dtype's lowest number, weighs all
-    keys the same and still has the gradients of its scores, which fused kernels lose.
+    In this order rounding errors are the released code's own. A query that sees no key, under a mask of the dtype's lowest number, weighs
+    all keys the same and still has the gradients of its scores, which fused kernels lose.
 
     Args:
         query: [B, H, N, d]; key, value: [B, H or H_kv, K, d]; mask: additive [B or 1, 1, N, K] or None.

@@ -12,6 +12,8 @@ from jinja2 import TemplateError
 from iit_bench.errors import ItemError
 from iit_bench.models.huggingface import special_tokens_of
 from iit_bench.models.scoring import split_continuation
+from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.conversation import IMAGE_MARK, SCRIPTS, Script, write_turns
 from iit_bench.types import Image, Message
 
 # Unicode's noncharacters: never in interchanged text, so one of them can stand inside a special token's name to break it.
@@ -42,8 +44,7 @@ class ChatEncoder:
         self.image_token = tokenizer.convert_ids_to_tokens(image_token_id) if image_token_id >= 0 else ""
         self.image_length = image_length
         added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        names = sorted({*added, *tokenizer.all_special_tokens}, key=lambda name: (-len(name), name))
-        self._special = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else re.compile("(?!)")
+        self._special = _any_of({*added, *tokenizer.all_special_tokens})
 
     def encode(self, messages: Sequence[Message], continuations: Sequence[str] = ()) -> EncodedChat:
         """Token ids of a chat up to where the reply begins, and of each continuation, cut as lm-eval cuts them.
@@ -91,10 +92,49 @@ class ChatEncoder:
         if guard not in text:
             return list(self.tokenizer.encode(text, **whole))
         own = self.tokenizer.encode("", **whole)  # what the tokenizer puts before any text, e.g. its begin-of-text token
-        ids = list(own)
+        return [*own, *self._guarded_tokens(text, guard)]
+
+    def _guarded_tokens(self, text: str, guard: str) -> list[int]:
+        ids: list[int] = []
         for piece in self._special.split(text):
             if self._special.fullmatch(piece):
                 ids.append(self.tokenizer.convert_tokens_to_ids(piece))
             elif piece:
                 ids += self.tokenizer.encode(piece.replace(guard, ""), add_special_tokens=False, split_special_tokens=True)
         return ids
+
+
+def _any_of(names: set[str]) -> re.Pattern[str]:
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if names else re.compile("(?!)")
+
+
+class ScriptEncoder(ChatEncoder):
+    """Prompts by a script of the released code (see `conversation.py`); its tokenizers have no image token."""
+
+    def __init__(self, tokenizer: Any, script: Script, image_token_id: int, image_length: int) -> None:
+        super().__init__(tokenizer, image_token_id, image_length)
+        self.script = script
+        self.image_token = IMAGE_MARK
+        added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._special = _any_of({IMAGE_MARK, *added, *tokenizer.all_special_tokens})
+
+    def _render(self, messages: Sequence[Message], guard: str) -> str:
+        turns = [(message.role, self._content(message, guard)) for message in messages]
+        return "".join(piece for _, piece in write_turns(turns, self.script, preface=""))
+
+    def _tokens(self, text: str, guard: str) -> list[int]:
+        ids: list[int] = []
+        for index, piece in enumerate(text.split(IMAGE_MARK)):
+            if index:
+                ids.append(self.image_token_id)
+            ids += self._guarded_tokens(piece, guard) if guard in piece else self.tokenizer.encode(piece, add_special_tokens=False)
+        return ids
+
+
+def make_encoder(tokenizer: Any, config: WingsConfig) -> ChatEncoder:
+    """The encoder of a model's prompts; in mode `released` an image is one slot."""
+    length = 1 if config.mode == "released" else config.image_token_length or 1
+    if config.conversation is None:
+        return ChatEncoder(tokenizer, config.image_token_id, length)
+    return ScriptEncoder(tokenizer, SCRIPTS[config.conversation], config.image_token_id, length)

@@ -59,22 +59,28 @@ def format_conversation(turns: Sequence[Turn], script: Script, encode: Encode, p
 
     Without a system turn the default one is put first. Labels are an assistant's text, its end mark and the line break between turns.
     """
+    role_length = len(encode(script.assistant))
+    text = ""
+    input_ids: list[int] = []
+    labels: list[int] = []
+    for role, piece in write_turns(turns, script, preface):
+        ids = encode_with_slots(piece, encode)
+        hidden = role_length if role == "assistant" else len(ids)
+        text += piece
+        input_ids += ids
+        labels += [IGNORED] * hidden + ids[hidden:]
+    return Prompt(text, input_ids, labels)
+
+
+def write_turns(turns: Sequence[Turn], script: Script, preface: str | None = None) -> list[Turn]:
+    """Every turn's role and text as it stands in the prompt, header and end mark included; see `format_conversation`."""
     turns = [*turns] if turns and turns[0][0] == "system" else [("system", SYSTEM_PROMPT), *turns]
     if preface is not None:
         turns.append(("assistant", preface))
-    role_length = len(encode(script.assistant))
-    text, input_ids, labels = "", [], []
-    for index, (role, said) in enumerate(turns):
-        last = index == len(turns) - 1
-        piece = script.before(role) + said
-        piece += "" if last and preface is not None else script.end
-        piece += "" if last else "\n"
-        ids = encode_with_slots(piece, encode)
-        scored = role_length if role == "assistant" else len(ids)
-        text += piece
-        input_ids += ids
-        labels += [IGNORED] * scored + ids[scored:]
-    return Prompt(text, input_ids, labels)
+    written = [(role, script.before(role) + said + script.end + "\n") for role, said in turns]
+    role, last = written[-1]
+    written[-1] = (role, last.removesuffix("\n") if preface is None else last.removesuffix(script.end + "\n"))
+    return written
 
 
 def encode_with_slots(text: str, encode: Encode) -> list[int]:
