@@ -1,0 +1,306 @@
+"""lm-eval tasks by name: its own tasks, groups and tags, ours in `tasks/`, the lab's facts, a user's; from the Hub or local snapshots."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import TemplateError
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._factory import TaskFactory
+
+from builders.sources.base import files_sha256
+from builders.sources.snapshots import snapshot_folder, split_files
+from iit_bench.errors import UserError
+
+# The text-only benchmarks of the Wings paper. RACE-high is lm-eval's `race`.
+PRESETS: dict[str, tuple[str, ...]] = {
+    "wings-text": (
+        *("mmlu", "cmmlu", "arc_easy", "arc_challenge", "winogrande", "openbookqa", "iit_race_middle", "race", "wsc", "iit_chid"),
+        *("hellaswag", "social_iqa", "piqa", "iit_ocnli", "gsm8k", "iit_mbpp"),
+    )
+}
+FACTS = "iit_facts"
+OURS = Path(__file__).parent / "tasks"
+# Folders of lm-eval whose names do not begin like their tasks'; spares reading its 15,000 files (many seconds).
+FOLDERS = {"social_iqa": "siqa", "wsc": "super_glue", "ai2_arc": "arc"}
+UNSAFE = "runs code that the model writes"
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """Where tasks are found and how they are read."""
+
+    data_root: Path | None = None  # folder with local snapshots, read instead of the Hub
+    include_path: Path | None = None  # a user's own tasks in lm-eval's format; they win over lm-eval's of the same name
+    num_fewshot: int | None = None  # None = each task's own
+    unsafe_code: bool = False  # run what a model writes
+
+
+@dataclass
+class Tasks:
+    """What `load_tasks` found. `manager.load` gives the loaded tasks to lm-eval, whatever it is asked for."""
+
+    manager: TaskManager
+    loaded: Mapping[str, Any]  # lm-eval's TaskDict
+    left_out: dict[str, str] = field(default_factory=dict)  # task of a preset -> why it is not run
+    data_sha256: dict[str, str] = field(default_factory=dict)  # task -> of the local files it was read from
+
+
+def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tasks:
+    """Load tasks with their data; `scratch` holds caches and must outlive the tasks.
+
+    Raises:
+        UserError: an unknown name, data that are missing or of another form, or a task that runs code without leave.
+    """
+    left_out = {}
+    wanted: list[str] = []
+    for name in names:
+        for task in PRESETS.get(name, (name,)):
+            if task == "iit_mbpp" and name in PRESETS and not options.unsafe_code:
+                left_out[task] = f"it {UNSAFE}; add --confirm-run-unsafe-code to run it"
+            elif task not in wanted:
+                wanted.append(task)
+    if not wanted:
+        raise UserError("no task is asked for; name some with --tasks, e.g. --tasks wings-text or --tasks arc_easy,gsm8k")
+    manager = _manager(wanted, options, scratch)
+    wanted = _matched(wanted, manager)
+    factory = _Factory(options, scratch)
+    manager._factory = factory
+    try:
+        with _quiet():
+            manager.loaded = manager.load(wanted)
+    except ValueError as error:  # a task asked for twice, alone and in a group
+        raise UserError(f"lm-eval cannot run these tasks together ({error}); name fewer with --tasks") from error
+    return Tasks(manager, manager.loaded, left_out, factory.sha256)
+
+
+# ---------------------------------------------------------------- names
+
+
+class _Manager(TaskManager):
+    """lm-eval's index of tasks; once `loaded` is set, that is what it gives whatever it is asked for."""
+
+    loaded: Any = None
+
+    def load(self, task_list: Any) -> Any:
+        return self.loaded or super().load(task_list)
+
+
+def _manager(names: Sequence[str], options: TaskOptions, scratch: Path) -> _Manager:
+    """The index of the folders that hold the names, or of all of lm-eval where that is not enough."""
+    own: list[str | Path] = [OURS]
+    if any(name.startswith(FACTS) for name in names):
+        own.append(write_facts(scratch / "facts"))
+    if options.include_path:
+        if not options.include_path.is_dir():
+            raise UserError(f"--include-path {str(options.include_path)!r} is no folder; give one with lm-eval tasks (*.yaml)")
+        own.append(options.include_path)
+    root = Path(str(importlib.util.find_spec("lm_eval").origin)).parent / "tasks"  # type: ignore[union-attr]
+    near = [folder for name in names if (folder := _folder(root, name))]
+    narrow = _Manager(include_path=[*dict.fromkeys(near), *own], include_defaults=False)
+    return narrow if all(_whole(name, narrow.task_index) for name in names) else _Manager(include_path=own)
+
+
+def _folder(root: Path, name: str) -> Path | None:
+    """The folder of lm-eval that the name begins with: `arc_easy` stands in `arc`."""
+    if name in FOLDERS:
+        return root / FOLDERS[name]
+    words = name.split("_")
+    candidates = (root / "_".join(words[:n]) for n in range(len(words), 0, -1))
+    return next((path for path in candidates if path.is_dir()), None)
+
+
+def _whole(name: str, index: Mapping[str, Any]) -> bool:
+    """Whether a name and all it stands for is in this index. A tag may have members anywhere, so only the whole index knows them."""
+    if name not in index or index[name].kind.name == "TAG":
+        return False
+    if index[name].kind.name != "GROUP":
+        return True
+    return all(_whole(member, index) for member in _members(index[name].cfg.get("task")))
+
+
+def _members(listed: Any) -> Iterator[str]:
+    for member in [listed] if isinstance(listed, str) else listed or ():
+        if isinstance(member, str):
+            yield member
+        elif isinstance(member, Mapping) and isinstance(member.get("task"), list):  # a group defined in place
+            yield from _members(member["task"])
+        elif isinstance(member, Mapping) and "dataset_path" not in member:
+            yield str(member.get("group") or member.get("task"))
+
+
+def _matched(names: Sequence[str], manager: _Manager) -> list[str]:
+    """The names, with patterns such as `mmlu_*` replaced by what they match.
+
+    Raises:
+        UserError: a name that neither lm-eval nor we know.
+    """
+    found: list[str] = []
+    for name in names:
+        if name in manager.task_index:
+            found.append(name)
+            continue
+        matches = manager.match_tasks([name]) if any(mark in name for mark in "*?[") else []
+        if not matches:
+            close = get_close_matches(name, [*manager.all_tasks, *PRESETS, FACTS], n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "`lm_eval ls tasks` shows lm-eval's, `iit-bench list tasks` ours"
+            raise UserError(f"there is no lm-eval task, group, tag or preset called {name!r}; {hint}")
+        found += matches
+    return list(dict.fromkeys(found))
+
+
+# ---------------------------------------------------------------- data
+
+
+class _Factory(TaskFactory):
+    """Builds lm-eval's tasks, with data from local snapshots where asked; complains in one sentence."""
+
+    def __init__(self, options: TaskOptions, scratch: Path) -> None:
+        super().__init__()
+        self.options, self.scratch = options, scratch
+        self.sha256: dict[str, str] = {}
+
+    def _build_task(self, entry: Any, overrides: dict[str, Any] | None) -> Any:
+        listed = entry.cfg or {}
+        if listed.get("unsafe_code") and not self.options.unsafe_code:  # before its functions are loaded: some run code at once
+            raise UserError(f"lm-eval task {entry.name!r} {UNSAFE}; add --confirm-run-unsafe-code to allow it on this machine")
+        with _readable(entry.name, str(listed.get("dataset_path", "its data set")), self.options.data_root):
+            return super()._build_task(entry, overrides)
+
+    def _load_full_config(self, entry: Any, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+        config: dict[str, Any] = super()._load_full_config(entry, overrides)
+        if self.options.data_root is None or entry.kind.name == "GROUP":
+            return config
+        return self._localised(entry.name, config)
+
+    def _localised(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration with its data set replaced by the files of a snapshot, named one by one and cached in `scratch`.
+
+        (For a folder, `datasets` keys its cache by the folder's base name and gives back old rows in silence.)
+        """
+        given = config.get("dataset_kwargs") or {}
+        if "data_files" in given or callable(config.get("custom_dataset")):
+            return config  # it is local, or made, already
+        if "dataset_path" not in config:
+            raise UserError(f"lm-eval task {name!r} is a Python class that reads its own data; leave out --data-root or the task")
+        assert self.options.data_root is not None
+        folder = snapshot_folder(self.options.data_root, config["dataset_path"], f"lm-eval task {name!r}")
+        shots = config.get("fewshot_config") if isinstance(config.get("fewshot_config"), dict) else {}
+        fewshot_split = config.get("fewshot_split") or (shots or {}).get("split")
+        evaluated = config.get("test_split") or config.get("validation_split")
+        named = [config.get(key) for key in ("test_split", "validation_split", "training_split")]
+        loader, found = split_files(folder, config.get("dataset_name"), [s for s in dict.fromkeys([*named, fewshot_split]) if s])
+        needed = [evaluated] + ([self._shown_split(config, fewshot_split)] if self._fewshot(config) else [])
+        for split in needed:
+            if split and split not in found:
+                which = f" of configuration {config['dataset_name']!r}" if config.get("dataset_name") else ""
+                raise UserError(
+                    f"lm-eval task {name!r} finds no parquet, json or csv file of split {split!r}{which} in {str(folder)!r}; put it there"
+                )
+        self.sha256[name] = files_sha256([path for paths in found.values() for path in paths])
+        kwargs: dict[str, Any] = {"data_files": {split: [str(path) for path in paths] for split, paths in found.items()}}
+        kwargs["cache_dir"] = str(self.scratch / "datasets")
+        if loader == "csv":
+            kwargs["keep_default_na"] = False  # "None" and "NA" are words here
+        changed: dict[str, Any] = {"dataset_path": loader, "dataset_name": None, "dataset_kwargs": kwargs}
+        changed |= {key: None for key in ("validation_split", "training_split") if config.get(key) not in found}
+        if fewshot_split and fewshot_split not in found:  # no example is shown, but lm-eval would look into the split
+            changed |= {"fewshot_split": None, "fewshot_config": {"samples": [], "sampler": "first_n"}}
+        return config | changed
+
+    def _fewshot(self, config: Mapping[str, Any]) -> int:
+        own = config.get("num_fewshot")
+        return 0 if own == 0 else self.options.num_fewshot if self.options.num_fewshot is not None else int(own or 0)
+
+    def _shown_split(self, config: Mapping[str, Any], fewshot_split: str | None) -> str | None:
+        """Where lm-eval takes few-shot examples from; None where the task brings its own."""
+        shots = config.get("fewshot_config")
+        if fewshot_split or not (isinstance(shots, dict) and shots.get("samples") is not None):
+            return fewshot_split or config.get("training_split") or config.get("validation_split") or config.get("test_split")
+        return None
+
+
+@contextmanager
+def _readable(name: str, dataset: str, data_root: Path | None) -> Iterator[None]:
+    """One sentence for whatever lm-eval, `datasets` or a task's own functions raise over data that are missing or of another form."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError) as error:
+        reason = " ".join(str(error).split())[:200]
+        place, fix = ("the Hub", "go online, or give local snapshots with --data-root DIR")
+        if data_root is not None:
+            place, fix = repr(str(data_root)), "check that its files are whole and in the published form"
+        raise UserError(f"lm-eval task {name!r} cannot read {dataset!r} from {place} ({type(error).__name__}: {reason}); {fix}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+# ---------------------------------------------------------------- the lab's facts
+
+
+def write_facts(folder: Path) -> Path:
+    """The facts (`builders.sources.facts`) as lm-eval tasks: `iit_facts_RELATION` over the test split, dev as examples; group `iit_facts`.
+
+    Returns:
+        `folder`, with a YAML and two JSON files per relation.
+    """
+    from builders.sources import facts
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = []
+    for relation in facts.WORDINGS:
+        task = f"{FACTS}_{relation.replace(' ', '_')}"
+        tasks.append(task)
+        files = {}
+        for split, asked in (("test", facts.questions("test")), ("dev", facts.questions("dev"))):
+            rows = [{"id": q.id, "question": q.question, "choices": q.choices, "answer": q.answer} for q in asked if q.subject == relation]
+            files[split] = str(folder / f"{task}_{split}.jsonl")
+            Path(files[split]).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        _write_yaml(folder / f"{task}.yaml", _facts_task(task, files, folder / "cache"))
+    metrics = [{"metric": metric, "aggregation": "mean", "weight_by_size": True} for metric in ("acc", "acc_norm")]
+    _write_yaml(folder / f"_{FACTS}.yaml", {"group": FACTS, "task": tasks, "aggregate_metric_list": metrics, "metadata": {"version": 1.0}})
+    return folder
+
+
+def _facts_task(task: str, files: Mapping[str, str], cache: Path) -> dict[str, Any]:
+    return {
+        "task": task,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": dict(files), "cache_dir": str(cache)},
+        "test_split": "test",
+        "fewshot_split": "dev",
+        "output_type": "multiple_choice",
+        "doc_to_text": "Question: {{question}}\nAnswer:",
+        "doc_to_choice": "choices",
+        "doc_to_target": "answer",
+        "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")],
+        "metadata": {"version": 1.0},
+    }
+
+
+def _write_yaml(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def known_tasks() -> Iterable[str]:
+    """Presets and tasks of ours, for listings."""
+    return [*PRESETS, FACTS, *sorted(path.stem for path in OURS.glob("*.yaml"))]

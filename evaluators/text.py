@@ -1,0 +1,171 @@
+"""The text-only suite: lm-eval's `simple_evaluate` over one of our models, into a run folder.
+
+lm-eval's own files are kept as it writes them, in `lm_eval/`; `results.json` holds each task's figures with intervals. A document that the
+model could not be asked counts as wrong, whatever lm-eval made of its missing answer, and stands in `errors.jsonl`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evaluators.lm_eval_adapter import EngineLM
+from evaluators.lm_eval_tasks import TaskOptions, Tasks, load_tasks
+from evaluators.run_folder import enter
+from evaluators.suites import SuiteOptions, check_same_suite, describe_suite
+from evaluators.text_results import errors_of, items_of, suite_results
+from iit_bench.engine.log import ResponseLog
+from iit_bench.engine.plan import BatchLimits
+from iit_bench.errors import UserError
+from iit_bench.folders import check_writable, save_run_header, save_suite_outcome
+from iit_bench.models.base import Model
+from iit_bench.registry import load_model
+from iit_bench.types import SuiteResults
+
+LM_EVAL_FILES = "lm_eval"  # folder inside the run folder
+OUTCOME_FILES = ("items.parquet", "results.json", "errors.jsonl", LM_EVAL_FILES)
+
+
+def evaluate_text(options: SuiteOptions, progress: bool = True) -> SuiteResults:
+    """Run or go on with the text suite that `options` describe; the run folder is complete when this returns.
+
+    Raises:
+        UserError: unknown tasks, data that are missing, an unusable model or folder. What was answered before stays in the folder.
+        KeyboardInterrupt: likewise; the same call goes on.
+    """
+    if options.blind:
+        raise UserError("--blind removes images, and the text suite has none; leave it out")
+    check_writable(options.out)
+    with tempfile.TemporaryDirectory(prefix="iit-bench-text-") as scratch:
+        found = _load_tasks(options, Path(scratch))  # a wrong name is told before a model is loaded
+        return evaluate_text_model(load_model(options.model, options.model_options), found, options, progress)
+
+
+def _load_tasks(options: SuiteOptions, scratch: Path) -> Tasks:
+    how = TaskOptions(options.data_root, options.include_path, options.num_fewshot, options.confirm_run_unsafe_code)
+    return load_tasks(options.tasks, how, scratch)
+
+
+def evaluate_text_model(model: Model, tasks: Tasks, options: SuiteOptions, progress: bool = True) -> SuiteResults:
+    """`evaluate_text` with a model and tasks that are loaded already."""
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit} leaves nothing to evaluate; give 1 document or more")
+    described = describe_suite(options, model.info, sorted(tasks.loaded["tasks"]), ("lm-eval", "datasets"))
+    limits = BatchLimits.for_model(model.info, options.batch_size)
+    described |= {"batch_tokens": limits.tokens, "data_sha256": tasks.data_sha256}
+    with enter(options.out, described, options.fresh, check_same_suite, OUTCOME_FILES) as (run, log):
+        started = time.monotonic()
+        lm = EngineLM(model, log, limits, progress)
+        try:
+            found = _simple_evaluate(lm, tasks, options)
+        finally:
+            run |= {"seconds": run["seconds"] + time.monotonic() - started, "tokens": _tokens(log)}
+            save_run_header(options.out, run)
+        items = items_of(found, lm.failed)
+        results = suite_results(found, items, lm, tasks)
+        _save_lm_eval(options.out / LM_EVAL_FILES, found, lm, options)
+        save_suite_outcome(options.out, items, results, errors_of(lm.failed))
+        save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
+    return results
+
+
+def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[str, Any]:
+    """lm-eval's EvalResults, samples included."""
+    from jinja2 import TemplateError
+    from lm_eval import simple_evaluate
+
+    with _surroundings(options.confirm_run_unsafe_code):
+        try:
+            found = simple_evaluate(
+                model=lm,
+                tasks=list(tasks.loaded["tasks"]),
+                task_manager=tasks.manager,
+                num_fewshot=options.num_fewshot,
+                limit=options.limit,
+                gen_kwargs=_gen_kwargs(options),
+                apply_chat_template=options.apply_chat_template,
+                fewshot_as_multiturn=options.apply_chat_template,
+                system_instruction=options.system_prompt or None,
+                confirm_run_unsafe_code=options.confirm_run_unsafe_code,
+                log_samples=True,
+            )
+        except (ValueError, LookupError, TypeError, AttributeError, TemplateError) as error:
+            if lm.at_work:
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"lm-eval cannot put or score these tasks ({type(error).__name__}: {reason}); check their data") from error
+    assert found is not None  # only other ranks of a distributed run get nothing
+    return dict(found)
+
+
+def _gen_kwargs(options: SuiteOptions) -> dict[str, Any] | None:
+    """lm-eval's settings of generation.
+
+    Raises:
+        UserError: not of the form NAME=VALUE,NAME=VALUE.
+    """
+    from lm_eval.utils import simple_parse_args_string
+
+    try:
+        given: dict[str, Any] = simple_parse_args_string(options.gen_kwargs) or {}
+    except ValueError as error:
+        raise UserError(f"--gen-kwargs {options.gen_kwargs!r} is not of the form NAME=VALUE,NAME=VALUE; write it so") from error
+    if options.max_new_tokens is not None:
+        given["max_gen_toks"] = options.max_new_tokens
+    return given or None
+
+
+@contextlib.contextmanager
+def _surroundings(unsafe_code: bool) -> Iterator[None]:
+    """lm-eval's advice to its own users is not for ours; where code may be run, its metrics ask for this variable."""
+    logger = logging.getLogger("lm_eval")
+    level, allowed = logger.level, os.environ.get("HF_ALLOW_CODE_EVAL")
+    logger.setLevel(logging.ERROR)
+    if unsafe_code:
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if unsafe_code and allowed is None:
+            del os.environ["HF_ALLOW_CODE_EVAL"]
+
+
+def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options: SuiteOptions) -> None:
+    """lm-eval's results and samples, through its own tracker; those of an earlier session of this run are replaced."""
+    import copy
+    import shutil
+
+    from lm_eval.loggers import EvaluationTracker
+
+    if folder.exists():
+        shutil.rmtree(folder)
+    tracker = EvaluationTracker(output_path=str(folder))
+    tracker.general_config_tracker.log_experiment_args(
+        model_source="iit-bench",
+        model_args={"pretrained": lm.tokenizer_name},
+        system_instruction=options.system_prompt,
+        chat_template=lm.chat_template(options.apply_chat_template) or "",
+        fewshot_as_multiturn=options.apply_chat_template,
+    )
+    samples: Mapping[str, Sequence[Any]] = found["samples"]
+    with _surroundings(False):
+        tracker.save_results_aggregated({key: value for key, value in found.items() if key != "samples"}, dict(samples))
+        for task, lines in samples.items():
+            tracker.save_results_samples(task, copy.deepcopy(lines))  # type: ignore[arg-type]
+    if not list(folder.rglob("results_*.json")):  # lm-eval only warns
+        raise UserError(f"lm-eval could not write its results into {str(folder)!r}; free some space and repeat the command")
+
+
+def _tokens(log: ResponseLog) -> int:
+    total = 0
+    for response in log.responses.values():
+        total += response.prompt_tokens + (sum(response.tokens) if hasattr(response, "tokens") else response.new_tokens)
+    return total

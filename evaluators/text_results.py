@@ -1,0 +1,161 @@
+"""From lm-eval's results and samples to figures with intervals: pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from evaluators.lm_eval_adapter import EngineLM, FailedDocument
+from evaluators.lm_eval_tasks import Tasks
+from evaluators.statistics import Z, mean
+from evaluators.suites import count_outcomes
+from iit_bench.types import Figure, Outcome, SuiteResults, TaskItem, TaskResult
+
+UNPARSED = "[invalid]"  # what lm-eval's regular expression filters say where nothing matches
+
+
+def items_of(found: Mapping[str, Any], failed: Sequence[FailedDocument]) -> list[TaskItem]:
+    """One row per document and metric whose value is a number; a document that failed has score 0 and outcome "error"."""
+    lost = {(one.task, one.document) for one in failed}
+    rows = []
+    for task, samples in found["samples"].items():
+        for sample in samples:
+            error = (task, sample["doc_id"]) in lost
+            for metric in sample["metrics"]:
+                value = sample[metric]
+                if not isinstance(value, (int, float)) or isinstance(value, complex):
+                    continue
+                score = 0.0 if error else float(value)
+                key, item = _key(metric, sample["filter"]), str(sample["doc_id"])
+                rows.append(TaskItem(task, item, item, key, score, _outcome(sample, score, error), _reply(sample)))
+    return rows
+
+
+def _key(metric: str, filter_name: str) -> str:
+    """lm-eval's own spelling, without its "none"."""
+    return metric if filter_name == "none" else f"{metric},{filter_name}"
+
+
+def _outcome(sample: Mapping[str, Any], score: float, error: bool) -> Outcome:
+    if error:
+        return "error"
+    if sample["filtered_resps"] and all(reply == UNPARSED for reply in sample["filtered_resps"]):
+        return "unparsed"
+    return "correct" if score == 1 else "wrong"
+
+
+def _reply(sample: Mapping[str, Any]) -> str:
+    """The generated text, or the continuation (or, where the choices are contexts, the context) that is the most likely."""
+    first = [replies[0] for replies in sample["resps"]]
+    if not first or not isinstance(first[0], (tuple, list)):
+        return "\n".join(str(one) for one in first) if first and isinstance(first[0], str) else ""
+    best = max(range(len(first)), key=lambda i: first[i][0])
+    context, continuation = sample["arguments"][best][:2]
+    same = len({arguments[1] for arguments in sample["arguments"]}) == 1 and len(first) > 1
+    return str(context if same else continuation).strip()
+
+
+def errors_of(failed: Sequence[FailedDocument]) -> list[dict[str, Any]]:
+    """Lines of errors.jsonl, one per document."""
+    distinct = {(one.task, one.document): one for one in failed}.values()
+    return [
+        {"task": one.task, "item": str(one.document), "kind": one.failure.kind, "reason": one.failure.reason, "detail": one.failure.detail}
+        for one in distinct
+    ]
+
+
+def suite_results(found: Mapping[str, Any], items: Sequence[TaskItem], lm: EngineLM, tasks: Tasks) -> SuiteResults:
+    """results.json: groups first, then their tasks; tasks of a preset that were not run last, without a value."""
+    of_task: dict[str, list[TaskItem]] = {}
+    for item in items:
+        of_task.setdefault(item.task, []).append(item)
+    failures = {task: len({one.document for one in lm.failed if one.task == task}) for task in found["samples"]}
+    single = {task: _task(task, found, of_task.get(task, []), failures[task], lm, tasks) for task in found["samples"]}
+    groups = [_group(name, found, single) for name in found.get("groups", {})]
+    missing = [TaskResult(task, "", {"": Figure(None, note=f"not run: {why}")}, {}) for task, why in tasks.left_out.items()]
+    complete = not any(one.failure.kind == "machine" for one in lm.failed)
+    return SuiteResults("text", complete, count_outcomes(items), (*groups, *single.values(), *missing))
+
+
+def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], failed: int, lm: EngineLM, tasks: Tasks) -> TaskResult:
+    count = found["n-samples"][task]["effective"]
+    scores = {}
+    for key, value, stderr in _values(found["results"][task]):
+        rows = [item for item in items if item.metric == key]
+        scores[key] = _figure(rows, value, stderr, count, failed)
+    notes = []
+    if failed:
+        notes.append(f"{failed} documents could not be asked and count as wrong")
+    if lm.cut[task]:
+        notes.append(f"{lm.cut[task]} prompts filled the model's context; what did not fit was cut off at their beginning, as lm-eval does")
+    details = {"n-shot": str(found["n-shot"].get(task, 0)), "version": str(found["versions"].get(task, ""))}
+    details |= {"documents": str(found["n-samples"][task]["original"])}
+    details |= {"data_sha256": tasks.data_sha256[task]} if task in tasks.data_sha256 else {}
+    outcomes = count_outcomes([item for item in items if item.metric == next(iter(scores), "")])
+    return TaskResult(task, next(iter(scores), ""), scores, outcomes, notes=tuple(notes), details=details)
+
+
+def _group(name: str, found: Mapping[str, Any], single: Mapping[str, TaskResult]) -> TaskResult:
+    """A group's aggregate; where documents failed, the size-weighted mean of its tasks' figures, if that is how lm-eval made it."""
+    members = [single[task] for task in _leaves(name, found["group_subtasks"]) if task in single]
+    failed = sum("error" in one.outcomes and one.outcomes["error"] for one in members)
+    count = sum(found["n-samples"][one.task]["effective"] for one in members)
+    scores = {}
+    for key, value, stderr in _values(found["groups"][name]):
+        figures = [(one, one.scores[key]) for one in members if key in one.scores]
+        sizes = [found["n-samples"][one.task]["effective"] for one, _ in figures]
+        if failed and figures and all(figure.value is not None for _, figure in figures):
+            raw = [_raw(found["results"][one.task], key) for one, _ in figures]
+            if math.isclose(value, _weighted(raw, sizes), abs_tol=1e-9):
+                value = _weighted([figure.value or 0.0 for _, figure in figures], sizes)
+        scores[key] = _from_stderr(value, stderr, count, "pooled stderr of lm-eval")
+    notes = (f"{failed} documents could not be asked and count as wrong",) if failed else ()
+    outcomes: dict[str, int] = {}
+    for one in members:
+        outcomes = {key: outcomes.get(key, 0) + one.outcomes.get(key, 0) for key in (*outcomes, *one.outcomes)}
+    return TaskResult(name, next(iter(scores), ""), scores, outcomes, notes=notes, details={"group of": str(len(members))})
+
+
+def _leaves(name: str, children: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for child in children.get(name, ()):
+        if children.get(child):
+            yield from _leaves(child, children)
+        else:
+            yield child
+
+
+def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, float, float | None]]:
+    """(metric, value, standard error) of one row of lm-eval's results, whose keys are "acc,none" and "acc_stderr,none"."""
+    for name, value in row.items():
+        metric, _, filter_name = name.partition(",")
+        if not filter_name or metric.endswith("_stderr") or not isinstance(value, (int, float)):
+            continue
+        stderr = row.get(f"{metric}_stderr,{filter_name}")
+        yield _key(metric, filter_name), float(value), float(stderr) if isinstance(stderr, (int, float)) else None
+
+
+def _raw(row: Mapping[str, Any], key: str) -> float:
+    return next(value for name, value, _ in _values(row) if name == key)
+
+
+def _weighted(values: Sequence[float], sizes: Sequence[int]) -> float:
+    return sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
+
+
+def _figure(rows: Sequence[TaskItem], value: float, stderr: float | None, count: int, failed: int) -> Figure:
+    """An accuracy gets Wilson's interval from its items; anything else lm-eval's value and standard error."""
+    scores = [row.score for row in rows]
+    own = sum(scores) / len(scores) if scores else math.nan
+    is_mean = len(scores) == count and (failed > 0 or math.isclose(own, value, abs_tol=1e-9))
+    if is_mean and all(score in (0.0, 1.0) for score in scores):
+        return mean(scores, list(range(len(scores))))
+    return _from_stderr(own if is_mean else value, stderr, count, "normal, stderr of lm-eval")
+
+
+def _from_stderr(value: float, stderr: float | None, count: int, method: str) -> Figure:
+    if not math.isfinite(value):
+        return Figure(None, n=count, note="lm-eval's value is not a finite number")
+    if stderr is None or not math.isfinite(stderr):
+        return Figure(value, n=count, clusters=count)
+    return Figure(value, value - Z * stderr, value + Z * stderr, count, count, stderr, method)
