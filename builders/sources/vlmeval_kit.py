@@ -27,27 +27,35 @@ def fetch(name: str) -> Path:
     Raises:
         UserError: VLMEvalKit is not installed, knows no multiple-choice or yes/no table of this name, or cannot download it.
     """
-    with _shells() as root:
-        url, md5 = _address(name, root)
-        files = import_module("vlmeval.smp")
-        path = Path(files.LMUDataRoot()) / f"{name}.tsv"
-        if path.is_file() and (not md5 or files.md5(str(path)) == md5):
-            return path
-        partial = path.with_name(f".{name}.{os.getpid()}.partial")
-        try:
-            files.download_file(url, str(partial))
-        except Exception as error:  # VLMEvalKit raises a bare Exception when a download fails
-            partial.unlink(missing_ok=True)
-            raise UserError(
-                f"VLMEvalKit cannot download {name!r} from {url}; go online, or put {name}.tsv into a folder and give it with --data-root"
-            ) from error
-        if md5 and files.md5(str(partial)) != md5:
-            partial.unlink()
-            raise UserError(
-                f"the file that {url} gave for {name!r} has not the checksum VLMEvalKit expects ({md5}); try again, or use --data-root"
-            )
-        os.replace(partial, path)
+    with shells() as root:
+        return download(name, *_address(name, root))
+
+
+def download(name: str, url: str, md5: str) -> Path:
+    """The file `$LMUData/NAME.tsv`, downloaded from `url` where it is missing or its md5 ("" = none known) differs. For use in `shells`.
+
+    Raises:
+        UserError: it cannot be downloaded, or has another checksum.
+    """
+    files = import_module("vlmeval.smp")
+    path = Path(files.LMUDataRoot()) / f"{name}.tsv"
+    if path.is_file() and (not md5 or files.md5(str(path)) == md5):
         return path
+    partial = path.with_name(f".{name}.{os.getpid()}.partial")
+    try:
+        files.download_file(url, str(partial))
+    except Exception as error:  # VLMEvalKit raises a bare Exception when a download fails
+        partial.unlink(missing_ok=True)
+        raise UserError(
+            f"VLMEvalKit cannot download {name!r} from {url}; go online, or put {name}.tsv into a folder and give it with --data-root"
+        ) from error
+    if md5 and files.md5(str(partial)) != md5:
+        partial.unlink()
+        raise UserError(
+            f"the file that {url} gave for {name!r} has not the checksum VLMEvalKit expects ({md5}); try again, or use --data-root"
+        )
+    os.replace(partial, path)
+    return path
 
 
 def _address(name: str, root: Path) -> tuple[str, str]:
@@ -72,8 +80,11 @@ def _address(name: str, root: Path) -> tuple[str, str]:
 
 
 @contextmanager
-def _shells() -> Iterator[Path]:
-    """VLMEvalKit's folder, importable without its package `__init__` files; `sys.modules` is as before afterwards."""
+def shells() -> Iterator[Path]:
+    """VLMEvalKit's folder, importable without its package `__init__` files; `sys.modules` and Pillow's limit are as before afterwards."""
+    from PIL import Image
+
+    pixels = Image.MAX_IMAGE_PIXELS  # vlmeval.smp raises this limit
     loaded = sys.modules.get("vlmeval")  # a full installation that is imported already, or the stand-in of another room
     spec = None if loaded else find_spec("vlmeval")
     places = list(loaded.__path__ if loaded else (spec and spec.submodule_search_locations) or ())
@@ -97,3 +108,4 @@ def _shells() -> Iterator[Path]:
         for key in [key for key in sys.modules if key.split(".")[0] == "vlmeval"]:
             del sys.modules[key]
         sys.modules.update(before)
+        Image.MAX_IMAGE_PIXELS = pixels

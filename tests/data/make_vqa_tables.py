@@ -1,0 +1,108 @@
+"""Writes small tables in the real schemas of VLMEvalKit's data sets, beside those of make_snapshots.py. Contents are invented.
+
+    python tests/data/make_vqa_tables.py DIR
+
+MME (pairs of yes/no questions over one image), HallusionBench (sets of figures and questions, some rows without an image), MMBench_DEV_CN,
+ScienceQA_TEST, TextVQA_VAL (ten annotators), ChartQA_TEST (relaxed accuracy), DocVQA_VAL (ANLS), and two tables that VLMEvalKit does not
+know: `MadeOpen` (one gold answer) and `MadeChoice`.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+MAKERS = runpy.run_path(str(Path(__file__).parent / "make_snapshots.py"))
+table, picture, options, question, choices = (MAKERS[name] for name in ("table", "picture", "options", "question", "choices"))
+LETTERS, THINGS = MAKERS["LETTERS"], MAKERS["THINGS"]
+
+
+def mme(root: Path) -> None:
+    """Two questions an image, one answered Yes and one No; categories of perception and of reasoning."""
+    rows = []
+    for c, category in enumerate(("existence", "color", "code_reasoning")):
+        for i in range(4):
+            image = {"image": picture(500 + 10 * c + i), "image_path": f"{category}/{i:04}.png", "category": category}
+            for k, answer in enumerate(("Yes", "No")):
+                text = f"Is there a {THINGS[i + k]} lamp in this image? Please answer yes or no."
+                rows.append({"index": len(rows), "question": text, "answer": answer, **image})
+    table(root / "MME.tsv", rows)
+
+
+def hallusion(root: Path) -> None:
+    """The index ends in set, figure and question; of the category "VS", figure 0 has no image (the question is about the words alone)."""
+    rows: list[dict[str, Any]] = []
+    for category, topic in (("VD", "illusion"), ("VD", "math"), ("VS", "chart")):
+        for group in range(3):
+            for figure in range(2):
+                for k in range(2):
+                    row = {
+                        "index": f"HB_{category}_{topic}_{group}_{figure}_{k}",
+                        "question": f"Is the {THINGS[k]} line of plot {group} longer than the {THINGS[figure + 3]} line?",
+                        "answer": "Yes" if (group + figure + k) % 2 else "No",
+                        "category": category,
+                        "l2-category": topic,
+                    }
+                    rows.append(row | {"image": "" if category == "VS" and figure == 0 else picture(600 + 10 * group + figure)})
+    table(root / "HallusionBench.tsv", rows)
+
+
+def mmbench_cn(root: Path) -> None:
+    """MMBench_DEV_CN: as MMBench_DEV_EN, in Chinese."""
+    rows = []
+    for i in range(6):
+        texts = [f"{thing}材料{i}" for thing in ("铜", "木", "石", "棉")]
+        for turn in range(4):
+            turned = texts[turn:] + texts[:turn]
+            row = {"index": 10 + i + turn * 10**6, "question": f"图{i}中是什么材料？", **dict(zip(LETTERS, turned, strict=False))}
+            row |= {"answer": LETTERS[turned.index(texts[1])], "category": "attribute", "l2-category": "coarse", "split": "dev"}
+            rows.append(row | {"image": picture(700 + i) if turn == 0 else str(10 + i)})
+    table(root / "MMBench_DEV_CN.tsv", rows)
+
+
+def scienceqa(root: Path) -> None:
+    """ScienceQA_TEST: 2 to 5 choices, hints."""
+    rows = []
+    for i in range(12):
+        row = {
+            "index": i,
+            "question": question(i, "lesson"),
+            "hint": f"Look at\nlesson {i}." if i % 2 else "",
+            **options(i + 40, 2 + i % 4),
+        }
+        rows.append(row | {"answer": LETTERS[i % 2], "image": picture(800 + i), "category": "natural science", "split": "test"})
+    table(root / "ScienceQA_TEST.tsv", rows)
+
+
+def open_answers(root: Path) -> None:
+    """Open questions under VLMEvalKit's four rules, and under the exact rule of a table that it does not know."""
+    ten = [{"answer": str([THINGS[i]] * 7 + ["nothing"] * 3)} for i in range(8)]
+    relaxed = [{"answer": str([str(100 + i)])} for i in range(8)]
+    near = [{"answer": str([f"{THINGS[i]} street", THINGS[i]])} for i in range(8)]
+    one = [{"answer": THINGS[i], "category": "odd" if i % 2 else "even"} for i in range(8)]
+    for name, answers in (("TextVQA_VAL", ten), ("ChartQA_TEST", relaxed), ("DocVQA_VAL", near), ("MadeOpen", one)):
+        rows = [{"index": i, "question": question(i, name), **answer, "image": picture(900 + i)} for i, answer in enumerate(answers)]
+        table(root / f"{name}.tsv", rows)
+
+
+def made_choice(root: Path) -> None:
+    """Multiple choice that VLMEvalKit does not know; two images in a row, an image shared by two rows."""
+    rows = [
+        {"index": i, "question": question(i, "diary"), **options(i, 4), "answer": LETTERS[i % 4], "image": picture(950 + i)}
+        for i in range(8)
+    ]
+    rows[1]["image"], rows[2]["image"] = "0", str([picture(1), picture(2)])
+    table(root / "MadeChoice.tsv", rows)
+
+
+def write_vqa(root: Path) -> None:
+    for make in (mme, hallusion, mmbench_cn, scienceqa, open_answers, made_choice):
+        make(root)
+    for name in ("mmmu", "mmbench", "seedbench", "ai2d", "pope"):
+        MAKERS[name](root)
+
+
+if __name__ == "__main__":
+    write_vqa(Path(sys.argv[1]))
