@@ -102,7 +102,8 @@ class WingsModel(RawText, Model):
         self.tokenizer = tokenizer
         self.info = info
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
-        self.placeholder = str(tokenizer.convert_ids_to_tokens(model.config.image_token_id))
+        mark = model.config.image_token_id
+        self.placeholder = str(tokenizer.convert_ids_to_tokens(mark)) if mark >= 0 else ""  # the released code's slot is no token
         self._chats = make_encoder(tokenizer, model.config)
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()  # sha256 of an image -> tower features [T, D_v]
         self._readable: set[str] = set()

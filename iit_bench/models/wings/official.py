@@ -120,6 +120,13 @@ def released_config(fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> W
     Raises:
         UserError: something is neither in config.json nor in the shapes nor in a table, or contradicts itself.
     """
+    try:
+        return _released_config(fields, shapes)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"the checkpoint's config.json does not describe a Wings model: {str(error).splitlines()[0]}") from error
+
+
+def _released_config(fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> WingsConfig:
     kind = _TYPES.get(str(fields.get("model_type"))) or ("qwen2" if "model.layers.0.self_attn.q_proj.bias" in shapes else "llama")
     text, window = _backbone(kind, fields, shapes)
     vision = _tower(fields, shapes)
@@ -127,29 +134,26 @@ def released_config(fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> W
     carriers = sorted({int(name.split(".")[2]) for name in shapes if ".attn_pool." in name})
     rank = shapes.get(f"model.layers.{carriers[0]}.attn_pool.q_proj.0.weight", (0,))[0] if carriers else 0
     routers = [shape for name, shape in shapes.items() if name.endswith(".reweight_module.linear.weight")]
-    try:
-        return WingsConfig(
-            text_config=text,
-            vision_config=vision,
-            mode=fields.get("mode", "released"),
-            learners=("visual", "textual") if carriers else (),
-            learner_layers=None if len(carriers) == text.num_hidden_layers else carriers,
-            lora_dim=fields.get("lora_dim", rank),
-            router=bool(routers),
-            router_width=routers[0][-1] if routers else 4096,
-            image_token_id=IMAGE_SLOT,
-            image_token_length=fields.get("image_token_length", (_size(vision.image_size) // _size(vision.patch_size)) ** 2),
-            vision_hidden_size=vision.hidden_size,
-            vision_feature_layer=-1,
-            image_size=_size(vision.image_size),
-            conversation=fields.get("conversation", script),
-            system_prompt_length=fields.get("system_prompt_length", SCRIPTS[script].system_prompt_length),
-            tokenizer_max_length=fields.get("tokenizer_max_length", fields.get("model_max_length", DEFAULT_MAX_LENGTH)),
-            tokenizer_padding_side=fields.get("tokenizer_padding_side", "right"),
-            released_window=window,
-        )
-    except (ValueError, TypeError) as error:
-        raise UserError(f"the checkpoint's config.json does not describe a Wings model: {str(error).splitlines()[0]}") from error
+    return WingsConfig(
+        text_config=text,
+        vision_config=vision,
+        mode=fields.get("mode", "released"),
+        learners=("visual", "textual") if carriers else (),
+        learner_layers=None if len(carriers) == text.num_hidden_layers else carriers,
+        lora_dim=fields.get("lora_dim", rank),
+        router=bool(routers),
+        router_width=routers[0][-1] if routers else 4096,
+        image_token_id=IMAGE_SLOT,
+        image_token_length=fields.get("image_token_length", (_size(vision.image_size) // _size(vision.patch_size)) ** 2),
+        vision_hidden_size=vision.hidden_size,
+        vision_feature_layer=-1,
+        image_size=_size(vision.image_size),
+        conversation=fields.get("conversation", script),
+        system_prompt_length=fields.get("system_prompt_length", SCRIPTS[script].system_prompt_length),
+        tokenizer_max_length=fields.get("tokenizer_max_length", fields.get("model_max_length", DEFAULT_MAX_LENGTH)),
+        tokenizer_padding_side=fields.get("tokenizer_padding_side", "right"),
+        released_window=window,
+    )
 
 
 def _backbone(kind: str, fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> tuple[Any, int | None]:
@@ -167,7 +171,7 @@ def _backbone(kind: str, fields: Mapping[str, Any], shapes: Mapping[str, Shape])
         size = merged["hidden_size"] // merged["num_attention_heads"]
         merged["num_key_value_heads"] = shapes["model.layers.0.self_attn.k_proj.weight"][0] // size
     rope = {**(fields.get("rope_parameters") or {})}
-    theta = rope.pop("rope_theta", None) or merged.pop("rope_theta")
+    theta = float(rope.pop("rope_theta", None) or merged.pop("rope_theta"))
     scaling = merged.pop("rope_scaling", None) or rope or {}
     merged.pop("rope_theta", None)
     window = merged.pop("sliding_window", None)
