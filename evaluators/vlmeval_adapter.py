@@ -126,6 +126,13 @@ def _load_judge(name: str) -> None:
     sys.modules["vlmeval.dataset.utils"].build_judge = build  # type: ignore[attr-defined]
 
 
+def use_threads(kind: type) -> None:
+    """Let the file of a data set class start threads where it would start 16 processes, each a copy of this one."""
+    module: Any = sys.modules[kind.__module__]
+    if hasattr(module, "mp"):
+        module.mp = SimpleNamespace(Pool=ThreadPool)
+
+
 def _localize(files: Any, table: str, local: str) -> None:
     """VLMEvalKit's LOCALIZE: the images of a table beyond 1 GB become files."""
     files.mp = SimpleNamespace(Pool=ThreadPool)
@@ -145,8 +152,6 @@ def dataset_class(name: str, root: Path) -> type | None:
             continue  # a data set that needs packages which are not here
         for kind in vars(module).values():
             if isinstance(kind, type) and getattr(kind, "MODALITY", "") == "IMAGE" and name in _supported(kind):
-                if hasattr(module, "mp"):
-                    module.mp = SimpleNamespace(Pool=ThreadPool)  # type: ignore[attr-defined]
                 return kind
     return None
 
