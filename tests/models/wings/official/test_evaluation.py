@@ -1,0 +1,96 @@
+"""An official checkpoint behind the model contract, in both modes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+
+from iit_bench.errors import ItemError
+from iit_bench.models.base import GenerateRequest, ModelOptions, ScoreRequest
+from iit_bench.models.wings.adapter import load
+from iit_bench.models.wings.conversation import IMAGE_SLOT
+from iit_bench.models.wings.vision import decode, preprocess
+from iit_bench.types import Image, Message
+
+
+def picture(seed: int) -> Image:
+    file = io.BytesIO()
+    PILImage.fromarray(np.random.default_rng(seed).integers(0, 256, (30, 20 + seed, 3), dtype=np.uint8)).save(file, "PNG")
+    return Image(file.getvalue())
+
+
+LOOK = (Message("user", (picture(1), "\nHue?")),)
+TEXT = (Message("user", ("2 <image>?",)),)
+TOO_MANY = (*LOOK, Message("assistant", ("red",)), Message("user", (picture(2), "\nAnd it?")))
+
+
+def naive_ids(tokenizer: Any, user: list[int]) -> list[int]:
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False)
+
+    before = encode("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n")
+    return before + user + encode("<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_an_official_checkpoint_is_evaluated_token_by_token(qwen: Path, chatml: Any) -> None:
+    wings = load(ModelOptions(checkpoint=str(qwen), device="cpu"))
+    assert (wings.info.name, wings.info.dtype, wings.info.max_context) == ("wings", "float32", 400)
+    assert wings.info.details["mode"] == "released"
+    requests = [ScoreRequest(LOOK, ("red", "green")), ScoreRequest(TEXT, ("four", "4"))]
+    encode = chatml.encode
+    hue = encode("\nHue?", add_special_tokens=False)
+    two = encode("2 <image>?", add_special_tokens=False)
+    rows = [naive_ids(chatml, [IMAGE_SLOT, *hue]), naive_ids(chatml, two)]  # the second image mark is text and stays text
+    pixels = preprocess(decode(LOOK[0].images[0].data), wings.model.config)[None]
+    for request, result, row in zip(requests, wings.score(requests), rows, strict=True):
+        assert result.prompt_tokens == len(row) - 1 + (8 if request.messages is LOOK else 0)  # the last line break is the reply's
+        assert wings.request_tokens(request) >= result.prompt_tokens + max(result.tokens)
+        for reply, logprob, tokens in zip(request.continuations, result.logprobs, result.tokens, strict=True):
+            said = [row[-1], *encode(reply, add_special_tokens=False)]
+            assert tokens == len(said)
+            expected, ids = 0.0, row[:-1]
+            for token in said:
+                with torch.no_grad():
+                    logits = wings.model(torch.tensor([ids]), pixel_values=pixels if request.messages is LOOK else None).logits
+                expected += float(logits[0, -1].log_softmax(-1)[token])
+                ids = [*ids, token]
+            assert logprob == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_batch_scores_and_generates_as_its_requests_alone(qwen: Path) -> None:
+    wings = load(ModelOptions(checkpoint=str(qwen), device="cpu"))
+    scored = [ScoreRequest(LOOK, ("red", "green")), ScoreRequest(TEXT, ("four",)), ScoreRequest(LOOK[:1], ("blue",))]
+    for request, result in zip(scored, wings.score(scored), strict=True):
+        assert wings.score([request])[0].logprobs == pytest.approx(result.logprobs, abs=1e-4)
+    asked = [GenerateRequest(TEXT, 4), GenerateRequest(LOOK, 6)]
+    for request, result in zip(asked, wings.generate(asked), strict=True):
+        assert wings.generate([request]) == [result]
+        assert result.prompt_tokens + request.max_new_tokens == wings.request_tokens(request)
+
+
+def test_several_images_are_an_error_of_the_item(qwen: Path) -> None:
+    wings = load(ModelOptions(checkpoint=str(qwen), device="cpu"))
+    with pytest.raises(ItemError, match="sees one image in a dialogue, this one has 2") as error:
+        wings.request_tokens(ScoreRequest(TOO_MANY, ("red",)))
+    assert error.value.reason == "several images"
+
+
+def test_mode_strict_on_official_weights(qwen: Path, chatml: Any, tmp_path: Path) -> None:
+    for file in qwen.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    fields = json.loads((qwen / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(fields | {"mode": "strict"}))
+    strict, released = (load(ModelOptions(checkpoint=str(at), device="cpu")) for at in (tmp_path, qwen))
+    assert strict.info.details["mode"] == "strict"
+    assert len(strict.score([ScoreRequest(TOO_MANY, ("red", "no"))])[0].logprobs) == 2
+    both = [model.score([ScoreRequest(TEXT, ("four", "4"))])[0].logprobs for model in (strict, released)]
+    assert both[0] == pytest.approx(both[1], abs=1e-4)  # text alone is the same in both
+    both = [model.score([ScoreRequest(LOOK, ("red", "no"))])[0].logprobs for model in (strict, released)]
+    assert both[0] != pytest.approx(both[1], abs=1e-2)
