@@ -44,6 +44,13 @@ class ReleasedWingsModel(WingsModel):
 
         return _apart(batch, together, alone)
 
+    def continue_tokens(self, prompts: Sequence[EncodedChat], max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        """One by one where the longest row may outgrow the cache: without one, a row's padding would stand at its end (A.2)."""
+        limit = self.info.max_context
+        if len(prompts) > 1 and limit is not None and max(len(chat.ids) for chat in prompts) + max_new_tokens > limit:
+            return [super(ReleasedWingsModel, self).continue_tokens([chat], max_new_tokens, **settings)[0] for chat in prompts]
+        return super().continue_tokens(prompts, max_new_tokens, **settings)
+
     @property
     def _slot_growth(self) -> int:
         """An image is one slot in the prompt's tokens and T vectors in the row."""

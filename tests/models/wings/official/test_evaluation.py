@@ -75,6 +75,13 @@ def test_a_batch_scores_and_generates_as_its_requests_alone(qwen: Path) -> None:
         assert result.prompt_tokens + request.max_new_tokens == wings.request_tokens(request)
 
 
+def test_a_short_text_is_continued_alike_beside_one_that_fills_the_context(qwen: Path) -> None:
+    wings = load(ModelOptions(checkpoint=str(qwen), device="cpu"))
+    long = (Message("user", ("x" * (wings.info.max_context - wings.request_tokens(GenerateRequest(TEXT, 2))),)),)
+    asked = [GenerateRequest(long, 2), GenerateRequest(TEXT, 12)]
+    assert wings.generate(asked)[1] == wings.generate(asked[1:])[0]
+
+
 def test_several_images_are_an_error_of_the_item(qwen: Path) -> None:
     wings = load(ModelOptions(checkpoint=str(qwen), device="cpu"))
     with pytest.raises(ItemError, match="sees one image in a dialogue, this one has 2") as error:
