@@ -167,6 +167,8 @@ def _backbone(kind: str, fields: Mapping[str, Any], shapes: Mapping[str, Shape])
     merged = table | seen | known
     if merged["hidden_size"] != table["hidden_size"] and "num_attention_heads" not in fields:
         raise UserError(f"config.json lacks num_attention_heads, which a width of {merged['hidden_size']} does not tell; add it")
+    if merged["vocab_size"] != table["vocab_size"]:  # then the table's special tokens are not this vocabulary's
+        merged |= {name: fields.get(name) for name in ("bos_token_id", "eos_token_id")}
     if "num_key_value_heads" not in fields and "model.layers.0.self_attn.k_proj.weight" in shapes:
         size = merged["hidden_size"] // merged["num_attention_heads"]
         merged["num_key_value_heads"] = shapes["model.layers.0.self_attn.k_proj.weight"][0] // size
