@@ -118,9 +118,7 @@ def expand(tasks: Sequence[str], presets: Mapping[str, Sequence[str]]) -> tuple[
 def unknown_task(name: str, known: Iterable[str], where: str) -> UserError:
     """The error for a task that is not there, with the nearest name."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    if not close:  # another spelling of capitals is no typo for difflib
-        close = [other for other in names if other.casefold() == name.casefold()][:1]
+    close = [other for other in names if other.casefold() == name.casefold()] or get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else "see `iit-bench list tasks`"
     return UserError(f"there is no task {name!r} {where}; {hint}")
 

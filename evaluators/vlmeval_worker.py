@@ -1,4 +1,7 @@
-"""The process in which VLMEvalKit runs: `python -m evaluators.vlmeval_worker STAGE`, started by `evaluators.vqa` in a scratch folder.
+"""The process in which VLMEvalKit runs: `python -m evaluators.vlmeval_worker`, started by `evaluators.vqa` in a scratch folder.
+
+It reads names of stages from its standard input, a line each, and answers "done" on its standard output; all that VLMEvalKit prints goes to
+its standard error.
 
 VLMEvalKit's inference loop runs twice. In stage "prepare" an adapter writes down every message that the loop would put to a model. The
 messages are answered outside, in batches and into a log that survives a kill. In stage "score" an adapter replays the replies to the same
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -30,12 +34,16 @@ from iit_bench.errors import UserError
 JUDGE_NAMES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}  # as VLMEvalKit writes them into the names of result files
 
 
-def main(stage: str) -> int:
+def main() -> int:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     spec = json.loads(Path("spec.json").read_text(encoding="utf-8"))
     try:
         with kit(spec["judge"]) as vlmeval:
-            for task in spec["tasks"]:
-                {"prepare": prepare, "score": score}[stage](task, spec, vlmeval)
+            for stage in sys.stdin:
+                for task in spec["tasks"]:
+                    {"prepare": prepare, "score": score}[stage.strip()](task, spec, vlmeval)
+                print("done", file=answers, flush=True)
     except UserError as error:
         Path("error.json").write_text(json.dumps(str(error)), encoding="utf-8")
         return 2
@@ -164,4 +172,4 @@ def _read_lines(path: Path) -> list[Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main())

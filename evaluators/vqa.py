@@ -10,6 +10,7 @@ vlmeval.log.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -82,12 +83,12 @@ def evaluate_vqa_model(model: Model, options: SuiteOptions, progress: bool = Tru
         raise UserError(f"model {model.info.name!r} takes no images; add --blind to ask it the words alone")
     header = describe_suite(options, model.info, tasks, PACKAGES)
     with enter(options.out, header, options.fresh, check_same_suite, OUTCOME_FILES) as (run, log), _scratch(options.out) as scratch:
-        work = _Work(scratch, options, tasks, run["model"]["name"])
         started = time.monotonic()
         try:
-            work.run("prepare")
-            asked = _ask(model, work, log, options, progress)
-            work.run("score")
+            with _Work(scratch, options, tasks, run["model"]["name"]) as work:
+                work.run("prepare")
+                asked = _ask(model, work, log, options, progress)
+                work.run("score")
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, "tokens": _tokens(log)}
             save_run_header(options.out, run)
@@ -165,13 +166,21 @@ class _Work:
         }
         (scratch / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
         (scratch / "lmu").mkdir()
+        self.process = self._start()
 
-    def run(self, stage: str) -> None:
-        """Run a stage of the worker to its end.
+    def __enter__(self) -> _Work:
+        return self
 
-        Raises:
-            UserError: what the worker says, or how it ended.
-        """
+    def __exit__(self, *error: object) -> None:
+        if any(error):
+            self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        self.process.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         package_root = str(Path(__file__).resolve().parent.parent)
         environment = {name: value for name, value in os.environ.items() if name not in _UNSET} | {
             "PYTHONPATH": os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH")))),
@@ -181,14 +190,28 @@ class _Work:
             "EVAL_FORMAT": "json",
         }
         with (self.out / "vlmeval.log").open("ab") as log:
-            command = [sys.executable, "-m", "evaluators.vlmeval_worker", stage]
-            done = subprocess.run(command, cwd=self.scratch, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+            command = [sys.executable, "-m", "evaluators.vlmeval_worker"]
+            return subprocess.Popen(command, cwd=self.scratch, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+
+    def run(self, stage: str) -> None:
+        """Let the process do a stage.
+
+        Raises:
+            UserError: what the process says, or how it ended.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it is gone: said below
+            self.process.stdin.write(f"{stage}\n".encode())
+            self.process.stdin.flush()
+        if self.process.stdout.readline() == b"done\n":
+            return
+        code = self.process.wait()
         error = self.scratch / "error.json"
-        if done.returncode and error.is_file():
+        if error.is_file():
             raise UserError(json.loads(error.read_text(encoding="utf-8")))
-        if done.returncode:
-            last = (self.out / "vlmeval.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-            raise UserError(f"VLMEvalKit stopped ({''.join(last) or done.returncode}); see {str(self.out / 'vlmeval.log')!r}")
+        last = (self.out / "vlmeval.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        raise UserError(f"VLMEvalKit stopped ({''.join(last) or f'exit code {code}'}); see {str(self.out / 'vlmeval.log')!r}")
 
     def prompts(self, task: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Facts of a data set, and its messages."""
