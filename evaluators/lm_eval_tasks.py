@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from datasets.exceptions import DatasetsError
 from jinja2 import TemplateError
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._factory import TaskFactory
@@ -90,6 +92,11 @@ class _Manager(TaskManager):
 
     loaded: Any = None
 
+    def add(self, other: TaskManager) -> None:
+        """Know the names of another index as well; on a clash, ours win."""
+        self._index: dict[str, Any] = {**other.task_index, **self.task_index}
+        self._all_tasks = sorted(self._index)
+
     def load(self, task_list: Any) -> Any:
         return self.loaded or super().load(task_list)
 
@@ -106,7 +113,15 @@ def _manager(names: Sequence[str], options: TaskOptions, scratch: Path) -> _Mana
     root = Path(str(importlib.util.find_spec("lm_eval").origin)).parent / "tasks"  # type: ignore[union-attr]
     near = [folder for name in names if (folder := _folder(root, name))]
     narrow = _Manager(include_path=[*dict.fromkeys(near), *own], include_defaults=False)
-    return narrow if all(_whole(name, narrow.task_index) for name in names) else _Manager(include_path=own)
+    if not all(_whole(name, narrow.task_index) for name in names):
+        narrow.add(_lm_evals_own())
+    return narrow
+
+
+@cache
+def _lm_evals_own() -> TaskManager:
+    """All of lm-eval's tasks: 15,000 files, many seconds."""
+    return TaskManager()
 
 
 def _folder(root: Path, name: str) -> Path | None:
@@ -233,8 +248,8 @@ def _readable(name: str, dataset: str, data_root: Path | None) -> Iterator[None]
     """One sentence for whatever lm-eval, `datasets` or a task's own functions raise over data that are missing or of another form."""
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError, DatasetsError) as error:
+        reason = " ".join(str(error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error).split())[:200]
         place, fix = ("the Hub", "go online, or give local snapshots with --data-root DIR")
         if data_root is not None:
             place, fix = repr(str(data_root)), "check that its files are whole and in the published form"

@@ -13,14 +13,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from evaluators.provenance import PACKAGES, SAME_MODEL, git_commit, version
+from evaluators.provenance import PACKAGES, SAME_MODEL, EvalOptions, git_commit, load_options, version
 from iit_bench.errors import UserError
+from iit_bench.folders import load_run_header
 from iit_bench.models.base import ModelInfo, ModelOptions
 from iit_bench.types import Outcome, TaskItem
 
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsed", "error")
 # Beside the tasks and the model, what must be equal for a run folder to be taken up again. The key of each response guards the rest.
-SAME = ("suite", "tasks", "limit", "max_new_tokens", "system_prompt", "batch_size", "seed")
+SAME: tuple[str, ...] = ("suite", "tasks", "limit", "max_new_tokens", "system_prompt", "batch_size", "seed")
 SAME += ("num_fewshot", "apply_chat_template", "gen_kwargs")
 
 
@@ -95,6 +96,23 @@ def suite_command(options: SuiteOptions) -> str:
         flag = "--" + field.name.replace("_", "-")
         words += [flag] if isinstance(value, bool) else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
     return shlex.join(words)
+
+
+def load_any_options(run: Path, out: Path) -> EvalOptions | SuiteOptions:
+    """The options of an earlier run of any suite, for `iit-bench eval --from run.json`, writing to `out`.
+
+    Raises:
+        UserError: not a run, or one of another version.
+    """
+    header = load_run_header(run.parent if run.name == "run.json" else run)
+    if header["suite"] == "iit":
+        return load_options(run, out)
+    arguments = dict(header["arguments"]) | {"out": out, "fresh": False}
+    if unknown := sorted(set(arguments) - {field.name for field in dataclasses.fields(SuiteOptions)}):
+        raise UserError(f"run.json has arguments this version does not know: {', '.join(unknown)}; use the iit-bench that wrote it")
+    for name in ("data_root", "include_path"):
+        arguments[name] = Path(arguments[name]) if arguments.get(name) else None
+    return SuiteOptions(**arguments | {"tasks": tuple(arguments["tasks"])})
 
 
 def check_same_suite(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -81,6 +81,7 @@ def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[
     from jinja2 import TemplateError
     from lm_eval import simple_evaluate
 
+    settings = _gen_kwargs(options)
     with _surroundings(options.confirm_run_unsafe_code):
         try:
             found = simple_evaluate(
@@ -89,7 +90,7 @@ def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[
                 task_manager=tasks.manager,
                 num_fewshot=options.num_fewshot,
                 limit=options.limit,
-                gen_kwargs=_gen_kwargs(options),
+                gen_kwargs=settings,
                 apply_chat_template=options.apply_chat_template,
                 fewshot_as_multiturn=options.apply_chat_template,
                 system_instruction=options.system_prompt or None,
@@ -113,10 +114,9 @@ def _gen_kwargs(options: SuiteOptions) -> dict[str, Any] | None:
     """
     from lm_eval.utils import simple_parse_args_string
 
-    try:
-        given: dict[str, Any] = simple_parse_args_string(options.gen_kwargs) or {}
-    except ValueError as error:
-        raise UserError(f"--gen-kwargs {options.gen_kwargs!r} is not of the form NAME=VALUE,NAME=VALUE; write it so") from error
+    if any(not part.partition("=")[2] for part in options.gen_kwargs.split(",") if options.gen_kwargs):
+        raise UserError(f"--gen-kwargs {options.gen_kwargs!r} is not of the form NAME=VALUE,NAME=VALUE; write it so")
+    given: dict[str, Any] = simple_parse_args_string(options.gen_kwargs) or {}
     if options.max_new_tokens is not None:
         given["max_gen_toks"] = options.max_new_tokens
     return given or None
@@ -124,14 +124,20 @@ def _gen_kwargs(options: SuiteOptions) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _surroundings(unsafe_code: bool) -> Iterator[None]:
-    """lm-eval's advice to its own users is not for ours; where code may be run, its metrics ask for this variable."""
+    """lm-eval's advice to its own users is not for ours, nor numpy's on the scores of failed documents (they are -inf).
+
+    Where code may be run, lm-eval's metrics ask for an environment variable.
+    """
+    import numpy as np
+
     logger = logging.getLogger("lm_eval")
     level, allowed = logger.level, os.environ.get("HF_ALLOW_CODE_EVAL")
     logger.setLevel(logging.ERROR)
     if unsafe_code:
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"
     try:
-        yield
+        with np.errstate(invalid="ignore"):
+            yield
     finally:
         logger.setLevel(level)
         if unsafe_code and allowed is None:

@@ -1,0 +1,357 @@
+"""The text suite from options to run folder: every task of the preset, failures, resuming, bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import runpy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evaluators.lm_eval_tasks import OURS, PRESETS, TaskOptions, load_tasks
+from evaluators.suites import SuiteOptions
+from evaluators.text import evaluate_text, evaluate_text_model
+from iit_bench.errors import ItemError, MachineError, UserError
+from iit_bench.folders import load_suite_run
+from iit_bench.models.base import Model, ModelOptions, ScoreResult
+from iit_bench.registry import load_model
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory) -> Path:
+    """Snapshots of what wings-text reads, but for MMLU's and CMMLU's many subjects."""
+    root = tmp_path_factory.mktemp("text-snapshots")
+    runpy.run_path(str(DATA / "make_text_snapshots.py"))["write_text"](root, 6)
+    old = runpy.run_path(str(DATA / "make_snapshots.py"))
+    for make in ("openbookqa", "hellaswag", "winogrande"):
+        old[make](root, 6)
+    old["mmlu"](root, ["anatomy"], 6)
+    old["cmmlu"](root, ["anatomy"], 6)
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkpoint(save_tiny) -> str:
+    return f"hf:{save_tiny('llama', max_position_embeddings=512)}"
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint) -> Model:
+    return load_model(checkpoint, ModelOptions(device="cpu"))
+
+
+@pytest.fixture
+def options(checkpoint, data_root, tmp_path) -> Callable[..., SuiteOptions]:
+    def make(*tasks: str, **more) -> SuiteOptions:
+        given = {"model": checkpoint, "out": tmp_path / "run", "suite": "text", "data_root": data_root, "device": "cpu"}
+        return SuiteOptions(tasks=tasks, **(given | {"limit": 4, "max_new_tokens": 8} | more))
+
+    return make
+
+
+@pytest.fixture
+def run_with(tmp_path) -> Callable:
+    """Runs the suite with a model that is loaded already."""
+
+    def run(model: Model, options: SuiteOptions):
+        scratch = tmp_path / "scratch"
+        how = TaskOptions(options.data_root, options.include_path, options.num_fewshot, options.confirm_run_unsafe_code)
+        return evaluate_text_model(model, load_tasks(options.tasks, how, scratch), options, progress=False)
+
+    return run
+
+
+# ---------------------------------------------------------------- the preset
+
+SINGLE = [name for name in PRESETS["wings-text"] if name not in ("mmlu", "cmmlu")]
+
+
+def test_every_task_of_the_papers_list_loads_from_a_snapshot_and_scores(options, run_with, model):
+    tasks = [*SINGLE, "mmlu_anatomy", "cmmlu_anatomy"]  # the groups themselves: tests/builders/test_paper_preset.py reads all subjects
+    results = run_with(model, options(*tasks, confirm_run_unsafe_code=True))
+    assert {one.task for one in results.tasks} == set(tasks)
+    for one in results.tasks:
+        figure = one.scores[one.metric]
+        assert figure.value is not None and figure.low <= figure.value <= figure.high, one.task
+        assert figure.n == 4 and sum(one.outcomes.values()) == 4
+        assert len(one.details["data_sha256"]) == 64
+
+
+def test_mbpp_is_left_out_of_the_preset_and_said_so_unless_code_may_run(data_root, tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "short", ("piqa", "iit_mbpp"))
+    tasks = load_tasks(["short"], TaskOptions(data_root), tmp_path)
+    assert list(tasks.loaded["tasks"]) == ["piqa"]
+    assert "--confirm-run-unsafe-code" in tasks.left_out["iit_mbpp"]
+
+
+@pytest.mark.parametrize("name", ["iit_mbpp", "mbpp", "humaneval"])
+def test_a_task_that_runs_code_is_refused_without_the_flag(name, data_root, tmp_path):
+    with pytest.raises(UserError, match=r"runs code that the model writes; add --confirm-run-unsafe-code"):
+        load_tasks([name], TaskOptions(data_root), tmp_path)
+
+
+def test_race_middle_has_the_form_of_lm_evals_race(data_root, tmp_path):
+    """Both made from the same passages, once as EleutherAI/race has them and once as ehovy/race has them."""
+    loaded = load_tasks(["race", "iit_race_middle"], TaskOptions(data_root), tmp_path).loaded["tasks"]
+    prompts = [
+        [(task.doc_to_text(doc), task.doc_to_choice(doc), task.doc_to_target(doc)) for doc in task.eval_docs] for task in loaded.values()
+    ]
+    assert prompts[0] == prompts[1] and len(prompts[0]) == 6
+
+
+def test_chid_asks_each_blank_and_leaves_the_other_open(data_root, tmp_path):
+    task = load_tasks(["iit_chid"], TaskOptions(data_root), tmp_path).loaded["tasks"]["iit_chid"]
+    docs = list(task.eval_docs)
+    assert len(docs) == 12
+    assert "#" not in docs[0]["text"]
+    assert task.doc_to_text(docs[0]).startswith("第0天他______，大家都笑他（……）。")
+    assert (docs[0]["candidates"][docs[0]["answer"]], docs[1]["candidates"][docs[1]["answer"]]) == ("画蛇添足", "刻舟求剑")
+
+
+def test_ocnli_asks_rows_with_a_label_only_and_its_gold_choice_says_the_label(data_root, tmp_path):
+    task = load_tasks(["iit_ocnli"], TaskOptions(data_root), tmp_path).loaded["tasks"]["iit_ocnli"]
+    words = {0: "所以", 1: "是的", 2: "不是的"}  # neutral, entailment, contradiction
+    docs = list(task.eval_docs)
+    assert [doc["idx"] for doc in docs] == [1, 2, 3, 5]
+    assert all(f"正确? {words[doc['label']]}, " in task.doc_to_choice(doc)[task.doc_to_target(doc)] for doc in docs)
+
+
+def test_mbpp_runs_the_program_with_the_tests():
+    code = runpy.run_path(str(OURS / "mbpp.py"))
+    right = "def add_11(x):\r\n  return x + 11"
+    tests = "assert add_11(1) == 12\nassert add_11(2) == 13"
+    wrong = [right.replace("+ 11", "+ 12"), "raise SystemExit(0)", "while True: pass", "a\0b", "print('iit-bench: all tests ran')"]
+    assert [code["passes"](program, tests) for program in (right, *wrong)] == [True, *(False for _ in wrong)]
+    assert code["pass_at_1"]([tests], [[right]]) == 1.0
+
+
+def test_mbpp_shows_the_examples_of_lm_evals_own_task(data_root, tmp_path):
+    options = TaskOptions(data_root, unsafe_code=True)
+    task = load_tasks(["iit_mbpp"], options, tmp_path).loaded["tasks"]["iit_mbpp"]
+    task.set_fewshot_seed(1234)
+    prompt = task.fewshot_context(task.eval_docs[0], 3)
+    assert [prompt.index(f"assert add_{i}(0)") for i in (2, 3, 4, 11)] == sorted(prompt.index(f"assert add_{i}(0)") for i in (2, 3, 4, 11))
+    assert prompt.count("[DONE]") == 3 and "add_1(" not in prompt and prompt.endswith("[BEGIN]\n")
+
+
+def test_the_facts_are_a_group_of_lm_eval_with_as_many_questions_as_the_source(options, run_with, model):
+    from builders.sources.facts import questions
+
+    results = run_with(model, options("iit_facts", limit=5))
+    group, *relations = results.tasks
+    assert (group.task, len(relations)) == ("iit_facts", 6)
+    assert sum(int(one.details["documents"]) for one in relations) == len(questions("test"))
+    assert group.scores["acc"].n == sum(one.scores["acc"].n for one in relations) == 30
+    right = sum(one.scores["acc"].value * one.scores["acc"].n for one in relations)
+    assert group.scores["acc"].value == pytest.approx(right / group.scores["acc"].n)
+
+
+# ---------------------------------------------------------------- the run folder
+
+
+def test_the_run_folder_holds_lm_evals_files_unchanged_and_figures_that_agree(options):
+    results = evaluate_text(options("arc_easy", "gsm8k"), progress=False)
+    run = load_suite_run(options().out)
+    assert run.results == results and run.results.complete and run.errors == ()
+    assert run.run["suite"] == "text" and run.run["tasks"] == ["arc_easy", "gsm8k"] and run.run["ended"]
+    files = sorted((run.path / "lm_eval").rglob("*.json*"))
+    assert [path.name.split("_2")[0] for path in files] == ["results", "samples_arc_easy", "samples_gsm8k"]
+    theirs = json.loads(files[0].read_text())
+    for one in results.tasks:
+        for metric, figure in one.scores.items():
+            key = metric if "," in metric else f"{metric},none"
+            assert figure.value == pytest.approx(theirs["results"][one.task][key])
+    assert {item.metric for item in run.items if item.task == "gsm8k"} == {"exact_match,strict-match", "exact_match,flexible-extract"}
+    assert results.tasks[1].outcomes == {"correct": 0, "wrong": 0, "unparsed": 4, "error": 0}
+
+
+def test_a_finished_run_computes_nothing_again_and_another_run_is_refused(options, run_with, model):
+    given = options("piqa")
+    first = run_with(model, given)
+    answered = (given.out / "responses.jsonl").read_bytes()
+    items = (given.out / "items.parquet").read_bytes()
+
+    class Refuses(type(model)):
+        def score_text(self, batch):
+            raise AssertionError("asked again")
+
+    again = _as(model, Refuses)
+    assert run_with(again, given) == first
+    assert (given.out / "responses.jsonl").read_bytes() == answered
+    assert (given.out / "items.parquet").read_bytes() == items
+    assert len(list((given.out / "lm_eval").rglob("results_*.json"))) == 1
+    with pytest.raises(UserError, match=r"holds another run \(num_fewshot None there, 1 now"):
+        run_with(model, dataclasses.replace(given, num_fewshot=1))
+
+
+def _as(model: Model, kind: type) -> Model:
+    """The same loaded model with the methods of a subclass."""
+    other = object.__new__(kind)
+    other.__dict__.update(model.__dict__)
+    return other
+
+
+def test_killed_in_the_middle_the_same_run_goes_on_to_the_same_items(options, run_with, model, tmp_path):
+    whole = run_with(model, options("piqa", limit=6, batch_size=2, out=tmp_path / "whole"))
+    given = options("piqa", limit=6, batch_size=2)
+    calls = []
+
+    class Dies(type(model)):
+        def score_text(self, batch):
+            calls.append(len(batch))
+            if len(calls) > 2:
+                raise KeyboardInterrupt
+            return super().score_text(batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_with(_as(model, Dies), given)
+    calls.clear()
+
+    class Counts(type(model)):
+        def score_text(self, batch):
+            calls.append(len(batch))
+            return super().score_text(batch)
+
+    assert run_with(_as(model, Counts), given) == whole
+    assert sum(calls) == 2
+    assert (given.out / "items.parquet").read_bytes() == (tmp_path / "whole" / "items.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(("error", "kind"), [(ItemError("too odd", "why"), "item"), (MachineError("gone", "why"), "machine")])
+def test_a_document_that_fails_counts_as_wrong_and_is_told(error, kind, options, run_with, model):
+    class Fails(type(model)):
+        def score_text(self, batch):
+            if any("Clean copper" in request.context for request in batch):
+                raise error
+            return [ScoreResult((0.0, -9.0), (1, 1), (True, False), 5) for _ in batch]
+
+    results = run_with(_as(model, Fails), options("piqa", batch_size=1))  # documents 0 and 2 have gold 0
+    run = load_suite_run(options().out)
+    assert run.errors == ({"task": "piqa", "item": "0", "kind": kind, "reason": error.reason, "detail": "why"},)
+    (task,) = results.tasks
+    assert task.outcomes == {"correct": 1, "wrong": 2, "unparsed": 0, "error": 1}
+    assert (task.scores["acc"].value, task.scores["acc"].n) == (0.25, 4)
+    assert results.complete is (kind == "item")
+    assert "1 documents could not be asked" in task.notes[0]
+
+
+def test_a_group_counts_failed_documents_as_wrong_too(options, run_with, model):
+    class Fails(type(model)):
+        def score_text(self, batch):
+            if any("capital" in request.context for request in batch):
+                raise ItemError("too odd")
+            return super().score_text(batch)
+
+    results = run_with(_as(model, Fails), options("iit_facts", limit=5, batch_size=1))
+    group, *relations = results.tasks
+    assert group.outcomes["error"] == relations[0].outcomes["error"] == 5
+    assert group.scores["acc"].value == pytest.approx(group.outcomes["correct"] / group.scores["acc"].n)
+
+
+def test_prompts_that_were_cut_to_the_models_context_are_counted(options, run_with, model):
+    results = run_with(model, options("gsm8k", num_fewshot=5))
+    assert results.tasks[0].notes == (
+        "4 prompts filled the model's context; what did not fit was cut off at their beginning, as lm-eval does",
+    )
+
+
+def test_sampled_answers_are_drawn_once_per_repeat_and_repeat_themselves_on_another_day(tmp_path, options, run_with, model):
+    rows = tmp_path / "own"
+    rows.mkdir()
+    (rows / "d.jsonl").write_text("".join(json.dumps({"q": f"Say {i}", "a": "x"}) + "\n" for i in range(2)))
+    task = {
+        "task": "own_sampled",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(rows / "d.jsonl")}, "cache_dir": str(rows / "cache")},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "q",
+        "doc_to_target": "a",
+        "repeats": 3,
+        "generation_kwargs": {"do_sample": True, "temperature": 1.0, "until": ["\n\n"]},
+        "filter_list": [{"name": "all", "filter": [{"function": "take_first"}]}],
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (rows / "own.yaml").write_text(yaml.safe_dump(task))
+    said = []
+    for name in ("a", "b"):
+        run_with(model, options("own_sampled", include_path=rows, out=tmp_path / name))
+        (samples,) = (tmp_path / name / "lm_eval").rglob("samples_*.jsonl")
+        said.append([json.loads(line)["resps"] for line in samples.read_text().splitlines()])
+    assert said[0] == said[1]
+    assert len(set(said[0][0][0])) > 1
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["arc_eazy"], "no lm-eval task, group, tag or preset called 'arc_eazy'; did you mean 'arc_easy'"),
+        (["wings_text"], "did you mean 'wings-text'"),
+        ([], "no task is asked for"),
+    ],
+)
+def test_a_wrong_name_is_told_with_the_nearest(names, said, data_root, tmp_path):
+    with pytest.raises(UserError, match=said):
+        load_tasks(names, TaskOptions(data_root), tmp_path)
+
+
+def test_a_snapshot_that_is_not_there_a_missing_split_and_a_missing_column_are_told_in_one_sentence(data_root, tmp_path):
+    with pytest.raises(UserError, match=r"'sciq' needs the data set 'allenai/sciq'"):
+        load_tasks(["sciq"], TaskOptions(data_root), tmp_path / "a")
+    broken = tmp_path / "root"
+    shutil.copytree(data_root / "openai", broken / "openai")
+    shutil.copytree(data_root / "baber", broken / "baber")
+    (broken / "openai/gsm8k/main/train-00000-of-00001.parquet").unlink()
+    with pytest.raises(UserError, match=r"'gsm8k' finds no parquet, json or csv file of split 'train'"):
+        load_tasks(["gsm8k"], TaskOptions(broken), tmp_path / "b")
+    assert load_tasks(["gsm8k"], TaskOptions(broken, num_fewshot=0), tmp_path / "c").loaded["tasks"]  # no example is needed
+    (broken / "openai/gsm8k/main/test-00000-of-00001.parquet").unlink()
+    with pytest.raises(UserError, match=r"split 'test' of configuration 'main'"):
+        load_tasks(["gsm8k"], TaskOptions(broken, num_fewshot=0), tmp_path / "d")
+    _drop_column(broken / "baber/piqa/data/validation-00000-of-00001.parquet", "goal")
+    with pytest.raises(UserError, match=r"'piqa' cannot read 'baber/piqa' from .*goal.*; check that its files are whole"):
+        load_tasks(["piqa"], TaskOptions(broken), tmp_path / "e")
+
+
+def _drop_column(path: Path, column: str) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(pq.read_table(path).drop_columns([column]), path)
+
+
+def test_without_network_and_snapshot_the_data_set_and_the_way_out_are_named(tmp_path):
+    with pytest.raises(
+        UserError, match=r"'piqa' cannot read 'baber/piqa' from the Hub .*; go online, or give local snapshots with --data-root"
+    ):
+        load_tasks(["piqa"], TaskOptions(), tmp_path)
+
+
+def test_a_model_without_chat_template_and_one_without_raw_text_are_refused(save_tiny, options, run_with):
+    bare = load_model(f"hf:{save_tiny('llama', chat_template=None)}", ModelOptions(device="cpu"))
+    with pytest.raises(UserError, match="has no chat template; leave out --apply-chat-template"):
+        run_with(bare, options("piqa", apply_chat_template=True))
+    with pytest.raises(UserError, match="model 'random' reads chats only"):
+        run_with(load_model("random", ModelOptions()), options("piqa", fresh=True))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"gen_kwargs": "temperature"}, "not of the form NAME=VALUE"),
+        ({"limit": 0}, "--limit 0 leaves nothing"),
+        ({"blind": True}, "--blind removes images"),
+        ({"max_new_tokens": 600}, "600 tokens are to be generated, and model .* takes 512"),
+    ],
+)
+def test_options_that_cannot_be_honoured_are_refused(more, said, options):
+    with pytest.raises(UserError, match=said):
+        evaluate_text(options("gsm8k", **more), progress=False)
