@@ -9,6 +9,7 @@ RUNS: dict[str, dict] = {  # run folder -> options beside bench, out and limit, 
     "base-llm": {"model": "base-llm"},
     "wings": {"model": "wings"},
     "llava": {"model": "llava"},
+    "llava-one-rate": {"model": "llava-one-rate"},
     "wings-blind": {"model": "wings", "blind": True},
     "majority": {"model": "majority"},
     "random": {"model": "random"},
@@ -29,7 +30,7 @@ def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
     else:
         _say(summary(load_manifest(build(BuildOptions(out=bench)))))
     for name, arguments in RUNS.items():
-        base = out / "runs" / "base-llm" if name in ("wings", "llava", "wings-blind") else None
+        base = out / "runs" / "base-llm" if name not in ("base-llm", "majority", "random") else None
         evaluate(EvalOptions(bench=bench, out=out / "runs" / name, limit=limit, base=base, **arguments), progress)
     return report([out / "runs" / name for name in RUNS], out / "report")
 

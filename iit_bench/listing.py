@@ -18,6 +18,7 @@ def _models() -> Rows:
     notes = {
         "wings": "bundled nano Wings, or --checkpoint FOLDER",
         "llava": "bundled LLaVA-style rival: same decoder and tower, no learners, or --checkpoint FOLDER",
+        "llava-one-rate": "the same, tuned with one learning rate for projector and LLM, as LLaVA is",
         "base-llm": "bundled text-only model that both were tuned from, or --checkpoint FOLDER",
         "hf:": "hf:PATH or hf:HUB_ID, any AutoModelForCausalLM or AutoModelForImageTextToText",
         "random": "every choice equally likely",
@@ -39,7 +40,17 @@ def _sources() -> Rows:
 
 
 def _tasks() -> Rows:
-    return [("iit", "interleaved image-text dialogues of a benchmark folder")]
+    """IIT, then what --tasks takes in the suites text and vqa, without the thousands of names that lm-eval has itself."""
+    from evaluators import lm_eval_tasks, vqa
+    from iit_bench.errors import UserError
+
+    rows = [("iit", "interleaved image-text dialogues of a benchmark folder")]
+    rows += [(name, "suite text") for name in lm_eval_tasks.known_tasks()]
+    rows += [(name, f"suite vqa: {', '.join(tasks)}") for name, tasks in vqa.PRESETS.items()]
+    try:
+        return rows + [(name, "suite vqa") for name in sorted(vqa.known_tasks())]
+    except UserError as error:
+        return [*rows, ("vlmeval", str(error))]
 
 
 def _tiers() -> Rows:

@@ -31,6 +31,7 @@ SOURCE_GROUP = "iit_bench.sources"
 MODELS: dict[str, str] = {
     "wings": "iit_bench.models.bundled:load_wings",
     "llava": "iit_bench.models.bundled:load_wings",
+    "llava-one-rate": "iit_bench.models.bundled:load_wings",
     "base-llm": "iit_bench.models.bundled:load_base_llm",
     "hf:": "iit_bench.models.huggingface:load",
     "random": "iit_bench.models.baselines:load_random",

@@ -12,7 +12,7 @@ ASSETS = Path(str(resources.files("iit_bench"))) / "assets" / "models"
 
 
 def load_wings(name: str, options: ModelOptions) -> Model:
-    """`wings`: the lab's nano Wings, or `--checkpoint`. `llava`: the same decoder and tower without learners, tuned as LLaVA is."""
+    """`wings`: the lab's nano Wings, or `--checkpoint`. `llava`, `llava-one-rate`: the same decoder and tower without learners."""
     from iit_bench.models.wings.adapter import load
 
     return load(_with_default(name, options), name)

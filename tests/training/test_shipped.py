@@ -12,7 +12,13 @@ import torch
 from iit_bench.training import assets
 from iit_bench.training.recipe import load
 
-MADE_BY = {"base-llm": "lab-base-practice", "tower": "lab-tower", "wings": "lab-wings-stage2", "llava": "lab-llava-stage2"}
+MADE_BY = {
+    "base-llm": "lab-base-practice",
+    "tower": "lab-tower",
+    "wings": "lab-wings-stage2",
+    "llava": "lab-llava-stage2",
+    "llava-one-rate": "lab-llava-one-rate",
+}
 
 
 @pytest.mark.parametrize("name", MADE_BY)
