@@ -9,7 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from iit_bench.errors import UserError
-from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
+from iit_bench.models.base import (
+    GenerateRequest,
+    GenerateResult,
+    Model,
+    ModelInfo,
+    ModelOptions,
+    ScoreRequest,
+    ScoreResult,
+    TextRequest,
+    TextScoreRequest,
+)
 from iit_bench.tables import canonical_json
 from iit_bench.types import Image, Message
 
@@ -67,8 +77,26 @@ class RandomModel(ChoiceBaseline):
 
     def choose(self, request: ScoreRequest) -> int:
         chat = [[m.role, *(p.sha256 if isinstance(p, Image) else p for p in m.parts)] for m in request.messages]
-        draws = [hashlib.sha256(canonical_json([self.seed, chat, text]).encode()).digest() for text in request.continuations]
+        draws = [self._draw(chat, text) for text in request.continuations]
         return draws.index(max(draws))
+
+    def _draw(self, prompt: Any, reply: str) -> bytes:
+        return hashlib.sha256(canonical_json([self.seed, prompt, reply]).encode()).digest()
+
+    def text_tokens(self, request: TextRequest) -> int:
+        if not isinstance(request, TextScoreRequest):
+            raise UserError(f"model {self.info.name!r} can only choose, and a task asks it for a text; leave the task out")
+        return 1
+
+    def score_text(self, batch: Sequence[TextScoreRequest]) -> list[ScoreResult]:
+        return [self._score_text(request) for request in batch]
+
+    def _score_text(self, request: TextScoreRequest) -> ScoreResult:
+        draws = [int.from_bytes(self._draw(request.context, text)[:6]) / 2**48 for text in request.continuations]
+        # The chosen one's is about 0, whatever its length: the same choice under every normalisation. Not exactly 0, because choices
+        # that are contexts come as requests of their own, and the best draw among them must win.
+        scores = tuple((draw - 1) * 1e-6 if draw == max(draws) else -1.0 for draw in draws)
+        return ScoreResult(scores, (1,) * len(scores), (False,) * len(scores), prompt_tokens=0)
 
 
 class MajorityModel(ChoiceBaseline):

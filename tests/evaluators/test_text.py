@@ -339,8 +339,18 @@ def test_a_model_without_chat_template_and_one_without_raw_text_are_refused(save
     bare = load_model(f"hf:{save_tiny('llama', chat_template=None)}", ModelOptions(device="cpu"))
     with pytest.raises(UserError, match="has no chat template; leave out --apply-chat-template"):
         run_with(bare, options("piqa", apply_chat_template=True))
-    with pytest.raises(UserError, match="model 'random' reads chats only"):
-        run_with(load_model("random", ModelOptions()), options("piqa", fresh=True))
+    with pytest.raises(UserError, match="model 'majority' reads chats only"):
+        run_with(load_model("majority", ModelOptions()), options("piqa", fresh=True))
+
+
+def test_the_random_baseline_chooses_at_chance_under_every_metric_and_cannot_write(options, run_with):
+    random = load_model("random", ModelOptions(seed=1))
+    results = run_with(random, options("iit_facts", limit=60, model="random"))
+    for metric in ("acc", "acc_norm"):
+        figure = results.tasks[0].scores[metric]
+        assert figure.n == 360 and figure.low < 0.25 < figure.high
+    with pytest.raises(UserError, match="model 'random' can only choose"):
+        run_with(random, options("gsm8k", model="random", fresh=True))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ DATA = Path(__file__).parent.parent / "data"
 CHOICES = ("arc_easy", "winogrande", "iit_ocnli", "hellaswag", "mmlu_anatomy", "wsc", "iit_facts_capital")
 TASKS = (*CHOICES, "gsm8k", "wikitext")
 WAYS = {"the tasks' own shots": (False, None), "chat, 2 shots": (True, 2), "no shots": (False, 0)}  # chat template, few-shot
-CASES = [*(("tiny llama", way) for way in WAYS), ("base-llm", "no shots"), ("base-llm", "chat, 2 shots"), ("wings", "chat, 2 shots")]
+CASES = [*(("tiny llama", way) for way in WAYS), ("tiny mistral with a sliding window", "chat, 2 shots"), ("tiny llava", "no shots")]
+CASES += [("base-llm", "no shots"), ("base-llm", "chat, 2 shots"), ("wings", "chat, 2 shots")]
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +48,15 @@ def load_tasks_once(text_snapshots, tmp_path_factory) -> Callable[[int | None], 
 
 
 @pytest.fixture(scope="session")
-def load_once(save_tiny) -> Callable[[str], Model]:
+def load_once(save_tiny, tiny_llava) -> Callable[[str], Model]:
     @cache
     def load(name: str) -> Model:
-        if name == "tiny llama":
-            return load_model(f"hf:{save_tiny('llama', max_position_embeddings=512)}", ModelOptions(device="cpu"))
+        if name == "tiny llava":
+            return load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu"))
+        if name.startswith("tiny"):
+            window = {"sliding_window": 32} if "window" in name else {}
+            folder = save_tiny(name.split()[1], max_position_embeddings=512, **window)
+            return load_model(f"hf:{folder}", ModelOptions(device="cpu"))
         if not (ASSETS / name / "model.safetensors").is_file():
             pytest.skip(f"the bundled {name} is not there")
         return load_model(name, ModelOptions(device="cpu"))
