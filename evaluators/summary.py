@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 from iit_bench.tables import canonical_json
-from iit_bench.types import Figure, Results
+from iit_bench.types import Figure, Results, SuiteResults
+
+_NOT_COMPLETE = "  not complete: some items failed for reasons of the machine (errors.jsonl); repeat the command to go on"
 
 
-def summary_text(name: str, results: Results) -> str:
+def summary_text(name: str, results: Results | SuiteResults) -> str:
     """Scores with 95% intervals and n, one line each."""
+    if isinstance(results, SuiteResults):
+        return _suite_text(name, results)
     lines = [f"{name}: {results.n_dialogues} dialogues, " + ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)]
     rows = [("IIT score", results.iit["acc"]), ("T score", results.t_score["acc"]), ("V score", results.v_score["acc"])]
     rows += [(f"tier {tier.tier}", tier.acc) for tier in results.tiers]
@@ -18,12 +22,32 @@ def summary_text(name: str, results: Results) -> str:
         rows += [("retention", results.forgetting.retention)]
     width = max(len(label) for label, _ in rows)
     lines += [f"  {label:{width}}  {_figure(figure)}" for label, figure in rows]
-    if not results.complete:
-        lines.append("  not complete: some items failed for reasons of the machine (errors.jsonl); repeat the command to go on")
-    return "\n".join(lines)
+    return "\n".join(lines + ([] if results.complete else [_NOT_COMPLETE]))
 
 
-def summary_json(results: Results) -> str:
+def _suite_text(name: str, results: SuiteResults) -> str:
+    """The figure of each task that tables show, and what a reader must know of it."""
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)
+    lines = [f"{name}: suite {results.suite}, {counts or 'no items'}"]
+    labels = [f"{task.task} ({task.metric})" for task in results.tasks]
+    width = max(map(len, labels), default=0)
+    for label, task in zip(labels, results.tasks, strict=True):
+        figure = task.scores.get(task.metric, Figure(None, note="no score"))
+        lines += [f"  {label:{width}}  {_figure(figure) if task.best == 1 else _points(figure, task.best)}"]
+        lines += [f"  {'':{width}}  {note}" for note in task.notes]
+    failed = "  not complete: some items (errors.jsonl) or data sets (see above) failed; repeat the command to go on"
+    return "\n".join(lines + ([] if results.complete else [failed]))
+
+
+def _points(figure: Figure, best: float | None) -> str:
+    """A figure in its own unit."""
+    if figure.value is None:
+        return _figure(figure)
+    interval = f" [{figure.low:.6g}, {figure.high:.6g}]" if figure.low is not None and figure.high is not None else ""
+    return f"{figure.value:.6g}{f' of {best:.6g}' if best is not None else ''}{interval} n={figure.n}"
+
+
+def summary_json(results: Results | SuiteResults) -> str:
     return canonical_json(dataclasses.asdict(results))
 
 

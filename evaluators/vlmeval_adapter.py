@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ FAILED = "Failed to obtain answer via API."  # VLMEvalKit's own mark of an answe
 MAX_NEW_TOKENS = 512
 DATA_FOLDER = "LMUData"  # environment variable: where VLMEvalKit looks for tables and puts decoded images
 USERS_DATA = "IIT_BENCH_LMUDATA"  # environment variable of the worker: the caller's $LMUData, for downloads
+# A data set's name in VLMEvalKit's files: the key of an address.
+ADDRESSED = re.compile(r"""['"]([\w.+\-]+)['"]\s*:\s*\(?\s*f?['"](?:https?://|/)""")
 _SEARCHED_FIRST = ("dataset.image_mcq", "dataset.image_yorn", "dataset.image_vqa", "dataset.image_shortqa")
 
 VlmevalMessage = Sequence[Mapping[str, str]]  # [{"type": "image", "value": path} | {"type": "text", "value": text}, …]
@@ -90,6 +93,7 @@ def kit(judge: str = "exact_matching") -> Iterator[SimpleNamespace]:
         sys.modules["vlmeval.dataset"].DATASET_TYPE = lambda dataset, default="MCQ": default  # type: ignore[attr-defined]
         misc, files = import_module("vlmeval.smp.misc"), import_module("vlmeval.smp.file")
         _module("vlmeval.tools", LOCALIZE=functools.partial(_localize, files))
+        sys.modules["vlmeval.dataset.utils"].build_judge = _no_judge  # type: ignore[attr-defined]
         if judge != "exact_matching":
             _load_judge(judge)
         inference = import_module("vlmeval.inference")
@@ -113,6 +117,10 @@ def _module(name: str, **names: Any) -> None:
     sys.modules[name] = module
 
 
+def _no_judge(**settings: Any) -> Any:
+    raise RuntimeError("this data set is scored by a judge model alone; name one with --judge")
+
+
 def _load_judge(name: str) -> None:
     """Make VLMEvalKit's judge models usable; one that does not answer is refused here, where VLMEvalKit would fall back in silence."""
     del sys.modules["vlmeval.api"]  # the stand-in
@@ -126,9 +134,10 @@ def _load_judge(name: str) -> None:
     sys.modules["vlmeval.dataset.utils"].build_judge = build  # type: ignore[attr-defined]
 
 
-def use_threads(kind: type) -> None:
-    """Let the file of a data set class start threads where it would start 16 processes, each a copy of this one."""
+def tame(kind: type) -> None:
+    """Make a data set class's file read cells as literals, and start threads where it would start 16 copies of this process."""
     module: Any = sys.modules[kind.__module__]
+    module.eval = ast.literal_eval
     if hasattr(module, "mp"):
         module.mp = SimpleNamespace(Pool=ThreadPool)
 
@@ -140,19 +149,29 @@ def _localize(files: Any, table: str, local: str) -> None:
 
 
 def dataset_class(name: str, root: Path) -> type | None:
-    """VLMEvalKit's class for the image data set `name`, or None where it knows no such data set (or cannot import its file here)."""
+    """VLMEvalKit's class for the image data set `name`, or None where it knows no data set of that name.
+
+    Raises:
+        UserError: it knows one, but of another kind, or in a file that needs a package that is not here.
+    """
     listed = [root / (place.replace(".", "/") + ".py") for place in _SEARCHED_FIRST]
+    why = ""
     for file in (*listed, *sorted((root / "dataset").rglob("*.py"))):
         text = file.read_text(encoding="utf-8", errors="replace")
         if file.name == "__init__.py" or (f"'{name}'" not in text and f'"{name}"' not in text):
             continue
+        published = name in ADDRESSED.findall(text)
         try:
             module = import_module(".".join(("vlmeval", *file.relative_to(root).with_suffix("").parts)))
-        except ImportError:
-            continue  # a data set that needs packages which are not here
+        except ImportError as error:
+            why = f"needs what is not installed here ({error}): pip install ms-vlmeval" if published else why
+            continue
         for kind in vars(module).values():
             if isinstance(kind, type) and getattr(kind, "MODALITY", "") == "IMAGE" and name in _supported(kind):
                 return kind
+        why = why or ("is not a data set of images; choose another" if published else "")
+    if why:
+        raise UserError(f"VLMEvalKit's data set {name!r} {why}")
     return None
 
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from builders.sources import easyvqa_data
 from builders.sources.vlmeval import FIELD_LIMIT
 from builders.sources.vlmeval_kit import download
-from evaluators.vlmeval_adapter import DATA_FOLDER, USERS_DATA, dataset_class, use_threads
+from evaluators.vlmeval_adapter import DATA_FOLDER, USERS_DATA, dataset_class, tame
 from iit_bench.errors import UserError
 from iit_bench.folders import sha256_file
 
@@ -60,7 +60,7 @@ def parts_of(task: str, data_root: str | None, limit: int | None, root: Path) ->
     header = _header(path)
     base: Any = known or _custom_class(header, path)
     for ancestor in base.__mro__[:-1]:  # `evaluate` may be inherited
-        use_threads(ancestor)
+        tame(ancestor)
     kind = _kind(task, base)
     exact = known is None and kind == "open"
     facts = {"sha256": sha256_file(path), "type": str(base.TYPE), "class": base.__name__, "kind": kind, "exact": exact}

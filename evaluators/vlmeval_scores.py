@@ -76,7 +76,7 @@ def _plain_kind(scored: Mapping[str, Any]) -> str:
 
 def _part(
     task: str, part: str, scored: Mapping[str, Any], asked: Sequence[Asked]
-) -> tuple[list[TaskItem], dict[str, Figure], str, float, list[str]]:
+) -> tuple[list[TaskItem], dict[str, Figure], str, float | None, list[str]]:
     """Items, figures, the metric that tables show, the best value it can take, notes."""
     mine = [one for one in asked if one.part == part]
     metric = NO_IMAGE if part != "main" else {"mme": "total", "hallusion": "aAcc"}.get(scored.get("kind", ""), "acc")
@@ -85,11 +85,12 @@ def _part(
         return [], {metric: Figure(None, n=len(mine), note=note)}, metric, 1.0, [note]
     kind, rows, metrics = scored["kind"], scored["rows"], scored["metrics"]
     if not rows:
-        figures = {name: Figure(value, n=len(mine), note="VLMEvalKit's own, without scores by item") for name, value in metrics.items()}
-        shown = max(figures, key=_primary, default=metric)
-        return [], figures or {metric: Figure(None, note="VLMEvalKit gave no number")}, shown, float("nan"), []
+        own = {name: Figure(value, n=len(mine), note="VLMEvalKit's own, without scores by item") for name, value in metrics.items()}
+        shown = max(own, key=_primary, default=metric)
+        return [], own or {metric: Figure(None, note="VLMEvalKit gave no number")}, shown, None, []
     items = _items(task, part, kind, rows, mine, metric)
-    best, figures = 1.0, {}
+    best: float | None = 1.0
+    figures: dict[str, Figure] = {}
     if part == "main" and kind == "mme":
         figures, best = _mme(rows, items)
     elif part == "main" and kind == "hallusion":

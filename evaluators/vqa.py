@@ -23,13 +23,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from builders.sources.vlmeval_kit import installed
 from evaluators.run_folder import enter
 from evaluators.suites import OUTCOMES, SuiteOptions, check_same_suite, describe_suite, expand, unknown_task
-from evaluators.vlmeval_adapter import DATA_FOLDER, FAILED, MAX_NEW_TOKENS, USERS_DATA, generate_request
+from evaluators.vlmeval_adapter import ADDRESSED, DATA_FOLDER, FAILED, MAX_NEW_TOKENS, USERS_DATA, generate_request
 from evaluators.vlmeval_scores import Asked, task_result
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
@@ -58,8 +58,6 @@ OUTCOME_FILES = ("results.json", "items.parquet", "errors.jsonl", "vlmeval", "vl
 PACKAGES = ("ms-vlmeval", "pandas")
 # Settings of VLMEvalKit that a user's shell may have and that would change its results or file formats.
 _UNSET = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SPLIT_THINK", "SKIP_ERR", "VERBOSE", "PRINT_VANILLA", "FORCE_LOCAL")
-_INSTALL = "pip install --no-deps ms-vlmeval==0.0.20 && pip install sty tabulate validators"
-_ADDRESSED = re.compile(r"""['"]([\w.+\-]+)['"]\s*:\s*\(?\s*f?['"](?:https?://|/)""")
 
 
 def evaluate_vqa(options: SuiteOptions, progress: bool = True) -> SuiteResults:
@@ -126,14 +124,11 @@ def known_tasks(data_root: Path | None = None) -> set[str]:
     Raises:
         UserError: VLMEvalKit is not installed, or `data_root` is not there.
     """
-    spec = find_spec("vlmeval")
-    places = list((spec and spec.submodule_search_locations) or ())
-    if not places:
-        raise UserError(f"suite vqa needs VLMEvalKit: {_INSTALL}")
+    root = installed()
     if data_root is not None and not data_root.is_dir():
         raise UserError(f"--data-root {str(data_root)!r} is not a folder; give the folder that has the tables")
-    texts = (file.read_text(encoding="utf-8", errors="replace") for file in (Path(places[0]) / "dataset").rglob("*.py"))
-    names = {name for text in texts for name in _ADDRESSED.findall(text)}
+    texts = (file.read_text(encoding="utf-8", errors="replace") for file in (root / "dataset").rglob("*.py"))
+    names = {name for text in texts for name in ADDRESSED.findall(text)}
     tables = [path.stem for folder in (data_root, data_root / "LMUData") for path in folder.glob("*.tsv")] if data_root else []
     return names | set(tables) | {EASYVQA}
 

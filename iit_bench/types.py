@@ -247,7 +247,7 @@ class TaskResult:
     metric: str  # the key of `scores` that tables show
     scores: dict[str, Figure]  # metric -> figure; an accuracy is a fraction, anything else is in its own unit
     outcomes: dict[str, int]  # Outcome -> items
-    best: float = 1.0  # the highest value that `metric` can take
+    best: float | None = 1.0  # the highest value that `metric` can take; None = not known
     notes: tuple[str, ...] = ()  # what a reader must know, e.g. rows without an image that were asked as text
     details: dict[str, str] = field(default_factory=dict)  # version, split, sha256 of the data, few-shot count, …
 

@@ -79,18 +79,27 @@ def _address(name: str, root: Path) -> tuple[str, str]:
     )
 
 
+def installed() -> Path:
+    """VLMEvalKit's folder; nothing of it is imported.
+
+    Raises:
+        UserError: VLMEvalKit is not installed.
+    """
+    loaded = sys.modules.get("vlmeval")  # a full installation that is imported already, or a stand-in of `shells`
+    spec = None if loaded else find_spec("vlmeval")
+    places = list(loaded.__path__ if loaded else (spec and spec.submodule_search_locations) or ())
+    if not places:
+        raise UserError(f"VLMEvalKit is not installed, which vlmeval: sources without --data-root and --suite vqa need: {_INSTALL}")
+    return Path(places[0])
+
+
 @contextmanager
 def shells() -> Iterator[Path]:
     """VLMEvalKit's folder, importable without its package `__init__` files; `sys.modules` and Pillow's limit are as before afterwards."""
     from PIL import Image
 
     pixels = Image.MAX_IMAGE_PIXELS  # vlmeval.smp raises this limit
-    loaded = sys.modules.get("vlmeval")  # a full installation that is imported already, or the stand-in of another room
-    spec = None if loaded else find_spec("vlmeval")
-    places = list(loaded.__path__ if loaded else (spec and spec.submodule_search_locations) or ())
-    if not places:
-        raise UserError(f"vlmeval: sources without --data-root need VLMEvalKit: {_INSTALL}")
-    root = Path(places[0])
+    root = installed()
     before = {key: module for key, module in sys.modules.items() if key.split(".")[0] == "vlmeval"}
     for key in before:
         del sys.modules[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import random
@@ -16,10 +17,11 @@ import numpy as np
 import pytest
 
 from evaluators.suites import SuiteOptions
-from evaluators.vlmeval_adapter import kit
+from evaluators.vlmeval_adapter import dataset_class, kit
 from evaluators.vlmeval_datasets import parts_of
 from evaluators.vlmeval_scores import Asked, task_result
 from evaluators.vqa import PRESETS, evaluate_vqa, evaluate_vqa_model, known_tasks
+from iit_bench.cli import main
 from iit_bench.errors import ItemError, MachineError, UserError
 from iit_bench.folders import load_run, load_suite_run
 
@@ -333,6 +335,42 @@ def test_run_folders_of_the_suites_are_told_apart(several, tmp_path) -> None:
     (run.path / "items.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=r"'items.parquet' .* was changed"):
         load_suite_run(run.path)
+
+
+def test_a_data_set_of_another_kind_is_not_taken_for_a_table_of_ones_own() -> None:
+    with kit() as vlmeval:
+        assert dataset_class("MadeChoice", vlmeval.root) is None
+        with pytest.raises(UserError, match=r"'DUDE' (needs what is not installed here|is not a data set of images)"):
+            dataset_class("DUDE", vlmeval.root)
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_the_command_line_scores_and_repeats(tables, tmp_path, capsys) -> None:
+    words = f"eval --suite vqa --model wings --tasks MME --data-root {tables} --limit 1 --max-new-tokens 2 --device cpu --quiet --out"
+    assert main([*words.split(), str(tmp_path / "a")]) == 0
+    shown = capsys.readouterr().out
+    assert "MME (total)" in shown and "of 200" in shown and "n=1" in shown
+    assert main(["eval", "--from", str(tmp_path / "a/run.json"), "--quiet", "--json", "--out", str(tmp_path / "b")]) == 0
+    assert json.loads(capsys.readouterr().out)["suite"] == "vqa"
+    first, second = (load_suite_run(tmp_path / name) for name in "ab")
+    assert first.items == second.items and first.results == second.results
+    assert "--suite vqa --tasks MME --limit 1 --max-new-tokens 2" in first.run["command"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--suite vqa", "--tasks is missing"),
+        ("--suite vqa --tasks MME --bench b --tiers T", "--suite vqa has no option --bench, --tiers; leave it out"),
+        ("--suite iit --bench b --tasks MME", "--suite iit has no option --tasks; leave it out"),
+        ("--suite vqa --tasks MNE", "no task 'MNE'"),
+    ],
+)
+def test_the_command_line_refuses_in_one_sentence(tmp_path, capsys, words, sentence) -> None:
+    assert main(["eval", "--model", "wings", "--out", str(tmp_path / "run"), *words.split()]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- figures

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from evaluators.suites import SuiteOptions
-from evaluators.vlmeval_adapter import as_vlmeval_model, dataset_class, kit, use_threads
+from evaluators.vlmeval_adapter import as_vlmeval_model, dataset_class, kit, tame
 from evaluators.vqa import evaluate_vqa_model
 from iit_bench.folders import SuiteRun, load_suite_run
 from iit_bench.models.base import Model, ModelOptions
@@ -44,7 +44,7 @@ def vlmevalkits_own(make_model: Callable[[Any], Any], tasks: tuple[str, ...], ta
         model = make_model(BaseModel)
         for name in tasks:
             kind: Any = dataset_class(name, vlmeval.root)
-            use_threads(kind)
+            tame(kind)
             kind.DATASET_MD5 = {}  # our tables are not the published ones: they would be downloaded
             dataset = kind(dataset=name)
             vlmeval.infer_data_job(model, str(work), "own", dataset)
