@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from iit_bench.models.wings.cache import WingsCache
@@ -269,3 +269,8 @@ def _measure_tower(tower: PreTrainedModel, config: WingsConfig) -> tuple[int, in
     features = VisionTower(config, tower)(torch.zeros(1, 3, config.image_size, config.image_size, device=tower.device))
     tower.train(training)
     return features.shape[1], features.shape[2]
+
+
+# As any model that is not part of transformers does: importing this module makes Wings folders load by the Auto classes.
+AutoConfig.register(WingsConfig.model_type, WingsConfig, exist_ok=True)
+AutoModelForImageTextToText.register(WingsConfig, WingsForConditionalGeneration, exist_ok=True)

@@ -1,0 +1,24 @@
+"""A Wings folder loads by transformers' Auto classes, without a word."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from iit_bench.models.bundled import ASSETS
+
+SCRIPT = """
+import sys
+import iit_bench.models.wings.modeling as modeling
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+folder = sys.argv[1]
+assert type(AutoConfig.from_pretrained(folder)).__name__ == "WingsConfig"
+assert type(AutoModelForImageTextToText.from_pretrained(folder)) is modeling.WingsForConditionalGeneration
+AutoTokenizer.from_pretrained(folder)
+"""
+
+
+def test_wings_folder_loads_by_auto_classes_without_a_warning():
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(ASSETS / "wings")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "model of type" not in done.stderr
