@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,9 @@ def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tas
             manager.loaded = manager.load(wanted)
     except ValueError as error:  # a task asked for twice, alone and in a group
         raise UserError(f"lm-eval cannot run these tasks together ({error}); name fewer with --tasks") from error
+    for name, task in manager.loaded["tasks"].items():
+        task.build_all_requests = _named(name, task.build_all_requests)
+        task.process_results = _named(name, task.process_results)
     return Tasks(manager, manager.loaded, left_out, factory.sha256)
 
 
@@ -254,6 +257,22 @@ def _readable(name: str, dataset: str, data_root: Path | None) -> Iterator[None]
         if data_root is not None:
             place, fix = repr(str(data_root)), "check that its files are whole and in the published form"
         raise UserError(f"lm-eval task {name!r} cannot read {dataset!r} from {place} ({type(error).__name__}: {reason}); {fix}") from error
+
+
+def _named(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """A task's method that tells in one sentence, with the task's name, which document data it cannot work with."""
+
+    @wraps(method)
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return method(*arguments, **options)
+        except (ValueError, LookupError, TypeError, AttributeError, TemplateError) as error:
+            if "larger than population" in str(error):
+                raise UserError(f"lm-eval task {name!r} has fewer examples than are to be shown; give fewer with --num-fewshot") from error
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"lm-eval task {name!r} fails over its data ({type(error).__name__}: {reason}); check them") from error
+
+    return call
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from evaluators.lm_eval_adapter import EngineLM, FailedDocument
 from evaluators.lm_eval_tasks import Tasks
-from evaluators.statistics import Z, mean
+from evaluators.statistics import Z, mean, weighted_mean
 from evaluators.suites import count_outcomes
 from iit_bench.types import Figure, Outcome, SuiteResults, TaskItem, TaskResult
 
@@ -72,7 +73,7 @@ def suite_results(found: Mapping[str, Any], items: Sequence[TaskItem], lm: Engin
         of_task.setdefault(item.task, []).append(item)
     failures = {task: len({one.document for one in lm.failed if one.task == task}) for task in found["samples"]}
     single = {task: _task(task, found, of_task.get(task, []), failures[task], lm, tasks) for task in found["samples"]}
-    groups = [_group(name, found, single) for name in found.get("groups", {})]
+    groups = [_group(name, found, single, of_task) for name in found.get("groups", {})]
     missing = [TaskResult(task, "", {"": Figure(None, note=f"not run: {why}")}, {}) for task, why in tasks.left_out.items()]
     complete = not any(one.failure.kind == "machine" for one in lm.failed)
     return SuiteResults("text", complete, count_outcomes(items), (*groups, *single.values(), *missing))
@@ -96,25 +97,36 @@ def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], failed
     return TaskResult(task, next(iter(scores), ""), scores, outcomes, notes=tuple(notes), details=details)
 
 
-def _group(name: str, found: Mapping[str, Any], single: Mapping[str, TaskResult]) -> TaskResult:
-    """A group's aggregate; where documents failed, the size-weighted mean of its tasks' figures, if that is how lm-eval made it."""
-    members = [single[task] for task in _leaves(name, found["group_subtasks"]) if task in single]
-    failed = sum("error" in one.outcomes and one.outcomes["error"] for one in members)
-    count = sum(found["n-samples"][one.task]["effective"] for one in members)
+def _group(name: str, found: Mapping[str, Any], single: Mapping[str, TaskResult], items: Mapping[str, Sequence[TaskItem]]) -> TaskResult:
+    """A group's aggregate: over its tasks as strata where lm-eval's value is their mean, else lm-eval's value and standard error."""
+    members = [task for task in _leaves(name, found["group_subtasks"]) if task in single]
     scores = {}
     for key, value, stderr in _values(found["groups"][name]):
-        figures = [(one, one.scores[key]) for one in members if key in one.scores]
-        sizes = [found["n-samples"][one.task]["effective"] for one, _ in figures]
-        if failed and figures and all(figure.value is not None for _, figure in figures):
-            raw = [_raw(found["results"][one.task], key) for one, _ in figures]
-            if math.isclose(value, _weighted(raw, sizes), abs_tol=1e-9):
-                value = _weighted([figure.value or 0.0 for _, figure in figures], sizes)
-        scores[key] = _from_stderr(value, stderr, count, "pooled stderr of lm-eval")
+        scores[key] = _pooled(key, value, [task for task in members if key in single[task].scores], found, items) or _from_stderr(
+            value, stderr, sum(found["n-samples"][task]["effective"] for task in members), "normal, pooled stderr of lm-eval"
+        )
+    outcomes: Counter[str] = Counter()
+    for task in members:
+        outcomes.update(single[task].outcomes)
+    failed = outcomes["error"]
     notes = (f"{failed} documents could not be asked and count as wrong",) if failed else ()
-    outcomes: dict[str, int] = {}
-    for one in members:
-        outcomes = {key: outcomes.get(key, 0) + one.outcomes.get(key, 0) for key in (*outcomes, *one.outcomes)}
-    return TaskResult(name, next(iter(scores), ""), scores, outcomes, notes=notes, details={"group of": str(len(members))})
+    return TaskResult(name, next(iter(scores), ""), scores, dict(outcomes), notes=notes, details={"group of": str(len(members))})
+
+
+def _pooled(
+    key: str, value: float, members: Sequence[str], found: Mapping[str, Any], items: Mapping[str, Sequence[TaskItem]]
+) -> Figure | None:
+    """The members' items as one figure, weighted as lm-eval weighted them; None where its value is no mean of 0/1 items."""
+    raw = [_raw(found["results"][task], key) for task in members]
+    sizes = [found["n-samples"][task]["effective"] for task in members]
+    rows = [(row.score, number) for number, task in enumerate(members) for row in items.get(task, ()) if row.metric == key]
+    if not rows or len(rows) != sum(sizes) or any(score not in (0.0, 1.0) for score, _ in rows):
+        return None
+    by_size = math.isclose(value, sum(v * n for v, n in zip(raw, sizes, strict=True)) / sum(sizes), abs_tol=1e-9)
+    if not by_size and not math.isclose(value, sum(raw) / len(raw), abs_tol=1e-9):
+        return None
+    weights = [float(size) for size in sizes] if by_size else None
+    return weighted_mean([score for score, _ in rows], list(range(len(rows))), [number for _, number in rows], weights)
 
 
 def _leaves(name: str, children: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -137,10 +149,6 @@ def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, float, float | None]]
 
 def _raw(row: Mapping[str, Any], key: str) -> float:
     return next(value for name, value, _ in _values(row) if name == key)
-
-
-def _weighted(values: Sequence[float], sizes: Sequence[int]) -> float:
-    return sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
 
 
 def _figure(rows: Sequence[TaskItem], value: float, stderr: float | None, count: int, failed: int) -> Figure:

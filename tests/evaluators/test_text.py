@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -150,6 +151,7 @@ def test_the_facts_are_a_group_of_lm_eval_with_as_many_questions_as_the_source(o
     assert group.scores["acc"].n == sum(one.scores["acc"].n for one in relations) == 30
     right = sum(one.scores["acc"].value * one.scores["acc"].n for one in relations)
     assert group.scores["acc"].value == pytest.approx(right / group.scores["acc"].n)
+    assert group.scores["acc"].method == "clustered wilson"
 
 
 # ---------------------------------------------------------------- the run folder
@@ -322,9 +324,36 @@ def test_a_snapshot_that_is_not_there_a_missing_split_and_a_missing_column_are_t
         load_tasks(["piqa"], TaskOptions(broken), tmp_path / "e")
 
 
-def _drop_column(path: Path, column: str) -> None:
-    import pyarrow.parquet as pq
+def test_too_few_examples_and_a_document_that_a_task_cannot_put_are_told_with_the_tasks_name(data_root, tmp_path, options, run_with, model):
+    with pytest.raises(UserError, match=r"'gsm8k' has fewer examples than are to be shown; give fewer with --num-fewshot"):
+        run_with(model, options("gsm8k", num_fewshot=9))
+    broken = tmp_path / "root"
+    shutil.copytree(data_root / "allenai/ai2_arc", broken / "allenai/ai2_arc")
+    path = broken / "allenai/ai2_arc/ARC-Easy/test-00000-of-00001.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.schema.get_field_index("answerKey"), "answerKey", [["A", "B", "Z", "A", "A", "A"]]), path)
+    with pytest.raises(UserError, match=r"'arc_easy' fails over its data \(.*\); check them"):
+        run_with(model, options("arc_easy", data_root=broken, fresh=True))
 
+
+def test_a_task_with_images_is_refused(tmp_path, options, run_with, model):
+    (tmp_path / "d.jsonl").write_text('{"q": "x", "a": "y", "i": []}\n')
+    task = {
+        "task": "own_images",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "d.jsonl")}, "cache_dir": str(tmp_path / "cache")},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_image": ["i"],
+        "doc_to_text": "q",
+        "doc_to_target": "a",
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(task))
+    with pytest.raises(UserError, match=r"lm-eval cannot run these tasks: .*multimodal"):
+        run_with(model, options("own_images", include_path=tmp_path))
+
+
+def _drop_column(path: Path, column: str) -> None:
     pq.write_table(pq.read_table(path).drop_columns([column]), path)
 
 
