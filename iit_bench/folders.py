@@ -33,16 +33,12 @@ RUN_FORMAT = "iit-bench/run"
 VERSION = 1  # of both formats; a folder of another version is refused
 
 # Fields of run.json beside `format` and `version`.
+_OF_BENCHMARKS = ("benchmark", "scoring", "style", "history", "tiers", "batch_tokens")
 RUN_FIELDS = {
     "name": "display name of the run, by default its folder's name",
     "model": "models.base.ModelInfo as a dict",
     "suite": "iit | text | vqa",
     "benchmark": "name, rows_sha256, seed, tiers {tier: n}, sources, baselines, as copied from the manifest",
-    "tasks": "text, vqa: tasks or data sets behind the names asked for (and no benchmark, scoring, style, history, tiers)",
-    "judge": "text, vqa: exact_matching, or VLMEvalKit's judge model",
-    "num_fewshot": "text, vqa: examples before each question, or null for the task's own",
-    "apply_chat_template": "text, vqa: whether lm-eval's prompts are chats",
-    "gen_kwargs": "text, vqa: lm-eval's settings of generation",
     "scoring": "loglikelihood | generate",
     "style": "cloze | options | letters",
     "history": "gold | own",
@@ -62,6 +58,14 @@ RUN_FIELDS = {
     "seconds": "time spent scoring, summed over sessions",
     "tokens": "prompt and reply tokens processed, over the whole run",
     "resumed": "how many times the run was taken up again",
+}
+# Fields of run.json of the suites text and vqa: those of RUN_FIELDS that do not speak of a benchmark, and these.
+SUITE_FIELDS = {name: RUN_FIELDS[name] for name in RUN_FIELDS if name not in _OF_BENCHMARKS} | {
+    "tasks": "tasks or data sets behind the names asked for",
+    "judge": "vqa: exact_matching, or VLMEvalKit's judge model",
+    "num_fewshot": "text: examples before each question, or null for the task's own",
+    "apply_chat_template": "text: whether lm-eval's prompts are chats",
+    "gen_kwargs": "text: lm-eval's settings of generation",
 }
 # Of a line of errors.jsonl after its header line.
 ERROR_FIELDS = {

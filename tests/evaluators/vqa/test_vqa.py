@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import random
@@ -19,11 +18,9 @@ import pytest
 from evaluators.suites import SuiteOptions
 from evaluators.vlmeval_adapter import dataset_class, kit
 from evaluators.vlmeval_datasets import parts_of
-from evaluators.vlmeval_scores import Asked, task_result
-from evaluators.vqa import PRESETS, evaluate_vqa, evaluate_vqa_model, known_tasks
-from iit_bench.cli import main
+from evaluators.vqa import evaluate_vqa, evaluate_vqa_model
 from iit_bench.errors import ItemError, MachineError, UserError
-from iit_bench.folders import load_run, load_suite_run
+from iit_bench.folders import SUITE_FIELDS, load_run, load_suite_run
 
 
 def result_of(run, task):
@@ -328,6 +325,10 @@ def test_a_judge_is_never_replaced_in_silence(vqa, parrot) -> None:
         vqa(parrot, "MadeChoice", judge="gpt-4o-mini")
 
 
+def test_run_json_has_the_documented_fields(several) -> None:
+    assert set(several.run) - {"format", "version"} == set(SUITE_FIELDS)
+
+
 def test_run_folders_of_the_suites_are_told_apart(several, tmp_path) -> None:
     run = load_suite_run(shutil.copytree(several.path, tmp_path / "run"))
     with pytest.raises(UserError, match="is not a run folder"):
@@ -342,57 +343,3 @@ def test_a_data_set_of_another_kind_is_not_taken_for_a_table_of_ones_own() -> No
         assert dataset_class("MadeChoice", vlmeval.root) is None
         with pytest.raises(UserError, match=r"'DUDE' (needs what is not installed here|is not a data set of images)"):
             dataset_class("DUDE", vlmeval.root)
-
-
-# ---------------------------------------------------------------- the command line
-
-
-def test_the_command_line_scores_and_repeats(tables, tmp_path, capsys) -> None:
-    words = f"eval --suite vqa --model wings --tasks MME --data-root {tables} --limit 1 --max-new-tokens 2 --device cpu --quiet --out"
-    assert main([*words.split(), str(tmp_path / "a")]) == 0
-    shown = capsys.readouterr().out
-    assert "MME (total)" in shown and "of 200" in shown and "n=1" in shown
-    assert main(["eval", "--from", str(tmp_path / "a/run.json"), "--quiet", "--json", "--out", str(tmp_path / "b")]) == 0
-    assert json.loads(capsys.readouterr().out)["suite"] == "vqa"
-    first, second = (load_suite_run(tmp_path / name) for name in "ab")
-    assert first.items == second.items and first.results == second.results
-    assert "--suite vqa --tasks MME --limit 1 --max-new-tokens 2" in first.run["command"]
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        ("--suite vqa", "--tasks is missing"),
-        ("--suite vqa --tasks MME --bench b --tiers T", "--suite vqa has no option --bench, --tiers; leave it out"),
-        ("--suite iit --bench b --tasks MME", "--suite iit has no option --tasks; leave it out"),
-        ("--suite vqa --tasks MNE", "no task 'MNE'"),
-    ],
-)
-def test_the_command_line_refuses_in_one_sentence(tmp_path, capsys, words, sentence) -> None:
-    assert main(["eval", "--model", "wings", "--out", str(tmp_path / "run"), *words.split()]) == 2
-    assert sentence in capsys.readouterr().err
-
-
-# ---------------------------------------------------------------- figures
-
-
-def test_the_preset_names_vlmevalkits_data_sets() -> None:
-    assert set(PRESETS["wings-vqa"]) <= known_tasks() and len(PRESETS["wings-vqa"]) == 8
-
-
-def test_a_data_set_that_vlmevalkit_fails_on_has_no_figure_and_says_so() -> None:
-    facts = {"published": None}
-    result, items = task_result("X", facts, [Asked("main", "1", "1", "c", "yes")], {"main": {"failure": "KeyError: 'x'"}})
-    assert items == [] and result.scores["acc"].value is None
-    assert result.scores["acc"].note.startswith("VLMEvalKit failed to score it (KeyError: 'x')")
-
-
-def test_questions_over_one_image_widen_the_interval() -> None:
-    rows = [{"index": str(i), "score": float(i < 8), "unparsed": False, "split": None} for i in range(16)]
-    scored = {"main": {"kind": "choice", "rows": rows, "metrics": {"Overall": 0.5}}}
-    apart, together = (
-        task_result("X", {"published": None}, [Asked("main", str(i), str(i), cluster(i), "A") for i in range(16)], scored)[0].scores["acc"]
-        for cluster in (str, lambda i: str(i // 8))
-    )
-    assert apart.value == together.value == 0.5
-    assert together.high - together.low > apart.high - apart.low
