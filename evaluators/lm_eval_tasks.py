@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -282,10 +283,23 @@ def _quiet() -> Iterator[None]:
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        yield
+        with without_advice():
+            yield
     finally:
         if shown:
             datasets.enable_progress_bars()
+
+
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """lm-eval's warnings are for its own users: ours did not write the tasks, and what they must know stands in the results."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 # ---------------------------------------------------------------- the lab's facts

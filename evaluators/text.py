@@ -7,17 +7,19 @@ model could not be asked counts as wrong, whatever lm-eval made of its missing a
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from evaluators.lm_eval_adapter import EngineLM
-from evaluators.lm_eval_tasks import TaskOptions, Tasks, load_tasks
+from evaluators.lm_eval_tasks import TaskOptions, Tasks, load_tasks, without_advice
+from evaluators.provenance import git_commit
 from evaluators.run_folder import enter
 from evaluators.suites import SuiteOptions, check_same_suite, describe_suite
 from evaluators.text_results import errors_of, items_of, suite_results
@@ -122,24 +124,22 @@ def _gen_kwargs(options: SuiteOptions) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _surroundings(unsafe_code: bool) -> Iterator[None]:
-    """lm-eval's advice to its own users is not for ours, nor numpy's on the scores of failed documents (they are -inf).
+    """What lm-eval does to the process is kept from the user and undone: a bar per task, git's complaint where there is no repository.
 
-    Where code may be run, lm-eval's metrics ask for an environment variable.
+    Scores of failed documents are -inf, of which numpy would warn. Where code may be run, lm-eval's metrics ask for a variable.
     """
     import numpy as np
+    from lm_eval import evaluator
+    from lm_eval.api import task
 
-    logger = logging.getLogger("lm_eval")
-    level, allowed = logger.level, os.environ.get("HF_ALLOW_CODE_EVAL")
-    logger.setLevel(logging.ERROR)
-    if unsafe_code:
-        os.environ["HF_ALLOW_CODE_EVAL"] = "1"
-    try:
-        with np.errstate(invalid="ignore"):
-            yield
-    finally:
-        logger.setLevel(level)
-        if unsafe_code and allowed is None:
-            del os.environ["HF_ALLOW_CODE_EVAL"]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(without_advice())
+        stack.enter_context(np.errstate(invalid="ignore"))
+        stack.enter_context(patch.object(task, "tqdm", partial(task.tqdm, disable=True)))
+        stack.enter_context(patch.object(evaluator, "get_git_commit_hash", git_commit))
+        if unsafe_code:
+            stack.enter_context(patch.dict(os.environ, {"HF_ALLOW_CODE_EVAL": "1"}))
+        yield
 
 
 def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options: SuiteOptions) -> None:

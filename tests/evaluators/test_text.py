@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+import os
 import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import lm_eval.api.task
+import lm_eval.evaluator
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -171,6 +175,17 @@ def test_the_run_folder_holds_lm_evals_files_unchanged_and_figures_that_agree(op
             assert figure.value == pytest.approx(theirs["results"][one.task][key])
     assert {item.metric for item in run.items if item.task == "gsm8k"} == {"exact_match,strict-match", "exact_match,flexible-extract"}
     assert results.tasks[1].outcomes == {"correct": 0, "wrong": 0, "unparsed": 4, "error": 0}
+
+
+def test_without_progress_nothing_is_printed_and_the_process_is_left_as_it_was(
+    options, run_with, model, capfd, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)  # no git repository, of which lm-eval's git would complain
+    before = (lm_eval.api.task.tqdm, lm_eval.evaluator.get_git_commit_hash, dict(os.environ), logging.getLogger("lm_eval").level)
+    run_with(model, options("wsc", "arc_easy", num_fewshot=1, confirm_run_unsafe_code=True))
+    assert capfd.readouterr() == ("", "")
+    after = (lm_eval.api.task.tqdm, lm_eval.evaluator.get_git_commit_hash, dict(os.environ), logging.getLogger("lm_eval").level)
+    assert after == before
 
 
 def test_a_finished_run_computes_nothing_again_and_another_run_is_refused(options, run_with, model):
