@@ -177,9 +177,7 @@ def test_the_run_folder_holds_lm_evals_files_unchanged_and_figures_that_agree(op
     assert results.tasks[1].outcomes == {"correct": 0, "wrong": 0, "unparsed": 4, "error": 0}
 
 
-def test_without_progress_nothing_is_printed_and_the_process_is_left_as_it_was(
-    options, run_with, model, capfd, monkeypatch, tmp_path
-):
+def test_without_progress_nothing_is_printed_and_the_process_is_left_as_it_was(options, run_with, model, capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # no git repository, of which lm-eval's git would complain
     before = (lm_eval.api.task.tqdm, lm_eval.evaluator.get_git_commit_hash, dict(os.environ), logging.getLogger("lm_eval").level)
     run_with(model, options("wsc", "arc_easy", num_fewshot=1, confirm_run_unsafe_code=True))
