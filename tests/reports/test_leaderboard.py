@@ -203,7 +203,7 @@ def test_baselines_of_the_manifest_stand_beside_the_scores(page: Reader) -> None
     foot = page.rows("leaderboard-acc")["question prior"]
     assert (foot["TV"], foot["V score"], foot["IIT"][:13]) == ("67.8", "67.8", "not available")
     assert page.rows("sources")["facts"]["left out"] == "28 several correct answers"
-    assert list(page.tables)[0] == "leaderboard-acc"
+    assert next(iter(page.tables)) == "leaderboard-acc"
 
 
 def test_blind_gap_is_paired_by_checkpoint(make_run: MakeRun, tmp_path: Path) -> None:
