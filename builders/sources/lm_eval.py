@@ -200,11 +200,12 @@ def _build(name: str, config: dict[str, Any], options: SourceOptions, scratch: P
 @contextmanager
 def _readable(name: str, dataset: str, options: SourceOptions) -> Iterator[None]:
     """One sentence for whatever lm-eval, `datasets` or a task's own functions raise over data that are missing or of another form."""
+    from datasets.exceptions import DatasetsError
     from jinja2 import TemplateError
 
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError, DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
         local = options.data_root is not None
         place = f"{str(options.data_root)!r}" if local else "the Hub"
