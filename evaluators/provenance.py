@@ -18,6 +18,8 @@ from iit_bench.folders import load_run_header
 from iit_bench.types import History, Scoring, Style
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from evaluators.turns import Asking
     from iit_bench.engine.plan import BatchLimits
     from iit_bench.folders import Benchmark
@@ -78,9 +80,16 @@ def describe_run(
         "batch_size": options.batch_size,
         "batch_tokens": limits.tokens,
         "seed": options.seed,
+        **bookkeeping(options),
+    }
+
+
+def bookkeeping(options: DataclassInstance, packages: Sequence[str] = ()) -> dict[str, Any]:
+    """The part of a new run.json that every suite shares: how to repeat the run, with what it was made, when and how much."""
+    return {
         "command": command(options),
         "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(options).items()},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *packages)},
         "git_commit": git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "ended": None,
@@ -90,7 +99,7 @@ def describe_run(
     }
 
 
-def command(options: EvalOptions) -> str:
+def command(options: DataclassInstance) -> str:
     """The command line that repeats the run: every option that is not at its default."""
     words = ["iit-bench", "eval"]
     for field in dataclasses.fields(options):
@@ -98,10 +107,7 @@ def command(options: EvalOptions) -> str:
         if field.name == "fresh" or value == field.default:
             continue
         flag = "--" + field.name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(flag)
-        else:
-            words += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+        words += [flag] if isinstance(value, bool) else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
     return shlex.join(words)
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from evaluators.provenance import PACKAGES, SAME_MODEL, EvalOptions, git_commit, load_options, version
+from evaluators.provenance import SAME_MODEL, EvalOptions, bookkeeping, load_options
 from iit_bench.errors import UserError
 from iit_bench.folders import load_run_header
 from iit_bench.models.base import ModelInfo, ModelOptions
@@ -74,28 +71,8 @@ def describe_suite(options: SuiteOptions, info: ModelInfo, tasks: Sequence[str],
         "system_prompt": options.system_prompt,
         "batch_size": options.batch_size,
         "seed": options.seed,
-        "command": suite_command(options),
-        "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(options).items()},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *packages)},
-        "git_commit": git_commit(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "ended": None,
-        "seconds": 0.0,
-        "tokens": 0,
-        "resumed": 0,
+        **bookkeeping(options, packages),
     }
-
-
-def suite_command(options: SuiteOptions) -> str:
-    """The command line that repeats the run: every option that is not at its default."""
-    words = ["iit-bench", "eval"]
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if field.name == "fresh" or value == field.default:
-            continue
-        flag = "--" + field.name.replace("_", "-")
-        words += [flag] if isinstance(value, bool) else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
-    return shlex.join(words)
 
 
 def load_any_options(run: Path, out: Path) -> EvalOptions | SuiteOptions:
