@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich for boxes around the help would double its time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -97,7 +98,7 @@ def _options(
 # ---------------------------------------------------------------- demo
 
 
-@app.command()
+@app.command(short_help="Build, score and report the lab: offline, in minutes.")
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for bench/, runs/ and report/.")] = Path("demo"),
     limit: Annotated[int | None, typer.Option("--limit", help="Evaluate N groups only; default all.")] = None,
@@ -156,7 +157,7 @@ def build(
 # ---------------------------------------------------------------- eval
 
 
-@app.command("eval")
+@app.command("eval", short_help="Score a model; killed, the same command goes on.")
 def evaluate(
     context: typer.Context,
     out: Out,
@@ -289,7 +290,7 @@ def _batch_size(text: str) -> int | None:
 # ---------------------------------------------------------------- report, compare
 
 
-@app.command()
+@app.command(short_help="Write the leaderboard of several runs as one HTML page.")
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of one benchmark.", show_default=False)],
     out: Out,
@@ -304,7 +305,7 @@ def report(
     print(f"Leaderboard: {write_report(runs, out, **({'title': title} if title else {}))}")
 
 
-@app.command()
+@app.command(short_help="Paired differences between two runs.")
 def compare(
     run_a: Annotated[Path, typer.Argument(help="Run folder A.", show_default=False)],
     run_b: Annotated[Path, typer.Argument(help="Run folder B, asked the same.", show_default=False)],

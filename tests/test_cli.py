@@ -20,7 +20,7 @@ from iit_bench.engine.log import ResponseLog
 from iit_bench.errors import UserError
 from iit_bench.folders import load_run
 
-HEAVY = ("torch", "transformers", "datasets", "pandas", "numpy", "pyarrow", "scipy", "lm_eval", "vlmeval", "matplotlib", "rich.progress")
+HEAVY = ("torch", "transformers", "datasets", "pandas", "numpy", "pyarrow", "rich", "scipy", "lm_eval", "vlmeval", "matplotlib")
 
 
 def words_of(text: str, **places: Path | str) -> list[str]:
