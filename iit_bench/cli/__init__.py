@@ -1,0 +1,16 @@
+"""The command line: parses, calls one function, prints. No logic, and no room is imported before its command runs.
+
+A file per command; importing one adds it, so `iit-bench --help` shows them in the order below.
+"""
+
+# isort: off
+# ruff: noqa: F401
+import iit_bench.cli.demo
+import iit_bench.cli.build
+import iit_bench.cli.eval
+import iit_bench.cli.report
+import iit_bench.cli.train
+import iit_bench.cli.list
+from iit_bench.cli.app import app, main
+
+__all__ = ["app", "main"]

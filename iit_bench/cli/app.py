@@ -1,0 +1,94 @@
+"""The application: options that commands share, exit codes, errors in one sentence."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iit_bench.errors import UserError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="iit-bench",
+    help="Evaluate what multimodal LLMs forget: build the Interleaved Image-Text benchmark, score models on it, look at the leaderboard.",
+    epilog="Start with `iit-bench demo`. Every command explains itself: `iit-bench eval --help`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich for boxes around the help would double its time
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Exit codes: 0 the work is whole, 1 it is not (items failed), 2 bad input, 70 a bug, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = app(words, prog_name="iit-bench", standalone_mode=False)
+    except UserError as error:
+        if debug:
+            raise
+        return _complain(str(error), 2)
+    except typer.TyperException as error:  # wrong option, missing argument
+        return _complain(f"{error.format_message()} (see `iit-bench {_command(words)}--help`)", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except typer.Exit as stop:
+        return stop.exit_code
+    except Exception as error:  # the last resort: a bug, too, is told in one sentence
+        if debug:
+            raise
+        return _complain(
+            f"internal error, {type(error).__name__}: {error}; please report it with the output of the same command and --debug", 70
+        )
+    if code == INTERRUPTED:  # typer itself turns Ctrl-C into this code, without a word
+        return _complain(_how_to_go_on(words), INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _command(words: list[str]) -> str:
+    """The command among the words, for a hint at its help."""
+    known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    return words[0] + " " if words and words[0] in known else ""
+
+
+def _how_to_go_on(words: list[str]) -> str:
+    """After Ctrl-C: evaluations and trainings go on where they were, anything else left nothing behind."""
+    if words and words[0] in ("eval", "demo", "train"):
+        return (
+            f"interrupted; what was done is kept, go on with: {shlex.join(['iit-bench', *(word for word in words if word != '--fresh')])}"
+        )
+    return f"interrupted, nothing was written; start again with: {shlex.join(['iit-bench', *words])}"
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"iit-bench: {text}", file=sys.stderr)
+    return code
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text is not None else None
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        from iit_bench import __version__
+
+        print(f"iit-bench {__version__}")
+        raise typer.Exit

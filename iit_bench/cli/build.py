@@ -1,0 +1,50 @@
+"""`iit-bench build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iit_bench.cli.app import Out, app, names
+
+
+@app.command()
+def build(
+    out: Out,
+    preset: Annotated[str, typer.Option(help="Sources by name of a preset: `iit-bench list presets`.")] = "lab",
+    text: Annotated[str | None, typer.Option(help="Text sources instead of the preset's, comma-separated: facts, lm-eval:TASK.")] = None,
+    visual: Annotated[str | None, typer.Option(help="Visual sources instead of the preset's: easyvqa, vlmeval:NAME.")] = None,
+    tiers: Annotated[str, typer.Option(help="full (14 patterns of up to 3 turns), paper (6), or a list such as T,TV,VVT.")] = "full",
+    size: Annotated[int | None, typer.Option(help="Targets per modality; default: the preset's.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and shuffling.")] = 0,
+    match: Annotated[str, typer.Option(help="History by meaning: tfidf, none, or a text encoder's path or Hub id.")] = "tfidf",
+    connector: Annotated[str, typer.Option(help="Transition sentence between turns: none or template.")] = "none",
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder with local snapshots, read instead of the Hub.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a benchmark that is there already.")] = False,
+) -> None:
+    """Build a benchmark folder from text and visual sources.
+
+    Example: iit-bench build --text lm-eval:openbookqa --visual vlmeval:AI2D_TEST --tiers T,TV,V --size 500 --out bench
+    """
+    from builders.build import BuildOptions, summary
+    from builders.build import build as build_benchmark
+    from iit_bench.folders import load_manifest
+
+    options = BuildOptions(
+        out=out,
+        preset=preset,
+        text=names(text),
+        visual=names(visual),
+        tiers=tiers,
+        size=size,
+        seed=seed,
+        match=match,
+        connector=connector,
+        data_root=data_root,
+        overwrite=overwrite,
+    )
+    print(summary(load_manifest(build_benchmark(options))))

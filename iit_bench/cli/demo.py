@@ -1,0 +1,23 @@
+"""`iit-bench demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iit_bench.cli.app import Quiet, app
+
+
+@app.command(short_help="Build, score and report the lab: offline, in minutes.")
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for bench/, runs/ and report/.")] = Path("demo"),
+    limit: Annotated[int | None, typer.Option("--limit", help="Evaluate N groups only; default all.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Build the lab benchmark, score the bundled models and baselines, write the leaderboard: offline, on a CPU, in minutes."""
+    from iit_bench.demo import demo as run_demo
+
+    page = run_demo(out, limit=limit, progress=not quiet)
+    print(f"Leaderboard: {page}")

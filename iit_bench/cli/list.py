@@ -1,0 +1,30 @@
+"""`iit-bench list`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from iit_bench.cli.app import AsJson, app
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[
+        Literal["models", "sources", "tasks", "tiers", "presets", "recipes"], typer.Argument(help="What to list.", show_default=False)
+    ],
+    json: AsJson = False,
+) -> None:
+    """List the names that other commands take."""
+    from iit_bench.listing import listing
+
+    rows = listing(what)
+    if json:
+        import json as codec
+
+        print(codec.dumps(dict(rows), indent=2))
+    else:
+        width = max((len(name) for name, _ in rows), default=0)
+        for name, description in rows:
+            print(f"{name:{width}}  {description}".rstrip())
