@@ -10,12 +10,14 @@ from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from iit_bench.models.wings.cache import WingsCache, widen
+
 NAME = "wings_sdpa"
 _ALIGNMENT = 8  # fused kernels want equal head sizes that are a multiple of it
 
 
 def router_attention(
-    module: torch.nn.Module,
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -23,18 +25,22 @@ def router_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     router_columns: torch.Tensor | None = None,
+    weigh: bool = True,
+    store: WingsCache | None = None,
     explicit: bool = False,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Scaled dot-product attention that also returns Σ_heads A · Wᵀ, without building A.
 
-    W's column of key k, the same for every head, is appended to the value of k, so one fused attention computes both. Dropout would
-    hide attention from the router, so it is refused there.
+    W's column of key k, the same for every head, is appended to the value of key k, so one fused attention computes both. Keys and values
+    with their columns are what the cache keeps. Dropout would hide attention from the router, so it is refused there.
 
     Args:
-        query: [B, H, N, d]; key, value: [B, H_kv, K, d].
+        query: [B, H, N, d]; key, value: [B, H_kv, n, d], those of this pass's tokens.
         attention_mask: additive [B, 1, N, K], or None = causal (N > 1) or all visible (N = 1).
-        router_columns: [B, K, 2], or None where nothing needs weighing.
+        router_columns: [B, n, 2], or None in a layer without a router.
+        weigh: whether some query of this pass needs the router; otherwise columns are only kept for later ones.
+        store: cache that is extended by this pass's keys and values and gives all K; None = they are all.
         explicit: build A, operation for operation as the released code does; then `attention_mask` must be given.
 
     Returns:
@@ -44,25 +50,29 @@ def router_attention(
         output, probabilities = explicit_attention(query, key, value, attention_mask)
         attended = None if router_columns is None else probabilities.sum(dim=1) @ router_columns
         return output.transpose(1, 2), attended
-    if router_columns is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
-    if dropout:
-        raise ValueError("attention dropout is not supported in layers with a router: set attention_dropout to 0")
     size = query.shape[-1]
-    padding = -(size + 2) % _ALIGNMENT + 2
-    # [B, K, 2] -> [B, H_kv, K, 2 + zeros]
-    columns = functional.pad(router_columns.to(value.dtype), (0, padding - 2)).unsqueeze(1).expand(-1, value.shape[1], -1, -1)
+    extra = 0 if router_columns is None else -(size + 2) % _ALIGNMENT + 2
+    weigh = weigh and router_columns is not None
+    if weigh and dropout:
+        raise ValueError("attention dropout is not supported in layers with a router: set attention_dropout to 0")
+    if store is not None:
+        key, value = store.update(key, value, module.layer_idx, columns=router_columns, extra=extra)
+    elif weigh:
+        key, value = widen(key, extra), widen(value, extra, router_columns)
+    if not weigh:
+        key, value, extra = key[..., :size], value[..., :size], 0
     output, _ = sdpa_attention_forward(
         module,
-        functional.pad(query, (0, padding)),
-        functional.pad(key, (0, padding)),
-        torch.cat((value, columns), dim=-1),
+        functional.pad(query, (0, extra)) if extra else query,
+        key,
+        value,
         attention_mask,
+        dropout=dropout,
         scaling=size**-0.5 if scaling is None else scaling,
         **kwargs,
     )
     # Summing the heads in float32 halves bfloat16's error (WINGS.md A.9).
-    return output[..., :size], output[..., size : size + 2].float().sum(dim=2)
+    return output[..., :size], output[..., size : size + 2].float().sum(dim=2) if weigh else None
 
 
 def explicit_attention(

@@ -11,6 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from iit_bench.models.wings import attention
 from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.decoding import learn
 from iit_bench.models.wings.lorra import LoRRA
 from iit_bench.models.wings.router import Router
 from iit_bench.models.wings.step import Step
@@ -39,13 +40,16 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
     def forward(self, hidden: torch.Tensor, step: Step) -> torch.Tensor:
         """hidden: [B, N, D]; returns [B, N, D]."""
         router = self.reweight_module
-        columns = None if router is None or step.key_position is None else router.columns(step.key_position)
+        # A cache keeps the columns of tokens before the first image too: later tokens will weigh them.
+        needed = router is not None and (step.weigh or step.cache is not None)
+        columns = router.columns(step.position) if router is not None and needed else None
         output, attended = self.self_attn(
             hidden_states=self.input_layernorm(hidden),
             position_embeddings=step.position_embeddings,
             attention_mask=step.masks[self.window],
-            past_key_values=step.cache,
             router_columns=columns,
+            weigh=step.weigh,
+            store=step.cache,
             explicit=step.explicit,
         )
         hidden = hidden + output
@@ -54,18 +58,26 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
 
     def _learn(self, hidden: torch.Tensor, attended: torch.Tensor | None, step: Step) -> torch.Tensor:
         """h2 = h1 + s (ρ0 img + ρ1 txt) where both learners are visible; where one is, its weight is 1 (B.5, A.4)."""
-        learners = {"visual": self.attn_pool, "textual": self.attn_t_pool}
-        outputs: dict[str, torch.Tensor] = {}
-        for name in self.active:
-            learner = learners[name]
-            if learner is not None and step.rotary is not None and name in step.learners:
-                outputs[name] = learner(hidden, step.rotary, step.learners[name], self.index)
-        if len(outputs) < 2:
-            return hidden + sum(outputs.values()) if outputs else hidden
-        assert attended is not None and step.both is not None and self.reweight_module is not None
-        scale = self.scale if step.scale is None else step.scale
-        weights = torch.where(step.both, scale * self.reweight_module(attended), 1.0).to(hidden.dtype)  # [B, N, 2]
+        names = [name for name in self.active if name in step.learners]
+        if not names or step.rotary is None:
+            return hidden
+        weights = None if len(names) < 2 else self._weigh(attended, step).to(hidden.dtype)
+        if step.stacked is not None:
+            return learn(step.stacked, self.index, hidden, weights, step)
+        outputs = {name: self.learner(name)(hidden, step.rotary, step.learners[name], self.index) for name in names}
+        if weights is None:
+            return hidden + sum(outputs.values())
         return hidden + weights[..., :1] * outputs["visual"] + weights[..., 1:] * outputs["textual"]
+
+    def _weigh(self, attended: torch.Tensor | None, step: Step) -> torch.Tensor:
+        """s ρ [B, N, 2] float32 where both learners are visible, 1 elsewhere."""
+        assert attended is not None and self.reweight_module is not None
+        weights = self.reweight_module(attended) * (self.scale if step.scale is None else step.scale)
+        return weights if step.both is None else torch.where(step.both, weights, 1.0)
+
+    def learner(self, name: str) -> Any:
+        """The learner of that name, None where this layer has none."""
+        return {"visual": self.attn_pool, "textual": self.attn_t_pool}[name]
 
 
 class WingsDecoder(nn.Module):

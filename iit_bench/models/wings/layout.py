@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from iit_bench.models.wings.cache import NEVER, RowState
+from iit_bench.models.wings.lorra import TextFirst
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Layout:
     """Where this pass's tokens stand.
 
     Attributes:
-        valid: [B, N] bool, not padding.
+        valid: [B, N] bool, not padding; None = known to be one token of text a row, so that nothing has to be looked at.
         position: [B, N] int64, -1 at padding.
         images: None where there are none.
         same_branch: [B, N, N] bool, query and key belong to one continuation; None where rows do not branch.
     """
 
-    valid: torch.Tensor
+    valid: torch.Tensor | None
     position: torch.Tensor
     images: Images | None
     same_branch: torch.Tensor | None = None
@@ -67,6 +68,11 @@ def read_layout(
     if image_length is None:
         raise ValueError("the input has image placeholders but this model has no vision tower (image_token_length is not set)")
     return Layout(valid, position, _read_images(mask, position, image_length, n_images, past))
+
+
+def read_token(past: RowState) -> Layout:
+    """One token of text a row after the rows of `past`; the device is not waited for."""
+    return Layout(None, past.length[:, None], None)
 
 
 def read_branches(
@@ -141,10 +147,36 @@ def image_grid(images: Images, n_rows: int) -> tuple[torch.Tensor, torch.Tensor]
 
 def text_columns(layout: Layout, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Text tokens lined up by row: (column [B, K] of each, its visible_from [B, K]), shorter rows filled with NEVER."""
-    text = layout.valid & ~mask
-    width = int(text.sum(dim=1).max())
-    column = torch.argsort(~text, dim=1, stable=True)[:, :width]
+    text = ~mask if layout.valid is None else layout.valid & ~mask
+    column = _line_up(text)
     return column, layout.position.masked_fill(~text, NEVER).gather(1, column)
+
+
+def _line_up(chosen: torch.Tensor) -> torch.Tensor:
+    """Columns of the chosen tokens [B, N] of each row, in order, as [B, most]; shorter rows are filled with other columns."""
+    return torch.argsort(~chosen, dim=1, stable=True)[:, : int(chosen.sum(dim=1).max())]
+
+
+def flat_columns(column: torch.Tensor, width: int) -> torch.Tensor:
+    """[B, K] columns of rows of `width` → indices into all B · width."""
+    return column + width * torch.arange(column.shape[0], device=column.device)[:, None]
+
+
+def sort_queries(layout: Layout, images: Images, visible_from: torch.Tensor, dtype: torch.dtype) -> tuple[TextFirst, torch.Tensor | None]:
+    """Queries of the textual learner sorted for `TextFirst`, and which of them see anything ([B, N, 1] bool, None = all).
+
+    visible_from: [B, K] of the text keys, which all arrive with this pass, as `text_columns` lines them up.
+    """
+    n, text = layout.position.shape[1], ~images.mask if layout.valid is None else layout.valid & ~images.mask
+    text_column, image_column = _line_up(text), _line_up(images.mask)
+    k = text_column.shape[1]
+    mask, seen = visibility(visible_from, layout.position.gather(1, image_column), dtype)
+    on_text, on_image = text.long().cumsum(dim=1) - 1, k + images.mask.long().cumsum(dim=1) - 1
+    place = torch.where(images.mask, on_image, on_text.clamp(min=0))
+    order = torch.cat((text_column, image_column), dim=1)
+    everywhere = torch.cat((torch.ones_like(text_column, dtype=torch.bool), seen[:, :, 0]), dim=1).gather(1, place)
+    split = TextFirst(flat_columns(order, n), k, mask, flat_columns(place, order.shape[1]))
+    return split, None if bool(everywhere.all()) else everywhere.unsqueeze(2)
 
 
 def visibility(

@@ -10,7 +10,27 @@ from torch import nn
 from iit_bench.models.wings.attention import explicit_attention
 from iit_bench.models.wings.cache import KeyBank
 
-Rotary = tuple[torch.Tensor, torch.Tensor]  # cos, sin: [B, 1, K, d]
+Rotary = tuple[torch.Tensor, torch.Tensor]  # cos, sin: [B, K, 1, d], see `rotary_table`
+
+
+@dataclass(frozen=True)
+class TextFirst:
+    """Queries sorted into those that stand on text and those that stand on images.
+
+    Among text alone the textual learner is causal, so no mask is needed and half of the work; image tokens need one of their own.
+
+    Attributes:
+        order: [B, K + M] int64 columns, as indices into all B · N: each row's text tokens, then its image tokens, both in reading order;
+            shorter rows are filled with columns of the other kind.
+        text: K.
+        image_mask: additive [B, 1, M, K].
+        place: [B, N] where each column stands in `order`, as indices into all B · (K + M).
+    """
+
+    order: torch.Tensor
+    text: int
+    image_mask: torch.Tensor
+    place: torch.Tensor
 
 
 @dataclass
@@ -20,9 +40,11 @@ class LearnerStep:
     Attributes:
         new: raw embeddings of the keys that arrive with this pass [B, K_new, D], or None.
         rotary: cos and sin at the new keys' positions.
-        mask: additive [B, 1, N, K], every row with at least one visible key; None = causal (`is_causal`) or all visible.
-        seen: [B, N, 1] 1 where the query sees a key, 0 where the visible key is a dummy; None = every query sees one.
+        mask: additive [B, 1, N - first, K], every row with at least one visible key; None = causal (`is_causal`) or all visible.
+        seen: [B, N - first, 1] 1 where the query sees a key, 0 where the visible key is a dummy; None = every query sees one.
         bank: keys and values of earlier passes, extended in place; None without a cache.
+        first: queries before this column see no key in any row, so they are left out.
+        text_first: replaces `mask` and `is_causal`; only in a pass whose keys all arrive with it.
         explicit: attend with an attention matrix, operation for operation as the released code does.
     """
 
@@ -32,6 +54,8 @@ class LearnerStep:
     is_causal: bool
     seen: torch.Tensor | None
     bank: KeyBank | None
+    first: int = 0
+    text_first: TextFirst | None = None
     explicit: bool = False
 
 
@@ -52,47 +76,70 @@ class LoRRA(nn.Module):
 
     def forward(self, hidden: torch.Tensor, rotary: Rotary, step: LearnerStep, layer: int) -> torch.Tensor:
         """hidden: [B, N, D], the residual stream after self-attention; rotary: cos and sin at its positions; returns [B, N, D]."""
-        query = rotate(self._heads(hidden + self.q_proj(hidden)), rotary)
+        if step.first:
+            hidden, rotary = hidden[:, step.first :], tuple(table[:, step.first :] for table in rotary)  # type: ignore[assignment]
+        query = rotate(self._heads(hidden + self.q_proj(hidden)), rotary)  # [B, N, H, d]
         key, value = self._keys(step, layer)
-        if step.explicit:
-            attended, _ = explicit_attention(query, key, value, step.mask)
-        else:
-            attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=step.mask, is_causal=step.is_causal)
-        attended = attended.transpose(1, 2).flatten(2)
+        attended = _attend(query, key, value, step).flatten(2)
         if step.seen is not None:
             # Zeroed before o_proj and with a dummy key, not after a softmax over nothing: that would leave NaN gradients (B.4).
             attended = attended * step.seen
-        return self.o_proj(attended)
+        output = self.o_proj(attended)
+        return nn.functional.pad(output, (0, 0, step.first, 0)) if step.first else output
 
     def _keys(self, step: LearnerStep, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """All keys and values of this layer, [B, H, K, d] each."""
         if step.new is None:
             assert step.bank is not None, "a learner without new keys needs a cache"
             return step.bank.layer(layer)
         assert step.rotary is not None
-        key = rotate(self._heads(step.new + self.k_proj(step.new)), step.rotary)
-        value = self._heads(step.new + self.v_proj(step.new))
+        key = rotate(self._heads(step.new + self.k_proj(step.new)), step.rotary).transpose(1, 2)
+        value = self._heads(step.new + self.v_proj(step.new)).transpose(1, 2)
         return (key, value) if step.bank is None else step.bank.extend(layer, key, value)
 
     def _heads(self, z: torch.Tensor) -> torch.Tensor:
-        return z.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)  # [B, H, K, d]
+        return z.unflatten(-1, (self.num_heads, self.head_dim))  # [B, K, H, d]
+
+
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, step: LearnerStep) -> torch.Tensor:
+    """query: [B, N, H, d]; key, value: [B, H, K, d]; returns [B, N, H, d]."""
+    if step.explicit:
+        return explicit_attention(query.transpose(1, 2), key, value, step.mask)[0].transpose(1, 2)
+    if step.text_first is None:
+        return _fused(query, key, value, step.mask, step.is_causal)
+    split = step.text_first
+    ordered = take_columns(query, split.order)
+    on_text = _fused(ordered[:, : split.text], key, value, None, True)
+    on_images = _fused(ordered[:, split.text :], key, value, split.image_mask, False)
+    return take_columns(torch.cat((on_text, on_images), dim=1), split.place)
+
+
+def _fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, is_causal: bool) -> torch.Tensor:
+    attention = nn.functional.scaled_dot_product_attention
+    return attention(query.transpose(1, 2), key, value, attn_mask=mask, is_causal=is_causal).transpose(1, 2)
+
+
+def take_columns(z: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """z: [B, N, …]; columns: [B, K] indices into all B · N; returns [B, K, …]."""
+    return z.flatten(0, 1).index_select(0, columns.flatten()).unflatten(0, columns.shape)
 
 
 def rotary_table(position: torch.Tensor, head_dim: int, base: float, dtype: torch.dtype) -> Rotary:
     """The learners' own rotary table: NeoX halves, no scaling whatever the decoder uses (WINGS.md A.3).
 
-    position: [B, K] int64; returns cos and sin [B, 1, K, head_dim] in `dtype`, computed in float32.
+    position: [B, K] int64; returns cos and sin [B, K, 1, head_dim] in `dtype`, computed in float32; of sin the first half is negative,
+    as `rotate` wants it.
     """
     exponent = torch.arange(0, head_dim, 2, device=position.device, dtype=torch.float32) / head_dim
-    angle = position[:, None, :, None].float() * (1.0 / base**exponent)
-    angle = torch.cat((angle, angle), dim=-1)
-    return angle.cos().to(dtype), angle.sin().to(dtype)
+    angle = position[:, :, None, None].float() * (1.0 / base**exponent)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((-sin, sin), dim=-1).to(dtype)
 
 
 def rotate(z: torch.Tensor, rotary: Rotary) -> torch.Tensor:
-    """z: [B, H, K, d]."""
+    """z: [B, K, H, d]. (first, second) → (first cos − second sin, second cos + first sin)."""
     cos, sin = rotary
-    first, second = z.chunk(2, dim=-1)
-    return z * cos + torch.cat((-second, first), dim=-1) * sin
+    return z * cos + z.roll(z.shape[-1] // 2, dims=-1) * sin
 
 
 class SelfInitialised(nn.Linear):

@@ -13,7 +13,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.decoder import WingsDecoder
-from iit_bench.models.wings.layout import Layout, check_whole_images, read_branches, read_layout
+from iit_bench.models.wings.decoding import use_stacked
+from iit_bench.models.wings.layout import Layout, check_whole_images, read_branches, read_layout, read_token
 from iit_bench.models.wings.lorra import SelfInitialised
 from iit_bench.models.wings.released import build_released_step, expand
 from iit_bench.models.wings.step import Step, build_step, splice
@@ -109,6 +110,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         return_logits: bool | None = None,
         output_hidden_states: bool = False,
+        one_text_token: bool = False,
         position_ids: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> CausalLMOutputWithPast:
@@ -130,6 +132,8 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             logits_to_keep: 0 = all positions, k = the last k, or a tensor of column indices.
             return_logits: default: only without labels (the loss needs just the labelled positions).
             output_hidden_states: also return every layer's input and the normalised last output.
+            one_text_token: the caller knows that `input_ids` [B, 1] continue cached rows with text, so nothing is checked and the device
+                is not waited for.
             position_ids, return_dict: taken for transformers' sake; positions follow from the mask alone (B.1).
 
         Returns:
@@ -153,7 +157,10 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             step = build_released_step(self.config, self.model.rotary_emb, self._windows(), rows, features)
         else:
             self._check_released_cache(input_ids, features, cache)
-            layout = self._read(input_ids, attention_mask, branches, features, cache)
+            if one_text_token and cache is not None and cache.rows is not None:
+                layout = read_token(cache.rows)
+            else:
+                layout = self._read(input_ids, attention_mask, branches, features, cache)
             valid = layout.valid
             embeddings, step = self._prepare(input_ids, layout, features, cache)
         states: list[torch.Tensor] | None = [] if output_hidden_states else None
@@ -223,7 +230,10 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         embeddings = self.model.embed_tokens(ids)
         if layout.images is not None:
             embeddings = splice(embeddings, layout.images, features, None if cache is None else cache.rows)
-        return embeddings, build_step(self.config, self.model.rotary_emb, self._windows(), embeddings, layout, features, cache)
+        step = build_step(self.config, self.model.rotary_emb, self._windows(), embeddings, layout, features, cache)
+        if layout.images is None and layout.same_branch is None:
+            use_stacked(step, self.model.layers, embeddings, self.config.text_config.num_attention_heads)
+        return embeddings, step
 
     def _windows(self) -> set[int | None]:
         return {layer.window for layer in self.model.layers}
@@ -259,7 +269,8 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]
         if not kwargs.get("is_first_iteration") and inputs.get("past_key_values") is not None:
-            inputs["image_features"] = None  # they came with the prompt
+            inputs["image_features"] = inputs["pixel_values"] = None  # they came with the prompt
+            inputs["one_text_token"] = inputs["input_ids"].shape[1] == 1
         return inputs
 
 

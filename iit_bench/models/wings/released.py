@@ -168,10 +168,11 @@ def build_released_step(
     return Step(
         position_embeddings=rotary_emb(x, position_ids=position),
         masks=dict.fromkeys(windows, mask),
-        key_position=position.expand(x.shape[0], -1) if both else None,
+        position=position.expand(x.shape[0], -1),
+        weigh=both,
         rotary=rotary,
         learners=learners,
-        both=torch.ones(1, 1, 1, dtype=torch.bool, device=device) if both else None,
+        both=None,
         cache=None,
         explicit=True,
         scale=_scale(keys, n < image_length, device) if both else None,

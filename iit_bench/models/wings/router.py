@@ -19,8 +19,12 @@ class Router(nn.Module):
         self.linear = SelfInitialised(width, 2)
 
     def columns(self, key_position: torch.Tensor) -> torch.Tensor:
-        """Column of W for every key. key_position: [B, K] int64 in [0, width); returns [B, K, 2]."""
-        return torch.nn.functional.embedding(key_position, self.linear.weight.t())
+        """Column of W for every key. key_position: [B, K] int64; returns [B, K, 2].
+
+        Beyond the width there is no column; `step` refuses to weigh such keys, so what stands there does not matter.
+        """
+        weight = self.linear.weight
+        return torch.nn.functional.embedding(key_position.clamp(max=weight.shape[1] - 1), weight.t())
 
     def forward(self, attended: torch.Tensor) -> torch.Tensor:
         """attended: [B, N, 2] float32, Σ_heads A · Wᵀ; returns ρ [B, N, 2] float32, 0 = visual, 1 = textual."""

@@ -9,8 +9,9 @@ from torch import nn
 
 from iit_bench.models.wings.cache import NEVER, RowState, WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
-from iit_bench.models.wings.layout import Images, Layout, image_grid, text_columns, visibility
-from iit_bench.models.wings.lorra import LearnerStep, Rotary, rotary_table
+from iit_bench.models.wings.decoding import Stacked
+from iit_bench.models.wings.layout import Images, Layout, flat_columns, image_grid, sort_queries, text_columns, visibility
+from iit_bench.models.wings.lorra import LearnerStep, Rotary, rotary_table, take_columns
 
 
 @dataclass
@@ -18,24 +19,28 @@ class Step:
     """What all layers share in one forward pass.
 
     Attributes:
-        position_embeddings: the decoder's own rotary table at the queries.
+        position_embeddings: the decoder's own rotary table at this pass's tokens.
         masks: additive mask of the decoder's attention by window (None = no window); a mask of None is causal or all visible.
-        key_position: [B, K] for the router's columns; None where no query can see both learners.
+        position: [B, N] of this pass's tokens, 0 at padding, for the router's columns.
+        weigh: some query may see both learners, so the router is needed.
         rotary: the learners' rotary table at the queries; None without learners.
         learners: by name, those with at least one key; the others add nothing.
-        both: [B, N, 1] bool, the query sees both learners; None where none can.
+        both: [B, N, 1] bool, the query sees both learners; None = every query does (where `weigh`).
         cache: extended by every layer; None without one.
+        stacked: the learners' weights for passes of one token a row; None = as the modules have them.
         explicit: attend with attention matrices, as `LearnerStep.explicit`; then no mask is None.
         scale: [B, 1, 2] factor of each learner where both are seen; None = the configured `learner_scale` for both.
     """
 
     position_embeddings: tuple[torch.Tensor, torch.Tensor]
     masks: dict[int | None, torch.Tensor | None]
-    key_position: torch.Tensor | None
+    position: torch.Tensor
+    weigh: bool
     rotary: Rotary | None
     learners: dict[str, LearnerStep]
     both: torch.Tensor | None
     cache: WingsCache | None
+    stacked: Stacked | None = None
     explicit: bool = False
     scale: torch.Tensor | None = None
 
@@ -78,29 +83,45 @@ def build_step(
         ValueError: the context is longer than the router is wide and a query sees both learners.
     """
     past = None if cache is None else cache.rows
-    own = layout.position.masked_fill(~layout.valid, NEVER)
+    own = layout.position if layout.valid is None else layout.position.masked_fill(~layout.valid, NEVER)
     key_from = own if past is None else torch.cat((past.visible_from, own), dim=1)
-    padded = (past is not None and past.padded) or not bool(layout.valid.all())
-    # No mask is needed when columns stand in the order of positions with padding after them, nor for one query after no padding.
-    in_order = past is None and layout.same_branch is None and (not padded or not bool((layout.valid[:, 1:] & ~layout.valid[:, :-1]).any()))
-    maskless = in_order or (own.shape[1] == 1 and not padded)
-    masks = {
-        window: None
-        if maskless and (window is None or key_from.shape[1] <= window)
-        else visibility(key_from, layout.position, embeddings.dtype, window, layout.same_branch)[0]
-        for window in windows
-    }
+    padded = (past is not None and past.padded) or (layout.valid is not None and not bool(layout.valid.all()))
+    in_order = past is None and layout.same_branch is None and (not padded or _padding_last(layout))
     rotary, arriving = _new_keys(config, embeddings, layout, own, features)
     names = [name for name in config.active_learners if name in arriving or (cache is not None and name in cache.banks)]
-    key_position = None
-    if config.has_router and len(names) == 2:
-        key_position = _router_positions(key_from, config.router_width)
+    weigh = config.has_router and len(names) == 2
+    if weigh:
+        _check_router_width(key_from, config.router_width)
     learners = {name: _learner_step(name, arriving.get(name), layout, embeddings.dtype, in_order, cache) for name in names}
     if cache is not None:
         cache.rows = _advance(past, layout, key_from, features, padded, config.image_token_length)
-    position_embeddings = rotary_emb(embeddings, position_ids=layout.position.clamp(min=0))
-    both = _both_seen(learners, layout) if key_position is not None else None
-    return Step(position_embeddings, masks, key_position, rotary, learners, both, cache)
+    return Step(
+        position_embeddings=rotary_emb(embeddings, position_ids=layout.position.clamp(min=0)),
+        masks=_masks(windows, layout, key_from, embeddings.dtype, maskless=in_order or (own.shape[1] == 1 and not padded)),
+        position=layout.position.clamp(min=0),
+        weigh=weigh,
+        rotary=rotary,
+        learners=learners,
+        both=_both_seen(learners, layout.position.shape[1]) if weigh else None,
+        cache=cache,
+    )
+
+
+def _padding_last(layout: Layout) -> bool:
+    """Columns stand in the order of positions with padding after them, so a causal pass needs no mask."""
+    return layout.valid is None or not bool((layout.valid[:, 1:] & ~layout.valid[:, :-1]).any())
+
+
+def _masks(
+    windows: set[int | None], layout: Layout, key_from: torch.Tensor, dtype: torch.dtype, maskless: bool
+) -> dict[int | None, torch.Tensor | None]:
+    """By window, the mask of the decoder's own attention."""
+    return {
+        window: None
+        if maskless and (window is None or key_from.shape[1] <= window)
+        else visibility(key_from, layout.position, dtype, window, layout.same_branch)[0]
+        for window in windows
+    }
 
 
 def _new_keys(
@@ -120,7 +141,7 @@ def _new_keys(
     else:
         column, visible_from = text_columns(layout, images.mask)
         if column.shape[1]:
-            new = embeddings.gather(1, column[:, :, None].expand(-1, -1, embeddings.shape[2]))
+            new = take_columns(embeddings, flat_columns(column, embeddings.shape[1]))
             position = layout.position.gather(1, column).clamp(min=0)
             arriving["textual"] = _NewKeys(new, visible_from, rotary_table(position, head_dim, base, dtype))
     if images is not None and features is not None:
@@ -138,39 +159,58 @@ def _learner_step(
 ) -> LearnerStep:
     new, rotary = (None, None) if arriving is None else (arriving.new, arriving.rotary)
     bank = None if cache is None else cache.bank(name)
+    first_keys = bank is None or bank.visible_from is None
     if arriving is not None and bank is not None:
-        bank.announce(arriving.visible_from, not bool((arriving.visible_from == NEVER).any()))
-    n_queries = layout.position.shape[1]
-    if name == "textual" and in_order and layout.images is None:
+        # Without `valid` there is nothing but one token of text a row, and the device is not waited for.
+        bank.announce(arriving.visible_from, layout.valid is None or not bool((arriving.visible_from == NEVER).any()))
+    n_queries, images = layout.position.shape[1], layout.images
+    if name == "textual" and in_order and images is None:
         return LearnerStep(new, rotary, None, n_queries > 1, None, bank)
     if n_queries == 1 and bank is not None and bank.full:
         return LearnerStep(new, rotary, None, False, None, bank)  # the only query is the latest token: it sees every key
     visible_from = bank.visible_from if bank is not None else arriving.visible_from if arriving is not None else None
     assert visible_from is not None, "a learner takes part only with keys"
+    if images is not None and arriving is not None and first_keys and layout.same_branch is None:
+        if name == "textual":
+            text_first, seen = sort_queries(layout, images, visible_from, dtype)
+            return LearnerStep(new, rotary, None, False, seen, bank, text_first=text_first)
+        first = int(images.mask.any(dim=0).nonzero()[0])
+        position = layout.position[:, first:]
+        if bool(((visible_from.max(dim=1, keepdim=True).values <= position) | (position < 0)).all()):
+            return LearnerStep(new, rotary, None, False, None, bank, first)  # no query from there on sees less than every key
+        mask, seen = visibility(visible_from, position, dtype)
+        return LearnerStep(new, rotary, mask, False, seen, bank, first)
     mask, seen = visibility(visible_from, layout.position, dtype, same_branch=None if arriving is None else layout.same_branch)
     return LearnerStep(new, rotary, mask, False, seen, bank)
 
 
-def _both_seen(learners: dict[str, LearnerStep], layout: Layout) -> torch.Tensor:
-    both = torch.ones_like(layout.valid).unsqueeze(-1)
+def _both_seen(learners: dict[str, LearnerStep], n_queries: int) -> torch.Tensor | None:
+    both = None
     for step in learners.values():
-        if step.seen is not None:
-            both = both & step.seen
+        seen = step.seen
+        if step.first:
+            like = step.new if seen is None else seen
+            assert like is not None, "queries are left out only where keys arrive"
+            seen = torch.ones(like.shape[0], n_queries - step.first, 1, dtype=torch.bool, device=like.device) if seen is None else seen
+            seen = torch.nn.functional.pad(seen, (0, 0, step.first, 0))
+        if seen is not None:
+            both = seen if both is None else both & seen
     return both
 
 
-def _router_positions(key_from: torch.Tensor, width: int) -> torch.Tensor:
-    position = key_from.masked_fill(key_from == NEVER, 0)
-    if position.shape[1] > width and int(position.max()) >= width:
-        raise ValueError(f"the context has {int(position.max()) + 1} tokens but the router is {width} wide: shorten the context")
-    return position
+def _check_router_width(key_from: torch.Tensor, width: int) -> None:
+    if key_from.shape[1] <= width:
+        return
+    longest = int(key_from.masked_fill(key_from == NEVER, 0).max()) + 1
+    if longest > width:
+        raise ValueError(f"the context has {longest} tokens but the router is {width} wide: shorten the context")
 
 
 def _advance(
     past: RowState | None, layout: Layout, key_from: torch.Tensor, features: torch.Tensor | None, padded: bool, image_length: int | None
 ) -> RowState:
     """Row state after this chunk; keeps an image's features while some row stands inside it, because its other vectors come later."""
-    length = layout.valid.long().sum(dim=1)
+    length = torch.ones_like(layout.position[:, 0]) if layout.valid is None else layout.valid.long().sum(dim=1)
     images = layout.images
     if past is not None:
         length = length + past.length

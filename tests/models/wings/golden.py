@@ -292,7 +292,7 @@ def check_learner(folder: Folder) -> None:
     masks = {"out_nomask": None, "out_mask": mask, "out_mask_pad": additive((mask[:, 0] == 0) & ~late[:, :, None], mask.dtype)}
     for name, learner_mask in masks.items():
         for explicit in (False, True):
-            step = LearnerStep(inputs["key_value"], key_table, learner_mask, False, None, None, explicit)
+            step = LearnerStep(inputs["key_value"], key_table, learner_mask, False, None, None, explicit=explicit)
             with torch.no_grad():
                 folder.close("learner alone", learner(inputs["query"], query_table, step, 0), outputs[name])
 
