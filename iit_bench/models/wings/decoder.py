@@ -10,7 +10,7 @@ from transformers import AutoModel, PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from iit_bench.models.wings import attention
-from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.configuration import LEARNERS, WingsConfig
 from iit_bench.models.wings.decoding import learn
 from iit_bench.models.wings.lorra import LoRRA
 from iit_bench.models.wings.router import Router
@@ -64,10 +64,12 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
         weights = None if len(names) < 2 else self._weigh(attended, step).to(hidden.dtype)
         if step.stacked is not None:
             return learn(step.stacked, self.index, hidden, weights, step)
-        outputs = {name: self.learner(name)(hidden, step.rotary, step.learners[name], self.index) for name in names}
-        if weights is None:
-            return hidden + sum(outputs.values())
-        return hidden + weights[..., :1] * outputs["visual"] + weights[..., 1:] * outputs["textual"]
+        after = hidden
+        for name in names:
+            output = self.learner(name)(hidden, step.rotary, step.learners[name], self.index)
+            place = LEARNERS.index(name)
+            after = after + output if weights is None else torch.addcmul(after, weights[..., place : place + 1], output)
+        return after
 
     def _weigh(self, attended: torch.Tensor | None, step: Step) -> torch.Tensor:
         """s ρ [B, N, 2] float32 where both learners are visible, 1 elsewhere."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
+from iit_bench.models.wings.attention import attend_one
 from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.lorra import Rotary, rotate
 
@@ -122,7 +123,7 @@ def learn(stacked: Stacked, index: int, hidden: torch.Tensor, weights: torch.Ten
         learner = step.learners[name]
         assert learner.bank is not None
         key, value = learner.bank.layer(index)
-        found.append(functional.scaled_dot_product_attention(query[place], key, value, attn_mask=learner.mask))
+        found.append(attend_one(query[place], key, value, learner.mask, key.shape[-1] ** -0.5))
     attended = torch.cat(found).view(n, -1, size)
     low = attended @ layer.output_down  # [n, B, r]
     for place, name in enumerate(stacked.names):

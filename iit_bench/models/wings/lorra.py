@@ -139,7 +139,7 @@ def rotary_table(position: torch.Tensor, head_dim: int, base: float, dtype: torc
 def rotate(z: torch.Tensor, rotary: Rotary) -> torch.Tensor:
     """z: [B, K, H, d]. (first, second) → (first cos − second sin, second cos + first sin)."""
     cos, sin = rotary
-    return z * cos + z.roll(z.shape[-1] // 2, dims=-1) * sin
+    return torch.addcmul(z * cos, z.roll(z.shape[-1] // 2, dims=-1), sin)
 
 
 class SelfInitialised(nn.Linear):
