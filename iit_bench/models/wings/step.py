@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from iit_bench.models.wings.cache import NEVER, RowState, WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.decoding import Stacked
 from iit_bench.models.wings.layout import Images, Layout, flat_columns, image_grid, sort_queries, text_columns, visibility
-from iit_bench.models.wings.lorra import LearnerStep, Rotary, rotary_table, take_columns
+from iit_bench.models.wings.lorra import LearnerStep, Rotary, TextFirst, rotary_table, take_columns
 
 
 @dataclass
@@ -43,6 +44,29 @@ class Step:
     stacked: Stacked | None = None
     explicit: bool = False
     scale: torch.Tensor | None = None
+    _elsewhere: dict[torch.device, Step] = field(default_factory=dict, repr=False)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Step:
+        """The same on another device, moved once for all layers there. accelerate calls this where layers lie on several devices."""
+        if self.position.device == device:
+            return self
+        if device not in self._elsewhere:
+            self._elsewhere[device] = _moved(self, device, non_blocking)
+        return self._elsewhere[device]
+
+
+def _moved(value: Any, device: torch.device, non_blocking: bool) -> Any:
+    """Tensors in records, tuples and dicts on another device. Caches stay: each of their layers lies where its decoder layer does."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=non_blocking)
+    if isinstance(value, tuple):
+        return tuple(_moved(part, device, non_blocking) for part in value)
+    if isinstance(value, dict):
+        return {name: _moved(part, device, non_blocking) for name, part in value.items()}
+    if isinstance(value, (Step, LearnerStep, TextFirst)):
+        parts = {part.name: _moved(getattr(value, part.name), device, non_blocking) for part in fields(value) if part.name[0] != "_"}
+        return replace(value, **parts)
+    return value
 
 
 @dataclass(frozen=True)
