@@ -12,7 +12,7 @@ MODES = ("strict", "released")
 LEARNERS = ("visual", "textual")
 # Decoders whose layer is exactly h + attention(norm(h)), h + mlp(norm(h)). Others (Gemma's extra norms, Granite's residual
 # multipliers, Cohere's parallel blocks) would load without complaint and compute something else.
-CARRIERS = ("llama", "mistral", "qwen2", "qwen3")
+CARRIERS = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 RELEASED_CARRIERS = ("llama", "qwen2")
 CONVERSATIONS = ("qwen", "llama")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,8 +18,10 @@ from transformers import (
     Qwen3Config,
     ResNetConfig,
     SiglipVisionConfig,
+    SmolLM3Config,
 )
 
+from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
@@ -27,7 +30,8 @@ VOCABULARY = 48
 HIDDEN = 32
 
 
-def text_config(kind: str) -> PreTrainedConfig:
+def text_config(kind: str, **fields: Any) -> PreTrainedConfig:
+    """A tiny decoder of a kind; `fields` override its shape."""
     shape: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "hidden_size": HIDDEN,
@@ -37,13 +41,19 @@ def text_config(kind: str) -> PreTrainedConfig:
         "num_key_value_heads": 2,
         "max_position_embeddings": 256,
         "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
+        **fields,
     }
     if kind == "llama":
         return LlamaConfig(**shape)
     if kind == "smollm":  # SmolLM2 is a Llama with tied embeddings
         return LlamaConfig(**shape, tie_word_embeddings=True)
+    if kind == "smollm3":  # some of its layers know no positions
+        special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+        return SmolLM3Config(**shape, **special, no_rope_layers=[index % 2 for index in range(shape["num_hidden_layers"])])
     if kind == "qwen2":
         return Qwen2Config(**shape)
+    if kind == "qwen2-window":  # only its later layers have one
+        return Qwen2Config(**shape, use_sliding_window=True, sliding_window=6, max_window_layers=1)
     if kind == "qwen3":  # its heads are not hidden_size / num_attention_heads
         return Qwen3Config(**shape, head_dim=12)
     if kind == "mistral":
@@ -152,6 +162,27 @@ def logits_by_row(model: WingsForConditionalGeneration, batch: Batch) -> list[to
     return [logits[index, columns] for index, columns in enumerate(batch.columns)]
 
 
+def in_chunks(model: WingsForConditionalGeneration, batch: Batch, cuts: list[int]) -> torch.Tensor:
+    """Logits [B, N, V], fed to one cache in chunks that end before the columns `cuts`; each chunk brings the images that begin in it."""
+    mark, length = model.config.image_token_id, model.config.image_token_length
+    placeholders = (batch.input_ids == mark) & batch.attention_mask.bool()
+    nth = placeholders.long().cumsum(1) - 1
+    begins = placeholders & (nth % length == 0)
+    number = begins.flatten().cumsum(0).view_as(begins) - 1
+    cache, parts = WingsCache(), []
+    for start, end in itertools.pairwise([0, *cuts, batch.input_ids.shape[1]]):
+        chosen = number[:, start:end][begins[:, start:end]]
+        with torch.no_grad():
+            out = model(
+                batch.input_ids[:, start:end],
+                attention_mask=batch.attention_mask[:, :end],
+                image_features=batch.image_features[chosen] if len(chosen) else None,
+                past_key_values=cache,
+            )
+        parts.append(out.logits)
+    return torch.cat(parts, dim=1)
+
+
 def reference_logits(model: WingsForConditionalGeneration, row: Row, with_graph: bool = False) -> torch.Tensor:
     """Logits [n, V] of one row, written from WINGS.md part B with one loop per query, in float64. `with_graph` keeps gradients."""
     weights = {name: tensor.double() for name, tensor in model.state_dict(keep_vars=with_graph).items()}
@@ -161,7 +192,6 @@ def reference_logits(model: WingsForConditionalGeneration, row: Row, with_graph:
     own_dim = HIDDEN // n_heads
     theta = text.rope_parameters["rope_theta"]
     length = config.image_token_length
-    window = text.sliding_window if text.model_type == "mistral" else None
 
     def linear(name: str, z: torch.Tensor) -> torch.Tensor:
         bias = weights.get(f"{name}.bias")
@@ -214,6 +244,9 @@ def reference_logits(model: WingsForConditionalGeneration, row: Row, with_graph:
     hidden = list(x)
     for layer in range(text.num_hidden_layers):
         base = f"model.layers.{layer}"
+        slides = text.model_type == "mistral" or getattr(text, "layer_types", ["full_attention"] * 99)[layer] == "sliding_attention"
+        window = text.sliding_window if slides else None
+        has_positions = text.model_type != "smollm3" or text.no_rope_layers[layer]
         normed = [norm(f"{base}.input_layernorm", h) for h in hidden]
         q, k, v = ([linear(f"{base}.self_attn.{p}_proj", z).view(-1, head_dim) for z in normed] for p in "qkv")
         if text.model_type == "qwen3":
@@ -222,10 +255,11 @@ def reference_logits(model: WingsForConditionalGeneration, row: Row, with_graph:
         after = []
         for i in range(n):
             heads, attended = [], torch.zeros(2, dtype=torch.float64)
+            own = turn if has_positions else (lambda z, _: z)
             keys = [j for j in range(i + 1) if window is None or i - j < window]
             for head in range(n_heads):
                 kv = head // (n_heads // n_kv)
-                scores = torch.stack([turn(q[i][head], i) @ turn(k[j][kv], j) / math.sqrt(head_dim) for j in keys])
+                scores = torch.stack([own(q[i][head], i) @ own(k[j][kv], j) / math.sqrt(head_dim) for j in keys])
                 probabilities = torch.softmax(scores, 0)
                 heads.append(sum(p * v[j][kv] for p, j in zip(probabilities, keys, strict=True)))
                 if config.has_router and layer in config.layers_with_learners:
@@ -261,8 +295,9 @@ class Kit:
     make_row: Callable[..., Row] = make_row
     collate: Callable[..., Batch] = collate
     logits_by_row: Callable[..., list[torch.Tensor]] = logits_by_row
+    in_chunks: Callable[..., torch.Tensor] = in_chunks
     reference_logits: Callable[..., torch.Tensor] = reference_logits
-    text_config: Callable[[str], PreTrainedConfig] = text_config
+    text_config: Callable[..., PreTrainedConfig] = text_config
     vision_config: Callable[[str], PreTrainedConfig] = vision_config
 
 

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoModelForCausalLM, DynamicCache, Gemma2Co
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
-BACKBONES = ["llama", "smollm", "qwen2", "qwen3", "mistral"]
+BACKBONES = ["llama", "smollm", "smollm3", "qwen2", "qwen2-window", "qwen3", "mistral"]
 TOLERANCE = {"atol": 3e-5, "rtol": 1e-4}
 
 

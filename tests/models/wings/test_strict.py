@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
 import torch
 
-from iit_bench.models.wings.cache import WingsCache
-
 TOLERANCE = {"atol": 3e-5, "rtol": 1e-4}
 LAYOUTS = ["tttttttttt", "ttIttttt", "Ittttt", "tIIttItt", "ItIttI", "II"]
 
 
-@pytest.mark.parametrize("text", ["llama", "smollm", "qwen2", "qwen3", "mistral"])
+@pytest.mark.parametrize("text", ["llama", "smollm", "smollm3", "qwen2", "qwen2-window", "qwen3", "mistral"])
 def test_logits_equal_the_plain_loop_reference_for_every_backbone(kit: Any, text: str) -> None:
     model = kit.build(text)
     rows = [kit.make_row(model, layout, seed) for seed, layout in enumerate(["tttItttIt", "Itttt"])]
@@ -93,30 +90,9 @@ def test_cache_equals_no_cache_over_random_splits(kit: Any, text: str, side: str
     generator = torch.Generator().manual_seed(0)
     splits = [list(range(1, width)), *(sorted((torch.randperm(width - 1, generator=generator)[:4] + 1).tolist()) for _ in range(5))]
     for cuts in splits:
-        parts = _run_in_chunks(model, batch, [0, *cuts, width])
+        parts = kit.in_chunks(model, batch, cuts)
         for index, columns in enumerate(batch.columns):
             torch.testing.assert_close(parts[index, columns], whole[index, columns], **TOLERANCE)
-
-
-def _run_in_chunks(model: Any, batch: Any, cuts: list[int]) -> torch.Tensor:
-    """Feed the batch in column chunks; each chunk brings the images that begin in it."""
-    length = model.config.image_token_length
-    placeholders = (batch.input_ids == model.config.image_token_id) & batch.attention_mask.bool()
-    nth = placeholders.long().cumsum(1) - 1
-    begins = placeholders & (nth % length == 0)
-    number = begins.flatten().cumsum(0).view_as(begins) - 1
-    cache, parts = WingsCache(), []
-    for start, end in itertools.pairwise(cuts):
-        chosen = number[:, start:end][begins[:, start:end]]
-        with torch.no_grad():
-            out = model(
-                batch.input_ids[:, start:end],
-                attention_mask=batch.attention_mask[:, :end],
-                image_features=batch.image_features[chosen] if len(chosen) else None,
-                past_key_values=cache,
-            )
-        parts.append(out.logits)
-    return torch.cat(parts, dim=1)
 
 
 def test_one_cached_prefix_serves_many_continuations(kit: Any) -> None:
