@@ -72,7 +72,7 @@ def build(options: BuildOptions) -> Path:
         raise UserError(f"--size {size} is not possible; ask for at least 1 target per modality")
     if options.connector not in CONNECTORS:
         raise UserError(f"unknown connector {options.connector!r}; --connector is one of {', '.join(CONNECTORS)}")
-    folders.check_target(options.out, options.overwrite)
+    folders.check_target(options.out, folders.BENCHMARK_FORMAT, options.overwrite)
     text = preset.text if options.text is None else options.text
     visual = preset.visual if options.visual is None else options.visual
     wanted = {"T": text if _occurs("T", tiers) else (), "V": visual if _occurs("V", tiers) else ()}

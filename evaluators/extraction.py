@@ -3,14 +3,18 @@
 Where the choices were shown with letters, a letter is looked for first, then the text of a choice. Two differences, in favour of the model:
 a reply that equals one choice's text is that choice, even where another choice's text occurs inside it; and a lone "Z" is a letter like any
 other, not the mark of a judge that found no answer.
+
+`iit-bench export` copies this file to the tasks it writes for lm-eval: it must run where iit-bench is not installed.
 """
 
 from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from iit_bench.types import Style
+if TYPE_CHECKING:
+    from iit_bench.types import Style
 
 _PUNCTUATION = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 _LAST_WORDS = 4  # a letter counts only among the last words of a reply: "A" early in a sentence is an article

@@ -93,9 +93,7 @@ def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: i
     Raises:
         UserError: the benchmark has no such tier, or the limit is below 1.
     """
-    wanted = tuple(tier for tier in benchmark.tiers if tiers is None or tier in tiers)
-    if unknown := [tier for tier in tiers or () if tier not in benchmark.tiers]:
-        raise UserError(f"benchmark {str(benchmark.path)!r} has no tier {', '.join(unknown)}; it has {', '.join(benchmark.tiers)}")
+    wanted = benchmark.chosen_tiers(tiers)
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit} leaves nothing to evaluate; give 1 group or more")
     unavailable = {tier: NO_IMAGES for tier in wanted if "V" in tier and not accepts_images}

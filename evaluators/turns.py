@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evaluators.extraction import extract_choice
-from iit_bench.asking import assistant_message, gold_reply, replies, user_message
+from iit_bench.asking import chat, replies
 from iit_bench.engine.log import Response
 from iit_bench.engine.plan import Request
 from iit_bench.engine.run import Failure
@@ -58,15 +58,9 @@ def request(course: Course, position: int, asking: Asking) -> Request:
 
 
 def _messages(course: Course, position: int, asking: Asking) -> tuple[Message, ...]:
-    messages = [Message("system", (asking.system_prompt,))] if asking.system_prompt else []
-    connectors = course.dialogue.connectors or ("",) * len(course.questions)
-    for turn in range(position + 1):
-        question = course.questions[turn]
-        messages.append(user_message(question, asking.style, connectors[turn]))
-        if turn < position:
-            reply = gold_reply(question, asking.style) if asking.history == "gold" else course.said[turn]
-            messages.append(assistant_message(reply))
-    return tuple(messages)
+    system = (Message("system", (asking.system_prompt,)),) if asking.system_prompt else ()
+    said = None if asking.history == "gold" else course.said
+    return (*system, *chat(course.questions[: position + 1], asking.style, course.dialogue.connectors, said))
 
 
 def prediction(course: Course, position: int, answer: Response | Failure, asking: Asking) -> Prediction:

@@ -25,6 +25,16 @@ def user_message(question: Question, style: Style, connector: str = "") -> Messa
     return Message("user", _join_text(parts))
 
 
+def chat(questions: Sequence[Question], style: Style, connectors: Sequence[str] = (), said: Sequence[str] | None = None) -> tuple[Message, ...]:
+    """The turns of a dialogue, its last question unanswered. Earlier replies are `said`, or the gold ones."""
+    messages: list[Message] = []
+    for turn, question in enumerate(questions):
+        messages.append(user_message(question, style, connectors[turn] if connectors else ""))
+        if turn < len(questions) - 1:
+            messages.append(assistant_message(gold_reply(question, style) if said is None else said[turn]))
+    return tuple(messages)
+
+
 def assistant_message(reply: str) -> Message:
     return Message("assistant", (reply,))
 

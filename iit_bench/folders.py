@@ -12,25 +12,24 @@ How a record becomes a row: tables.py.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from iit_bench.atomic import check_target, check_writable, save_folder, write_atomic  # noqa: F401 - part of this file's interface
 from iit_bench.errors import UserError
 from iit_bench.tables import canonical_json, decode, read_table, rows_sha256, table_bytes
 from iit_bench.types import Dialogue, Prediction, Question, Results, SuiteResults, TaskItem, tier_order
 
 BENCHMARK_FORMAT = "iit-bench/benchmark"
+EXPORT_FORMAT = "iit-bench/export"
 RUN_FORMAT = "iit-bench/run"
-VERSION = 1  # of both formats; a folder of another version is refused
+VERSION = 1  # of all formats; a folder of another version is refused
 
 # Fields of run.json beside `format` and `version`.
 _OF_BENCHMARKS = ("benchmark", "scoring", "style", "history", "tiers", "batch_tokens")
@@ -79,61 +78,6 @@ ERROR_FIELDS = {
 }
 
 
-# ---------------------------------------------------------------- atomic writing
-
-
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Raises:
-        UserError: no space, no permission.
-    """
-    payload = data.encode() if isinstance(data, str) else data
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        _discard(partial)
-        raise _unwritable(path, error) from error
-    except BaseException:
-        _discard(partial)
-        raise
-
-
-def check_writable(folder: Path) -> None:
-    """Fail before hours of work, not after: create and remove a probe file beside `folder`.
-
-    Raises:
-        UserError: nothing can be written there.
-    """
-    probe = folder.parent / f".{folder.name}.{os.getpid()}.probe"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"iit-bench")
-        probe.unlink()
-    except OSError as error:
-        _discard(probe)
-        raise _unwritable(folder, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {str(path)!r}: {error.strerror or error}; free some space or choose another --out")
-
-
-def _discard(path: Path) -> None:
-    """Remove what was half written. It may not exist, nor the folder it would be in; the error that led here is the one to tell."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -164,6 +108,18 @@ class Benchmark:
         """From text-only to multimodal-rich."""
         return tuple(sorted({dialogue.tier for dialogue in self.dialogues}, key=tier_order))
 
+    def chosen_tiers(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        """The tiers of these names, in order; all for None.
+
+        Raises:
+            UserError: the benchmark has no such tier, or none is named.
+        """
+        if unknown := [name for name in names or () if name not in self.tiers]:
+            raise UserError(f"benchmark {str(self.path)!r} has no tier {', '.join(unknown)}; it has {', '.join(self.tiers)}")
+        if names is not None and not names:
+            raise UserError(f"--tiers names no tier; benchmark {str(self.path)!r} has {', '.join(self.tiers)}")
+        return tuple(tier for tier in self.tiers if names is None or tier in names)
+
 
 def save_benchmark(
     out: Path, questions: Sequence[Question], dialogues: Sequence[Dialogue], manifest: Mapping[str, Any], card: str, overwrite: bool = False
@@ -173,47 +129,14 @@ def save_benchmark(
     Raises:
         UserError: `out` holds something else, or cannot be written.
     """
-    check_target(out, overwrite)
-    partial, replaced = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("partial", "replaced"))
     files = {
         "questions/test-00000-of-00001.parquet": table_bytes(Question, questions),
         "dialogues/test-00000-of-00001.parquet": table_bytes(Dialogue, dialogues),
     }
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     whole = {"format": BENCHMARK_FORMAT, "version": VERSION, **manifest, "files": hashes, "rows_sha256": rows_sha256(questions, dialogues)}
-    try:
-        for name, data in files.items():
-            write_atomic(partial / name, data)
-        write_atomic(partial / "README.md", card)
-        write_atomic(partial / "manifest.json", pretty_json(whole))
-        if out.exists():  # a folder cannot be replaced in one step: move the old one aside, and back if the new one cannot take its place
-            os.replace(out, replaced)
-        os.replace(partial, out)
-    except BaseException as error:
-        _discard(partial)
-        if replaced.exists():
-            os.replace(replaced, out)
-        if isinstance(error, OSError):
-            raise _unwritable(out, error) from error
-        raise
-    _discard(replaced)
-    return out
-
-
-def check_target(out: Path, overwrite: bool = False) -> None:
-    """Refuse an output folder that holds something `save_benchmark` would destroy, or that cannot be written.
-
-    Raises:
-        UserError: as said.
-    """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{str(out)!r} is a file, not a folder; choose another --out")
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / "manifest.json").is_file():
-            raise UserError(f"{str(out)!r} holds files that are not a benchmark; choose an empty or new folder for --out")
-        if not overwrite:
-            raise UserError(f"{str(out)!r} already holds a benchmark; add --overwrite to replace it or choose another --out")
-    check_writable(out)
+    texts = {"README.md": card, "manifest.json": pretty_json(whole)}
+    return save_folder(out, [*files.items(), *texts.items()], BENCHMARK_FORMAT, overwrite)
 
 
 def load_manifest(folder: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from evaluators.results import summarise
 from iit_bench import folders
 from iit_bench.errors import UserError
 from iit_bench.folders import (
+    BENCHMARK_FORMAT,
     check_target,
     check_writable,
     load_benchmark,
@@ -174,7 +175,7 @@ def test_no_permission_is_one_sentence_and_leaves_nothing(tmp_path, questions):
         lambda: save(tmp_path / "file" / "bench", questions),
         lambda: write_atomic(tmp_path / "file" / "run.json", "{}"),
         lambda: check_writable(tmp_path / "file" / "run"),
-        lambda: check_target(Path("/proc/iit-bench")),
+        lambda: check_target(Path("/proc/iit-bench"), BENCHMARK_FORMAT),
     ):
         with pytest.raises(UserError, match=r"^cannot write "):
             fails()

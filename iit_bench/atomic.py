@@ -1,0 +1,119 @@
+"""Writing files and folders whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from iit_bench.errors import UserError
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        UserError: no space, no permission.
+    """
+    payload = data.encode() if isinstance(data, str) else data
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        _discard(partial)
+        raise _unwritable(path, error) from error
+    except BaseException:
+        _discard(partial)
+        raise
+
+
+def save_folder(out: Path, files: Iterable[tuple[str, bytes | str]], kind: str, overwrite: bool = False) -> Path:
+    """Write a folder of `files` (path in it, content), of which one is the manifest; they may be made one by one as they are written.
+
+    Raises:
+        UserError: see `check_target`.
+    """
+    check_target(out, kind, overwrite)
+    partial, replaced = (out.with_name(f".{out.name}.{os.getpid()}.{state}") for state in ("partial", "replaced"))
+    try:
+        for name, data in files:
+            write_atomic(partial / name, data)
+        if out.exists():  # a folder cannot be replaced in one step: move the old one aside, and back if the new one cannot take its place
+            os.replace(out, replaced)
+        os.replace(partial, out)
+    except BaseException as error:
+        _discard(partial)
+        if replaced.exists():
+            os.replace(replaced, out)
+        if isinstance(error, OSError):
+            raise _unwritable(out, error) from error
+        raise
+    _discard(replaced)
+    return out
+
+
+def check_target(out: Path, kind: str, overwrite: bool = False) -> None:
+    """Refuse an output folder that holds something `save_folder` would destroy, or that cannot be written.
+
+    Args:
+        kind: format that the manifest of a folder must have to be replaced, e.g. "iit-bench/benchmark".
+
+    Raises:
+        UserError: as said.
+    """
+    name = kind.rpartition("/")[2]
+    what = f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{str(out)!r} is a file, not a folder; choose another --out")
+    if out.is_dir() and any(out.iterdir()):
+        if _kind_of(out) != kind:
+            raise UserError(f"{str(out)!r} holds files that are not {what}; choose an empty or new folder for --out")
+        if not overwrite:
+            raise UserError(f"{str(out)!r} already holds {what}; add --overwrite to replace it or choose another --out")
+    check_writable(out)
+
+
+def _kind_of(folder: Path) -> str | None:
+    """The format that a folder's manifest names; None where it has no manifest of ours."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest.get("format") if isinstance(manifest, dict) else None
+
+
+def check_writable(folder: Path) -> None:
+    """Fail before hours of work, not after: create and remove a probe file beside `folder`.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    probe = folder.parent / f".{folder.name}.{os.getpid()}.probe"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"iit-bench")
+        probe.unlink()
+    except OSError as error:
+        _discard(probe)
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {str(path)!r}: {error.strerror or error}; free some space or choose another --out")
+
+
+def _discard(path: Path) -> None:
+    """Remove what was half written. It may not exist, nor the folder it would be in; the error that led here is the one to tell."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
