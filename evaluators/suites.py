@@ -119,6 +119,9 @@ def unknown_task(name: str, known: Iterable[str], where: str) -> UserError:
 
 
 def count_outcomes(items: Iterable[TaskItem]) -> dict[str, int]:
-    """Outcome -> items, each item of a task counted once, whatever the number of its metrics."""
-    found = Counter({(item.task, item.item): item.outcome for item in items}.values())
+    """Outcome -> items, each item of a task counted once, by the first of its metrics."""
+    first: dict[tuple[str, str], Outcome] = {}
+    for item in items:
+        first.setdefault((item.task, item.item), item.outcome)
+    found = Counter(first.values())
     return {outcome: found[outcome] for outcome in OUTCOMES}

@@ -43,9 +43,10 @@ class Part:
     def clusters(self) -> list[str]:
         """Hash of the images of each row: rows over one image depend on each other."""
         data = self.dataset.data
-        if self.name != "main":
+        column = next((name for name in ("image", "image_path") if name in data), None)
+        if self.name != "main" or column is None:
             return [str(index) for index in data["index"]]
-        cells = data["image"] if "image" in data else data["image_path"]
+        cells = data[column]
         return [hashlib.sha256(str(cell).encode()).hexdigest()[:16] for cell in cells]
 
 
@@ -135,14 +136,26 @@ def _header(path: Path) -> list[str]:
         if column not in columns:
             why = " (VLMEvalKit does not publish the answers of some test tables)" if column == "answer" else ""
             raise UserError(f"table {path.name!r} has no column {column!r}{why}; choose a table that has one")
-    if "image" not in columns and "image_path" not in columns:
-        raise UserError(f"table {path.name!r} has neither a column 'image' nor 'image_path'; a text data set belongs to --suite text")
+    if not _has_images(columns) and not _has_choices(columns):
+        raise UserError(
+            f"table {path.name!r} has neither a column 'image' nor 'image_path', nor choices A and B; a text data set belongs to --suite text"
+        )
     return columns
+
+
+def _has_images(columns: list[str]) -> bool:
+    return "image" in columns or "image_path" in columns
+
+
+def _has_choices(columns: list[str]) -> bool:
+    return "A" in columns and "B" in columns
 
 
 def _custom_class(header: list[str], path: Path) -> Any:
     """The class for a table that VLMEvalKit does not know, as its `build_dataset` chooses; yes/no and open answers beside."""
-    if "A" in header and "B" in header:
+    if not _has_images(header):
+        return import_module("vlmeval.dataset.text_mcq").CustomTextMCQDataset
+    if _has_choices(header):
         return import_module("vlmeval.dataset.image_mcq").CustomMCQDataset
     with path.open(encoding="utf-8-sig", newline="") as file:
         answers = {(row.get("answer") or "").casefold() for row in csv.DictReader(file, delimiter="\t")}
@@ -226,6 +239,8 @@ def _decoded(cell: str) -> bytes:
 def _kind(task: str, base: Any) -> str:
     """How VLMEvalKit scores a data set, told from its class and, as it does, from pieces of its name."""
     scores = base.evaluate.__qualname__
+    if scores == "TextMCQDataset.evaluate":
+        return "choice"
     if scores == "ImageMCQDataset.evaluate":
         return "circular" if any(piece in task.lower() for piece in ("mmbench", "ccbench", "circular", "mmcr")) else "choice"
     if scores == "ImageYORNDataset.evaluate":

@@ -1,0 +1,84 @@
+"""`iit-bench export`: one benchmark folder, one tool's format, one new folder with a README that says how to run it there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from builders.export import lm_eval, readme, vlmeval
+from builders.export.base import Advance, File, Plan
+from iit_bench import __version__
+from iit_bench.atomic import check_target, save_folder
+from iit_bench.errors import UserError
+from iit_bench.folders import EXPORT_FORMAT, VERSION, load_benchmark, pretty_json
+from iit_bench.progress import bar
+from iit_bench.types import Style
+
+Tool = Literal["lm-eval", "vlmeval"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What `iit-bench export` may be told; every field is an option of the same name."""
+
+    bench: Path
+    out: Path
+    to: Tool
+    tiers: tuple[str, ...] | None = None  # None = all
+    style: Style | None = None  # lm-eval: None = the benchmark's; vlmeval: letters, whatever the benchmark's
+    overwrite: bool = False  # replace an export that is already in `out`
+
+
+def export(options: ExportOptions, progress: bool = True) -> dict[str, Any]:
+    """Write the folder, whole or not at all. Returns its manifest.
+
+    Raises:
+        UserError: not a benchmark, a tier it has not, a style that the tool cannot ask in, an `out` that holds something else.
+    """
+    style = _style_of_vlmeval(options.style) if options.to == "vlmeval" else options.style
+    check_target(options.out, EXPORT_FORMAT, options.overwrite)
+    benchmark = load_benchmark(options.bench)
+    tiers = benchmark.chosen_tiers(options.tiers)
+    plan = Plan(benchmark, tiers, style or benchmark.manifest.get("default_style", "cloze"))
+    manifest: dict[str, Any] = {}
+    total = sum(dialogue.tier in tiers for dialogue in benchmark.dialogues)
+    with bar(f"exporting to {options.to}", total, progress) as advance:
+        save_folder(options.out, _files(options.to, plan, manifest, advance), EXPORT_FORMAT, options.overwrite)
+    return manifest
+
+
+def _style_of_vlmeval(style: Style | None) -> Style:
+    if style not in (None, "letters"):
+        raise UserError(f"--style {style} is not possible for VLMEvalKit, which shows choices with letters; leave --style out")
+    return "letters"
+
+
+def _files(tool: Tool, plan: Plan, manifest: dict[str, Any], advance: Advance) -> Iterator[File]:
+    """All files; `manifest` is filled once the others are made."""
+    yield from (lm_eval if tool == "lm-eval" else vlmeval).files(plan, advance)
+    manifest |= {
+        "format": EXPORT_FORMAT,
+        "version": VERSION,
+        "to": tool,
+        "style": plan.style,
+        "history": "gold",
+        "benchmark": {name: plan.benchmark.manifest.get(name) for name in ("name", "seed", "rows_sha256")},
+        "tiers": plan.written,
+        "left_out": dict(plan.left_out),
+        "iit-bench": __version__,
+    }
+    yield "README.md", readme.lm_eval(plan) if tool == "lm-eval" else readme.vlmeval(plan)
+    yield "manifest.json", pretty_json(manifest)
+
+
+def summary(out: Path, manifest: Mapping[str, Any]) -> str:
+    """What was written, for the end of an export; every dialogue left out, by reason."""
+    tiers = manifest["tiers"]
+    lines = [
+        f"{out}: {sum(tiers.values())} dialogues in {len(tiers)} tiers, style {manifest['style']}, for {manifest['to']}; "
+        f"how to run them: {out / 'README.md'}"
+    ]
+    lines += [f"  left out: {count} dialogues: {reason}" for reason, count in manifest["left_out"].items()]
+    return "\n".join(lines)
