@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _complain(str(error), 2)
     except typer.TyperException as error:  # wrong option, missing argument
-        return _complain(f"{error.format_message()} (see `iit-bench {_command(words)}--help`)", 2)
+        return _complain(f"{' '.join(error.format_message().split())} (see `iit-bench {_command(words)}--help`)", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except typer.Exit as stop:
