@@ -138,7 +138,7 @@ def _header(path: Path) -> list[str]:
             raise UserError(f"table {path.name!r} has no column {column!r}{why}; choose a table that has one")
     if not _has_images(columns) and not _has_choices(columns):
         raise UserError(
-            f"table {path.name!r} has neither a column 'image' nor 'image_path', nor choices A and B; a text data set belongs to --suite text"
+            f"table {path.name!r} has no column 'image' or 'image_path' and no choices A and B; a text data set belongs to --suite text"
         )
     return columns
 

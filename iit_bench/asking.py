@@ -25,7 +25,9 @@ def user_message(question: Question, style: Style, connector: str = "") -> Messa
     return Message("user", _join_text(parts))
 
 
-def chat(questions: Sequence[Question], style: Style, connectors: Sequence[str] = (), said: Sequence[str] | None = None) -> tuple[Message, ...]:
+def chat(
+    questions: Sequence[Question], style: Style, connectors: Sequence[str] = (), said: Sequence[str] | None = None
+) -> tuple[Message, ...]:
     """The turns of a dialogue, its last question unanswered. Earlier replies are `said`, or the gold ones."""
     messages: list[Message] = []
     for turn, question in enumerate(questions):

@@ -1,8 +1,8 @@
 """The IIT benchmark's dialogues as lm-eval tasks. Written by `iit-bench export`; needs lm-eval (0.4.13 or newer) and nothing of iit-bench.
 
-A document is one dialogue: `messages` (the turns in order, the last one is the question that is scored), `choices` (texts), `replies` (what is
-scored as the reply: the choices, or their letters), `gold` (index), `style`, and `images` (files in this folder) for the `<image>` marks of
-the messages, in order.
+A document is one dialogue: `messages` (the turns in order, the question that is scored last), `choices` (texts), `replies` (what is scored
+as the reply: the choices, or their letters), `gold` (index), `style`, and `images` (files in this folder) for the `<image>` marks of the
+messages, in order.
 
 lm-eval knows no dialogues: its tasks have one question, with examples in front of it. So the class below makes the prompt out of the
 document's own turns. Under --apply_chat_template every turn is a turn of the chat; without, turns follow each other as lm-eval's few-shot

@@ -1,11 +1,11 @@
 """A benchmark as lm-eval tasks: a folder for `lm_eval --include_path`.
 
-    iit_TT.yaml            tier TT (no images), every choice scored as the reply      = `iit-bench eval --scoring loglikelihood`
-    iit_TT_generate.yaml   any tier, greedy reply, the choice extracted by rule       = `iit-bench eval --scoring generate`
-    iit_text.yaml, …       groups: means over tiers
-    data/TT.parquet        the dialogues of a tier, in the benchmark's order
-    images/SHA256          the pictures, each once
-    iit_tasks.py           the task class; extraction.py, the rule: copies of this project's files
+iit_TT.yaml            tier TT (no images), every choice scored as the reply      = `iit-bench eval --scoring loglikelihood`
+iit_TT_generate.yaml   any tier, greedy reply, the choice extracted by rule       = `iit-bench eval --scoring generate`
+iit_text.yaml, …       groups: means over tiers
+data/TT.parquet        the dialogues of a tier, in the benchmark's order
+images/SHA256          the pictures, each once
+iit_tasks.py           the task class; extraction.py, the rule: copies of this project's files
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from iit_bench import __version__
 
 _HEAD = """# {name}: the Interleaved Image-Text benchmark {kind}
 
-Written by iit-bench {version} from the benchmark with rows_sha256 `{rows}`: style `{style}`, gold history. It needs nothing of iit-bench, and
-may be moved.
+Written by iit-bench {version} from the benchmark with rows_sha256 `{rows}`:
+style `{style}`, gold history. The folder needs nothing of iit-bench, and may be moved.
 
 """
 _LM_EVAL = """{commands}
@@ -21,7 +21,8 @@ _LM_EVAL = """{commands}
 |---|---|---|
 {table}
 
-Needs lm-eval 0.4.13 or newer. A multimodal model runs every command with `hf-multimodal`. `iit_tasks.py` makes the prompts, `extraction.py` reads choices out of replies.
+Needs lm-eval 0.4.13 or newer. A multimodal model runs every command with `hf-multimodal`. `iit_tasks.py` makes the prompts, `extraction.py`
+reads choices out of replies.
 
 ## What can be compared
 
@@ -29,8 +30,9 @@ Needs lm-eval 0.4.13 or newer. A multimodal model runs every command with `hf-mu
   log-probabilities, `acc`, `acc_norm` and `acc_bytes`, and for `_generate` tasks the replies and `acc`, item by item.
 - Without `--apply_chat_template`, turns follow each other as plain text. iit-bench does not ask so: nothing of it compares.
 - lm-eval's models answer over images, but give no log-likelihoods: tiers with images are there as `_generate` tasks alone.
-- Tiers with and without images are run in two commands: lm-eval's `hf-multimodal` takes all requests of a command for the kind of the first.
-  The IIT score of `--scoring generate` is the mean over all tiers{mean}.
+- `_generate` tasks with and without images are run in two commands: lm-eval's `hf-multimodal` takes all for the kind of the first. The IIT
+  score of `--scoring generate` is the mean over all tiers{mean}.
+- lm-eval's standard error of a group takes its tiers as independent, though they ask the same targets; iit-bench's intervals do not.
 - A dialogue longer than the model's context is cut off at its beginning by lm-eval; iit-bench counts it as an error.
 - Replies have at most {tokens} tokens, as in `iit-bench eval`; change both with `--gen_kwargs max_gen_toks=N` and `--max-new-tokens N`.
 """

@@ -1,4 +1,4 @@
-"""A benchmark as VLMEvalKit tables: a folder for `$LMUData`, one table a tier, which VLMEvalKit takes for a custom multiple-choice data set.
+"""A benchmark as VLMEvalKit tables: a folder for `$LMUData` with a table a tier, to VLMEvalKit a custom multiple-choice data set.
 
 VLMEvalKit puts a row as one user turn: its images, then "Question: …", the choices with letters, and a request to choose. A dialogue is
 flattened into that form: earlier turns stand in the question's text as VLMEvalKit itself would put them, each followed by "Answer: LETTER",
@@ -21,6 +21,7 @@ from iit_bench.types import Image, Question
 
 Row = dict[str, str]
 _MARK = re.compile(r"<image \d+>")
+_MORE = ("answer", "category", "l2-category", "dialogue", "target")  # columns; the last two are for readers
 _CHANGED = "a cell that VLMEvalKit's reader (pandas) takes for something else, such as 'None'"
 
 
@@ -123,8 +124,9 @@ def _readable(rows: dict[str, Row], plan: Plan) -> bytes:
 
 def _table(rows: dict[str, Row]) -> bytes:
     """Tab-separated, an image that an earlier row has as that row's index."""
-    columns = ["index", *dict.fromkeys(name for row in rows.values() for name in row)]
-    columns.sort(key=lambda name: (name == "image", name not in ("index", "question"), name not in LETTERS, name if name in LETTERS else ""))
+    used = {name for row in rows.values() for name in row}
+    columns = ["index", "question", *(letter for letter in LETTERS if letter in used), *_MORE]
+    columns += ["image"] if "image" in used else []
     first: dict[str, str] = {}
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")

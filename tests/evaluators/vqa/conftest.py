@@ -9,6 +9,7 @@ import importlib.util
 import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -26,6 +27,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if Path(__file__).parent in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason="VLMEvalKit is installed by hand (README)"))
+
+
+@pytest.fixture(scope="session")
+def oracle() -> ModuleType:
+    """oracle.py beside this file."""
+    spec = importlib.util.spec_from_file_location("vqa_oracle", Path(__file__).with_name("oracle.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

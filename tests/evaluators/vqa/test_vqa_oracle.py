@@ -1,24 +1,19 @@
 """Our scores are those of VLMEvalKit's own run of the same model, item by item.
 
-The oracle below asks VLMEvalKit to do all: its data set class as it stands, its inference loop item by item, a model class of its own kind
-(for LLaVA: plain transformers, without our code), its scoring. Ours batches, logs and replays.
+The oracle (oracle.py) asks VLMEvalKit to do all: its data set class as it stands, its inference loop item by item, a model class of its own
+kind (for LLaVA: plain transformers, without our code), its scoring. Ours batches, logs and replays.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from evaluators.suites import SuiteOptions
-from evaluators.vlmeval_adapter import as_vlmeval_model, dataset_class, kit, tame
-from evaluators.vqa import evaluate_vqa_model
-from iit_bench.folders import SuiteRun, load_suite_run
-from iit_bench.models.base import Model, ModelOptions
+from evaluators.vlmeval_adapter import as_vlmeval_model
+from iit_bench.folders import SuiteRun
+from iit_bench.models.base import ModelOptions
 from iit_bench.registry import load_model
 
 CHOICE = ("MMMU_DEV_VAL", "ScienceQA_TEST", "AI2D_TEST")
@@ -26,66 +21,11 @@ CIRCULAR = ("MMBench_DEV_EN", "MMBench_DEV_CN")
 YES_NO = ("MME", "HallusionBench", "POPE")
 OPEN = ("TextVQA_VAL", "ChartQA_TEST", "DocVQA_VAL")
 ALL = (*CHOICE, *CIRCULAR, *YES_NO, *OPEN)
-TOKENS = 6
-
-
-def vlmevalkits_own(make_model: Callable[[Any], Any], tasks: tuple[str, ...], tables: Path, work: Path) -> dict[str, dict[str, Any]]:
-    """Per task: what VLMEvalKit predicts, finds item by item, and returns."""
-    found = {}
-    with pytest.MonkeyPatch.context() as patch, kit() as vlmeval:
-        lmu = work / "lmu"
-        lmu.mkdir()
-        for name in tasks:
-            (lmu / f"{name}.tsv").symlink_to(next(tables.rglob(f"{name}.tsv")))
-        for name, value in {"LMUData": str(lmu), "PRED_FORMAT": "tsv", "EVAL_FORMAT": "json"}.items():
-            patch.setitem(os.environ, name, value)
-        from vlmeval.vlm.base import BaseModel
-
-        model = make_model(BaseModel)
-        for name in tasks:
-            kind: Any = dataset_class(name, vlmeval.root)
-            tame(kind)
-            kind.DATASET_MD5 = {}  # our tables are not the published ones: they would be downloaded
-            dataset = kind(dataset=name)
-            vlmeval.infer_data_job(model, str(work), "own", dataset)
-            result = dataset.evaluate(str(work / f"own_{name}.tsv"), model="exact_matching", nproc=1)
-            found[name] = {"result": result, "predictions": _predictions(work / f"own_{name}.tsv"), "items": _items(work, f"own_{name}")}
-    return found
-
-
-def _predictions(path: Path) -> dict[str, str]:
-    frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    return dict(zip(frame["index"], frame["prediction"], strict=True))
-
-
-def _items(folder: Path, stem: str) -> dict[str, str]:
-    """Item → VLMEvalKit's verdict, from whichever file the data set writes."""
-    for ending, column in (("_exact_matching_result", "hit"), ("_auxmatch", "score"), ("_results", "eval_match")):
-        path = folder / f"{stem}{ending}.tsv"
-        if path.is_file():
-            frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-            return dict(zip(frame["index"], frame[column], strict=True))
-    raise AssertionError(f"no items of {stem}")
-
-
-def ours(model: Model, tasks: tuple[str, ...], tables: Path, out: Path) -> SuiteRun:
-    options = SuiteOptions(model.info.name, out, "vqa", tasks, data_root=tables, max_new_tokens=TOKENS)
-    evaluate_vqa_model(model, options, progress=False)
-    return load_suite_run(out)
-
-
-def check_equal_item_by_item(run: SuiteRun, own: dict[str, dict[str, Any]]) -> None:
-    for task, theirs in own.items():
-        (stem,) = [path.name.removesuffix(".tsv") for path in (run.path / "vlmeval" / task / "main").glob(f"*{task}.tsv")]
-        assert _predictions(run.path / "vlmeval" / task / "main" / f"{stem}.tsv") == theirs["predictions"], task
-        assert _items(run.path / "vlmeval" / task / "main", stem) == theirs["items"], task
-
-
 # ---------------------------------------------------------------- a model whose replies have every outcome
 
 
 @pytest.fixture(scope="module")
-def fixed(tables, reply, make_parrot, tmp_path_factory) -> tuple[SuiteRun, dict[str, dict[str, Any]]]:
+def fixed(oracle, tables, reply, make_parrot, tmp_path_factory) -> tuple[SuiteRun, dict[str, dict[str, Any]]]:
     work = tmp_path_factory.mktemp("fixed")
 
     def model(base: Any) -> Any:
@@ -98,13 +38,13 @@ def fixed(tables, reply, make_parrot, tmp_path_factory) -> tuple[SuiteRun, dict[
 
         return Own()
 
-    own = vlmevalkits_own(model, ALL, tables, work)
-    return ours(make_parrot(), ALL, tables, work / "run"), own
+    own = oracle.vlmevalkits_own(model, ALL, tables, work)
+    return oracle.ours(make_parrot(), ALL, tables, work / "run"), own
 
 
-def test_predictions_and_verdicts_are_vlmevalkits(fixed) -> None:
+def test_predictions_and_verdicts_are_vlmevalkits(oracle, fixed) -> None:
     run, own = fixed
-    check_equal_item_by_item(run, own)
+    oracle.check_equal_item_by_item(run, own)
     for task in ALL:
         outcomes = next(result.outcomes for result in run.results.tasks if result.task == task)
         assert outcomes["correct"] and outcomes["wrong"] + outcomes["unparsed"], (
@@ -177,36 +117,14 @@ def test_open_answers_by_the_data_sets_own_rule(fixed, task) -> None:
 REAL = ("MMMU_DEV_VAL", "MMBench_DEV_CN", "MME", "HallusionBench", "TextVQA_VAL")
 
 
-def test_tiny_llava_in_plain_transformers(tiny_llava, tables, tmp_path) -> None:
-    import torch
-    from PIL import Image
-    from transformers import LlavaForConditionalGeneration, LlavaProcessor
-
-    processor = LlavaProcessor.from_pretrained(tiny_llava)
-    network = LlavaForConditionalGeneration.from_pretrained(tiny_llava).eval()
-
-    def model(base: Any) -> Any:
-        class Llava(base):
-            INTERLEAVE = True
-
-            def generate_inner(self, message: Any, dataset: str | None = None) -> str:
-                content = [{"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["value"]} for part in message]
-                text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-                images = [Image.open(part["value"]).convert("RGB") for part in message if part["type"] == "image"]
-                inputs = processor(text=[text], images=images, return_tensors="pt")
-                with torch.inference_mode():
-                    output = network.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
-                return processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
-
-        return Llava()
-
-    own = vlmevalkits_own(model, REAL, tables, tmp_path)
+def test_tiny_llava_in_plain_transformers(oracle, tiny_llava, tables, tmp_path) -> None:
+    own = oracle.vlmevalkits_own(oracle.plain_llava(tiny_llava), REAL, tables, tmp_path)
     llava = load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu"))
-    check_equal_item_by_item(ours(llava, REAL, tables, tmp_path / "run"), own)
+    oracle.check_equal_item_by_item(oracle.ours(llava, REAL, tables, tmp_path / "run"), own)
 
 
-def test_nano_wings_item_by_item_and_in_batches(tables, tmp_path) -> None:
+def test_nano_wings_item_by_item_and_in_batches(oracle, tables, tmp_path) -> None:
     wings = load_model("wings", ModelOptions(device="cpu"))
     tasks = ("AI2D_TEST", "HallusionBench")
-    own = vlmevalkits_own(lambda base: as_vlmeval_model(wings, TOKENS), tasks, tables, tmp_path)
-    check_equal_item_by_item(ours(wings, tasks, tables, tmp_path / "run"), own)
+    own = oracle.vlmevalkits_own(lambda base: as_vlmeval_model(wings, oracle.TOKENS), tasks, tables, tmp_path)
+    oracle.check_equal_item_by_item(oracle.ours(wings, tasks, tables, tmp_path / "run"), own)
