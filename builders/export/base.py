@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from builders.choices import unreadable
 from iit_bench.folders import Benchmark
-from iit_bench.types import Dialogue, Question, Style, visual_share
+from iit_bench.types import Dialogue, Image, Question, Style, visual_share
 
 File = tuple[str, bytes | str]  # path in the folder, content
-Advance = Callable[[int], None]  # told how many dialogues were written since the last call
+Row = dict[str, Any]
+Advance = Callable[[int], None]  # told how many dialogues were looked at since the last call
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,10 @@ class Asked:
     def target(self) -> Question:
         return self.questions[-1]
 
+    @property
+    def images(self) -> tuple[Image, ...]:
+        return tuple(image for question in self.questions for image in question.images)
+
 
 @dataclass
 class Plan:
@@ -34,12 +41,28 @@ class Plan:
     style: Style
     left_out: Counter[str] = field(default_factory=Counter)  # reason -> dialogues
     written: dict[str, int] = field(default_factory=dict)  # tier -> dialogues
+    _unreadable: dict[str, bool] = field(default_factory=dict)  # sha256 of an image
 
-    def dialogues(self, tier: str) -> list[Asked]:
-        """The dialogues of a tier, in the benchmark's order: the order in which a run asks them."""
+    def rows(self, tier: str, make: Callable[[Asked], Row | str], advance: Advance) -> Iterator[tuple[int, Asked, Row]]:
+        """The dialogues of a tier in the benchmark's order, in which a run asks them, with their number and the row that `make` gives.
+
+        A dialogue for which `make` gives a reason instead, or whose images cannot be read, is left out and counted.
+        """
         questions = self.benchmark.questions
         mine = (dialogue for dialogue in self.benchmark.dialogues if dialogue.tier == tier)
-        return [Asked(dialogue, tuple(questions[turn] for turn in dialogue.turns)) for dialogue in mine]
+        for number, dialogue in enumerate(mine):
+            asked = Asked(dialogue, tuple(questions[turn] for turn in dialogue.turns))
+            made = make(asked) if all(map(self._readable, asked.images)) else "an image cannot be read"
+            if isinstance(made, str):
+                self.left_out[made] += 1
+            else:
+                yield number, asked, made
+            advance(1)
+
+    def _readable(self, image: Image) -> bool:
+        if image.sha256 not in self._unreadable:
+            self._unreadable[image.sha256] = unreadable(image)
+        return not self._unreadable[image.sha256]
 
     @property
     def text_tiers(self) -> tuple[str, ...]:

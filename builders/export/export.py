@@ -10,6 +10,7 @@ from typing import Any, Literal
 from builders.export import lm_eval, readme, vlmeval
 from builders.export.base import Advance, File, Plan
 from iit_bench import __version__
+from iit_bench.asking import LETTERS
 from iit_bench.atomic import check_target, save_folder
 from iit_bench.errors import UserError
 from iit_bench.folders import EXPORT_FORMAT, VERSION, load_benchmark, pretty_json
@@ -42,6 +43,7 @@ def export(options: ExportOptions, progress: bool = True) -> dict[str, Any]:
     benchmark = load_benchmark(options.bench)
     tiers = benchmark.chosen_tiers(options.tiers)
     plan = Plan(benchmark, tiers, style or benchmark.manifest.get("default_style", "cloze"))
+    _check_letters(plan)
     manifest: dict[str, Any] = {}
     total = sum(dialogue.tier in tiers for dialogue in benchmark.dialogues)
     with bar(f"exporting to {options.to}", total, progress) as advance:
@@ -53,6 +55,14 @@ def _style_of_vlmeval(style: Style | None) -> Style:
     if style not in (None, "letters"):
         raise UserError(f"--style {style} is not possible for VLMEvalKit, which shows choices with letters; leave --style out")
     return "letters"
+
+
+def _check_letters(plan: Plan) -> None:
+    many = next((question for question in plan.benchmark.questions.values() if len(question.choices) > len(LETTERS)), None)
+    if plan.style == "letters" and many:
+        raise UserError(
+            f"question {many.id!r} has {len(many.choices)} choices, more than there are letters; --style letters is not possible"
+        )
 
 
 def _files(tool: Tool, plan: Plan, manifest: dict[str, Any], advance: Advance) -> Iterator[File]:

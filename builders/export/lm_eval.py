@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from builders.export.base import Advance, Asked, File, Plan
+from builders.export.base import Advance, Asked, File, Plan, Row
 from evaluators import extraction
 from iit_bench import asking
-from iit_bench.types import IMAGE_MARK, Image, Message, visual_share
+from iit_bench.types import IMAGE_MARK, Image, Message, Style, visual_share
 
 METRICS = ("acc", "acc_norm", "acc_bytes")
 CHOICE = "choice"  # name of the filter that reads a choice out of a reply, part of its metrics' names
@@ -41,13 +42,11 @@ def files(plan: Plan, advance: Advance) -> Iterator[File]:
     written: set[str] = set()
     for tier in plan.tiers:
         rows = []
-        for asked in plan.dialogues(tier):
-            pictures = {_file_name(image): image for question in asked.questions for image in question.images}
-            if row := _row(asked, plan):
-                rows.append(row)
-                yield from ((name, image.data) for name, image in pictures.items() if name not in written)
-                written |= pictures.keys()
-            advance(1)
+        for _, asked, row in plan.rows(tier, partial(_row, style=plan.style), advance):
+            rows.append(row)
+            pictures = {_file_name(image): image.data for image in asked.images}
+            yield from ((name, data) for name, data in pictures.items() if name not in written)
+            written |= pictures.keys()
         plan.written[tier] = len(rows)
         yield f"data/{tier}.parquet", _parquet(rows)
         yield from _tasks(tier, plan)
@@ -59,13 +58,12 @@ def files(plan: Plan, advance: Advance) -> Iterator[File]:
 # ---------------------------------------------------------------- documents
 
 
-def _row(asked: Asked, plan: Plan) -> dict[str, Any] | None:
-    """A dialogue as a document, or None where lm-eval would ask another one."""
+def _row(asked: Asked, style: Style) -> Row | str:
+    """A dialogue as a document, or why lm-eval would ask another one."""
     target, dialogue = asked.target, asked.dialogue
-    messages = asking.chat(asked.questions, plan.style, dialogue.connectors)
-    if visual_share(dialogue.tier) and any(IMAGE_MARK in message.text for message in messages):
-        plan.left_out[f"a text holds {IMAGE_MARK}, which lm-eval would take for an image"] += 1
-        return None
+    messages = asking.chat(asked.questions, style, dialogue.connectors)
+    if asked.images and any(IMAGE_MARK in message.text for message in messages):
+        return f"a text holds {IMAGE_MARK}, which lm-eval would take for an image"
     turns = [{"role": message.role, "content": _marked(message)} for message in messages]
     return {
         "id": dialogue.id,
@@ -75,13 +73,13 @@ def _row(asked: Asked, plan: Plan) -> dict[str, Any] | None:
         "source": target.source,
         "subject": target.subject,
         "cluster": target.cluster,
-        "style": plan.style,
+        "style": style,
         "question": turns[-1]["content"],
         "messages": turns,
         "choices": target.choices,
-        "replies": asking.replies(target, plan.style),
+        "replies": asking.replies(target, style),
         "gold": target.answer,
-        "images": [_file_name(image) for message in messages for image in message.images],
+        "images": [_file_name(image) for image in asked.images],
     }
 
 
@@ -93,7 +91,7 @@ def _file_name(image: Image) -> str:
     return f"images/{image.sha256}"
 
 
-def _parquet(rows: list[dict[str, Any]]) -> bytes:
+def _parquet(rows: list[Row]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
     return sink.getvalue()

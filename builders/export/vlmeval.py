@@ -14,12 +14,11 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import count
 
-from builders.export.base import Advance, Asked, File, Plan
+from builders.export.base import Advance, Asked, File, Plan, Row
 from iit_bench.asking import LETTERS, question_parts
 from iit_bench.errors import UserError
 from iit_bench.types import Image, Question
 
-Row = dict[str, str]
 _MARK = re.compile(r"<image \d+>")
 _MORE = ("answer", "category", "l2-category", "dialogue", "target")  # columns; the last two are for readers
 _CHANGED = "a cell that VLMEvalKit's reader (pandas) takes for something else, such as 'None'"
@@ -33,11 +32,7 @@ def table_name(plan: Plan, tier: str) -> str:
 def files(plan: Plan, advance: Advance) -> Iterator[File]:
     """Everything but README and manifest."""
     for tier in plan.tiers:
-        rows = {}
-        for index, asked in enumerate(plan.dialogues(tier)):
-            if row := _row(asked, plan):
-                rows[str(index)] = row
-            advance(1)
+        rows = {str(number): row for number, _, row in plan.rows(tier, _row, advance)}
         table = _readable(rows, plan)
         if not rows:
             raise UserError(f"VLMEvalKit can read no dialogue of tier {tier}; leave it out of --tiers")
@@ -48,16 +43,14 @@ def files(plan: Plan, advance: Advance) -> Iterator[File]:
 # ---------------------------------------------------------------- rows
 
 
-def _row(asked: Asked, plan: Plan) -> Row | None:
-    """A dialogue as a row, or None where its image marks would be ambiguous."""
-    images = [image for question in asked.questions for image in question.images]
-    if images and any(_MARK.search(question.question) for question in asked.questions):
-        plan.left_out["a text holds <image k>, which would be taken for a mark"] += 1
-        return None
+def _row(asked: Asked) -> Row | str:
+    """A dialogue as a row, or why it cannot be one."""
+    if asked.images and any(_MARK.search(question.question) for question in asked.questions):
+        return "a text holds <image k>, which would be taken for a mark"
     target = asked.target
     row = {"question": _flat(asked), **dict(zip(LETTERS, target.choices, strict=False)), "answer": LETTERS[target.answer]}
     row |= {"category": target.subject, "l2-category": target.source, "dialogue": asked.dialogue.id, "target": target.id}
-    return row | ({"image": _cell(images)} if images else {})
+    return row | ({"image": _cell(asked.images)} if asked.images else {})
 
 
 def _flat(asked: Asked) -> str:

@@ -20,6 +20,7 @@ from builders.export.export import ExportOptions, export
 from builders.sources.base import SourceOptions
 from builders.sources.vlmeval import load as load_vlmeval
 from iit_bench.cli import main
+from iit_bench.errors import UserError
 from iit_bench.folders import Benchmark, load_benchmark, save_benchmark
 from iit_bench.types import Image, Question
 
@@ -147,6 +148,16 @@ def test_a_text_that_lm_eval_would_take_for_an_image_is_left_out_of_visual_tiers
     assert pq.read_table(out / "data/VT.parquet").num_rows == 5
 
 
+@pytest.mark.parametrize("to", ["lm-eval", "vlmeval"])
+def test_a_dialogue_with_an_unreadable_image_is_left_out(changed, bench, tmp_path, to):
+    target = first_target(bench, "V")
+    damaged = changed({target.id: {"images": (Image(target.images[0].data[:60]),)}})
+    manifest = write(damaged, tmp_path / "out", to, tiers=("T", "V", "TV"))
+    touched = [dialogue for dialogue in bench.dialogues if dialogue.tier in ("V", "TV") and target.id in dialogue.turns]
+    assert manifest["left_out"] == {"an image cannot be read": len(touched)}
+    assert sum(manifest["tiers"].values()) == 18 - len(touched)
+
+
 def test_a_choice_that_pandas_would_not_give_back_is_left_out(changed, bench, tmp_path):
     """VLMEvalKit reads tables with pandas' guesses: "None" is no cell to it, and whole numbers beside empty cells are decimals."""
     targets = [bench.questions[dialogue.target] for dialogue in bench.dialogues if dialogue.tier == "T"]
@@ -210,6 +221,14 @@ def test_bad_input_is_one_sentence_and_changes_nothing(capsys, places, case):
     assert sentence in error
     assert len(error.strip().splitlines()) == 1
     assert {path: path.read_bytes() for path in places["tmp"].rglob("*") if path.is_file()} == before
+
+
+def test_more_choices_than_letters_are_refused(changed, bench, tmp_path):
+    choices = tuple(f"choice {i}." for i in range(30))
+    damaged = changed({first_target(bench, "T").id: {"choices": choices, "answer": 29, "answer_text": choices[29]}})
+    with pytest.raises(UserError, match="has 30 choices, more than there are letters"):
+        write(damaged, tmp_path / "out", "vlmeval")
+    assert write(damaged, tmp_path / "out", "lm-eval", style="cloze")["left_out"] == {}
 
 
 def test_overwrite_replaces_an_export_whole(bench, places):
