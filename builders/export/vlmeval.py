@@ -21,7 +21,7 @@ from iit_bench.types import Image, Question
 
 _MARK = re.compile(r"<image \d+>")
 _MORE = ("answer", "category", "l2-category", "dialogue", "target")  # columns; the last two are for readers
-_CHANGED = "a cell that VLMEvalKit's reader (pandas) takes for something else, such as 'None'"
+_CHANGED = "a cell that VLMEvalKit's reader (pandas) takes for something else, such as 'NA' or 'None'"
 
 
 def table_name(plan: Plan, tier: str) -> str:
