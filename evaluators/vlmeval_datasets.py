@@ -59,6 +59,8 @@ def parts_of(task: str, data_root: str | None, limit: int | None, root: Path) ->
     known: Any = None if task == EASYVQA else dataset_class(task, root)
     path = _table(task, known, data_root)
     header = _header(path)
+    if not _has_images(header) and (known or not _has_choices(header)):
+        raise UserError(f"table {path.name!r} has neither a column 'image' nor 'image_path'; a text data set belongs to --suite text")
     base: Any = known or _custom_class(header, path)
     for ancestor in base.__mro__[:-1]:  # `evaluate` may be inherited
         tame(ancestor)
@@ -136,10 +138,6 @@ def _header(path: Path) -> list[str]:
         if column not in columns:
             why = " (VLMEvalKit does not publish the answers of some test tables)" if column == "answer" else ""
             raise UserError(f"table {path.name!r} has no column {column!r}{why}; choose a table that has one")
-    if not _has_images(columns) and not _has_choices(columns):
-        raise UserError(
-            f"table {path.name!r} has no column 'image' or 'image_path' and no choices A and B; a text data set belongs to --suite text"
-        )
     return columns
 
 

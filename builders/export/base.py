@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from builders.choices import unreadable
+from iit_bench.errors import UserError
 from iit_bench.folders import Benchmark
 from iit_bench.types import Dialogue, Image, Question, Style, visual_share
 
@@ -58,6 +59,16 @@ class Plan:
             else:
                 yield number, asked, made
             advance(1)
+
+    def done(self, tier: str, count: int) -> None:
+        """Note how many dialogues of a tier were written.
+
+        Raises:
+            UserError: none.
+        """
+        if not count:
+            raise UserError(f"no dialogue of tier {tier} can be exported ({', '.join(self.left_out)}); leave it out with --tiers")
+        self.written[tier] = count
 
     def _readable(self, image: Image) -> bool:
         if image.sha256 not in self._unreadable:

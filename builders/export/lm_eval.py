@@ -47,7 +47,7 @@ def files(plan: Plan, advance: Advance) -> Iterator[File]:
             pictures = {_file_name(image): image.data for image in asked.images}
             yield from ((name, data) for name, data in pictures.items() if name not in written)
             written |= pictures.keys()
-        plan.written[tier] = len(rows)
+        plan.done(tier, len(rows))
         yield f"data/{tier}.parquet", _parquet(rows)
         yield from _tasks(tier, plan)
     yield from _groups(plan)

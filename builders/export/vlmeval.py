@@ -16,7 +16,6 @@ from itertools import count
 
 from builders.export.base import Advance, Asked, File, Plan, Row
 from iit_bench.asking import LETTERS, question_parts
-from iit_bench.errors import UserError
 from iit_bench.types import Image, Question
 
 _MARK = re.compile(r"<image \d+>")
@@ -34,9 +33,7 @@ def files(plan: Plan, advance: Advance) -> Iterator[File]:
     for tier in plan.tiers:
         rows = {str(number): row for number, _, row in plan.rows(tier, _row, advance)}
         table = _readable(rows, plan)
-        if not rows:
-            raise UserError(f"VLMEvalKit can read no dialogue of tier {tier}; leave it out of --tiers")
-        plan.written[tier] = len(rows)
+        plan.done(tier, len(rows))
         yield f"{table_name(plan, tier)}.tsv", table
 
 
@@ -69,7 +66,7 @@ def _words(question: Question, number: Iterator[int], alone: bool) -> str:
     """A question with its image marks. VLMEvalKit shows images first: where that is the question's own order, no mark is needed."""
     parts = question_parts(question)
     if alone and parts[: len(question.images)] == question.images:
-        return question.question
+        return "".join(part for part in parts if isinstance(part, str)).removeprefix("\n")
     return "".join(part if isinstance(part, str) else f"<image {next(number)}>" for part in parts)
 
 

@@ -119,6 +119,13 @@ def test_marks_number_the_images_of_a_dialogue(changed, bench, tmp_path):
     assert question.endswith("Question: <image 2> or <image 3>?")
 
 
+def test_a_single_question_that_begins_with_its_image_needs_no_mark(changed, bench, tmp_path):
+    target = first_target(bench, "V")
+    write(changed({target.id: {"question": "<image>\nWhat is it?"}}), tmp_path / "out", "vlmeval", tiers=("V", "TV"))
+    assert table(tmp_path / "out", "V").question[0] == "What is it?"
+    assert table(tmp_path / "out", "TV").question[0].endswith("Question: <image 1>\nWhat is it?")
+
+
 def test_an_image_that_png_cannot_hold_becomes_one_that_it_can(changed, bench, tmp_path):
     """VLMEvalKit writes every image as PNG, and would stop at the first that it cannot."""
     sink = io.BytesIO()
@@ -221,6 +228,15 @@ def test_bad_input_is_one_sentence_and_changes_nothing(capsys, places, case):
     assert sentence in error
     assert len(error.strip().splitlines()) == 1
     assert {path: path.read_bytes() for path in places["tmp"].rglob("*") if path.is_file()} == before
+
+
+def test_a_tier_of_which_nothing_can_be_written_is_refused(changed, bench, tmp_path):
+    broken = {question.id: {"images": (Image(b"nothing"),)} for question in bench.questions.values() if question.images}
+    damaged = changed(broken)
+    for to in ("lm-eval", "vlmeval"):
+        with pytest.raises(UserError, match=r"no dialogue of tier V can be exported \(an image cannot be read\)"):
+            write(damaged, tmp_path / "out", to, tiers=("T", "V"))
+        assert not (tmp_path / "out").exists()
 
 
 def test_more_choices_than_letters_are_refused(changed, bench, tmp_path):

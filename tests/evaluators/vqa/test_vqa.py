@@ -297,6 +297,8 @@ def test_a_snapshot_without_the_table_or_a_column(parts, tmp_path, makers) -> No
     refused(r"table 'MME.tsv' has no column 'answer' .VLMEvalKit does not publish")
     makers["table"](tmp_path / "MME.tsv", [{"index": 1, "question": "?", "answer": "Yes"}])
     refused("has neither a column 'image' nor 'image_path'")
+    makers["table"](tmp_path / "MME.tsv", [{"index": 1, "question": "?", "answer": "A", "A": "x", "B": "y"}])  # MME is of images
+    refused("has neither a column 'image' nor 'image_path'")
     makers["table"](tmp_path / "MME.tsv", [{"index": 1, "question": "?", "answer": "Yes", "image": "7"}])
     refused("VLMEvalKit cannot read table MME.tsv")
     (tmp_path / "MME.tsv").write_bytes(b"\xff\xfe\x00index")
