@@ -32,7 +32,8 @@ reads choices out of replies.
 - lm-eval's models answer over images, but give no log-likelihoods: tiers with images are there as `_generate` tasks alone.
 - `_generate` tasks with and without images are run in two commands: lm-eval's `hf-multimodal` takes all for the kind of the first. The IIT
   score of `--scoring generate` is the mean over all tiers{mean}.
-- lm-eval's standard error of a group takes its tiers as independent, though they ask the same targets; iit-bench's intervals do not.
+- lm-eval's standard error of a group takes its tiers as independent, though they ask the same targets; those of
+  `iit-bench eval --bench` do not.
 - A dialogue longer than the model's context is cut off at its beginning by lm-eval; iit-bench counts it as an error.
 - Replies have at most {tokens} tokens, as in `iit-bench eval`; change both with `--gen_kwargs max_gen_toks=N` and `--max-new-tokens N`.
 """
