@@ -28,6 +28,7 @@ class GrowingLayer(DynamicLayer):
         self.reserve = reserve
         self._room: tuple[torch.Tensor, torch.Tensor] | None = None
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # bookkeeping in Python; what is around it compiles
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, columns: torch.Tensor | None = None, extra: int = 0, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
