@@ -68,7 +68,10 @@ class VlmTask:
         return found | text_scores(self.tokenizer, self.reply_logits, split, limit)
 
     def save(self, folder: Path) -> None:
+        from iit_bench.models.wings.processor import WingsProcessor
+
         save_llm(self.module, self.tokenizer, folder)
+        WingsProcessor.from_config(self.module.config, self.tokenizer).save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
         """Put the weights of a saved folder in place of the trained ones; the tower's features are computed anew with it."""
@@ -84,7 +87,9 @@ class VlmTask:
         new = list({image.sha256: image for image in images if image.sha256 not in self._seen}.values())
         for first in range(0, len(new), 256):
             part = new[first : first + 256]
-            pixels = torch.stack([preprocess(decode(image.data), self.module.config) for image in part])
+            pixels = torch.stack(
+                [preprocess(decode(image.data, self.module.config.max_image_pixels), self.module.config) for image in part]
+            )
             with torch.no_grad():
                 features = self.module.encode_images(pixels)
             self._seen.update(zip((image.sha256 for image in part), features.clone(), strict=True))

@@ -6,3 +6,9 @@ attention), `layout` (positions, images, who sees whom), `step` (what all layers
 What the authors' code does differently: `released` (rows, keys, masks), `conversation` (prompts), `official` and `conversion` (names,
 configuration and weights of their checkpoints), `adapter_released`.
 """
+
+from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+from iit_bench.models.wings.processor import WingsImageProcessor, WingsProcessor
+
+__all__ = ["WingsConfig", "WingsForConditionalGeneration", "WingsImageProcessor", "WingsProcessor"]

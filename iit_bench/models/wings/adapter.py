@@ -217,6 +217,6 @@ class WingsModel(RawText, Model):
 
 def _pixels(image: Image, config: WingsConfig) -> torch.Tensor:
     try:
-        return preprocess(decode(image.data), config)
+        return preprocess(decode(image.data, config.max_image_pixels), config)
     except UnreadableImageError as error:
         raise ItemError("unreadable image", f"{image.sha256[:12]}: {error}") from error

@@ -14,6 +14,7 @@ LEARNERS = ("visual", "textual")
 # multipliers, Cohere's parallel blocks) would load without complaint and compute something else.
 CARRIERS = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 RELEASED_CARRIERS = ("llama", "qwen2")
+MAX_IMAGE_PIXELS = 64_000_000
 CONVERSATIONS = ("qwen", "llama")
 
 
@@ -36,6 +37,7 @@ class WingsConfig(PreTrainedConfig):
         vision_feature_layer: index into the tower's hidden_states; None = its last_hidden_state.
         image_size, image_mean, image_std, image_background: preprocessing: pad to a square with the background colour (0–255),
             resize to image_size × image_size bicubically, divide by 255, subtract the mean, divide by the standard deviation.
+        max_image_pixels: a larger image is refused before it is decoded. Above twice PIL.Image.MAX_IMAGE_PIXELS (179 million), PIL refuses.
         conversation: prompts by a script of the released code, "qwen" or "llama" (see `conversation.py`); None = by the tokenizer's chat
             template.
 
@@ -70,6 +72,7 @@ class WingsConfig(PreTrainedConfig):
     image_mean: list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)
     image_std: list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)
     image_background: list[int] | tuple[int, ...] = (127, 127, 127)
+    max_image_pixels: int = MAX_IMAGE_PIXELS
     conversation: str | None = None
     system_prompt_length: int = 14
     tokenizer_max_length: int | None = None

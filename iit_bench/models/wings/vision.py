@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,14 +14,27 @@ from PIL import Image as PILImage
 from torch import nn
 from transformers import AutoModel
 
-from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.configuration import MAX_IMAGE_PIXELS, WingsConfig
 from iit_bench.models.wings.lorra import SelfInitialised
-
-MAX_PIXELS = 64_000_000
 
 
 class UnreadableImageError(ValueError):
-    """The bytes are not an image that can be looked at."""
+    """There is no image that can be looked at."""
+
+
+class Preprocessing(Protocol):
+    """How images are read and brought into shape; fields of `WingsConfig`."""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def image_mean(self) -> Sequence[float]: ...
+    @property
+    def image_std(self) -> Sequence[float]: ...
+    @property
+    def image_background(self) -> Sequence[int]: ...
+    @property
+    def max_image_pixels(self) -> int: ...
 
 
 class VisionTower(nn.Module):
@@ -57,8 +72,13 @@ class Projector(nn.Sequential):
         super().__init__(SelfInitialised(vision_size, hidden_size), nn.GELU(), SelfInitialised(hidden_size, hidden_size))
 
 
-def preprocess(image: PILImage.Image, config: WingsConfig) -> torch.Tensor:
-    """Pad to a square, resize bicubically, normalise (WINGS.md A.11); returns [3, size, size] float32."""
+def preprocess(image: PILImage.Image, config: Preprocessing) -> torch.Tensor:
+    """Pad to a square, resize bicubically, normalise (WINGS.md A.11); returns [3, size, size] float32.
+
+    Raises:
+        UnreadableImageError: no pixels, or too many.
+    """
+    check_size(image, config.max_image_pixels)
     rgb = image.convert("RGB")
     side = max(rgb.size)
     square = PILImage.new("RGB", (side, side), tuple(int(c) for c in config.image_background))
@@ -71,17 +91,25 @@ def preprocess(image: PILImage.Image, config: WingsConfig) -> torch.Tensor:
     return (pixels - mean) / std
 
 
-def decode(data: bytes) -> PILImage.Image:
+def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> PILImage.Image:
     """An image file's pixels as RGB, transparency ignored as PIL's conversion ignores it.
 
     Raises:
-        UnreadableImageError: not an image, damaged, or larger than `MAX_PIXELS`, which is refused before its pixels are decoded.
+        UnreadableImageError: not an image, damaged, without pixels, or with more than `max_pixels`, which is refused before decoding.
     """
     try:
         image = PILImage.open(io.BytesIO(data))
-        if image.width * image.height > MAX_PIXELS:
-            raise UnreadableImageError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS}")
+        check_size(image, max_pixels)
         return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, PILImage.DecompressionBombError) as error:
         # What PIL's readers raise on damaged files; it has no common base class for them.
         raise UnreadableImageError(str(error)) from error
+
+
+def check_size(image: PILImage.Image, max_pixels: int) -> None:
+    """Raises:
+    UnreadableImageError: no pixels, or more than `max_pixels`. Only the header of an opened file is looked at.
+    """
+    if not 0 < image.width * image.height <= max_pixels:
+        limit = f"more than {max_pixels} (max_image_pixels)" if image.width * image.height else "none"
+        raise UnreadableImageError(f"{image.width} x {image.height} pixels are {limit}")

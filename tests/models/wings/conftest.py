@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from transformers import (
 from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+from iit_bench.models.wings.processor import WingsProcessor
 
 IMAGE_ID = 47
 VOCABULARY = 48
@@ -286,6 +288,16 @@ def reference_logits(model: WingsForConditionalGeneration, row: Row, with_graph:
     return torch.stack([linear("lm_head", norm("model.norm", h)) for h in hidden]).float()
 
 
+def save_tiny(folder: Path, tokenizer: Any, kind: str = "qwen2", **fields: Any) -> Path:
+    """A model of the tokenizer's size, and its processor, in `folder`."""
+    model = build(
+        text_config=text_config(kind, vocab_size=len(tokenizer)), image_token_id=tokenizer.convert_tokens_to_ids("<image>"), **fields
+    )
+    model.save_pretrained(folder)
+    WingsProcessor.from_config(model.config, tokenizer).save_pretrained(folder)
+    return folder
+
+
 @dataclass(frozen=True)
 class Kit:
     """The helpers above, handed to tests as one fixture."""
@@ -298,6 +310,7 @@ class Kit:
     in_chunks: Callable[..., torch.Tensor] = in_chunks
     reference_logits: Callable[..., torch.Tensor] = reference_logits
     text_config: Callable[..., PreTrainedConfig] = text_config
+    save_tiny: Callable[..., Path] = save_tiny
     vision_config: Callable[[str], PreTrainedConfig] = vision_config
 
 
@@ -335,3 +348,9 @@ def tokenizer() -> Any:
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
+
+
+@pytest.fixture(scope="session")
+def folder(kit: Kit, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with its processor, as `save_pretrained` writes them."""
+    return save_tiny(tmp_path_factory.mktemp("wings"), tokenizer)

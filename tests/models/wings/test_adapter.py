@@ -43,17 +43,6 @@ REPLIES = [("Paris", "Berlin, Germany", "a"), ("red", "blue"), ("yes", "no", "ma
 
 
 @pytest.fixture(scope="module")
-def folder(kit: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    text = kit.text_config("qwen2")
-    text.vocab_size = len(tokenizer)
-    model = kit.build("qwen2", text_config=text, image_token_id=tokenizer.convert_tokens_to_ids("<image>"))
-    folder = tmp_path_factory.mktemp("wings")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def wings(folder: Path) -> Any:
     return load(ModelOptions(checkpoint=str(folder), device="cpu"))
 

@@ -9,11 +9,13 @@ from iit_bench.models.bundled import ASSETS
 
 SCRIPT = """
 import sys
-import iit_bench.models.wings.modeling as modeling
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+import iit_bench.models.wings as wings
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 folder = sys.argv[1]
 assert type(AutoConfig.from_pretrained(folder)).__name__ == "WingsConfig"
-assert type(AutoModelForImageTextToText.from_pretrained(folder)) is modeling.WingsForConditionalGeneration
+assert type(AutoModelForImageTextToText.from_pretrained(folder)) is wings.WingsForConditionalGeneration
+assert type(AutoProcessor.from_pretrained(folder)) is wings.WingsProcessor
+assert type(AutoImageProcessor.from_pretrained(folder)) is wings.WingsImageProcessor
 AutoTokenizer.from_pretrained(folder)
 """
 

@@ -1,0 +1,193 @@
+"""Chats with images to tensors, as transformers has it: `AutoProcessor`, `apply_chat_template`, `save_pretrained`.
+
+What it gives the model equals what the adapter gives it (`chat.py`, `adapter.py`). Importing this module registers it by name.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from PIL import Image as PILImage
+from transformers import AutoImageProcessor, AutoProcessor, BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.image_transforms import to_pil_image
+from transformers.image_utils import make_flat_list_of_images
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
+
+from iit_bench.models.wings.configuration import MAX_IMAGE_PIXELS, WingsConfig
+from iit_bench.models.wings.vision import decode, preprocess
+
+# Goes before a template that takes contents as strings only, as most text-only models' do: images become their mark in the text.
+FLATTEN = (
+    "{%%- set flat = namespace(messages=[]) -%%}{%%- for message in messages -%%}{%%- if message.content is string -%%}"
+    "{%%- set flat.messages = flat.messages + [message] -%%}{%%- else -%%}{%%- set text = namespace(all='') -%%}"
+    "{%%- for part in message.content -%%}{%%- set text.all = text.all + ('%s' if part.type == 'image' else part.text) -%%}{%%- endfor -%%}"
+    "{%%- set flat.messages = flat.messages + [dict(message, content=text.all)] -%%}{%%- endif -%%}{%%- endfor -%%}"
+    "{%%- set messages = flat.messages -%%}"
+)
+
+
+class WingsImageProcessor(BaseImageProcessor):
+    """`vision.preprocess` behind transformers' interface. Fields: those of `vision.Preprocessing`.
+
+    Images may be PIL images, arrays, tensors, an image file's bytes, its path, its URL or its base64 text. Orientation tags in files are
+    ignored, as the released code ignores them.
+    """
+
+    model_input_names = ["pixel_values"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        image_size: int = 384,
+        image_mean: Sequence[float] = (0.5, 0.5, 0.5),
+        image_std: Sequence[float] = (0.5, 0.5, 0.5),
+        image_background: Sequence[int] = (127, 127, 127),
+        max_image_pixels: int = MAX_IMAGE_PIXELS,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.image_size = image_size
+        self.image_mean = list(image_mean)
+        self.image_std = list(image_std)
+        self.image_background = list(image_background)
+        self.max_image_pixels = max_image_pixels
+
+    def fetch_images(self, images: Any) -> Any:
+        """Every image, however deep in lists, as a PIL image.
+
+        Raises:
+            UnreadableImageError: not an image, damaged, without pixels, or with more than `max_image_pixels`.
+        """
+        if isinstance(images, list | tuple):
+            return [self.fetch_images(image) for image in images]
+        if isinstance(images, str):
+            images = _read(images)
+        if isinstance(images, bytes):
+            return decode(images, self.max_image_pixels)
+        return images if isinstance(images, PILImage.Image) else to_pil_image(images)
+
+    def preprocess(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
+        """pixel_values [n, 3, size, size] float32, images in reading order."""
+        if given := sorted(name for name, value in kwargs.items() if value is not None):
+            raise ValueError(f"{given[0]} cannot be set per call: change the processor's own field")
+        flat: Any = make_flat_list_of_images(self.fetch_images(images))
+        pixels = [preprocess(image, self) for image in flat]
+        return BatchFeature({"pixel_values": torch.stack(pixels)}, tensor_type=return_tensors)
+
+
+def _read(source: str) -> bytes:
+    if source.startswith(("http://", "https://")):
+        with urllib.request.urlopen(source) as reply:
+            return bytes(reply.read())
+    if len(source) < 4096 and Path(source).is_file():
+        return Path(source).read_bytes()
+    try:
+        return base64.b64decode(source.partition(",")[2] if source.startswith("data:") else source, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"image {source[:80]!r} is neither a file nor a URL nor base64") from error
+
+
+class WingsProcessorKwargs(ProcessingKwargs, total=False):
+    """Rows of a batch are padded on the left, as `generate` needs them."""
+
+    _defaults = {"text_kwargs": {"padding": True, "padding_side": "left"}}  # type: ignore[misc]  # noqa: RUF012
+
+
+class WingsProcessor(ProcessorMixin):
+    """A tokenizer with a chat template, and how images are looked at.
+
+    Fields:
+        image_token: the mark that stands for an image in a rendered chat, one token of the tokenizer.
+        image_token_length: placeholders that the model reads for one image; 1 in mode `released`.
+    """
+
+    valid_processor_kwargs = WingsProcessorKwargs
+
+    def __init__(
+        self,
+        image_processor: WingsImageProcessor,
+        tokenizer: Any,
+        image_token: str = "<image>",
+        image_token_length: int = 1,
+        chat_template: str | None = None,
+    ) -> None:
+        self.image_token = image_token
+        self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
+        self.image_token_length = image_token_length
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
+
+    @classmethod
+    def from_config(cls, config: WingsConfig, tokenizer: Any) -> WingsProcessor:
+        """The processor of a model.
+
+        Raises:
+            ValueError: the configuration's image token is none of the tokenizer's.
+        """
+        mark = tokenizer.convert_ids_to_tokens(config.image_token_id) if config.image_token_id >= 0 else None
+        if mark is None:
+            raise ValueError(
+                f"image_token_id {config.image_token_id} is no token of the tokenizer: add one and set it in the configuration"
+            )
+        fields = ("image_size", "image_mean", "image_std", "image_background", "max_image_pixels")
+        images = WingsImageProcessor(**{name: getattr(config, name) for name in fields})
+        length = 1 if config.mode == "released" else config.image_token_length or 1
+        template = tokenizer.chat_template
+        if template and not _places_images(tokenizer, mark):
+            template = FLATTEN % mark.replace("'", r"\'") + template
+        return cls(images, tokenizer, mark, length, template)
+
+    @property
+    def unused_input_names(self) -> list[str]:
+        return ["token_type_ids"]
+
+    def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
+        return self.image_token * self.image_token_length
+
+    def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; but texts are always text: `sanitize_control_tokens` is on where it can be, so that a text that contains
+        `<image>` or an end-of-turn mark brings no such token in. (transformers drops U+F0000 and U+F0001 from texts, its own markers.)
+        """
+        if kwargs.get("tokenize") and not kwargs.get("return_assistant_tokens_mask"):
+            kwargs.setdefault("sanitize_control_tokens", True)
+        batched = isinstance(conversation, list | tuple) and bool(conversation) and isinstance(conversation[0], list | tuple)
+        chats = [_joined(chat) for chat in (conversation if batched else [conversation])]
+        return super().apply_chat_template(chats if batched else chats[0], *args, **kwargs)
+
+
+def _joined(chat: Any) -> list[dict[str, Any]]:
+    """The chat with neighbouring texts in one piece: they could spell a special token only jointly."""
+    return [{**message, "content": _joined_parts(message.get("content"))} for message in getattr(chat, "messages", chat)]
+
+
+def _joined_parts(content: Any) -> Any:
+    if not isinstance(content, list | tuple):
+        return content
+    parts: list[dict[str, Any]] = []
+    for part in content:
+        if part["type"] == "text" and parts and parts[-1]["type"] == "text":
+            parts[-1] = {**part, "text": parts[-1]["text"] + part["text"]}
+        else:
+            parts.append(part)
+    return parts
+
+
+def _places_images(tokenizer: Any, mark: str) -> bool:
+    """Whether the tokenizer's template takes a content in parts and writes the mark for an image."""
+    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "A"}]}]
+    try:
+        return str(tokenizer.apply_chat_template(chat, tokenize=False)).count(mark) == 1
+    except (TemplateError, TypeError):
+        return False
+
+
+AutoImageProcessor.register(WingsConfig, image_processor_classes=dict.fromkeys(("pil", "torchvision"), WingsImageProcessor), exist_ok=True)
+AutoProcessor.register(WingsConfig, WingsProcessor, exist_ok=True)

@@ -1,0 +1,203 @@
+"""The processor against the adapter: the same ids and pixels for any dialogue, the same replies; and as transformers uses it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as PILImage
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, pipeline
+
+from iit_bench.models.base import GenerateRequest, ModelOptions
+from iit_bench.models.bundled import ASSETS
+from iit_bench.models.wings import WingsConfig, WingsProcessor
+from iit_bench.models.wings.adapter import load
+from iit_bench.models.wings.vision import UnreadableImageError, decode, preprocess
+from iit_bench.types import Image, Message
+
+
+def picture(seed: int) -> Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (7 + seed, 11, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    PILImage.fromarray(pixels).save(file, "PNG")
+    return Image(file.getvalue())
+
+
+IMAGES = [picture(seed) for seed in range(3)]
+# Texts that try to spell marks of the chat, also across neighbouring parts.
+TEXTS = st.one_of(st.text("aé \n?<>|", max_size=6), st.sampled_from(["<image>", "<|end|>", "<|us", "er|>", "<im", "age>", "Which colour?"]))
+TURNS = st.lists(st.one_of(TEXTS, st.sampled_from(IMAGES)), min_size=1, max_size=4)
+
+
+def as_chat(turns: list[list[str | Image]], images: int | None = None) -> tuple[Message, ...]:
+    """User and assistant turns; at most `images` images."""
+    left = len(turns) * 4 if images is None else images
+    chat = []
+    for number, parts in enumerate(turns):
+        kept = []
+        for part in parts:
+            left -= isinstance(part, Image)
+            if isinstance(part, str) or left >= 0:
+                kept.append(part)
+        chat.append(Message("assistant" if number % 2 else "user", tuple(kept)))
+    return tuple(chat)
+
+
+def as_template_input(chat: tuple[Message, ...]) -> list[dict[str, Any]]:
+    def content(part: str | Image) -> dict[str, Any]:
+        return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "image": part.data}
+
+    return [{"role": message.role, "content": [content(part) for part in message.parts]} for message in chat]
+
+
+def prepare(processor: Any, chats: Any) -> Any:
+    return processor.apply_chat_template(chats, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
+
+
+@pytest.fixture(scope="module", params=["strict", "released", "shipped"])
+def both(request: pytest.FixtureRequest, kit: Any, tokenizer: Any, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(adapter, processor) of one folder. The tiny tokenizer's template takes texts, the shipped one's takes parts."""
+    place = folder
+    if request.param == "released":
+        place = kit.save_tiny(tmp_path_factory.mktemp("released"), tokenizer, mode="released")
+    elif request.param == "shipped":
+        place = ASSETS / "wings"
+    return load(ModelOptions(checkpoint=str(place), device="cpu")), AutoProcessor.from_pretrained(place)
+
+
+def test_ids_and_pixels_equal_the_adapters(both: Any) -> None:
+    adapter, processor = both
+    most = 1 if adapter.model.config.mode == "released" else None
+
+    @given(dialogues=st.lists(st.lists(TURNS, min_size=1, max_size=3), min_size=1, max_size=3))
+    @settings(deadline=None, database=None, derandomize=True, max_examples=40)
+    def compare(dialogues: list[Any]) -> None:
+        chats = [as_chat(turns, most) for turns in dialogues]
+        expected = [adapter._chats.encode(chat) for chat in chats]
+        images = [image for chat in expected for image in chat.images]
+        together = prepare(processor, [as_template_input(chat) for chat in chats])
+        for row, mask, chat in zip(together["input_ids"], together["attention_mask"], expected, strict=True):
+            assert row[mask.bool()].tolist() == chat.ids
+            assert mask.tolist() == [0] * (len(row) - len(chat.ids)) + [1] * len(chat.ids)
+        assert ("pixel_values" in together) == bool(images)
+        if images:
+            assert torch.equal(together["pixel_values"], torch.stack([preprocess(decode(i.data), adapter.model.config) for i in images]))
+        assert prepare(processor, as_template_input(chats[0]))["input_ids"].tolist() == [expected[0].ids]
+
+    compare()
+
+
+def test_replies_equal_the_adapters(both: Any) -> None:
+    adapter, processor = both
+    chats = [as_chat([[IMAGES[0], "Which colour?"]]), as_chat([["Is <image> text?"]])]
+    if adapter.model.config.mode == "strict":
+        chats.append(as_chat([[IMAGES[1], "and", IMAGES[2]], ["red"], ["Which?", IMAGES[0]]]))
+    else:
+        chats = chats[:1]  # an image row and a text row of one batch influence each other there
+    inputs = prepare(processor, [as_template_input(chat) for chat in chats])
+    output = adapter.model.generate(**inputs, max_new_tokens=6, do_sample=False, suppress_tokens=[adapter.model.config.image_token_id])
+    replies = processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    expected = adapter.generate([GenerateRequest(chat, 6) for chat in chats])
+    assert [reply.strip() for reply in replies] == [result.text for result in expected]
+
+
+def test_a_saved_processor_is_the_same_processor(folder: Path, tokenizer: Any, tmp_path: Path) -> None:
+    first = WingsProcessor.from_config(WingsConfig.from_pretrained(folder), tokenizer)
+    again = AutoProcessor.from_pretrained(folder)
+    again.save_pretrained(tmp_path)
+    assert type(again) is WingsProcessor
+    assert again.to_dict() == first.to_dict()
+    assert {file.name for file in tmp_path.iterdir()} <= {file.name for file in folder.iterdir()}
+    for file in tmp_path.iterdir():
+        if file.name != "tokenizer_config.json":  # transformers adds where it was loaded from
+            assert file.read_bytes() == (folder / file.name).read_bytes()
+
+
+def test_the_shipped_models_have_their_processors() -> None:
+    for name in ("wings", "llava", "llava-one-rate"):
+        place = ASSETS / name
+        expected = WingsProcessor.from_config(WingsConfig.from_pretrained(place), AutoTokenizer.from_pretrained(place))
+        assert AutoProcessor.from_pretrained(place).to_dict() == expected.to_dict()
+        assert (place / "chat_template.jinja").read_text() == expected.chat_template
+
+
+def test_an_image_may_come_in_any_form(folder: Path, tmp_path: Path) -> None:
+    images = AutoImageProcessor.from_pretrained(folder)
+    data = IMAGES[1].data
+    file = tmp_path / "image.png"
+    file.write_bytes(data)
+    opened = PILImage.open(io.BytesIO(data))
+    array = np.asarray(opened)
+    text = base64.b64encode(data).decode()
+    forms = [opened, array, torch.from_numpy(array.transpose(2, 0, 1).copy()), data, str(file), text, f"data:image/png;base64,{text}"]
+    expected = preprocess(decode(data), WingsConfig.from_pretrained(folder))
+    for form in forms:
+        assert torch.equal(images(form, return_tensors="pt")["pixel_values"], expected[None])
+    assert images([[opened, data], [array]], return_tensors="pt")["pixel_values"].shape[0] == 3
+    with pytest.raises(ValueError, match="'no-such-file' is neither a file nor a URL nor base64"):
+        images("no-such-file")
+    with pytest.raises(ValueError, match="do_resize cannot be set per call"):
+        images(opened, do_resize=False)
+
+
+def test_an_image_without_pixels_or_with_too_many_is_refused(folder: Path) -> None:
+    images = AutoImageProcessor.from_pretrained(folder)
+    with pytest.raises(UnreadableImageError, match="0 x 5 pixels are none"):
+        images(PILImage.new("RGB", (0, 5)))
+    images.max_image_pixels = 50
+    with pytest.raises(UnreadableImageError, match="11 x 8 pixels are more than 50"):
+        images(IMAGES[1].data)
+    with pytest.raises(UnreadableImageError, match="cannot identify image file"):
+        images(b"no image")
+
+
+def test_images_unlike_marks_are_refused(folder: Path) -> None:
+    processor = AutoProcessor.from_pretrained(folder)
+    with pytest.raises(ValueError, match="2 <image> tokens and 1 images"):
+        processor(text="<|user|><image><image>", images=[IMAGES[0].data])
+    with pytest.raises(ValueError, match="no images were passed"):
+        processor(text="<|user|><image>")
+
+
+def test_a_tokenizer_without_the_image_token_is_refused(folder: Path, tokenizer: Any) -> None:
+    config = WingsConfig.from_pretrained(folder)
+    config.image_token_id = -1
+    with pytest.raises(ValueError, match="image_token_id -1 is no token of the tokenizer"):
+        WingsProcessor.from_config(config, tokenizer)
+
+
+def test_transformers_pipeline_answers_chats() -> None:
+    place = str(ASSETS / "wings")
+    chat = as_chat([[IMAGES[0], "Which colour?"]])
+    adapter = load(ModelOptions(checkpoint=place, device="cpu"))
+    pipe = pipeline("image-text-to-text", model=place, dtype=torch.float32, device="cpu")
+    (answer,) = pipe(text=as_template_input(chat), max_new_tokens=4, return_full_text=False)
+    assert answer["generated_text"] == adapter.generate([GenerateRequest(chat, 4)])[0].text
+
+
+def test_assistant_tokens_can_be_masked_for_training(folder: Path) -> None:
+    template = (
+        "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}{{ m.content }}{% endif %}<|end|>{% endfor %}"
+    )
+    processor = AutoProcessor.from_pretrained(folder)
+    chat = [{"role": "user", "content": "Which colour?"}, {"role": "assistant", "content": "red"}]
+    inputs = processor.apply_chat_template(
+        chat, template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, return_tensors="pt"
+    )
+    masked = torch.as_tensor(inputs["assistant_masks"]).bool()
+    assert processor.decode(inputs["input_ids"][masked]) == "red"
+
+
+def test_processor_config_says_how_images_are_read(folder: Path) -> None:
+    fields = json.loads((folder / "processor_config.json").read_text())
+    assert fields["image_processor"]["image_size"] == 8
+    assert (fields["image_token"], fields["image_token_length"], fields["processor_class"]) == ("<image>", 4, "WingsProcessor")
