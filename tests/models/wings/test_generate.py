@@ -80,7 +80,9 @@ def test_a_fresh_model_says_exactly_what_its_base_says(kit: Any, pair: tuple[Any
 @pytest.mark.parametrize("way", WAYS)
 def test_without_learners_every_way_of_decoding_is_the_decoders(kit: Any, way: str) -> None:
     llm = spread(AutoModelForCausalLM.from_config(kit.text_config("llama")))
-    model = WingsForConditionalGeneration.from_base(llm, None, WingsConfig(text_config=llm.config, learners=[], image_token_id=IMAGE)).eval()
+    model = WingsForConditionalGeneration.from_base(
+        llm, None, WingsConfig(text_config=llm.config, learners=[], image_token_id=IMAGE)
+    ).eval()
     batch = kit.collate([kit.row(list(range(3, 3 + count)), torch.empty(0, 1, 1)) for count in (9, 4, 12)], "left")
     assert generate(model, batch, **WAYS[way]).tolist() == _base_generate(llm, batch, **WAYS[way]).tolist()
 
