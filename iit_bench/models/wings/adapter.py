@@ -20,7 +20,7 @@ from iit_bench.models.text import RawText, until_end
 from iit_bench.models.wings.chat import EncodedChat, make_encoder
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.conversation import SCRIPTS
-from iit_bench.models.wings.conversion import DTYPES, check_finite, load_official, read_headers
+from iit_bench.models.wings.conversion import DTYPES, check_finite, check_names, empty_model, load_official, read_headers
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.official import is_official, read_config
 from iit_bench.models.wings.vision import UnreadableImageError, decode, preprocess
@@ -83,6 +83,7 @@ def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[W
             config = WingsConfig.from_pretrained(folder)
         except (ValueError, OSError) as error:
             raise UserError(f"checkpoint {checkpoint!r} has a damaged config.json: {str(error).strip().splitlines()[0]}") from error
+        check_names(empty_model(config), read_headers(folder), folder)
         model, device = load_weights(WingsForConditionalGeneration, folder, config, options)
         check_finite(model.state_dict(), checkpoint)
         return model, device

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ def load_official(folder: Path, device: str, dtype: torch.dtype | None = None) -
     headers = read_headers(folder)
     config = released_config(read_config(folder), {name: header.shape for name, header in headers.items()})
     model = empty_model(config)
-    check_names(model, headers, folder)
+    check_names(model, headers, folder, official_name)
     for file in sorted({header.file for header in headers.values()}):
         model.load_state_dict(_read_shard(file, device, dtype), strict=False, assign=True)
     model.tie_weights()
@@ -131,13 +131,18 @@ def _parameters_on_meta() -> Iterator[None]:
         handle.remove()
 
 
-def check_names(model: WingsForConditionalGeneration, headers: Mapping[str, Header], folder: Path) -> None:
+def check_names(
+    model: WingsForConditionalGeneration, headers: Mapping[str, Header], folder: Path, stored_name: Callable[[str], str] = str
+) -> None:
     """Every tensor of the model is in the checkpoint in its shape, and nothing else.
+
+    Args:
+        stored_name: own name -> name in the checkpoint.
 
     Raises:
         UserError: counts and first examples of what is missing, unexpected and of another shape.
     """
-    needed = {official_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    needed = {stored_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         needed.pop("lm_head.weight", None)
     missing = [name for name in needed if name not in headers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from PIL import Image as PILImage
+from PIL import UnidentifiedImageError
 from torch import nn
 from transformers import AutoModel
 
@@ -98,9 +100,13 @@ def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> PILImage.Image:
         UnreadableImageError: not an image, damaged, without pixels, or with more than `max_pixels`, which is refused before decoding.
     """
     try:
-        image = PILImage.open(io.BytesIO(data))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)  # the limit is ours
+            image = PILImage.open(io.BytesIO(data))
         check_size(image, max_pixels)
         return image.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError("not an image, or one without pixels") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, PILImage.DecompressionBombError) as error:
         # What PIL's readers raise on damaged files; it has no common base class for them.
         raise UnreadableImageError(str(error)) from error

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
-from transformers import AutoModel, AutoModelForCausalLM, DynamicCache, Gemma2Config
+from transformers import AutoModel, AutoModelForCausalLM, DynamicCache, GraniteConfig
 
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
@@ -310,13 +310,38 @@ def test_a_foreign_cache_is_refused(kit: Any) -> None:
         kit.build()(torch.tensor([[1, 2]]), past_key_values=DynamicCache())
 
 
+# Their layers do more than h + attention(norm(h)), h + mlp(norm(h)), or nobody has tried them.
+FOREIGN = (
+    "gemma2",
+    "gemma3_text",
+    "cohere",
+    "cohere2",
+    "gpt2",
+    "gpt_neox",
+    "granite",
+    "olmo2",
+    "phi",
+    "phi3",
+    "starcoder2",
+    "mixtral",
+    "glm4",
+)
+
+
+def test_a_decoder_that_cannot_carry_learners_is_refused(kit: Any) -> None:
+    shape = {"vocab_size": 48, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 4}
+    llm = AutoModelForCausalLM.from_config(GraniteConfig(**shape, bos_token_id=None, eos_token_id=None, pad_token_id=None))
+    with pytest.raises(ValueError, match="type 'granite' cannot carry learners: use one of llama, mistral, qwen2, qwen3, smollm3"):
+        WingsForConditionalGeneration.from_base(llm, None, WingsConfig(text_config=kit.text_config("llama"), learners=["textual"]))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"mode": "loose"}, "mode 'loose' is unknown"),
         ({"learners": ["visual", "tactile"]}, "learners .* must be distinct names out of visual, textual"),
         ({"learner_layers": [0, 3]}, r"learner_layers \[3\] are not there: the decoder has layers 0 to 2"),
-        ({"text_config": Gemma2Config(num_hidden_layers=2)}, "type 'gemma2' cannot carry learners"),
+        *(({"text_config": {"model_type": kind}}, f"type '{kind}' cannot carry learners: use one of llama") for kind in FOREIGN),
     ],
 )
 def test_impossible_configurations_are_refused(kit: Any, fields: dict[str, Any], message: str) -> None:
