@@ -7,31 +7,24 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from PIL import Image as PILImage
-from transformers import AutoImageProcessor, AutoProcessor, BatchFeature
+from transformers import AddedToken, AutoImageProcessor, AutoProcessor, BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_transforms import to_pil_image
 from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
+from iit_bench.models.wings import templates
 from iit_bench.models.wings.configuration import MAX_IMAGE_PIXELS, WingsConfig
+from iit_bench.models.wings.conversation import IMAGE_MARK, SCRIPTS
 from iit_bench.models.wings.vision import decode, preprocess
-
-# Goes before a template that takes contents as strings only, as most text-only models' do: images become their mark in the text.
-FLATTEN = (
-    "{%%- set flat = namespace(messages=[]) -%%}{%%- for message in messages -%%}{%%- if message.content is string -%%}"
-    "{%%- set flat.messages = flat.messages + [message] -%%}{%%- else -%%}{%%- set text = namespace(all='') -%%}"
-    "{%%- for part in message.content -%%}{%%- set text.all = text.all + ('%s' if part.type == 'image' else part.text) -%%}{%%- endfor -%%}"
-    "{%%- set flat.messages = flat.messages + [dict(message, content=text.all)] -%%}{%%- endif -%%}{%%- endfor -%%}"
-    "{%%- set messages = flat.messages -%%}"
-)
 
 
 class WingsImageProcessor(BaseImageProcessor):
@@ -106,6 +99,7 @@ class WingsProcessor(ProcessorMixin):
     Fields:
         image_token: the mark that stands for an image in a rendered chat, one token of the tokenizer.
         image_token_length: placeholders that the model reads for one image; 1 in mode `released`.
+        image_slot: the placeholder's id where it is no token: the released code's -200.
     """
 
     valid_processor_kwargs = WingsProcessorKwargs
@@ -116,11 +110,13 @@ class WingsProcessor(ProcessorMixin):
         tokenizer: Any,
         image_token: str = "<image>",
         image_token_length: int = 1,
+        image_slot: int | None = None,
         chat_template: str | None = None,
     ) -> None:
         self.image_token = image_token
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
         self.image_token_length = image_token_length
+        self.image_slot = image_slot
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         super().__init__(image_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
@@ -132,18 +128,35 @@ class WingsProcessor(ProcessorMixin):
         Raises:
             ValueError: the configuration's image token is none of the tokenizer's.
         """
+        fields = ("image_size", "image_mean", "image_std", "image_background", "max_image_pixels")
+        images = WingsImageProcessor(**{name: getattr(config, name) for name in fields})
+        length = 1 if config.mode == "released" else config.image_token_length or 1
+        if config.conversation is not None:
+            tokenizer = copy.deepcopy(tokenizer)
+            tokenizer.add_tokens([AddedToken(IMAGE_MARK, special=True, normalized=False)], special_tokens=True)
+            template = templates.of_script(SCRIPTS[config.conversation], IMAGE_MARK)
+            return cls(images, tokenizer, IMAGE_MARK, length, config.image_token_id, template)
         mark = tokenizer.convert_ids_to_tokens(config.image_token_id) if config.image_token_id >= 0 else None
         if mark is None:
             raise ValueError(
                 f"image_token_id {config.image_token_id} is no token of the tokenizer: add one and set it in the configuration"
             )
-        fields = ("image_size", "image_mean", "image_std", "image_background", "max_image_pixels")
-        images = WingsImageProcessor(**{name: getattr(config, name) for name in fields})
-        length = 1 if config.mode == "released" else config.image_token_length or 1
-        template = tokenizer.chat_template
-        if template and not _places_images(tokenizer, mark):
-            template = FLATTEN % mark.replace("'", r"\'") + template
-        return cls(images, tokenizer, mark, length, template)
+        return cls(images, tokenizer, mark, length, chat_template=templates.placing_images(tokenizer, mark))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> BatchFeature:
+        """As in transformers."""
+        if self.image_slot is not None:
+            kwargs.setdefault("add_special_tokens", False)  # the released code's prompts have none but their own
+        inputs = super().__call__(*args, **kwargs)
+        if self.image_slot is not None and "input_ids" in inputs:
+            inputs["input_ids"] = _replaced(inputs["input_ids"], self.image_token_id, self.image_slot)
+        return inputs
+
+    def decode(self, token_ids: Any, **kwargs: Any) -> Any:
+        return super().decode(_replaced(token_ids, self.image_slot, self.image_token_id), **kwargs)
+
+    def batch_decode(self, sequences: Any, **kwargs: Any) -> Any:
+        return super().batch_decode(_replaced(sequences, self.image_slot, self.image_token_id), **kwargs)
 
     @property
     def unused_input_names(self) -> list[str]:
@@ -163,6 +176,15 @@ class WingsProcessor(ProcessorMixin):
         return super().apply_chat_template(chats if batched else chats[0], *args, **kwargs)
 
 
+def _replaced(ids: Any, old: int | None, new: int) -> Any:
+    """Token ids, a tensor or lists however deep, with one id in another's place."""
+    if isinstance(ids, torch.Tensor):
+        return ids if old is None else ids.masked_fill(ids == old, new)
+    if isinstance(ids, list | tuple):
+        return [_replaced(one, old, new) for one in ids]
+    return new if ids == old else ids
+
+
 def _joined(chat: Any) -> list[dict[str, Any]]:
     """The chat with neighbouring texts in one piece: they could spell a special token only jointly."""
     return [{**message, "content": _joined_parts(message.get("content"))} for message in getattr(chat, "messages", chat)]
@@ -178,15 +200,6 @@ def _joined_parts(content: Any) -> Any:
         else:
             parts.append(part)
     return parts
-
-
-def _places_images(tokenizer: Any, mark: str) -> bool:
-    """Whether the tokenizer's template takes a content in parts and writes the mark for an image."""
-    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "A"}]}]
-    try:
-        return str(tokenizer.apply_chat_template(chat, tokenize=False)).count(mark) == 1
-    except (TemplateError, TypeError):
-        return False
 
 
 AutoImageProcessor.register(WingsConfig, image_processor_classes=dict.fromkeys(("pil", "torchvision"), WingsImageProcessor), exist_ok=True)

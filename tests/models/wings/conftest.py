@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 from collections.abc import Callable
@@ -9,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as PILImage
 from transformers import (
     LlamaConfig,
     MistralConfig,
@@ -26,6 +29,7 @@ from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.processor import WingsProcessor
+from iit_bench.types import Image
 
 IMAGE_ID = 47
 VOCABULARY = 48
@@ -288,6 +292,13 @@ def reference_logits(model: WingsForConditionalGeneration, row: Row, with_graph:
     return torch.stack([linear("lm_head", norm("model.norm", h)) for h in hidden]).float()
 
 
+def picture(seed: int) -> Image:
+    """A PNG of random pixels."""
+    file = io.BytesIO()
+    PILImage.fromarray(np.random.default_rng(seed).integers(0, 256, (7 + seed, 11, 3), dtype=np.uint8)).save(file, "PNG")
+    return Image(file.getvalue())
+
+
 def save_tiny(folder: Path, tokenizer: Any, kind: str = "qwen2", **fields: Any) -> Path:
     """A model of the tokenizer's size, and its processor, in `folder`."""
     model = build(
@@ -311,6 +322,7 @@ class Kit:
     reference_logits: Callable[..., torch.Tensor] = reference_logits
     text_config: Callable[..., PreTrainedConfig] = text_config
     save_tiny: Callable[..., Path] = save_tiny
+    picture: Callable[[int], Image] = picture
     vision_config: Callable[[str], PreTrainedConfig] = vision_config
 
 

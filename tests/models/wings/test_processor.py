@@ -24,29 +24,19 @@ from iit_bench.models.wings.vision import UnreadableImageError, decode, preproce
 from iit_bench.types import Image, Message
 
 
-def picture(seed: int) -> Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (7 + seed, 11, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    PILImage.fromarray(pixels).save(file, "PNG")
-    return Image(file.getvalue())
-
-
-IMAGES = [picture(seed) for seed in range(3)]
 # Texts that try to spell marks of the chat, also across neighbouring parts.
 TEXTS = st.one_of(st.text("aé \n?<>|", max_size=6), st.sampled_from(["<image>", "<|end|>", "<|us", "er|>", "<im", "age>", "Which colour?"]))
-TURNS = st.lists(st.one_of(TEXTS, st.sampled_from(IMAGES)), min_size=1, max_size=4)
+TURNS = st.lists(st.one_of(TEXTS, st.integers(0, 2)), min_size=1, max_size=4)
 
 
-def as_chat(turns: list[list[str | Image]], images: int | None = None) -> tuple[Message, ...]:
-    """User and assistant turns; at most `images` images."""
-    left = len(turns) * 4 if images is None else images
+def as_chat(kit: Any, turns: list[list[str | int]], images: int = 99) -> tuple[Message, ...]:
+    """User and assistant turns; a number is an image, of which at most `images` are kept."""
+    left = iter(range(images))
     chat = []
     for number, parts in enumerate(turns):
-        kept = []
-        for part in parts:
-            left -= isinstance(part, Image)
-            if isinstance(part, str) or left >= 0:
-                kept.append(part)
+        kept = [
+            part if isinstance(part, str) else kit.picture(part) for part in parts if isinstance(part, str) or next(left, None) is not None
+        ]
         chat.append(Message("assistant" if number % 2 else "user", tuple(kept)))
     return tuple(chat)
 
@@ -73,14 +63,14 @@ def both(request: pytest.FixtureRequest, kit: Any, tokenizer: Any, folder: Path,
     return load(ModelOptions(checkpoint=str(place), device="cpu")), AutoProcessor.from_pretrained(place)
 
 
-def test_ids_and_pixels_equal_the_adapters(both: Any) -> None:
+def test_ids_and_pixels_equal_the_adapters(kit: Any, both: Any) -> None:
     adapter, processor = both
-    most = 1 if adapter.model.config.mode == "released" else None
+    most = 1 if adapter.model.config.mode == "released" else 99
 
     @given(dialogues=st.lists(st.lists(TURNS, min_size=1, max_size=3), min_size=1, max_size=3))
     @settings(deadline=None, database=None, derandomize=True, max_examples=40)
     def compare(dialogues: list[Any]) -> None:
-        chats = [as_chat(turns, most) for turns in dialogues]
+        chats = [as_chat(kit, turns, most) for turns in dialogues]
         expected = [adapter._chats.encode(chat) for chat in chats]
         images = [image for chat in expected for image in chat.images]
         together = prepare(processor, [as_template_input(chat) for chat in chats])
@@ -95,11 +85,11 @@ def test_ids_and_pixels_equal_the_adapters(both: Any) -> None:
     compare()
 
 
-def test_replies_equal_the_adapters(both: Any) -> None:
+def test_replies_equal_the_adapters(kit: Any, both: Any) -> None:
     adapter, processor = both
-    chats = [as_chat([[IMAGES[0], "Which colour?"]]), as_chat([["Is <image> text?"]])]
+    chats = [as_chat(kit, [[0, "Which colour?"]]), as_chat(kit, [["Is <image> text?"]])]
     if adapter.model.config.mode == "strict":
-        chats.append(as_chat([[IMAGES[1], "and", IMAGES[2]], ["red"], ["Which?", IMAGES[0]]]))
+        chats.append(as_chat(kit, [[1, "and", 2], ["red"], ["Which?", 0]]))
     else:
         chats = chats[:1]  # an image row and a text row of one batch influence each other there
     inputs = prepare(processor, [as_template_input(chat) for chat in chats])
@@ -129,9 +119,9 @@ def test_the_shipped_models_have_their_processors() -> None:
         assert (place / "chat_template.jinja").read_text() == expected.chat_template
 
 
-def test_an_image_may_come_in_any_form(folder: Path, tmp_path: Path) -> None:
+def test_an_image_may_come_in_any_form(kit: Any, folder: Path, tmp_path: Path) -> None:
     images = AutoImageProcessor.from_pretrained(folder)
-    data = IMAGES[1].data
+    data = kit.picture(1).data
     file = tmp_path / "image.png"
     file.write_bytes(data)
     opened = PILImage.open(io.BytesIO(data))
@@ -148,21 +138,21 @@ def test_an_image_may_come_in_any_form(folder: Path, tmp_path: Path) -> None:
         images(opened, do_resize=False)
 
 
-def test_an_image_without_pixels_or_with_too_many_is_refused(folder: Path) -> None:
+def test_an_image_without_pixels_or_with_too_many_is_refused(kit: Any, folder: Path) -> None:
     images = AutoImageProcessor.from_pretrained(folder)
     with pytest.raises(UnreadableImageError, match="0 x 5 pixels are none"):
         images(PILImage.new("RGB", (0, 5)))
     images.max_image_pixels = 50
     with pytest.raises(UnreadableImageError, match="11 x 8 pixels are more than 50"):
-        images(IMAGES[1].data)
+        images(kit.picture(1).data)
     with pytest.raises(UnreadableImageError, match="not an image"):
         images(b"no image")
 
 
-def test_images_unlike_marks_are_refused(folder: Path) -> None:
+def test_images_unlike_marks_are_refused(kit: Any, folder: Path) -> None:
     processor = AutoProcessor.from_pretrained(folder)
     with pytest.raises(ValueError, match="2 <image> tokens and 1 images"):
-        processor(text="<|user|><image><image>", images=[IMAGES[0].data])
+        processor(text="<|user|><image><image>", images=[kit.picture(0).data])
     with pytest.raises(ValueError, match="no images were passed"):
         processor(text="<|user|><image>")
 
@@ -174,9 +164,9 @@ def test_a_tokenizer_without_the_image_token_is_refused(folder: Path, tokenizer:
         WingsProcessor.from_config(config, tokenizer)
 
 
-def test_transformers_pipeline_answers_chats() -> None:
+def test_transformers_pipeline_answers_chats(kit: Any) -> None:
     place = str(ASSETS / "wings")
-    chat = as_chat([[IMAGES[0], "Which colour?"]])
+    chat = as_chat(kit, [[0, "Which colour?"]])
     adapter = load(ModelOptions(checkpoint=place, device="cpu"))
     pipe = pipeline("image-text-to-text", model=place, dtype=torch.float32, device="cpu")
     (answer,) = pipe(text=as_template_input(chat), max_new_tokens=4, return_full_text=False)

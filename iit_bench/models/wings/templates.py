@@ -1,0 +1,60 @@
+"""Chat templates (Jinja) that place images, for tokenizers whose own template does not, and for the released code's scripts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from jinja2 import TemplateError
+
+from iit_bench.models.wings.conversation import SYSTEM_PROMPT, Script
+
+_FLATTEN = """\
+{%- set flat = namespace(messages=[]) -%}
+{%- for message in messages -%}
+{%- set text = namespace(all='') -%}
+{%- if message.content is string -%}{%- set text.all = message.content -%}
+{%- else -%}{%- for part in message.content -%}{%- set text.all = text.all + (MARK if part.type == 'image' else part.text) -%}{%- endfor -%}
+{%- endif -%}
+{%- set flat.messages = flat.messages + [dict(message, content=text.all)] -%}
+{%- endfor -%}
+{%- set messages = flat.messages -%}
+"""
+_SCRIPT = """\
+{%- if not messages or messages[0].role != 'system' -%}
+{%- set messages = [{'role': 'system', 'content': SYSTEM}] + messages -%}
+{%- endif -%}
+{%- for message in messages -%}
+{{- HEADERS[message.role] + message.content + END + ('' if loop.last and not add_generation_prompt else '\\n') -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- HEADERS['assistant'] -}}{%- endif -%}
+"""
+
+
+def placing_images(tokenizer: Any, mark: str) -> str | None:
+    """The tokenizer's template, which writes `mark` for an image; None without a template.
+
+    Most templates of text-only models take a content as text alone: then one goes before them that joins a content's parts.
+    """
+    template = tokenizer.chat_template
+    if template is None or _places(tokenizer, mark):
+        return template
+    return _FLATTEN.replace("MARK", json.dumps(mark)) + str(template)
+
+
+def _places(tokenizer: Any, mark: str) -> bool:
+    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "A"}]}]
+    try:
+        return str(tokenizer.apply_chat_template(chat, tokenize=False)).count(mark) == 1
+    except (TemplateError, TypeError):
+        return False
+
+
+def of_script(script: Script, mark: str) -> str:
+    """What `conversation.write_turns` writes, as a template."""
+    headers = {role: script.before(role) for role in ("system", "user", "assistant")}
+    values = {"SYSTEM": SYSTEM_PROMPT, "HEADERS": headers, "END": script.end}
+    template = _FLATTEN.replace("MARK", json.dumps(mark)) + _SCRIPT
+    for name, value in values.items():
+        template = template.replace(name, json.dumps(value))
+    return template
