@@ -315,6 +315,7 @@ class Kit:
 
     build: Callable[..., WingsForConditionalGeneration] = build
     row: Callable[..., Row] = Row
+    batch: Callable[..., Batch] = Batch
     make_row: Callable[..., Row] = make_row
     collate: Callable[..., Batch] = collate
     logits_by_row: Callable[..., list[torch.Tensor]] = logits_by_row

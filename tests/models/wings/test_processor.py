@@ -23,7 +23,6 @@ from iit_bench.models.wings.adapter import load
 from iit_bench.models.wings.vision import UnreadableImageError, decode, preprocess
 from iit_bench.types import Image, Message
 
-
 # Texts that try to spell marks of the chat, also across neighbouring parts.
 TEXTS = st.one_of(st.text("aé \n?<>|", max_size=6), st.sampled_from(["<image>", "<|end|>", "<|us", "er|>", "<im", "age>", "Which colour?"]))
 TURNS = st.lists(st.one_of(TEXTS, st.integers(0, 2)), min_size=1, max_size=4)
