@@ -83,7 +83,7 @@ def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[W
             config = WingsConfig.from_pretrained(folder)
         except (ValueError, OSError) as error:
             raise UserError(f"checkpoint {checkpoint!r} has a damaged config.json: {str(error).strip().splitlines()[0]}") from error
-        check_names(empty_model(config), read_headers(folder), folder)
+        check_names(empty_model(config), read_headers(folder), folder, official=False)
         model, device = load_weights(WingsForConditionalGeneration, folder, config, options)
         check_finite(model.state_dict(), checkpoint)
         return model, device

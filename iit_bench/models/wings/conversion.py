@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from iit_bench.errors import UserError
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-from iit_bench.models.wings.official import Shape, official_config, official_name, own_name, read_config, released_config
+from iit_bench.models.wings.official import OWN_TOWER, Shape, official_config, official_name, own_name, read_config, released_config
 
 INDEX = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  # safetensors' names
@@ -80,7 +80,7 @@ def load_official(folder: Path, device: str, dtype: torch.dtype | None = None) -
     headers = read_headers(folder)
     config = released_config(read_config(folder), {name: header.shape for name, header in headers.items()})
     model = empty_model(config)
-    check_names(model, headers, folder, official_name)
+    check_names(model, headers, folder, official=True)
     for file in sorted({header.file for header in headers.values()}):
         model.load_state_dict(_read_shard(file, device, dtype), strict=False, assign=True)
     model.tie_weights()
@@ -131,20 +131,20 @@ def _parameters_on_meta() -> Iterator[None]:
         handle.remove()
 
 
-def check_names(
-    model: WingsForConditionalGeneration, headers: Mapping[str, Header], folder: Path, stored_name: Callable[[str], str] = str
-) -> None:
+def check_names(model: WingsForConditionalGeneration, headers: Mapping[str, Header], folder: Path, official: bool) -> None:
     """Every tensor of the model is in the checkpoint in its shape, and nothing else.
 
-    Args:
-        stored_name: own name -> name in the checkpoint.
+    A tower's names are looked at under official names only: transformers renames some towers' tensors as it saves and loads them.
 
     Raises:
         UserError: counts and first examples of what is missing, unexpected and of another shape.
     """
-    needed = {stored_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    needed = {official_name(name) if official else name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         needed.pop("lm_head.weight", None)
+    if not official:
+        needed = {name: shape for name, shape in needed.items() if not name.startswith(OWN_TOWER)}
+        headers = {name: header for name, header in headers.items() if not name.startswith(OWN_TOWER)}
     missing = [name for name in needed if name not in headers]
     unexpected = [name for name in headers if name not in needed]
     shapes = [name for name in needed if name in headers and headers[name].shape != needed[name]]

@@ -79,15 +79,15 @@ DEFAULT_TOWER = "siglip-so400m-patch14-384"
 DEFAULT_MAX_LENGTH = 2048  # the scripts' model_max_length
 _TYPES = {"wings_qwen2": "qwen2", "qwen2": "qwen2", "wings_llama": "llama", "wings_llama3_1": "llama", "llama": "llama"}
 # transformers 5 keeps SigLIP's vision model without the inner module that the official names have.
-_OFFICIAL_TOWER, _OWN_TOWER = "model.vision_tower.vision_tower.vision_model.", "model.vision_tower.vision_tower."
+_OFFICIAL_TOWER, OWN_TOWER = "model.vision_tower.vision_tower.vision_model.", "model.vision_tower.vision_tower."
 
 
 def own_name(official: str) -> str:
-    return _OWN_TOWER + official.removeprefix(_OFFICIAL_TOWER) if official.startswith(_OFFICIAL_TOWER) else official
+    return OWN_TOWER + official.removeprefix(_OFFICIAL_TOWER) if official.startswith(_OFFICIAL_TOWER) else official
 
 
 def official_name(own: str) -> str:
-    return _OFFICIAL_TOWER + own.removeprefix(_OWN_TOWER) if own.startswith(_OWN_TOWER) else own
+    return _OFFICIAL_TOWER + own.removeprefix(OWN_TOWER) if own.startswith(OWN_TOWER) else own
 
 
 def read_config(folder: Path) -> dict[str, Any]:

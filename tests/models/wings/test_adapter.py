@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
+from safetensors.torch import load_file, save_file
+from transformers import CLIPVisionConfig, Dinov2Config, ViTConfig
 
 from iit_bench.errors import ItemError, UserError
 from iit_bench.models.base import GenerateRequest, ModelOptions, ScoreRequest
@@ -168,6 +170,18 @@ def test_a_model_without_learners_is_the_llava_rival(kit: Any, tokenizer: Any, t
     assert llava.info.name == "llava"
     assert llava.info.max_context == 256  # no router
     assert len(llava.score([ScoreRequest(CHATS[3], REPLIES[3])])[0].logprobs) == 2
+
+
+@pytest.mark.parametrize("tower", [ViTConfig, Dinov2Config, CLIPVisionConfig])
+def test_any_tower_loads_whatever_transformers_names_its_tensors(tower: Any, kit: Any, tokenizer: Any, tmp_path: Path) -> None:
+    vision = tower(hidden_size=12, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4)
+    kit.save_tiny(tmp_path, tokenizer, vision_config=vision, image_token_length=5)  # with the token of the whole image
+    assert len(load(ModelOptions(checkpoint=str(tmp_path), device="cpu")).score([ScoreRequest(CHATS[1], REPLIES[1])])[0].logprobs) == 2
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors.pop(next(name for name in sorted(tensors) if "vision_tower" in name))
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks 1 weights, 'model\.vision_tower"):
+        load(ModelOptions(checkpoint=str(tmp_path), device="cpu"))
 
 
 def test_unusable_checkpoints_are_refused_in_one_sentence(folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -90,9 +91,7 @@ def test_a_bad_checkpoint_is_refused_in_one_sentence(
 ) -> None:
     change, sentence = REFUSED[case]
     copy = tmp_path / "copy"
-    copy.mkdir()
-    for file in folder.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(folder, copy)
     change(copy)
     assert evaluate(copy, bench.path, tmp_path / "run") == 2
     told = capsys.readouterr().err.strip().splitlines()[-1]
@@ -149,8 +148,7 @@ def test_a_bad_image_is_its_items_error_before_it_is_decoded(name: str, wings: A
 
 
 def test_the_limit_of_an_image_is_the_configurations(folder: Path, tmp_path: Path) -> None:
-    for file in folder.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     configured(max_image_pixels=99)(tmp_path)
     model = load(ModelOptions(checkpoint=str(tmp_path), device="cpu"))
     small, large = (Message("user", (Image(png(size, size)), "What?")) for size in (9, 10))
@@ -178,6 +176,16 @@ def test_bad_images_are_counted_and_the_rest_is_scored(
     )
     assert {(error["kind"], error["reason"]) for error in run.errors} == {("item", "unreadable image")}
     assert run.results.complete
+
+
+def test_a_template_that_loses_images_is_counted(folder: Path, bench: Benchmark, tmp_path: Path) -> None:
+    place = tmp_path / "copy"
+    shutil.copytree(folder, place)
+    (place / "chat_template.jinja").write_text("{% for m in messages %}{{ m.role }}{% endfor %}")
+    assert evaluate(place, bench.path, tmp_path / "run", "--tiers", "T,V") == 0
+    run = load_run(tmp_path / "run")
+    assert {(error["reason"], error["detail"]) for error in run.errors} == {("chat template refused", "it renders 0 of 1 images")}
+    assert len(run.errors) == sum(dialogue.tier == "V" for dialogue in bench.dialogues)
 
 
 # ---------------------------------------------------------------- context

@@ -119,5 +119,5 @@ def test_models_the_released_code_does_not_know_are_not_exported(kit: Any, tmp_p
 def test_accounting_needs_only_headers(qwen: Path) -> None:
     headers = read_headers(qwen)
     model = empty_model(released_config(json.loads((qwen / "config.json").read_text()), {name: h.shape for name, h in headers.items()}))
-    check_names(model, headers, qwen, official_name)
+    check_names(model, headers, qwen, official=True)
     assert {header.dtype for header in headers.values()} == {"BF16"}
