@@ -94,6 +94,17 @@ def test_a_stage_starts_as_the_stage_before_ended(inputs: dict[str, Path], tiny:
     assert all(torch.equal(stage1[name], stage2[name]) for name in stage1)
 
 
+def test_a_visual_stage_saves_its_processor(inputs: dict[str, Path]) -> None:
+    from transformers import AutoProcessor
+
+    from iit_bench.models.wings import WingsConfig, WingsProcessor
+
+    processor = AutoProcessor.from_pretrained(inputs["wings-stage1"])
+    config = WingsConfig.from_pretrained(inputs["wings-stage1"])
+    assert type(processor) is WingsProcessor
+    assert processor.image_token_length == config.image_token_length
+
+
 def test_a_run_writes_a_loadable_bfloat16_model_and_its_card(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
