@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -60,6 +61,8 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if tower is not None and config.image_token_length is None:
             config.image_token_length, config.vision_hidden_size = _measure_tower(tower, config)
         model = cls._from_config(config, dtype=llm.dtype)
+        if llm.generation_config is not None:
+            model.generation_config = copy.deepcopy(llm.generation_config)
         weights = dict(llm.state_dict())
         if tower is not None:
             weights |= {f"model.vision_tower.vision_tower.{name}": tensor for name, tensor in tower.state_dict().items()}
@@ -263,8 +266,37 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             if images or (limit is not None and max_cache_length > limit):
                 generation_config.use_cache = model_kwargs["use_cache"] = False
         if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
-            model_kwargs["past_key_values"] = WingsCache()
+            static = generation_config.cache_implementation == "static"
+            model_kwargs["past_key_values"] = WingsCache(reserve=max_cache_length if static else 0)
+        mark = self.config.image_token_id
+        if mark >= 0:  # a placeholder without an image cannot be read on
+            generation_config.suppress_tokens = sorted({*(generation_config.suppress_tokens or ()), mark})
         return False
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Copies of a row stand next to each other, each with all of the row's images (transformers would repeat image by image)."""
+        features = kwargs.pop("image_features", None)
+        pixels = kwargs.pop("pixel_values", None)
+        if expand_size > 1 and pixels is not None:
+            features, pixels = self.encode_images(pixels), None  # once, not for every copy
+        if expand_size > 1 and features is not None and input_ids is not None:
+            features = features[self._copied_images(input_ids, kwargs.get("attention_mask"), expand_size)]
+        input_ids, kwargs = super()._expand_inputs_for_generation(  # type: ignore[misc]
+            expand_size, is_encoder_decoder, input_ids, **kwargs
+        )
+        return input_ids, kwargs | {"image_features": features, "pixel_values": pixels}
+
+    def _copied_images(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, copies: int) -> torch.Tensor:
+        """Indices of the images of every row's copies, row by row: [0, 1, 0, 1, 2, 2] for two copies of rows with 2 and 1 images."""
+        marks = input_ids == self.config.image_token_id
+        if attention_mask is not None:
+            marks = marks & attention_mask.bool()
+        length = 1 if self.config.mode == "released" else self.config.image_token_length or 1
+        images = torch.arange(int(marks.sum()) // length, device=input_ids.device)
+        by_row = images.split((marks.sum(dim=1) // length).tolist())
+        return torch.cat([row.repeat(copies) for row in by_row])
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]

@@ -8,6 +8,16 @@ from torch import nn
 from iit_bench.models.wings.lorra import SelfInitialised
 
 
+class _Table(SelfInitialised):
+    """W and b. Both are read in `forward` alone: accelerate brings a module's offloaded weights in for that time only."""
+
+    def forward(self, key_position: torch.Tensor | None = None) -> torch.Tensor:
+        """The columns of W at [B, K] positions, [B, K, 2]; without positions b, float32 [2]."""
+        if key_position is None:
+            return self.bias.float()
+        return torch.nn.functional.embedding(key_position.clamp(max=self.in_features - 1), self.weight.t())
+
+
 class Router(nn.Module):
     """ρ = softmax(silu(z)), z = Σ_heads A · Wᵀ + b, with A the main attention's probabilities and W [2, width].
 
@@ -16,17 +26,16 @@ class Router(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.linear = SelfInitialised(width, 2)
+        self.linear = _Table(width, 2)
 
     def columns(self, key_position: torch.Tensor) -> torch.Tensor:
         """Column of W for every key. key_position: [B, K] int64; returns [B, K, 2].
 
         Beyond the width there is no column; `step` refuses to weigh such keys, so what stands there does not matter.
         """
-        weight = self.linear.weight
-        return torch.nn.functional.embedding(key_position.clamp(max=weight.shape[1] - 1), weight.t())
+        return self.linear(key_position)
 
     def forward(self, attended: torch.Tensor) -> torch.Tensor:
         """attended: [B, N, 2] float32, Σ_heads A · Wᵀ; returns ρ [B, N, 2] float32, 0 = visual, 1 = textual."""
-        logits = attended + self.linear.bias.float()
+        logits = attended + self.linear()
         return torch.softmax(torch.nn.functional.silu(logits), dim=-1)
