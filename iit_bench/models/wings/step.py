@@ -46,8 +46,9 @@ class Step:
     scale: torch.Tensor | None = None
     _elsewhere: dict[torch.device, Step] = field(default_factory=dict, repr=False)
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Step:
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Step:
         """The same on another device, moved once for all layers there. accelerate calls this where layers lie on several devices."""
+        device = torch.device(device)
         if self.position.device == device:
             return self
         if device not in self._elsewhere:
