@@ -160,7 +160,8 @@ def time_generation(wings: Any, features: Any) -> dict[str, float]:
     runs = [seconds(lambda: wings.generate(ids, attention_mask=mask, **settings))[0] for _ in range(3)]
     fields = wings.config.to_dict() | {"mode": "released", "tokenizer_max_length": None}
     fields.pop("model_type")
-    released = WingsForConditionalGeneration._from_config(WingsConfig(**fields), dtype=wings.dtype).eval()
+    # As the authors' code does, with attention matrices.
+    released = WingsForConditionalGeneration._from_config(WingsConfig(**fields), dtype=wings.dtype, attn_implementation="eager").eval()
     released.load_state_dict(wings.state_dict())
     mark = wings.config.image_token_id
     slot = torch.cat((ids[ids != mark][:90], torch.tensor([mark]), ids[ids != mark][90:])).unsqueeze(0)  # an image is one slot there

@@ -2,8 +2,8 @@
 
 Reading order: `configuration` (what a model is made of), `lorra` (a learner), `router`, `attention` (the router's logits on the fused
 attention), `layout` (positions, images, who sees whom), `step` (what all layers share in one pass), `decoder` (one layer, all layers),
-`decoding` (single tokens, faster), `vision` (pixels to features), `modeling` (the transformers model), `cache`, `processor` (chats to tensors,
-as transformers has it); `chat` and `adapter` put it behind the model contract.
+`decoding` (single tokens, faster), `vision` (pixels to features), `modeling` (the transformers model), `cache`, `processor` (chats to
+tensors, as transformers has it); `chat` and `adapter` put it behind the model contract.
 What the authors' code does differently: `released` (rows, keys, masks), `conversation` (prompts), `official` and `conversion` (names,
 configuration and weights of their checkpoints), `adapter_released`.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -88,7 +89,8 @@ class WingsDecoder(nn.Module):
     def __init__(self, config: WingsConfig) -> None:
         super().__init__()
         attention.register()
-        base = AutoModel.from_config(config.text_config)
+        # With a configuration of its own, which model.set_attn_implementation does not reach: the router needs this attention.
+        base = AutoModel.from_config(copy.deepcopy(config.text_config))
         base.config._attn_implementation = attention.NAME
         self.embed_tokens = base.embed_tokens
         self.layers = nn.ModuleList(WingsDecoderLayer(config, layer, index) for index, layer in enumerate(base.layers))

@@ -146,37 +146,65 @@ def build_released_step(
     x = rows.embeddings
     n, dtype, device = x.shape[1], x.dtype, x.device
     position = torch.arange(n, device=device)[None]
-    visible = backbone_visible(n, rows.mask, config.released_window, device)
-    mask = additive(visible, dtype)
     names = [name for name in config.active_learners if name == "textual" or features is not None]
-    learners: dict[str, LearnerStep] = {}
     rotary = _rotary(config, position, dtype) if names else None
     image_length = 0 if features is None else features.shape[1]
     keys = find_text_keys(rows.begins, n, image_length, config.system_prompt_length, device)
+    sight = _look(config, rows, keys, cut=n < image_length)
+    learners: dict[str, LearnerStep] = {}
     if "visual" in names:
         assert features is not None
         # Only rows shorter than an image, which have none, cut their image keys; positions start at the row's first image.
         length = min(n, image_length)
         starts = torch.tensor(rows.begins, device=device)[:, None]
         at = _rotary(config, starts + torch.arange(length, device=device), dtype)
-        learners["visual"] = LearnerStep(features[:, :length].to(dtype), at, None, False, None, None, explicit=True)
+        learners["visual"] = LearnerStep(features[:, :length].to(dtype), at, None, False, None, None, explicit=sight.explicit)
     if "textual" in names:
-        learners["textual"] = _text_step(config, x, keys, visible, cut=n < image_length)
+        new = x.gather(1, keys.columns[:, :, None].expand(-1, -1, x.shape[2]))
+        at = _rotary(config, keys.columns, dtype)
+        learners["textual"] = LearnerStep(new, at, sight.text, sight.text is None, None, None, explicit=sight.explicit)
     both = len(names) == 2
     if both and n > config.router_width:
         raise ValueError(f"the context has {n} tokens but the router is {config.router_width} wide: shorten the context")
     return Step(
         position_embeddings=rotary_emb(x, position_ids=position),
-        masks=dict.fromkeys(windows, mask),
+        masks=dict.fromkeys(windows, sight.backbone),
         position=position.expand(x.shape[0], -1),
         weigh=both,
         rotary=rotary,
         learners=learners,
         both=None,
         cache=None,
-        explicit=True,
+        explicit=sight.explicit,
         scale=_scale(keys, n < image_length, device) if both else None,
     )
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """Who sees whom.
+
+    Attributes:
+        backbone, text: additive masks of the decoder's attention and of the textual learner's, None = causal by column.
+        explicit: attention matrices are to be built (then both masks are there): asked for by attn_implementation="eager", in the released
+            code's order of operations, or because fused kernels lose the gradients of a query that sees nothing.
+    """
+
+    backbone: torch.Tensor | None
+    text: torch.Tensor | None
+    explicit: bool
+
+
+def _look(config: WingsConfig, rows: Rows, keys: TextKeys, cut: bool) -> _Sight:
+    n, dtype, device = rows.embeddings.shape[1], rows.embeddings.dtype, rows.embeddings.device
+    eager, window = config._attn_implementation == "eager", config.released_window
+    plain = (window is None or window >= n) and (rows.mask is None or bool(rows.mask.all()))
+    if plain and (cut or not any(keys.copies)) and not eager:
+        return _Sight(None, None, False)  # rows of one length, as one row alone always is: causal, for text too (A.9)
+    visible = backbone_visible(n, rows.mask, window, device)
+    text = _visible_text(visible, keys, cut)
+    explicit = eager or (torch.is_grad_enabled() and not bool(visible.any(-1).all() & text.any(-1).all()))
+    return _Sight(additive(visible, dtype), additive(text, dtype), explicit)
 
 
 def _rotary(config: WingsConfig, position: torch.Tensor, dtype: torch.dtype) -> Rotary:
@@ -184,18 +212,17 @@ def _rotary(config: WingsConfig, position: torch.Tensor, dtype: torch.dtype) -> 
     return rotary_table(position, text.hidden_size // text.num_attention_heads, float(text.rope_parameters["rope_theta"]), dtype)
 
 
-def _text_step(config: WingsConfig, x: torch.Tensor, keys: TextKeys, visible: torch.Tensor, cut: bool) -> LearnerStep:
-    """Text key number j stands at column J_b[j] but is seen as column j of the decoder's own mask would be (A.4).
+def _visible_text(visible: torch.Tensor, keys: TextKeys, cut: bool) -> torch.Tensor:
+    """Text key number j stands at column J_b[j] but is seen as column j of the decoder's own mask would be (A.4): [B or 1, N, K] bool.
 
     cut: the image keys were cut to short rows, and the code forgets p_b then.
     """
-    width = keys.columns.shape[1]
-    new = x.gather(1, keys.columns[:, :, None].expand(-1, -1, x.shape[2]))
-    visible = visible[:, :, :width]
+    n = visible.shape[1]
+    visible = visible[:, :, : keys.columns.shape[1]]
     if any(keys.copies) and not cut:
-        late = torch.arange(x.shape[1], device=x.device) >= x.shape[1] - torch.tensor(keys.copies, device=x.device)[:, None]
+        late = torch.arange(n, device=visible.device) >= n - torch.tensor(keys.copies, device=visible.device)[:, None]
         visible = visible & ~late[:, :, None]
-    return LearnerStep(new, _rotary(config, keys.columns, x.dtype), additive(visible, x.dtype), False, None, None, explicit=True)
+    return visible
 
 
 def _scale(keys: TextKeys, cut: bool, device: torch.device) -> torch.Tensor:

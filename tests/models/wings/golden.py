@@ -81,7 +81,7 @@ class Folder:
 # ---------------------------------------------------------------- whole models
 
 
-def golden_model(folder: Folder, **fields: Any) -> WingsForConditionalGeneration:
+def golden_model(folder: Folder, attention: str = "sdpa", **fields: Any) -> WingsForConditionalGeneration:
     shape = folder.shape
     config = WingsConfig(
         **{
@@ -102,7 +102,7 @@ def golden_model(folder: Folder, **fields: Any) -> WingsForConditionalGeneration
             **fields,
         }
     )
-    model = WingsForConditionalGeneration(config).eval()
+    model = WingsForConditionalGeneration._from_config(config, attn_implementation=attention).eval()
     missing, unexpected = model.load_state_dict(folder.read("weights"), strict=False)
     needless = ("model.vision_tower.", "lm_head.") if not folder.read("logits") else ("model.vision_tower.",)
     assert not unexpected and all(name.startswith(needless) for name in missing), (missing, unexpected)
@@ -124,8 +124,13 @@ def _text_config(shape: dict[str, Any]) -> PreTrainedConfig:
 
 
 def check_model(folder: Folder) -> None:
-    """Logits, hidden states, intermediates, loss, gradients and greedy tokens."""
-    model, inputs = golden_model(folder), folder.read("inputs")
+    """Logits, hidden states, intermediates, loss, gradients and greedy tokens, by fused attention and by attention matrices."""
+    for attention in ("sdpa", "eager"):
+        check_model_with(folder, attention)
+
+
+def check_model_with(folder: Folder, attention: str) -> None:
+    model, inputs = golden_model(folder, attention), folder.read("inputs")
     call = _call(folder, inputs)
     if "image_features" in inputs:
         _give_features(folder, model, inputs["image_features"])
@@ -185,7 +190,7 @@ class _Exact:
         return found + gap.clamp(min=-rounding, max=rounding)
 
     def _compute(self) -> None:
-        model = golden_model(self.folder).double()
+        model = golden_model(self.folder, "eager").double()
         inputs = self.folder.read("inputs")
         if "image_features" in inputs:
             model.model.mm_projector.register_forward_hook(lambda _module, _args, _out: inputs["image_features"].double())

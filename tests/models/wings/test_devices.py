@@ -71,6 +71,38 @@ def test_no_pass_of_decoding_waits_for_the_device(text: str, how: dict[str, Any]
     assert seen[1:] == [[]] * 4
 
 
+class Largest(TorchDispatchMode):
+    """Records how many numbers the largest result of an operation has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for result in results if isinstance(results, (tuple, list)) else (results,):
+            if isinstance(result, torch.Tensor) and not str(func).startswith(("aten.view", "aten.expand")):
+                self.found = max(self.found, result.numel())
+        return results
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("gradient", [False, True], ids=["no gradient", "gradient"])
+@pytest.mark.parametrize("mode, attention, builds", [("strict", "sdpa", False), ("released", "sdpa", False), ("released", "eager", True)])
+def test_no_attention_matrix_is_built(mode: str, attention: str, builds: bool, gradient: bool, rows: int, kit: Any) -> None:
+    """Masks have one number a pair of tokens; a matrix has one a pair and head."""
+    model = kit.build(mode=mode, router_width=256)
+    model.set_attn_implementation(attention)
+    image = 1 if mode == "released" else model.config.image_token_length  # placeholders of an image
+    text = torch.arange(116) % 40
+    ids = torch.cat((text[:20], torch.full((image,), model.config.image_token_id), text[20:]))[None]
+    n, heads = 120, model.config.text_config.num_attention_heads
+    ids, features = ids.repeat(rows, 1), torch.randn(rows, model.config.image_token_length, 12)
+    with Largest() as largest, torch.set_grad_enabled(gradient):
+        assert model(ids, image_features=features).logits.shape[1] == n
+    assert (largest.found >= rows * heads * n * n) == builds
+
+
 @pytest.mark.parametrize("device", ["meta", torch.device("meta")], ids=["by name", "as a device"])
 def test_a_step_moves_whole_and_once(device: Any, kit: Any) -> None:
     model = kit.build("qwen2-window")

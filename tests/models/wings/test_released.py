@@ -236,8 +236,26 @@ def test_random_batches_equal_part_a_in_plain_loops(seed: int) -> None:
     with torch.no_grad():
         output = model(torch.tensor(rows), labels=torch.tensor(labels), return_logits=True, **call)
     torch.testing.assert_close(output.logits.double(), expected[0], atol=5e-5, rtol=1e-4)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        torch.testing.assert_close(model(torch.tensor(rows), **call).logits, output.logits, atol=5e-5, rtol=1e-4)
     if expected[1] is not None:
         assert float(output.loss) == pytest.approx(expected[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [(8, 8), (8, 5)], ids=["every query sees keys", "some see none"])
+def test_fused_attention_has_the_gradients_of_attention_matrices(lengths: tuple[int, int]) -> None:
+    found = []
+    for attention in ("sdpa", "eager"):
+        model = build()
+        model.set_attn_implementation(attention)
+        rows = torch.tensor([[1, 2, 3, 4, SLOT, 5, 6, 7], [9, 8, 7, 6, 5, 4, 3, 2]])
+        mask = (torch.arange(8) < torch.tensor(lengths)[:, None]).long()
+        model(rows, attention_mask=mask, image_features=picture(images=2), labels=rows.masked_fill(rows == SLOT, -100)).loss.backward()
+        found.append({name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name], atol=1e-5, rtol=1e-4, msg=name)
 
 
 # ---------------------------------------------------------------- what part A says of situations
