@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evaluators.provenance import SAME_MODEL, EvalOptions, bookkeeping, load_options
 from iit_bench.errors import UserError
 from iit_bench.folders import load_run_header
-from iit_bench.models.base import ModelInfo, ModelOptions
 from iit_bench.types import Outcome, TaskItem
+
+if TYPE_CHECKING:
+    from iit_bench.models.base import ModelInfo, ModelOptions
 
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsed", "error")
 # Beside the tasks and the model, what must be equal for a run folder to be taken up again. The key of each response guards the rest.
@@ -52,6 +54,8 @@ class SuiteOptions:
 
     @property
     def model_options(self) -> ModelOptions:
+        from iit_bench.models.base import ModelOptions  # reports use this file, and import no models
+
         return ModelOptions(self.checkpoint, self.device, self.dtype, self.seed, self.trust_remote_code)
 
 

@@ -22,7 +22,7 @@ from evaluators.lm_eval_tasks import TaskOptions, Tasks, load_tasks, without_adv
 from evaluators.provenance import git_commit
 from evaluators.run_folder import enter
 from evaluators.suites import SuiteOptions, check_same_suite, describe_suite
-from evaluators.text_results import errors_of, items_of, suite_results
+from evaluators.text_results import Circumstances, errors_of, items_of, suite_results
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.errors import UserError
@@ -46,11 +46,12 @@ def evaluate_text(options: SuiteOptions, progress: bool = True) -> SuiteResults:
         raise UserError("--blind removes images, and the text suite has none; leave it out")
     check_writable(options.out)
     with tempfile.TemporaryDirectory(prefix="iit-bench-text-") as scratch:
-        found = _load_tasks(options, Path(scratch))  # a wrong name is told before a model is loaded
+        found = load_tasks_of(options, Path(scratch))  # a wrong name is told before a model is loaded
         return evaluate_text_model(load_model(options.model, options.model_options), found, options, progress)
 
 
-def _load_tasks(options: SuiteOptions, scratch: Path) -> Tasks:
+def load_tasks_of(options: SuiteOptions, scratch: Path) -> Tasks:
+    """The tasks that `options` name, with their data; `scratch` must outlive them."""
     how = TaskOptions(options.data_root, options.include_path, options.num_fewshot, options.confirm_run_unsafe_code)
     return load_tasks(options.tasks, how, scratch)
 
@@ -71,7 +72,7 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: SuiteOptions, progr
             run |= {"seconds": run["seconds"] + time.monotonic() - started, "tokens": _tokens(log)}
             save_run_header(options.out, run)
         items = items_of(found, lm.failed)
-        results = suite_results(found, items, lm, tasks)
+        results = suite_results(found, items, Circumstances(lm.failed, lm.cut, tasks.left_out, tasks.data_sha256))
         _save_lm_eval(options.out / LM_EVAL_FILES, found, lm, options)
         save_suite_outcome(options.out, items, results, errors_of(lm.failed))
         save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})

@@ -5,15 +5,28 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from evaluators.lm_eval_adapter import EngineLM, FailedDocument
-from evaluators.lm_eval_tasks import Tasks
 from evaluators.statistics import Z, mean, weighted_mean
 from evaluators.suites import count_outcomes
+from evaluators.text_details import details_of, group_details
 from iit_bench.types import Figure, Outcome, SuiteResults, TaskItem, TaskResult
 
+if TYPE_CHECKING:
+    from evaluators.lm_eval_adapter import FailedDocument
+
 UNPARSED = "[invalid]"  # what lm-eval's regular expression filters say where nothing matches
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What lm-eval's results do not say of a run of ours; empty for results that lm-eval's own command wrote."""
+
+    failed: Sequence[FailedDocument] = ()
+    cut: Mapping[str, int] = field(default_factory=dict)  # task -> prompts that filled the model's context
+    left_out: Mapping[str, str] = field(default_factory=dict)  # task of a preset -> why it was not run
+    data_sha256: Mapping[str, str] = field(default_factory=dict)  # task -> of the local files it was read from
 
 
 def items_of(found: Mapping[str, Any], failed: Sequence[FailedDocument]) -> list[TaskItem]:
@@ -66,21 +79,22 @@ def errors_of(failed: Sequence[FailedDocument]) -> list[dict[str, Any]]:
     ]
 
 
-def suite_results(found: Mapping[str, Any], items: Sequence[TaskItem], lm: EngineLM, tasks: Tasks) -> SuiteResults:
+def suite_results(found: Mapping[str, Any], items: Sequence[TaskItem], circumstances: Circumstances) -> SuiteResults:
     """results.json: groups first, then their tasks; tasks of a preset that were not run last, without a value."""
     of_task: dict[str, list[TaskItem]] = {}
     for item in items:
         of_task.setdefault(item.task, []).append(item)
-    failures = {task: len({one.document for one in lm.failed if one.task == task}) for task in found["samples"]}
-    single = {task: _task(task, found, of_task.get(task, []), failures[task], lm, tasks) for task in found["samples"]}
+    names = [task for task in found["results"] if task in found["n-samples"]]  # the others are groups
+    single = {task: _task(task, found, of_task.get(task, []), circumstances) for task in names}
     groups = [_group(name, found, single, of_task) for name in found.get("groups", {})]
-    missing = [TaskResult(task, "", {"": Figure(None, note=f"not run: {why}")}, {}) for task, why in tasks.left_out.items()]
-    complete = not any(one.failure.kind == "machine" for one in lm.failed)
+    missing = [TaskResult(task, "", {"": Figure(None, note=f"not run: {why}")}, {}) for task, why in circumstances.left_out.items()]
+    complete = not any(one.failure.kind == "machine" for one in circumstances.failed)
     return SuiteResults("text", complete, count_outcomes(items), (*groups, *single.values(), *missing))
 
 
-def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], failed: int, lm: EngineLM, tasks: Tasks) -> TaskResult:
+def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], around: Circumstances) -> TaskResult:
     count = found["n-samples"][task]["effective"]
+    failed = len({one.document for one in around.failed if one.task == task})
     scores = {}
     for key, value, stderr in _values(found["results"][task]):
         rows = [item for item in items if item.metric == key]
@@ -88,13 +102,23 @@ def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], failed
     notes = []
     if failed:
         notes.append(f"{failed} documents could not be asked and count as wrong")
-    if lm.cut[task]:
-        notes.append(f"{lm.cut[task]} prompts filled the model's context; what did not fit was cut off at their beginning, as lm-eval does")
-    details = {"n-shot": str(found["n-shot"].get(task, 0)), "version": str(found["versions"].get(task, ""))}
-    details |= {"documents": str(found["n-samples"][task]["original"])}
-    details |= {"data_sha256": tasks.data_sha256[task]} if task in tasks.data_sha256 else {}
-    outcomes = count_outcomes([item for item in items if item.metric == next(iter(scores), "")])
-    return TaskResult(task, next(iter(scores), ""), scores, outcomes, notes=tuple(notes), details=details)
+    if around.cut.get(task):
+        notes.append(
+            f"{around.cut[task]} prompts filled the model's context; what did not fit was cut off at their beginning, as lm-eval does"
+        )
+    details = details_of(task, found)
+    details |= {"data_sha256": around.data_sha256[task]} if task in around.data_sha256 else {}
+    metric = next(iter(scores), "")
+    shown = [item for item in items if item.metric == metric]
+    best = _best(scores.get(metric), found.get("higher_is_better", {}).get(task, {}).get(metric.partition(",")[0]), shown)
+    return TaskResult(task, metric, scores, count_outcomes(shown), best, tuple(notes), details)
+
+
+def _best(figure: Figure | None, higher_is_better: bool | None, items: Sequence[TaskItem]) -> float | None:
+    """1 for an accuracy; None for a perplexity, an error rate, or a score that leaves 0 … 1."""
+    value = 0.0 if figure is None or figure.value is None else figure.value
+    inside = 0 <= value <= 1 and all(0 <= item.score <= 1 for item in items)
+    return 1.0 if inside and higher_is_better is not False else None
 
 
 def _group(name: str, found: Mapping[str, Any], single: Mapping[str, TaskResult], items: Mapping[str, Sequence[TaskItem]]) -> TaskResult:
@@ -110,7 +134,11 @@ def _group(name: str, found: Mapping[str, Any], single: Mapping[str, TaskResult]
         outcomes.update(single[task].outcomes)
     failed = outcomes["error"]
     notes = (f"{failed} documents could not be asked and count as wrong",) if failed else ()
-    return TaskResult(name, next(iter(scores), ""), scores, dict(outcomes), notes=notes, details={"group of": str(len(members))})
+    metric = next(iter(scores), "")
+    best = 1.0 if all(single[task].best == 1.0 for task in members) else None
+    return TaskResult(
+        name, metric, scores, dict(outcomes), best, notes, group_details(name, found, {task: single[task] for task in members})
+    )
 
 
 def _pooled(

@@ -10,19 +10,21 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from evaluators.statistics import codes, linear, mean, weighted_mean
 from evaluators.suites import count_outcomes
-from iit_bench.engine.run import Failure
 from iit_bench.types import Figure, Outcome, TaskItem, TaskResult
+
+if TYPE_CHECKING:
+    from iit_bench.engine.run import Failure
 
 SPLITS = ("test", "validation", "val", "dev")  # best first, as VLMEvalKit chooses its primary metric
 PERCEPTION = ("OCR", "artwork", "celebrity", "color", "count", "existence", "landmark", "position", "posters", "scene")
 REASONING = ("code_reasoning", "commonsense_reasoning", "numerical_calculation", "text_translation")
 NO_IMAGE = "acc without image"  # metric of the rows that VLMEvalKit leaves out
 TOLERANCE = 1e-9
-Said = str | Failure  # a reply, or why there is none
+Said: TypeAlias = "str | Failure"  # a reply, or why there is none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _items(task: str, part: str, kind: str, rows: Sequence[Mapping[str, Any]], a
         copies = by_row[row["index"]]
         outcome = _outcome(row, copies)
         of_split = name if part != "main" or row["split"] == best else f"{name} {row['split']}"
-        reply = "\n".join("" if isinstance(one.said, Failure) else one.said for one in copies)
+        reply = "\n".join(one.said if isinstance(one.said, str) else "" for one in copies)
         score = 0.0 if outcome == "error" else row["score"]
         items.append(TaskItem(task, row["index"], copies[0].cluster if copies else row["index"], of_split, score, outcome, reply))
     return items
@@ -133,7 +135,7 @@ def best_split(splits: Iterable[str | None]) -> str | None:
 
 def _outcome(row: Mapping[str, Any], copies: Sequence[Asked]) -> Outcome:
     """Partial credit (ANLS, ten annotators) is in the score; the outcome is "correct" only where it is whole."""
-    if any(isinstance(one.said, Failure) for one in copies):
+    if any(not isinstance(one.said, str) for one in copies):
         return "error"
     return "correct" if row["score"] >= 1 else "unparsed" if row["unparsed"] else "wrong"
 
