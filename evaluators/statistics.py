@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.special import bdtr, ndtr, ndtri, stdtrit
+from scipy.special import bdtr, ndtr, ndtri, stdtr, stdtrit
 
 from iit_bench.types import Figure, PairedResult
 
@@ -188,6 +188,29 @@ def paired(a: Any, b: Any, clusters: Any, tier: str, against: str) -> PairedResu
     p = mcnemar_exact(only_a, only_b) if singletons else sign_flip(np.rint(sums).astype(np.int64))
     test = "mcnemar exact" if singletons else "cluster sign-flip"
     return PairedResult(tier, against, figure, test, p, p, DETECTABLE * se if se else None, only_a, only_b)
+
+
+def paired_means(a: Any, b: Any, clusters: Any, task: str, against: str) -> PairedResult:
+    """`paired` for scores that are not 0/1 (partial credit, F1, a document's log-likelihood): the difference of two means, in their unit.
+
+    Interval and test are Student's on the clusters' sums (Miller 2024), with G - 1 degrees of freedom; neither exists where all pairs
+    differ by the same amount. `only_a` and `only_b` count the items on which that side scored higher.
+    """
+    cluster = _dense(clusters)
+    d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    n = len(d)
+    if not n:
+        return PairedResult(task, against, Figure(None, note="no item finished on both sides"), "", None, None, None, 0, 0)
+    value, n_clusters = float(d.mean()), int(cluster.max()) + 1
+    se = _robust_se((np.bincount(cluster, d) - value * np.bincount(cluster)) / n)
+    only_a, only_b = int(np.sum(d > 0)), int(np.sum(d < 0))
+    if not se:
+        figure = Figure(value, None, None, n, n_clusters, se, "", "no interval: the pairs do not vary")
+        return PairedResult(task, against, figure, "", None, None, None, only_a, only_b)
+    half = float(stdtrit(n_clusters - 1, 0.975)) * se
+    figure = Figure(value, value - half, value + half, n, n_clusters, se, "clustered t" if n_clusters < n else "t")
+    p = 2 * float(stdtr(n_clusters - 1, -abs(value) / se))
+    return PairedResult(task, against, figure, "paired t", p, p, DETECTABLE * se, only_a, only_b)
 
 
 def _paired_interval(d: Floats, cluster: Ints, se: float | None) -> tuple[float, float]:

@@ -208,6 +208,12 @@ class Run:
         return read_table(Prediction, [self.path / "predictions.parquet"])
 
 
+def folder_label(folder: Path) -> str:
+    """What pages and tables call a run folder: its name, and its parent's where it is one suite of `--suite all`."""
+    whole = folder.absolute()
+    return f"{whole.parent.name}/{whole.name}" if whole.name in ("iit", "text", "vqa") else whole.name
+
+
 def save_run_header(folder: Path, run: Mapping[str, Any]) -> None:
     """Write run.json; `run` has the fields of RUN_FIELDS."""
     write_atomic(folder / "run.json", pretty_json({"format": RUN_FORMAT, "version": VERSION, **run}))
