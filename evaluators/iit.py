@@ -21,7 +21,7 @@ from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
 from iit_bench.errors import UserError
-from iit_bench.folders import Benchmark, Run, check_writable, load_benchmark, load_run, save_run_header, save_run_outcome
+from iit_bench.folders import Benchmark, Run, check_writable, folder_label, load_benchmark, load_run, save_run_header, save_run_outcome
 from iit_bench.models.base import Model, ModelOptions
 from iit_bench.registry import load_model
 from iit_bench.types import Dialogue, Prediction, Results, Style
@@ -39,9 +39,9 @@ def evaluate(options: EvalOptions, progress: bool = True) -> Results:
     """
     benchmark = load_benchmark(options.bench)
     if options.base:
-        load_run(options.base)  # an unusable base is refused before a model is loaded
+        load_base(options)  # an unusable base is refused before a model is loaded
     check_writable(options.out)
-    model = load_model(options.model, _model_options(options), blind=options.blind)
+    model = load_model(options.model, model_options(options), blind=options.blind)
     model.prepare(benchmark)
     return evaluate_model(model, benchmark, options, progress)
 
@@ -68,7 +68,7 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, pro
         complete = not any(error["kind"] == "machine" for error in errors)
         results = summarise(predictions, plan.unavailable, complete)
         if base:
-            found = forgetting(predictions, base.predictions, base.run["name"], base.path.name)
+            found = forgetting(predictions, base.predictions, base.run["name"], folder_label(base.path))
             results = dataclasses.replace(results, forgetting=found)
         save_run_outcome(options.out, predictions, results, errors)
         save_run_header(options.out, run | {"ended": _now()})
@@ -170,11 +170,17 @@ def _progress_bar(show: bool, total: int, name: str) -> Any:
 # ---------------------------------------------------------------- the run folder
 
 
+def load_base(options: EvalOptions) -> Run:
+    """The run to measure forgetting against."""
+    assert options.base is not None
+    return load_run(options.base)
+
+
 def _base(options: EvalOptions, described: Mapping[str, Any]) -> Run | None:
     """The run to measure forgetting against; one that cannot be compared is refused before the work, not after."""
     if not options.base:
         return None
-    base = load_run(options.base)
+    base = load_base(options)
     check_comparable(described, base.run)
     return base
 
@@ -186,7 +192,8 @@ def _tokens(log: ResponseLog) -> int:
     return total
 
 
-def _model_options(options: EvalOptions) -> ModelOptions:
+def model_options(options: EvalOptions) -> ModelOptions:
+    """What a user may set for the model."""
     return ModelOptions(options.checkpoint, options.device, options.dtype, options.seed, options.trust_remote_code)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iit_bench.folders import RUN_FIELDS
+from iit_bench.folders import RUN_FIELDS, SUITE_FIELDS
 from iit_bench.types import Outcome, tier_order
 from reports.cells import NOT_AVAILABLE, Cell, Column, Table, count, duration, missing_cell, number_cell, percent, text_cell
 from reports.entries import Entry, baseline, plain
@@ -143,7 +143,6 @@ def runs_table(entries: Sequence[Entry]) -> Table:
 def _run_row(entry: Entry) -> tuple[Cell, ...]:
     header, model = entry.header, entry.model
     digest = str(model["checkpoint_sha256"])
-    tokens = _total(header["tokens"])
     return (
         name_cell(entry),
         text_cell(plain(model["name"])),
@@ -151,18 +150,22 @@ def _run_row(entry: Entry) -> tuple[Cell, ...]:
         text_cell(plain(model.get("dtype"))),
         text_cell(plain(model.get("device"))),
         text_cell(digest[:12] if digest else "no checkpoint"),
-        number_cell(header["seconds"], duration(header["seconds"])) if _is_number(header["seconds"]) else text_cell(NOT_AVAILABLE),
-        number_cell(tokens),
+        seconds_cell(header["seconds"]),
+        tokens_cell(header["tokens"]),
         number_cell(entry.run.results.n_dialogues),
         number_cell(header["resumed"]) if _is_number(header["resumed"]) else text_cell(plain(header["resumed"])),
     )
 
 
-def _total(tokens: Any) -> float | None:
+def seconds_cell(seconds: Any) -> Cell:
+    return number_cell(seconds, duration(seconds)) if _is_number(seconds) else text_cell(NOT_AVAILABLE)
+
+
+def tokens_cell(tokens: Any) -> Cell:
     """`tokens` is a number, or a dict of prompt and reply tokens."""
     if isinstance(tokens, Mapping):
-        return sum(value for value in tokens.values() if _is_number(value))
-    return tokens if _is_number(tokens) else None
+        tokens = sum(value for value in tokens.values() if _is_number(value))
+    return number_cell(tokens if _is_number(tokens) else None)
 
 
 def run_cards(entries: Sequence[Entry]) -> tuple[RunCard, ...]:
@@ -170,7 +173,12 @@ def run_cards(entries: Sequence[Entry]) -> tuple[RunCard, ...]:
 
 
 def _run_facts(entry: Entry) -> Facts:
-    header, model = entry.header, entry.model
+    return run_facts(entry.header, entry.run.path.name)
+
+
+def run_facts(header: Mapping[str, Any], folder: str) -> Facts:
+    """run.json in words; its fields in the order of folders.RUN_FIELDS, then those of the suites text and vqa."""
+    model: Mapping[str, Any] = header["model"]
     names = {
         "name": "model",
         "checkpoint": "checkpoint",
@@ -185,9 +193,9 @@ def _run_facts(entry: Entry) -> Facts:
         "max_context": "context, tokens",
         "details": "details",
     }
-    facts = [("run folder", entry.run.path.name), ("suite", plain(header["suite"]))]
+    facts = [("run folder", folder), ("suite", plain(header["suite"]))]
     facts += [(words, plain(model[key]) or "none") for key, words in names.items() if key in model]
-    facts += [(key, plain(header[key])) for key in RUN_FIELDS if key in header and key not in _SHOWN_ELSEWHERE]
+    facts += [(key, plain(header[key])) for key in {**RUN_FIELDS, **SUITE_FIELDS} if key in header and key not in _SHOWN_ELSEWHERE]
     return tuple((words.replace("_", " "), value) for words, value in facts)
 
 
@@ -210,16 +218,14 @@ def outcomes(entries: Sequence[Entry]) -> Table:
     return Table("outcomes", caption, columns, tuple(rows))
 
 
-def errors(entries: Sequence[Entry]) -> Table | None:
-    """Errors by kind and reason with counts, or None where there is none."""
+def errors(found: Sequence[tuple[Cell, Sequence[Mapping[str, Any]]]]) -> Table | None:
+    """Errors by kind and reason with counts, or None where there is none; `found` has a run's name and its errors."""
     rows = []
-    for entry in entries:
-        reasons = Counter((str(error.get("kind", "")), str(error.get("reason", ""))) for error in entry.run.errors)
-        first = {
-            (str(error.get("kind", "")), str(error.get("reason", ""))): str(error.get("detail", "")) for error in entry.run.errors[::-1]
-        }
+    for head, lines in found:
+        reasons = Counter((str(error.get("kind", "")), str(error.get("reason", ""))) for error in lines)
+        first = {(str(error.get("kind", "")), str(error.get("reason", ""))): str(error.get("detail", "")) for error in lines[::-1]}
         for (kind, reason), n in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
-            rows.append((name_cell(entry), text_cell(reason), text_cell(kind), number_cell(n), text_cell(first[kind, reason])))
+            rows.append((head, text_cell(reason), text_cell(kind), number_cell(n), text_cell(first[kind, reason])))
     columns = (
         Column("run", words=True),
         Column("reason", words=True),

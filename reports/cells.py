@@ -6,7 +6,8 @@ Accuracies are shown in percent, differences in percentage points, both with one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from iit_bench.types import Figure, PairedResult
 
@@ -38,6 +39,7 @@ class Column:
     code: bool = False  # a tier's pattern, set in monospace
     divider: bool = False  # a rule at its left
     sorted: bool = False  # the rows stand in its order, highest first
+    over: str = ""  # heading over this column and its neighbours with the same
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     foot: tuple[tuple[Cell, ...], ...] = ()  # rows for comparison that take no part in sorting
+
+    @property
+    def spans(self) -> list[tuple[str, int]]:
+        """The row over the headings: (text, columns), or nothing where no column has one."""
+        if not any(column.over for column in self.columns):
+            return []
+        return [(text, len(list(columns))) for text, columns in groupby(self.columns, key=lambda column: column.over)]
 
     def __post_init__(self) -> None:
         for row in (*self.rows, *self.foot):
@@ -123,6 +132,20 @@ def figure_cell(figure: Figure, *, show_n: bool = True, strict: Figure | None = 
         lines.append(f"strict {percent(strict.value)}")
     text = points(figure.value) if signed else percent(figure.value)
     return Cell(text, tuple(lines), figure.value, figure_title(figure), strong)
+
+
+def score_cell(figure: Figure, best: float | None, *, show_n: bool = True, lines: Sequence[str] = (), badges: tuple[str, ...] = ()) -> Cell:
+    """A figure of a task: in % where the best value is 1, else in its own unit, with the best value where it is known."""
+    if figure.value is None:
+        return replace(missing_cell(figure.note), badges=badges)
+    if best == 1:
+        cell = figure_cell(figure, show_n=show_n)
+    else:
+        known = figure.low is not None and figure.high is not None
+        bounds = f"{figure.low:.5g} to {figure.high:.5g}" if known else "no interval"
+        small = [*([f"of {best:g}"] if best is not None else []), bounds, *([size(figure.n)] if show_n else [])]
+        cell = Cell(f"{figure.value:.5g}".replace("-", MINUS), tuple(small), figure.value, figure_title(figure))
+    return replace(cell, lines=(*cell.lines, *lines), badges=badges)
 
 
 def missing_cell(reason: str) -> Cell:

@@ -1,4 +1,4 @@
-"""The runs of one page: read, refused where they cannot stand in one table, named, ordered."""
+"""The IIT runs of one page: refused where they cannot stand in one table, named, ordered."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from evaluators.comparison import check_comparable
 from iit_bench.errors import UserError
-from iit_bench.folders import Run, load_run
+from iit_bench.folders import Run, SuiteRun, folder_label
 from iit_bench.types import TierResult, tier_order
 
 # What the page cannot do without; other fields of run.json are shown where they are there.
@@ -46,23 +45,18 @@ class Entry:
         return {result.tier: result for result in self.run.results.tiers}
 
 
-def load_entries(paths: Sequence[Path]) -> list[Entry]:
-    """Read the run folders and order them: best IIT score first, then T score, then by name.
+def entries_of(found: Sequence[Run]) -> list[Entry]:
+    """The IIT runs of a page in order: best IIT score first, then T score, then by name.
 
-    The order of `paths` does not matter, so that the same runs give the same page.
+    The order of `found` does not matter, so that the same runs give the same page.
 
     Raises:
-        UserError: no run, one given twice, not a run folder, or runs that differ in what makes figures comparable.
+        UserError: runs that differ in what makes figures comparable, or that lack what the page needs.
     """
-    if not paths:
-        raise UserError("there is no run to report; name one or more run folders, as in `iit-bench report RUN... --out DIR`")
-    twice = [path for path, n in Counter(Path(path).resolve() for path in paths).items() if n > 1]
-    if twice:
-        raise UserError(f"run {str(twice[0])!r} is given more than once; name each run once")
-    runs = [_checked(load_run(path)) for path in paths]
+    runs = [_checked(run) for run in found]
     for other in runs[1:]:
         check_comparable(runs[0].run, other.run)
-    names = _unique_names(runs)
+    names = unique_names(runs)
     order = sorted(range(len(runs)), key=lambda i: (*_rank(runs[i]), names[i]))
     return [Entry(runs[i], names[i], style) for style, i in enumerate(order)]
 
@@ -89,10 +83,10 @@ def _rank(run: Run) -> tuple[float, float]:
     return iit, text
 
 
-def _unique_names(runs: Sequence[Run]) -> list[str]:
+def unique_names(runs: Sequence[Run | SuiteRun]) -> list[str]:
     """Display names; equal ones get their folder's name, and where that is equal too, the path."""
     names = [str(run.run["name"]) for run in runs]
-    for label in (lambda run: run.path.name, lambda run: str(run.path)):
+    for label in (lambda run: folder_label(run.path), lambda run: str(run.path)):
         seen = Counter(names)
         names = [f"{run.run['name']} ({label(run)})" if seen[name] > 1 else name for run, name in zip(runs, names, strict=True)]
     return names

@@ -1,10 +1,11 @@
 """The leaderboard: a pure function from run folders to one self-contained page (DESIGN.md "Rooms").
 
-It reads run folders only, and imports neither models nor torch.
+It reads run folders, and result files of other tools, only, and imports neither models nor torch.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,49 +13,86 @@ from typing import Any
 from markupsafe import Markup
 
 from evaluators.forgetting import blind_gap
+from evaluators.reading import read_all
 from iit_bench.errors import UserError
-from iit_bench.folders import write_atomic
+from iit_bench.folders import SuiteRun, write_atomic
 from iit_bench.types import PairedResult
-from reports import about, curves, figures, paired, sections
-from reports.entries import Entry, load_entries
+from reports import about, curves, figures, overview, paired, sections, suite_about
+from reports.entries import Entry, entries_of
+from reports.models import Models, apart, gather
 from reports.page import render
+from reports.suite_forgetting import text_forgetting
 
 TITLE = "IIT leaderboard"
+TITLE_WITHOUT_IIT = "Leaderboard"
 
 
-def report(runs: Sequence[Path], out: Path, title: str = TITLE) -> Path:
+def report(runs: Sequence[Path], out: Path, title: str | None = None, base: Path | None = None) -> Path:
     """Write the leaderboard of `runs` to `out`/index.html.
 
     Args:
-        runs: run folders; their order does not matter.
+        runs: run folders of any suite, folders of `--suite all`, result files of lm-eval and VLMEvalKit; their order does not matter.
         out: folder of the page; made if it is not there.
         title: of the page.
+        base: the base LLM's run, which text tasks are compared with; by default the base of the IIT runs, where it is among `runs`.
 
     Returns:
         The page's path. The same runs and title give the same bytes.
 
     Raises:
-        UserError: no runs, not a run folder, runs that do not belong into one table, or `out` cannot be written.
+        UserError: no runs, none that is known, IIT runs that do not belong into one table, or `out` cannot be written.
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"cannot write the report to {str(folder)!r}, which is a file; choose another --out")
-    page = leaderboard_page(load_entries(runs), title)
+    entries, models, bases = _read(runs, base)
+    page = leaderboard_page(entries, models, bases, title or (TITLE if entries else TITLE_WITHOUT_IIT))
     write_atomic(folder / "index.html", page)
     return folder / "index.html"
 
 
-def leaderboard_page(entries: Sequence[Entry], title: str = TITLE) -> str:
-    """The page as text. `entries` as `load_entries` gives them."""
+def _read(paths: Sequence[Path], base: Path | None) -> tuple[list[Entry], Models, list[SuiteRun]]:
+    """IIT runs, what the page shows beside them, and the text runs of the base."""
+    if not paths:
+        raise UserError("there is no run to report; name one or more run folders, as in `iit-bench report RUN... --out DIR`")
+    iit, suites = read_all([Path(path) for path in paths])
+    places = Counter([*(run.path.resolve() for run in iit), *(run.path.resolve() for run in suites)])
+    twice = [path for path, n in places.items() if n > 1]
+    if twice:
+        raise UserError(f"run {str(twice[0])!r} is given more than once; name each run once")
+    bases = [run for run in read_all([base])[1] if run.run["suite"] == "text"] if base else []
+    if base and not bases:
+        raise UserError(f"--base {str(base)!r} holds no run of suite text; give the base LLM's, or leave out --base")
+    entries = entries_of(iit)
+    return entries, gather(entries, suites), bases
+
+
+def leaderboard_page(entries: Sequence[Entry], models: Models, bases: Sequence[SuiteRun], title: str) -> str:
+    """The page as text. `entries` as `entries_of` gives them, `models` as `gather` does."""
+    found = [(sections.name_cell(entry), entry.run.errors) for entry in entries]
     context: dict[str, Any] = {
         "title": title,
         "entries": entries,
-        "incomplete": [entry.name for entry in entries if not entry.run.results.complete],
+        "incomplete": list(dict.fromkeys([*(e.name for e in entries if not e.run.results.complete), *suite_about.incomplete(models)])),
+        "sprite": Markup(figures.swatches(len(entries))) if entries else "",
+        "errors": about.errors([*found, *suite_about.errors(models)]),
+        "cards": [*(about.run_cards(entries)), *suite_about.cards(models)],
+        "overview": overview.overview(models) if models.runs else None,
+        "apart": apart(models),
+        "scores": [table for suite in overview.SUITE_NAMES if (table := overview.scores(models, suite))],
+        "suite_runs": suite_about.runs_table(models),
+        "text_forgetting": text_forgetting(models, bases),
+    }
+    return render("leaderboard.html", context | (_iit_parts(entries) if entries else {}))
+
+
+def _iit_parts(entries: Sequence[Entry]) -> dict[str, Any]:
+    """The sections about IIT."""
+    return {
         "facts": about.benchmark_facts(entries),
         "sources": about.sources(entries),
         "baselines": about.baselines(entries),
         "leaderboards": [(sections.METRICS[metric][0], sections.leaderboard(entries, metric)) for metric in sections.METRICS],
-        "sprite": Markup(figures.swatches(len(entries))),
         "curves": curves.panels(entries),
         "interleaving": paired.interleaving(entries),
         "forgetting": paired.forgetting(entries),
@@ -63,11 +101,8 @@ def leaderboard_page(entries: Sequence[Entry], title: str = TITLE) -> str:
         "positions": sections.positions(entries),
         "blind_gap": paired.blind_gap(_blind_gaps(entries), entries),
         "runs": about.runs_table(entries),
-        "cards": about.run_cards(entries),
         "outcomes": about.outcomes(entries),
-        "errors": about.errors(entries),
     }
-    return render("leaderboard.html", context)
 
 
 def _blind_gaps(entries: Sequence[Entry]) -> dict[str, Sequence[PairedResult]]:

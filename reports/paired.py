@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from iit_bench.folders import folder_label
 from iit_bench.types import Figure, Forgetting, PairedResult, tier_order
 from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, figure_cell, missing_cell, paired_cell, paired_cells, size, text_cell
 from reports.entries import Entry
@@ -111,7 +112,7 @@ def _pooled_row(entry: Entry, result: Forgetting) -> tuple[Cell, ...]:
 
 
 def _forgetting_list(owners: Sequence[Entry], found: Mapping[str, Sequence[PairedResult]], entries: Sequence[Entry]) -> Table:
-    folders = {entry.run.path.name: entry for entry in entries}
+    folders = {folder_label(entry.run.path): entry for entry in entries}
     lines = []
     for entry in owners:
         forgotten = entry.run.results.forgetting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,33 +12,50 @@ from iit_bench.cli.app import AsJson, Out, app
 
 @app.command(short_help="Write the leaderboard of several runs as one HTML page.")
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of one benchmark.", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folders of any suite, folders of --suite all, result files of lm-eval (results_*.json) and VLMEvalKit "
+            "(*_acc.csv, *_score.csv), or folders with such files.",
+            show_default=False,
+        ),
+    ],
     out: Out,
     title: Annotated[str | None, typer.Option(help="Title of the page.", show_default=False)] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Run of the base LLM: text tasks are compared with it; default: the base of the IIT runs.", show_default=False),
+    ] = None,
 ) -> None:
-    """Write the leaderboard of several runs: one HTML page that needs no network.
+    """Write the leaderboard of several runs: one HTML page that needs no network. A row is a model with its IIT, text-only and VQA figures.
 
-    Example: iit-bench report runs/* --out report
+    Numbers of one task that were not asked the same (few-shot examples, chat template, limit, data …) stand in columns of their own. IIT
+    runs of different benchmarks or settings are refused.
+
+    Example: iit-bench report runs/* lm_eval_output/ --base runs/base --out report
     """
     from reports.leaderboard import report as write_report
 
-    print(f"Leaderboard: {write_report(runs, out, **({'title': title} if title else {}))}")
+    print(f"Leaderboard: {write_report(runs, out, **({'title': title} if title else {}), base=base)}")
 
 
 @app.command(short_help="Paired differences between two runs.")
 def compare(
-    run_a: Annotated[Path, typer.Argument(help="Run folder A.", show_default=False)],
-    run_b: Annotated[Path, typer.Argument(help="Run folder B, asked the same.", show_default=False)],
+    run_a: Annotated[
+        Path, typer.Argument(help="Run A: a run folder of any suite, or lm-eval's or VLMEvalKit's results.", show_default=False)
+    ],
+    run_b: Annotated[Path, typer.Argument(help="Run B, asked the same; for forgetting, the base LLM's.", show_default=False)],
     json: AsJson = False,
 ) -> None:
-    """Paired differences A - B over the same items, per tier, with intervals and tests."""
-    from evaluators.comparison import as_dict, as_table, check_comparable
-    from evaluators.comparison import compare as compare_predictions
-    from iit_bench.folders import load_run
+    """Paired differences A - B over the same items, per tier or task, with intervals and tests; for text tasks also what A retained of B.
+
+    Example: iit-bench compare runs/tuned/text runs/base/text
+    """
+    from evaluators.pairing import comparisons
     from iit_bench.tables import canonical_json
 
-    a, b = load_run(run_a), load_run(run_b)
-    check_comparable(a.run, b.run)
-    results = compare_predictions(a.predictions, b.predictions, b.run["name"])
-    shown = (results, a.run["name"], b.run["name"])
-    print(canonical_json(as_dict(*shown)) if json else as_table(*shown))
+    found: list[Any] = list(comparisons(run_a, run_b))
+    if json:
+        print(canonical_json(found[0].as_dict() if len(found) == 1 else {"suites": [one.as_dict() for one in found]}))
+    else:
+        print("\n".join(one.as_table() for one in found), end="")

@@ -21,7 +21,7 @@
   }
 
   for (const table of document.querySelectorAll("table[data-sortable]")) {
-    [...table.tHead.rows[0].cells].forEach((header, index) => {
+    [...table.tHead.rows[table.tHead.rows.length - 1].cells].forEach((header, index) => {
       const label = header.querySelector(".label");
       const button = document.createElement("button");
       button.type = "button";

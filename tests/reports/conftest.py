@@ -13,8 +13,10 @@ import pytest
 
 from evaluators.forgetting import forgetting
 from evaluators.results import summarise
-from iit_bench.folders import save_run_header, save_run_outcome
-from iit_bench.types import Prediction, tier_order
+from evaluators.statistics import codes, mean
+from evaluators.suites import count_outcomes
+from iit_bench.folders import save_run_header, save_run_outcome, save_suite_outcome
+from iit_bench.types import Figure, Prediction, SuiteResults, TaskItem, TaskResult, tier_order
 
 ALL_TIERS = tuple(sorted(("".join(p) for n in (1, 2, 3) for p in itertools.product("TV", repeat=n)), key=tier_order))
 SUBJECTS = {"T": ("facts", ("capital", "currency", "symbol")), "V": ("easyvqa", ("colour", "shape", "yes/no"))}
@@ -171,3 +173,85 @@ def run_maker(root: Path) -> MakeRun:
         return path
 
     return make
+
+
+# ---------------------------------------------------------------- the suites text and vqa
+
+
+MakeSuiteRun = Callable[..., Path]
+
+
+def task_items(name: str, task: str, skill: float, n: int, *, metric: str = "acc", share: int = 1, failed: int = 0) -> list[TaskItem]:
+    """Items of one task; `share` of them hang on one image."""
+    draw = random.Random(f"{name}/{task}")
+    items = []
+    for item in range(n):
+        right = draw.random() < skill
+        outcome = "error" if item < failed else "correct" if right else "wrong"
+        score = float(outcome == "correct")
+        items.append(TaskItem(task, str(item), f"image-{item // share}", metric, score, outcome, "a reply"))  # type: ignore[arg-type]
+    return items
+
+
+def suite_header(name: str, suite: str, folder: Path, **changes: Any) -> dict[str, Any]:
+    """run.json of a text or vqa run, as `suites.describe_suite` writes it."""
+    ours = header(name, ("T",), 1, **changes)
+    for key in ("benchmark", "scoring", "style", "history", "tiers", "batch_tokens"):
+        del ours[key]
+    ours |= {"suite": suite, "tasks": [], "judge": "exact_matching", "num_fewshot": None, "apply_chat_template": False, "gen_kwargs": ""}
+    ours |= {"max_new_tokens": None, "system_prompt": "", "arguments": {"out": str(folder)}}
+    return ours | {key: value for key, value in changes.items() if key != "model"}
+
+
+@pytest.fixture(scope="session")
+def suite_maker_in() -> Callable[[Path], MakeSuiteRun]:
+    return suite_run_maker
+
+
+@pytest.fixture
+def make_suite_run(tmp_path: Path) -> MakeSuiteRun:
+    return suite_run_maker(tmp_path)
+
+
+def suite_run_maker(root: Path) -> MakeSuiteRun:
+    """`make("text", "wings", {"arc_easy": 0.7})` writes a run folder and gives its path."""
+
+    def make(
+        suite: str,
+        name: str,
+        skills: dict[str, float],
+        *,
+        n: int = 40,
+        folder: str = "",
+        details: dict[str, str] | None = None,
+        failed: int = 0,
+        groups: dict[str, tuple[str, ...]] | None = None,
+        **changes: Any,
+    ) -> Path:
+        path = root / (folder or f"{name}-{suite}")
+        share = 2 if suite == "vqa" else 1
+        items = {task: task_items(name, task, skill, n, share=share, failed=failed) for task, skill in skills.items()}
+        known = {"n-shot": "0", "version": "1.0", "output_type": "multiple_choice", "chance": "0.25"} if suite == "text" else {}
+        known |= {"documents_sha256" if suite == "text" else "sha256": "d" * 64}
+        results = []
+        for group, members in (groups or {}).items():
+            rows = [item for task in members for item in items[task]]
+            own = {"members": ",".join(members), "group of": str(len(members)), "n-shot": "0", "documents_sha256": "d" * 64}
+            results.append(TaskResult(group, "acc", {"acc": mean_of(rows)}, count_outcomes(rows), details=own))
+        for task, rows in items.items():
+            results.append(TaskResult(task, "acc", {"acc": mean_of(rows)}, count_outcomes(rows), details=known | (details or {})))
+        flat = [item for rows in items.values() for item in rows]
+        errors = [
+            {"task": item.task, "item": item.item, "kind": "machine", "reason": "server gone", "detail": "refused"}
+            for item in flat
+            if item.outcome == "error"
+        ]
+        save_run_header(path, suite_header(name, suite, path, **changes))
+        save_suite_outcome(path, flat, SuiteResults(suite, not failed, count_outcomes(flat), tuple(results)), errors)  # type: ignore[arg-type]
+        return path
+
+    return make
+
+
+def mean_of(items: Sequence[TaskItem]) -> Figure:
+    return mean([item.score for item in items], codes((item.task, item.cluster) for item in items))

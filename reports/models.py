@@ -1,0 +1,183 @@
+"""The models of one page: runs of all suites gathered into a row a model, and tasks into a column for every way of asking them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evaluators.suite_comparison import Asked, differences, how_asked
+from iit_bench.folders import Run, SuiteRun, folder_label
+from iit_bench.types import TaskResult
+from reports.entries import Entry
+
+SUITES = ("text", "vqa")
+
+
+@dataclass
+class TaskColumn:
+    """The figures of one task that were asked the same."""
+
+    suite: str
+    task: str
+    metric: str  # that its cells show; "" where no run has a figure
+    asked: list[Asked] = field(default_factory=list)
+    results: dict[int, TaskResult] = field(default_factory=dict)  # place of a run -> its result
+
+
+@dataclass
+class ModelRow:
+    """One model of the page."""
+
+    name: str
+    entry: Entry | None  # its IIT run
+    runs: list[int] = field(default_factory=list)  # places of its other runs
+
+
+@dataclass(frozen=True)
+class Models:
+    """What the page shows beside the IIT runs."""
+
+    runs: Sequence[SuiteRun]  # suite by suite, in order of path
+    rows: Sequence[ModelRow]  # IIT entries first, in their order, then by the first column that tells them apart
+    columns: Sequence[TaskColumn]  # suite by suite; columns of one task side by side
+
+    def runs_of(self, row: ModelRow, suite: str) -> list[SuiteRun]:
+        return [self.runs[place] for place in row.runs if self.runs[place].run["suite"] == suite]
+
+    def result(self, row: ModelRow, column: TaskColumn) -> tuple[SuiteRun, TaskResult] | None:
+        return next(((self.runs[place], column.results[place]) for place in row.runs if place in column.results), None)
+
+    def siblings(self, column: TaskColumn) -> list[TaskColumn]:
+        """All columns of its task."""
+        return [other for other in self.columns if (other.suite, other.task) == (column.suite, column.task)]
+
+
+def gather(entries: Sequence[Entry], found: Sequence[SuiteRun]) -> Models:
+    """Rows and columns of the page; the order of `found` does not matter."""
+    runs = sorted(found, key=lambda run: (SUITES.index(run.run["suite"]), "tool" in run.run, str(run.run["name"]), str(run.path)))
+    columns = _columns(runs)
+    rows = [ModelRow(entry.name, entry) for entry in entries]
+    for place, run in enumerate(runs):
+        mine = [column for column in columns if place in column.results]
+        row = next((row for row in rows if _fits(row, run, runs, mine)), None)
+        if row is None:
+            row = ModelRow(_name(run), None)
+            rows.append(row)
+        row.runs.append(place)
+    _tell_apart(rows, runs)
+    models = Models(runs, rows, columns)
+    return Models(runs, sorted(rows, key=lambda row: _rank(row, models)), columns)
+
+
+# ---------------------------------------------------------------- columns
+
+
+def shown_tasks(run: SuiteRun) -> list[TaskResult]:
+    """The tasks that stand in the leaderboard: groups stand for their members."""
+    members = {task for result in run.results.tasks for task in result.details.get("members", "").split(",")}
+    return [result for result in run.results.tasks if result.task not in members]
+
+
+def _columns(runs: Sequence[SuiteRun]) -> list[TaskColumn]:
+    columns: list[TaskColumn] = []
+    unanswered: list[tuple[int, SuiteRun, TaskResult]] = []
+    for place, run in enumerate(runs):
+        for result in shown_tasks(run):
+            if result.metric:
+                _enter(columns, place, run, result)
+            else:
+                unanswered.append((place, run, result))
+    for place, run, result in unanswered:  # of a preset, and not run: beside those who ran it
+        column = next((column for column in columns if (column.suite, column.task) == (run.run["suite"], result.task)), None)
+        if column is None:
+            column = TaskColumn(run.run["suite"], result.task, "")
+            columns.append(column)
+        column.results[place] = result
+    return sorted(columns, key=lambda column: SUITES.index(column.suite))
+
+
+def _enter(columns: list[TaskColumn], place: int, run: SuiteRun, result: TaskResult) -> None:
+    asked, suite = how_asked(run, result), run.run["suite"]
+    last = None
+    for column in columns:
+        if (column.suite, column.task) != (suite, result.task):
+            continue
+        last = column
+        if column.metric == result.metric and not any(differences(other, asked) for other in column.asked):
+            column.asked.append(asked)
+            column.results[place] = result
+            return
+    new = TaskColumn(suite, result.task, result.metric, [asked], {place: result})
+    columns.insert(len(columns) if last is None else columns.index(last) + 1, new)
+
+
+def apart(models: Models) -> list[str]:
+    """Why a task stands in several columns, a sentence each."""
+    said = []
+    for column in models.columns:
+        siblings = models.siblings(column)
+        if len(siblings) > 1 and column is siblings[0]:
+            reasons = dict.fromkeys(reason for other in siblings[1:] for reason in _why(column, other))
+            said.append(f"{column.task} stands in {len(siblings)} columns, which were not asked the same: {'; '.join(reasons)}.")
+    return said
+
+
+def _why(one: TaskColumn, other: TaskColumn) -> list[str]:
+    if one.metric != other.metric:
+        return [f"metric ({one.metric} and {other.metric})"]
+    return next((found for a in one.asked for b in other.asked if (found := differences(a, b))), [])
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _fits(row: ModelRow, run: SuiteRun, runs: Sequence[SuiteRun], columns: Sequence[TaskColumn]) -> bool:
+    """Whether a run is of the row's model and has no figure that another run of the row has already."""
+    others: list[Run | SuiteRun] = [runs[place] for place in row.runs] + ([row.entry.run] if row.entry else [])
+    taken = any(place in column.results for column in columns for place in row.runs)
+    return not taken and all(_same_model(other.run, run.run) for other in others)
+
+
+def _same_model(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Runs of ours know their weights; another tool's are told by the model's name."""
+    one, other = a["model"], b["model"]
+    given = [header.get("arguments", {}).get("name") for header in (a, b)]
+    if all(given) and given[0] != given[1]:
+        return False
+    if "tool" in a or "tool" in b:
+        dtypes = [model.get("dtype") for model in (one, other)]
+        known = all(dtypes) and dtypes[0] != dtypes[1]
+        return _plain_name(one) == _plain_name(other) and not (one.get("blind") or other.get("blind") or known)
+    return all(one.get(name) == other.get(name) for name in ("name", "checkpoint_sha256", "dtype", "blind"))
+
+
+def _plain_name(model: Mapping[str, Any]) -> str:
+    return str(model["name"]).removeprefix("hf:").rstrip("/")
+
+
+def _name(run: SuiteRun) -> str:
+    """The name that was given, else the model's: a folder is mostly named after the suite."""
+    return str(run.run["name"] if run.run.get("arguments", {}).get("name") else run.run["model"]["name"])
+
+
+def _tell_apart(rows: Sequence[ModelRow], runs: Sequence[SuiteRun]) -> None:
+    """Rows of one name get the tool or folder of their first run, and where that is equal too, its path."""
+    labels = (lambda run: run.run.get("tool") or folder_label(run.path), lambda run: f"{run.run.get('tool', 'run')}, {run.path}")
+    for label in labels:
+        names = [row.name for row in rows]
+        for row in rows:
+            if names.count(row.name) > 1 and row.entry is None:
+                row.name = f"{_name(runs[row.runs[0]])} ({label(runs[row.runs[0]])})"
+
+
+def _rank(row: ModelRow, models: Models) -> tuple[Any, ...]:
+    """IIT entries in their order; the others by their figures, column by column: a missing one comes last."""
+    if row.entry is not None:
+        return (0, row.entry.style)
+    values = []
+    for column in models.columns:
+        found = models.result(row, column)
+        figure = found[1].scores.get(column.metric) if found and found[1].best == 1 else None
+        values.append((1, 0.0) if figure is None or figure.value is None else (0, -figure.value))
+    return (1, values, row.name)

@@ -1,0 +1,144 @@
+"""The page's tables over all suites: a row a model; IIT scores, text-only tasks and VQA data sets side by side."""
+
+from __future__ import annotations
+
+from evaluators.suite_comparison import how_asked
+from iit_bench.folders import SuiteRun
+from iit_bench.types import Figure, TaskResult
+from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, number_cell, score_cell, size, text_cell
+from reports.models import ModelRow, Models, TaskColumn
+from reports.sections import common_n
+
+SUITE_NAMES = {"text": "Text-only (lm-eval)", "vqa": "VQA (VLMEvalKit)"}
+_IIT = (("IIT", "iit", "all tiers"), ("T score", "t_score", "ending in T"), ("V score", "v_score", "ending in V"))
+OUTCOMES = ("correct", "wrong", "unparsed", "error")
+
+
+def row_cell(row: ModelRow) -> Cell:
+    style, badges = (None, ()) if row.entry is None else (row.entry.style, row.entry.badges)
+    return Cell(row.name, sort=row.name.casefold(), style=style, badges=badges, words=True)
+
+
+def tool_badge(run: SuiteRun) -> tuple[str, ...]:
+    """Marks a number that another tool's own files hold."""
+    return (str(run.run["tool"]),) if "tool" in run.run else ()
+
+
+# ---------------------------------------------------------------- leaderboard
+
+
+def overview(models: Models) -> Table:
+    """Models × (IIT, T score, V score, every text task, every VQA data set), each with the metric that its tool shows first."""
+    heads, columns = [Column("model", words=True)], [[row_cell(row) for row in models.rows]]
+    for label, attribute, small in _IIT if any(row.entry for row in models.rows) else ():
+        figures = [_iit(row, attribute) for row in models.rows]
+        n = common_n(figures)
+        first = attribute == "iit"
+        heads.append(Column(label, (small, *([size(n)] if n else [])), over="IIT", divider=first, sorted=first))
+        columns.append([figure_cell(figure, show_n=figure.n != n) for figure in figures])
+    for place, column in enumerate(models.columns):
+        before = models.columns[place - 1].suite if place else ""
+        head, cells = _task_column(models, column, divider=column.suite != before)
+        heads.append(head)
+        columns.append(cells)
+    caption = (
+        "Small print: 95% interval, and n where it is not the heading's. Accuracies in %, other scores in their own unit. A name in a "
+        "frame is the tool whose own result files hold the number; the others were run by iit-bench. A group of tasks has the mean that "
+        "its tool defines."
+    )
+    return Table("overview", caption, tuple(heads), tuple(zip(*columns, strict=True)))
+
+
+def _iit(row: ModelRow, attribute: str) -> Figure:
+    if row.entry is None:
+        return Figure(None, note="no IIT run")
+    figure: Figure | None = getattr(row.entry.run.results, attribute).get("acc")
+    return figure or Figure(None, note="this run's results do not hold it")
+
+
+def _task_column(models: Models, column: TaskColumn, divider: bool) -> tuple[Column, list[Cell]]:
+    found = [models.result(row, column) for row in models.rows]
+    figures = [one[1].scores[column.metric] for one in found if one and column.metric in one[1].scores]
+    n = common_n(figures)
+    cells = [_cell(one, column.metric, n, row, column.suite) for one, row in zip(found, models.rows, strict=True)]
+    metric = column.metric.replace(",", ", ") or "no run has it"
+    small = (metric, *_settings(models, column), *([size(n)] if n else []))
+    return Column(column.task, small, over=SUITE_NAMES[column.suite], divider=divider), cells
+
+
+def _settings(models: Models, column: TaskColumn) -> list[str]:
+    """How it was asked, where that is told apart from other columns of the task."""
+    siblings = [other for other in models.siblings(column) if other.asked]
+    if len(siblings) < 2 or not column.asked:
+        return []
+    mine, others = column.asked[0].settings, [other.asked[0].settings for other in siblings]
+    told = [name for name in mine if len({other.get(name) for other in others}) > 1]
+    words = [f"{name}: {mine[name]}" for name in told]
+    hashes = {asked.documents for other in siblings for asked in other.asked if asked.documents}
+    return words if len(hashes) < 2 else [*words, f"documents {column.asked[0].documents[:8] or 'not recorded'}"]
+
+
+def _cell(found: tuple[SuiteRun, TaskResult] | None, metric: str, n: int | None, row: ModelRow, suite: str) -> Cell:
+    if found is None:
+        return missing_cell("not run")
+    run, result = found
+    figure = result.scores.get(metric) or next(iter(result.scores.values()), Figure(None))
+    failed = result.outcomes.get("error", 0)
+    lines = ([f"{count(failed)} failed"] if failed else []) + (["from its stderr"] if "stderr" in figure.method else [])
+    marks = tool_badge(run) + (() if run.results.complete else ("incomplete",))
+    return score_cell(figure, result.best, show_n=figure.n != n, lines=lines, badges=marks)
+
+
+# ---------------------------------------------------------------- every score
+
+
+def scores(models: Models, suite: str) -> Table | None:
+    """Every metric of every task of a suite, one line each, or None where no run has the suite."""
+    rows = []
+    for row in models.rows:
+        for run in models.runs_of(row, suite):
+            for result in run.results.tasks:
+                rows += [_line(row, run, result, metric) for metric in result.scores]
+    columns = (
+        Column("model", words=True),
+        Column("task", words=True),
+        Column("metric", words=True),
+        Column("value", ("95% interval",)),
+        Column("n"),
+        Column("clusters"),
+        Column("interval by", words=True),
+        *(Column(outcome) for outcome in OUTCOMES),
+        Column("asked", words=True),
+        Column("notes", words=True),
+    )
+    caption = (
+        f"{SUITE_NAMES[suite]}: all figures. Members of a group stand below it. An item that failed counts as wrong. Clusters: items that "
+        "share an image count as one."
+    )
+    return Table(f"scores-{suite}", caption, columns, tuple(rows)) if rows else None
+
+
+def _line(row: ModelRow, run: SuiteRun, result: TaskResult, metric: str) -> tuple[Cell, ...]:
+    figure = result.scores[metric]
+    shown = metric == result.metric
+    cell = score_cell(figure, result.best if shown else _best(figure), show_n=False, badges=tool_badge(run))
+    asked = "; ".join(f"{name}: {value}" for name, value in how_asked(run, result).settings.items())
+    size_of = f"group of {result.details['group of']}" if "group of" in result.details else ""
+    return (
+        row_cell(row),
+        text_cell(result.task, lines=[size_of] if size_of else []),
+        text_cell(metric or "none"),
+        cell,
+        number_cell(figure.n),
+        number_cell(figure.clusters),
+        text_cell(figure.method or "no interval"),
+        *(number_cell(result.outcomes.get(outcome, 0)) for outcome in OUTCOMES),
+        text_cell(asked),
+        text_cell("; ".join(filter(None, (*(result.notes if shown else ()), figure.note))) or "none"),
+    )
+
+
+def _best(figure: Figure) -> float | None:
+    """A metric beside the one that tables show: a fraction where value and interval look like one."""
+    bounds = [bound for bound in (figure.value, figure.low, figure.high) if bound is not None]
+    return 1.0 if bounds and all(0 <= bound <= 1 for bound in bounds) else None

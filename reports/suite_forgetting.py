@@ -1,0 +1,110 @@
+"""What tuning cost on text-only tasks: every text run against the base LLM's, task by task, over the same documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evaluators.suite_comparison import TaskComparison, compare_suites
+from iit_bench.errors import UserError
+from iit_bench.folders import SuiteRun, folder_label
+from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, figure_cell, missing_cell, paired_cell, paired_cells, size, text_cell
+from reports.models import ModelRow, Models
+from reports.overview import row_cell
+from reports.sections import common_n
+
+
+@dataclass(frozen=True)
+class SuiteForgetting:
+    """The section of the page."""
+
+    matrix: Table
+    details: Table
+    left_out: Sequence[tuple[str, str]]  # (model, why nothing or not every task was compared)
+
+
+def text_forgetting(models: Models, base: Sequence[SuiteRun]) -> SuiteForgetting | None:
+    """Every text run against its model's base; None where none has a base.
+
+    Args:
+        models: of the page.
+        base: text runs of the base LLM; where empty, those of the base that a model's IIT run was compared with.
+    """
+    found: dict[str, list[TaskComparison]] = {}
+    left_out: list[tuple[str, str]] = []
+    for row in models.rows:
+        bases = base or _base_of(row, models)
+        mine = [run for run in models.runs_of(row, "text") if all(run.path != other.path for other in bases)]
+        for run in mine if bases else ():
+            compared, reasons = _against(run, bases)
+            found.setdefault(row.name, []).extend(compared)
+            left_out += [(row.name, reason) for reason in reasons]
+    owners = [row for row in models.rows if found.get(row.name)]
+    return SuiteForgetting(_matrix(owners, found), _details(owners, found), left_out) if owners or left_out else None
+
+
+def _base_of(row: ModelRow, models: Models) -> list[SuiteRun]:
+    """Text runs of the base of the row's IIT run, where the base stands on the page."""
+    forgotten = row.entry.run.results.forgetting if row.entry else None
+    bases = [other for other in models.rows if forgotten and other.entry and folder_label(other.entry.run.path) == forgotten.base_run]
+    return [run for other in bases for run in models.runs_of(other, "text")]
+
+
+def _against(run: SuiteRun, bases: Sequence[SuiteRun]) -> tuple[list[TaskComparison], list[str]]:
+    """Accuracies only: nothing is forgotten or retained in a perplexity's unit."""
+    compared: list[TaskComparison] = []
+    reasons: dict[str, str] = {}
+    for base in bases:
+        try:
+            more, left_out = compare_suites(run, base)
+        except UserError as error:
+            reasons[str(error)] = str(error)
+            continue
+        compared += [one for one in more if one.best == 1]
+        reasons |= {task: f"{task}: {reason}" for task, reason in left_out.items()}
+    done = {one.result.tier for one in compared}
+    return compared, [reason for task, reason in reasons.items() if task not in done]
+
+
+def _matrix(owners: Sequence[ModelRow], found: dict[str, list[TaskComparison]]) -> Table:
+    tasks = list(dict.fromkeys(one.result.tier for row in owners for one in found[row.name]))
+    heads, columns = [Column("model", words=True)], [[row_cell(row) for row in owners]]
+    for task in tasks:
+        column = [next((one for one in found[row.name] if one.result.tier == task), None) for row in owners]
+        n = common_n([one.result.difference for one in column if one])
+        heads.append(Column(task, tuple(size(n) for _ in [0] if n)))
+        columns.append(
+            [paired_cell(one.result, show_n=one.result.difference.n != n) if one else missing_cell("not compared") for one in column]
+        )
+    caption = (
+        "Accuracy minus the base LLM's on the same documents, in percentage points. Small print: 95% interval, p adjusted by Holm over the "
+        "tasks of a run, and by itself over its groups. Bold: adjusted p < 0.05."
+    )
+    return Table("text-forgetting", caption, tuple(heads), tuple(zip(*columns, strict=True)))
+
+
+def _details(owners: Sequence[ModelRow], found: dict[str, list[TaskComparison]]) -> Table:
+    rows = [(row_cell(row), *_line(one)) for row in owners for one in found[row.name]]
+    columns = (
+        Column("model", words=True),
+        Column("task", words=True),
+        Column("base", words=True),
+        Column("base acc"),
+        Column("acc"),
+        Column("retention", ("of what exceeds chance",)),
+        *PAIRED_COLUMNS,
+    )
+    caption = (
+        "Model (A) minus base (B). Retention = (acc − chance) / (base acc − chance), in %; chance is the mean of 1 / number of choices."
+    )
+    return Table("text-forgetting-detail", caption, columns, tuple(rows))
+
+
+def _line(one: TaskComparison) -> tuple[Cell, ...]:
+    task = text_cell(one.result.tier, lines=[one.metric, *(["group"] if one.group else [])])
+    return (
+        task,
+        text_cell(one.result.against),
+        *(figure_cell(figure) for figure in (one.b, one.a, one.retention)),
+        *paired_cells(one.result),
+    )
