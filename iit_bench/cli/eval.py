@@ -9,7 +9,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from iit_bench.cli.app import AsJson, Out, Quiet, app, names
+from iit_bench.cli.eval_all import evaluate_all_suites
 from iit_bench.errors import UserError
+
+_NOT_OF_A_RUN = ("suite", "from_run", "quiet", "json")
 
 
 @app.command("eval", short_help="Score a model; killed, the same command goes on.")
@@ -20,10 +23,10 @@ def evaluate(
     bench: Annotated[Path | None, typer.Option(help="Benchmark folder, made by `iit-bench build`.", show_default=False)] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Other weights for this family: folder or Hub id.", show_default=False)] = None,
     suite: Annotated[
-        Literal["iit", "text", "vqa"], typer.Option(help="IIT dialogues, lm-eval's tasks, or VLMEvalKit's data sets.")
+        Literal["iit", "text", "vqa", "all"], typer.Option(help="IIT dialogues, lm-eval's tasks, VLMEvalKit's data sets, or all three.")
     ] = "iit",
     tasks: Annotated[
-        str | None, typer.Option(help="text, vqa: tasks or data sets, comma-separated; wings-text, wings-vqa.", show_default=False)
+        str | None, typer.Option(help="text, vqa, all: tasks or data sets, comma-separated; wings-text, wings-vqa.", show_default=False)
     ] = None,
     data_root: Annotated[
         Path | None, typer.Option(help="text, vqa: folder with local snapshots, read instead of the Hub.", show_default=False)
@@ -71,6 +74,8 @@ def evaluate(
 ) -> None:
     """Score a model on a benchmark folder, or on tasks of lm-eval or VLMEvalKit. Killed at any moment, the same command goes on.
 
+    --suite all loads the model once for all three: run folders OUT/iit, OUT/text and OUT/vqa, and one report, OUT/report/index.html.
+
     Example: iit-bench eval --model wings --bench bench --base runs/base-llm --out runs/wings
     """
     given = {name: value for name, value in locals().items() if name != "context"}
@@ -83,8 +88,11 @@ def evaluate(
         options: EvalOptions | SuiteOptions = dataclasses.replace(load_any_options(from_run, out), fresh=fresh)
     else:
         given |= {"tiers": names(tiers), "tasks": names(tasks), "batch_size": _batch_size(batch_size)}
-        for needed in ("model", "bench" if suite == "iit" else "tasks"):
+        for needed in ("model", "bench" if suite in ("iit", "all") else "tasks"):
             _required(given[needed], f"--{needed}")
+        if suite == "all":
+            words = (*_on_the_command_line(context), "out", "tasks", "tiers", "batch_size")
+            return evaluate_all_suites({name: given[name] for name in words if name not in _NOT_OF_A_RUN}, quiet, json)
         options = _chosen(EvalOptions if suite == "iit" else SuiteOptions, given, context)
     results = _evaluator(options.suite)(options, progress=not quiet)
     print(summary_json(results) if json else summary_text(options.name or out.name, results))

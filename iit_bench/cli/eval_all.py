@@ -1,0 +1,46 @@
+"""`iit-bench eval --suite all`: prints what came of each suite."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from iit_bench.errors import UserError
+
+
+def evaluate_all_suites(given: Mapping[str, Any], quiet: bool, json: bool) -> None:
+    """Run all suites of the options that were given; every suite that is whole is shown, whatever became of the others.
+
+    Raises:
+        UserError: bad input, or a suite failed.
+        typer.Exit: some items failed.
+    """
+    from evaluators.all_suites import evaluate_all
+    from evaluators.summary import summary_text
+    from iit_bench.tables import canonical_json
+
+    outcome = evaluate_all(given, progress=not quiet)
+    if json:
+        results = {suite: dataclasses.asdict(result) for suite, result in outcome.results.items()}
+        failed = {suite: str(error) for suite, error in outcome.failed.items()}
+        page = None if outcome.page is None else str(outcome.page)
+        print(canonical_json({"suites": results, "left_out": outcome.left_out, "failed": failed, "report": page}))
+    else:
+        name = given.get("name") or given["out"].resolve().name
+        shown = [summary_text(f"{name} ({suite})", result) for suite, result in outcome.results.items()]
+        shown += [f"{name} ({suite}): not run, {reason}" for suite, reason in outcome.left_out.items()]
+        print("\n".join([*shown, *([f"Leaderboard: {outcome.page}"] if outcome.page else [])]), flush=True)
+    if outcome.failed:
+        what, error = next(iter(outcome.failed.items()))
+        others = [other for other in outcome.failed if other != what]
+        more = f" (failed too: {', '.join(others)})" if others else ""
+        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        part = "the report" if what == "report" else f"suite {what}"
+        raise UserError(f"{part} failed, what else was done is kept{more}: {said}") from error
+    if not outcome.complete:
+        print("iit-bench: some items failed for reasons of the machine; repeat the command to go on", file=sys.stderr)
+        raise typer.Exit(1)
