@@ -56,8 +56,8 @@ def how_asked(run: SuiteRun, result: TaskResult) -> Asked:
         if shots not in ("0", NOT_RECORDED):
             settings["seed of few-shot examples"] = str(header.get("fewshot_seed") or DEFAULT_SEED)
             settings["examples as turns"] = "yes" if header.get("fewshot_as_multiturn", chat) else "no"
-        if details.get("output_type", "generate_until") == "generate_until":
-            settings["generation"] = _generation(header)
+        generates = details.get("output_type", "generate_until") == "generate_until"
+        settings["generation"] = _generation(header) if generates else "none"
     else:
         settings |= {"judge": details.get("judge") or str(header.get("judge") or NOT_RECORDED)}
         settings |= {"reply length": _words(header.get("max_new_tokens"), "default")}
@@ -75,10 +75,10 @@ def _generation(header: Mapping[str, object]) -> str:
 def differences(a: Asked, b: Asked) -> list[str]:
     """In what two ways of asking a task differ, with both values; nothing where their numbers may be compared.
 
-    Where one side does not tell which documents it asked, their number has to be the same.
+    Where one side does not tell which documents it asked, their number has to be the same. A setting that one side alone has (the seed of
+    few-shot examples) follows from another that differs.
     """
-    names = dict.fromkeys((*a.settings, *b.settings))
-    found = [(name, a.settings.get(name, "none"), b.settings.get(name, "none")) for name in names]
+    found = [(name, a.settings[name], b.settings[name]) for name in a.settings if name in b.settings]
     if a.documents and b.documents:
         found.append(("documents", a.documents[:12], b.documents[:12]))
     else:
@@ -120,9 +120,21 @@ def compare_suites(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskCompariso
         else:
             found.append(one)
     if not found:
-        why = "; ".join(f"{task}: {reason}" for task, reason in left_out.items()) or "the first ran no task"
+        why = "; ".join(by_reason(left_out)) or "the first ran no task"
         raise UserError(f"{names} have no task that can be compared ({why}); evaluate both on the same tasks with the same settings")
     return _with_holm(found), left_out | {task: f"{str(run_a.run['name'])!r} did not run it" for task in _only(theirs, run_a)}
+
+
+def by_reason(left_out: Mapping[str, str]) -> list[str]:
+    """Tasks that were left out for the same reason in one sentence."""
+    tasks: dict[str, list[str]] = {}
+    for task, reason in left_out.items():
+        tasks.setdefault(reason, []).append(task)
+    return [f"{_few(names)}: {reason}" for reason, names in tasks.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} others"
 
 
 def _only(theirs: Mapping[str, TaskResult], run_a: SuiteRun) -> list[str]:

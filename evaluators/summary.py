@@ -62,4 +62,4 @@ def _negative(figure: Figure) -> Figure:
     """The loss behind a difference `model - base`."""
     if figure.value is None or figure.low is None or figure.high is None:
         return figure
-    return dataclasses.replace(figure, value=-figure.value, low=-figure.high, high=-figure.low)
+    return dataclasses.replace(figure, value=-figure.value or 0.0, low=-figure.high, high=-figure.low)  # no "-0.0"

@@ -29,12 +29,16 @@ def details_of(task: str, found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def group_details(name: str, found: Mapping[str, Any], members: Mapping[str, TaskResult]) -> dict[str, str]:
-    """`TaskResult.details` of a group: what all its tasks agree on, and a hash over all their documents."""
+    """`TaskResult.details` of a group: what all its tasks agree on, the chance level and a hash over all their documents."""
     details = {"group of": str(len(members)), "members": ",".join(members)}
     for key in ("n-shot", "output_type"):
         if len(values := {result.details.get(key) for result in members.values()}) == 1 and (value := values.pop()):
             details[key] = value
     details["version"] = str(found.get("versions", {}).get(name, ""))
+    if members and all("chance" in result.details for result in members.values()):
+        sizes = [found["n-samples"][task]["effective"] for task in members]
+        levels = [float(result.details["chance"]) for result in members.values()]
+        details["chance"] = repr(sum(level * size for level, size in zip(levels, sizes, strict=True)) / sum(sizes))
     hashes = [f"{task} {result.details.get('documents_sha256', '')}\n" for task, result in sorted(members.items())]
     if all(len(line.split()) == 2 for line in hashes):
         details["documents_sha256"] = hashlib.sha256("".join(hashes).encode()).hexdigest()

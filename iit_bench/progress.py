@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """Several evaluations under one bar: the line below theirs, which counts the items of all and estimates the time of all.
+    """Several evaluations under one bar: the line above theirs, which counts the items of all and estimates the time of all.
 
     The items of an evaluation that has not begun are those that were planned; where its own bars turn out longer, the whole grows.
     """
@@ -70,7 +70,7 @@ _JOB: ContextVar[Job | None] = ContextVar("job", default=None)
 
 @contextmanager
 def bar(title: str, total: int, show: bool = True) -> Iterator[Callable[[int], None]]:
-    """A progress bar; yields `advance(count)`. Inside `whole_job` it stands above the job's own."""
+    """A progress bar; yields `advance(count)`. Inside `whole_job` it stands below the job's own."""
     job = _JOB.get()
     if job is not None:
         with job.bar(title, total) as advance:

@@ -24,7 +24,7 @@ from reports.page import render
 from reports.suite_forgetting import text_forgetting
 
 TITLE = "IIT leaderboard"
-TITLE_WITHOUT_IIT = "Leaderboard"
+TITLE_OF_SUITES = "Leaderboard"
 
 
 def report(runs: Sequence[Path], out: Path, title: str | None = None, base: Path | None = None) -> Path:
@@ -46,7 +46,7 @@ def report(runs: Sequence[Path], out: Path, title: str | None = None, base: Path
     if folder.exists() and not folder.is_dir():
         raise UserError(f"cannot write the report to {str(folder)!r}, which is a file; choose another --out")
     entries, models, bases = _read(runs, base)
-    page = leaderboard_page(entries, models, bases, title or (TITLE if entries else TITLE_WITHOUT_IIT))
+    page = leaderboard_page(entries, models, bases, title or (TITLE_OF_SUITES if models.runs else TITLE))
     write_atomic(folder / "index.html", page)
     return folder / "index.html"
 

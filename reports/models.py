@@ -33,6 +33,11 @@ class ModelRow:
     entry: Entry | None  # its IIT run
     runs: list[int] = field(default_factory=list)  # places of its other runs
 
+    @property
+    def text_only(self) -> bool:
+        """Whether its IIT run tells that the model takes no images."""
+        return self.entry is not None and self.entry.model.get("accepts_images") is False
+
 
 @dataclass(frozen=True)
 class Models:

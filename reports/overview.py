@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from evaluators.suite_comparison import how_asked
+from evaluators.text_details import GUESSED
 from iit_bench.folders import SuiteRun
 from iit_bench.types import Figure, TaskResult
-from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, number_cell, score_cell, size, text_cell
+from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, number_cell, percent, score_cell, size, text_cell
+from reports.entries import all_tiers
 from reports.models import ModelRow, Models, TaskColumn
-from reports.sections import common_n
+from reports.sections import chance_by_tier, common_n, means
 
 SUITE_NAMES = {"text": "Text-only (lm-eval)", "vqa": "VQA (VLMEvalKit)"}
 _IIT = (("IIT", "iit", "all tiers"), ("T score", "t_score", "ending in T"), ("V score", "v_score", "ending in V"))
+_USUAL = ("none", "default", "the task's own")  # settings that need no words
 OUTCOMES = ("correct", "wrong", "unparsed", "error")
 
 
@@ -46,12 +49,26 @@ def overview(models: Models) -> Table:
         "frame is the tool whose own result files hold the number; the others were run by iit-bench. A group of tasks has the mean that "
         "its tool defines."
     )
-    return Table("overview", caption, tuple(heads), tuple(zip(*columns, strict=True)))
+    return Table("overview", caption, tuple(heads), tuple(zip(*columns, strict=True)), (_chance_line(models),))
+
+
+def _chance_line(models: Models) -> tuple[Cell, ...]:
+    """What guessing reaches, under the IIT scores and the text tasks that tell."""
+    entries = [row.entry for row in models.rows if row.entry]
+    cells = [Cell("chance", ("mean 1/k",), words=True)]
+    if entries:
+        cells += means(chance_by_tier(entries), all_tiers(entries), "a tier was not answered")[: len(_IIT)]
+    for column in models.columns:
+        level = next((r.details["chance"] for r in column.results.values() if column.metric in GUESSED and "chance" in r.details), None)
+        cells.append(missing_cell("not known") if level is None else Cell(percent(float(level))))
+    return tuple(cells)
 
 
 def _iit(row: ModelRow, attribute: str) -> Figure:
     if row.entry is None:
         return Figure(None, note="no IIT run")
+    if row.text_only and attribute != "t_score":
+        return Figure(None, note="the model takes no images")
     figure: Figure | None = getattr(row.entry.run.results, attribute).get("acc")
     return figure or Figure(None, note="this run's results do not hold it")
 
@@ -72,15 +89,21 @@ def _settings(models: Models, column: TaskColumn) -> list[str]:
     if len(siblings) < 2 or not column.asked:
         return []
     mine, others = column.asked[0].settings, [other.asked[0].settings for other in siblings]
-    told = [name for name in mine if len({other.get(name) for other in others}) > 1]
-    words = [f"{name}: {mine[name]}" for name in told]
+    told = [name for name in mine if all(name in other for other in others) and len({other[name] for other in others}) > 1]
+    words = [short(name, mine[name]) for name in told]
     hashes = {asked.documents for other in siblings for asked in other.asked if asked.documents}
     return words if len(hashes) < 2 else [*words, f"documents {column.asked[0].documents[:8] or 'not recorded'}"]
 
 
+def short(name: str, value: str) -> str:
+    """A setting in few words."""
+    words = {"few-shot examples": f"{value}-shot", "chat template": "chat" if value == "yes" else "no chat"}
+    return words.get(name, f"{name}: {value}")
+
+
 def _cell(found: tuple[SuiteRun, TaskResult] | None, metric: str, n: int | None, row: ModelRow, suite: str) -> Cell:
     if found is None:
-        return missing_cell("not run")
+        return missing_cell("the model takes no images" if suite == "vqa" and row.text_only else "not run")
     run, result = found
     figure = result.scores.get(metric) or next(iter(result.scores.values()), Figure(None))
     failed = result.outcomes.get("error", 0)
@@ -122,7 +145,8 @@ def _line(row: ModelRow, run: SuiteRun, result: TaskResult, metric: str) -> tupl
     figure = result.scores[metric]
     shown = metric == result.metric
     cell = score_cell(figure, result.best if shown else _best(figure), show_n=False, badges=tool_badge(run))
-    asked = "; ".join(f"{name}: {value}" for name, value in how_asked(run, result).settings.items())
+    told = {name: value for name, value in how_asked(run, result).settings.items() if value not in _USUAL}
+    asked = "; ".join(short(name, value) for name, value in told.items()) or "as usual"
     size_of = f"group of {result.details['group of']}" if "group of" in result.details else ""
     return (
         row_cell(row),

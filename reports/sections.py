@@ -59,17 +59,17 @@ def leaderboard(entries: Sequence[Entry], metric: str) -> Table:
 
 def _chance_line(entries: Sequence[Entry], tiers: Sequence[str]) -> tuple[Cell, ...]:
     head = Cell("chance", ("mean 1/k",), words=True)
-    return (head, *_means(chance_by_tier(entries), tiers, "a tier was not answered"))
+    return (head, *means(chance_by_tier(entries), tiers, "a tier was not answered"))
 
 
 def _prior_line(entries: Sequence[Entry], tiers: Sequence[str]) -> tuple[Cell, ...]:
     """Every tier asks the same targets of its modality, so the manifest's figure for the modality is each tier's."""
     priors = {tier: baseline(entries, tier[-1], "question_prior") for tier in tiers}
     head = Cell("question prior", ("best answer per question text",), words=True)
-    return (head, *_means({tier: value for tier, value in priors.items() if value is not None}, tiers, "not in the manifest"))
+    return (head, *means({tier: value for tier, value in priors.items() if value is not None}, tiers, "not in the manifest"))
 
 
-def _means(known: Mapping[str, float], tiers: Sequence[str], otherwise: str) -> list[Cell]:
+def means(known: Mapping[str, float], tiers: Sequence[str], otherwise: str) -> list[Cell]:
     """Cells under the scores (means over their tiers) and the tiers."""
     cells = []
     for members in (*([t for t in tiers if t.endswith(ending)] for _, _, ending in _SCORES), *([tier] for tier in tiers)):

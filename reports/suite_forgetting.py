@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluators.suite_comparison import TaskComparison, compare_suites
+from evaluators.suite_comparison import TaskComparison, by_reason, compare_suites
 from iit_bench.errors import UserError
 from iit_bench.folders import SuiteRun, folder_label
 from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, figure_cell, missing_cell, paired_cell, paired_cells, size, text_cell
@@ -53,17 +53,18 @@ def _base_of(row: ModelRow, models: Models) -> list[SuiteRun]:
 def _against(run: SuiteRun, bases: Sequence[SuiteRun]) -> tuple[list[TaskComparison], list[str]]:
     """Accuracies only: nothing is forgotten or retained in a perplexity's unit."""
     compared: list[TaskComparison] = []
-    reasons: dict[str, str] = {}
+    reasons: list[str] = []
+    apart: dict[str, str] = {}
     for base in bases:
         try:
             more, left_out = compare_suites(run, base)
         except UserError as error:
-            reasons[str(error)] = str(error)
+            reasons.append(str(error))
             continue
         compared += [one for one in more if one.best == 1]
-        reasons |= {task: f"{task}: {reason}" for task, reason in left_out.items()}
+        apart |= left_out
     done = {one.result.tier for one in compared}
-    return compared, [reason for task, reason in reasons.items() if task not in done]
+    return compared, [*reasons, *by_reason({task: reason for task, reason in apart.items() if task not in done})]
 
 
 def _matrix(owners: Sequence[ModelRow], found: dict[str, list[TaskComparison]]) -> Table:
@@ -78,7 +79,7 @@ def _matrix(owners: Sequence[ModelRow], found: dict[str, list[TaskComparison]]) 
         )
     caption = (
         "Accuracy minus the base LLM's on the same documents, in percentage points. Small print: 95% interval, p adjusted by Holm over the "
-        "tasks of a run, and by itself over its groups. Bold: adjusted p < 0.05."
+        "tasks of a run, and by itself over its groups. Bold: adjusted p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.05."
     )
     return Table("text-forgetting", caption, tuple(heads), tuple(zip(*columns, strict=True)))
 

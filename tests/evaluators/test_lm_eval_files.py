@@ -121,7 +121,6 @@ def test_settings_come_from_lm_evals_file(command, tmp_path):
         "few-shot examples (0 and 2)",
         "chat template (no and yes)",
         "generation (the task's own and temperature=0.7)",
-        "seed of few-shot examples (none and 5)",
     ):
         assert difference in said
 

@@ -147,7 +147,7 @@ def test_compare_prints_a_table_and_json(tmp_path, capsys) -> None:
     assert main(["compare", str(a), str(b)]) == 0
     shown = capsys.readouterr().out
     assert "A = tuned minus B = base" in shown and f"{100 * found.result.difference.value:+.1f}" in shown
-    assert "Left out: arc ('base' did not run it)." in shown
+    assert "Left out: arc: 'base' did not run it." in shown
     assert main(["compare", str(a), str(b), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["suite"], told["a"], told["b"]) == ("text", "tuned", "base")

@@ -22,14 +22,24 @@ OpenPage = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def report_path(tmp_path_factory: pytest.TempPathFactory, maker_in: Callable[[Path], Callable[..., Path]]) -> Path:
-    make = maker_in(tmp_path_factory.mktemp("runs"))
+def report_path(tmp_path_factory: pytest.TempPathFactory, maker_in: Any, suite_maker_in: Any) -> Path:
+    make, suite = maker_in(tmp_path_factory.mktemp("runs")), suite_maker_in(tmp_path_factory.mktemp("suites"))
     runs = [
         make("base", 0.95, text_only=True, n=30),
         make("wings", lambda tier: 0.9 - 0.1 * tier.count("V"), base="base", n=30, model={"checkpoint_sha256": "a" * 64}),
         make("blind", 0.5, n=30, model={"checkpoint_sha256": "a" * 64, "blind": True}),
         make(LONG, 0.6, base="base", n=30, failed=2, folder="long"),
         make("<img src=x onerror=alert(1)>", 0.3, n=30, folder="hostile"),
+    ]
+    tasks = {f"task_with_a_long_name_{i}": 0.9 - i / 40 for i in range(16)}
+    runs += [
+        suite("text", "base", tasks),
+        suite("text", LONG, tasks, folder="long-text"),
+        suite("text", "wings", tasks, model={"checkpoint_sha256": "a" * 64}),
+    ]
+    runs += [
+        suite("vqa", "wings", {"MME": 0.5, "AI2D": 0.7}, model={"checkpoint_sha256": "a" * 64}),
+        suite("vqa", "<b>", {"MME": 0.6}, folder="b", limit=3),
     ]
     return report(runs, tmp_path_factory.mktemp("report"))
 
@@ -85,6 +95,17 @@ def test_sorting_by_click_and_by_keyboard_sets_aria_sort_and_keeps_missing_last(
     assert page.locator("#leaderboard-acc tfoot th bdi:first-of-type").first.inner_text() == "chance"
 
 
+def test_the_table_of_all_suites_sorts_by_the_headings_under_the_suites_names(open_page: OpenPage) -> None:
+    page = open_page()
+    head = page.locator("#overview thead tr").nth(1).locator("th").nth(4)
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    cells = page.locator("#overview tbody tr td:nth-child(5)").evaluate_all("cells => cells.map(cell => cell.dataset.sort)")
+    present = [float(cell) for cell in cells if cell]
+    assert len(present) == 3 and present == sorted(present, reverse=True) and cells[3:] == [""] * (len(cells) - 3)
+    assert page.locator("#overview thead tr").first.locator("th").all_inner_texts() == ["IIT", "Text-only (lm-eval)", "VQA (VLMEvalKit)"]
+
+
 def test_metric_choice_shows_one_table_at_a_time(open_page: OpenPage) -> None:
     page = open_page()
     assert page.locator("#leaderboard-acc").is_visible() and not page.locator("#leaderboard-acc_norm").is_visible()
@@ -105,8 +126,9 @@ def test_page_never_scrolls_sideways(open_page: OpenPage, width: int, javascript
 def test_on_paper_the_whole_leaderboard_fits_the_sheet(open_page: OpenPage) -> None:
     page = open_page(viewport={"width": 1032, "height": 730}, color_scheme="dark")  # A4 landscape less its margins, in CSS pixels
     page.emulate_media(media="print")
-    table = page.locator("#leaderboard-acc").bounding_box()
-    assert table["x"] + table["width"] <= 1032
+    for name in ("leaderboard-acc", "overview"):
+        right = page.locator(f"#{name}").evaluate("table => table.getBoundingClientRect().right")
+        assert right <= 1032
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
