@@ -20,7 +20,9 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._factory import TaskFactory
 
 from builders.sources.base import files_sha256
-from builders.sources.snapshots import snapshot_folder, split_files
+from builders.sources.fetched import check_unchanged
+from builders.sources.lm_eval import revisions_of
+from builders.sources.snapshots import fetch_it, missing_split, snapshot_folder, split_files
 from iit_bench.errors import UserError
 
 # The text-only benchmarks of the Wings paper. RACE-high is lm-eval's `race`.
@@ -55,6 +57,7 @@ class Tasks:
     loaded: Mapping[str, Any]  # lm-eval's TaskDict
     left_out: dict[str, str] = field(default_factory=dict)  # task of a preset -> why it is not run
     data_sha256: dict[str, str] = field(default_factory=dict)  # task -> of the local files it was read from
+    revisions: dict[str, str] = field(default_factory=dict)  # task -> commit of the Hub repository that its data are of, where known
 
 
 def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tasks:
@@ -73,8 +76,8 @@ def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tas
                 wanted.append(task)
     if not wanted:
         raise UserError("no task is asked for; name some with --tasks, e.g. --tasks wings-text or --tasks arc_easy,gsm8k")
-    manager = _manager(wanted, options, scratch)
-    wanted = _matched(wanted, manager)
+    manager = index(wanted, options, scratch)
+    wanted = matched(wanted, manager)
     factory = _Factory(options, scratch)
     manager._factory = factory
     try:
@@ -83,9 +86,11 @@ def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tas
     except ValueError as error:  # a task asked for twice, alone and in a group
         raise UserError(f"lm-eval cannot run these tasks together ({error}); name fewer with --tasks") from error
     for name, task in manager.loaded["tasks"].items():
+        if name not in factory.revisions and (commits := revisions_of(task)):
+            factory.revisions[name] = ", ".join(sorted(commits))
         task.build_all_requests = _named(name, task.build_all_requests)
         task.process_results = _named(name, task.process_results)
-    return Tasks(manager, manager.loaded, left_out, factory.sha256)
+    return Tasks(manager, manager.loaded, left_out, factory.sha256, factory.revisions)
 
 
 # ---------------------------------------------------------------- names
@@ -105,7 +110,7 @@ class _Manager(TaskManager):
         return self.loaded or super().load(task_list)
 
 
-def _manager(names: Sequence[str], options: TaskOptions, scratch: Path) -> _Manager:
+def index(names: Sequence[str], options: TaskOptions, scratch: Path) -> _Manager:
     """The index of the folders that hold the names, or of all of lm-eval where that is not enough."""
     own: list[str | Path] = [OURS]
     if any(name.startswith(FACTS) for name in names):
@@ -156,7 +161,7 @@ def _members(listed: Any) -> Iterator[str]:
             yield str(member.get("group") or member.get("task"))
 
 
-def _matched(names: Sequence[str], manager: _Manager) -> list[str]:
+def matched(names: Sequence[str], manager: TaskManager) -> list[str]:
     """The names, with patterns such as `mmlu_*` replaced by what they match.
 
     Raises:
@@ -186,6 +191,7 @@ class _Factory(TaskFactory):
         super().__init__()
         self.options, self.scratch = options, scratch
         self.sha256: dict[str, str] = {}
+        self.revisions: dict[str, str] = {}
 
     def _build_task(self, entry: Any, overrides: dict[str, Any] | None) -> Any:
         listed = entry.cfg or {}
@@ -211,20 +217,17 @@ class _Factory(TaskFactory):
         if "dataset_path" not in config:
             raise UserError(f"lm-eval task {name!r} is a Python class that reads its own data; leave out --data-root or the task")
         assert self.options.data_root is not None
-        folder = snapshot_folder(self.options.data_root, config["dataset_path"], f"lm-eval task {name!r}")
-        shots = config.get("fewshot_config") if isinstance(config.get("fewshot_config"), dict) else {}
-        fewshot_split = config.get("fewshot_split") or (shots or {}).get("split")
-        evaluated = config.get("test_split") or config.get("validation_split")
+        folder = snapshot_folder(self.options.data_root, config["dataset_path"], name)
+        fewshot_split = _fewshot_split(config)
         named = [config.get(key) for key in ("test_split", "validation_split", "training_split")]
         loader, found = split_files(folder, config.get("dataset_name"), [s for s in dict.fromkeys([*named, fewshot_split]) if s])
-        needed = [evaluated] + ([self._shown_split(config, fewshot_split)] if self._fewshot(config) else [])
-        for split in needed:
+        for split in (evaluated_split(config), shown_split(config) if self._fewshot(config) else None):
             if split and split not in found:
-                which = f" of configuration {config['dataset_name']!r}" if config.get("dataset_name") else ""
-                raise UserError(
-                    f"lm-eval task {name!r} finds no parquet, json or csv file of split {split!r}{which} in {str(folder)!r}; put it there"
-                )
-        self.sha256[name] = files_sha256([path for paths in found.values() for path in paths])
+                raise missing_split(name, config, split, folder, self.options.data_root)
+        files = [path for paths in found.values() for path in paths]
+        if revision := check_unchanged(self.options.data_root, files):
+            self.revisions[name] = revision
+        self.sha256[name] = files_sha256(files)
         kwargs: dict[str, Any] = {"data_files": {split: [str(path) for path in paths] for split, paths in found.items()}}
         kwargs["cache_dir"] = str(self.scratch / "datasets")
         if loader == "csv":
@@ -239,12 +242,24 @@ class _Factory(TaskFactory):
         own = config.get("num_fewshot")
         return 0 if own == 0 else self.options.num_fewshot if self.options.num_fewshot is not None else int(own or 0)
 
-    def _shown_split(self, config: Mapping[str, Any], fewshot_split: str | None) -> str | None:
-        """Where lm-eval takes few-shot examples from; None where the task brings its own."""
-        shots = config.get("fewshot_config")
-        if fewshot_split or not (isinstance(shots, dict) and shots.get("samples") is not None):
-            return fewshot_split or config.get("training_split") or config.get("validation_split") or config.get("test_split")
-        return None
+
+def evaluated_split(config: Mapping[str, Any]) -> str | None:
+    """The split that lm-eval asks."""
+    return config.get("test_split") or config.get("validation_split")
+
+
+def shown_split(config: Mapping[str, Any]) -> str | None:
+    """Where lm-eval takes few-shot examples from; None where the task brings its own."""
+    shots = config.get("fewshot_config")
+    if (named := _fewshot_split(config)) or not (isinstance(shots, dict) and shots.get("samples") is not None):
+        return named or config.get("training_split") or config.get("validation_split") or config.get("test_split")
+    return None
+
+
+def _fewshot_split(config: Mapping[str, Any]) -> str | None:
+    """The split that the task names for its examples."""
+    shots = config.get("fewshot_config")
+    return config.get("fewshot_split") or (shots.get("split") if isinstance(shots, dict) else None)
 
 
 @contextmanager
@@ -254,9 +269,9 @@ def _readable(name: str, dataset: str, data_root: Path | None) -> Iterator[None]
         yield
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError, DatasetsError) as error:
         reason = " ".join(str(error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error).split())[:200]
-        place, fix = ("the Hub", "go online, or give local snapshots with --data-root DIR")
+        place, fix = ("the Hub", f"go online, or {fetch_it(name)} and give --data-root DIR")
         if data_root is not None:
-            place, fix = repr(str(data_root)), "check that its files are whole and in the published form"
+            place, fix = repr(str(data_root)), f"check that its files are whole and in the published form, or {fetch_it(name, data_root)}"
         raise UserError(f"lm-eval task {name!r} cannot read {dataset!r} from {place} ({type(error).__name__}: {reason}); {fix}") from error
 
 

@@ -72,7 +72,7 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: SuiteOptions, progr
             run |= {"seconds": run["seconds"] + time.monotonic() - started, "tokens": _tokens(log)}
             save_run_header(options.out, run)
         items = items_of(found, lm.failed)
-        results = suite_results(found, items, Circumstances(lm.failed, lm.cut, tasks.left_out, tasks.data_sha256))
+        results = suite_results(found, items, Circumstances(lm.failed, lm.cut, tasks.left_out, tasks.data_sha256, tasks.revisions))
         _save_lm_eval(options.out / LM_EVAL_FILES, found, lm, options)
         save_suite_outcome(options.out, items, results, errors_of(lm.failed))
         save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})

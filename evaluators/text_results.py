@@ -27,6 +27,7 @@ class Circumstances:
     cut: Mapping[str, int] = field(default_factory=dict)  # task -> prompts that filled the model's context
     left_out: Mapping[str, str] = field(default_factory=dict)  # task of a preset -> why it was not run
     data_sha256: Mapping[str, str] = field(default_factory=dict)  # task -> of the local files it was read from
+    revisions: Mapping[str, str] = field(default_factory=dict)  # task -> commit of the Hub repository that its data are of
 
 
 def items_of(found: Mapping[str, Any], failed: Sequence[FailedDocument]) -> list[TaskItem]:
@@ -108,6 +109,7 @@ def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], around
         )
     details = details_of(task, found)
     details |= {"data_sha256": around.data_sha256[task]} if task in around.data_sha256 else {}
+    details |= {"revision": around.revisions[task]} if task in around.revisions else {}
     metric = next(iter(scores), "")
     shown = [item for item in items if item.metric == metric]
     best = _best(scores.get(metric), found.get("higher_is_better", {}).get(task, {}).get(metric.partition(",")[0]), shown)

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from builders.sources import easyvqa_data
+from builders.sources.fetched import check_unchanged
+from builders.sources.snapshots import fetch_it
 from builders.sources.vlmeval import FIELD_LIMIT
 from builders.sources.vlmeval_kit import download
 from evaluators.vlmeval_adapter import DATA_FOLDER, USERS_DATA, dataset_class, tame
@@ -64,7 +66,7 @@ def parts_of(task: str, data_root: str | None, limit: int | None, root: Path) ->
     base: Any = known or _custom_class(header, path)
     for ancestor in base.__mro__[:-1]:  # `evaluate` may be inherited
         tame(ancestor)
-    kind = _kind(task, base)
+    kind = kind_of(task, base)
     exact = known is None and kind == "open"
     facts = {"sha256": sha256_file(path), "type": str(base.TYPE), "class": base.__name__, "kind": kind, "exact": exact}
     facts["published"] = _is_published(task, base, path)
@@ -97,9 +99,11 @@ def _table(task: str, known: Any, data_root: str | None) -> Path:
         places = [Path(data_root) / f"{task}.tsv", Path(data_root) / "LMUData" / f"{task}.tsv"]
         found = next((place for place in places if place.is_file()), None)
         if found is None:
-            raise UserError(f"there is no table {task}.tsv in {data_root!r} or its folder LMUData; put it there, or leave out --data-root")
+            raise UserError(f"there is no table {task}.tsv in {data_root!r} or its folder LMUData; {fetch_it(task, data_root)}")
     else:
         found = _downloaded(task, known)
+    if data_root is not None:
+        check_unchanged(Path(data_root), [found])
     path.symlink_to(found.resolve())
     images = found.resolve().parent / "images"
     if "image" not in _header(path) and images.is_dir():  # nothing is decoded: the images lie as files beside the table
@@ -234,7 +238,7 @@ def _decoded(cell: str) -> bytes:
         return cell.encode()
 
 
-def _kind(task: str, base: Any) -> str:
+def kind_of(task: str, base: Any) -> str:
     """How VLMEvalKit scores a data set, told from its class and, as it does, from pieces of its name."""
     scores = base.evaluate.__qualname__
     if scores == "TextMCQDataset.evaluate":

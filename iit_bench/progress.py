@@ -107,3 +107,18 @@ def _display() -> Any:
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield None
+
+
+@contextmanager
+def download_bar(title: str, total: int, show: bool = True) -> Iterator[Callable[[int], None]]:
+    """A progress bar of bytes, with speed; yields `advance(bytes)`, which also takes bytes back."""
+    if not show:
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
+        task = progress.add_task(title, total=total or None)
+        yield lambda count: progress.advance(task, count)

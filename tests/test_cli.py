@@ -40,15 +40,15 @@ def majority_run(bench, tmp_path_factory) -> Path:
 def test_help_imports_nothing_heavy_and_names_every_command():
     code = (
         "import sys, json; from iit_bench.cli import main\n"
-        "for words in (['--help'], ['eval', '--help'], ['build', '-h'], ['export', '--help'], ['train', '--help'], ['list', '--help'],\n"
-        "              ['--version']):\n"
+        "for words in (['--help'], ['eval', '--help'], ['build', '-h'], ['export', '--help'], ['fetch', '--help'], ['train', '--help'],\n"
+        "              ['list', '--help'], ['--version']):\n"
         "    assert main(words) == 0, words\n"
         "print('MODULES', json.dumps(sorted(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     shown, _, modules = done.stdout.partition("MODULES ")
     assert not set(HEAVY) & set(json.loads(modules))
-    assert all(command in shown for command in ("demo", "build", "export", "eval", "report", "compare", "train", "list"))
+    assert all(command in shown for command in ("demo", "build", "export", "fetch", "eval", "report", "compare", "train", "list"))
     assert all(option in shown for option in ("--bench", "--scoring", "--blind", "--tiers", "--data-root"))
 
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions, files_sha256
+from builders.sources.fetched import check_unchanged
 from builders.sources.lm_eval_fields import Fields, fields_of
-from builders.sources.snapshots import card_licence, snapshot_folder, split_files
+from builders.sources.snapshots import card_licence, fetch_it, missing_split, snapshot_folder, split_files
 from iit_bench.errors import UserError
 from iit_bench.tables import canonical_json
 from iit_bench.types import Question
@@ -157,7 +158,9 @@ def _read_task(place: _Place, options: SourceOptions, found: _Found) -> None:
         _read_train(task, reader, found)
         found.splits.add(split)
         found.origins.add(config["dataset_path"])
-        found.revisions.update(_revisions(task))
+        found.revisions.update(revisions_of(task))
+        if options.data_root is not None and (revision := check_unchanged(options.data_root, files)):
+            found.revisions.add(revision)
         found.licences.add((card_licence(folder) if folder else "") or fields.licence)
         found.hashes.append(files_sha256(files) if files else _docs_sha256(docs))
 
@@ -192,8 +195,8 @@ def _build(name: str, config: dict[str, Any], options: SourceOptions, scratch: P
 
     if options.data_root is None:
         return ConfigurableTask(config=dict(config)), [], None
-    folder = snapshot_folder(options.data_root, config["dataset_path"], f"lm-eval task {name!r}")
-    config, files = _localised(name, config, folder, scratch)
+    folder = snapshot_folder(options.data_root, config["dataset_path"], name)
+    config, files = _localised(name, config, folder, scratch, options.data_root)
     return ConfigurableTask(config=dict(config)), files, folder
 
 
@@ -207,13 +210,13 @@ def _readable(name: str, dataset: str, options: SourceOptions) -> Iterator[None]
         yield
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError, DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
-        local = options.data_root is not None
-        place = f"{str(options.data_root)!r}" if local else "the Hub"
-        fix = "check its files" if local else "go online, or give local snapshots with --data-root DIR"
+        place, fix = "the Hub", f"go online, or {fetch_it(name)} and give --data-root DIR"
+        if options.data_root is not None:
+            place, fix = repr(str(options.data_root)), f"check its files, or {fetch_it(name, options.data_root)}"
         raise UserError(f"lm-eval task {name!r} cannot read {dataset!r} from {place} ({type(error).__name__}: {reason}); {fix}") from error
 
 
-def _localised(name: str, config: dict[str, Any], folder: Path, scratch: Path) -> tuple[dict[str, Any], list[Path]]:
+def _localised(name: str, config: dict[str, Any], folder: Path, scratch: Path, data_root: Path) -> tuple[dict[str, Any], list[Path]]:
     """The configuration with its data set replaced by the files of a snapshot.
 
     The files are named one by one and cached in `scratch`: for a folder, `datasets` would key its cache by the folder's base name and give
@@ -223,10 +226,7 @@ def _localised(name: str, config: dict[str, Any], folder: Path, scratch: Path) -
     splits = [split for key in ("test_split", "validation_split", "training_split") if (split := config.get(key))]
     loader, found = split_files(folder, config.get("dataset_name"), splits)
     if evaluation not in found:
-        which = f" of configuration {config['dataset_name']!r}" if config.get("dataset_name") else ""
-        raise UserError(
-            f"lm-eval task {name!r} finds no parquet, json or csv file of split {evaluation!r}{which} in {str(folder)!r}; put it there"
-        )
+        raise missing_split(name, config, str(evaluation), folder, data_root)
     kwargs: dict[str, Any] = {"data_files": {split: [str(path) for path in paths] for split, paths in found.items()}}
     kwargs["cache_dir"] = str(scratch)
     if loader == "csv":
@@ -350,7 +350,7 @@ def _index_of(target: Any, choices: list[str]) -> int | str:
 # ---------------------------------------------------------------- provenance
 
 
-def _revisions(task: Any) -> set[str]:
+def revisions_of(task: Any) -> set[str]:
     """Commits of the Hub repositories that were read, as `datasets` notes them."""
     found: set[str] = set()
     for split in task.dataset.values():

@@ -24,6 +24,8 @@ from pathlib import Path
 
 from builders.choices import unreadable
 from builders.sources.base import SourceOptions, SourceQuestions, StoredImage, files_sha256
+from builders.sources.fetched import check_unchanged
+from builders.sources.snapshots import fetch_it
 from builders.sources.vlmeval_kit import fetch
 from iit_bench.errors import UserError
 from iit_bench.types import IMAGE_MARK, Image, Question
@@ -35,6 +37,7 @@ SPLITS = (("test",), ("validation", "val"))  # evaluation splits, best first; a 
 FIELD_LIMIT = 2**31 - 1  # characters of a cell; base64 images go far beyond csv's default
 LANGUAGES = {"CN": "zh", "KO": "ko", "TR": "tr", "AR": "ar", "PT": "pt", "RU": "ru", "CCBENCH": "zh"}
 LICENCES = {"MMMU": "Apache-2.0", "MMBench": "Apache-2.0", "SEEDBench": "CC-BY-NC-4.0", "AI2D": "CC-BY-SA-4.0", "POPE": "MIT"}
+LICENCES |= {"ScienceQA": "CC-BY-NC-SA-4.0", "HallusionBench": "BSD-3-Clause"}
 _MARK = re.compile(r"<image (\d+)>")
 
 Row = Mapping[str, str]
@@ -48,24 +51,30 @@ def load(name: str, options: SourceOptions) -> SourceQuestions:
     """
     table = name.removeprefix(PREFIX)
     path = fetch(table) if options.data_root is None else _local(table, options.data_root)
+    revision = check_unchanged(options.data_root, [path]) if options.data_root is not None else ""
     questions, left_out, split = _Table(name, table, path).read()
     return SourceQuestions(
         name=name,
         questions=tuple(questions),
         split=split,
-        licence=next((licence for start, licence in LICENCES.items() if table.startswith(start)), "unknown"),
+        licence=licence_of_table(table),
         origin=f"VLMEvalKit table {table}.tsv",
-        revision="",
+        revision=revision,
         sha256=files_sha256([path]),
         left_out=dict(left_out),
     )
+
+
+def licence_of_table(table: str) -> str:
+    """The licence of a table's data set, as its makers state it; "unknown" where they do not, or we do not know it."""
+    return next((licence for start, licence in LICENCES.items() if table.startswith(start)), "unknown")
 
 
 def _local(table: str, data_root: Path) -> Path:
     for path in (data_root / f"{table}.tsv", data_root / "LMUData" / f"{table}.tsv"):
         if path.is_file():
             return path
-    raise UserError(f"there is no table {table}.tsv in {str(data_root)!r} or its folder LMUData; put it there")
+    raise UserError(f"there is no table {table}.tsv in {str(data_root)!r} or its folder LMUData; {fetch_it(table, data_root)}")
 
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:

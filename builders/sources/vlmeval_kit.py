@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from builders.sources.snapshots import fetch_it
 from iit_bench.errors import UserError
 
 _PACKAGES = ("", ".vlm", ".api", ".dataset", ".dataset.utils")
@@ -47,7 +48,7 @@ def download(name: str, url: str, md5: str) -> Path:
     except Exception as error:  # VLMEvalKit raises a bare Exception when a download fails
         partial.unlink(missing_ok=True)
         raise UserError(
-            f"VLMEvalKit cannot download {name!r} from {url}; go online, or put {name}.tsv into a folder and give it with --data-root"
+            f"VLMEvalKit cannot download {name!r} from {url}; go online, or {fetch_it(name)} and give --data-root DIR"
         ) from error
     if md5 and files.md5(str(partial)) != md5:
         partial.unlink()

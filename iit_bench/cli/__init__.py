@@ -8,6 +8,7 @@ A file per command; importing one adds it, so `iit-bench --help` shows them in t
 import iit_bench.cli.demo
 import iit_bench.cli.build
 import iit_bench.cli.export
+import iit_bench.cli.fetch
 import iit_bench.cli.eval
 import iit_bench.cli.report
 import iit_bench.cli.train

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from iit_bench.errors import UserError
+from iit_bench.errors import MachineError, UserError
 
 INTERRUPTED = 130
 
@@ -40,6 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
         if debug:
             raise
         return _complain(str(error), 2)
+    except MachineError as error:  # the same command goes on
+        if debug:
+            raise
+        return _complain(str(error), 1)
     except typer.TyperException as error:  # wrong option, missing argument
         return _complain(f"{' '.join(error.format_message().split())} (see `iit-bench {_command(words)}--help`)", 2)
     except (KeyboardInterrupt, typer.Abort):
@@ -65,7 +69,7 @@ def _command(words: list[str]) -> str:
 
 def _how_to_go_on(words: list[str]) -> str:
     """After Ctrl-C: evaluations and trainings go on where they were, anything else left nothing behind."""
-    if words and words[0] in ("eval", "demo", "train"):
+    if words and words[0] in ("eval", "demo", "train", "fetch"):
         return (
             f"interrupted; what was done is kept, go on with: {shlex.join(['iit-bench', *(word for word in words if word != '--fresh')])}"
         )

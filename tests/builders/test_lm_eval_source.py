@@ -150,7 +150,10 @@ def test_a_corrupt_file_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "allenai/openbookqa/main/test.parquet"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"PAR1 this is not a table")
-    with pytest.raises(UserError, match=r"'openbookqa' cannot read 'allenai/openbookqa' from .*check its files"):
+    with pytest.raises(
+        UserError,
+        match=r"'openbookqa' cannot read 'allenai/openbookqa' from .*check its files, or fetch it with",
+    ):
         load_source("lm-eval:openbookqa", SourceOptions(data_root=tmp_path))
 
 

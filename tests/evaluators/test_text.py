@@ -320,7 +320,7 @@ def test_a_wrong_name_is_told_with_the_nearest(names, said, data_root, tmp_path)
 
 
 def test_a_snapshot_that_is_not_there_a_missing_split_and_a_missing_column_are_told_in_one_sentence(data_root, tmp_path):
-    with pytest.raises(UserError, match=r"'sciq' needs the data set 'allenai/sciq'"):
+    with pytest.raises(UserError, match=r"'sciq' needs the data set 'allenai/sciq', .*; fetch it with `iit-bench fetch sciq --data-root"):
         load_tasks(["sciq"], TaskOptions(data_root), tmp_path / "a")
     broken = tmp_path / "root"
     shutil.copytree(data_root / "openai", broken / "openai")
@@ -372,7 +372,8 @@ def _drop_column(path: Path, column: str) -> None:
 
 def test_without_network_and_snapshot_the_data_set_and_the_way_out_are_named(tmp_path):
     with pytest.raises(
-        UserError, match=r"'piqa' cannot read 'baber/piqa' from the Hub .*; go online, or give local snapshots with --data-root"
+        UserError,
+        match=r"'piqa' cannot read 'baber/piqa' from the Hub .*; go online, or fetch it with `iit-bench fetch piqa ",
     ):
         load_tasks(["piqa"], TaskOptions(), tmp_path)
 

@@ -292,7 +292,7 @@ def test_a_snapshot_without_the_table_or_a_column(parts, tmp_path, makers) -> No
         with pytest.raises(UserError, match=sentence):
             parts("MME", tmp_path)
 
-    refused(r"there is no table MME.tsv in .* or its folder LMUData; put it there")
+    refused(r"there is no table MME.tsv in .* or its folder LMUData; fetch it with `iit-bench fetch MME --data-root ")
     makers["table"](tmp_path / "MME.tsv", [{"index": 1, "question": "?", "image": makers["picture"](1)}])
     refused(r"table 'MME.tsv' has no column 'answer' .VLMEvalKit does not publish")
     makers["table"](tmp_path / "MME.tsv", [{"index": 1, "question": "?", "answer": "Yes"}])

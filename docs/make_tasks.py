@@ -1,0 +1,122 @@
+"""Writes docs/tasks.md from the tasks themselves; a test compares the two.
+
+    python docs/make_tasks.py
+
+Task, split, metric, source and revision are read from lm-eval, VLMEvalKit and tests/. What no package says stands below: how many items the
+makers publish, and under which licence.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from builders.sources.vlmeval import licence_of_table  # noqa: E402 - run as a script, the package may not be installed
+from builders.sources.vlmeval_kit import shells  # noqa: E402
+from evaluators.fetch.needs import configs_of, needs_of  # noqa: E402
+from evaluators.lm_eval_tasks import PRESETS, evaluated_split  # noqa: E402
+from evaluators.vlmeval_adapter import dataset_class  # noqa: E402
+from evaluators.vlmeval_datasets import kind_of  # noqa: E402
+from evaluators.vqa import PRESETS as VQA_PRESETS  # noqa: E402
+
+# Task -> (items as published, licence as the makers' pages have it).
+TEXT = {
+    "mmlu": ("14,042 in 57 subjects", "MIT"),
+    "cmmlu": ("11,582 in 67 subjects", "CC-BY-NC-4.0"),
+    "arc_easy": ("2,376", "CC-BY-SA-4.0"),
+    "arc_challenge": ("1,172", "CC-BY-SA-4.0"),
+    "winogrande": ("1,267", "CC-BY"),
+    "openbookqa": ("500", "not stated"),
+    "iit_race_middle": ("362 passages, the last question of each", "research only"),
+    "race": ("1,045 passages, the last question of each", "research only"),
+    "wsc": ("104", "see SuperGLUE"),
+    "iit_chid": ("the blanks of 3,218 texts", "not stated"),
+    "hellaswag": ("10,042", "MIT"),
+    "social_iqa": ("1,954", "not stated"),
+    "piqa": ("1,838", "AFL-3.0"),
+    "iit_ocnli": ("2,950 with a gold label", "not stated"),
+    "gsm8k": ("1,319", "MIT"),
+    "iit_mbpp": ("500", "CC-BY-4.0"),
+}
+# Table -> (split, items as published).
+VQA = {
+    "MMMU_DEV_VAL": ("validation (dev beside it)", "900"),
+    "MME": ("all", "2,374 questions over 1,187 images"),
+    "MMBench_DEV_EN": ("dev", "1,164, each in all turns of its choices"),
+    "MMBench_DEV_CN": ("dev", "1,164, each in all turns of its choices"),
+    "ScienceQA_TEST": ("test, with image", "2,017"),
+    "SEEDBench_IMG": ("all, images", "14,232"),
+    "AI2D_TEST": ("test", "3,088"),
+    "HallusionBench": ("all", "951 with image (178 without: asked as text, reported apart)"),
+}
+METRICS = {"choice": "acc", "circular": "acc, all turns right", "mme": "points of 2,800", "hallusion": "aAcc, fAcc, qAcc"}
+HEAD = """# Tasks of the presets
+
+Made by `docs/make_tasks.py`; do not edit. `--tasks wings-text` and `--tasks wings-vqa` are these; any other task of lm-eval and image data
+set of VLMEvalKit works by its name. `iit-bench fetch PRESET --data-root DIR` fetches them.
+
+**n** is what the makers publish, **licence** what their pages say; nobody has counted the real files with this version. `fetch` shows the
+licence that stands on a data set's card before it starts.
+
+**Revision.** No commit of a Hub data set is fixed here: none was verified. `iit-bench fetch` takes the commit that the branch points to at
+the first fetch and writes it into `DIR/fetched.json`; everything fetched into DIR later is of that commit, `results.json` names it, and
+`iit-bench fetch --like fetched.json` repeats it elsewhere, byte by byte. VLMEvalKit's tables are fixed by the md5 that it names.
+
+**How it was checked.** *Whole preset*: loads from small invented files in the real schema and scores. *= HFLM*: every metric and every
+choice's log-likelihood equals lm-eval's own HFLM on the same models. *= VLMEvalKit*: scores equal VLMEvalKit's own run of the same
+model, item by item. Scores on the real data: nobody has compared them yet.
+"""
+
+
+def page() -> str:
+    """The content of docs/tasks.md."""
+    text = _table("wings-text (lm-eval)", _text_rows())
+    return f"{HEAD}\n{text}\n{_table('wings-vqa (VLMEvalKit)', _vqa_rows())}"
+
+
+def _table(title: str, rows: Iterator[tuple[str, ...]]) -> str:
+    columns = ("task", "split", "n", "metric", "source", "revision", "how it was checked", "licence")
+    lines = [f"| {' | '.join(row)} |" for row in (columns, ("---",) * len(columns), *rows)]
+    return f"## {title}\n\n" + "\n".join(lines) + "\n"
+
+
+def _text_rows() -> Iterator[tuple[str, ...]]:
+    for name in PRESETS["wings-text"]:
+        configs = configs_of([name])
+        config = next(iter(configs.values()))
+        source = f"{config['dataset_path']}" + (f", {config['dataset_name']}" if config.get("dataset_name") and len(configs) == 1 else "")
+        metric = ", ".join(_metric(one) for one in config["metric_list"])
+        oracle = _compared("test*oracle*.py", f"{name}_" if len(configs) > 1 else name, exact=len(configs) == 1)
+        checked = "whole preset" + (", = HFLM" if oracle else "") + (" (one subject)" if oracle and len(configs) > 1 else "")
+        count, licence = TEXT[name]
+        yield f"`{name}`", str(evaluated_split(config)), count, metric, source, "as fetched first", checked, licence
+
+
+def _metric(one: dict[str, Any]) -> str:
+    return str(one["metric"]).rpartition(".")[2]
+
+
+def _vqa_rows() -> Iterator[tuple[str, ...]]:
+    tables = {table.name: table for table in needs_of(VQA_PRESETS["wings-vqa"]).tables}
+    with shells() as root:
+        for name, table in tables.items():
+            metric = METRICS[kind_of(name, dataset_class(name, root))]
+            checked = "whole preset" + (", = VLMEvalKit" if _compared("vqa/test*oracle*.py", name) else "")
+            split, count = VQA[name]
+            yield f"`{name}`", split, count, metric, f"{name}.tsv", f"md5 {table.md5[:12]}", checked, licence_of_table(name)
+
+
+def _compared(files: str, name: str, exact: bool = True) -> bool:
+    """Whether the tests that compare with the other tool name the task."""
+    texts = [path.read_text(encoding="utf-8") for path in (HERE.parent / "tests/evaluators").glob(files)]
+    return any(re.search(rf'"{re.escape(name)}{"" if exact else "[a-z_]+"}"', text) for text in texts)
+
+
+if __name__ == "__main__":
+    (HERE / "tasks.md").write_text(page(), encoding="utf-8")

@@ -1,0 +1,118 @@
+"""The files of a data set on the Hugging Face Hub that hold the splits tasks need: of which commit, with size and checksum."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import build_hf_headers
+
+from builders.sources.snapshots import find_splits, licence_of
+from evaluators.fetch.download import Checksum, RemoteFile, reaching
+from iit_bench.errors import MachineError, UserError
+
+MAIN, CONVERTED = "main", "refs/convert/parquet"  # the Hub keeps a parquet copy of data sets that are published otherwise
+CARD = "README.md"
+
+Splits = Mapping[str | None, Sequence[str]]  # configuration (None = the data set's default) -> splits
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What has to be fetched of a repository."""
+
+    commit: str
+    ref: str
+    licence: str
+    splits: dict[str, dict[str, tuple[str, ...]]]  # configuration ("" = the default) -> split -> paths in the data root
+    files: tuple[RemoteFile, ...]
+
+
+def endpoint() -> str:
+    """The Hub's address, or that of the mirror in HF_ENDPOINT."""
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def list_files(dataset: str, wanted: Splits, revisions: Sequence[str]) -> Listing:
+    """The files of the wanted splits, of the first of `revisions` (branches or commits) that has them all.
+
+    Raises:
+        UserError: there is no such repository or split, or it wants a login.
+        MachineError: the Hub does not answer.
+    """
+    api = HfApi(endpoint=endpoint())
+    missing = ""
+    for ref in revisions:
+        with _told(dataset, ref):
+            info = api.dataset_info(dataset, revision=ref, timeout=60)
+            listed = api.list_repo_tree(dataset, repo_type="dataset", revision=info.sha, recursive=True)
+            tree = {one.path: one for one in listed if isinstance(one, RepoFile)}
+        card = info.card_data.to_dict() if info.card_data else {}
+        splits, absent = _find(tree, card, wanted)
+        if not absent:
+            return _listing(dataset, str(info.sha), ref, licence_of(card), splits, tree)
+        missing = missing or ", ".join(f"{split!r}" + (f" of configuration {config!r}" if config else "") for config, split in absent)
+    raise UserError(f"the Hub's data set {dataset!r} has no parquet, json or csv file of split {missing}; put it there by hand")
+
+
+def _find(
+    tree: Mapping[str, RepoFile], card: Mapping[str, Any], wanted: Splits
+) -> tuple[dict[str, dict[str, list[str]]], list[tuple[str | None, str]]]:
+    """Files of each configuration and split, and the splits that have none."""
+    found, absent = {}, []
+    for config, splits in wanted.items():
+        _, files = find_splits(list(tree), card, config, splits)
+        found[config or ""] = files
+        absent += [(config, split) for split in splits if split not in files]
+    return found, absent
+
+
+def _listing(
+    dataset: str, commit: str, ref: str, licence: str, splits: Mapping[str, Mapping[str, Sequence[str]]], tree: Mapping[str, RepoFile]
+) -> Listing:
+    names = sorted({name for of_split in splits.values() for files in of_split.values() for name in files} | ({CARD} & set(tree)))
+    headers = {key: value for key, value in build_hf_headers().items() if key.lower() in ("authorization", "user-agent")}
+
+    def remote(name: str) -> RemoteFile:
+        one = tree[name]
+        checksum = Checksum("sha256", one.lfs.sha256) if one.lfs else Checksum("git sha1", one.blob_id)
+        url = hf_hub_url(dataset, name, repo_type="dataset", revision=commit, endpoint=endpoint())
+        return RemoteFile(f"{dataset}/{name}", url, one.size, checksum, headers)
+
+    placed = {
+        config: {split: tuple(f"{dataset}/{name}" for name in files) for split, files in of_split.items()}
+        for config, of_split in splits.items()
+    }
+    return Listing(commit, ref, licence, placed, tuple(remote(name) for name in names))
+
+
+@contextmanager
+def _told(dataset: str, ref: str) -> Iterator[None]:
+    """One sentence for whatever the Hub answers but a listing."""
+    try:
+        with reaching(endpoint()):
+            yield
+    except GatedRepoError as error:
+        page = f"{endpoint()}/datasets/{dataset}"
+        raise UserError(f"the Hub's data set {dataset!r} asks for consent; give it on {page} and log in with `hf auth login`") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise UserError(f"the Hub has no data set {dataset!r}, or not for you; check its name, or log in with `hf auth login`") from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"the Hub's data set {dataset!r} has no revision {ref!r}; fetch the newest with --update") from error
+    except HfHubHTTPError as error:
+        code = error.response.status_code if error.response is not None else "nothing"
+        raise MachineError(f"the Hub answers {code} for data set {dataset!r}", "repeat the command later") from error
+
+
+def merged(needs: Iterable[tuple[str | None, Sequence[str]]]) -> dict[str | None, tuple[str, ...]]:
+    """Configurations with their splits, each once, in the order they come."""
+    out: dict[str | None, tuple[str, ...]] = {}
+    for config, splits in needs:
+        out[config] = tuple(dict.fromkeys((*out.get(config, ()), *splits)))
+    return out

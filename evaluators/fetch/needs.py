@@ -1,0 +1,176 @@
+"""What tasks need to be fetched: splits of data sets on the Hub for lm-eval's tasks, tables for VLMEvalKit's data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+from lm_eval.tasks._factory import TaskFactory
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from builders.presets import describe_presets, load_preset
+from builders.sources.snapshots import LOADERS
+from builders.sources.vlmeval_kit import installed, shells
+from evaluators import lm_eval_tasks, vqa
+from evaluators.suites import expand
+from evaluators.vlmeval_adapter import dataset_class
+from iit_bench.errors import UserError
+
+TEXT, VISUAL = "lm-eval:", "vlmeval:"
+BUNDLED = "comes with iit-bench: nothing to fetch"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of VLMEvalKit."""
+
+    name: str
+    url: str
+    md5: str  # "" = VLMEvalKit names none
+
+
+@dataclass
+class Needs:
+    """What has to be in the data root for some tasks."""
+
+    hub: dict[str, list[tuple[str | None, tuple[str, ...]]]] = field(default_factory=dict)  # data set -> (configuration, splits) of tasks
+    revisions: dict[str, str] = field(default_factory=dict)  # data set -> revision that a task asks for by itself
+    tables: list[Table] = field(default_factory=list)
+    nothing: dict[str, str] = field(default_factory=dict)  # task -> why nothing is fetched for it
+
+
+def needs_of(names: Sequence[str], include_path: Path | None = None) -> Needs:
+    """What presets, tasks, groups and tables need.
+
+    Raises:
+        UserError: an unknown name (with the nearest), no name, or VLMEvalKit is needed and not installed.
+    """
+    text, visual, needs = _sorted(names, include_path)
+    if text:
+        _add_text(text, include_path, needs)
+    if visual:
+        _add_tables(visual, needs)
+    return needs
+
+
+# ---------------------------------------------------------------- names
+
+
+def presets() -> dict[str, tuple[str, ...]]:
+    """Every preset that can be fetched, with the names it stands for: of the suites, and of `iit-bench build`."""
+    built = {name: (*load_preset(name).text, *load_preset(name).visual) for name, _ in describe_presets()}
+    return {**built, **lm_eval_tasks.PRESETS, **vqa.PRESETS}
+
+
+def _sorted(names: Sequence[str], include_path: Path | None) -> tuple[list[str], list[str], Needs]:
+    """The names behind `names`: lm-eval's, VLMEvalKit's, and those for which nothing is fetched."""
+    text: list[str] = []
+    visual: list[str] = []
+    needs = Needs()
+    known = presets()
+    tables = _tables()
+    for name in expand([name for name in names if name.strip()], known):
+        if name in ("facts", vqa.EASYVQA) or name.startswith(lm_eval_tasks.FACTS):
+            needs.nothing[name] = BUNDLED
+        elif name.startswith(VISUAL) or (name in tables and not name.startswith(TEXT)):
+            visual.append(name.removeprefix(VISUAL))
+        else:
+            text.append(name.removeprefix(TEXT))
+    if not (text or visual or needs.nothing):
+        raise UserError("no task is named; name a preset, tasks or tables, e.g. `iit-bench fetch wings-text --data-root DIR`")
+    for name in visual:
+        if name not in tables:
+            close = get_close_matches(name, sorted(tables), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "see `iit-bench list tasks`"
+            raise UserError(f"VLMEvalKit names no address of a table called {name!r}; {hint}")
+    others = {one.casefold(): one for one in (*known, *tables)}
+    for name in text:  # is it another's name, mistyped? (what resembles lm-eval's names is told by `matched`)
+        near = get_close_matches(name.casefold(), others, n=1, cutoff=0.85)
+        if near and not _is_lm_evals(name, include_path):
+            raise UserError(f"there is no preset, lm-eval task or VLMEvalKit table called {name!r}; did you mean {others[near[0]]!r}?")
+    return list(dict.fromkeys(text)), list(dict.fromkeys(visual)), needs
+
+
+def _tables() -> set[str]:
+    """Tables that VLMEvalKit has an address for; none where it is not installed."""
+    try:
+        installed()
+    except UserError:
+        return set()
+    return vqa.known_tasks() - {vqa.EASYVQA}
+
+
+def _is_lm_evals(name: str, include_path: Path | None) -> bool:
+    with TemporaryDirectory(prefix="iit-bench-fetch-") as scratch:
+        return name in lm_eval_tasks.index([name], lm_eval_tasks.TaskOptions(include_path=include_path), Path(scratch)).task_index
+
+
+# ---------------------------------------------------------------- lm-eval
+
+
+class _Reader(TaskFactory):
+    """Walks groups and tags as lm-eval does, and keeps each task's configuration instead of building the task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.configs: dict[str, dict[str, Any]] = {}
+
+    def _build_task(self, entry: Any, overrides: dict[str, Any] | None) -> Any:
+        self.configs[entry.name] = self._load_full_config(entry, overrides)
+        return SimpleNamespace(task_name=entry.name)
+
+    def _load_full_config(self, entry: Any, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Without the functions it names: some run code as soon as they are loaded."""
+        config = load_yaml(entry.yaml_path, resolve_func=False) if entry.yaml_path else dict(entry.cfg or {})
+        return {**config, **(overrides or {}), "metadata": {}}
+
+
+def configs_of(names: Sequence[str], include_path: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Configuration of each task behind the names, by name.
+
+    Raises:
+        UserError: lm-eval and we know no such name.
+    """
+    reader = _Reader()
+    with TemporaryDirectory(prefix="iit-bench-fetch-") as scratch, lm_eval_tasks.without_advice():
+        manager = lm_eval_tasks.index(names, lm_eval_tasks.TaskOptions(include_path=include_path), Path(scratch))
+        manager._factory = reader
+        for name in lm_eval_tasks.matched(names, manager):
+            manager.load([name])
+    return reader.configs
+
+
+def _add_text(names: Sequence[str], include_path: Path | None, needs: Needs) -> None:
+    for name, config in configs_of(names, include_path).items():
+        dataset, given = config.get("dataset_path"), config.get("dataset_kwargs") or {}
+        if dataset is None or config.get("custom_dataset"):
+            needs.nothing[name] = "reads its data by code of its own, which cannot be fetched before: run it once online"
+        elif dataset in LOADERS.values() or "data_files" in given:
+            needs.nothing[name] = "names its files itself"
+        else:
+            needs.hub.setdefault(dataset, []).append((config.get("dataset_name"), tuple(splits_of(config))))
+            if given.get("revision"):
+                needs.revisions[dataset] = given["revision"]
+
+
+def splits_of(config: Mapping[str, Any]) -> list[str]:
+    """The split that a task evaluates, and the one its few-shot examples come from, also where it shows none by itself."""
+    return [split for split in dict.fromkeys((lm_eval_tasks.evaluated_split(config), lm_eval_tasks.shown_split(config))) if split]
+
+
+# ---------------------------------------------------------------- VLMEvalKit
+
+
+def _add_tables(names: Sequence[str], needs: Needs) -> None:
+    with shells() as root:
+        for name in names:
+            kind: Any = dataset_class(name, root)
+            url = getattr(kind, "DATASET_URL", {}).get(name) or ""
+            if not url.startswith(("http://", "https://")):
+                raise UserError(f"VLMEvalKit has no address for table {name!r}; put {name}.tsv into the data root by hand")
+            needs.tables.append(Table(name, url, getattr(kind, "DATASET_MD5", {}).get(name) or ""))

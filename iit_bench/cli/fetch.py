@@ -1,0 +1,64 @@
+"""`iit-bench fetch`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iit_bench.cli.app import AsJson, Quiet, app
+from iit_bench.errors import UserError
+
+
+@app.command(short_help="Download the data of tasks into a folder, once; killed, the same command goes on.")
+def fetch(
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Presets (wings-text, wings-vqa, paper), lm-eval tasks or groups, VLMEvalKit tables.", show_default=False),
+    ],
+    data_root: Annotated[
+        Path, typer.Option("--data-root", help="Folder for the data; `eval` and `build` take it with --data-root.", show_default=False)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch more than 1 GB without being asked.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show revisions, licences and sizes, and stop.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Take the newest revisions from the Hub, not those the folder was fetched with.")
+    ] = False,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="fetched.json of another folder: take its revisions, and refuse any file that differs.", show_default=False),
+    ] = None,
+    include_path: Annotated[Path | None, typer.Option(help="Folder with tasks of yours in lm-eval's format.", show_default=False)] = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Download the data of presets, tasks and tables into a folder: once, with checksums, going on where it was stopped.
+
+    Lists revision, licence and size first. What was fetched stands in DIR/fetched.json; everything that is fetched into DIR later is of the
+    same revisions. Afterwards evaluations need no network:
+
+    Example: iit-bench fetch wings-text --data-root data && iit-bench eval --suite text --tasks wings-text --data-root data …
+    """
+    from evaluators.fetch.fetch import ASK_ABOVE, FetchOptions, Plan, describe
+    from evaluators.fetch.fetch import fetch as fetch_all
+    from iit_bench.tables import canonical_json
+
+    def agreed(plan: Plan) -> bool:
+        print(describe(plan), file=sys.stderr if json else sys.stdout, flush=True)
+        if dry_run:
+            raise typer.Exit
+        if yes or plan.to_fetch <= ASK_ABOVE:
+            return True
+        if not sys.stdin.isatty():
+            raise UserError("this is more than 1 GB, and there is no terminal to ask; repeat the command with --yes to agree")
+        return typer.confirm("Fetch it?", err=True)
+
+    options = FetchOptions(tuple(names), data_root, update, like, include_path)
+    plan = fetch_all(options, agreed, progress=not quiet)
+    if json:
+        print(canonical_json({one.name: dataclasses.asdict(one.made) for one in plan.sets}))
+    else:
+        print(f"{len(plan.sets)} data sets are whole and checked: {data_root / 'fetched.json'}")

@@ -1,0 +1,160 @@
+"""One file over HTTP: gone on with, checked, and given up in one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evaluators.fetch.download import Checksum, RemoteFile, download, partial_of
+from iit_bench.errors import MachineError, UserError
+
+BYTES = bytes(range(256)) * 4000
+SHA256 = hashlib.sha256(BYTES).hexdigest()
+MD5 = Checksum("md5", hashlib.md5(BYTES).hexdigest())
+
+
+@pytest.fixture
+def remote(server, tmp_path) -> RemoteFile:
+    server.tables = tmp_path / "tables"
+    server.tables.mkdir()
+    (server.tables / "file.bin").write_bytes(BYTES)
+    return RemoteFile("file.bin", f"{server.url}/tables/file.bin", len(BYTES), Checksum("sha256", SHA256))
+
+
+@pytest.fixture
+def target(tmp_path) -> Path:
+    return tmp_path / "here/file.bin"
+
+
+def check_arrives(remote: RemoteFile, target: Path, pauses: tuple[float, ...] = (0, 0)) -> None:
+    told: list[int] = []
+    made = download(remote, target, told.append, pauses)
+    assert (made.size, made.sha256, target.read_bytes()) == (len(BYTES), SHA256, BYTES)
+    assert sum(told) == len(BYTES)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def ranges(server) -> list[str]:
+    return [asked for _, _, asked in server.requests]
+
+
+@pytest.mark.parametrize("checksum", [Checksum("sha256", SHA256), MD5, Checksum("")], ids=lambda one: one.kind or "none")
+def test_a_file_arrives_whole_and_checked(remote, target, checksum):
+    check_arrives(RemoteFile(remote.path, remote.url, remote.size, checksum), target)
+
+
+def test_gits_hash_of_a_blob(tmp_path):
+    (tmp_path / "hello").write_bytes(b"hello\n")
+    assert Checksum("git sha1", "ce013625030ba8dba906f756967f9e9ca394464a").matches(tmp_path / "hello")  # git hash-object
+    assert not Checksum("git sha1", "f572d396fae9206628714fb2ce00f72e94f2258f").matches(tmp_path / "hello")  # that of its SHA-1 alone
+
+
+def test_a_broken_connection_is_gone_on_with(server, remote, target):
+    server.harm("file.bin", stop_after=300_000, times=3)
+    check_arrives(remote, target)
+    assert ranges(server) == ["", "bytes=300000-", "bytes=600000-", "bytes=900000-"]
+
+
+@pytest.mark.parametrize("checksum", [Checksum("sha256", SHA256), Checksum("")], ids=["with checksum", "without"])
+def test_a_server_that_knows_no_ranges_sends_it_anew(server, remote, target, checksum):
+    server.harm("file.bin", stop_after=300_000, times=1, no_range=True)
+    check_arrives(RemoteFile(remote.path, remote.url, None, checksum), target)
+
+
+def test_a_download_that_is_given_up_keeps_what_arrived(server, remote, target):
+    server.harm("file.bin", stop_after=0)
+    with pytest.raises(MachineError, match=r"file.bin cannot be fetched \(.*\): what arrived is kept; repeat the command to go on"):
+        download(remote, target, lambda count: None, (0, 0))
+    assert len(server.requests) == 3
+    server.harm("file.bin", stop_after=1000, times=1)
+    with pytest.raises(MachineError):
+        download(remote, target, lambda count: None, ())
+    assert partial_of(remote, target).stat().st_size == 1000
+    server.trouble.clear()
+    check_arrives(remote, target)
+    assert ranges(server)[-1] == "bytes=1000-"
+
+
+def test_without_a_checksum_a_killed_download_begins_anew(server, remote, target):
+    """Nothing would tell whether the rest still fits."""
+    unchecked = RemoteFile(remote.path, remote.url, remote.size, Checksum(""))
+    server.harm("file.bin", stop_after=1000, times=1)
+    with pytest.raises(MachineError):
+        download(unchecked, target, lambda count: None, ())
+    (server.tables / "file.bin").write_bytes(BYTES[::-1])
+    assert download(unchecked, target, lambda count: None).sha256 == hashlib.sha256(BYTES[::-1]).hexdigest()
+
+
+def test_a_file_that_changes_between_two_requests_is_not_pieced_together(server, remote, target):
+    unchecked = RemoteFile(remote.path, remote.url, remote.size, Checksum(""))
+    server.harm("file.bin", stop_after=1000, times=1)
+    told: list[int] = []
+
+    def advance(count: int) -> None:
+        told.append(count)
+        if sum(told) == 1000:
+            (server.tables / "file.bin").write_bytes(BYTES[::-1])
+
+    assert download(unchecked, target, advance, (0,)).sha256 == hashlib.sha256(BYTES[::-1]).hexdigest()
+    assert sum(told) == len(BYTES)
+
+
+def test_a_flipped_byte_is_told_and_nothing_is_kept(server, remote, target):
+    server.harm("file.bin", flip=True)
+    with pytest.raises(UserError, match=rf"sent for 'file.bin' has not the sha256 its publisher names \({SHA256}\); repeat the command"):
+        download(remote, target, lambda count: None)
+    assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said"),
+    [
+        (404, UserError, r"the server answers 404; check the name, or put the file there by hand"),
+        (401, UserError, r"the server answers 401; log in with `hf auth login`"),
+        (403, UserError, r"the server answers 403; accept its terms on its page"),
+        (503, MachineError, r"\(the server answers 503\): what arrived is kept; repeat the command"),
+    ],
+)
+def test_what_a_server_answers_instead_is_told(server, remote, target, status, kind, said):
+    server.harm("file.bin", status=status)
+    with pytest.raises(kind, match=said):
+        download(remote, target, lambda count: None, (0,))
+    assert not target.exists()
+
+
+def test_without_network_by_choice(server, remote, target, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set; unset it to fetch"):
+        download(remote, target, lambda count: None)
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from evaluators.fetch.download import Checksum, RemoteFile, download
+from iit_bench.errors import MachineError
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+remote, target = RemoteFile("file.bin", sys.argv[1], int(sys.argv[2]), Checksum("sha256", sys.argv[3])), Path(sys.argv[4])
+try:
+    download(remote, target, lambda count: None, ())
+except MachineError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_told_and_what_arrived_is_kept(server, remote, target):
+    """The kernel refuses to write beyond a size, as it does on a full disk."""
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    words = [sys.executable, "-c", FULL, remote.url, str(remote.size), SHA256, str(target)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.startswith(f"the disk is full: {str(target)!r} (File too large): free some space and repeat the command")
+    assert 0 < partial_of(remote, target).stat().st_size <= 200_000
+    check_arrives(remote, target)
+    assert ranges(server)[-1].startswith("bytes=")

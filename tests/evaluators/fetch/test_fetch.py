@@ -1,0 +1,345 @@
+"""`iit-bench fetch` from the command line to the data root, and evaluation from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from builders.sources.fetched import load_sets
+from evaluators.lm_eval_tasks import TaskOptions, load_tasks
+from iit_bench.cli import main
+from iit_bench.errors import UserError
+
+needs_vlmeval = pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(root, capsys) -> Callable[..., tuple[int, str, str]]:
+    """run("piqa", "--yes") → exit code, stdout, stderr of `iit-bench fetch piqa --yes --data-root ROOT`."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = main(["fetch", *words, "--data-root", str(root), "--quiet"])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def files_in(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")}
+
+
+# ---------------------------------------------------------------- what arrives
+
+
+def test_revision_licence_and_size_are_listed_before_anything_is_fetched(server, run, root, published):
+    code, out, _ = run("mmlu_anatomy", "--dry-run")
+    size = sum((published / "hub/cais/mmlu" / name).stat().st_size for name in MMLU)
+    assert code == 0
+    assert out.splitlines()[0].split() == ["data", "set", "revision", "licence", "files", "to", "fetch"]
+    assert out.splitlines()[1].split() == ["cais/mmlu", commit(1)[:12], "mit", "3", f"{size / 1000:.1f}", "kB"]
+    assert out.splitlines()[2] == f"to fetch into {str(root)!r}: {size / 1000:.1f} kB in 3 files"
+    assert not server.files_sent() and files_in(root) == set()
+
+
+MMLU = ("README.md", "anatomy/dev-00000-of-00001.parquet", "anatomy/test-00000-of-00001.parquet")
+
+
+def commit(version: int, name: str = "cais/mmlu") -> str:
+    import hashlib
+
+    return hashlib.sha1(f"{name} {version}".encode()).hexdigest()
+
+
+def test_what_a_task_needs_is_fetched_and_nothing_else(server, run, root, published):
+    code, out, _ = run("mmlu_anatomy", "gsm8k")
+    assert code == 0 and "2 data sets are whole and checked" in out
+    gsm8k = {f"openai/gsm8k/main/{split}-00000-of-00001.parquet" for split in ("train", "test")}
+    assert files_in(root) == {f"cais/mmlu/{name}" for name in MMLU} | gsm8k | {"fetched.json"}
+    for name in files_in(root) - {"fetched.json"}:
+        assert (root / name).read_bytes() == (published / "hub" / name).read_bytes()
+
+
+def test_fetched_json_says_what_each_file_is(server, run, root):
+    run("mmlu_anatomy")
+    one = load_sets(root)["cais/mmlu"]
+    assert (one.source, one.revision, one.ref, one.licence) == (f"{server.url}/datasets/cais/mmlu", commit(1), "main", "mit")
+    assert one.splits == {"anatomy": {"test": (f"cais/mmlu/{MMLU[2]}",), "dev": (f"cais/mmlu/{MMLU[1]}",)}}
+    assert {name: file.checked for name, file in one.files.items()} == {
+        "cais/mmlu/README.md": "git sha1",
+        f"cais/mmlu/{MMLU[1]}": "sha256",
+        f"cais/mmlu/{MMLU[2]}": "sha256",
+    }
+    for name, file in one.files.items():
+        done = subprocess.run(["sha256sum", str(root / name)], capture_output=True, text=True, check=True)
+        assert done.stdout.split()[0] == file.sha256
+
+
+def test_a_second_call_asks_nobody(server, run, root):
+    run("mmlu_anatomy", "piqa")
+    before = (root / "fetched.json").read_bytes()
+    server.requests.clear()
+    code, out, _ = run("mmlu_anatomy", "piqa")
+    assert code == 0 and "to fetch into" in out and out.splitlines()[-2].endswith(": nothing")
+    assert server.requests == []
+    assert (root / "fetched.json").read_bytes() == before
+
+
+def test_as_json(server, run):
+    code, out, err = run("piqa", "--json")
+    assert code == 0 and "baber/piqa" in err
+    assert json.loads(out)["baber/piqa"]["ref"] == "main"
+
+
+def test_a_data_set_published_otherwise_is_taken_from_the_hubs_parquet_copy(server, run, root, published, tmp_path):
+    server.repositories = tmp_path / "hub"
+    (tmp_path / "hub/baber/piqa").mkdir(parents=True)
+    (tmp_path / "hub/baber/piqa/piqa.py").write_text("a loading script")
+    copy = tmp_path / "copy/plain_text"
+    for split in ("train", "validation"):
+        (copy / split).mkdir(parents=True)
+        shutil.copy(published / f"hub/baber/piqa/data/{split}-00000-of-00001.parquet", copy / split / "0000.parquet")
+    server.converted["baber/piqa"] = tmp_path / "copy"
+    assert run("piqa")[0] == 0
+    assert load_sets(root)["baber/piqa"].ref == "refs/convert/parquet"
+    assert files_in(root) == {f"baber/piqa/plain_text/{split}/0000.parquet" for split in ("train", "validation")} | {"fetched.json"}
+    assert len(load_tasks(["piqa"], TaskOptions(root), tmp_path / "scratch").loaded["tasks"]["piqa"].eval_docs) == 6
+
+
+@needs_vlmeval
+def test_tables_arrive_with_vlmevalkits_checksum(server, run, root, published):
+    code, out, _ = run("MME", "vlmeval:AI2D_TEST")
+    assert code == 0
+    assert [line.split()[2] for line in out.splitlines()[1:3]] == ["unknown", "CC-BY-SA-4.0"]
+    assert files_in(root) == {"LMUData/MME.tsv", "LMUData/AI2D_TEST.tsv", "fetched.json"}
+    assert (root / "LMUData/MME.tsv").read_bytes() == (published / "tables/MME.tsv").read_bytes()
+    one = load_sets(root)["MME"]
+    assert one.files["LMUData/MME.tsv"].checked == "md5" and len(one.revision) == 32
+    server.requests.clear()
+    assert run("MME")[0] == 0 and server.requests == []
+
+
+@needs_vlmeval
+def test_names_that_need_nothing_say_so(server, run, root):
+    code, out, _ = run("easyvqa", "iit_facts_capital")
+    assert code == 0
+    assert out.splitlines()[:2] == [f"{name}: comes with iit-bench: nothing to fetch" for name in ("easyvqa", "iit_facts_capital")]
+    assert server.requests == []
+
+
+# ---------------------------------------------------------------- killed, broken, flipped
+
+
+FETCH = "import sys; from iit_bench.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def test_killed_in_the_middle_the_same_command_goes_on(server, run, root):
+    """Killed for good, in the middle of a file, by the system's signal; the bytes that were there are not fetched again."""
+    name = "train-00000-of-00001.parquet"
+    server.harm(name, stop_after=1000, times=1, wait=(goes_on := threading.Event()))
+    environment = os.environ | {"HF_HUB_OFFLINE": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    words = [sys.executable, "-c", FETCH, "fetch", "gsm8k", "--data-root", str(root), "--quiet"]
+    with subprocess.Popen(words, env=environment) as process:
+        while not (there := list(root.rglob(f".{name}.*.partial"))) or there[0].stat().st_size < 1000:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    goes_on.set()
+    assert process.returncode == -signal.SIGKILL and not (root / "fetched.json").exists()
+    server.requests.clear()
+    assert run("gsm8k")[0] == 0
+    asked = {path.rpartition("/")[2]: asked for _, path, asked in server.requests}
+    assert asked[name] == "bytes=1000-"
+    assert "test-00000-of-00001.parquet" not in asked  # it was whole
+    assert not list(root.rglob("*.partial"))
+    assert len(load_sets(root)["openai/gsm8k"].files) == 2
+
+
+def test_a_flipped_byte_on_the_way_is_one_sentence(server, run, root):
+    server.harm("test-00000-of-00001.parquet", flip=True)
+    code, _, err = run("gsm8k")
+    assert code == 2 and err.count("\n") == 1
+    assert "test-00000-of-00001.parquet' has not the sha256 its publisher names" in err
+    server.trouble.clear()
+    assert run("gsm8k")[0] == 0
+
+
+def test_a_file_changed_on_disk_is_refused_by_evaluation_and_fetched_again(server, run, root, tmp_path):
+    run("piqa")
+    path = root / "baber/piqa/data/validation-00000-of-00001.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(
+        UserError, match=r"validation-00000-of-00001.parquet' was changed after it was fetched \(its sha256 differs\); delete"
+    ):
+        load_tasks(["piqa"], TaskOptions(root), tmp_path / "scratch")
+    code, out, _ = run("piqa")
+    assert code == 0 and f"{path.relative_to(root)} was changed after it was fetched and is fetched again" in out
+    assert path.read_bytes() == whole
+
+
+def test_a_connection_that_is_gone_is_one_sentence_with_code_1(server, run, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    code, _, err = run("piqa")
+    assert code == 1 and err.count("\n") == 1
+    assert "http://127.0.0.1:9 cannot be reached" in err and "check the connection and repeat the command" in err
+
+
+# ---------------------------------------------------------------- revisions
+
+
+def test_later_calls_stay_at_the_revision_of_the_first_until_update(server, run, root):
+    run("mmlu_anatomy")
+    server.version = 2
+    run("mmlu_astronomy")
+    one = load_sets(root)["cais/mmlu"]
+    assert one.revision == commit(1) and set(one.splits) == {"anatomy", "astronomy"}
+    server.requests.clear()
+    run("mmlu_anatomy", "--update")
+    two = load_sets(root)["cais/mmlu"]
+    assert two.revision == commit(2) and set(two.splits) == {"anatomy", "astronomy"}
+    assert server.files_sent() == []  # the bytes are those that are there
+
+
+def test_files_of_the_revision_before_do_not_stay(server, run, root, published, tmp_path):
+    server.repositories = tmp_path / "hub"
+    shutil.copytree(published / "hub/openai", tmp_path / "hub/openai")
+    run("gsm8k")
+    server.version = 2
+    folder = tmp_path / "hub/openai/gsm8k/main"
+    for part in (0, 1):
+        shutil.copy(folder / "test-00000-of-00001.parquet", folder / f"test-0000{part}-of-00002.parquet")
+    (folder / "test-00000-of-00001.parquet").unlink()
+    run("gsm8k", "--update")
+    here = {path.name for path in (root / "openai/gsm8k/main").glob("test*")}
+    assert here == {"test-00000-of-00002.parquet", "test-00001-of-00002.parquet"}
+    assert len(load_tasks(["gsm8k"], TaskOptions(root), tmp_path / "scratch").loaded["tasks"]["gsm8k"].eval_docs) == 12
+
+
+def test_another_folders_fetched_json_pins_revisions_and_bytes(server, run, root, tmp_path):
+    run("piqa")
+    pins = shutil.move(root, tmp_path / "other")
+    server.version = 2
+    assert run("piqa", "--like", f"{pins}/fetched.json")[0] == 0
+    assert load_sets(root)["baber/piqa"].revision == commit(1, "baber/piqa")
+    shutil.rmtree(root)
+    told = json.loads((pins / "fetched.json").read_text())
+    name = "baber/piqa/data/train-00000-of-00001.parquet"
+    told["sets"]["baber/piqa"]["files"][name]["sha256"] = "0" * 64
+    (pins / "fetched.json").write_text(json.dumps(told))
+    code, _, err = run("piqa", "--like", f"{pins}/fetched.json")
+    assert code == 2 and f"{name!r} has not the sha256" in err
+    code, _, err = run("gsm8k", "--like", f"{pins}/fetched.json")
+    assert code == 2 and "says nothing of the data set 'openai/gsm8k'; leave out --like" in err
+
+
+def test_evaluation_says_which_revision_it_read(server, run, root, tmp_path):
+    run("piqa")
+    tasks = load_tasks(["piqa"], TaskOptions(root), tmp_path / "scratch")
+    assert tasks.revisions == {"piqa": commit(1, "baber/piqa")}
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@needs_vlmeval
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["wings_text"], "did you mean 'wings-text'?"),
+        (["MMBench_DEV_ENN"], "did you mean 'MMBench_DEV_EN'?"),
+        (["mme"], "did you mean 'MME'?"),
+        (["vlmeval:MEM"], "called 'MEM'; did you mean 'MME'?"),
+        (["arc_eazy"], "did you mean 'arc_easy'?"),
+        ([""], "no task is named; name a preset, tasks or tables"),
+    ],
+)
+def test_a_wrong_name_is_told_with_the_nearest(server, run, root, names, said):
+    code, _, err = run(*names)
+    assert code == 2 and err.count("\n") == 1 and said in err
+    assert not root.exists()
+
+
+def test_a_data_root_that_cannot_be_written(server, run, root):
+    root.write_text("a file")
+    code, _, err = run("piqa")
+    assert code == 2 and f"cannot write into --data-root {str(root)!r}" in err and err.count("\n") == 1
+
+
+def test_two_at_once_are_refused(server, run, root):
+    from filelock import FileLock
+
+    root.mkdir()
+    with FileLock(root / ".fetch.lock"):
+        code, _, err = run("piqa")
+    assert code == 2 and "another `iit-bench fetch` is at work" in err
+
+
+def test_a_file_of_the_users_own_is_never_replaced(server, run, root):
+    path = root / "baber/piqa/data/train-00000-of-00001.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    code, _, err = run("piqa")
+    assert code == 2 and f"{str(path)!r} is there already and is not the published file; move it away" in err
+    assert path.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "code", "said"),
+    [
+        (404, "RepoNotFound", 2, "the Hub has no data set 'baber/piqa', or not for you; check its name, or log in"),
+        (401, "RepoNotFound", 2, "the Hub has no data set 'baber/piqa'"),
+        (403, "GatedRepo", 2, "asks for consent; give it on http"),
+        (500, "", 1, "the Hub answers 500 for data set 'baber/piqa': repeat the command later"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_sentence(server, run, status, error, code, said):
+    server.refused["baber/piqa"] = (status, error)
+    got, _, err = run("piqa")
+    assert got == code and err.count("\n") == 1 and said in err
+
+
+def test_a_split_that_nobody_publishes(server, run, published, tmp_path):
+    server.repositories = tmp_path / "hub"
+    shutil.copytree(published / "hub/openai", tmp_path / "hub/openai")
+    (tmp_path / "hub/openai/gsm8k/main/test-00000-of-00001.parquet").unlink()
+    server.converted["openai/gsm8k"] = tmp_path / "nothing"
+    code, _, err = run("gsm8k")
+    assert code == 2 and "'openai/gsm8k' has no parquet, json or csv file of split 'test' of configuration 'main'" in err
+
+
+def test_a_damaged_fetched_json(server, run, root):
+    root.mkdir()
+    (root / "fetched.json").write_text('{"format": "iit-bench/snapshots", "vers')
+    code, _, err = run("piqa")
+    assert code == 2 and "is not what `iit-bench fetch` wrote" in err
+
+
+def test_more_than_a_gigabyte_needs_a_yes(server, run, root, monkeypatch):
+    monkeypatch.setattr("evaluators.fetch.fetch.ASK_ABOVE", 100)
+    monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: SIM115
+    code, out, err = run("piqa")
+    assert code == 2 and "baber/piqa" in out and "repeat the command with --yes to agree" in err
+    assert server.files_sent() == []
+    assert run("piqa", "--yes")[0] == 0
+
+
+def test_a_disk_that_is_too_small_is_told_before(server, run):
+    server.harm("train-00000-of-00001.parquet", size=10**18)
+    code, _, err = run("piqa", "--yes")
+    assert code == 2 and "1000000000.0 GB are to be fetched, and the disk of" in err and server.files_sent() == []
