@@ -95,19 +95,23 @@ def _listing(
 @contextmanager
 def _told(dataset: str, ref: str) -> Iterator[None]:
     """One sentence for whatever the Hub answers but a listing."""
-    try:
-        with reaching(endpoint()):
+    with reaching(endpoint()):
+        try:
             yield
-    except GatedRepoError as error:
-        page = f"{endpoint()}/datasets/{dataset}"
-        raise UserError(f"the Hub's data set {dataset!r} asks for consent; give it on {page} and log in with `hf auth login`") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(f"the Hub has no data set {dataset!r}, or not for you; check its name, or log in with `hf auth login`") from error
-    except RevisionNotFoundError as error:
-        raise UserError(f"the Hub's data set {dataset!r} has no revision {ref!r}; fetch the newest with --update") from error
-    except HfHubHTTPError as error:
-        code = error.response.status_code if error.response is not None else "nothing"
-        raise MachineError(f"the Hub answers {code} for data set {dataset!r}", "repeat the command later") from error
+        except GatedRepoError as error:
+            page = f"{endpoint()}/datasets/{dataset}"
+            raise UserError(
+                f"the Hub's data set {dataset!r} asks for consent; give it on {page} and log in with `hf auth login`"
+            ) from error
+        except (RepositoryNotFoundError, HFValidationError) as error:
+            raise UserError(
+                f"the Hub has no data set {dataset!r}, or not for you; check its name, or log in with `hf auth login`"
+            ) from error
+        except RevisionNotFoundError as error:
+            raise UserError(f"the Hub's data set {dataset!r} has no revision {ref!r}; fetch the newest with --update") from error
+        except HfHubHTTPError as error:
+            code = error.response.status_code if error.response is not None else "nothing"
+            raise MachineError(f"the Hub answers {code} for data set {dataset!r}", "repeat the command later") from error
 
 
 def merged(needs: Iterable[tuple[str | None, Sequence[str]]]) -> dict[str | None, tuple[str, ...]]:

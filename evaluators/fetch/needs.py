@@ -88,11 +88,11 @@ def _sorted(names: Sequence[str], include_path: Path | None) -> tuple[list[str],
             close = get_close_matches(name, sorted(tables), n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see `iit-bench list tasks`"
             raise UserError(f"VLMEvalKit names no address of a table called {name!r}; {hint}")
-    others = {one.casefold(): one for one in (*known, *tables)}
+    others = sorted({*known, *tables})
     for name in text:  # is it another's name, mistyped? (what resembles lm-eval's names is told by `matched`)
-        near = get_close_matches(name.casefold(), others, n=1, cutoff=0.85)
+        near = [one for one in others if one.casefold() == name.casefold()] or get_close_matches(name, others, n=1, cutoff=0.85)
         if near and not _is_lm_evals(name, include_path):
-            raise UserError(f"there is no preset, lm-eval task or VLMEvalKit table called {name!r}; did you mean {others[near[0]]!r}?")
+            raise UserError(f"there is no preset, lm-eval task or VLMEvalKit table called {name!r}; did you mean {near[0]!r}?")
     return list(dict.fromkeys(text)), list(dict.fromkeys(visual)), needs
 
 

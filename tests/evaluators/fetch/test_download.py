@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,22 @@ def check_arrives(remote: RemoteFile, target: Path, pauses: tuple[float, ...] = 
     assert (made.size, made.sha256, target.read_bytes()) == (len(BYTES), SHA256, BYTES)
     assert sum(told) == len(BYTES)
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_at(size: int) -> Callable[[int], None]:
+    """Dies when that many bytes have arrived."""
+    told: list[int] = []
+
+    def advance(count: int) -> None:
+        told.append(count)
+        if sum(told) >= size:
+            raise Killed
+
+    return advance
 
 
 def ranges(server) -> list[str]:
@@ -72,9 +89,9 @@ def test_a_download_that_is_given_up_keeps_what_arrived(server, remote, target):
     with pytest.raises(MachineError, match=r"file.bin cannot be fetched \(.*\): what arrived is kept; repeat the command to go on"):
         download(remote, target, lambda count: None, (0, 0))
     assert len(server.requests) == 3
-    server.harm("file.bin", stop_after=1000, times=1)
-    with pytest.raises(MachineError):
-        download(remote, target, lambda count: None, ())
+    server.harm("file.bin", stop_after=1000)
+    with pytest.raises(Killed):
+        download(remote, target, killed_at(1000))
     assert partial_of(remote, target).stat().st_size == 1000
     server.trouble.clear()
     check_arrives(remote, target)
@@ -85,8 +102,8 @@ def test_without_a_checksum_a_killed_download_begins_anew(server, remote, target
     """Nothing would tell whether the rest still fits."""
     unchecked = RemoteFile(remote.path, remote.url, remote.size, Checksum(""))
     server.harm("file.bin", stop_after=1000, times=1)
-    with pytest.raises(MachineError):
-        download(unchecked, target, lambda count: None, ())
+    with pytest.raises(Killed):
+        download(unchecked, target, killed_at(1000))
     (server.tables / "file.bin").write_bytes(BYTES[::-1])
     assert download(unchecked, target, lambda count: None).sha256 == hashlib.sha256(BYTES[::-1]).hexdigest()
 

@@ -265,7 +265,6 @@ def test_evaluation_says_which_revision_it_read(server, run, root, tmp_path):
         (["MMBench_DEV_ENN"], "did you mean 'MMBench_DEV_EN'?"),
         (["mme"], "did you mean 'MME'?"),
         (["vlmeval:MEM"], "called 'MEM'; did you mean 'MME'?"),
-        (["arc_eazy"], "did you mean 'arc_easy'?"),
         ([""], "no task is named; name a preset, tasks or tables"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Preset wings-text whole: every task, all subjects of the groups, loads from a snapshot in its real schema and scores."""
+"""Preset wings-text whole: every task, all subjects of the groups, is fetched, loads from its snapshot in the real schema and scores."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from evaluators.fetch.needs import configs_of
 from evaluators.lm_eval_tasks import PRESETS, TaskOptions, load_tasks
 from evaluators.suites import SuiteOptions
 from evaluators.text import evaluate_text_model
+from iit_bench.cli import main
 from iit_bench.models.base import Model, ModelOptions
 from iit_bench.registry import load_model
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 SUBJECTS = {"mmlu": 57, "cmmlu": 67}
 
 
 @pytest.fixture(scope="module")
-def snapshots(tmp_path_factory) -> Path:
+def repositories(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("whole-preset")
-    runpy.run_path(str(DATA / "make_text_snapshots.py"))["write_text"](root, 3)
+    runpy.run_path(str(DATA / "make_text_snapshots.py"))["write_text"](root, 6)
     old = runpy.run_path(str(DATA / "make_snapshots.py"))
     for make in ("openbookqa", "hellaswag", "winogrande"):
-        old[make](root, 3)
+        old[make](root, 6)
     for group in SUBJECTS:
         old[group](root, [config["dataset_name"] for config in configs_of([group]).values()], 1)
     return root
@@ -35,9 +36,11 @@ def model(save_tiny) -> Model:
     return load_model(f"hf:{save_tiny('llama', max_position_embeddings=512)}", ModelOptions(device="cpu"))
 
 
-def test_the_whole_preset_loads_and_scores(snapshots, model, tmp_path):
-    tasks = load_tasks(["wings-text"], TaskOptions(snapshots, unsafe_code=True), tmp_path / "scratch")
-    assert tasks.left_out == {}
+def test_the_whole_preset_is_fetched_loads_and_scores(server, repositories, model, tmp_path):
+    server.repositories = repositories
+    assert main(["fetch", "wings-text", "--data-root", str(tmp_path / "data"), "--quiet"]) == 0
+    tasks = load_tasks(["wings-text"], TaskOptions(tmp_path / "data", unsafe_code=True), tmp_path / "scratch")
+    assert tasks.left_out == {} and set(tasks.revisions) == set(tasks.loaded["tasks"])
     options = SuiteOptions("tiny", tmp_path / "run", "text", ("wings-text",), limit=1, max_new_tokens=4, confirm_run_unsafe_code=True)
     results = {one.task: one for one in evaluate_text_model(model, tasks, options, progress=False).tasks}
     assert set(PRESETS["wings-text"]) <= set(results)
