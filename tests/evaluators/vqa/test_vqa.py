@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import logging
 import os
@@ -279,12 +280,14 @@ def parts(tmp_path, monkeypatch):
     (tmp_path / "scratch").mkdir()
     monkeypatch.chdir(tmp_path / "scratch")
     monkeypatch.setenv("LMUData", str(tmp_path / "scratch/lmu"))
+    limit = csv.field_size_limit()  # that process raises it for good
 
     def call(task: str, data_root: Path):
         with kit() as vlmeval:
             return parts_of(task, str(data_root), None, vlmeval.root)
 
-    return call
+    yield call
+    csv.field_size_limit(limit)
 
 
 def test_a_snapshot_without_the_table_or_a_column(parts, tmp_path, makers) -> None:
