@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,8 +167,12 @@ def _name(run: SuiteRun) -> str:
 
 
 def _tell_apart(rows: Sequence[ModelRow], runs: Sequence[SuiteRun]) -> None:
-    """Rows of one name get the tool or folder of their first run, and where that is equal too, its path."""
-    labels = (lambda run: run.run.get("tool") or folder_label(run.path), lambda run: f"{run.run.get('tool', 'run')}, {run.path}")
+    """Rows of one name get the tool or folder of their first run, where that is equal too, its file, and at last its path."""
+    labels: tuple[Callable[[SuiteRun], str], ...] = (
+        lambda run: run.run.get("tool") or folder_label(run.path),
+        lambda run: f"{run.run['tool']}, {run.path.name}" if "tool" in run.run else str(run.path),
+        lambda run: str(run.path),
+    )
     for label in labels:
         names = [row.name for row in rows]
         for row in rows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from evaluators.suite_comparison import how_asked
 from evaluators.text_details import GUESSED
 from iit_bench.folders import SuiteRun
@@ -36,13 +38,14 @@ def overview(models: Models) -> Table:
     for label, attribute, small in _IIT if any(row.entry for row in models.rows) else ():
         figures = [_iit(row, attribute) for row in models.rows]
         n = common_n(figures)
-        first = attribute == "iit"
-        heads.append(Column(label, (small, *([size(n)] if n else [])), over="IIT", divider=first, sorted=first))
+        leads = attribute == "iit"
+        heads.append(Column(label, (small, *([size(n)] if n else [])), over="IIT", divider=leads, sorted=leads))
         columns.append([figure_cell(figure, show_n=figure.n != n) for figure in figures])
+    first = None if any(row.entry for row in models.rows) else next((c for c in models.columns if _ranks(c)), None)
     for place, column in enumerate(models.columns):
         before = models.columns[place - 1].suite if place else ""
         head, cells = _task_column(models, column, divider=column.suite != before)
-        heads.append(head)
+        heads.append(replace(head, sorted=column is first))
         columns.append(cells)
     caption = (
         "Small print: 95% interval, and n where it is not the heading's. Accuracies in %, other scores in their own unit. A name in a "
@@ -50,6 +53,11 @@ def overview(models: Models) -> Table:
         "its tool defines."
     )
     return Table("overview", caption, tuple(heads), tuple(zip(*columns, strict=True)), (_chance_line(models),))
+
+
+def _ranks(column: TaskColumn) -> bool:
+    """Whether rows are ordered by a column: the highest figure is the best."""
+    return all(result.best == 1 for result in column.results.values())
 
 
 def _chance_line(models: Models) -> tuple[Cell, ...]:

@@ -23,6 +23,7 @@ TOOL = "VLMEvalKit"
 RULES = "exact_matching"  # no judge; as VLMEvalKit calls it
 _SCORES = re.compile(rf"^(?P<stem>.+)_(?P<kind>acc|score)\.(?:{'|'.join(FORMATS)})$")
 _FAILED = "Failed in Prefetch"  # VLMEvalKit's log of a reply without a recognisable choice, where no judge was asked
+_JUDGES = {"openai": "chatgpt-0125", "gpt4": "gpt-4-0125"}  # as the names of files have them
 _FIX = "keep VLMEvalKit's folders, MODEL/MODEL_DATASET_acc.csv"
 
 
@@ -98,7 +99,7 @@ def _task(task: str, path: Path) -> tuple[TaskResult, list[TaskItem]]:
         if table is not None:
             lines = read_rows(table)
             kind, rows = _kind(task, kind_of_rows), read(lines, metrics)
-            judge = table.stem.removeprefix(f"{stem.name}_").removesuffix(suffix) if kind == "choice" else RULES if kind == "open" else ""
+            judge = _judge(table, stem, suffix) if kind == "choice" else RULES if kind == "open" else ""
             asked = [
                 Asked("main", str(line["index"]), str(line["index"]), _cluster(line), str(line.get("prediction", ""))) for line in lines
             ]
@@ -129,6 +130,12 @@ def _beside(stem: Path, suffix: str) -> Path | None:
     if len(found) > 1:
         raise UserError(f"{str(stem.parent)!r} holds {found[0].name} and {found[1].name}, of two judges or formats; leave one of them")
     return found[0] if found else None
+
+
+def _judge(table: Path, stem: Path, suffix: str) -> str:
+    """From the name of a table of choices, MODEL_DATASET_JUDGE_result."""
+    name = table.stem.removeprefix(f"{stem.name}_").removesuffix(suffix)
+    return _JUDGES.get(name, name)
 
 
 def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -101,13 +101,16 @@ def test_a_text_only_model_has_no_vqa_suite_and_that_is_no_failure(base: Path, c
     assert "base (vqa): not run, model 'base-llm' takes no images" in capsys.readouterr().out
 
 
-def test_the_same_call_goes_on_and_asks_nothing_twice(wings: Path, base: Path, call: Call, capsys) -> None:
-    logs = {suite: (wings / suite / "responses.jsonl").read_bytes() for suite in ("iit", "text", "vqa")}
+def test_the_same_call_goes_on_where_it_was_killed_and_asks_nothing_twice(wings: Path, base: Path, call: Call, capsys) -> None:
+    logs = {suite: wings / suite / "responses.jsonl" for suite in ("iit", "text", "vqa")}
+    lines = {suite: log.read_text().splitlines() for suite, log in logs.items()}
     tables = {name: (wings / name).read_bytes() for name in ("iit/predictions.parquet", "text/items.parquet", "vqa/items.parquet")}
     for gone in ("vqa/results.json", "text/results.json"):
         (wings / gone).unlink()
+    logs["text"].write_text("\n".join(lines["text"][:2]) + "\n" + lines["text"][2][:20])  # killed in the middle of a line
+    logs["vqa"].unlink()
     assert call(wings, "--base", str(base), "--json") == 0
-    assert logs == {suite: (wings / suite / "responses.jsonl").read_bytes() for suite in logs}
+    assert lines == {suite: log.read_text().splitlines() for suite, log in logs.items()}
     assert tables == {name: (wings / name).read_bytes() for name in tables}
     told = json.loads(capsys.readouterr().out)
     assert set(told["suites"]) == {"iit", "text", "vqa"} and told["failed"] == {} and told["report"].endswith("index.html")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -21,6 +22,9 @@ from evaluators.suites import SuiteOptions
 from evaluators.text import evaluate_text_model
 from iit_bench.errors import UserError
 from iit_bench.folders import load_suite_run
+from iit_bench.types import SuiteResults
+from reports.leaderboard import report
+from reports.models import gather
 
 TASKS = ("iit_facts", "iit_words")
 LIMIT = 6
@@ -123,6 +127,28 @@ def test_settings_come_from_lm_evals_file(command, tmp_path):
         "generation (the task's own and temperature=0.7)",
     ):
         assert difference in said
+
+
+def test_the_leaderboard_marks_whose_numbers_they_are_and_has_one_column_a_task(command, ours, tmp_path):
+    page = report([command, ours], tmp_path / "out").read_text()
+    (run,) = read_runs(command)
+    models = gather([], [run, load_suite_run(ours)])
+    assert [column.task for column in models.columns] == ["iit_facts", "iit_words"]
+    (file,) = command.rglob("results_*.json")
+    name = run.run["model"]["name"]
+    assert {row.name for row in models.rows} == {name, f"hf:{name}"}
+    assert f'<span class="badge">{run.run["tool"]}</span>' in page and file.name in page
+
+
+def test_another_tools_run_of_other_tasks_stands_in_the_row_of_the_same_model(command, ours):
+    (run,) = read_runs(command)
+    mine = load_suite_run(ours)
+    words, facts = ([r for r in each.results.tasks if (r.task == "iit_words") is only] for each, only in ((run, True), (mine, False)))
+    parts = [dataclasses.replace(each, results=SuiteResults("text", True, {}, tuple(r))) for each, r in ((run, words), (mine, facts))]
+    (row,) = gather([], parts).rows
+    assert row.name == mine.run["model"]["name"] and len(row.runs) == 2
+    other = dataclasses.replace(parts[0], run=run.run | {"model": run.run["model"] | {"dtype": "bfloat16"}})
+    assert len(gather([], [other, parts[1]]).rows) == 2
 
 
 # ---------------------------------------------------------------- bad files

@@ -71,6 +71,13 @@ def test_the_two_are_compared_item_by_item(run, outputs) -> None:
     assert "judge (not recorded and exact_matching)" in found.left_out["MME"]
 
 
+def test_points_are_compared_by_the_accuracy_of_their_items(run) -> None:
+    (found,) = comparisons(run.path, run.path)
+    mme = next(one for one in found.results if one.result.tier == "MME")
+    assert (mme.metric, mme.best, mme.a) == ("acc", 1.0, next(r for r in run.results.tasks if r.task == "MME").scores["acc"])
+    assert mme.result.difference.value == 0 and mme.result.difference.clusters < mme.result.difference.n  # two questions an image
+
+
 def test_figures_without_scored_rows_have_no_interval_and_say_so(outputs, tmp_path) -> None:
     folder = tmp_path / "parrot"
     folder.mkdir()
