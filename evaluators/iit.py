@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from evaluators.forgetting import check_comparable, forgetting
 from evaluators.provenance import EvalOptions, check_same_run, describe_run
@@ -20,11 +20,12 @@ from evaluators.turns import Asking, Course, prediction, request, rounds
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
+from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError
 from iit_bench.folders import Benchmark, Run, check_writable, folder_label, load_benchmark, load_run, save_run_header, save_run_outcome
 from iit_bench.models.base import Model, ModelOptions
 from iit_bench.registry import load_model
-from iit_bench.types import Dialogue, Prediction, Results, Style
+from iit_bench.types import Dialogue, Prediction, Results, Scoring, Style
 
 NO_IMAGES = "the model takes no images"
 OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl")
@@ -48,12 +49,11 @@ def evaluate(options: EvalOptions, progress: bool = True) -> Results:
 
 def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, progress: bool = True) -> Results:
     """`evaluate` with a model and a benchmark that are loaded already."""
-    if options.scoring == "generate" and not model.generates:
-        raise UserError(f"model {model.info.name!r} cannot generate; use --scoring loglikelihood")
-    asking = Asking(options.scoring, _style(options, benchmark), options.history, options.system_prompt, options.max_new_tokens)
+    plan = choose_dialogues(benchmark, options.tiers, options.limit, model.info.accepts_images)
+    scoring = choose_scoring(model, options.scoring, any("V" in tier for tier in plan.tiers))
+    asking = Asking(scoring, _style(options, benchmark), options.history, options.system_prompt, options.max_new_tokens)
     if asking.style not in model.styles:
         raise UserError(f"model {model.info.name!r} cannot be asked in style {asking.style!r}; use --style {' or '.join(model.styles)}")
-    plan = choose_dialogues(benchmark, options.tiers, options.limit, model.info.accepts_images)
     limits = BatchLimits.for_model(model.info, options.batch_size)
     described = describe_run(options, model.info, benchmark, asking, plan.tiers, limits)
     base = _base(options, described)
@@ -63,7 +63,7 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, pro
         try:
             predictions, errors = ask(model, courses, asking, log, limits, progress)
         finally:
-            run |= {"seconds": run["seconds"] + time.monotonic() - started, "tokens": _tokens(log)}
+            run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
             save_run_header(options.out, run)
         complete = not any(error["kind"] == "machine" for error in errors)
         results = summarise(predictions, plan.unavailable, complete)
@@ -76,6 +76,23 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, pro
 
 
 # ---------------------------------------------------------------- what is asked
+
+
+def choose_scoring(model: Model, asked: Scoring | Literal["auto"], images: bool) -> Scoring:
+    """How a run is scored: one way for all its tiers, so that they compare.
+
+    Raises:
+        UserError: the model cannot do what is asked for.
+    """
+    can_score = model.scores and (model.scores_images or not images)
+    if asked == "auto":
+        return "loglikelihood" if can_score else "generate"
+    if asked == "generate" and not model.generates:
+        raise UserError(f"model {model.info.name!r} cannot generate; use --scoring loglikelihood")
+    if asked == "loglikelihood" and not can_score:
+        why = model.no_scores if not model.scores else "it scores replies to text alone; leave the tiers with images out with --tiers"
+        raise UserError(f"model {model.info.name!r} cannot score replies: {why}, or use --scoring generate")
+    return asked
 
 
 @dataclass(frozen=True)
@@ -185,16 +202,9 @@ def _base(options: EvalOptions, described: Mapping[str, Any]) -> Run | None:
     return base
 
 
-def _tokens(log: ResponseLog) -> int:
-    total = 0
-    for response in log.responses.values():
-        total += response.prompt_tokens + (sum(response.tokens) if hasattr(response, "tokens") else response.new_tokens)
-    return total
-
-
 def model_options(options: EvalOptions) -> ModelOptions:
     """What a user may set for the model."""
-    return ModelOptions(options.checkpoint, options.device, options.dtype, options.seed, options.trust_remote_code)
+    return ModelOptions(options.checkpoint, options.device, options.dtype, options.seed, options.trust_remote_code, options.server)
 
 
 def _now() -> str:

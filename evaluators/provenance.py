@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from iit_bench.errors import UserError
 from iit_bench.folders import load_run_header
-from iit_bench.types import History, Scoring, Style
+from iit_bench.types import History, Scoring, ServerOptions, Style
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -32,7 +32,7 @@ SAME_MODEL = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dty
 
 
 @dataclass(frozen=True)
-class EvalOptions:
+class EvalOptions(ServerOptions):
     """`iit-bench eval`, one field an option."""
 
     model: str
@@ -42,7 +42,7 @@ class EvalOptions:
     suite: str = "iit"
     blind: bool = False
     tiers: tuple[str, ...] | None = None  # None = all of the benchmark's
-    scoring: Scoring = "loglikelihood"
+    scoring: Scoring | Literal["auto"] = "auto"  # auto: loglikelihood where the model can, else generate
     style: Style | None = None  # None = the benchmark's own
     history: History = "gold"
     limit: int | None = None  # whole groups
@@ -95,6 +95,7 @@ def bookkeeping(options: DataclassInstance, packages: Sequence[str] = ()) -> dic
         "ended": None,
         "seconds": 0.0,
         "tokens": 0,
+        "usage": None,
         "resumed": 0,
     }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evaluators.provenance import SAME_MODEL, EvalOptions, bookkeeping, load_options
 from iit_bench.errors import UserError
 from iit_bench.folders import load_run_header
-from iit_bench.types import Outcome, TaskItem
+from iit_bench.types import Outcome, ServerOptions, TaskItem
 
 if TYPE_CHECKING:
     from iit_bench.models.base import ModelInfo, ModelOptions
@@ -25,7 +25,7 @@ SAME += ("num_fewshot", "apply_chat_template", "gen_kwargs")
 
 
 @dataclass(frozen=True)
-class SuiteOptions:
+class SuiteOptions(ServerOptions):
     """`iit-bench eval --suite text|vqa`, one field an option. Options of one suite alone have a default that means "as the tool does"."""
 
     model: str
@@ -56,7 +56,7 @@ class SuiteOptions:
     def model_options(self) -> ModelOptions:
         from iit_bench.models.base import ModelOptions  # reports use this file, and import no models
 
-        return ModelOptions(self.checkpoint, self.device, self.dtype, self.seed, self.trust_remote_code)
+        return ModelOptions(self.checkpoint, self.device, self.dtype, self.seed, self.trust_remote_code, self.server)
 
 
 def describe_suite(options: SuiteOptions, info: ModelInfo, tasks: Sequence[str], packages: Sequence[str] = ()) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from iit_bench.tables import canonical_json
 from iit_bench.types import Figure, Results, SuiteResults
@@ -45,6 +47,14 @@ def _points(figure: Figure, best: float | None) -> str:
         return _figure(figure)
     interval = f" [{figure.low:.6g}, {figure.high:.6g}]" if figure.low is not None and figure.high is not None else ""
     return f"{figure.value:.6g}{f' of {best:.6g}' if best is not None else ''}{interval} n={figure.n}"
+
+
+def usage_text(usage: Mapping[str, Any]) -> str:
+    """What a server was asked for, one line."""
+    cost = "" if usage["cost"] is None else f", cost {usage['cost']:.4g}"
+    counts = f"{usage['prompt_tokens']:,} prompt and {usage['reply_tokens']:,} reply tokens"
+    missing = f" ({usage['answers_without_counts']} without counts)" if usage["answers_without_counts"] else ""
+    return f"the server gave {usage['answers']:,} answers{missing}: {counts}{cost}"
 
 
 def summary_json(results: Results | SuiteResults) -> str:

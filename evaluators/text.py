@@ -23,8 +23,8 @@ from evaluators.provenance import git_commit
 from evaluators.run_folder import enter
 from evaluators.suites import SuiteOptions, check_same_suite, describe_suite
 from evaluators.text_results import Circumstances, errors_of, items_of, suite_results
-from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
+from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError
 from iit_bench.folders import check_writable, save_run_header, save_suite_outcome
 from iit_bench.models.base import Model
@@ -60,6 +60,7 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: SuiteOptions, progr
     """`evaluate_text` with a model and tasks that are loaded already."""
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit} leaves nothing to evaluate; give 1 document or more")
+    _refuse_scoring(model, tasks)
     described = describe_suite(options, model.info, sorted(tasks.loaded["tasks"]), ("lm-eval", "datasets"))
     limits = BatchLimits.for_model(model.info, options.batch_size)
     described |= {"batch_tokens": limits.tokens, "data_sha256": tasks.data_sha256}
@@ -69,7 +70,7 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: SuiteOptions, progr
         try:
             found = _simple_evaluate(lm, tasks, options)
         finally:
-            run |= {"seconds": run["seconds"] + time.monotonic() - started, "tokens": _tokens(log)}
+            run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
             save_run_header(options.out, run)
         items = items_of(found, lm.failed)
         results = suite_results(found, items, Circumstances(lm.failed, lm.cut, tasks.left_out, tasks.data_sha256, tasks.revisions))
@@ -77,6 +78,17 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: SuiteOptions, progr
         save_suite_outcome(options.out, items, results, errors_of(lm.failed))
         save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
     return results
+
+
+def _refuse_scoring(model: Model, tasks: Tasks) -> None:
+    """A model that only generates is told so before it is asked (and paid for) anything."""
+    scored = sorted(name for name, task in tasks.loaded["tasks"].items() if task.OUTPUT_TYPE != "generate_until")
+    if scored and not model.scores:
+        more = f" and {len(scored) - 1} more tasks" if len(scored) > 1 else ""
+        raise UserError(
+            f"model {model.info.name!r} cannot score replies, which task {scored[0]!r}{more} needs: {model.no_scores}; "
+            "or choose tasks that generate"
+        )
 
 
 def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[str, Any]:
@@ -167,10 +179,3 @@ def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options:
             tracker.save_results_samples(task, copy.deepcopy(lines))  # type: ignore[arg-type]
     if not list(folder.rglob("results_*.json")):  # lm-eval only warns
         raise UserError(f"lm-eval could not write its results into {str(folder)!r}; free some space and repeat the command")
-
-
-def _tokens(log: ResponseLog) -> int:
-    total = 0
-    for response in log.responses.values():
-        total += response.prompt_tokens + (sum(response.tokens) if hasattr(response, "tokens") else response.new_tokens)
-    return total

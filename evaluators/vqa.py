@@ -34,6 +34,7 @@ from evaluators.vlmeval_scores import Asked, task_result
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
+from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError
 from iit_bench.folders import check_writable, save_run_header, save_suite_outcome
 from iit_bench.models.base import GenerateResult, Model
@@ -78,7 +79,9 @@ def evaluate_vqa_model(model: Model, options: SuiteOptions, progress: bool = Tru
     if not model.generates:
         raise UserError(f"model {model.info.name!r} cannot generate, which every task of suite vqa needs; choose another model")
     if not model.info.accepts_images:
-        raise UserError(f"model {model.info.name!r} takes no images; add --blind to ask it the words alone")
+        told = model.info.details.get("images")  # of a server, how it was found out
+        why = f" ({told})" if told else ""
+        raise UserError(f"model {model.info.name!r} takes no images{why}; add --blind to ask it the words alone")
     header = describe_suite(options, model.info, tasks, PACKAGES)
     with enter(options.out, header, options.fresh, check_same_suite, OUTCOME_FILES) as (run, log), _scratch(options.out) as scratch:
         started = time.monotonic()
@@ -88,7 +91,7 @@ def evaluate_vqa_model(model: Model, options: SuiteOptions, progress: bool = Tru
                 asked = _ask(model, work, log, options, progress)
                 work.run("score")
         finally:
-            run |= {"seconds": run["seconds"] + time.monotonic() - started, "tokens": _tokens(log)}
+            run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
             save_run_header(options.out, run)
         results, items, errors = _collect(work, asked)
         work.keep_files()
@@ -275,10 +278,6 @@ def _ask_task(
 def _text(response: Any) -> str:
     assert isinstance(response, GenerateResult)
     return response.text
-
-
-def _tokens(log: ResponseLog) -> int:
-    return sum(one.prompt_tokens + one.new_tokens for one in log.responses.values() if isinstance(one, GenerateResult))
 
 
 # ---------------------------------------------------------------- what comes out

@@ -38,7 +38,7 @@ RUN_FIELDS = {
     "model": "models.base.ModelInfo as a dict",
     "suite": "iit | text | vqa",
     "benchmark": "name, rows_sha256, seed, tiers {tier: n}, sources, baselines, as copied from the manifest",
-    "scoring": "loglikelihood | generate",
+    "scoring": "loglikelihood | generate, as it was done (auto is decided at the start)",
     "style": "cloze | options | letters",
     "history": "gold | own",
     "limit": "number of whole groups, or null for all",
@@ -56,6 +56,7 @@ RUN_FIELDS = {
     "ended": "UTC of the last session, or null while it runs",
     "seconds": "time spent scoring, summed over sessions",
     "tokens": "prompt and reply tokens processed, over the whole run",
+    "usage": "of a model behind a server: answers, prompt and reply tokens as it bills them, cost where prices are given; else null",
     "resumed": "how many times the run was taken up again",
 }
 # Fields of run.json of the suites text and vqa: those of RUN_FIELDS that do not speak of a benchmark, and these.

@@ -6,7 +6,7 @@ Changing the name, type or order of a field that is written is changing a format
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Literal
 
@@ -51,6 +51,28 @@ class Message:
     def text(self) -> str:
         """The text parts alone, joined; for a text-only model or a baseline."""
         return "".join(part for part in self.parts if isinstance(part, str))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """How a model behind a server is reached, and what it costs; each field is an option of `iit-bench eval`.
+
+    The API key is none of them: it is read from the environment when a request is sent, and written nowhere.
+    """
+
+    base_url: str | None = None  # e.g. "http://localhost:8000/v1"
+    api_key_env: str = "OPENAI_API_KEY"  # name of the environment variable that holds the key
+    tokenizer: str | None = None  # folder or Hub id: chats are rendered and tokenised here, and the server only continues text
+    concurrency: int = 8  # requests under way at once
+    retries: int = 6  # after the first try; the wait doubles from half a second on
+    timeout: float = 300.0  # seconds that one answer may take
+    price_in: float | None = None  # per million prompt tokens, in any currency
+    price_out: float | None = None  # per million reply tokens
+
+    @property
+    def server(self) -> ServerOptions:
+        """These fields alone, out of the options of a suite."""
+        return ServerOptions(**{field.name: getattr(self, field.name) for field in fields(ServerOptions)})
 
 
 # ---------------------------------------------------------------- the benchmark folder

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from iit_bench.errors import UserError
 from iit_bench.models.base import (
+    SERVER,
     GenerateRequest,
     ModelInfo,
     RollingRequest,
@@ -34,7 +36,13 @@ class BatchLimits:
 
     @staticmethod
     def for_model(info: ModelInfo, batch_size: int | None) -> BatchLimits:
-        """`batch_size` None = auto: as many requests as fit the token budget of the device."""
+        """`batch_size` None = auto: as many requests as fit the token budget of the device.
+
+        Raises:
+            UserError: the model is behind a server, which is asked request by request.
+        """
+        if batch_size and info.device == SERVER:
+            raise UserError(f"model {info.name!r} is behind a server, which makes its own batches; give --concurrency, not --batch-size")
         tokens = BATCH_TOKENS.get(info.device, BATCH_TOKENS_ACCELERATOR)
         return BatchLimits(batch_size, 2**62) if batch_size else BatchLimits(256, tokens)
 

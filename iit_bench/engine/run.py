@@ -1,4 +1,4 @@
-"""Answer many requests with one model: dedupe, plan, batch, log, and keep failures of single items apart."""
+"""Answer many requests with one model: dedupe, plan, batch (or ask a server several at once), log, and keep failures of items apart."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from iit_bench.engine.concurrent import ask_concurrently
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.engine.plan import BatchLimits, Request, model_identity, plan_batches, request_key
 from iit_bench.errors import ItemError, MachineError
@@ -41,6 +42,9 @@ def answer(
     """Answer `requests`, each distinct one once. Batches are planned over all of them before finished work is taken out.
 
     `advance` is called with the number of entries of `requests` that were settled since the last call.
+
+    Raises:
+        UserError: the model, or the server behind it, refuses or is gone; what was answered is in the log.
     """
     identity = model_identity(model.info)
     keys = [request_key(request, identity) for request in requests]
@@ -56,6 +60,14 @@ def answer(
         except ItemError as error:
             failures[key] = Failure("item", error.reason, error.detail)
     advance(sum(copies[key] for key in failures))
+    if model.requests_at_once:
+        missing = {key: distinct[key] for key in lengths if key not in log.responses}
+        advance(sum(copies[key] for key in lengths if key not in missing))
+        failed = ask_concurrently(
+            lambda request: _call(model, [request])[0], missing, log, model.requests_at_once, lambda key: advance(copies[key])
+        )
+        failures |= {key: Failure("item", error.reason, error.detail) for key, error in failed.items()}
+        return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), len(missing))
     computed = 0
     for batch in plan_batches(lengths, limits):
         if any(key not in log.responses for key in batch):

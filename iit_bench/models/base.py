@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iit_bench.errors import UserError
-from iit_bench.types import Message, Style
+from iit_bench.types import Message, ServerOptions, Style
+
+SERVER = "server"  # ModelInfo.device of a model behind a server
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class ModelInfo:
     accepts_images: bool
     blind: bool  # images are removed on purpose before the model sees the chat
     dtype: str  # "float32", "bfloat16", …
-    device: str  # "cpu", "cuda", …
+    device: str  # "cpu", "cuda", …, SERVER
     max_context: int | None  # tokens of prompt and reply together; None = unlimited
     parameters: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)  # anything else worth showing; not hashed
@@ -40,6 +42,7 @@ class ModelOptions:
     dtype: str = "auto"  # "auto" = the checkpoint's own on an accelerator, float32 on CPU
     seed: int = 0
     trust_remote_code: bool = False
+    server: ServerOptions = field(default_factory=ServerOptions)
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,10 @@ class Model(ABC):
 
     info: ModelInfo
     generates: bool = True  # False: it can only score
+    scores: bool = True  # False: it can only generate; `no_scores` says why
+    scores_images: bool = True  # False: it scores replies to chats without images alone
+    no_scores: str = ""  # one sentence: what would be needed
+    requests_at_once: int | None = None  # of a server; its methods are then called from as many threads, a request a call. None = batches
     styles: tuple[Style, ...] = ("cloze", "options", "letters")  # that it can be asked in
 
     def prepare(self, benchmark: Any) -> None:  # noqa: B027 - optional

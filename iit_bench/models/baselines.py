@@ -129,7 +129,8 @@ class BlindModel(Model):
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.generates, self.styles = model.generates, model.styles
+        self.generates, self.styles, self.requests_at_once = model.generates, model.styles, model.requests_at_once
+        self.scores, self.scores_images, self.no_scores = model.scores, model.scores, model.no_scores
         self.info = dataclasses.replace(model.info, blind=True, accepts_images=True)
 
     def prepare(self, benchmark: Any) -> None:

@@ -1,0 +1,110 @@
+"""Answer requests that a server computes: several at once, each logged the moment it is answered.
+
+Nothing is batched here, so an answer never depends on which others were still open: a run that is killed asks again what has no line in the
+log, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from iit_bench.engine.log import Response, ResponseLog
+from iit_bench.engine.plan import Request
+from iit_bench.errors import ItemError, MachineError, UserError
+
+Ask = Callable[[Request], Response]  # called from several threads
+Outcome = Response | BaseException
+
+
+def ask_concurrently(
+    ask: Ask, requests: Mapping[str, Request], log: ResponseLog, at_once: int, settled: Callable[[str], None]
+) -> dict[str, ItemError]:
+    """Answer `requests` (by key) into the log, `at_once` at a time, in the order given. Returns the requests that have no answer.
+
+    A request that fails for reasons of its own (ItemError) does not stop the others. Anything else does: no new request is begun, those
+    under way come to their end, and what they answer is logged.
+
+    Raises:
+        UserError: the server gave up (MachineError of `ask`) or refuses us; what was answered is in the log.
+    """
+    failed: dict[str, ItemError] = {}
+    stop: BaseException | None = None
+    with _Workers(ask, requests, at_once) as workers:
+        try:
+            for key, outcome in workers.outcomes():
+                if isinstance(outcome, ItemError):
+                    failed[key] = outcome
+                elif isinstance(outcome, BaseException):
+                    stop = stop or outcome
+                    continue
+                else:
+                    log.append({key: outcome})
+                settled(key)
+        except KeyboardInterrupt:  # what has come in is kept, what is under way is not waited for
+            log.append({key: outcome for key, outcome in workers.arrived() if not isinstance(outcome, BaseException)})
+            raise
+    if isinstance(stop, MachineError):
+        raise UserError(f"{stop}; what was answered is kept, repeat the command to go on") from stop
+    if stop is not None:
+        raise stop
+    return failed
+
+
+class _Workers:
+    """Threads that take requests from a queue and put outcomes on another; leaving the context leaves none of their answers behind."""
+
+    def __init__(self, ask: Ask, requests: Mapping[str, Request], at_once: int) -> None:
+        self._ask = ask
+        self._open: queue.SimpleQueue[tuple[str, Request]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[str, Outcome] | None] = queue.SimpleQueue()  # None: a thread has come to its end
+        for item in requests.items():
+            self._open.put(item)
+        # Daemons: after Ctrl-C the process does not wait for answers that may take minutes.
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(at_once, len(requests)))]
+
+    def __enter__(self) -> _Workers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.begin_no_more()
+
+    def outcomes(self) -> Iterator[tuple[str, Outcome]]:
+        """Every outcome, as it comes, until all threads have come to their end."""
+        running = len(self._threads)
+        while running:
+            item = self._done.get()
+            if item is None:
+                running -= 1
+            else:
+                yield item
+
+    def arrived(self) -> Iterator[tuple[str, Outcome]]:
+        """The outcomes that are there, without waiting."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (item := self._done.get_nowait()) is not None:
+                    yield item
+
+    def begin_no_more(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._open.get_nowait()
+
+    def _work(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                key, request = self._open.get_nowait()
+                try:
+                    self._done.put((key, self._ask(request)))
+                except ItemError as error:
+                    self._done.put((key, error))
+                except BaseException as error:  # noqa: BLE001 - told to the thread that waits, which raises it
+                    self.begin_no_more()
+                    self._done.put((key, error))
+        self._done.put(None)

@@ -1,0 +1,48 @@
+"""How much a run has read and written: tokens, and what a server charges for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from iit_bench.engine.log import Response, ResponseLog
+from iit_bench.models.base import Model, ScoreResult
+from iit_bench.types import ServerOptions
+
+
+def work_done(model: Model, log: ResponseLog, server: ServerOptions) -> dict[str, Any]:
+    """The fields `tokens` and `usage` of run.json, over every answer in the log, whichever session got it."""
+    return {"tokens": _tokens(log), "usage": _usage(log, server) if model.requests_at_once else None}
+
+
+def _tokens(log: ResponseLog) -> int:
+    return sum(response.prompt_tokens + sum(_replies(response)) for response in log.responses.values())
+
+
+def _replies(response: Response) -> tuple[int, ...]:
+    return response.tokens if isinstance(response, ScoreResult) else (response.new_tokens,)
+
+
+def _usage(log: ResponseLog, server: ServerOptions) -> dict[str, Any]:
+    """What a server bills: to score n replies is to send the prompt n times with a reply behind it, and to let it write one token each.
+
+    `cost` is in the prices' own currency; null where no price is given, or where the server told no counts. Requests without an answer in
+    the log (probes at the start, tries that failed) are not in it.
+    """
+    prompt = reply = uncounted = 0
+    for response in log.responses.values():
+        if isinstance(response, ScoreResult):
+            prompt += response.prompt_tokens * len(response.tokens) + sum(response.tokens)
+            reply += len(response.tokens)
+        else:
+            prompt += response.prompt_tokens
+            reply += response.new_tokens
+            uncounted += response.prompt_tokens == 0
+    known = server.price_in is not None and server.price_out is not None and not uncounted
+    cost = (prompt * (server.price_in or 0.0) + reply * (server.price_out or 0.0)) / 1e6 if known else None
+    return {
+        "answers": len(log.responses),
+        "prompt_tokens": prompt,
+        "reply_tokens": reply,
+        "answers_without_counts": uncounted,
+        "cost": cost,
+    }
