@@ -21,6 +21,9 @@ def _models() -> Rows:
         "llava-one-rate": "the same, tuned with one learning rate for projector and LLM, as LLaVA is",
         "base-llm": "bundled text-only model that both were tuned from, or --checkpoint FOLDER",
         "hf:": "hf:PATH or hf:HUB_ID, any AutoModelForCausalLM or AutoModelForImageTextToText",
+        "openai:": "openai:NAME with --base-url URL, any server that speaks OpenAI's protocol (vLLM, llama.cpp, transformers serve, …)",
+        "vllm:": "vllm:PATH or vllm:HUB_ID, run by vLLM in this process, where it is installed",
+        "vlmeval:": "vlmeval:NAME, a model of VLMEvalKit's zoo, where its full package is installed",
         "random": "every choice equally likely",
         "majority": "the choice that is the most frequent answer",
     }

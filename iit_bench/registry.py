@@ -9,6 +9,7 @@ a prefix and serves every name that starts with it (`lm-eval:openbookqa`). An en
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -34,6 +35,9 @@ MODELS: dict[str, str] = {
     "llava-one-rate": "iit_bench.models.bundled:load_wings",
     "base-llm": "iit_bench.models.bundled:load_base_llm",
     "hf:": "iit_bench.models.huggingface:load",
+    "openai:": "iit_bench.models.openai_server:load",
+    "vllm:": "iit_bench.models.vllm_offline:load",
+    "vlmeval:": "iit_bench.models.vlmeval_zoo:load",
     "random": "iit_bench.models.baselines:load_random",
     "majority": "iit_bench.models.baselines:load_majority",
 }
@@ -67,12 +71,21 @@ def load_model(name: str, options: ModelOptions, blind: bool = False) -> Model:
     Raises:
         UserError: no model has this name, or it cannot be loaded as asked.
     """
+    _refuse_server_options(name, options)
     model: Model = _resolve(name, "model", MODELS, MODEL_GROUP)(name, options)
     if blind:
         from iit_bench.models.baselines import BlindModel
 
         return BlindModel(model)
     return model
+
+
+def _refuse_server_options(name: str, options: ModelOptions) -> None:
+    """Only a model behind a server has an address and a price; models of entry points may have both."""
+    given = [field.name for field in fields(options.server) if getattr(options.server, field.name) != field.default]
+    if given and _match(name, MODELS) not in (None, "openai:"):
+        flags = ", ".join("--" + field.replace("_", "-") for field in given)
+        raise UserError(f"model {name!r} runs here, not on a server; leave out {flags}, or use --model openai:NAME")
 
 
 def list_models() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,9 @@ _NOT_OF_A_RUN = ("suite", "from_run", "quiet", "json")
 def evaluate(
     context: typer.Context,
     out: Out,
-    model: Annotated[str | None, typer.Option(help="A name of `iit-bench list models`, or hf:PATH_OR_HUB_ID.", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A name of `iit-bench list models`, hf:PATH_OR_HUB_ID, or openai:NAME.", show_default=False)
+    ] = None,
     bench: Annotated[Path | None, typer.Option(help="Benchmark folder, made by `iit-bench build`.", show_default=False)] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Other weights for this family: folder or Hub id.", show_default=False)] = None,
     suite: Annotated[
@@ -45,9 +48,10 @@ def evaluate(
     judge: Annotated[str, typer.Option(help="vqa: exact_matching, or a judge model of VLMEvalKit by name.")] = "exact_matching",
     blind: Annotated[bool, typer.Option("--blind", help="Remove all images: what do the words alone give away?")] = False,
     tiers: Annotated[str | None, typer.Option(help="Tiers to run, comma-separated; default all.", show_default=False)] = None,
-    scoring: Annotated[Literal["loglikelihood", "generate"], typer.Option(help="Score every choice, or read a greedy reply.")] = (
-        "loglikelihood"
-    ),
+    scoring: Annotated[
+        Literal["auto", "loglikelihood", "generate"],
+        typer.Option(help="loglikelihood scores every choice, generate reads a greedy reply, auto: the first where the model can."),
+    ] = "auto",
     style: Annotated[
         Literal["cloze", "options", "letters"] | None,
         typer.Option(help="How choices are shown; default: the benchmark's.", show_default=False),
@@ -64,6 +68,23 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     batch_size: Annotated[str, typer.Option(help="Requests per batch, or auto.")] = "auto",
+    base_url: Annotated[
+        str | None, typer.Option(help="openai: address of the server, e.g. http://localhost:8000/v1.", show_default=False)
+    ] = None,
+    api_key_env: Annotated[
+        str, typer.Option(help="openai: environment variable that holds the server's key, if it wants one.")
+    ] = "OPENAI_API_KEY",
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="openai: the model's folder or Hub id, to score replies where the server echoes logprobs.", show_default=False),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="openai: requests under way at once.")] = 8,
+    retries: Annotated[int, typer.Option(help="openai: tries after the first, with waits that double from 0.5 s.")] = 6,
+    timeout: Annotated[float, typer.Option(help="openai: seconds that one answer may take.")] = 300.0,
+    price_in: Annotated[
+        float | None, typer.Option(help="openai: price of a million prompt tokens, for the cost in run.json.", show_default=False)
+    ] = None,
+    price_out: Annotated[float | None, typer.Option(help="openai: price of a million reply tokens.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed of models that draw.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name in reports; default: the folder's.", show_default=False)] = None,
     from_run: Annotated[Path | None, typer.Option("--from", help="Repeat an earlier run from its run.json.", show_default=False)] = None,
@@ -81,7 +102,8 @@ def evaluate(
     given = {name: value for name, value in locals().items() if name != "context"}
     from evaluators.provenance import EvalOptions
     from evaluators.suites import SuiteOptions, load_any_options
-    from evaluators.summary import summary_json, summary_text
+    from evaluators.summary import summary_json, summary_text, usage_text
+    from iit_bench.folders import load_run_header
 
     if from_run:
         _refuse_beside_from(context)
@@ -96,6 +118,8 @@ def evaluate(
         options = _chosen(EvalOptions if suite == "iit" else SuiteOptions, given, context)
     results = _evaluator(options.suite)(options, progress=not quiet)
     print(summary_json(results) if json else summary_text(options.name or out.name, results))
+    if usage := load_run_header(out)["usage"]:
+        print(usage_text(usage), file=sys.stderr)
     if not results.complete:
         raise typer.Exit(1)
 

@@ -19,14 +19,8 @@ from iit_bench.errors import ItemError, UserError
 from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.checkpoints import checkpoint_sha256, pick_device, pick_dtype, resolve_checkpoint
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed, split_continuation
-from iit_bench.models.text import RawText, special_tokens_of, until_end
+from iit_bench.models.text import PLAIN_TEMPLATE, RawText, special_tokens_of, until_end
 from iit_bench.types import Message
-
-# For a tokenizer without a chat template: the plain form base LLMs are asked in.
-PLAIN_TEMPLATE = (
-    "{% for m in messages %}{% if m.role == 'user' %}Question: {{ m.content }}\nAnswer:{% elif m.role == 'assistant' %} {{ m.content }}\n\n"
-    "{% else %}{{ m.content }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %} {% endif %}"
-)
 
 
 def load(name: str, options: ModelOptions) -> Model:

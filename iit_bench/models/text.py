@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 DEFAULT_CONTEXT = 2048  # tokens, of a model that names no limit (lm-eval's own default)
 WINDOW_TOKENS = 8192  # of rolling windows encoded together
+# For a tokenizer without a chat template: the plain form base LLMs are asked in.
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'user' %}Question: {{ m.content }}\nAnswer:{% elif m.role == 'assistant' %} {{ m.content }}\n\n"
+    "{% else %}{{ m.content }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %} {% endif %}"
+)
 Pair = tuple[list[int], list[int]]  # tokens of a context, and of the continuation scored after it
 
 
@@ -116,7 +121,7 @@ class RawText:
     def score_text(self, batch: Sequence[TextScoreRequest]) -> list[ScoreResult]:
         pairs = [self._pairs(request) for request in batch]
         scores = iter(self._score_pairs([pair for some in pairs for pair in some]))
-        return [_joined([next(scores) for _ in some], len(some[0][0])) for some in pairs]
+        return [joined([next(scores) for _ in some], len(some[0][0])) for some in pairs]
 
     def score_rolling(self, batch: Sequence[RollingRequest]) -> list[ScoreResult]:
         windows = [self._windows(request.text) for request in batch]
@@ -209,7 +214,8 @@ def _split(result: ScoreResult) -> list[ScoreResult]:
     return [ScoreResult((logprob,), (tokens,), (greedy,), result.prompt_tokens) for logprob, tokens, greedy in parts]
 
 
-def _joined(results: Sequence[ScoreResult], prompt_tokens: int) -> ScoreResult:
+def joined(results: Sequence[ScoreResult], prompt_tokens: int) -> ScoreResult:
+    """Results of one continuation each as the result of all of them."""
     columns = [[one.logprobs[0] for one in results], [one.tokens[0] for one in results], [one.greedy[0] for one in results]]
     return ScoreResult(tuple(columns[0]), tuple(columns[1]), tuple(columns[2]), prompt_tokens)  # type: ignore[arg-type]
 

@@ -1,0 +1,222 @@
+"""HTTP to an OpenAI-compatible server: retries with backoff, Retry-After, and what each failure means.
+
+The key is read from the environment for each request and goes into its Authorization header alone; texts of the server that repeat it are
+blanked before anyone sees them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from time import monotonic, sleep
+from time import time as now
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+
+from iit_bench.errors import UserError
+from iit_bench.types import ServerOptions
+
+Read = TypeVar("Read")
+
+AGAIN = (408, 409, 425, 429)  # and 5xx: the same request may succeed later
+NOBODY, TOO_LATE = 0, -1  # in the place of an HTTP status: no connection, or no answer in time
+BUSY = (*AGAIN, 503)  # whatever was asked for
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between tries, doubled each time
+LONGEST_ASKED_WAIT = 600.0  # a server that asks to be left alone for longer ends the run
+CONNECT_SECONDS = 10.0
+SHOWN = 300  # characters of a server's own words in an error
+ERRNO = re.compile(r"\[Errno -?[0-9]+\] ")
+GARBAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError)  # what reading a reply of another shape raises
+
+
+class Refused(Exception):
+    """The server understood and said no (4xx): the same request will be refused again."""
+
+    def __init__(self, status: int, code: str, words: str) -> None:
+        super().__init__(f"HTTP {status}: {words}")
+        self.status = status
+        self.code = code  # the server's own, e.g. "context_length_exceeded"; "" where it gives none
+
+
+class Unwell(Exception):
+    """No usable answer."""
+
+    def __init__(self, words: str, status: int, wait: float = 0.0) -> None:
+        super().__init__(words)
+        self.status = status  # of the last try: of HTTP (200: what came is no completion), NOBODY or TOO_LATE
+        self.wait = wait  # seconds that the server asks to be left alone
+
+    @property
+    def answered(self) -> bool:
+        return self.status > 0
+
+    @property
+    def may_be_the_request(self) -> bool:
+        """Whether another request might do better: the server is there and not merely busy."""
+        return self.status not in (NOBODY, *BUSY)
+
+
+class Client:
+    """One server, asked from any number of threads.
+
+    Raises:
+        UserError: an address that is none, or options out of range.
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        self.url = _checked_url(options.base_url)
+        for name, least in (("concurrency", 1), ("retries", 0), ("timeout", 0.001), ("price_in", 0), ("price_out", 0)):
+            value = getattr(options, name)
+            if value is not None and value < least:
+                raise UserError(f"--{name.replace('_', '-')} {value} is too low; give {least} or more")
+        self.options = options
+        if not self._key().isprintable() or not self._key().isascii():  # and it would be repeated in the complaint about the header
+            raise UserError(f"the key in ${options.api_key_env} has characters that no key has; set it again")
+        self._local = threading.local()
+        self._not_before = 0.0  # on the monotonic clock: a server that is overloaded is left alone by all threads
+
+    def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read], retries: int | None = None) -> Read:
+        """The server's JSON reply as `read` understands it; `read` raises one of GARBAGE where it is another thing.
+
+        Raises:
+            Refused: it said no.
+            Unwell: no usable answer after all tries.
+        """
+        tries = 1 + (self.options.retries if retries is None else retries)
+        wait = FIRST_WAIT
+        for left in reversed(range(tries)):
+            self._leave_alone()
+            try:
+                return self._try(path, body, read)
+            except Unwell as error:
+                trouble = error
+            if trouble.wait > LONGEST_ASKED_WAIT:
+                raise Unwell(f"{trouble}; it asks to wait {trouble.wait:.0f} seconds", trouble.status)
+            if trouble.wait:
+                self._not_before = max(self._not_before, monotonic() + trouble.wait)
+            if left:
+                sleep(max(wait, trouble.wait))
+                wait = min(2 * wait, LONGEST_WAIT)
+        raise Unwell(f"{trouble} ({tries} {'tries' if tries > 1 else 'try'})", trouble.status)
+
+    def _try(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read]) -> Read:
+        times = (CONNECT_SECONDS, self.options.timeout)
+        try:
+            reply = self._session().post(self.url + path, json=body, timeout=times, allow_redirects=False)
+        except requests.RequestException as error:
+            late = isinstance(error, requests.ReadTimeout)
+            raise Unwell(self._without_key(_why(error)), TOO_LATE if late else NOBODY) from error
+        return self._understand(reply, read)
+
+    def get(self, path: str) -> Any:
+        """What the server tells about itself, or None where it does not."""
+        try:
+            return json.loads(self._session().get(self.url + path, timeout=CONNECT_SECONDS, allow_redirects=False).content)
+        except (requests.RequestException, ValueError):
+            return None
+
+    def _understand(self, reply: requests.Response, read: Callable[[Any], Read]) -> Read:
+        status = reply.status_code
+        if status in AGAIN or status >= 500:
+            raise Unwell(f"HTTP {status}: {self._words(reply)[1]}", status, _retry_after(reply))
+        if status != 200:
+            code, words = self._words(reply)
+            raise Refused(status, code, words)
+        try:
+            found = json.loads(reply.content)
+            if isinstance(found, dict) and found.get("error") and not found.get("choices"):  # some gateways say so with status 200
+                raise ValueError(_message(found)[1])
+            return read(found)
+        except GARBAGE as error:
+            shown = self._without_key(_one_line(reply.text[:SHOWN]))
+            raise Unwell(f"it answers what is not a completion ({_one_line(str(error))}): {shown!r}", status) from error
+
+    def _words(self, reply: requests.Response) -> tuple[str, str]:
+        """Code and message of an error, from OpenAI's form, FastAPI's or plain text."""
+        try:
+            code, words = _message(json.loads(reply.content))
+        except ValueError:
+            code, words = "", reply.text
+        return code, self._without_key(_one_line(words or str(reply.reason)))[:SHOWN]
+
+    # ------------------------------------------------------------ manners
+
+    def _leave_alone(self) -> None:
+        while (left := self._not_before - monotonic()) > 0:
+            sleep(left)
+
+    def _session(self) -> requests.Session:
+        """A connection of this thread's own, kept open."""
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+            self._local.session.auth = self._authorise  # also where there is no key: or requests would look into the user's netrc
+        session: requests.Session = self._local.session
+        return session
+
+    def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if key := self._key():
+            request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
+    def _key(self) -> str:
+        return os.environ.get(self.options.api_key_env, "").strip()
+
+    def _without_key(self, words: str) -> str:
+        key = self._key()
+        return words.replace(key, "***") if key else words
+
+
+def _checked_url(url: str | None) -> str:
+    if not url:
+        raise UserError("a model openai:NAME needs the address of its server; add --base-url, e.g. --base-url http://localhost:8000/v1")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise UserError(f"--base-url {url!r} is no address; it looks like http://localhost:8000/v1")
+    if "@" in parts.netloc or parts.query:
+        raise UserError("--base-url holds more than an address, and would be written to run.json; put the key into $OPENAI_API_KEY instead")
+    return url.rstrip("/")
+
+
+def _message(found: Any) -> tuple[str, str]:
+    """(code, message) of a JSON error."""
+    error = found.get("error", found.get("detail", found.get("message", ""))) if isinstance(found, dict) else found
+    if isinstance(error, dict):
+        return str(error.get("code") or ""), str(error.get("message") or error)
+    return "", error if isinstance(error, str) else json.dumps(error)
+
+
+def _retry_after(reply: requests.Response) -> float:
+    """Seconds that the server asks to be left alone: a number, or a date."""
+    value = reply.headers.get("Retry-After", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _why(error: requests.RequestException) -> str:
+    """What went wrong below HTTP, without urllib3's nested brackets."""
+    if isinstance(error, requests.ConnectTimeout):
+        return "it does not answer (no connection)"
+    if isinstance(error, requests.Timeout):
+        return "it does not answer in time; give more with --timeout"
+    inner: BaseException = error
+    while deeper := [one for one in (getattr(inner, "reason", None), *inner.args) if isinstance(one, BaseException)]:
+        inner = deeper[-1]
+    words = _one_line(str(inner)).rpartition(": ")[2] or type(inner).__name__
+    return f"it does not answer ({ERRNO.sub('', words)})"
+
+
+def _one_line(words: str) -> str:
+    """A server's words as one line that a terminal can show: no control characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in " ".join(words.split()))

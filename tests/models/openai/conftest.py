@@ -1,0 +1,128 @@
+"""Servers on loopback: one that says what a test tells it to, and one that computes with a real tiny model as vLLM's /completions does."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from iit_bench.models import openai_client
+from iit_bench.models.base import Model, ModelOptions
+from iit_bench.registry import load_model
+from iit_bench.types import ServerOptions
+
+Script = Callable[[str, dict], Any]  # (path, body) -> body of a 200, or (status, body[, headers]); None cuts the connection
+
+
+class Server(ThreadingHTTPServer):
+    """Answers what `script` says; `seen` holds what it was asked: (path, body, headers)."""
+
+    daemon_threads = True
+
+    def __init__(self, script: Script, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.script, self.seen, self.lock = script, [], threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def bodies(self, path: str = "/v1/chat/completions") -> list[dict]:
+        return [body for at, body, _ in self.seen if at == path]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed, or that gave up waiting, is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.seen.append((self.path, body, dict(self.headers)))
+        found = self.server.script(self.path, body)
+        if found is None:
+            self.close_connection = True
+            return
+        status, content, *more = found if isinstance(found, tuple) else (200, found)
+        data = content if isinstance(content, bytes) else content.encode() if isinstance(content, str) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in (more[0] if more else {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = lambda self: self.send_error(404)  # noqa: E731
+
+    def log_message(self, *words: Any) -> None:
+        pass
+
+
+def chat_reply(text: str | None, prompt: int = 20, reply: int = 2) -> dict:
+    usage = {"prompt_tokens": prompt, "completion_tokens": reply, "total_tokens": prompt + reply}
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
+
+
+def content_of(body: dict) -> tuple[str, int]:
+    """Text of a chat's last turn, and the number of images in the chat."""
+    images = sum(part["type"] == "image_url" for turn in body["messages"] if isinstance(turn["content"], list) for part in turn["content"])
+    last = body["messages"][-1]["content"]
+    return last if isinstance(last, str) else "".join(part.get("text", "") for part in last), images
+
+
+def parrot(path: str, body: dict) -> Any:
+    """Says the last word; images are 64 tokens each."""
+    text, images = content_of(body)
+    return chat_reply(text.split()[-1], prompt=len(text.split()) + 64 * images)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """The first wait between tries is a millisecond."""
+    monkeypatch.setattr(openai_client, "FIRST_WAIT", 0.001)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """serve(script) → a running server."""
+    servers = []
+
+    def start(script: Script = parrot, port: int = 0) -> Server:
+        servers.append(Server(script, port))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def load() -> Callable[..., Model]:
+    """load(server, option=…) → the model "openai:m" behind it."""
+
+    def call(server: Any, name: str = "m", blind: bool = False, **more: Any) -> Model:
+        url = server if isinstance(server, str) else server.url
+        return load_model(f"openai:{name}", ModelOptions(server=ServerOptions(base_url=url, **({"retries": 1} | more))), blind)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def replies() -> Any:
+    """chat_reply, content_of and parrot, for scripts of tests."""
+    from types import SimpleNamespace
+
+    return SimpleNamespace(chat=chat_reply, content=content_of, parrot=parrot)
