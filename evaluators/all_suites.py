@@ -58,7 +58,7 @@ def evaluate_all(given: Mapping[str, Any], progress: bool = True) -> Outcome:
         UserError: bad options, an unknown task or an unusable model, benchmark or folder: found before anything is scored.
         KeyboardInterrupt: the same call goes on.
     """
-    plan = _plan(given)
+    plan = plan_suites(given)
     out = Path(given["out"])
     if (out / "run.json").exists():
         raise UserError(f"{str(out)!r} is the run folder of one suite; choose another --out for --suite all")
@@ -90,7 +90,7 @@ def _kept(what: str, outcome: Outcome) -> Iterator[None]:
 # ---------------------------------------------------------------- what is to be done
 
 
-def _plan(given: Mapping[str, Any]) -> dict[str, Any]:
+def plan_suites(given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of each suite that is to run, in the order of running.
 
     Raises:
@@ -180,6 +180,7 @@ def _iit_step(options: EvalOptions, benchmark: Benchmark) -> _Step:
 
 
 def _text_step(options: SuiteOptions, tasks: Tasks) -> _Step:
+    text.gen_kwargs_of(options)  # bad ones are told before the other suites have run
     sizes = [len(task.eval_docs) for task in tasks.loaded["tasks"].values()]
     planned = sum(size if options.limit is None else min(size, options.limit) for size in sizes)
     return _Step(planned, lambda model, progress: text.evaluate_text_model(model, tasks, options, progress))

@@ -95,7 +95,7 @@ def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[
     """lm-eval's EvalResults, samples included."""
     from lm_eval import simple_evaluate
 
-    settings = _gen_kwargs(options)
+    settings = gen_kwargs_of(options)
     with _surroundings(options.confirm_run_unsafe_code):
         try:
             found = simple_evaluate(
@@ -119,7 +119,7 @@ def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[
     return dict(found)
 
 
-def _gen_kwargs(options: SuiteOptions) -> dict[str, Any] | None:
+def gen_kwargs_of(options: SuiteOptions) -> dict[str, Any] | None:
     """lm-eval's settings of generation.
 
     Raises:

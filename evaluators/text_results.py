@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from evaluators.perplexity import perplexity
 from evaluators.statistics import Z, mean, weighted_mean
 from evaluators.suites import count_outcomes
 from evaluators.text_details import details_of, group_details
@@ -99,7 +100,8 @@ def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], around
     scores = {}
     for key, value, stderr in _values(found["results"][task]):
         rows = [item for item in items if item.metric == key]
-        scores[key] = _figure(rows, value, stderr, count, failed)
+        own = None if rows or stderr is not None else perplexity(_pairs(found, task, key), value)
+        scores[key] = own or _figure(rows, value, stderr, count, failed)
     notes = []
     if failed:
         notes.append(f"{failed} documents could not be asked and count as wrong")
@@ -114,6 +116,13 @@ def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], around
     shown = [item for item in items if item.metric == metric]
     best = _best(scores.get(metric), found.get("higher_is_better", {}).get(task, {}).get(metric.partition(",")[0]), shown)
     return TaskResult(task, metric, scores, count_outcomes(shown), best, tuple(notes), details)
+
+
+def _pairs(found: Mapping[str, Any], task: str, key: str) -> list[Any]:
+    """What each document adds to a metric that is no mean: (log-likelihood, words or bytes)."""
+    metric = key.partition(",")[0]
+    samples = [sample for sample in found.get("samples", {}).get(task, ()) if _key(metric, sample["filter"]) == key]
+    return [sample[metric] for sample in samples if isinstance(sample.get(metric), (tuple, list))]
 
 
 def _best(figure: Figure | None, higher_is_better: bool | None, items: Sequence[TaskItem]) -> float | None:

@@ -98,10 +98,12 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
                 kept = {name: sample[name] for name in (*_KEPT, *sample["metrics"])}
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
-                    f"line {number} of {str(file)!r} is no sample of lm-eval ({type(error).__name__}); remove the file"
+                    f"line {number} of {str(file)!r} is no sample of lm-eval 0.4.6 or newer ({type(error).__name__}: {error}); without the "
+                    "file, intervals come from lm-eval's standard errors"
                 ) from error
-            arguments = kept["arguments"].values() if isinstance(kept["arguments"], dict) else kept["arguments"]
-            kept["arguments"] = [tuple(one.values()) if isinstance(one, dict) else one for one in arguments]
+            arguments = kept["arguments"].values()
+            same: dict[str, str] = {}  # all choices share a context, which is long: kept once
+            kept["arguments"] = [tuple(same.setdefault(str(text), str(text)) for text in one.values()) for one in arguments]
             kept["resps"] = [[_reply(one) for one in replies] for replies in kept["resps"]]
             yield kept
 

@@ -106,6 +106,8 @@ def _task(task: str, path: Path) -> tuple[TaskResult, list[TaskItem]]:
             break
     result, items = task_result(task, {"published": None}, asked, {"main": {"kind": kind, "metrics": metrics, "rows": rows}})
     notes = () if rows else (f"{TOOL}'s own number without an interval: no table of scored rows beside {path.name}",)
+    if rows and all(one.cluster == one.index for one in asked):
+        notes = (f"{TOOL}'s tables do not name the images: each question is taken to stand alone, which makes the interval too narrow",)
     details = ({"documents": str(len(rows))} if rows else {}) | {"judge": judge}
     best = 1.0 if not rows and _fractions(read_rows(path)) else result.best
     return TaskResult(task, result.metric, result.scores, result.outcomes, best, (*result.notes, *notes), details), items

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evaluators import all_suites
-from evaluators.all_suites import sort_tasks
+from evaluators.all_suites import plan_suites, sort_tasks
 from iit_bench.cli import main
 from iit_bench.folders import load_run, load_suite_run
 from iit_bench.progress import bar, whole_job
@@ -137,6 +137,7 @@ def test_a_suite_that_fails_leaves_the_others_and_the_report_whole(call: Call, t
         (["--tasks", ""], "--tasks names no task"),
         (["--tasks", "iit_facts_capital", "--blind"], "--blind removes images, and text tasks have none; leave out iit_facts_capital"),
         (["--base", "nowhere"], "'nowhere' is not there"),
+        (["--gen-kwargs", "hot"], "--gen-kwargs 'hot' is not of the form NAME=VALUE,NAME=VALUE"),
         (["--limit", "0"], "--limit 0 leaves nothing"),
         (["--tiers", "TXV"], "has no tier TXV"),
     ],
@@ -163,6 +164,19 @@ def test_tasks_are_sorted_out_by_suite() -> None:
         "text": ("wings-text", "arc_easy", "iit_facts"),
         "vqa": ("wings-vqa", "MMBench_DEV_EN", "easyvqa"),
     }
+
+
+def test_options_go_to_the_suites_that_have_them(bench, tmp_path) -> None:
+    given = {"model": "wings", "bench": bench.path, "out": tmp_path / "m", "tasks": ("arc_easy", "MME"), "limit": 3, "system_prompt": "Hi."}
+    given |= {"num_fewshot": 2, "apply_chat_template": True, "gen_kwargs": "temperature=1", "judge": "gpt-4", "style": "letters"}
+    plan = plan_suites(given)
+    assert all((options.limit, options.system_prompt, options.name) == (3, "Hi.", "m") for options in plan.values())
+    assert (plan["text"].num_fewshot, plan["text"].apply_chat_template, plan["text"].gen_kwargs) == (2, True, "temperature=1")
+    assert (plan["vqa"].num_fewshot, plan["vqa"].apply_chat_template, plan["vqa"].judge) == (None, False, "gpt-4")
+    assert (plan["text"].judge, plan["iit"].style) == ("exact_matching", "letters")
+    assert [options.out.name for options in plan.values()] == ["iit", "text", "vqa"]
+    blind = plan_suites({"model": "wings", "bench": bench.path, "out": tmp_path, "blind": True})
+    assert list(blind) == ["iit", "vqa"] and all(options.blind for options in blind.values())
 
 
 # ---------------------------------------------------------------- progress over the whole job
