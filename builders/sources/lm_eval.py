@@ -351,12 +351,10 @@ def _index_of(target: Any, choices: list[str]) -> int | str:
 
 
 def revisions_of(task: Any) -> set[str]:
-    """Commits of the Hub repositories that were read, as `datasets` notes them."""
-    found: set[str] = set()
-    for split in task.dataset.values():
-        for url in split.info.download_checksums or {}:
-            found.update(re.findall(r"@([0-9a-f]{40})/", url))
-    return found
+    """Commits of the Hub repositories that were read: `datasets` keeps what it loads in a folder that has the commit's name."""
+    splits = (getattr(task, "dataset", None) or {}).values()
+    folders = {Path(file["filename"]).parent.name for split in splits for file in getattr(split, "cache_files", ())}
+    return {name for name in folders if re.fullmatch("[0-9a-f]{40}", name)}
 
 
 def _docs_sha256(docs: Iterable[Mapping[str, Any]]) -> str:

@@ -72,22 +72,22 @@ def find_splits(
     Returns:
         As `split_files`, with names.
     """
-    told = _told(card, config)
+    told, inside = _told(card, config)
     for suffix, loader in LOADERS.items():
         of_kind = sorted(name for name in names if name.endswith(suffix))
         if of_kind and (found := {split: files for split in splits if (files := _matching(of_kind, told.get(split, ())))}):
             return loader, found
     for suffix, loader in LOADERS.items():
         of_kind = sorted(name for name in names if name.endswith(suffix))
-        for root in ("", "data/") if of_kind else ():
-            for name in [config] if config else _UNNAMED:
+        for root in (inside, f"{inside}data/") if of_kind else ():
+            for name in [config] if config and not inside else _UNNAMED:
                 if found := {split: files for split in splits if (files := _laid_out(of_kind, root, name, split, suffix))}:
                     return loader, found
     return "", {}
 
 
-def _told(card: Mapping[str, Any], config: str | None) -> dict[str, list[str]]:
-    """Split -> patterns of its files, as a card's `configs` list them for a configuration; {} where they do not."""
+def _told(card: Mapping[str, Any], config: str | None) -> tuple[dict[str, list[str]], str]:
+    """What a card's `configs` say of a configuration: split -> patterns of its files, or the folder ("…/", "" = any) they are laid out in."""
     listed = card.get("configs")
     configs = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
     if config is None:  # as `datasets` chooses: the default, or the only one
@@ -96,16 +96,19 @@ def _told(card: Mapping[str, Any], config: str | None) -> dict[str, list[str]]:
     else:
         configs = [one for one in configs if one.get("config_name") == config]
     if not configs:
-        return {}
-    files, folder = configs[0].get("data_files"), str(configs[0].get("data_dir") or "")
+        return {}, ""
+    files, folder = configs[0].get("data_files"), str(configs[0].get("data_dir") or "").strip("/")
+    inside = f"{folder}/" if folder else ""
+    if files is None:
+        return {}, inside
     if isinstance(files, Mapping):
         files = [{"split": split, "path": path} for split, path in files.items()]
     patterns: dict[str, list[str]] = {}
     for one in files if isinstance(files, list) else ():
         if isinstance(one, Mapping) and "split" in one and "path" in one:
             paths = one["path"] if isinstance(one["path"], list) else [one["path"]]
-            patterns.setdefault(str(one["split"]), []).extend(f"{folder}/{path}".lstrip("/") if folder else str(path) for path in paths)
-    return patterns
+            patterns.setdefault(str(one["split"]), []).extend(f"{inside}{path}" for path in paths)
+    return patterns, ""
 
 
 def _laid_out(names: Sequence[str], root: str, config: str | None, split: str, suffix: str) -> list[str]:

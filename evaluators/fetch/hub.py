@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_url
@@ -50,15 +51,25 @@ def list_files(dataset: str, wanted: Splits, revisions: Sequence[str]) -> Listin
     missing = ""
     for ref in revisions:
         with _told(dataset, ref):
-            info = api.dataset_info(dataset, revision=ref, timeout=60)
+            try:
+                info = api.dataset_info(dataset, revision=ref, timeout=60)
+            except RevisionNotFoundError:
+                if missing:  # the Hub has made no copy of it; what is missing is told below
+                    break
+                raise
             listed = api.list_repo_tree(dataset, repo_type="dataset", revision=info.sha, recursive=True)
-            tree = {one.path: one for one in listed if isinstance(one, RepoFile)}
+            tree = {one.path: one for one in listed if isinstance(one, RepoFile) and stays_inside(one.path)}
         card = info.card_data.to_dict() if info.card_data else {}
         splits, absent = _find(tree, card, wanted)
         if not absent:
             return _listing(dataset, str(info.sha), ref, licence_of(card), splits, tree)
         missing = missing or ", ".join(f"{split!r}" + (f" of configuration {config!r}" if config else "") for config, split in absent)
     raise UserError(f"the Hub's data set {dataset!r} has no parquet, json or csv file of split {missing}; put it there by hand")
+
+
+def stays_inside(path: str) -> bool:
+    """Whether a name that a server gave is that of a file below the repository's folder."""
+    return not PurePosixPath(path).is_absolute() and not {"..", ""} & set(path.split("/")) and "\\" not in path
 
 
 def _find(

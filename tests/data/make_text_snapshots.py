@@ -155,9 +155,23 @@ def wikitext(root: Path, rows: int) -> None:
         parquet(folder / name(split), [{"page": f" = {PLACES[i % 12]} = \n {page}\n"} for i, page in enumerate(pages)])
 
 
+def write_card(folder: Path, licence: str) -> None:
+    """README.md with the header that the Hub and `datasets` read: licence, and the files of each configuration and split."""
+    import yaml
+
+    configs: dict[str, list[dict[str, str]]] = {}
+    for path in sorted(folder.rglob("*-00000-of-*.parquet")):
+        name, split = path.relative_to(folder).parent.as_posix(), path.name.partition("-")[0]
+        configs.setdefault("default" if name == "data" else name, []).append({"split": split, "path": f"{name}/{split}-*"})
+    header = {"license": licence, "configs": [{"config_name": name, "data_files": files} for name, files in configs.items()]}
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n# {folder.name}\n")
+
+
 def write_text(root: Path, rows: int = 12) -> None:
     for make in (arc, race, wsc, clue, siqa, piqa, gsm8k, mbpp, wikitext):
         make(root, rows)
+    for folder in [path for owner in root.iterdir() for path in owner.iterdir() if not (path / "README.md").exists()]:
+        write_card(folder, "other")
 
 
 if __name__ == "__main__":

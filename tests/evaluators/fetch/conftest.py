@@ -60,6 +60,10 @@ class Server:
         """Something goes wrong with the file of this name: `Trouble`."""
         self.trouble[name] = Trouble(**what)
 
+    def commit(self, name: str) -> str:
+        """That `main` of a data set points to."""
+        return commit_of(name, self.version)
+
     def files_sent(self) -> list[str]:
         return [path.rpartition("/")[2] for method, path, _ in self.requests if method == "GET" and not path.startswith("/api/")]
 
@@ -76,12 +80,14 @@ class Handler(BaseHTTPRequestHandler):
         state = self.server_state
         path = unquote(urlsplit(self.path).path)
         state.requests.append((self.command, path, self.headers.get("Range", "")))
-        if info := re.fullmatch(r"/api/datasets/(.+?)/revision/(.+)", path):
-            self.repository(info[1], info[2], tree=False)
-        elif tree := re.fullmatch(r"/api/datasets/(.+?)/tree/([^/]+)", path):
-            self.repository(tree[1], tree[2], tree=True)
+        if tree := re.fullmatch(r"/api/datasets/(.+?)/tree/(main|refs/convert/parquet|[0-9a-f]{40})/?(.*)", path):
+            self.repository(tree[1], tree[2], tree[3], "recursive=true" in self.path.lower())
+        elif info := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+            self.repository(info[1], info[2] or "main")
         elif file := re.fullmatch(r"/datasets/(.+?)/resolve/([^/]+)/(.+)", path):
-            self.file(self.folder(file[1], file[2]) / file[3])
+            version = self.server_state.version
+            commit = {"main": commit_of(file[1], version), "refs/convert/parquet": commit_of(file[1], -1)}.get(file[2], file[2])
+            self.file(self.folder(file[1], file[2]) / file[3], {"X-Repo-Commit": commit})
         else:
             self.file(state.tables / path.rpartition("/")[2])
 
@@ -91,7 +97,18 @@ class Handler(BaseHTTPRequestHandler):
             return converted
         return self.server_state.repositories / name
 
-    def repository(self, name: str, revision: str, tree: bool) -> None:
+    def do_POST(self) -> None:
+        """Of some paths, those that are there: `datasets` asks this when it loads without a data root."""
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["paths"]
+        self.server_state.requests.append(("POST", self.path, ""))
+        found = re.fullmatch(r"/api/datasets/(.+?)/paths-info/(.+)", unquote(self.path))
+        assert found is not None
+        folder = self.folder(found[1], found[2])
+        body = [listed(folder, folder / path, None) for path in asked if path and (folder / path).exists()]
+        self.answer(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+    def repository(self, name: str, revision: str, inside: str | None = None, recursive: bool = True) -> None:
+        """A repository's facts, or with `inside` the tree of a folder in it."""
         state = self.server_state
         if name in state.refused or not (state.repositories / name).is_dir():
             status, code = state.refused.get(name, (404, "RepoNotFound"))
@@ -104,16 +121,19 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(404, b'{"error": "no"}', {"X-Error-Code": "RevisionNotFound"})
         folder = self.folder(name, revision)
         commit = commit_of(name, known[revision])
-        body: Any = [listed(folder, path, state.trouble.get(path.name)) for path in sorted(folder.rglob("*")) if path.is_file()]
-        if not tree:
+        if inside is not None and not (folder / inside).is_dir():
+            return self.answer(404, b'{"error": "no"}', {"X-Error-Code": "EntryNotFound"})
+        places = sorted((folder / (inside or "")).glob("**/*" if recursive else "*"))
+        body: Any = [listed(folder, path, state.trouble.get(path.name)) for path in places]
+        if inside is None:
             text = (folder / "README.md").read_text() if (folder / "README.md").is_file() else "---\n{}\n---\n"
             body = {"id": name, "sha": commit, "private": False, "tags": [], "cardData": yaml.safe_load(text.split("---\n")[1])}
         return self.answer(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
-    def file(self, path: Path) -> None:
+    def file(self, path: Path, more: dict[str, str] | None = None) -> None:
         trouble = self.server_state.trouble.get(path.name, Trouble())
         if not path.is_file() or trouble.status:
-            return self.answer(trouble.status or 404, b"no", {})
+            return self.answer(trouble.status or 404, b"no", {"X-Error-Code": "EntryNotFound"} if more else {})
         data = path.read_bytes()
         if trouble.flip:
             data = data[:-1] + bytes([data[-1] ^ 1])
@@ -122,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         start = int(asked[1]) if asked and not trouble.no_range and self.headers.get("If-Range", tag) == tag else 0
         if start >= len(data) > 0:
             return self.answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
-        headers = {"ETag": tag, "Accept-Ranges": "bytes"}
+        headers = {"ETag": tag, "Accept-Ranges": "bytes"} | (more or {})
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         self.send_response(206 if start else 200)
@@ -160,7 +180,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def listed(folder: Path, path: Path, trouble: Trouble | None) -> dict[str, Any]:
-    """A file as the Hub's tree lists it: parquet files are in LFS."""
+    """A file or folder as the Hub's tree lists it: parquet files are in LFS."""
+    if path.is_dir():
+        return {"type": "directory", "path": path.relative_to(folder).as_posix(), "oid": git_sha1(b"")}
     data = path.read_bytes()
     one = {"type": "file", "path": path.relative_to(folder).as_posix(), "size": len(data), "oid": git_sha1(data)}
     one["size"] = (trouble and trouble.size) or one["size"]
@@ -173,11 +195,13 @@ def listed(folder: Path, path: Path, trouble: Trouble | None) -> dict[str, Any]:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Repositories in `hub/`, tables in `tables/`. Never changed."""
     root = tmp_path_factory.mktemp("published")
-    runpy.run_path(str(DATA / "make_text_snapshots.py"))["write_text"](root / "hub", 6)
+    text = runpy.run_path(str(DATA / "make_text_snapshots.py"))
+    text["write_text"](root / "hub", 6)
     old = runpy.run_path(str(DATA / "make_snapshots.py"))
     for make in ("openbookqa", "hellaswag", "winogrande"):
         old[make](root / "hub", 6)
     old["mmlu"](root / "hub", ["anatomy", "astronomy"], 6)
+    text["write_card"](root / "hub/cais/mmlu", "mit")
     runpy.run_path(str(DATA / "make_vqa_tables.py"))["write_vqa"](root / "tables")
     for path in list((root / "tables/LMUData").iterdir()):
         path.rename(root / "tables" / path.name)

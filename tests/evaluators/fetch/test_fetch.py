@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from builders.sources.fetched import load_sets
+from evaluators.fetch.hub import stays_inside
 from evaluators.lm_eval_tasks import TaskOptions, load_tasks
 from iit_bench.cli import main
 from iit_bench.errors import UserError
@@ -52,7 +53,7 @@ def test_revision_licence_and_size_are_listed_before_anything_is_fetched(server,
     size = sum((published / "hub/cais/mmlu" / name).stat().st_size for name in MMLU)
     assert code == 0
     assert out.splitlines()[0].split() == ["data", "set", "revision", "licence", "files", "to", "fetch"]
-    assert out.splitlines()[1].split() == ["cais/mmlu", commit(1)[:12], "mit", "3", f"{size / 1000:.1f}", "kB"]
+    assert out.splitlines()[1].split() == ["cais/mmlu", server.commit("cais/mmlu")[:12], "mit", "3", f"{size / 1000:.1f}", "kB"]
     assert out.splitlines()[2] == f"to fetch into {str(root)!r}: {size / 1000:.1f} kB in 3 files"
     assert not server.files_sent() and files_in(root) == set()
 
@@ -60,16 +61,10 @@ def test_revision_licence_and_size_are_listed_before_anything_is_fetched(server,
 MMLU = ("README.md", "anatomy/dev-00000-of-00001.parquet", "anatomy/test-00000-of-00001.parquet")
 
 
-def commit(version: int, name: str = "cais/mmlu") -> str:
-    import hashlib
-
-    return hashlib.sha1(f"{name} {version}".encode()).hexdigest()
-
-
 def test_what_a_task_needs_is_fetched_and_nothing_else(server, run, root, published):
     code, out, _ = run("mmlu_anatomy", "gsm8k")
     assert code == 0 and "2 data sets are whole and checked" in out
-    gsm8k = {f"openai/gsm8k/main/{split}-00000-of-00001.parquet" for split in ("train", "test")}
+    gsm8k = {"openai/gsm8k/README.md"} | {f"openai/gsm8k/main/{split}-00000-of-00001.parquet" for split in ("train", "test")}
     assert files_in(root) == {f"cais/mmlu/{name}" for name in MMLU} | gsm8k | {"fetched.json"}
     for name in files_in(root) - {"fetched.json"}:
         assert (root / name).read_bytes() == (published / "hub" / name).read_bytes()
@@ -78,7 +73,8 @@ def test_what_a_task_needs_is_fetched_and_nothing_else(server, run, root, publis
 def test_fetched_json_says_what_each_file_is(server, run, root):
     run("mmlu_anatomy")
     one = load_sets(root)["cais/mmlu"]
-    assert (one.source, one.revision, one.ref, one.licence) == (f"{server.url}/datasets/cais/mmlu", commit(1), "main", "mit")
+    told = (one.source, one.revision, one.ref, one.licence)
+    assert told == (f"{server.url}/datasets/cais/mmlu", server.commit("cais/mmlu"), "main", "mit")
     assert one.splits == {"anatomy": {"test": (f"cais/mmlu/{MMLU[2]}",), "dev": (f"cais/mmlu/{MMLU[1]}",)}}
     assert {name: file.checked for name, file in one.files.items()} == {
         "cais/mmlu/README.md": "git sha1",
@@ -142,6 +138,15 @@ def test_names_that_need_nothing_say_so(server, run, root):
     assert server.requests == []
 
 
+def test_a_task_of_ones_own_is_fetched_by_its_name(server, run, root, tmp_path):
+    own = {"task": "mine", "dataset_path": "baber/piqa", "output_type": "generate_until", "validation_split": "validation"}
+    own |= {"doc_to_text": "goal", "doc_to_target": "sol1", "fewshot_config": {"samples": []}}
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/mine.yaml").write_text(json.dumps(own))
+    assert run("mine", "--include-path", str(tmp_path / "tasks"))[0] == 0
+    assert {name for name in files_in(root) if name.endswith(".parquet")} == {"baber/piqa/data/validation-00000-of-00001.parquet"}
+
+
 # ---------------------------------------------------------------- killed, broken, flipped
 
 
@@ -167,7 +172,7 @@ def test_killed_in_the_middle_the_same_command_goes_on(server, run, root):
     assert asked[name] == "bytes=1000-"
     assert "test-00000-of-00001.parquet" not in asked  # it was whole
     assert not list(root.rglob("*.partial"))
-    assert len(load_sets(root)["openai/gsm8k"].files) == 2
+    assert len(load_sets(root)["openai/gsm8k"].files) == 3
 
 
 def test_a_flipped_byte_on_the_way_is_one_sentence(server, run, root):
@@ -205,14 +210,15 @@ def test_a_connection_that_is_gone_is_one_sentence_with_code_1(server, run, monk
 
 def test_later_calls_stay_at_the_revision_of_the_first_until_update(server, run, root):
     run("mmlu_anatomy")
+    first = server.commit("cais/mmlu")
     server.version = 2
     run("mmlu_astronomy")
     one = load_sets(root)["cais/mmlu"]
-    assert one.revision == commit(1) and set(one.splits) == {"anatomy", "astronomy"}
+    assert one.revision == first and set(one.splits) == {"anatomy", "astronomy"}
     server.requests.clear()
     run("mmlu_anatomy", "--update")
     two = load_sets(root)["cais/mmlu"]
-    assert two.revision == commit(2) and set(two.splits) == {"anatomy", "astronomy"}
+    assert two.revision == server.commit("cais/mmlu") != first and set(two.splits) == {"anatomy", "astronomy"}
     assert server.files_sent() == []  # the bytes are those that are there
 
 
@@ -233,10 +239,10 @@ def test_files_of_the_revision_before_do_not_stay(server, run, root, published, 
 
 def test_another_folders_fetched_json_pins_revisions_and_bytes(server, run, root, tmp_path):
     run("piqa")
-    pins = shutil.move(root, tmp_path / "other")
+    pins, first = shutil.move(root, tmp_path / "other"), server.commit("baber/piqa")
     server.version = 2
     assert run("piqa", "--like", f"{pins}/fetched.json")[0] == 0
-    assert load_sets(root)["baber/piqa"].revision == commit(1, "baber/piqa")
+    assert load_sets(root)["baber/piqa"].revision == first != server.commit("baber/piqa")
     shutil.rmtree(root)
     told = json.loads((pins / "fetched.json").read_text())
     name = "baber/piqa/data/train-00000-of-00001.parquet"
@@ -251,7 +257,7 @@ def test_another_folders_fetched_json_pins_revisions_and_bytes(server, run, root
 def test_evaluation_says_which_revision_it_read(server, run, root, tmp_path):
     run("piqa")
     tasks = load_tasks(["piqa"], TaskOptions(root), tmp_path / "scratch")
-    assert tasks.revisions == {"piqa": commit(1, "baber/piqa")}
+    assert tasks.revisions == {"piqa": server.commit("baber/piqa")}
 
 
 # ---------------------------------------------------------------- bad input
@@ -313,13 +319,21 @@ def test_what_the_hub_refuses_is_one_sentence(server, run, status, error, code, 
     assert got == code and err.count("\n") == 1 and said in err
 
 
-def test_a_split_that_nobody_publishes(server, run, published, tmp_path):
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_split_that_nobody_publishes(server, run, published, tmp_path, copied):
     server.repositories = tmp_path / "hub"
     shutil.copytree(published / "hub/openai", tmp_path / "hub/openai")
     (tmp_path / "hub/openai/gsm8k/main/test-00000-of-00001.parquet").unlink()
-    server.converted["openai/gsm8k"] = tmp_path / "nothing"
+    if copied:
+        (tmp_path / "copy").mkdir()
+        server.converted["openai/gsm8k"] = tmp_path / "copy"
     code, _, err = run("gsm8k")
     assert code == 2 and "'openai/gsm8k' has no parquet, json or csv file of split 'test' of configuration 'main'" in err
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "main/../../x.parquet", "..", "a//b", "a\\..\\b"])
+def test_a_name_that_leads_out_of_the_data_root_is_not_a_file_of_the_repository(path):
+    assert not stays_inside(path) and stays_inside("main/..x/test-00000-of-00001.parquet")
 
 
 def test_a_damaged_fetched_json(server, run, root):
