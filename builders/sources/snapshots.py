@@ -87,7 +87,7 @@ def find_splits(
 
 
 def _told(card: Mapping[str, Any], config: str | None) -> tuple[dict[str, list[str]], str]:
-    """What a card's `configs` say of a configuration: split -> patterns of its files, or the folder ("…/", "" = any) they are laid out in."""
+    """What a card's `configs` say of a configuration: split -> patterns of its files; the folder ("…/", "" = any) they are laid out in."""
     listed = card.get("configs")
     configs = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
     if config is None:  # as `datasets` chooses: the default, or the only one

@@ -13,17 +13,12 @@ from builders.sources.snapshots import split_files
 
 FILES = ("a/test-0.parquet", "a/test-1.parquet", "a/deep/train.parquet", "b/test.parquet", "data/test-9.parquet", "c_val.parquet")
 NAMED = [{"split": "test", "path": "a/test-*"}, {"split": "train", "path": "a/**/train*"}]
+ONE = [{"split": "test", "path": "test-1*"}]
 CARDS: dict[str, tuple[list[dict[str, Any]], str | None]] = {
     "a list of splits": ([{"config_name": "x", "data_files": NAMED}, {"config_name": "y", "data_files": "b/*"}], "x"),
     "several patterns": ([{"config_name": "x", "data_files": [{"split": "test", "path": ["b/*", "data/*-?.parquet"]}]}], "x"),
-    "a folder": ([{"config_name": "x", "data_dir": "a"}, {"config_name": "y", "data_dir": "b"}], "x"),
-    "patterns in a folder": (
-        [
-            {"config_name": "y", "data_files": "b/*"},
-            {"config_name": "x", "data_dir": "a", "data_files": [{"split": "test", "path": "test-1*"}]},
-        ],
-        "x",
-    ),
+    "a folder": ([{"config_name": "x", "data_dir": "b"}, {"config_name": "y", "data_dir": "data"}], "x"),
+    "patterns in a folder": ([{"config_name": "y", "data_files": "b/*"}, {"config_name": "x", "data_dir": "a", "data_files": ONE}], "x"),
     "no name: the default": ([{"config_name": "x", "data_files": NAMED}, {"config_name": "default", "data_files": NAMED[:1]}], None),
     "no name: marked": ([{"config_name": "x", "data_files": NAMED[:1], "default": True}, {"config_name": "y", "data_files": NAMED}], None),
     "no name: the only one": ([{"config_name": "x", "data_files": [{"split": "validation", "path": "c_val.parquet"}]}], None),
