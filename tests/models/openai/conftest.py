@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import torch
 
 from iit_bench.models import openai_client
 from iit_bench.models.base import Model, ModelOptions
@@ -89,6 +90,49 @@ def parrot(path: str, body: dict) -> Any:
     return chat_reply(text.split()[-1], prompt=len(text.split()) + 64 * images)
 
 
+class Completions:
+    """vLLM's /completions over a model of transformers: prompts of token ids or text, echo with log-probabilities, greedy replies."""
+
+    def __init__(self, folder, takes_tokens: bool = True, logprobs: bool = True) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.takes_tokens, self.logprobs, self.lock = takes_tokens, logprobs, threading.Lock()
+
+    def __call__(self, path: str, body: dict):
+        if path != "/v1/completions":
+            return 404, {"error": {"message": "text only"}}
+        prompt = body["prompt"]
+        if not isinstance(prompt, str) and not self.takes_tokens:
+            return 400, {"detail": "prompt must be a string."}
+        several = isinstance(prompt, list) and isinstance(prompt[0], list)
+        with self.lock, torch.inference_mode():
+            choices = [self._choice(i, one, body) for i, one in enumerate(prompt if several else [prompt])]
+        usage = {"prompt_tokens": sum(one.pop("prompt") for one in choices), "completion_tokens": sum(one.pop("new") for one in choices)}
+        return {"choices": choices[::-1], "usage": usage}  # in no order: each has its index
+
+    def _choice(self, index: int, prompt, body: dict) -> dict:
+        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        row = list(ids)
+        for _ in range(body["max_tokens"]):
+            row.append(int(self.model(torch.tensor([row])).logits[0, -1].argmax()))
+            if row[-1] == self.tokenizer.eos_token_id:
+                break
+        shown = row if body.get("echo") else row[len(ids) :]
+        text = self.tokenizer.decode(shown, skip_special_tokens=True)
+        choice = {"index": index, "text": text, "prompt": len(ids), "new": len(row) - len(ids)}
+        if body.get("logprobs") is not None:
+            choice["logprobs"] = self._logprobs(row) if self.logprobs else None
+        return choice
+
+    def _logprobs(self, row: list[int]) -> dict:
+        scores = self.model(torch.tensor([row])).logits[0].log_softmax(-1)
+        own = [None, *(float(scores[i, token]) for i, token in enumerate(row[1:]))]
+        best = [None, *({"best": float(scores[i].max()), "own": float(scores[i, token])} for i, token in enumerate(row[1:]))]
+        return {"token_logprobs": own, "top_logprobs": best}
+
+
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """The first wait between tries is a millisecond."""
@@ -126,3 +170,9 @@ def replies() -> Any:
     from types import SimpleNamespace
 
     return SimpleNamespace(chat=chat_reply, content=content_of, parrot=parrot)
+
+
+@pytest.fixture(scope="session")
+def completions_of() -> type[Completions]:
+    """completions_of(folder) → a script: the model in `folder` behind vLLM's /completions."""
+    return Completions

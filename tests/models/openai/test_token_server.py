@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import runpy
-import threading
 from pathlib import Path
 
 import pytest
-import torch
 
 from iit_bench.cli import main
 from iit_bench.errors import ItemError, UserError
@@ -26,57 +24,14 @@ CHAT = (
 REPLIES = ("red", "the square is blue", "yes no", "Paris is the capital of France.")
 
 
-class Completions:
-    """vLLM's /completions over a model of transformers: prompts of token ids or text, echo with log-probabilities, greedy replies."""
-
-    def __init__(self, folder, takes_tokens: bool = True, logprobs: bool = True) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.takes_tokens, self.logprobs, self.lock = takes_tokens, logprobs, threading.Lock()
-
-    def __call__(self, path: str, body: dict):
-        if path != "/v1/completions":
-            return 404, {"error": {"message": "text only"}}
-        prompt = body["prompt"]
-        if not isinstance(prompt, str) and not self.takes_tokens:
-            return 400, {"detail": "prompt must be a string."}
-        several = isinstance(prompt, list) and isinstance(prompt[0], list)
-        with self.lock, torch.inference_mode():
-            choices = [self._choice(i, one, body) for i, one in enumerate(prompt if several else [prompt])]
-        usage = {"prompt_tokens": sum(one.pop("prompt") for one in choices), "completion_tokens": sum(one.pop("new") for one in choices)}
-        return {"choices": choices[::-1], "usage": usage}  # in no order: each has its index
-
-    def _choice(self, index: int, prompt, body: dict) -> dict:
-        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-        row = list(ids)
-        for _ in range(body["max_tokens"]):
-            row.append(int(self.model(torch.tensor([row])).logits[0, -1].argmax()))
-            if row[-1] == self.tokenizer.eos_token_id:
-                break
-        shown = row if body.get("echo") else row[len(ids) :]
-        text = self.tokenizer.decode(shown, skip_special_tokens=True)
-        choice = {"index": index, "text": text, "prompt": len(ids), "new": len(row) - len(ids)}
-        if body.get("logprobs") is not None:
-            choice["logprobs"] = self._logprobs(row) if self.logprobs else None
-        return choice
-
-    def _logprobs(self, row: list[int]) -> dict:
-        scores = self.model(torch.tensor([row])).logits[0].log_softmax(-1)
-        own = [None, *(float(scores[i, token]) for i, token in enumerate(row[1:]))]
-        best = [None, *({"best": float(scores[i].max()), "own": float(scores[i, token])} for i, token in enumerate(row[1:]))]
-        return {"token_logprobs": own, "top_logprobs": best}
-
-
 @pytest.fixture(scope="module")
 def folder(save_tiny):
     return save_tiny("llama", max_position_embeddings=512)
 
 
 @pytest.fixture(scope="module")
-def completions(folder):
-    return Completions(folder)
+def completions(completions_of, folder):
+    return completions_of(folder)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +85,8 @@ def test_most_likely_continuation_is_told_as_such(model, hf):
 
 
 @pytest.mark.parametrize("takes_tokens", [True, False])
-def test_replies_and_continuations_are_those_of_the_same_model(serve, load, folder, hf, takes_tokens):
-    model = load(serve(Completions(folder, takes_tokens)), tokenizer=str(folder))
+def test_replies_and_continuations_are_those_of_the_same_model(serve, load, completions_of, folder, hf, takes_tokens):
+    model = load(serve(completions_of(folder, takes_tokens)), tokenizer=str(folder))
     assert model.scores == takes_tokens
     request = GenerateRequest(CHAT, 9)
     (ours,), (theirs,) = model.generate([request]), hf.generate([request])
@@ -204,8 +159,8 @@ def test_text_suite_has_the_scores_of_the_same_model_in_this_process(both_runs, 
 # ---------------------------------------------------------------- what the server does not do
 
 
-def test_server_without_logprobs_only_generates_and_says_what_it_would_need(serve, load, folder):
-    model = load(serve(Completions(folder, logprobs=False)), tokenizer=str(folder))
+def test_server_without_logprobs_only_generates_and_says_what_it_would_need(serve, load, completions_of, folder):
+    model = load(serve(completions_of(folder, logprobs=False)), tokenizer=str(folder))
     assert not model.scores
     assert "does not return the log-probabilities of a prompt's tokens; it must take token ids with echo and logprobs" in model.no_scores
     with pytest.raises(UserError, match="cannot score replies, which a task asks for"):
@@ -247,9 +202,9 @@ def test_tokenizer_that_is_not_there_is_told(serve, load):
 # ---------------------------------------------------------------- prompts
 
 
-def test_model_without_chat_template_is_asked_in_the_plain_form(serve, load, save_tiny):
+def test_model_without_chat_template_is_asked_in_the_plain_form(serve, load, completions_of, save_tiny):
     bare = save_tiny("llama", chat_template=None, max_position_embeddings=512)
-    model = load(serve(Completions(bare)), tokenizer=str(bare))
+    model = load(serve(completions_of(bare)), tokenizer=str(bare))
     theirs = load_model(f"hf:{bare}", ModelOptions(device="cpu"))
     assert model.render(CHAT) == theirs.render(CHAT)
     assert same(model.score([ScoreRequest(CHAT, REPLIES)])[0], theirs.score([ScoreRequest(CHAT, REPLIES)])[0])
