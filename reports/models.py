@@ -154,7 +154,8 @@ def _same_model(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
         dtypes = [model.get("dtype") for model in (one, other)]
         known = all(dtypes) and dtypes[0] != dtypes[1]
         return _plain_name(one) == _plain_name(other) and not (one.get("blind") or other.get("blind") or known)
-    return all(one.get(name) == other.get(name) for name in ("name", "checkpoint_sha256", "dtype", "blind"))
+    where = () if one.get("checkpoint_sha256") else ("checkpoint",)  # a server's address
+    return all(one.get(name) == other.get(name) for name in ("name", "checkpoint_sha256", "dtype", "blind", *where))
 
 
 def _plain_name(model: Mapping[str, Any]) -> str:

@@ -20,7 +20,8 @@ def evaluate_all_suites(given: Mapping[str, Any], quiet: bool, json: bool) -> No
         typer.Exit: some items failed.
     """
     from evaluators.all_suites import evaluate_all
-    from evaluators.summary import summary_text
+    from evaluators.summary import summary_text, usage_text
+    from iit_bench.folders import load_run_header
     from iit_bench.tables import canonical_json
 
     outcome = evaluate_all(given, progress=not quiet)
@@ -34,6 +35,9 @@ def evaluate_all_suites(given: Mapping[str, Any], quiet: bool, json: bool) -> No
         shown = [summary_text(f"{name} ({suite})", result) for suite, result in outcome.results.items()]
         shown += [f"{name} ({suite}): not run, {reason}" for suite, reason in outcome.left_out.items()]
         print("\n".join([*shown, *([f"Leaderboard: {outcome.page}"] if outcome.page else [])]), flush=True)
+    for suite in outcome.results:
+        if usage := load_run_header(given["out"] / suite)["usage"]:
+            print(f"suite {suite}: {usage_text(usage)}", file=sys.stderr)
     if outcome.failed:
         what, error = next(iter(outcome.failed.items()))
         others = [other for other in outcome.failed if other != what]
