@@ -352,7 +352,7 @@ def _facts_task(task: str, files: Mapping[str, str], cache: Path) -> dict[str, A
         "test_split": "test",
         "fewshot_split": "dev",
         "output_type": "multiple_choice",
-        "doc_to_text": "Question: {{question}}\nAnswer:",
+        "doc_to_text": "{{question}}",  # with --apply-chat-template the very form in which IIT asks, and in which the lab's models learnt
         "doc_to_choice": "choices",
         "doc_to_target": "answer",
         "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")],

@@ -127,7 +127,7 @@ def _means_over_tiers(tiers: Sequence[TierResult], samples: Mapping[str, _Sample
     wanted = [tier for tier in tiers if tier.tier.endswith(ending)]
     missing = [tier.tier for tier in wanted if tier.acc.value is None]
     if missing or not wanted:
-        note = f"not available: no result for {', '.join(missing)}" if missing else f"no tier ends in {ending}" if ending else "no tier"
+        note = f"no result for {', '.join(missing)}" if missing else f"no tier ends in {ending}" if ending else "no tier"
         return {name: Figure(None, note=note) for name in (*METRICS, "acc_corrected")}
     parts = [samples[tier.tier] for tier in wanted]
     rows = [p for part in parts for p in part.rows]
