@@ -23,6 +23,7 @@ from builders.sources.fetched import FetchedFile
 from iit_bench.errors import MachineError, UserError
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before trying again; as many tries without a single new byte, and the download is given up
+LONGEST = 600.0  # seconds that a server may ask to wait; the Hub counts requests over five minutes
 CHUNK = 2**20  # bytes
 TIMEOUT = 60.0  # seconds without a byte
 _BUSY = (408, 425, 429, 500, 502, 503, 504)  # states of a server that may pass
@@ -108,22 +109,26 @@ def _fetch(file: RemoteFile, partial: Path, advance: Advance, pauses: tuple[floa
         try:
             if _stream(file, partial, before, advance, same):
                 return
-            reason = "the connection ended early"
+            reason, asked = "the connection ended early", 0.0
         except OfflineModeIsEnabled as error:
             raise UserError(f"cannot fetch {file.path!r}: HF_HUB_OFFLINE is set; unset it to fetch") from error
         except _Busy as error:
-            reason = str(error)
+            reason, asked = str(error), error.pause
         except httpx2.HTTPError as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason, asked = f"{type(error).__name__}: {error}", 0.0
         arrived = (partial.stat().st_size if partial.exists() else 0) - before
         failed = 0 if arrived > 0 else failed + 1
         if failed > len(pauses):
             raise MachineError(f"{file.url} cannot be fetched ({reason})", "what arrived is kept; repeat the command to go on")
-        time.sleep(pauses[max(failed, 1) - 1] if pauses else 0)
+        time.sleep(max(asked, pauses[max(failed, 1) - 1] if pauses else 0))
 
 
 class _Busy(Exception):
-    """The server answers that it cannot now."""
+    """The server answers that it cannot now; `pause` is how many seconds it asks to wait."""
+
+    def __init__(self, status: int, retry_after: str) -> None:
+        super().__init__(f"the server answers {status}")
+        self.pause = min(float(retry_after), LONGEST) if retry_after.isdigit() else 0.0
 
 
 def _stream(file: RemoteFile, partial: Path, have: int, advance: Advance, same: dict[str, str]) -> bool:
@@ -168,7 +173,7 @@ def _refuse(file: RemoteFile, response: Any) -> None:
     if code in (200, 206, 416):
         return
     if code in _BUSY:
-        raise _Busy(f"the server answers {code}")
+        raise _Busy(code, response.headers.get("retry-after", ""))
     why = {401: "; log in with `hf auth login`", 403: "; accept its terms on its page, and log in with `hf auth login`"}.get(code, "")
     raise UserError(f"{file.url} cannot be fetched: the server answers {code}{why or '; check the name, or put the file there by hand'}")
 

@@ -61,4 +61,4 @@ def fetch(
     if json:
         print(canonical_json({one.name: dataclasses.asdict(one.made) for one in plan.sets}))
     else:
-        print(f"{len(plan.sets)} data sets are whole and checked: {data_root / 'fetched.json'}")
+        print(f"Whole and checked: {data_root} ({len(plan.sets)} of the data sets in its fetched.json)")

@@ -38,6 +38,7 @@ class Trouble:
     times: int = 10**6  # how often
     flip: bool = False  # one byte of it is another
     status: int = 0  # answered instead of the file
+    retry_after: str = ""  # and a header beside it
     wait: threading.Event | None = None  # after `stop_after` bytes the rest is sent only when it is set
     no_range: bool = False
     size: int = 0  # that the tree claims
@@ -132,8 +133,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def file(self, path: Path, more: dict[str, str] | None = None) -> None:
         trouble = self.server_state.trouble.get(path.name, Trouble())
-        if not path.is_file() or trouble.status:
-            return self.answer(trouble.status or 404, b"no", {"X-Error-Code": "EntryNotFound"} if more else {})
+        if not path.is_file():
+            return self.answer(404, b"no", {"X-Error-Code": "EntryNotFound"} if more else {})
+        if trouble.status and trouble.times > 0:
+            trouble.times -= 1
+            return self.answer(trouble.status, b"no", {"Retry-After": trouble.retry_after})
         data = path.read_bytes()
         if trouble.flip:
             data = data[:-1] + bytes([data[-1] ^ 1])

@@ -145,6 +145,15 @@ def test_what_a_server_answers_instead_is_told(server, remote, target, status, k
     assert not target.exists()
 
 
+@pytest.mark.parametrize(("header", "waits"), [("7", 7), ("1", 2), ("86400", 600), ("soon", 2)])
+def test_a_server_that_asks_to_wait_is_waited_for(server, remote, target, monkeypatch, header, waits):
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    server.harm("file.bin", status=429, times=1, retry_after=header)
+    check_arrives(remote, target, (2,))
+    assert waits in waited
+
+
 def test_without_network_by_choice(server, remote, target, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set; unset it to fetch"):

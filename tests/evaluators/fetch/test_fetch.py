@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,11 +17,15 @@ from pathlib import Path
 
 import pytest
 
+from builders.sources.base import SourceOptions
 from builders.sources.fetched import load_sets
 from evaluators.fetch.hub import stays_inside
 from evaluators.lm_eval_tasks import TaskOptions, load_tasks
+from evaluators.vlmeval_adapter import kit
+from evaluators.vlmeval_datasets import parts_of
 from iit_bench.cli import main
 from iit_bench.errors import UserError
+from iit_bench.registry import load_source
 
 needs_vlmeval = pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
 
@@ -63,7 +68,7 @@ MMLU = ("README.md", "anatomy/dev-00000-of-00001.parquet", "anatomy/test-00000-o
 
 def test_what_a_task_needs_is_fetched_and_nothing_else(server, run, root, published):
     code, out, _ = run("mmlu_anatomy", "gsm8k")
-    assert code == 0 and "2 data sets are whole and checked" in out
+    assert code == 0 and f"Whole and checked: {root} (2 of the data sets" in out
     gsm8k = {"openai/gsm8k/README.md"} | {f"openai/gsm8k/main/{split}-00000-of-00001.parquet" for split in ("train", "test")}
     assert files_in(root) == {f"cais/mmlu/{name}" for name in MMLU} | gsm8k | {"fetched.json"}
     for name in files_in(root) - {"fetched.json"}:
@@ -198,6 +203,17 @@ def test_a_file_changed_on_disk_is_refused_by_evaluation_and_fetched_again(serve
     assert path.read_bytes() == whole
 
 
+@needs_vlmeval
+def test_a_table_changed_on_disk_is_refused_by_evaluation(server, run, root, tmp_path, monkeypatch):
+    run("MME")
+    with (root / "LMUData/MME.tsv").open("a") as table:
+        table.write("\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LMUData", str(tmp_path / "lmu"))
+    with kit() as vlmeval, pytest.raises(UserError, match=r"MME.tsv' was changed after it was fetched \(its sha256 differs\)"):
+        parts_of("MME", str(root), None, vlmeval.root)
+
+
 def test_a_connection_that_is_gone_is_one_sentence_with_code_1(server, run, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     code, _, err = run("piqa")
@@ -252,6 +268,14 @@ def test_another_folders_fetched_json_pins_revisions_and_bytes(server, run, root
     assert code == 2 and f"{name!r} has not the sha256" in err
     code, _, err = run("gsm8k", "--like", f"{pins}/fetched.json")
     assert code == 2 and "says nothing of the data set 'openai/gsm8k'; leave out --like" in err
+
+
+@needs_vlmeval
+def test_a_benchmark_says_which_revision_it_was_built_from(server, run, root):
+    run("openbookqa", "AI2D_TEST")
+    text, visual = (load_source(name, SourceOptions(data_root=root)) for name in ("lm-eval:openbookqa", "vlmeval:AI2D_TEST"))
+    assert text.revision == server.commit("allenai/openbookqa")
+    assert visual.revision == hashlib.md5((root / "LMUData/AI2D_TEST.tsv").read_bytes()).hexdigest()
 
 
 def test_evaluation_says_which_revision_it_read(server, run, root, tmp_path):
