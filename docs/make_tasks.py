@@ -92,7 +92,7 @@ def _text_rows() -> Iterator[tuple[str, ...]]:
         config = next(iter(configs.values()))
         source = f"{config['dataset_path']}" + (f", {config['dataset_name']}" if config.get("dataset_name") and len(configs) == 1 else "")
         metric = ", ".join(_metric(one) for one in config["metric_list"])
-        oracle = _compared("test*oracle*.py", f"{name}_" if len(configs) > 1 else name, exact=len(configs) == 1)
+        oracle = _compared("HFLM", f"{name}_" if len(configs) > 1 else name, exact=len(configs) == 1)
         checked = "whole preset" + (", = HFLM" if oracle else "") + (" (one subject)" if oracle and len(configs) > 1 else "")
         count, licence = TEXT[name]
         yield f"`{name}`", str(evaluated_split(config)), count, metric, source, "as fetched first", checked, licence
@@ -107,15 +107,15 @@ def _vqa_rows() -> Iterator[tuple[str, ...]]:
     with shells() as root:
         for name, table in tables.items():
             metric = METRICS[kind_of(name, dataset_class(name, root))]
-            checked = "whole preset" + (", = VLMEvalKit" if _compared("vqa/test*oracle*.py", name) else "")
+            checked = "whole preset" + (", = VLMEvalKit" if _compared("vlmevalkits_own", name) else "")
             split, count = VQA[name]
             yield f"`{name}`", split, count, metric, f"{name}.tsv", f"md5 {table.md5[:12]}", checked, licence_of_table(name)
 
 
-def _compared(files: str, name: str, exact: bool = True) -> bool:
-    """Whether the tests that compare with the other tool name the task."""
-    texts = [path.read_text(encoding="utf-8") for path in (HERE.parent / "tests/evaluators").glob(files)]
-    return any(re.search(rf'"{re.escape(name)}{"" if exact else "[a-z_]+"}"', text) for text in texts)
+def _compared(other: str, name: str, exact: bool = True) -> bool:
+    """Whether a test that runs the other tool beside ours names the task."""
+    texts = [path.read_text(encoding="utf-8") for path in (HERE.parent / "tests/evaluators").rglob("test*oracle*.py")]
+    return any(other in text and re.search(rf'"{re.escape(name)}{"" if exact else "[a-z_]+"}"', text) for text in texts)
 
 
 if __name__ == "__main__":

@@ -180,6 +180,17 @@ def test_killed_in_the_middle_the_same_command_goes_on(server, run, root):
     assert len(load_sets(root)["openai/gsm8k"].files) == 3
 
 
+def test_a_connection_that_breaks_off_for_good_is_one_sentence_and_the_same_command_goes_on(server, run, root, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    name = "train-00000-of-00001.parquet"
+    server.harm(name, stop_after=0)
+    code, _, err = run("gsm8k")
+    assert code == 1 and err.count("\n") == 1
+    assert f"{name} cannot be fetched (" in err and "what arrived is kept; repeat the command to go on" in err
+    server.trouble.clear()
+    assert run("gsm8k")[0] == 0
+
+
 def test_a_flipped_byte_on_the_way_is_one_sentence(server, run, root):
     server.harm("test-00000-of-00001.parquet", flip=True)
     code, _, err = run("gsm8k")
