@@ -35,6 +35,7 @@ class TaskComparison:
 
     metric: str
     group: bool  # of tasks, each of which has a comparison of its own too
+    member: bool  # part of a group that has one
     best: float | None  # 1 where scores are fractions
     a: Figure
     b: Figure
@@ -43,6 +44,22 @@ class TaskComparison:
 
 
 # ---------------------------------------------------------------- how a task was asked
+
+
+def members_of(result: TaskResult) -> list[str]:
+    """The tasks of a group; none for a task."""
+    return [task for task in result.details.get("members", "").split(",") if task]
+
+
+def shown_tasks(results: Sequence[TaskResult]) -> list[TaskResult]:
+    """What leaderboards show of a run: a group stands for its tasks, and for the groups inside it."""
+    groups = [set(members) for result in results if (members := members_of(result))]
+    inside = set().union(*groups) if groups else set()
+    return [
+        result
+        for result in results
+        if result.task not in inside and not any(set(members_of(result)) < group for group in groups if members_of(result))
+    ]
 
 
 def how_asked(run: SuiteRun, result: TaskResult) -> Asked:
@@ -97,8 +114,8 @@ def compare_suites(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskCompariso
     """A minus B for every task of both, in A's order, and the tasks left out with the reason.
 
     Returns:
-        Holm is applied over the tasks, and by itself over the groups of tasks. An item that failed counts as wrong, as in the suites'
-        figures. Retention is there for accuracies of multiple-choice tasks.
+        Holm is applied over the tasks and groups that leaderboards show, and by itself over the tasks inside groups. An item that failed
+        counts as wrong, as in the suites' figures. Retention is there for accuracies of multiple-choice tasks.
 
     Raises:
         UserError: the runs are of different suites, or no task can be compared.
@@ -108,6 +125,7 @@ def compare_suites(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskCompariso
         raise UserError(f"{names} cannot be compared, one is of suite {run_a.run['suite']} and one of {run_b.run['suite']}")
     theirs = {result.task: result for result in run_b.results.tasks}
     scores_a, scores_b = _by_task(run_a.items), _by_task(run_b.items)
+    shown = {result.task for result in shown_tasks(run_a.results.tasks)}
     found, left_out = [], {}
     for result in run_a.results.tasks:
         other = theirs.get(result.task)
@@ -118,7 +136,7 @@ def compare_suites(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskCompariso
         elif (one := _compared(result, other, scores_a, scores_b, run_a, str(run_b.run["name"]))) is None:
             left_out[result.task] = "no scores by item on both sides"
         else:
-            found.append(one)
+            found.append(dataclasses.replace(one, member=one.result.tier not in shown))
     if not found:
         why = "; ".join(by_reason(left_out)) or "the first ran no task"
         raise UserError(f"{names} have no task that can be compared ({why}); evaluate both on the same tasks with the same settings")
@@ -154,7 +172,7 @@ def _by_task(items: Sequence[TaskItem]) -> Scores:
 
 def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Scores, run_a: SuiteRun, against: str) -> TaskComparison | None:
     """None where a side has no scores by item, or other items than the other."""
-    members = [task for task in result.details.get("members", "").split(",") if task] or [result.task]
+    members = members_of(result) or [result.task]
     pairs: list[tuple[TaskItem, TaskItem]] = []
     chances: list[float | None] = []
     metric = result.metric
@@ -173,7 +191,7 @@ def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Score
     best = result.best if metric == result.metric else 1.0
     figure_a, figure_b = (side.scores.get(metric) or Figure(None, note="no figure of this metric") for side in (result, other))
     retained = _retention(a, b, chances, cluster, binary)
-    return TaskComparison(metric, "members" in result.details, best, figure_a, figure_b, paired, retained)
+    return TaskComparison(metric, "members" in result.details, False, best, figure_a, figure_b, paired, retained)
 
 
 def _chance(run: SuiteRun, task: str, metric: str) -> float | None:
@@ -190,7 +208,7 @@ def _retention(a: Sequence[float], b: Sequence[float], chances: Sequence[float |
 
 def _with_holm(found: Sequence[TaskComparison]) -> list[TaskComparison]:
     adjusted: dict[str, PairedResult] = {}
-    for group in (False, True):
-        family = [one.result for one in found if one.group is group]
+    for member in (False, True):
+        family = [one.result for one in found if one.member is member]
         adjusted |= {result.tier: result for result in statistics.with_holm(family)}
     return [dataclasses.replace(one, result=adjusted[one.result.tier]) for one in found]

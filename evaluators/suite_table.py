@@ -27,7 +27,7 @@ def suite_as_table(found: Sequence[TaskComparison], left_out: Mapping[str, str],
     from rich.text import Text
 
     table = Table(box=SIMPLE, title=Text(f"A = {name_a} minus B = {name_b}"), title_justify="left")
-    names = [one.result.tier + (" (group)" if one.group else "") for one in found]
+    names = [("  " if one.member else "") + one.result.tier + (" (group)" if one.group else "") for one in found]
     room = min(_ROOM, max(map(len, names), default=0))
     table.add_column("task", overflow="fold", min_width=room)
     table.add_column("metric", overflow="fold")
@@ -43,7 +43,9 @@ def suite_as_table(found: Sequence[TaskComparison], left_out: Mapping[str, str],
     console = Console(file=io.StringIO(), width=_WIDTH + room, color_system=None, force_terminal=False)
     console.print(table)
     console.print(
-        Text("A only, B only: items that scored higher in that run. Holm: p adjusted over the tasks, and by itself over the groups.")
+        Text(
+            "A only, B only: items that scored higher in that run. Holm: p adjusted over the tasks, and by itself over those inside groups."
+        )
     )
     console.print(Text("Retention: (A - chance) / (B - chance) in %, where the chance level is known and B is surely above it."))
     for sentence in by_reason(left_out):

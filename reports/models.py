@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluators.suite_comparison import Asked, differences, how_asked
+from evaluators.suite_comparison import Asked, differences, how_asked, shown_tasks
 from iit_bench.folders import Run, SuiteRun, folder_label
 from iit_bench.types import TaskResult
 from reports.entries import Entry
@@ -78,17 +78,11 @@ def gather(entries: Sequence[Entry], found: Sequence[SuiteRun]) -> Models:
 # ---------------------------------------------------------------- columns
 
 
-def shown_tasks(run: SuiteRun) -> list[TaskResult]:
-    """The tasks that stand in the leaderboard: groups stand for their members."""
-    members = {task for result in run.results.tasks for task in result.details.get("members", "").split(",")}
-    return [result for result in run.results.tasks if result.task not in members]
-
-
 def _columns(runs: Sequence[SuiteRun]) -> list[TaskColumn]:
     columns: list[TaskColumn] = []
     unanswered: list[tuple[int, SuiteRun, TaskResult]] = []
     for place, run in enumerate(runs):
-        for result in shown_tasks(run):
+        for result in shown_tasks(run.results.tasks):
             if result.metric:
                 _enter(columns, place, run, result)
             else:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from evaluators.pairing import comparisons
 from evaluators.statistics import paired_means
-from evaluators.suite_comparison import compare_suites
+from evaluators.suite_comparison import compare_suites, shown_tasks
 from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.folders import SuiteRun, load_suite_run, save_run_header, save_suite_outcome
@@ -100,9 +100,19 @@ def test_a_group_is_compared_over_the_items_of_its_tasks_and_is_a_family_of_its_
     found, _ = compare_suites(*runs)
     of = {one.result.tier: one for one in found}
     assert of["g"].group and of["g"].result.difference.n == 120 and of["g"].result.p_holm == of["g"].result.p
+    assert [one.member for one in found] == [False, True, True]
+    smaller = min(of["x"].result, of["y"].result, key=lambda result: result.p)
+    assert smaller.p_holm == min(1.0, 2 * smaller.p)
     difference = np.mean(a["x"] + a["y"]) - np.mean(b["x"] + b["y"])
     assert of["g"].result.difference.value == pytest.approx(difference)
     assert of["g"].retention.value == pytest.approx((np.mean(a["x"] + a["y"]) - 0.25) / (np.mean(b["x"] + b["y"]) - 0.25))
+
+
+def test_leaderboards_show_the_outermost_groups_and_the_tasks_in_none() -> None:
+    inside = {"mmlu": "a,b,c", "mmlu_stem": "a,b", "other": "c,d", "alone": ""}
+    results = [TaskResult(task, "acc", {}, {}, details={"members": members}) for task, members in inside.items()]
+    results += [TaskResult(task, "acc", {}, {}) for task in "abcd"]
+    assert [result.task for result in shown_tasks(results)] == ["mmlu", "other", "alone"]
 
 
 # ---------------------------------------------------------------- what is not compared
