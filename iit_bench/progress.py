@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,14 +14,22 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+Clock = Callable[[], float]
+BETWEEN_LINES = 30.0  # seconds
+
+
 class Job:
     """Several evaluations under one bar: the line above theirs, which counts the items of all and estimates the time of all.
 
     The items of an evaluation that has not begun are those that were planned; where its own bars turn out longer, the whole grows.
     """
 
-    def __init__(self, progress: Progress | None, planned: Mapping[str, int]) -> None:
-        self._progress = progress
+    def __init__(
+        self, progress: Progress | None, planned: Mapping[str, int], say: Callable[[str], None] | None = None, clock: Clock = time.monotonic
+    ) -> None:
+        """`say` gets a line now and then, where a display would not be seen."""
+        self._progress, self._say, self._clock = progress, say, clock
+        self._started = self._said = clock()
         self._planned = dict(planned)
         self._done = dict.fromkeys(planned, 0)
         self._begun = dict.fromkeys(planned, 0)  # items of the bars of a part so far
@@ -63,6 +74,11 @@ class Job:
     def _show(self) -> None:
         if self._progress is not None and self._line is not None:
             self._progress.update(self._line, total=self.total, completed=self.done)
+        now = self._clock()
+        if self._say is not None and now - self._said >= BETWEEN_LINES and 0 < self.done < self.total:
+            self._said = now
+            left = (now - self._started) / self.done * (self.total - self.done)
+            self._say(f"all suites: {self.done:,} of {self.total:,} items, about {math.ceil(left / 60)} min left")
 
 
 _JOB: ContextVar[Job | None] = ContextVar("job", default=None)
@@ -87,8 +103,9 @@ def bar(title: str, total: int, show: bool = True) -> Iterator[Callable[[int], N
 @contextmanager
 def whole_job(planned: Mapping[str, int], show: bool = True) -> Iterator[Job]:
     """One display for several evaluations: name of each -> items it is planned to have."""
+    say = None if not show or sys.stderr.isatty() else lambda line: print(line, file=sys.stderr, flush=True)
     with _display() if show else _nothing() as progress:
-        job = Job(progress, planned)
+        job = Job(progress, planned, say)
         token = _JOB.set(job)
         try:
             yield job

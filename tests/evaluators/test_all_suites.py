@@ -13,7 +13,7 @@ from evaluators import all_suites
 from evaluators.all_suites import plan_suites, sort_tasks
 from iit_bench.cli import main
 from iit_bench.folders import load_run, load_suite_run
-from iit_bench.progress import bar, whole_job
+from iit_bench.progress import Job, bar, whole_job
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
 TASKS = "iit_facts_capital,easyvqa"
@@ -205,3 +205,13 @@ def test_a_part_that_had_less_to_do_counts_as_done() -> None:
         with job.part("vqa"), bar("answering", 3) as advance:
             advance(3)
         assert (job.done, job.total) == (7, 7)
+
+
+def test_where_no_display_is_seen_a_line_tells_the_time_left_now_and_then() -> None:
+    said: list[str] = []
+    now = iter([0.0, *[10.0] * 3, *[40.0] * 2, 50.0, 100.0, 100.0])
+    job = Job(None, {"text": 100}, said.append, lambda: next(now))
+    with job.part("text"), job.bar("scoring", 100) as advance:
+        for _ in range(5):
+            advance(10)
+    assert said == ["all suites: 30 of 100 items, about 2 min left"]
