@@ -72,7 +72,7 @@ def how_asked(run: SuiteRun, result: TaskResult) -> Asked:
         settings |= {"few-shot examples": shots, "chat template": "yes" if chat else "no", "version": details.get("version") or "none"}
         if shots not in ("0", NOT_RECORDED):
             settings["seed of few-shot examples"] = str(header.get("fewshot_seed") or DEFAULT_SEED)
-            settings["examples as turns"] = "yes" if header.get("fewshot_as_multiturn", chat) else "no"
+            settings["examples as turns"] = "yes" if chat and header.get("fewshot_as_multiturn", True) else "no"
         generates = details.get("output_type", "generate_until") == "generate_until"
         settings["generation"] = _generation(header) if generates else "none"
     else:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsed", "error")
 # Beside the tasks and the model, what must be equal for a run folder to be taken up again. The key of each response guards the rest.
 SAME: tuple[str, ...] = ("suite", "tasks", "limit", "max_new_tokens", "system_prompt", "batch_size", "seed")
-SAME += ("num_fewshot", "apply_chat_template", "gen_kwargs")
+SAME += ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class SuiteOptions(ServerOptions):
     judge: str = "exact_matching"  # vqa: VLMEvalKit's rules, or the name of one of its judge models
     num_fewshot: int | None = None  # text: examples before each question; None = each task's own
     apply_chat_template: bool = False  # text: prompts as chats, in the model's own template
+    fewshot_as_multiturn: bool = True  # text: in a chat, each example as turns of its own; False = all in the user's one turn
     gen_kwargs: str = ""  # text: lm-eval's settings of generation, "temperature=0.7,do_sample=true"
     include_path: Path | None = None  # text: a folder with tasks in lm-eval's format
     confirm_run_unsafe_code: bool = False  # text: run programs that the model writes (MBPP)
@@ -69,6 +70,7 @@ def describe_suite(options: SuiteOptions, info: ModelInfo, tasks: Sequence[str],
         "judge": options.judge,
         "num_fewshot": options.num_fewshot,
         "apply_chat_template": options.apply_chat_template,
+        "fewshot_as_multiturn": options.fewshot_as_multiturn,
         "gen_kwargs": options.gen_kwargs,
         "limit": options.limit,
         "max_new_tokens": options.max_new_tokens,

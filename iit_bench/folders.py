@@ -65,6 +65,7 @@ SUITE_FIELDS = {name: RUN_FIELDS[name] for name in RUN_FIELDS if name not in _OF
     "judge": "vqa: exact_matching, or VLMEvalKit's judge model",
     "num_fewshot": "text: examples before each question, or null for the task's own",
     "apply_chat_template": "text: whether lm-eval's prompts are chats",
+    "fewshot_as_multiturn": "text: whether each example of a chat is turns of its own",
     "gen_kwargs": "text: lm-eval's settings of generation",
 }
 # Of a line of errors.jsonl after its header line.

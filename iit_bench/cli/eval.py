@@ -40,6 +40,13 @@ def evaluate(
     apply_chat_template: Annotated[
         bool, typer.Option("--apply-chat-template/--no-apply-chat-template", help="text: ask in the model's chat format.")
     ] = False,
+    fewshot_as_multiturn: Annotated[
+        bool,
+        typer.Option(
+            "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
+            help="text: in a chat, each example as turns of its own, or all in the user's one turn.",
+        ),
+    ] = True,
     gen_kwargs: Annotated[str, typer.Option(help="text: lm-eval's settings of generation, e.g. temperature=0.7.")] = "",
     include_path: Annotated[Path | None, typer.Option(help="text: folder with tasks in lm-eval's format.", show_default=False)] = None,
     confirm_run_unsafe_code: Annotated[
