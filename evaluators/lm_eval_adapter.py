@@ -18,6 +18,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.engine.plan import BatchLimits, Request
 from iit_bench.engine.run import Failure, answer
+from iit_bench.errors import UserError
 from iit_bench.models.base import GenerateResult, Model, RollingRequest, ScoreResult, TextGenerateRequest, TextScoreRequest
 from iit_bench.progress import bar
 
@@ -79,7 +80,12 @@ class EngineLM(LM):
             alike[repr((one.until, one.max_new_tokens, one.settings))].append(i)
         texts = [""] * len(requests)
         for members in alike.values():
-            answers = self._answer([asked[i] for i in members], _documents([requests[i] for i in members]))
+            try:
+                answers = self._answer([asked[i] for i in members], _documents([requests[i] for i in members]))
+            except (ValueError, TypeError) as error:  # transformers refuses a setting: temperature 0 beside do_sample, an unknown name
+                settings = ", ".join(f"{name}={value}" for name, value in asked[members[0]].settings)
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(f"the model cannot generate with {settings} ({reason}); give other settings with --gen-kwargs") from error
             for i, result in zip(members, answers, strict=True):
                 texts[i] = result.text if isinstance(result, GenerateResult) else ""
         return texts

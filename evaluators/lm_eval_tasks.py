@@ -23,6 +23,7 @@ from builders.sources.base import files_sha256
 from builders.sources.fetched import check_unchanged
 from builders.sources.lm_eval import revisions_of
 from builders.sources.snapshots import fetch_it, missing_split, snapshot_folder, split_files
+from evaluators.random_states import random_states_kept
 from iit_bench.errors import UserError
 
 # The text-only benchmarks of the Wings paper. RACE-high is lm-eval's `race`.
@@ -298,7 +299,7 @@ def _quiet() -> Iterator[None]:
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        with without_advice():
+        with without_advice(), random_states_kept():
             yield
     finally:
         if shown:

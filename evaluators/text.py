@@ -20,6 +20,7 @@ from unittest.mock import patch
 from evaluators.lm_eval_adapter import EngineLM
 from evaluators.lm_eval_tasks import TaskOptions, Tasks, load_tasks, without_advice
 from evaluators.provenance import git_commit
+from evaluators.random_states import random_states_kept
 from evaluators.run_folder import enter
 from evaluators.suites import SuiteOptions, check_same_suite, describe_suite
 from evaluators.text_results import Circumstances, errors_of, items_of, suite_results
@@ -106,7 +107,7 @@ def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[
                 limit=options.limit,
                 gen_kwargs=settings,
                 apply_chat_template=options.apply_chat_template,
-                fewshot_as_multiturn=options.apply_chat_template,
+                fewshot_as_multiturn=options.apply_chat_template and options.fewshot_as_multiturn,
                 system_instruction=options.system_prompt or None,
                 confirm_run_unsafe_code=options.confirm_run_unsafe_code,
                 log_samples=True,
@@ -137,7 +138,7 @@ def gen_kwargs_of(options: SuiteOptions) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _surroundings(unsafe_code: bool) -> Iterator[None]:
-    """What lm-eval does to the process is kept from the user and undone: a bar per task, git's complaint where there is no repository.
+    """What lm-eval does to the process is kept from the user and undone: bars, seeds, git's complaint where there is no repository.
 
     Scores of failed documents are -inf, of which numpy would warn. Where code may be run, lm-eval's metrics ask for a variable.
     """
@@ -147,6 +148,7 @@ def _surroundings(unsafe_code: bool) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(without_advice())
+        stack.enter_context(random_states_kept())
         stack.enter_context(np.errstate(invalid="ignore"))
         stack.enter_context(patch.object(task, "tqdm", partial(task.tqdm, disable=True)))
         stack.enter_context(patch.object(evaluator, "get_git_commit_hash", git_commit))
@@ -170,7 +172,7 @@ def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options:
         model_args={"pretrained": lm.tokenizer_name},
         system_instruction=options.system_prompt,
         chat_template=lm.chat_template(options.apply_chat_template) or "",
-        fewshot_as_multiturn=options.apply_chat_template,
+        fewshot_as_multiturn=options.apply_chat_template and options.fewshot_as_multiturn,
     )
     samples: Mapping[str, Sequence[Any]] = found["samples"]
     with _surroundings(False):
