@@ -3,8 +3,8 @@
     python tests/data/make_vqa_tables.py DIR
 
 MME (pairs of yes/no questions over one image), HallusionBench (sets of figures and questions, some rows without an image), MMBench_DEV_CN,
-ScienceQA_TEST, TextVQA_VAL (ten annotators), ChartQA_TEST (relaxed accuracy), DocVQA_VAL (ANLS), and two tables that VLMEvalKit does not
-know: `MadeOpen` (one gold answer) and `MadeChoice`.
+ScienceQA_TEST, TextVQA_VAL (ten annotators), ChartQA_TEST (relaxed accuracy), DocVQA_VAL (ANLS), GQA_TestDev_Balanced (accuracy), and two
+tables that VLMEvalKit does not know: `MadeOpen` (one gold answer) and `MadeChoice`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def open_answers(root: Path) -> None:
     relaxed = [{"answer": str([str(100 + i)])} for i in range(8)]
     near = [{"answer": str([f"{THINGS[i]} street", THINGS[i]])} for i in range(8)]
     one = [{"answer": THINGS[i], "category": "odd" if i % 2 else "even"} for i in range(8)]
-    for name, answers in (("TextVQA_VAL", ten), ("ChartQA_TEST", relaxed), ("DocVQA_VAL", near), ("MadeOpen", one)):
+    under = {"TextVQA_VAL": ten, "ChartQA_TEST": relaxed, "DocVQA_VAL": near, "GQA_TestDev_Balanced": one, "MadeOpen": one}
+    for name, answers in under.items():
         rows = [{"index": i, "question": question(i, name), **answer, "image": picture(900 + i)} for i, answer in enumerate(answers)]
         table(root / f"{name}.tsv", rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -30,35 +30,14 @@ def names(bench) -> dict[str, str]:
     return {tier: f"IIT_{tier}_{bench.rows_sha256[:8]}" for tier in TIERS}
 
 
-def said(text: str, images: int) -> str:
-    """A choice of the last question, by a hash of the prompt, in one of several wordings; or nothing of use."""
-    lines = text.rpartition("Options:\n")[2].splitlines()
-    options = dict(line.split(". ", 1) for line in lines if line[1:3] == ". ")
-    number = int(hashlib.sha256(f"{text} {images}".encode()).hexdigest()[:8], 16)
-    letter = "ABCDEFGH"[number % len(options)]
-    wordings = (letter, f"The answer is ({letter}).", options[letter], f"{letter}. {options[letter]}", "I cannot say.", "", "A or B")
-    return wordings[number // 8 % len(wordings)]
-
-
 @pytest.fixture(scope="module")
-def both(oracle, exported, names, tmp_path_factory, make_parrot) -> tuple[Any, dict[str, dict[str, Any]]]:
-    """Our run and VLMEvalKit's of a model that says what `said` says."""
+def both(oracle, exported, names, tmp_path_factory, make_parrot) -> tuple[Any, dict[str, Any]]:
+    """Our run and VLMEvalKit's of a model that chooses by a hash of the prompt."""
     work = tmp_path_factory.mktemp("work")
-
-    def model(base: Any) -> Any:
-        class Own(base):
-            INTERLEAVE = True
-
-            def generate_inner(self, message: Any, dataset: str | None = None) -> str:
-                text = "".join(part["value"] for part in message if part["type"] == "text")
-                return said(text, sum(part["type"] == "image" for part in message))
-
-        return Own()
-
     parrot = make_parrot()
-    parrot.reply = said
+    parrot.reply = runpy.run_path(str(Path(__file__).with_name("replies.py")))["choosing"]
     tasks = tuple(names.values())
-    own = oracle.vlmevalkits_own(model, tasks, exported, work)
+    own = oracle.vlmevalkits_own("choosing", exported, tasks, exported, work)
     return oracle.ours(parrot, tasks, exported, work / "run"), own
 
 
@@ -67,7 +46,7 @@ def test_predictions_verdicts_and_figures_are_vlmevalkits(oracle, both):
     oracle.check_equal_item_by_item(run, own)
     for result in run.results.tasks:
         assert result.notes == ()
-        assert result.scores["acc"].value == pytest.approx(own[result.task]["result"]["Overall"][0], abs=1e-12)
+        assert result.scores["acc"].value == pytest.approx(own[result.task]["result"][0]["Overall"], abs=1e-12)
         assert result.scores["acc"].n == 6
     assert all(run.results.outcomes[outcome] for outcome in ("correct", "wrong", "unparsed"))
 
@@ -86,7 +65,7 @@ def test_equal_replies_get_the_verdicts_of_generate_scoring(bench, both, names):
 
 def test_tiny_llava_in_plain_transformers(oracle, tiny_llava, exported, names, tmp_path):
     tasks = (names["TT"], names["TV"], names["VVV"])
-    own = oracle.vlmevalkits_own(oracle.plain_llava(tiny_llava), tasks, exported, tmp_path)
+    own = oracle.vlmevalkits_own("llava", tiny_llava, tasks, exported, tmp_path)
     llava = load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu"))
     run = oracle.ours(llava, tasks, exported, tmp_path / "run")
     oracle.check_equal_item_by_item(run, own)
