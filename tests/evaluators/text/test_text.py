@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
-import os
-import runpy
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import lm_eval.api.task
@@ -17,60 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from evaluators.lm_eval_tasks import OURS, PRESETS, TaskOptions, load_tasks
-from evaluators.suites import SuiteOptions
-from evaluators.text import evaluate_text, evaluate_text_model
+from evaluators.lm_eval_tasks import PRESETS, TaskOptions, load_tasks
+from evaluators.text import evaluate_text
 from iit_bench.errors import ItemError, MachineError, UserError
 from iit_bench.folders import load_suite_run
-from iit_bench.models.base import Model, ModelOptions, ScoreResult
+from iit_bench.models.base import ModelOptions, ScoreResult
 from iit_bench.registry import load_model
-
-DATA = Path(__file__).parent.parent / "data"
-
-
-@pytest.fixture(scope="module")
-def data_root(tmp_path_factory) -> Path:
-    """Snapshots of what wings-text reads, but for MMLU's and CMMLU's many subjects."""
-    root = tmp_path_factory.mktemp("text-snapshots")
-    runpy.run_path(str(DATA / "make_text_snapshots.py"))["write_text"](root, 6)
-    old = runpy.run_path(str(DATA / "make_snapshots.py"))
-    for make in ("openbookqa", "hellaswag", "winogrande"):
-        old[make](root, 6)
-    old["mmlu"](root, ["anatomy"], 6)
-    old["cmmlu"](root, ["anatomy"], 6)
-    return root
-
-
-@pytest.fixture(scope="module")
-def checkpoint(save_tiny) -> str:
-    return f"hf:{save_tiny('llama', max_position_embeddings=512)}"
-
-
-@pytest.fixture(scope="module")
-def model(checkpoint) -> Model:
-    return load_model(checkpoint, ModelOptions(device="cpu"))
-
-
-@pytest.fixture
-def options(checkpoint, data_root, tmp_path) -> Callable[..., SuiteOptions]:
-    def make(*tasks: str, **more) -> SuiteOptions:
-        given = {"model": checkpoint, "out": tmp_path / "run", "suite": "text", "data_root": data_root, "device": "cpu"}
-        return SuiteOptions(tasks=tasks, **(given | {"limit": 4, "max_new_tokens": 8} | more))
-
-    return make
-
-
-@pytest.fixture
-def run_with(tmp_path) -> Callable:
-    """Runs the suite with a model that is loaded already."""
-
-    def run(model: Model, options: SuiteOptions):
-        scratch = tmp_path / "scratch"
-        how = TaskOptions(options.data_root, options.include_path, options.num_fewshot, options.confirm_run_unsafe_code)
-        return evaluate_text_model(model, load_tasks(options.tasks, how, scratch), options, progress=False)
-
-    return run
-
 
 # ---------------------------------------------------------------- the preset
 
@@ -86,19 +34,6 @@ def test_every_task_of_the_papers_list_loads_from_a_snapshot_and_scores(options,
         assert figure.value is not None and figure.low <= figure.value <= figure.high, one.task
         assert figure.n == 4 and sum(one.outcomes.values()) == 4
         assert len(one.details["data_sha256"]) == 64
-
-
-def test_mbpp_is_left_out_of_the_preset_and_said_so_unless_code_may_run(data_root, tmp_path, monkeypatch):
-    monkeypatch.setitem(PRESETS, "short", ("piqa", "iit_mbpp"))
-    tasks = load_tasks(["short"], TaskOptions(data_root), tmp_path)
-    assert list(tasks.loaded["tasks"]) == ["piqa"]
-    assert "--confirm-run-unsafe-code" in tasks.left_out["iit_mbpp"]
-
-
-@pytest.mark.parametrize("name", ["iit_mbpp", "mbpp", "humaneval"])
-def test_a_task_that_runs_code_is_refused_without_the_flag(name, data_root, tmp_path):
-    with pytest.raises(UserError, match=r"runs code that the model writes; add --confirm-run-unsafe-code"):
-        load_tasks([name], TaskOptions(data_root), tmp_path)
 
 
 def test_race_middle_has_the_form_of_lm_evals_race(data_root, tmp_path):
@@ -125,24 +60,6 @@ def test_ocnli_asks_rows_with_a_label_only_and_its_gold_choice_says_the_label(da
     docs = list(task.eval_docs)
     assert [doc["idx"] for doc in docs] == [1, 2, 3, 5]
     assert all(f"正确? {words[doc['label']]}, " in task.doc_to_choice(doc)[task.doc_to_target(doc)] for doc in docs)
-
-
-def test_mbpp_runs_the_program_with_the_tests():
-    code = runpy.run_path(str(OURS / "mbpp.py"))
-    right = "def add_11(x):\r\n  return x + 11"
-    tests = "assert add_11(1) == 12\nassert add_11(2) == 13"
-    wrong = [right.replace("+ 11", "+ 12"), "raise SystemExit(0)", "while True: pass", "a\0b", "print('iit-bench: all tests ran')"]
-    assert [code["passes"](program, tests) for program in (right, *wrong)] == [True, *(False for _ in wrong)]
-    assert code["pass_at_1"]([tests], [[right]]) == 1.0
-
-
-def test_mbpp_shows_the_examples_of_lm_evals_own_task(data_root, tmp_path):
-    options = TaskOptions(data_root, unsafe_code=True)
-    task = load_tasks(["iit_mbpp"], options, tmp_path).loaded["tasks"]["iit_mbpp"]
-    task.set_fewshot_seed(1234)
-    prompt = task.fewshot_context(task.eval_docs[0], 3)
-    assert [prompt.index(f"assert add_{i}(0)") for i in (2, 3, 4, 11)] == sorted(prompt.index(f"assert add_{i}(0)") for i in (2, 3, 4, 11))
-    assert prompt.count("[DONE]") == 3 and "add_1(" not in prompt and prompt.endswith("[BEGIN]\n")
 
 
 def test_the_facts_are_a_group_of_lm_eval_with_as_many_questions_as_the_source(options, run_with, model):
@@ -177,16 +94,22 @@ def test_the_run_folder_holds_lm_evals_files_unchanged_and_figures_that_agree(op
     assert results.tasks[1].outcomes == {"correct": 0, "wrong": 0, "unparsed": 4, "error": 0}
 
 
-def test_without_progress_nothing_is_printed_and_the_process_is_left_as_it_was(options, run_with, model, capfd, monkeypatch, tmp_path):
+def test_without_progress_nothing_is_printed_and_the_process_is_left_as_it_was(
+    options, run_with, model, capfd, monkeypatch, tmp_path, state_of_the_process
+):
+    """lm-eval seeds three generators, shows bars, sets a level of logging; where code may run, it asks for a variable."""
     monkeypatch.chdir(tmp_path)  # no git repository, of which lm-eval's git would complain
-    before = (lm_eval.api.task.tqdm, lm_eval.evaluator.get_git_commit_hash, dict(os.environ), logging.getLogger("lm_eval").level)
-    run_with(model, options("wsc", "arc_easy", num_fewshot=1, confirm_run_unsafe_code=True))
+    run_with(model, options("piqa", out=tmp_path / "first"))  # what importing lm-eval changes is the import's
+    capfd.readouterr()
+    given = options("wsc", "gsm8k", num_fewshot=1, confirm_run_unsafe_code=True, gen_kwargs="do_sample=true,temperature=0.7")
+    before = state_of_the_process() | {"bar": lm_eval.api.task.tqdm, "git": lm_eval.evaluator.get_git_commit_hash}
+    run_with(model, given)
+    after = state_of_the_process() | {"bar": lm_eval.api.task.tqdm, "git": lm_eval.evaluator.get_git_commit_hash}
     assert capfd.readouterr() == ("", "")
-    after = (lm_eval.api.task.tqdm, lm_eval.evaluator.get_git_commit_hash, dict(os.environ), logging.getLogger("lm_eval").level)
-    assert after == before
+    assert [name for name in before if after[name] != before[name]] == []
 
 
-def test_a_finished_run_computes_nothing_again_and_another_run_is_refused(options, run_with, model):
+def test_a_finished_run_computes_nothing_again_and_another_run_is_refused(options, run_with, model, as_kind):
     given = options("piqa")
     first = run_with(model, given)
     answered = (given.out / "responses.jsonl").read_bytes()
@@ -196,7 +119,7 @@ def test_a_finished_run_computes_nothing_again_and_another_run_is_refused(option
         def score_text(self, batch):
             raise AssertionError("asked again")
 
-    again = _as(model, Refuses)
+    again = as_kind(model, Refuses)
     assert run_with(again, given) == first
     assert (given.out / "responses.jsonl").read_bytes() == answered
     assert (given.out / "items.parquet").read_bytes() == items
@@ -205,14 +128,7 @@ def test_a_finished_run_computes_nothing_again_and_another_run_is_refused(option
         run_with(model, dataclasses.replace(given, num_fewshot=1))
 
 
-def _as(model: Model, kind: type) -> Model:
-    """The same loaded model with the methods of a subclass."""
-    other = object.__new__(kind)
-    other.__dict__.update(model.__dict__)
-    return other
-
-
-def test_killed_in_the_middle_the_same_run_goes_on_to_the_same_items(options, run_with, model, tmp_path):
+def test_killed_in_the_middle_the_same_run_goes_on_to_the_same_items(options, run_with, model, tmp_path, as_kind):
     whole = run_with(model, options("piqa", limit=6, batch_size=2, out=tmp_path / "whole"))
     given = options("piqa", limit=6, batch_size=2)
     calls = []
@@ -225,7 +141,7 @@ def test_killed_in_the_middle_the_same_run_goes_on_to_the_same_items(options, ru
             return super().score_text(batch)
 
     with pytest.raises(KeyboardInterrupt):
-        run_with(_as(model, Dies), given)
+        run_with(as_kind(model, Dies), given)
     calls.clear()
 
     class Counts(type(model)):
@@ -233,20 +149,20 @@ def test_killed_in_the_middle_the_same_run_goes_on_to_the_same_items(options, ru
             calls.append(len(batch))
             return super().score_text(batch)
 
-    assert run_with(_as(model, Counts), given) == whole
+    assert run_with(as_kind(model, Counts), given) == whole
     assert sum(calls) == 2
     assert (given.out / "items.parquet").read_bytes() == (tmp_path / "whole" / "items.parquet").read_bytes()
 
 
 @pytest.mark.parametrize(("error", "kind"), [(ItemError("too odd", "why"), "item"), (MachineError("gone", "why"), "machine")])
-def test_a_document_that_fails_counts_as_wrong_and_is_told(error, kind, options, run_with, model):
+def test_a_document_that_fails_counts_as_wrong_and_is_told(error, kind, options, run_with, model, as_kind):
     class Fails(type(model)):
         def score_text(self, batch):
             if any("Clean copper" in request.context for request in batch):
                 raise error
             return [ScoreResult((0.0, -9.0), (1, 1), (True, False), 5) for _ in batch]
 
-    results = run_with(_as(model, Fails), options("piqa", batch_size=1))  # documents 0 and 2 have gold 0
+    results = run_with(as_kind(model, Fails), options("piqa", batch_size=1))  # documents 0 and 2 have gold 0
     run = load_suite_run(options().out)
     assert run.errors == ({"task": "piqa", "item": "0", "kind": kind, "reason": error.reason, "detail": "why"},)
     (task,) = results.tasks
@@ -256,17 +172,41 @@ def test_a_document_that_fails_counts_as_wrong_and_is_told(error, kind, options,
     assert "1 documents could not be asked" in task.notes[0]
 
 
-def test_a_group_counts_failed_documents_as_wrong_too(options, run_with, model):
+def test_a_group_counts_failed_documents_as_wrong_too(options, run_with, model, as_kind):
     class Fails(type(model)):
         def score_text(self, batch):
             if any("capital" in request.context for request in batch):
                 raise ItemError("too odd")
             return super().score_text(batch)
 
-    results = run_with(_as(model, Fails), options("iit_facts", limit=5, batch_size=1))
+    results = run_with(as_kind(model, Fails), options("iit_facts", limit=5, batch_size=1))
     group, *relations = results.tasks
     assert group.outcomes["error"] == relations[0].outcomes["error"] == 5
     assert group.scores["acc"].value == pytest.approx(group.outcomes["correct"] / group.scores["acc"].n)
+
+
+def test_a_choice_longer_than_the_models_context_fails_alone_and_counts_as_wrong(options, run_with, model, tmp_path):
+    """Prompts are cut, as lm-eval cuts them; there is no cutting a choice."""
+    rows = [{"q": "Say it:", "choices": ["yes", "so " * extra], "gold": 1} for extra in (1, 600, 2)]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {
+        "task": "own_long",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "d.jsonl")}, "cache_dir": str(tmp_path / "cache")},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "q",
+        "doc_to_choice": "choices",
+        "doc_to_target": "gold",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(task))
+    results = run_with(model, options("own_long", include_path=tmp_path, data_root=None))
+    run = load_suite_run(options().out)
+    (error,) = run.errors
+    assert (error["task"], error["item"], error["kind"], error["reason"]) == ("own_long", "1", "item", "context overflow")
+    assert [item.outcome for item in run.items].index("error") == 1 and run.items[1].score == 0
+    assert results.tasks[0].scores["acc"].n == 3 and results.complete
 
 
 def test_prompts_that_were_cut_to_the_models_context_are_counted(options, run_with, model):
@@ -400,6 +340,8 @@ def test_the_random_baseline_chooses_at_chance_under_every_metric_and_cannot_wri
     ("more", "said"),
     [
         ({"gen_kwargs": "temperature"}, "not of the form NAME=VALUE"),
+        ({"gen_kwargs": "do_sample=true"}, r"cannot generate with do_sample=True, temperature=0.0 \(.*\); give other .*--gen-kwargs"),
+        ({"gen_kwargs": "temprature=0.5"}, r"cannot generate with .*temprature.*; give other settings with --gen-kwargs"),
         ({"limit": 0}, "--limit 0 leaves nothing"),
         ({"blind": True}, "--blind removes images"),
         ({"max_new_tokens": 600}, "600 tokens are to be generated, and model .* takes 512"),

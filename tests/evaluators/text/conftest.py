@@ -1,0 +1,73 @@
+"""Snapshots of the text-only benchmarks, a tiny model, and ways to run the suite with it."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evaluators.lm_eval_tasks import TaskOptions, load_tasks
+from evaluators.suites import SuiteOptions
+from evaluators.text import evaluate_text_model
+from iit_bench.models.base import Model, ModelOptions
+from iit_bench.registry import load_model
+
+DATA = Path(__file__).parents[2] / "data"
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory) -> Path:
+    """Snapshots of what wings-text reads, but for MMLU's and CMMLU's many subjects."""
+    root = tmp_path_factory.mktemp("text-snapshots")
+    runpy.run_path(str(DATA / "make_text_snapshots.py"))["write_text"](root, 6)
+    old = runpy.run_path(str(DATA / "make_snapshots.py"))
+    for make in ("openbookqa", "hellaswag", "winogrande"):
+        old[make](root, 6)
+    old["mmlu"](root, ["anatomy"], 6)
+    old["cmmlu"](root, ["anatomy"], 6)
+    return root
+
+
+@pytest.fixture(scope="session")
+def checkpoint(save_tiny) -> str:
+    return f"hf:{save_tiny('llama', max_position_embeddings=512)}"
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint) -> Model:
+    return load_model(checkpoint, ModelOptions(device="cpu"))
+
+
+@pytest.fixture
+def options(checkpoint, data_root, tmp_path) -> Callable[..., SuiteOptions]:
+    def make(*tasks: str, **more) -> SuiteOptions:
+        given = {"model": checkpoint, "out": tmp_path / "run", "suite": "text", "data_root": data_root, "device": "cpu"}
+        return SuiteOptions(tasks=tasks, **(given | {"limit": 4, "max_new_tokens": 8} | more))
+
+    return make
+
+
+@pytest.fixture
+def run_with(tmp_path) -> Callable:
+    """Runs the suite with a model that is loaded already."""
+
+    def run(model: Model, options: SuiteOptions):
+        scratch = tmp_path / "scratch"
+        how = TaskOptions(options.data_root, options.include_path, options.num_fewshot, options.confirm_run_unsafe_code)
+        return evaluate_text_model(model, load_tasks(options.tasks, how, scratch), options, progress=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def as_kind() -> Callable[[Model, type], Model]:
+    """as_kind(model, kind) → the same loaded model with the methods of a subclass."""
+
+    def change(model: Model, kind: type) -> Model:
+        other = object.__new__(kind)
+        other.__dict__.update(model.__dict__)
+        return other
+
+    return change
