@@ -71,6 +71,10 @@ class Plan:
         return sum(file.size or 0 for one in self.sets for file in one.missing)
 
     @property
+    def all_sizes_known(self) -> bool:
+        return all(one.to_fetch is not None for one in self.sets)
+
+    @property
     def missing(self) -> int:
         """Files that are fetched."""
         return sum(len(one.missing) for one in self.sets)

@@ -22,7 +22,7 @@ def build(
     match: Annotated[str, typer.Option(help="History by meaning: tfidf, none, or a text encoder's path or Hub id.")] = "tfidf",
     connector: Annotated[str, typer.Option(help="Transition sentence between turns: none or template.")] = "none",
     data_root: Annotated[
-        Path | None, typer.Option(help="Folder with local snapshots, read instead of the Hub.", show_default=False)
+        Path | None, typer.Option(help="Folder of `iit-bench fetch`, read instead of the Hub.", show_default=False)
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a benchmark that is there already.")] = False,
 ) -> None:

@@ -32,7 +32,7 @@ def evaluate(
         str | None, typer.Option(help="text, vqa, all: tasks or data sets, comma-separated; wings-text, wings-vqa.", show_default=False)
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option(help="text, vqa: folder with local snapshots, read instead of the Hub.", show_default=False)
+        Path | None, typer.Option(help="text, vqa: folder of `iit-bench fetch`, read instead of the Hub.", show_default=False)
     ] = None,
     num_fewshot: Annotated[
         int | None, typer.Option(help="text: examples before a question; default: each task's own.", show_default=False)

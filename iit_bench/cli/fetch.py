@@ -22,7 +22,7 @@ def fetch(
     data_root: Annotated[
         Path, typer.Option("--data-root", help="Folder for the data; `eval` and `build` take it with --data-root.", show_default=False)
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch more than 1 GB without being asked.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch more than 1 GB, or what has no known size, without being asked.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show revisions, licences and sizes, and stop.")] = False,
     update: Annotated[
         bool, typer.Option("--update", help="Take the newest revisions from the Hub, not those the folder was fetched with.")
@@ -50,10 +50,11 @@ def fetch(
         print(describe(plan), file=sys.stderr if json else sys.stdout, flush=True)
         if dry_run:
             raise typer.Exit
-        if yes or plan.to_fetch <= ASK_ABOVE:
+        if yes or (plan.all_sizes_known and plan.to_fetch <= ASK_ABOVE):
             return True
         if not sys.stdin.isatty():
-            raise UserError("this is more than 1 GB, and there is no terminal to ask; repeat the command with --yes to agree")
+            what = "more than 1 GB" if plan.all_sizes_known else "of unknown size"
+            raise UserError(f"this is {what}, and there is no terminal to ask; repeat the command with --yes to agree")
         return typer.confirm("Fetch it?", err=True)
 
     options = FetchOptions(tuple(names), data_root, update, like, include_path)

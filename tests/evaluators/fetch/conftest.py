@@ -8,7 +8,7 @@ import json
 import re
 import runpy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -18,6 +18,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+
+from iit_bench.cli import main
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -51,6 +53,7 @@ class Server:
     repositories: Path
     tables: Path
     url: str = ""
+    no_head: bool = False  # sizes are not told
     version: int = 1  # of all repositories' branch `main`
     trouble: dict[str, Trouble] = field(default_factory=dict)  # file name -> what goes wrong
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)  # data set -> status and X-Error-Code
@@ -75,7 +78,10 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_HEAD(self) -> None:
-        self.do_GET()
+        if self.server_state.no_head:
+            self.answer(405, b"", {})
+        else:
+            self.do_GET()
 
     def do_GET(self) -> None:
         state = self.server_state
@@ -244,3 +250,19 @@ def vlmeval_at(state: Server, site: Path) -> str:
         text = re.sub(r"'([\w-]+)': '[0-9a-f]{32}'", lambda found: f"'{found[1]}': '{sums.get(found[1], '0' * 32)}'", text)
         (site / "vlmeval/dataset" / name).write_text(text)
     return str(site)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(root, capsys) -> Callable[..., tuple[int, str, str]]:
+    """run("piqa", "--yes") → exit code, stdout, stderr of `iit-bench fetch piqa --yes --data-root ROOT`."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = main(["fetch", *words, "--data-root", str(root), "--quiet"])
+        return code, *capsys.readouterr()
+
+    return call
