@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
+from requests.exceptions import ChunkedEncodingError
+from urllib3.exceptions import ProtocolError
 
 from iit_bench.errors import UserError
 from iit_bench.types import ServerOptions
@@ -25,7 +27,7 @@ from iit_bench.types import ServerOptions
 Read = TypeVar("Read")
 
 AGAIN = (408, 409, 425, 429)  # and 5xx: the same request may succeed later
-NOBODY, TOO_LATE = 0, -1  # in the place of an HTTP status: no connection, or no answer in time
+NOBODY, TOO_LATE, CUT = 0, -1, -2  # in the place of an HTTP status: no connection, no answer in time, or a connection that broke
 BUSY = (*AGAIN, 503)  # whatever was asked for
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between tries, doubled each time
 LONGEST_ASKED_WAIT = 600.0  # a server that asks to be left alone for longer ends the run
@@ -49,16 +51,12 @@ class Unwell(Exception):
 
     def __init__(self, words: str, status: int, wait: float = 0.0) -> None:
         super().__init__(words)
-        self.status = status  # of the last try: of HTTP (200: what came is no completion), NOBODY or TOO_LATE
+        self.status = status  # of the last try: of HTTP (200: what came is no completion), NOBODY, TOO_LATE or CUT
         self.wait = wait  # seconds that the server asks to be left alone
 
     @property
-    def answered(self) -> bool:
-        return self.status > 0
-
-    @property
     def may_be_the_request(self) -> bool:
-        """Whether another request might do better: the server is there and not merely busy."""
+        """Whether another request might do better: the server is there and not merely busy. Some break the connection where they fail."""
         return self.status not in (NOBODY, *BUSY)
 
 
@@ -110,8 +108,7 @@ class Client:
         try:
             reply = self._session().post(self.url + path, json=body, timeout=times, allow_redirects=False)
         except requests.RequestException as error:
-            late = isinstance(error, requests.ReadTimeout)
-            raise Unwell(self._without_key(_why(error)), TOO_LATE if late else NOBODY) from error
+            raise Unwell(self._without_key(_why(error)), _status(error)) from error
         return self._understand(reply, read)
 
     def get(self, path: str) -> Any:
@@ -202,6 +199,13 @@ def _retry_after(reply: requests.Response) -> float:
         return max(0.0, parsedate_to_datetime(value).timestamp() - now())
     except (ValueError, TypeError):
         return 0.0
+
+
+def _status(error: requests.RequestException) -> int:
+    if isinstance(error, requests.ReadTimeout):
+        return TOO_LATE
+    broken = isinstance(error, ChunkedEncodingError) or any(isinstance(inner, ProtocolError) for inner in error.args)
+    return CUT if broken else NOBODY
 
 
 def _why(error: requests.RequestException) -> str:

@@ -25,7 +25,7 @@ from iit_bench.models.base import (
     TextGenerateRequest,
     TextRequest,
 )
-from iit_bench.models.openai_client import BUSY, Client, Refused, Unwell
+from iit_bench.models.openai_client import BUSY, NOBODY, TOO_LATE, Client, Refused, Unwell
 from iit_bench.models.openai_messages import chat_messages, read_chat, read_text
 from iit_bench.types import Image, Message
 
@@ -120,14 +120,15 @@ class ChatServer(Model):
             try:
                 return self.client.post(path, body, read, retries=0)
             except Unwell as error:
-                if not error.answered:
+                if error.status in (NOBODY, TOO_LATE):
                     raise
                 return self.client.post(path, body, read)  # it may still be loading the model
         except Unwell as error:
             raise self._silent(error) from error
 
     def _silent(self, error: Unwell) -> UserError:
-        fix = "look into its log; a model without chat template needs --tokenizer" if error.answered else "start it, or check --base-url"
+        log = "look into its log; a model without chat template needs --tokenizer"
+        fix = {NOBODY: "start it, or check --base-url", TOO_LATE: "look into its log"}.get(error.status, log)
         return UserError(f"the server at {self.client.url} gives no answer to a first question: {error}; {fix}")
 
     def _try_image(self, plain: GenerateResult) -> str:

@@ -20,6 +20,10 @@ from iit_bench.types import ServerOptions
 Script = Callable[[str, dict], Any]  # (path, body) -> body of a 200, or (status, body[, headers]); None cuts the connection
 
 
+class Torn(bytes):
+    """A body whose last byte never comes."""
+
+
 class Server(ThreadingHTTPServer):
     """Answers what `script` says; `seen` holds what it was asked: (path, body, headers)."""
 
@@ -61,8 +65,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (more[0] if more else {}).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", str(len(data) + (isinstance(content, Torn))))
         self.end_headers()
+        self.close_connection |= isinstance(content, Torn)
         self.wfile.write(data)
 
     do_GET = lambda self: self.send_error(404)  # noqa: E731
@@ -166,10 +171,10 @@ def load() -> Callable[..., Model]:
 
 @pytest.fixture(scope="session")
 def replies() -> Any:
-    """chat_reply, content_of and parrot, for scripts of tests."""
+    """chat_reply, content_of, parrot and Torn, for scripts of tests."""
     from types import SimpleNamespace
 
-    return SimpleNamespace(chat=chat_reply, content=content_of, parrot=parrot)
+    return SimpleNamespace(chat=chat_reply, content=content_of, parrot=parrot, torn=Torn)
 
 
 @pytest.fixture(scope="session")

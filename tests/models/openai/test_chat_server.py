@@ -182,6 +182,7 @@ def broken(serve, load, replies, reply, everything=False):
         ((500, "a bug"), "the server fails on it", "HTTP 500: a bug"),
         ((200, "garbage"), "the server fails on it", "not a completion"),
         ((200, '{"choices": [{"mess'), "the server fails on it", "not a completion"),
+        (None, "the server fails on it", "Remote end closed connection without response"),
     ],
 )
 def test_what_the_server_cannot_do_for_one_item_is_an_error_of_that_item(serve, load, replies, reply, reason, detail):

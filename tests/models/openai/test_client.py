@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from email.utils import format_datetime
 
@@ -70,11 +71,19 @@ def test_what_may_pass_is_tried_again(serve, replies, clock, failure):
     assert clock.slept == [0.5, 1.0]
 
 
+def test_body_that_breaks_off_is_tried_again_and_told(serve, replies, clock):
+    torn = (200, replies.torn(json.dumps(replies.chat("yes")).encode()[:-1]))
+    assert post(serve(after([torn], replies))).text == "yes"
+    with pytest.raises(Unwell, match=r"it does not answer \(.*IncompleteRead.*\) \(1 try\)") as found:
+        post(serve(lambda path, body: torn), retries=0)
+    assert found.value.may_be_the_request
+
+
 def test_waits_double_up_to_a_limit_and_tries_come_to_an_end(serve, replies, clock):
     server = serve(lambda path, body: (500, "out of order"))
     with pytest.raises(Unwell, match=r"HTTP 500: out of order \(9 tries\)") as found:
         post(server, retries=8)
-    assert found.value.answered
+    assert found.value.may_be_the_request
     assert clock.slept == [0.5, 1, 2, 4, 8, 16, 30, 30]
     assert len(server.seen) == 9
 
@@ -132,7 +141,7 @@ def test_nobody_at_the_address_is_told_plainly(clock):
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(Unwell, match=r"it does not answer \(Connection refused\) \(2 tries\)") as found:
         Client(ServerOptions(base_url=url, retries=1)).post("/chat/completions", {}, read_chat)
-    assert not found.value.answered
+    assert not found.value.may_be_the_request
 
 
 def test_server_that_hangs_is_given_up(serve):

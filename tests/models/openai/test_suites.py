@@ -58,6 +58,17 @@ def test_run_says_how_it_was_scored_what_it_used_and_what_that_cost(serve, evalu
     assert f"--base-url {server.url}" in found.run["command"]
 
 
+def test_run_is_repeated_from_its_run_json(serve, evaluate, tmp_path):
+    server = serve()
+    more = ("--limit", "1", "--history", "own", "--concurrency", "2", "--timeout", "60", "--price-in", "1.5", "--price-out", "0")
+    assert evaluate(server, *more) == 0
+    assert main(["eval", "--from", str(tmp_path / "run" / "run.json"), "--out", str(tmp_path / "again"), "--quiet"]) == 0
+    first, again = load_run(tmp_path / "run"), load_run(tmp_path / "again")
+    assert first.predictions == again.predictions and first.run["usage"] == again.run["usage"]
+    options = {"base_url": server.url, "concurrency": 2, "timeout": 60.0, "price_in": 1.5, "price_out": 0.0, "retries": 0}
+    assert options.items() <= again.run["arguments"].items()
+
+
 def test_cost_is_not_guessed_where_the_server_does_not_count(serve, evaluate, replies, tmp_path):
     server = serve(lambda path, body: {"choices": [{"message": {"content": "red"}}]})
     assert evaluate(server, "--limit", "1", "--price-in", "2", "--price-out", "10") == 0

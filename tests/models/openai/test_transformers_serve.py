@@ -5,6 +5,7 @@ The server's own log tells what it was asked.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -18,10 +19,11 @@ from pathlib import Path
 import pytest
 
 from iit_bench.cli import main
+from iit_bench.errors import UserError
 from iit_bench.folders import load_run
 from iit_bench.models.base import GenerateRequest, ModelOptions
 from iit_bench.registry import load_model
-from iit_bench.types import Message
+from iit_bench.types import Message, ServerOptions
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("openai")
@@ -84,8 +86,6 @@ def answers(run: Path) -> int:
 
 
 def test_replies_to_images_and_chats_are_those_of_the_same_model_in_this_process(server, tiny_llava, make_image):
-    from iit_bench.types import ServerOptions
-
     model = load_model(f"openai:{tiny_llava}", ModelOptions(server=ServerOptions(base_url=server.url)))
     assert model.info.accepts_images
     theirs = load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu"))
@@ -99,11 +99,22 @@ def test_replies_to_images_and_chats_are_those_of_the_same_model_in_this_process
 
 
 def test_images_that_a_text_model_drops_in_silence_are_noticed(server, save_tiny):
-    from iit_bench.types import ServerOptions
-
     llama = save_tiny("llama", max_position_embeddings=512)
     info = load_model(f"openai:{llama}", ModelOptions(server=ServerOptions(base_url=server.url))).info
     assert not info.accepts_images and info.details["images"].startswith("dropped")
+
+
+def test_model_without_chat_template_is_one_sentence_and_runs_with_its_tokenizer(server, save_tiny):
+    bare = save_tiny("llama", chat_template=None, max_position_embeddings=512)
+    options = ServerOptions(base_url=server.url, retries=0)
+    with pytest.raises(UserError, match=r"gives no answer .*; look into its log; a model without chat template needs --tokenizer"):
+        load_model(f"openai:{bare}", ModelOptions(server=options))
+    model = load_model(f"openai:{bare}", ModelOptions(server=dataclasses.replace(options, tokenizer=str(bare))))
+    assert (model.scores, model.info.details["prompts"]) == (False, "text")
+    theirs = load_model(f"hf:{bare}", ModelOptions(device="cpu"))
+    chat = (Message("user", ("What is the capital of France?",)), Message("assistant", ("Paris",)), Message("user", ("Again?",)))
+    (ours,), (expected,) = model.generate([GenerateRequest(chat, 8)]), theirs.generate([GenerateRequest(chat, 8)])
+    assert (ours.text, ours.prompt_tokens) == (expected.text, expected.prompt_tokens) and ours.text
 
 
 def test_server_killed_and_restarted_in_the_middle_loses_nothing_and_is_asked_nothing_twice(server, tiny_llava, bench, tmp_path, capsys):
