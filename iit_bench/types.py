@@ -271,7 +271,8 @@ class TaskResult:
     outcomes: dict[str, int]  # Outcome -> items
     best: float | None = 1.0  # the highest value that `metric` can take; None = not known
     notes: tuple[str, ...] = ()  # what a reader must know, e.g. rows without an image that were asked as text
-    details: dict[str, str] = field(default_factory=dict)  # version, split, sha256 of the data, few-shot count, …
+    # version, sha256 of the data or documents, few-shot count, chance level, members of a group, …
+    details: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,8 @@ def evaluate(
     --suite all loads the model once for all three: run folders OUT/iit, OUT/text and OUT/vqa, and one report, OUT/report/index.html.
 
     Example: iit-bench eval --model wings --bench bench --base runs/base-llm --out runs/wings
+
+    Example: iit-bench eval --suite all --model wings --bench bench --tasks wings-text,wings-vqa --limit 500 --out all/wings
     """
     given = {name: value for name, value in locals().items() if name != "context"}
     from evaluators.provenance import EvalOptions

@@ -19,8 +19,8 @@ def evaluate_all_suites(given: Mapping[str, Any], quiet: bool, json: bool) -> No
         UserError: bad input, or a suite failed.
         typer.Exit: some items failed.
     """
-    from evaluators.all_suites import evaluate_all
     from evaluators.summary import summary_text, usage_text
+    from iit_bench.all_suites import evaluate_all
     from iit_bench.folders import load_run_header
     from iit_bench.tables import canonical_json
 

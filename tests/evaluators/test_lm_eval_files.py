@@ -140,6 +140,15 @@ def test_the_leaderboard_marks_whose_numbers_they_are_and_has_one_column_a_task(
     assert f'<span class="badge">{run.run["tool"]}</span>' in page and file.name in page
 
 
+def test_what_another_tools_file_says_is_hostile_text(command, tmp_path):
+    attack = '"><script>alert(1)</script>'
+    (file,) = command.rglob("results_*.json")
+    found = json.loads(file.read_text()) | {"model_name": attack, "lm_eval_version": attack, "system_instruction": attack}
+    (tmp_path / file.name).write_text(json.dumps(found))
+    page = report([tmp_path / file.name], tmp_path / "out").read_text()
+    assert attack not in page and page.count("<script>") == 1 and page.count("&lt;script&gt;alert(1)") > 3
+
+
 def test_another_tools_run_of_other_tasks_stands_in_the_row_of_the_same_model(command, ours):
     (run,) = read_runs(command)
     mine = load_suite_run(ours)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluators import all_suites
-from evaluators.all_suites import plan_suites, sort_tasks
+from iit_bench import all_suites
+from iit_bench.all_suites import plan_suites, sort_tasks
 from iit_bench.cli import main
 from iit_bench.folders import load_run, load_suite_run
 from iit_bench.progress import Job, bar, whole_job
