@@ -61,7 +61,8 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: SuiteOptions, progr
     """`evaluate_text` with a model and tasks that are loaded already."""
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit} leaves nothing to evaluate; give 1 document or more")
-    _refuse_scoring(model, tasks)
+    if why := unable(model, tasks):
+        raise UserError(why)
     described = describe_suite(options, model.info, sorted(tasks.loaded["tasks"]), ("lm-eval", "datasets"))
     limits = BatchLimits.for_model(model.info, options.batch_size)
     described |= {"batch_tokens": limits.tokens, "data_sha256": tasks.data_sha256}
@@ -81,15 +82,13 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: SuiteOptions, progr
     return results
 
 
-def _refuse_scoring(model: Model, tasks: Tasks) -> None:
-    """A model that only generates is told so before it is asked (and paid for) anything."""
+def unable(model: Model, tasks: Tasks) -> str:
+    """Why the model cannot run the tasks, or "": one that only generates is told so before it is asked, and paid for, anything."""
     scored = sorted(name for name, task in tasks.loaded["tasks"].items() if task.OUTPUT_TYPE != "generate_until")
-    if scored and not model.scores:
-        more = f" and {len(scored) - 1} more tasks" if len(scored) > 1 else ""
-        raise UserError(
-            f"model {model.info.name!r} cannot score replies, which task {scored[0]!r}{more} needs: {model.no_scores}; "
-            "or choose tasks that generate"
-        )
+    if not scored or model.scores:
+        return ""
+    which = f"task {scored[0]!r} needs" if len(scored) == 1 else f"task {scored[0]!r} and {len(scored) - 1} more need"
+    return f"model {model.info.name!r} cannot score replies, which {which}: {model.no_scores}; or choose tasks that generate"
 
 
 def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[str, Any]:

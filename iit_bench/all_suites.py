@@ -67,7 +67,8 @@ def evaluate_all(given: Mapping[str, Any], progress: bool = True) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="iit-bench-all-") as scratch:
         steps = _prepared(plan, Path(scratch))
         model = load_model(plan["iit"].model, iit.model_options(plan["iit"]), blind=plan["iit"].blind)
-        work = {suite: step for suite, step in steps.items() if not _unable(suite, model, outcome)}
+        outcome.left_out |= {suite: why for suite, step in steps.items() if (why := step.unable(model))}
+        work = {suite: step for suite, step in steps.items() if suite not in outcome.left_out}
         with whole_job({suite: step.planned for suite, step in work.items()}, progress) as job:
             for suite, step in work.items():
                 with job.part(suite), _kept(suite, outcome):
@@ -155,6 +156,7 @@ class _Step:
 
     planned: int  # items, for the estimate of the whole job
     run: Callable[[Model, bool], Results | SuiteResults]
+    unable: Callable[[Model], str] = lambda model: ""  # why this model has no such suite, which is no failure; "" where it has
 
 
 def _prepared(plan: Mapping[str, Any], scratch: Path) -> dict[str, _Step]:
@@ -183,20 +185,22 @@ def _text_step(options: SuiteOptions, tasks: Tasks) -> _Step:
     text.gen_kwargs_of(options)  # bad ones are told before the other suites have run
     sizes = [len(task.eval_docs) for task in tasks.loaded["tasks"].values()]
     planned = sum(size if options.limit is None else min(size, options.limit) for size in sizes)
-    return _Step(planned, lambda model, progress: text.evaluate_text_model(model, tasks, options, progress))
+    return _Step(
+        planned,
+        lambda model, progress: text.evaluate_text_model(model, tasks, options, progress),
+        lambda model: text.unable(model, tasks),
+    )
 
 
 def _vqa_step(options: SuiteOptions) -> _Step:
     """The sizes of data sets that are not limited are only known when VLMEvalKit has read them: 1,000 is a middling one."""
     planned = len(vqa.chosen_tasks(options)) * (options.limit or 1000)
-    return _Step(planned, lambda model, progress: vqa.evaluate_vqa_model(model, options, progress))
+    return _Step(planned, lambda model, progress: vqa.evaluate_vqa_model(model, options, progress), _sees_nothing)
 
 
-def _unable(suite: str, model: Model, outcome: Outcome) -> bool:
-    """A text-only model has no VQA suite, as it has no tiers with images: that is no failure."""
-    if suite == "vqa" and not model.info.accepts_images:
-        outcome.left_out[suite] = f"model {model.info.name!r} takes no images"
-    return suite in outcome.left_out
+def _sees_nothing(model: Model) -> str:
+    """A text-only model has no VQA suite, as it has no tiers with images."""
+    return "" if model.info.accepts_images else f"model {model.info.name!r} takes no images"
 
 
 def _report(out: Path, base: Path | None) -> Path:

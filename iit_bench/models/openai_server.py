@@ -30,7 +30,7 @@ from iit_bench.models.openai_messages import chat_messages, read_chat, read_text
 from iit_bench.types import Image, Message
 
 Read = TypeVar("Read")
-CHAT = "chat:"  # before a chat that lm-eval carries around as a text
+CHAT = "\x00chat:"  # before a chat that lm-eval carries around as a text; no task's own text begins so
 STOPS = 4  # stop strings that OpenAI's protocol allows; the others are cut off here
 HELLO = "Answer with yes."
 HELLO_TOKENS = 16

@@ -208,6 +208,16 @@ def test_text_suite_refuses_choices_before_anything_is_asked(serve, evaluate, da
     assert questions_asked(server) == []
 
 
+def test_all_suites_leave_out_what_a_chat_cannot_do_and_say_so(serve, evaluate, bench, data_root, tmp_path, capsys):
+    server = serve()
+    more = ("--bench", str(bench.path), "--tasks", "arc_easy", "--data-root", str(data_root), "--limit", "1")
+    assert evaluate(server, *more, suite="all") == 0
+    assert load_run(tmp_path / "run" / "iit").results.complete
+    assert not (tmp_path / "run" / "text").exists()
+    printed = capsys.readouterr()
+    assert "cannot score replies, which task 'arc_easy' needs: that needs --tokenizer" in printed.out + printed.err
+
+
 def test_vqa_suite_asks_with_images(serve, evaluate, replies, tmp_path):
     if find_spec("vlmeval") is None:
         pytest.skip("VLMEvalKit is installed by hand (README)")
