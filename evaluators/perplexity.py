@@ -24,8 +24,8 @@ def perplexity(pairs: Sequence[Sequence[float]], value: float) -> Figure | None:
     The standard error of r is that of the sum of (l_i - r · w_i) / sum(w) with Student's t on n - 1 degrees of freedom; the bounds of r are
     moved to the scale of the value.
     """
-    if len(pairs) < 2 or any(len(pair) != 2 for pair in pairs):
-        return None
+    if len(pairs) < 2 or any(len(pair) != 2 or np.ndim(pair[0]) or np.ndim(pair[1]) for pair in pairs):
+        return None  # a Brier score's samples, say: (gold, probabilities)
     likelihood, weight = (np.array(column, dtype=np.float64) for column in zip(*pairs, strict=True))
     if not np.isfinite(likelihood).all() or weight.sum() <= 0:
         return None

@@ -7,12 +7,13 @@ model could not be asked counts as wrong, whatever lm-eval made of its missing a
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -143,17 +144,29 @@ def _surroundings(unsafe_code: bool) -> Iterator[None]:
     """
     import numpy as np
     from lm_eval import evaluator
-    from lm_eval.api import task
+    from lm_eval.api import metrics, task
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(without_advice())
         stack.enter_context(random_states_kept())
         stack.enter_context(np.errstate(invalid="ignore"))
-        stack.enter_context(patch.object(task, "tqdm", partial(task.tqdm, disable=True)))
+        stack.enter_context(patch.object(task, "tqdm", functools.partial(task.tqdm, disable=True)))
+        stack.enter_context(patch.object(metrics, "bootstrap_stderr", _silent(metrics.bootstrap_stderr)))
         stack.enter_context(patch.object(evaluator, "get_git_commit_hash", git_commit))
         if unsafe_code:
             stack.enter_context(patch.dict(os.environ, {"HF_ALLOW_CODE_EVAL": "1"}))
         yield
+
+
+def _silent(function: Callable[..., Any]) -> Callable[..., Any]:
+    """lm-eval's bootstrap prints its name and a bar: on standard output, where --json writes."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return function(*arguments, **options)
+
+    return call
 
 
 def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options: SuiteOptions) -> None:
