@@ -41,6 +41,7 @@ def main(spec: dict[str, Any]) -> None:
     found: dict[str, Any] = {}
     for name in spec["tasks"]:
         kind = data_set_class(name)
+        assert name not in CLASSES or name in kind.supported_datasets()
         kind.DATASET_MD5 = {}  # our tables are not the published ones: they would be downloaded
         dataset = kind(dataset=name)
         infer_data_job(model, work_dir=spec["work"], model_name="own", dataset=dataset)
