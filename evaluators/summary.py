@@ -31,7 +31,7 @@ def _suite_text(name: str, results: SuiteResults) -> str:
     """The figure of each task that tables show, and what a reader must know of it."""
     counts = ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)
     lines = [f"{name}: suite {results.suite}, {counts or 'no items'}"]
-    labels = [f"{task.task} ({task.metric})" for task in results.tasks]
+    labels = [f"{task.task} ({task.metric})" if task.metric else task.task for task in results.tasks]
     width = max(map(len, labels), default=0)
     for label, task in zip(labels, results.tasks, strict=True):
         figure = task.scores.get(task.metric, Figure(None, note="no score"))

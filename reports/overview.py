@@ -114,6 +114,8 @@ def _cell(found: tuple[SuiteRun, TaskResult] | None, metric: str, n: int | None,
         return missing_cell("the model takes no images" if suite == "vqa" and row.text_only else "not run")
     run, result = found
     figure = result.scores.get(metric) or next(iter(result.scores.values()), Figure(None))
+    if figure.value is None and figure.note.startswith("not run"):  # why stands in the list of all figures
+        return replace(missing_cell("not run"), title=figure.note)
     failed = result.outcomes.get("error", 0)
     lines = ([f"{count(failed)} failed"] if failed else []) + (["from its stderr"] if "stderr" in figure.method else [])
     marks = tool_badge(run) + (() if run.results.complete else ("incomplete",))
@@ -143,7 +145,7 @@ def scores(models: Models, suite: str) -> Table | None:
         Column("notes", words=True),
     )
     caption = (
-        f"{SUITE_NAMES[suite]}: all figures. Members of a group stand below it. An item that failed counts as wrong. Clusters: items that "
+        f"{SUITE_NAMES[suite]}: all figures. Groups stand before their tasks. An item that failed counts as wrong. Clusters: items that "
         "share an image count as one."
     )
     return Table(f"scores-{suite}", caption, columns, tuple(rows)) if rows else None

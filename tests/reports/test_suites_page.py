@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import runpy
 import subprocess
@@ -14,7 +15,8 @@ import pytest
 
 from evaluators.statistics import paired
 from iit_bench.errors import UserError
-from iit_bench.folders import load_suite_run
+from iit_bench.folders import load_suite_run, save_suite_outcome
+from iit_bench.types import Figure, TaskResult
 from reports.leaderboard import report
 
 MakeRun = Callable[..., Path]
@@ -82,6 +84,19 @@ def test_groups_stand_for_their_tasks_which_are_in_the_list_of_all_figures(make_
     page = page_of([run], tmp_path / "out")
     assert list(overview(page)["wings"]) == ["model", "mmlu"]
     assert [row[1].split(" | ")[0] for row in page.tables["scores-text"][1:]] == ["mmlu", "mmlu_anatomy", "mmlu_law"]
+
+
+def test_a_task_of_a_preset_that_was_not_run_says_why(make_suite_run: MakeRun, tmp_path: Path) -> None:
+    run = make_suite_run("text", "wings", {"piqa": 0.5})
+    reason = "not run: it runs code that the model writes; add --confirm-run-unsafe-code to run it"
+    found = load_suite_run(run)
+    results = dataclasses.replace(
+        found.results, tasks=(*found.results.tasks, TaskResult("iit_mbpp", "", {"": Figure(None, note=reason)}, {}))
+    )
+    save_suite_outcome(run, found.items, results, [])
+    page = page_of([run], tmp_path / "out")
+    assert overview(page)["wings"]["iit_mbpp"] == "not available | not run"
+    assert page.tables["scores-text"][2][-1] == reason
 
 
 def test_a_page_without_iit_runs_has_no_iit_sections(make_suite_run: MakeRun, tmp_path: Path) -> None:
