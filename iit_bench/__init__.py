@@ -8,6 +8,7 @@ The Python face is four functions, each the twin of a command:
     iit_bench.evaluate(iit_bench.EvalOptions(model="wings", bench=Path("bench"), out=Path("runs/wings")))
     iit_bench.report([Path("runs/wings")], Path("report"))
     run = iit_bench.load_run("runs/wings")          # run.results, run.predictions, run.errors
+    run = iit_bench.load_suite_run("runs/text")     # of the suites text and vqa: run.results, run.items, run.errors
 
 Importing this package imports none of its rooms: they load when a name is first used.
 """
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from builders.build import BuildOptions, build
     from evaluators.iit import evaluate
     from evaluators.provenance import EvalOptions
-    from iit_bench.folders import Benchmark, Run, load_benchmark, load_run
+    from iit_bench.folders import Benchmark, Run, SuiteRun, load_benchmark, load_run, load_suite_run
     from iit_bench.registry import load_model
     from reports.leaderboard import report
 
@@ -35,10 +36,25 @@ _PLACES = {
     "load_model": "iit_bench.registry",
     "load_benchmark": "iit_bench.folders",
     "load_run": "iit_bench.folders",
+    "load_suite_run": "iit_bench.folders",
+    "SuiteRun": "iit_bench.folders",
     "Benchmark": "iit_bench.folders",
     "Run": "iit_bench.folders",
 }
-__all__ = ["Benchmark", "BuildOptions", "EvalOptions", "Run", "build", "evaluate", "load_benchmark", "load_model", "load_run", "report"]
+__all__ = [
+    "Benchmark",
+    "BuildOptions",
+    "EvalOptions",
+    "Run",
+    "SuiteRun",
+    "build",
+    "evaluate",
+    "load_benchmark",
+    "load_model",
+    "load_run",
+    "load_suite_run",
+    "report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -249,6 +249,8 @@ def load_run(path: Path | str) -> Run:
     """
     folder = Path(path)
     run = load_run_header(folder)
+    if run.get("suite") in ("text", "vqa"):
+        raise UserError(f"run {str(folder)!r} is of suite {run['suite']}, and one of suite iit is needed here; name another")
     if not (folder / "results.json").is_file():
         raise UserError(f"run {str(folder)!r} is not finished (no results.json); repeat its command to go on: {run.get('command', '')}")
     results = _read_header(folder, "results.json", RUN_FORMAT + "/results", "a run folder", "run its `iit-bench eval` again")

@@ -34,7 +34,7 @@ def text_forgetting(models: Models, base: Sequence[SuiteRun]) -> SuiteForgetting
     left_out: list[tuple[str, str]] = []
     for row in models.rows:
         bases = base or _base_of(row, models)
-        mine = [run for run in models.runs_of(row, "text") if all(run.path != other.path for other in bases)]
+        mine = [run for run in models.runs_of(row, "text") if all(run.path.resolve() != other.path.resolve() for other in bases)]
         for run in mine if bases else ():
             compared, reasons = _against(run, bases)
             found.setdefault(row.name, []).extend(compared)

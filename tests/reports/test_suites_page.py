@@ -15,7 +15,7 @@ import pytest
 
 from evaluators.statistics import paired
 from iit_bench.errors import UserError
-from iit_bench.folders import load_suite_run, save_suite_outcome
+from iit_bench.folders import load_run, load_suite_run, save_suite_outcome
 from iit_bench.types import Figure, TaskResult
 from reports.leaderboard import report
 
@@ -230,6 +230,17 @@ def test_the_folder_of_all_suites_stands_for_its_runs(make_run: MakeRun, make_su
     assert list(overview(page_of([tmp_path / "all"], tmp_path / "out"))["wings"]) == ["model", "IIT", "T score", "V score", "piqa"]
     with pytest.raises(UserError, match="more than once"):
         report([tmp_path / "all", tmp_path / "all" / "text"], tmp_path / "out")
+
+
+def test_a_base_given_by_another_path_is_not_compared_with_itself(tuned_and_base: tuple[Path, Path], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = page_of(tuned_and_base, tmp_path / "out", base=Path(tuned_and_base[1].name))
+    assert list(page.rows("text-forgetting")) == ["tuned"]
+
+
+def test_a_suite_run_where_an_iit_run_is_needed_is_refused(make_suite_run: MakeRun) -> None:
+    with pytest.raises(UserError, match=r"is of suite text, and one of suite iit is needed here"):
+        load_run(make_suite_run("text", "a", {"piqa": 0.5}))
 
 
 def test_a_damaged_suite_run_is_one_sentence(make_suite_run: MakeRun, tmp_path: Path) -> None:
