@@ -185,7 +185,8 @@ def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Score
         pairs += [(items_a[item], items_b[item]) for item in items_a]
         chances += [_chance(run_a, task, metric)] * len(items_a)
     a, b = [one.score for one, _ in pairs], [one.score for _, one in pairs]
-    cluster = statistics.codes((one.task, one.cluster) for one, _ in pairs)
+    # Of another tool's run the images may not be known: what shares one on either side is one cluster.
+    cluster = statistics.components([(one.task, one.cluster) for one, _ in pairs], [(one.task, one.cluster) for _, one in pairs])
     binary = all(score in (0.0, 1.0) for score in (*a, *b))
     paired = (statistics.paired if binary else statistics.paired_means)(a, b, cluster, result.task, against)
     best = result.best if metric == result.metric else 1.0

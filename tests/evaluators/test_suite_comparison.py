@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -72,6 +73,10 @@ def test_questions_over_one_image_are_one_cluster() -> None:
     a, b = {"MME": scored(1, 0.5)}, {"MME": scored(2, 0.5)}
     (one,), _ = compare_suites(run_of("a", a, suite="vqa", clusters=20), run_of("b", b, suite="vqa", clusters=20))
     assert one.result.difference.clusters == 20 and one.result.test == "cluster sign-flip"
+    for sides in ((20, 0), (0, 20)):  # one side does not know the images
+        runs = [run_of(name, scores, suite="vqa", clusters=n) for name, scores, n in zip("ab", (a, b), sides, strict=True)]
+        (half,), _ = compare_suites(*runs)
+        assert half.result == dataclasses.replace(one.result, tier="MME")
 
 
 def test_scores_that_are_not_0_or_1_are_compared_by_students_paired_t() -> None:
