@@ -15,6 +15,7 @@ import yaml
 
 from evaluators.lm_eval_tasks import PRESETS, TaskOptions, load_tasks
 from evaluators.text import evaluate_text
+from iit_bench.cli import main
 from iit_bench.errors import ItemError, MachineError, UserError
 from iit_bench.folders import load_suite_run
 from iit_bench.models.base import ModelOptions, ScoreResult
@@ -92,6 +93,18 @@ def test_the_run_folder_holds_lm_evals_files_unchanged_and_figures_that_agree(op
             assert figure.value == pytest.approx(theirs["results"][one.task][key])
     assert {item.metric for item in run.items if item.task == "gsm8k"} == {"exact_match,strict-match", "exact_match,flexible-extract"}
     assert results.tasks[1].outcomes == {"correct": 0, "wrong": 0, "unparsed": 4, "error": 0}
+
+
+@pytest.mark.parametrize(("word", "turns"), [("--fewshot-as-multiturn", 3), ("--no-fewshot-as-multiturn", 1)])
+def test_examples_of_a_chat_are_turns_of_their_own_or_not(word, turns, checkpoint, data_root, tmp_path):
+    words = ["eval", "--suite", "text", "--model", checkpoint, "--tasks", "arc_easy", "--data-root", str(data_root), "--limit", "2"]
+    words += ["--num-fewshot", "2", "--apply-chat-template", word, "--device", "cpu", "--quiet", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    (samples,) = (tmp_path / "run").rglob("samples_*.jsonl")
+    prompts = [json.loads(line)["arguments"]["gen_args_0"]["arg_0"] for line in samples.read_text().splitlines()]
+    assert [prompt.count("<|user|>") for prompt in prompts] == [turns, turns]
+    assert all(prompt.count("Question: ") == 3 for prompt in prompts)
+    assert load_suite_run(tmp_path / "run").run["fewshot_as_multiturn"] is (turns == 3)
 
 
 def test_without_progress_nothing_is_printed_and_the_process_is_left_as_it_was(
