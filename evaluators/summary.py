@@ -49,12 +49,17 @@ def _points(figure: Figure, best: float | None) -> str:
     return f"{figure.value:.6g}{f' of {best:.6g}' if best is not None else ''}{interval} n={figure.n}"
 
 
-def usage_text(usage: Mapping[str, Any]) -> str:
-    """What a server was asked for, one line."""
+def server_text(run: Mapping[str, Any]) -> str:
+    """What a server was asked for, and that it takes no images, of a run.json; "" where there was none."""
+    usage = run["usage"]
+    if not usage:
+        return ""
     cost = "" if usage["cost"] is None else f", cost {usage['cost']:.4g}"
     counts = f"{usage['prompt_tokens']:,} prompt and {usage['reply_tokens']:,} reply tokens"
     missing = f" ({usage['answers_without_counts']} without counts)" if usage["answers_without_counts"] else ""
-    return f"the server gave {usage['answers']:,} answers{missing}: {counts}{cost}"
+    images = run["model"]["details"].get("images", "taken")
+    blind = "" if images == "taken" or run["model"]["blind"] else f"; images were found to be {images}"
+    return f"the server gave {usage['answers']:,} answers{missing}: {counts}{cost}{blind}"
 
 
 def summary_json(results: Results | SuiteResults) -> str:

@@ -17,7 +17,8 @@ class ItemError(Exception):
 
 
 class MachineError(Exception):
-    """The machine, not the item, failed (a server is gone). The items are errors until the run is resumed and they succeed."""
+    """The machine, not the item, failed. The items are errors until the run is resumed and they succeed; where it is a server that is gone,
+    the run stops at once (engine/concurrent.py)."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)

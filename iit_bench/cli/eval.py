@@ -111,7 +111,7 @@ def evaluate(
     given = {name: value for name, value in locals().items() if name != "context"}
     from evaluators.provenance import EvalOptions
     from evaluators.suites import SuiteOptions, load_any_options
-    from evaluators.summary import summary_json, summary_text, usage_text
+    from evaluators.summary import server_text, summary_json, summary_text
     from iit_bench.folders import load_run_header
 
     if from_run:
@@ -127,8 +127,8 @@ def evaluate(
         options = _chosen(EvalOptions if suite == "iit" else SuiteOptions, given, context)
     results = _evaluator(options.suite)(options, progress=not quiet)
     print(summary_json(results) if json else summary_text(options.name or out.name, results))
-    if usage := load_run_header(out)["usage"]:
-        print(usage_text(usage), file=sys.stderr)
+    if told := server_text(load_run_header(out)):
+        print(told, file=sys.stderr)
     if not results.complete:
         raise typer.Exit(1)
 

@@ -19,7 +19,7 @@ def evaluate_all_suites(given: Mapping[str, Any], quiet: bool, json: bool) -> No
         UserError: bad input, or a suite failed.
         typer.Exit: some items failed.
     """
-    from evaluators.summary import summary_text, usage_text
+    from evaluators.summary import server_text, summary_text
     from iit_bench.all_suites import evaluate_all
     from iit_bench.folders import load_run_header
     from iit_bench.tables import canonical_json
@@ -36,8 +36,8 @@ def evaluate_all_suites(given: Mapping[str, Any], quiet: bool, json: bool) -> No
         shown += [f"{name} ({suite}): not run, {reason}" for suite, reason in outcome.left_out.items()]
         print("\n".join([*shown, *([f"Leaderboard: {outcome.page}"] if outcome.page else [])]), flush=True)
     for suite in outcome.results:
-        if usage := load_run_header(given["out"] / suite)["usage"]:
-            print(f"suite {suite}: {usage_text(usage)}", file=sys.stderr)
+        if told := server_text(load_run_header(given["out"] / suite)):
+            print(f"suite {suite}: {told}", file=sys.stderr)
     if outcome.failed:
         what, error = next(iter(outcome.failed.items()))
         others = [other for other in outcome.failed if other != what]

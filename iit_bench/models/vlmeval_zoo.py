@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,6 +53,7 @@ class ZooModel(Model):
         self._folder = tempfile.TemporaryDirectory(prefix="iit-bench-vlmeval-")
         self._log = Path(self._folder.name) / "log"
         self._process = self._start(name.removeprefix("vlmeval:"))
+        weakref.finalize(self, _end, self._process, self._folder)  # with the model, or with this process
         ready = self._read()
         if "error" in ready:
             raise UserError(ready["error"])
@@ -89,20 +91,6 @@ class ZooModel(Model):
             raise UserError(f"VLMEvalKit's process ended ({''.join(last) or f'exit code {code}'}); repeat the command to go on")
         found: dict[str, Any] = json.loads(line)
         return found
-
-    def close(self) -> None:
-        """End the process and remove its folder."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-        self._process.terminate()
-        self._process.wait()
-        self._folder.cleanup()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_process"):
-            self.close()
 
     # ------------------------------------------------------------ asking
 
@@ -148,6 +136,16 @@ class ZooModel(Model):
             finally:
                 source.unlink()
         return str(path)
+
+
+def _end(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+    process.terminate()
+    process.wait()
+    folder.cleanup()
 
 
 def one_message(messages: Sequence[Message]) -> list[str | Image]:
