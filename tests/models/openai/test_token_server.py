@@ -156,6 +156,29 @@ def test_text_suite_has_the_scores_of_the_same_model_in_this_process(both_runs, 
     assert [task.scores for task in served.results.tasks] == [task.scores for task in here.results.tasks]
 
 
+def test_scores_that_cannot_be_had_are_refused_in_one_sentence_and_auto_generates(
+    serve, completions_of, replies, folder, bench, tmp_path, capsys
+):
+    def run(script, *more: str) -> int:
+        words = ["eval", "--model", "openai:m", "--base-url", serve(script).url, "--tokenizer", str(folder), "--retries", "0", "--quiet"]
+        return main([*words, "--bench", str(bench.path), "--limit", "4", "--out", str(tmp_path / "run"), *more])
+
+    silent = completions_of(folder, logprobs=False)
+    capsys.readouterr()  # bars of loading
+    assert run(silent, "--scoring", "loglikelihood") == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert "cannot score replies: the server's /completions does not return the log-probabilities" in said
+    assert said.endswith("or use --scoring generate")
+    echoing = completions_of(folder)
+    sees = lambda path, body: replies.parrot(path, body) if "chat" in path else echoing(path, body)  # noqa: E731
+    assert run(sees, "--scoring", "loglikelihood") == 2
+    assert "it scores replies to text alone; leave the tiers with images out with --tiers" in capsys.readouterr().err
+    assert run(sees, "--max-new-tokens", "2") == 0
+    assert load_run(tmp_path / "run").run["scoring"] == "generate"
+    assert run(sees, "--tiers", "T,TT", "--fresh") == 0
+    assert load_run(tmp_path / "run").run["scoring"] == "loglikelihood"
+
+
 # ---------------------------------------------------------------- what the server does not do
 
 
