@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import shutil
 from pathlib import Path
 
 import lm_eval.api.task
 import lm_eval.evaluator
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 from evaluators.lm_eval_tasks import PRESETS, TaskOptions, load_tasks
@@ -115,6 +118,7 @@ def test_without_progress_nothing_is_printed_and_the_process_is_left_as_it_was(
     run_with(model, options("piqa", out=tmp_path / "first"))  # what importing lm-eval changes is the import's
     capfd.readouterr()
     given = options("wsc", "gsm8k", num_fewshot=1, confirm_run_unsafe_code=True, gen_kwargs="do_sample=true,temperature=0.7")
+    random.seed(5), np.random.seed(6), torch.manual_seed(7)  # not what the first run left
     before = state_of_the_process() | {"bar": lm_eval.api.task.tqdm, "git": lm_eval.evaluator.get_git_commit_hash}
     run_with(model, given)
     after = state_of_the_process() | {"bar": lm_eval.api.task.tqdm, "git": lm_eval.evaluator.get_git_commit_hash}
