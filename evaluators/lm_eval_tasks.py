@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from difflib import get_close_matches
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 from datasets.exceptions import DatasetsError
@@ -82,7 +84,7 @@ def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tas
     factory = _Factory(options, scratch)
     manager._factory = factory
     try:
-        with _quiet():
+        with _quiet(), code_allowed(options.unsafe_code):  # lm-eval's mbpp and humaneval run a program when they are loaded
             manager.loaded = manager.load(wanted)
     except ValueError as error:  # a task asked for twice, alone and in a group
         raise UserError(f"lm-eval cannot run these tasks together ({error}); name fewer with --tasks") from error
@@ -270,6 +272,9 @@ def _readable(name: str, dataset: str, data_root: Path | None) -> Iterator[None]
         yield
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError, DatasetsError) as error:
         reason = " ".join(str(error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error).split())[:200]
+        if "module script" in reason:
+            fix = "go online, or choose another task (for MBPP, iit_mbpp)"
+            raise UserError(f"lm-eval task {name!r} needs a metric that `evaluate` loads from the Hub ({reason}); {fix}") from error
         place, fix = ("the Hub", f"go online, or {fetch_it(name)} and give --data-root DIR")
         if data_root is not None:
             place, fix = repr(str(data_root)), f"check that its files are whole and in the published form, or {fetch_it(name, data_root)}"
@@ -304,6 +309,13 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             datasets.enable_progress_bars()
+
+
+@contextmanager
+def code_allowed(allowed: bool) -> Iterator[None]:
+    """Sets the variable that metrics which run programs ask for, where the user allowed it."""
+    with patch.dict(os.environ, {"HF_ALLOW_CODE_EVAL": "1"} if allowed else {}):
+        yield
 
 
 @contextmanager

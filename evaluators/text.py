@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 from evaluators.lm_eval_adapter import EngineLM
-from evaluators.lm_eval_tasks import TaskOptions, Tasks, load_tasks, without_advice
+from evaluators.lm_eval_tasks import TaskOptions, Tasks, code_allowed, load_tasks, without_advice
 from evaluators.provenance import git_commit
 from evaluators.random_states import random_states_kept
 from evaluators.run_folder import enter
@@ -153,8 +152,7 @@ def _surroundings(unsafe_code: bool) -> Iterator[None]:
         stack.enter_context(patch.object(task, "tqdm", functools.partial(task.tqdm, disable=True)))
         stack.enter_context(patch.object(metrics, "bootstrap_stderr", _silent(metrics.bootstrap_stderr)))
         stack.enter_context(patch.object(evaluator, "get_git_commit_hash", git_commit))
-        if unsafe_code:
-            stack.enter_context(patch.dict(os.environ, {"HF_ALLOW_CODE_EVAL": "1"}))
+        stack.enter_context(code_allowed(unsafe_code))
         yield
 
 

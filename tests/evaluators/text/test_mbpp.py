@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 
@@ -64,6 +65,53 @@ def test_what_a_model_writes_is_run_with_the_flag_and_scored(options, run_with, 
     assert [item.score for item in load_suite_run(options().out).items] == [1, 0, 0, 1]
     assert results.tasks[0].scores["pass_at_1"].value == 0.5
     assert trace.exists()
+
+
+CODE_EVAL = """
+import os
+import datasets
+import evaluate
+
+class CodeEval(evaluate.Metric):
+    def _info(self):
+        features = datasets.Features({"predictions": datasets.Sequence(datasets.Value("string")), "references": datasets.Value("string")})
+        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+    def _compute(self, predictions, references, k):
+        if os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
+            raise ValueError("code must be allowed")
+        passed = 0
+        for (program, *_), tests in zip(predictions, references):
+            try:
+                exec(program + "\\n" + tests, {})
+                passed += 1
+            except Exception:
+                pass
+        return {"pass@1": passed / len(predictions)}, {}
+"""
+
+
+def test_lm_evals_own_mbpp_runs_too_and_agrees(options, run_with, model, as_kind, tmp_path, monkeypatch):
+    """Its metric is code on the Hub, which asks for a variable as soon as the task is loaded; here a plain one stands in its place."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HF_ALLOW_CODE_EVAL", raising=False)
+    (tmp_path / "code_eval").mkdir()
+    (tmp_path / "code_eval" / "code_eval.py").write_text(CODE_EVAL)
+
+    class Writes(type(model)):
+        def generate_text(self, batch):
+            numbers = [int(re.findall(r"add_(\d+)", request.context)[-1]) for request in batch]
+            return [GenerateResult(f"def add_{n}(x):\n  return x + {n - n % 2}", 5, 5) for n in numbers]
+
+    asked = options("mbpp", "iit_mbpp", confirm_run_unsafe_code=True, limit=6)
+    theirs, ours = sorted(run_with(as_kind(model, Writes), asked).tasks, key=lambda one: one.task, reverse=True)
+    assert theirs.scores["pass_at_1"].value == ours.scores["pass_at_1"].value == 0.5
+    assert "HF_ALLOW_CODE_EVAL" not in os.environ
+
+
+def test_a_metric_that_is_not_here_is_told(data_root, tmp_path):
+    with pytest.raises(UserError, match=r"'humaneval' needs a metric that `evaluate` loads from the Hub .*; go online, or choose another"):
+        load_tasks(["humaneval"], TaskOptions(data_root, unsafe_code=True), tmp_path)
 
 
 def test_without_the_flag_no_model_is_asked_and_nothing_is_run(options, tmp_path):
