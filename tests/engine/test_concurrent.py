@@ -103,7 +103,15 @@ def test_bug_is_raised_as_it_is(run, server_model, ask):
         run(server_model(lambda texts: RuntimeError("a bug")), [ask(text) for text in TEXTS])
 
 
-def test_ctrl_c_keeps_what_was_answered_and_does_not_wait_for_what_was_not(run, server_model, ask, tmp_path):
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests were started in the background and it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_keeps_what_was_answered_and_does_not_wait_for_what_was_not(ctrl_c, run, server_model, ask, tmp_path):
     never = threading.Event()
 
     class Hanging(server_model):
@@ -112,7 +120,7 @@ def test_ctrl_c_keeps_what_was_answered_and_does_not_wait_for_what_was_not(run, 
                 while answered(tmp_path) < 5:
                     never.wait(0.01)
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-                never.wait()
+                never.wait(60)
             return super().score(batch)
 
     with pytest.raises(KeyboardInterrupt):
