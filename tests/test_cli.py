@@ -281,7 +281,8 @@ def test_lost_server_is_exit_code_one_until_the_run_is_whole(capsys, monkeypatch
 def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(capsys, bench, slow_model, tmp_path):
     out = tmp_path / "a run"
     words = words_of("eval --model slow --bench {bench} --out '{out}' --batch-size 2 --fresh --quiet", bench=bench.path, out=out)
-    code = f"import sys; from iit_bench.cli import main; sys.exit(main({words!r}))"
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell in the background ignores Ctrl-C
+    code = f"{heard}; import sys; from iit_bench.cli import main; sys.exit(main({words!r}))"
     child = subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env={**os.environ, "SLOW_SECONDS": "0.1", "PYTHONUNBUFFERED": "1"}
     )
