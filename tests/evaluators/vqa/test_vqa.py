@@ -333,7 +333,7 @@ def test_run_json_has_the_documented_fields(several) -> None:
 
 def test_run_folders_of_the_suites_are_told_apart(several, tmp_path) -> None:
     run = load_suite_run(shutil.copytree(several.path, tmp_path / "run"))
-    with pytest.raises(UserError, match="is not a run folder"):
+    with pytest.raises(UserError, match="is of suite vqa, and one of suite iit is needed"):
         load_run(run.path)
     (run.path / "items.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=r"'items.parquet' .* was changed"):
