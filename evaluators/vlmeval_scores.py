@@ -98,8 +98,8 @@ def _part(
     elif part == "main" and kind == "hallusion":
         figures = _hallusion(rows, items)
     figures |= {name: _mean([item for item in items if item.metric == name]) for name in dict.fromkeys(item.metric for item in items)}
-    if part == "main" and "POPE" in task and "Overall|Overall" in metrics:
-        figures["F1"] = Figure(metrics["Overall|Overall"] / 100, n=len(rows), note="F1 of yes, VLMEvalKit's own, no interval")
+    if part == "main" and kind == "yes/no":
+        figures |= _yes_no(task, rows, items, metrics)
     return items, figures, metric, best, _difference(kind, figures[metric], metrics, rows, items) if part == "main" else []
 
 
@@ -114,13 +114,13 @@ def _items(task: str, part: str, kind: str, rows: Sequence[Mapping[str, Any]], a
     by_row: dict[str, list[Asked]] = defaultdict(list)
     for one in asked:
         by_row[one.unit if kind == "circular" else one.index].append(one)
-    best = best_split(row["split"] for row in rows)
+    best = best_split(row["split"] for row in rows) if kind in ("choice", "circular") else None  # elsewhere splits are one
     name = "acc" if part == "main" and kind == "mme" else metric
     items = []
     for row in rows:
         copies = by_row[row["index"]]
         outcome = _outcome(row, copies)
-        of_split = name if part != "main" or row["split"] == best else f"{name} {row['split']}"
+        of_split = name if part != "main" or best is None or row["split"] == best else f"{name} {row['split']}"
         reply = "\n".join(one.said if isinstance(one.said, str) else "" for one in copies)
         score = 0.0 if outcome == "error" else row["score"]
         items.append(TaskItem(task, row["index"], copies[0].cluster if copies else row["index"], of_split, score, outcome, reply))
@@ -161,6 +161,22 @@ def _difference(
     failed = sum(item.outcome == "error" for item in items)
     why = f"{failed} items failed, which count as wrong here" if failed else "it weighs the items differently"
     return [f"VLMEvalKit's own figure is {theirs:.6g} ({why})"]
+
+
+# ---------------------------------------------------------------- POPE, AMBER, VSR
+
+
+def _yes_no(task: str, rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem], metrics: Mapping[str, float]) -> dict[str, Figure]:
+    """Where VLMEvalKit does not count all questions alike; what is no mean over items is its own figure, without an interval."""
+    figures = {}
+    if "POPE" in task:  # a question counts once in each of its categories, which commas separate
+        times = [str(row["category"]).count(",") + 1 for row in rows]
+        repeated = [item for item, n in zip(items, times, strict=True) for _ in range(n)]
+        figures["acc"] = dataclasses.replace(_mean(repeated), n=len(items))
+    for name, key, whole in (("F1", "Overall|Overall", 100), ("F1", "f1_score", 1), ("Avg ACC", "Avg ACC", 100)):
+        if key in metrics:
+            figures[name] = Figure(metrics[key] / whole, n=len(rows), note="VLMEvalKit's own, no interval")
+    return figures
 
 
 # ---------------------------------------------------------------- MME, HallusionBench

@@ -2,9 +2,10 @@
 
     python tests/data/make_vqa_tables.py DIR
 
-MME (pairs of yes/no questions over one image), HallusionBench (sets of figures and questions, some rows without an image), MMBench_DEV_CN,
-ScienceQA_TEST, TextVQA_VAL (ten annotators), ChartQA_TEST (relaxed accuracy), DocVQA_VAL (ANLS), GQA_TestDev_Balanced (accuracy), and two
-tables that VLMEvalKit does not know: `MadeOpen` (one gold answer) and `MadeChoice`.
+MME (pairs of yes/no questions over one image), HallusionBench (sets of figures and questions, some rows without an image), POPE, AMBER,
+VSR-zeroshot, MMBench_DEV_CN, CCBench, ScienceQA_TEST, MMStar, TextVQA_VAL (ten annotators), ChartQA_TEST (relaxed accuracy), DocVQA_VAL
+and InfoVQA_VAL (ANLS), OCRVQA_TESTCORE and GQA_TestDev_Balanced (accuracy; in two splits), and tables that VLMEvalKit does not know:
+`MadeYesNo`, `MadeOpen` (one gold answer) and `MadeChoice`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,27 @@ def hallusion(root: Path) -> None:
     table(root / "HallusionBench.tsv", rows)
 
 
+def yes_no(root: Path) -> None:
+    """POPE (commas join categories), AMBER (kinds of hallucination), VSR-zeroshot, and `MadeYesNo`, which VLMEvalKit does not know."""
+    joined = ("random", "popular,random", "adversarial,popular,random")
+    kinds = ("discriminative-attribute-state", "discriminative-hallucination", "relation", "discriminative-attribute-number")
+    of_table = {"POPE": joined, "AMBER": kinds, "VSR-zeroshot": ("left of",), "MadeYesNo": ("odd", "even")}
+    for name, categories in of_table.items():
+        answers = ("yes", "no") if name == "AMBER" else ("Yes", "No")
+        rows = [
+            {
+                "index": i,
+                "question": f"Is there a {THINGS[i % 12]} chair {i} in image {i // 2} of {name}?",
+                "answer": answers[i % 3 == 0],
+                "category": categories[i * i % 7 % len(categories)],
+                "image_path": f"{i // 2}.png",
+                "image": picture(400 + i // 2),
+            }
+            for i in range(18)
+        ]
+        table(root / f"{name}.tsv", rows)
+
+
 def mmbench_cn(root: Path) -> None:
     """MMBench_DEV_CN: as MMBench_DEV_EN, in Chinese."""
     rows = []
@@ -60,6 +82,29 @@ def mmbench_cn(root: Path) -> None:
             row |= {"answer": LETTERS[turned.index(texts[1])], "category": "attribute", "l2-category": "coarse", "split": "dev"}
             rows.append(row | {"image": picture(700 + i) if turn == 0 else str(10 + i)})
     table(root / "MMBench_DEV_CN.tsv", rows)
+
+
+def ccbench(root: Path) -> None:
+    """CCBench: four choices, turned round, with one split."""
+    rows = []
+    for i in range(5):
+        texts = [f"{thing}楼{i}" for thing in ("钟", "鼓", "酒", "茶")]
+        for turn in range(4):
+            turned = texts[turn:] + texts[:turn]
+            row = {"index": i + turn * 10**6, "question": f"第{i}图是什么楼？", **dict(zip(LETTERS, turned, strict=False))}
+            row |= {"answer": LETTERS[turned.index(texts[i % 4])], "category": "historical figure"}
+            rows.append(row | {"image": picture(750 + i) if turn == 0 else str(i)})
+    table(root / "CCBench.tsv", rows)
+
+
+def mmstar(root: Path) -> None:
+    """MMStar: the choices stand in the question too; two levels of categories."""
+    rows = [
+        {"index": i, "question": question(i, "star"), **options(i + 70, 4), "answer": LETTERS[i * 3 % 4], "image": picture(980 + i)}
+        | {"category": ("math", "logical reasoning")[i % 2], "l2_category": f"part {i % 3}", "bench": "MMMU"}
+        for i in range(12)
+    ]
+    table(root / "MMStar.tsv", rows)
 
 
 def scienceqa(root: Path) -> None:
@@ -82,7 +127,9 @@ def open_answers(root: Path) -> None:
     relaxed = [{"answer": str([str(100 + i)])} for i in range(8)]
     near = [{"answer": str([f"{THINGS[i]} street", THINGS[i]])} for i in range(8)]
     one = [{"answer": THINGS[i], "category": "odd" if i % 2 else "even"} for i in range(8)]
-    under = {"TextVQA_VAL": ten, "ChartQA_TEST": relaxed, "DocVQA_VAL": near, "GQA_TestDev_Balanced": one, "MadeOpen": one}
+    split = [row | {"split": "b" if i % 3 else "a"} for i, row in enumerate(one)]
+    under = {"TextVQA_VAL": ten, "ChartQA_TEST": relaxed, "DocVQA_VAL": near, "InfoVQA_VAL": near, "GQA_TestDev_Balanced": split}
+    under |= {"OCRVQA_TESTCORE": relaxed, "MadeOpen": one}
     for name, answers in under.items():
         rows = [{"index": i, "question": question(i, name), **answer, "image": picture(900 + i)} for i, answer in enumerate(answers)]
         table(root / f"{name}.tsv", rows)
@@ -99,9 +146,9 @@ def made_choice(root: Path) -> None:
 
 
 def write_vqa(root: Path) -> None:
-    for make in (mme, hallusion, mmbench_cn, scienceqa, open_answers, made_choice):
+    for make in (mme, hallusion, yes_no, mmbench_cn, ccbench, scienceqa, mmstar, open_answers, made_choice):
         make(root)
-    for name in ("mmmu", "mmbench", "seedbench", "ai2d", "pope"):
+    for name in ("mmmu", "mmbench", "seedbench", "ai2d"):
         MAKERS[name](root)
 
 

@@ -24,11 +24,14 @@ from typing import Any
 import replies
 
 # Where VLMEvalKit's `build_dataset` finds the data set: in the class that supports its name.
+CHOICES = ("ScienceQA_TEST", "AI2D_TEST", "SEEDBench_IMG", "MMStar", "MMBench_DEV_EN", "MMBench_DEV_CN", "CCBench")
+YES_NO = ("MME", "HallusionBench", "POPE", "AMBER", "VSR-zeroshot")
+OPEN = ("TextVQA_VAL", "ChartQA_TEST", "DocVQA_VAL", "InfoVQA_VAL", "OCRVQA_TESTCORE", "GQA_TestDev_Balanced")
 CLASSES = {
     "MMMU_DEV_VAL": "image_mcq.MMMUDataset",
-    **dict.fromkeys(("ScienceQA_TEST", "AI2D_TEST", "SEEDBench_IMG", "MMBench_DEV_EN", "MMBench_DEV_CN"), "image_mcq.ImageMCQDataset"),
-    **dict.fromkeys(("MME", "HallusionBench", "POPE"), "image_yorn.ImageYORNDataset"),
-    **dict.fromkeys(("TextVQA_VAL", "ChartQA_TEST", "DocVQA_VAL", "GQA_TestDev_Balanced"), "image_vqa.ImageVQADataset"),
+    **dict.fromkeys(CHOICES, "image_mcq.ImageMCQDataset"),
+    **dict.fromkeys(YES_NO, "image_yorn.ImageYORNDataset"),
+    **dict.fromkeys(OPEN, "image_vqa.ImageVQADataset"),
 }
 STAMP = f"vlmevalkit-alone-{os.getpid()}"  # of a file in /tmp; VLMEvalKit's own stamp is the second, which other tests share
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from evaluators.suites import SuiteOptions
 from evaluators.vqa import evaluate_vqa_model
@@ -55,6 +56,5 @@ def check_equal_item_by_item(run: SuiteRun, own: dict[str, Any]) -> None:
 
 def column(path: Path, name: str) -> dict[str, str]:
     """Item -> what stands in a column of one of VLMEvalKit's result files."""
-    csv.field_size_limit(2**30)
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["index"]: row[name] for row in csv.DictReader(file, delimiter="\t")}
+    frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    return dict(zip(frame["index"], frame[name], strict=True))

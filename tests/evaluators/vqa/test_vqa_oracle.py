@@ -16,10 +16,10 @@ from iit_bench.models.base import ModelOptions
 from iit_bench.models.bundled import ASSETS
 from iit_bench.registry import load_model
 
-CHOICE = ("MMMU_DEV_VAL", "ScienceQA_TEST", "AI2D_TEST")
-CIRCULAR = ("MMBench_DEV_EN", "MMBench_DEV_CN")
-YES_NO = ("MME", "HallusionBench", "POPE")
-OPEN = ("TextVQA_VAL", "ChartQA_TEST", "DocVQA_VAL", "GQA_TestDev_Balanced")
+CHOICE = ("MMMU_DEV_VAL", "ScienceQA_TEST", "AI2D_TEST", "MMStar")
+CIRCULAR = ("MMBench_DEV_EN", "MMBench_DEV_CN", "CCBench")
+YES_NO = ("MME", "HallusionBench", "POPE", "AMBER", "VSR-zeroshot")
+OPEN = ("TextVQA_VAL", "ChartQA_TEST", "DocVQA_VAL", "InfoVQA_VAL", "OCRVQA_TESTCORE", "GQA_TestDev_Balanced")
 ALL = (*CHOICE, *CIRCULAR, *YES_NO, *OPEN)
 
 
@@ -89,8 +89,21 @@ def test_hallusion_bench_counts_questions_figures_and_questions_over_figures(fix
     assert 100 * found["mean"] == pytest.approx(frame.loc["Overall", ["aAcc", "fAcc", "qAcc"]].mean(), abs=1e-9)
 
 
-def test_pope(fixed) -> None:
+def test_amber_and_vsr(fixed) -> None:
     run, own = fixed
+    ((amber,), (vsr,)) = own["AMBER"]["result"], own["VSR-zeroshot"]["result"]
+    (result,) = [result for result in run.results.tasks if result.task == "AMBER"]
+    assert result.scores["Avg ACC"].value == pytest.approx(amber["Avg ACC"] / 100, abs=1e-12)
+    assert result.scores["acc"].n == 18 and result.scores["acc"].clusters == 9
+    assert any("it weighs the items differently" in note for note in result.notes)  # its categories count alike
+    found = figures(run, "VSR-zeroshot")
+    assert (found["acc"], found["F1"]) == (pytest.approx(vsr["acc"] / 100, abs=1e-12), pytest.approx(vsr["f1_score"], abs=1e-12))
+
+
+def test_pope_counts_a_question_once_in_each_of_its_categories(fixed) -> None:
+    run, own = fixed
+    scores = [item.score for item in run.items if item.task == "POPE"]
+    assert figures(run, "POPE")["acc"] != pytest.approx(sum(scores) / len(scores), abs=1e-3)
     frame, found = pd.DataFrame(own["POPE"]["result"]).set_index("split"), figures(run, "POPE")
     assert 100 * found["acc"] == pytest.approx(frame["acc"]["Overall"], abs=1e-9)
     assert 100 * found["F1"] == pytest.approx(frame["Overall"]["Overall"], abs=1e-9)
