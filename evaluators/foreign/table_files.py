@@ -29,9 +29,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             return rows
         if path.suffix == ".xlsx":
             return _excel(path)
-        csv.field_size_limit(_FIELD_LIMIT)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [dict(row) for row in csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")]
+        limit = csv.field_size_limit(_FIELD_LIMIT)
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                return [dict(row) for row in csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")]
+        finally:
+            csv.field_size_limit(limit)
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"table {str(path)!r} cannot be read ({error}); write it again") from error
 
