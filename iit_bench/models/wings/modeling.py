@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ from iit_bench.models.wings.released import build_released_step, expand
 from iit_bench.models.wings.step import Step, build_step, splice
 from iit_bench.models.wings.vision import VisionTower
 
+# What `generate` calls a cache: transformers 5.24 has renamed it.
+CACHE = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
+
 
 class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """A decoder that reads text and images. See `forward` for the input convention and `from_base` for building one."""
@@ -32,7 +36,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["WingsDecoderLayer"]  # noqa: RUF012
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values", "cache"]  # noqa: RUF012
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: WingsConfig) -> None:
@@ -116,6 +120,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         one_text_token: bool = False,
         position_ids: torch.Tensor | None = None,
         return_dict: bool | None = None,
+        cache: WingsCache | None = None,
     ) -> CausalLMOutputWithPast:
         """One pass over whole rows, or over the next chunk of rows that `past_key_values` holds.
 
@@ -137,6 +142,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             output_hidden_states: also return every layer's input and the normalised last output.
             one_text_token: the caller knows that `input_ids` [B, 1] continue cached rows with text, so nothing is checked and the device
                 is not waited for.
+            cache: another name of past_key_values, since transformers 5.24.
             position_ids, return_dict: taken for transformers' sake; positions follow from the mask alone (B.1).
 
         Returns:
@@ -145,7 +151,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: images and placeholders do not match, or the context is longer than the router is wide.
         """
-        cache = past_key_values
+        cache = past_key_values if cache is None else cache
         if cache is None and use_cache:
             cache = WingsCache()
         if cache is not None and not isinstance(cache, WingsCache):
@@ -173,12 +179,8 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if return_logits if return_logits is not None else labels is None:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(hidden[:, kept]).float()
-        return CausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=cache if branches is None else None,
-            hidden_states=None if states is None else tuple(states),
-        )
+        kept_cache: dict[str, Any] = {CACHE: cache if branches is None else None}
+        return CausalLMOutputWithPast(loss=loss, logits=logits, hidden_states=None if states is None else tuple(states), **kept_cache)
 
     def _loss(self, hidden: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy of every labelled token given the latest token before it that is not padding; a row's first has none."""
@@ -265,9 +267,9 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             images = any(model_kwargs.get(name) is not None for name in ("image_features", "pixel_values"))
             if images or (limit is not None and max_cache_length > limit):
                 generation_config.use_cache = model_kwargs["use_cache"] = False
-        if generation_config.use_cache is not False and model_kwargs.get("past_key_values") is None:
+        if generation_config.use_cache is not False and model_kwargs.get(CACHE) is None:
             static = generation_config.cache_implementation == "static"
-            model_kwargs["past_key_values"] = WingsCache(reserve=max_cache_length if static else 0)
+            model_kwargs[CACHE] = WingsCache(reserve=max_cache_length if static else 0)
         mark = self.config.image_token_id
         if mark >= 0:  # a placeholder without an image cannot be read on
             generation_config.suppress_tokens = sorted({*(generation_config.suppress_tokens or ()), mark})
@@ -300,7 +302,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]
-        if not kwargs.get("is_first_iteration") and inputs.get("past_key_values") is not None:
+        if not kwargs.get("is_first_iteration") and inputs.get(CACHE) is not None:
             inputs["image_features"] = inputs["pixel_values"] = None  # they came with the prompt
             inputs["one_text_token"] = inputs["input_ids"].shape[1] == 1
         return inputs
