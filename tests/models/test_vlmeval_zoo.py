@@ -1,7 +1,7 @@
 """`vlmeval:NAME`: a small model of VLMEvalKit's own kind in its zoo, run in VLMEvalKit's own process.
 
-The full package cannot be installed here; a sitecustomize.py in the worker's path puts empty shells and a zoo of two where its package
-`__init__` files would load everything. The models' base class and the way they are called are VLMEvalKit's own.
+The full package is 177 others, too much for a test; a sitecustomize.py in the worker's path puts empty shells and a zoo of three where its
+package `__init__` files would load everything. The models' base class and the way they are called are VLMEvalKit's own.
 """
 
 from __future__ import annotations
