@@ -28,7 +28,7 @@ from evaluators.vqa import PRESETS as VQA_PRESETS  # noqa: E402
 # Task -> (items as published, licence as the makers' pages have it).
 TEXT = {
     "mmlu": ("14,042 in 57 subjects", "MIT"),
-    "cmmlu": ("11,582 in 67 subjects", "CC-BY-NC-4.0"),
+    "cmmlu": ("about 11,500 in 67 subjects", "CC-BY-NC-4.0"),
     "arc_easy": ("2,376", "CC-BY-SA-4.0"),
     "arc_challenge": ("1,172", "CC-BY-SA-4.0"),
     "winogrande": ("1,267", "CC-BY"),
