@@ -149,6 +149,27 @@ def test_the_cache_changes_no_token(kit: Any, way: str, mode: str) -> None:
     assert generate(model, batch, **WAYS[way]).tolist() == generate(model, batch, use_cache=False, **WAYS[way]).tolist()
 
 
+@pytest.mark.parametrize("how", [{}, {"suppress_tokens": [3]}, {"use_cache": False}, {"num_beams": 2}], ids=str)
+def test_a_placeholder_is_never_said(kit: Any, how: dict[str, Any]) -> None:
+    """It would stand for an image that nobody gave, so the next pass could not be read."""
+    model = kit.build()
+    with torch.no_grad():  # towards the placeholder, whatever came before
+        model.lm_head.weight[IMAGE] = 50 * model(torch.tensor([[1, 2, 3]]), output_hidden_states=True).hidden_states[-1][0, -1]
+        assert int(model(torch.tensor([[1, 2, 3]])).logits[0, -1].argmax()) == IMAGE
+    said = model.generate(torch.tensor([[1, 2, 3]]), max_new_tokens=NEW, do_sample=False, eos_token_id=None, pad_token_id=0, **how)
+    assert said.shape == (1, 3 + NEW)
+    assert not {IMAGE, *how.get("suppress_tokens", ())} & set(said[0, 3:].tolist())
+
+
+def test_a_models_own_generation_settings_come_along(kit: Any) -> None:
+    llm = AutoModelForCausalLM.from_config(kit.text_config("llama"))
+    llm.generation_config.max_new_tokens, llm.generation_config.eos_token_id = 2, None
+    model = WingsForConditionalGeneration.from_base(llm, None, WingsConfig(text_config=llm.config, image_token_id=IMAGE))
+    assert model.generate(torch.tensor([[1, 2, 3]]), pad_token_id=0).shape == (1, 5)
+    model.generation_config.max_new_tokens = 9
+    assert llm.generation_config.max_new_tokens == 2
+
+
 def test_pixels_and_their_features_give_the_same_reply(kit: Any) -> None:
     model = kit.build()
     row = kit.make_row(model, "tItIt", 0)
