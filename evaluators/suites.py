@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,12 @@ OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsed", "error")
 # Beside the tasks and the model, what must be equal for a run folder to be taken up again. The key of each response guards the rest.
 SAME: tuple[str, ...] = ("suite", "tasks", "limit", "max_new_tokens", "system_prompt", "batch_size", "seed")
 SAME += ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
+
+# Options that one of the two suites has alone.
+OWN_OPTIONS: dict[str, tuple[str, ...]] = {
+    "text": ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs", "include_path", "confirm_run_unsafe_code"),
+    "vqa": ("judge",),
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,12 @@ class SuiteOptions(ServerOptions):
         from iit_bench.models.base import ModelOptions  # reports use this file, and import no models
 
         return ModelOptions(self.checkpoint, self.device, self.dtype, self.seed, self.trust_remote_code, self.server)
+
+
+def options_of(suite: str) -> set[str]:
+    """Names of the options that a suite has: those of `SuiteOptions` but the other suite's own."""
+    foreign = {name for other, own in OWN_OPTIONS.items() if other != suite for name in own}
+    return {field.name for field in fields(SuiteOptions)} - foreign
 
 
 def describe_suite(options: SuiteOptions, info: ModelInfo, tasks: Sequence[str], packages: Sequence[str] = ()) -> dict[str, Any]:

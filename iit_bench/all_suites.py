@@ -18,7 +18,7 @@ from evaluators import iit, lm_eval_tasks, text, vqa
 from evaluators.lm_eval_tasks import Tasks
 from evaluators.provenance import EvalOptions
 from evaluators.reading import SUITES
-from evaluators.suites import SuiteOptions
+from evaluators.suites import SuiteOptions, options_of
 from iit_bench.errors import UserError
 from iit_bench.folders import Benchmark, check_writable, load_benchmark
 from iit_bench.models.base import Model
@@ -27,8 +27,6 @@ from iit_bench.registry import load_model
 from iit_bench.types import Results, SuiteResults
 
 TASKS = ("wings-text", "wings-vqa")
-OF_TEXT = ("num_fewshot", "apply_chat_template", "gen_kwargs", "include_path", "confirm_run_unsafe_code")
-OF_VQA = ("judge",)
 _OPTIONS = {field.name for kind in (EvalOptions, SuiteOptions) for field in dataclasses.fields(kind)}
 
 
@@ -107,9 +105,9 @@ def plan_suites(given: Mapping[str, Any]) -> dict[str, Any]:
     shared = dict(given) | {"name": given.get("name") or out.resolve().name}
     base = given.get("base")
     plan: dict[str, Any] = {"iit": EvalOptions(**_of(EvalOptions, shared) | {"suite": "iit", "out": out / "iit", "base": _iit_base(base)})}
-    for suite, foreign in (("text", OF_VQA), ("vqa", OF_TEXT)):
+    for suite in ("text", "vqa"):
         if by_suite[suite]:
-            own = {name: value for name, value in _of(SuiteOptions, shared).items() if name not in foreign}
+            own = {name: value for name, value in _of(SuiteOptions, shared).items() if name in options_of(suite)}
             plan[suite] = SuiteOptions(**own | {"suite": suite, "out": out / suite, "tasks": by_suite[suite]})
     return plan
 

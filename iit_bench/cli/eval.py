@@ -110,7 +110,7 @@ def evaluate(
     """
     given = {name: value for name, value in locals().items() if name != "context"}
     from evaluators.provenance import EvalOptions
-    from evaluators.suites import SuiteOptions, load_any_options
+    from evaluators.suites import SuiteOptions, load_any_options, options_of
     from evaluators.summary import server_text, summary_json, summary_text
     from iit_bench.folders import load_run_header
 
@@ -124,7 +124,8 @@ def evaluate(
         if suite == "all":
             words = (*_on_the_command_line(context), "out", "tasks", "tiers", "batch_size")
             return evaluate_all_suites({name: given[name] for name in words if name not in _NOT_OF_A_RUN}, quiet, json)
-        options = _chosen(EvalOptions if suite == "iit" else SuiteOptions, given, context)
+        kind, known = (EvalOptions, _names(EvalOptions)) if suite == "iit" else (SuiteOptions, options_of(suite))
+        options = _chosen(kind, known, given, context)
     results = _evaluator(options.suite)(options, progress=not quiet)
     print(summary_json(results) if json else summary_text(options.name or out.name, results))
     if told := server_text(load_run_header(out)):
@@ -133,9 +134,12 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _chosen(kind: Any, given: dict[str, Any], context: typer.Context) -> Any:
+def _names(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def _chosen(kind: Any, known: set[str], given: dict[str, Any], context: typer.Context) -> Any:
     """Options of a suite from the words of the command line; what is not given keeps the suite's default, what it has not is refused."""
-    known = {field.name for field in dataclasses.fields(kind)}
     if foreign := [name for name in _on_the_command_line(context) if name not in (*known, "quiet", "json")]:
         flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
         raise UserError(f"--suite {given['suite']} has no option {flags}; leave it out")

@@ -31,6 +31,11 @@ def test_the_command_line_scores_and_repeats(tables, tmp_path, capsys) -> None:
     [
         ("--suite vqa", "--tasks is missing"),
         ("--suite vqa --tasks MME --bench b --tiers T", "--suite vqa has no option --bench, --tiers; leave it out"),
+        (
+            "--suite vqa --tasks MME --num-fewshot 2 --no-fewshot-as-multiturn",
+            "has no option --num-fewshot, --fewshot-as-multiturn; leave it out",
+        ),
+        ("--suite text --tasks arc_easy --judge gpt-4o", "--suite text has no option --judge; leave it out"),
         ("--suite iit --bench b --tasks MME", "--suite iit has no option --tasks; leave it out"),
         ("--suite vqa --tasks MNE", "no task 'MNE'"),
     ],
