@@ -82,7 +82,10 @@ class EngineLM(LM):
         for members in alike.values():
             try:
                 answers = self._answer([asked[i] for i in members], _documents([requests[i] for i in members]))
-            except (ValueError, TypeError) as error:  # transformers refuses a setting: temperature 0 beside do_sample, an unknown name
+            except (ValueError, TypeError) as error:
+                if asked[members[0]].settings == (("do_sample", False),):  # nobody's setting: a bug is not the user's
+                    raise
+                # transformers refuses a setting: temperature 0 beside do_sample, an unknown name
                 settings = ", ".join(f"{name}={value}" for name, value in asked[members[0]].settings)
                 reason = " ".join(str(error).split())[:200]
                 raise UserError(f"the model cannot generate with {settings} ({reason}); give other settings with --gen-kwargs") from error

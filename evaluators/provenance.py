@@ -107,7 +107,7 @@ def command(options: DataclassInstance) -> str:
         value = getattr(options, field.name)
         if field.name == "fresh" or value == field.default:
             continue
-        flag = "--" + field.name.replace("_", "-")
+        flag = ("--no-" if value is False else "--") + field.name.replace("_", "-")
         words += [flag] if isinstance(value, bool) else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
     return shlex.join(words)
 

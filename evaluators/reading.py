@@ -28,10 +28,10 @@ def read_runs(path: Path) -> list[Run | SuiteRun]:
         return [load_any(folder) for folder in folders]
     if not path.is_dir():
         raise UserError(f"{str(path)!r} is not there; make a run with `iit-bench eval --model NAME --bench DIR --out DIR`")
-    if found := lm_eval_files.result_files(path):
-        return [lm_eval_files.load(file) for file in found]
-    if found := vlmeval_files.result_files(path):
-        return list(vlmeval_files.load(found))
+    found: list[Run | SuiteRun] = [lm_eval_files.load(file) for file in lm_eval_files.result_files(path)]
+    found += vlmeval_files.load(vlmeval_files.result_files(path))
+    if found:
+        return found
     raise UserError(f"{str(path)!r} is not a run folder (it has no run.json), nor does it hold result files; give {KINDS}")
 
 

@@ -71,7 +71,7 @@ def how_asked(run: SuiteRun, result: TaskResult) -> Asked:
         chat = bool(header.get("apply_chat_template"))
         settings |= {"few-shot examples": shots, "chat template": "yes" if chat else "no", "version": details.get("version") or "none"}
         if shots not in ("0", NOT_RECORDED):
-            settings["seed of few-shot examples"] = str(header.get("fewshot_seed") or DEFAULT_SEED)
+            settings["seed of few-shot examples"] = _words(header.get("fewshot_seed", DEFAULT_SEED), "unset")
             settings["examples as turns"] = "yes" if chat and header.get("fewshot_as_multiturn", True) else "no"
         generates = details.get("output_type", "generate_until") == "generate_until"
         settings["generation"] = _generation(header) if generates else "none"
@@ -86,7 +86,15 @@ def _generation(header: Mapping[str, object]) -> str:
     given = dict(part.split("=", 1) for part in str(header.get("gen_kwargs") or "").split(",") if "=" in part)
     if header.get("max_new_tokens") is not None:
         given["max_gen_toks"] = str(header["max_new_tokens"])
-    return ", ".join(f"{name}={given[name]}" for name in sorted(given)) or "the task's own"
+    return ", ".join(f"{name}={_plain(given[name])}" for name in sorted(given)) or "the task's own"
+
+
+def _plain(value: str) -> str:
+    """One spelling of a setting: 0.70 and 0.7, True and true."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return value.strip().casefold()
 
 
 def differences(a: Asked, b: Asked) -> list[str]:
@@ -123,6 +131,16 @@ def compare_suites(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskCompariso
     names = f"runs {str(run_a.run['name'])!r} and {str(run_b.run['name'])!r}"
     if run_a.run["suite"] != run_b.run["suite"]:
         raise UserError(f"{names} cannot be compared, one is of suite {run_a.run['suite']} and one of {run_b.run['suite']}")
+    found, left_out = matched(run_a, run_b)
+    if not found:
+        here = {result.task for result in run_a.results.tasks}
+        why = "; ".join(by_reason({task: reason for task, reason in left_out.items() if task in here})) or "the first ran no task"
+        raise UserError(f"{names} have no task that can be compared ({why}); evaluate both on the same tasks with the same settings")
+    return found, left_out
+
+
+def matched(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskComparison], dict[str, str]]:
+    """As `compare_suites`, of runs of one suite; there may be nothing to compare."""
     theirs = {result.task: result for result in run_b.results.tasks}
     scores_a, scores_b = _by_task(run_a.items), _by_task(run_b.items)
     shown = {result.task for result in shown_tasks(run_a.results.tasks)}
@@ -137,9 +155,6 @@ def compare_suites(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskCompariso
             left_out[result.task] = "no scores by item on both sides"
         else:
             found.append(dataclasses.replace(one, member=one.result.tier not in shown))
-    if not found:
-        why = "; ".join(by_reason(left_out)) or "the first ran no task"
-        raise UserError(f"{names} have no task that can be compared ({why}); evaluate both on the same tasks with the same settings")
     return _with_holm(found), left_out | {task: f"{str(run_a.run['name'])!r} did not run it" for task in _only(theirs, run_a)}
 
 

@@ -84,6 +84,8 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: SuiteOptions, progr
 
 def unable(model: Model, tasks: Tasks) -> str:
     """Why the model cannot run the tasks, or "": one that only generates is told so before it is asked, and paid for, anything."""
+    if not model.takes_raw_text:
+        return str(model.no_raw_text())
     scored = sorted(name for name, task in tasks.loaded["tasks"].items() if task.OUTPUT_TYPE != "generate_until")
     if not scored or model.scores:
         return ""

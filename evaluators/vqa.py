@@ -76,12 +76,8 @@ def evaluate_vqa(options: SuiteOptions, progress: bool = True) -> SuiteResults:
 def evaluate_vqa_model(model: Model, options: SuiteOptions, progress: bool = True) -> SuiteResults:
     """`evaluate_vqa` with a model that is loaded already."""
     tasks = chosen_tasks(options)
-    if not model.generates:
-        raise UserError(f"model {model.info.name!r} cannot generate, which every task of suite vqa needs; choose another model")
-    if not model.info.accepts_images:
-        told = model.info.details.get("images")  # of a server, how it was found out
-        why = f" ({told})" if told else ""
-        raise UserError(f"model {model.info.name!r} takes no images{why}; add --blind to ask it the words alone")
+    if why := unable(model):
+        raise UserError(why)
     header = describe_suite(options, model.info, tasks, PACKAGES)
     with enter(options.out, header, options.fresh, check_same_suite, OUTCOME_FILES) as (run, log), _scratch(options.out) as scratch:
         started = time.monotonic()
@@ -98,6 +94,16 @@ def evaluate_vqa_model(model: Model, options: SuiteOptions, progress: bool = Tru
         save_suite_outcome(options.out, items, results, errors)
         save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
     return results
+
+
+def unable(model: Model) -> str:
+    """Why the model cannot run the suite, or ""."""
+    if not model.generates:
+        return f"model {model.info.name!r} cannot generate, which every task of suite vqa needs; choose another model"
+    if not model.info.accepts_images:
+        told = model.info.details.get("images")  # of a server, how it was found out
+        return f"model {model.info.name!r} takes no images{f' ({told})' if told else ''}; add --blind to ask it the words alone"
+    return ""
 
 
 # ---------------------------------------------------------------- which data sets

@@ -193,12 +193,7 @@ def _text_step(options: SuiteOptions, tasks: Tasks) -> _Step:
 def _vqa_step(options: SuiteOptions) -> _Step:
     """The sizes of data sets that are not limited are only known when VLMEvalKit has read them: 1,000 is a middling one."""
     planned = len(vqa.chosen_tasks(options)) * (options.limit or 1000)
-    return _Step(planned, lambda model, progress: vqa.evaluate_vqa_model(model, options, progress), _sees_nothing)
-
-
-def _sees_nothing(model: Model) -> str:
-    """A text-only model has no VQA suite, as it has no tiers with images."""
-    return "" if model.info.accepts_images else f"model {model.info.name!r} takes no images"
+    return _Step(planned, lambda model, progress: vqa.evaluate_vqa_model(model, options, progress), vqa.unable)
 
 
 def _report(out: Path, base: Path | None) -> Path:
@@ -207,4 +202,5 @@ def _report(out: Path, base: Path | None) -> Path:
 
     folders = [out, *([base] if base is not None and base.resolve() != out.resolve() else [])]
     runs = [path for folder in folders for path in ([folder] if (folder / "run.json").is_file() else [folder / suite for suite in SUITES])]
-    return report([path for path in runs if (path / "results.json").is_file()], out / "report")
+    text_base = base / "text" if base is not None and (base / "text" / "results.json").is_file() else None
+    return report([path for path in runs if (path / "results.json").is_file()], out / "report", base=text_base)

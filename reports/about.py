@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iit_bench.folders import RUN_FIELDS, SUITE_FIELDS
+from iit_bench.folders import RUN_FIELDS, SUITE_FIELDS, folder_label
 from iit_bench.types import Outcome, tier_order
 from reports.cells import NOT_AVAILABLE, Cell, Column, Table, count, duration, missing_cell, number_cell, percent, text_cell
 from reports.entries import Entry, baseline, plain
@@ -169,11 +169,9 @@ def tokens_cell(tokens: Any) -> Cell:
 
 
 def run_cards(entries: Sequence[Entry]) -> tuple[RunCard, ...]:
-    return tuple(RunCard(name_cell(entry), _run_facts(entry), str(entry.header["command"])) for entry in entries)
-
-
-def _run_facts(entry: Entry) -> Facts:
-    return run_facts(entry.header, entry.run.path.name)
+    return tuple(
+        RunCard(name_cell(entry), run_facts(entry.header, folder_label(entry.run.path)), str(entry.header["command"])) for entry in entries
+    )
 
 
 def run_facts(header: Mapping[str, Any], folder: str) -> Facts:

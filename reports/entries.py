@@ -92,6 +92,13 @@ def unique_names(runs: Sequence[Run | SuiteRun]) -> list[str]:
     return names
 
 
+def base_of(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
+    """The run that its forgetting was measured against, where it stands on the page and no other run there is called the same."""
+    forgotten = entry.run.results.forgetting
+    found = [other for other in entries if forgotten and other is not entry and folder_label(other.run.path) == forgotten.base_run]
+    return found[0] if len(found) == 1 else None
+
+
 def baseline(entries: Sequence[Entry], part: str, rule: str) -> float | None:
     """What a rule without understanding reaches on a part of the benchmark, from the manifest.
 

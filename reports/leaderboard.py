@@ -1,4 +1,4 @@
-"""The leaderboard: a pure function from run folders to one self-contained page (DESIGN.md "Rooms").
+"""The leaderboard: a pure function from run folders to one self-contained page (ARCHITECTURE.md).
 
 It reads run folders, and result files of other tools, only, and imports neither models nor torch.
 """

@@ -53,6 +53,11 @@ class Models:
     def result(self, row: ModelRow, column: TaskColumn) -> tuple[SuiteRun, TaskResult] | None:
         return next(((self.runs[place], column.results[place]) for place in row.runs if place in column.results), None)
 
+    def column(self, run: SuiteRun, task: str) -> TaskColumn | None:
+        """The column that shows `run`'s figure of a task; None for a task inside a group."""
+        place = next(place for place, other in enumerate(self.runs) if other is run)
+        return next((column for column in self.columns if column.task == task and place in column.results), None)
+
     def siblings(self, column: TaskColumn) -> list[TaskColumn]:
         """All columns of its task."""
         return [other for other in self.columns if (other.suite, other.task) == (column.suite, column.task)]

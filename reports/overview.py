@@ -87,11 +87,11 @@ def _task_column(models: Models, column: TaskColumn, divider: bool) -> tuple[Col
     n = common_n(figures)
     cells = [_cell(one, column.metric, n, row, column.suite) for one, row in zip(found, models.rows, strict=True)]
     metric = column.metric.replace(",", ", ") or "no run has it"
-    small = (metric, *_settings(models, column), *([size(n)] if n else []))
+    small = (metric, *settings_apart(models, column), *([size(n)] if n else []))
     return Column(column.task, small, over=SUITE_NAMES[column.suite], divider=divider), cells
 
 
-def _settings(models: Models, column: TaskColumn) -> list[str]:
+def settings_apart(models: Models, column: TaskColumn) -> list[str]:
     """How it was asked, where that is told apart from other columns of the task."""
     siblings = [other for other in models.siblings(column) if other.asked]
     if len(siblings) < 2 or not column.asked:

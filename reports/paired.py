@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from iit_bench.folders import folder_label
 from iit_bench.types import Figure, Forgetting, PairedResult, tier_order
 from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, figure_cell, missing_cell, paired_cell, paired_cells, size, text_cell
-from reports.entries import Entry
+from reports.entries import Entry, base_of
 from reports.sections import common_n, name_cell
 
 _BOLD = "Small print: 95% interval, p adjusted by Holm over the tiers of a run. Bold: adjusted p < 0.05."
@@ -112,11 +111,9 @@ def _pooled_row(entry: Entry, result: Forgetting) -> tuple[Cell, ...]:
 
 
 def _forgetting_list(owners: Sequence[Entry], found: Mapping[str, Sequence[PairedResult]], entries: Sequence[Entry]) -> Table:
-    folders = {folder_label(entry.run.path): entry for entry in entries}
     lines = []
     for entry in owners:
-        forgotten = entry.run.results.forgetting
-        base = folders.get(forgotten.base_run) if forgotten is not None else None
+        base = base_of(entry, entries)
         for result in found[entry.name]:
             own, its = _own_acc(entry, result.tier, ""), _own_acc(base, result.tier, "the base run is not on this page")
             lines.append((name_cell(entry), text_cell(result.tier), its, own, *paired_cells(result)))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluators.suite_comparison import TaskComparison, by_reason, compare_suites
-from iit_bench.errors import UserError
-from iit_bench.folders import SuiteRun, folder_label
+from evaluators.suite_comparison import TaskComparison, by_reason, matched
+from iit_bench.folders import SuiteRun
 from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, figure_cell, missing_cell, paired_cell, paired_cells, size, text_cell
-from reports.models import ModelRow, Models
-from reports.overview import row_cell
+from reports.entries import base_of
+from reports.models import ModelRow, Models, TaskColumn
+from reports.overview import row_cell, settings_apart
 from reports.sections import common_n
+
+Compared = tuple[TaskColumn | None, TaskComparison]  # the page's column of the task as this run was asked it; None inside a group
 
 
 @dataclass(frozen=True)
@@ -30,50 +32,45 @@ def text_forgetting(models: Models, base: Sequence[SuiteRun]) -> SuiteForgetting
         models: of the page.
         base: text runs of the base LLM; where empty, those of the base that a model's IIT run was compared with.
     """
-    found: dict[str, list[TaskComparison]] = {}
+    found: dict[str, list[Compared]] = {}
     left_out: list[tuple[str, str]] = []
     for row in models.rows:
         bases = base or _base_of(row, models)
         mine = [run for run in models.runs_of(row, "text") if all(run.path.resolve() != other.path.resolve() for other in bases)]
         for run in mine if bases else ():
             compared, reasons = _against(run, bases)
-            found.setdefault(row.name, []).extend(compared)
+            found.setdefault(row.name, []).extend((models.column(run, one.result.tier), one) for one in compared)
             left_out += [(row.name, reason) for reason in reasons]
     owners = [row for row in models.rows if found.get(row.name)]
-    return SuiteForgetting(_matrix(owners, found), _details(owners, found), left_out) if owners or left_out else None
+    return SuiteForgetting(_matrix(owners, found, models), _details(owners, found, models), left_out) if owners or left_out else None
 
 
 def _base_of(row: ModelRow, models: Models) -> list[SuiteRun]:
     """Text runs of the base of the row's IIT run, where the base stands on the page."""
-    forgotten = row.entry.run.results.forgetting if row.entry else None
-    bases = [other for other in models.rows if forgotten and other.entry and folder_label(other.entry.run.path) == forgotten.base_run]
-    return [run for other in bases for run in models.runs_of(other, "text")]
+    base = base_of(row.entry, [other.entry for other in models.rows if other.entry]) if row.entry else None
+    return [run for other in models.rows if base and other.entry is base for run in models.runs_of(other, "text")]
 
 
 def _against(run: SuiteRun, bases: Sequence[SuiteRun]) -> tuple[list[TaskComparison], list[str]]:
     """Accuracies only: nothing is forgotten or retained in a perplexity's unit."""
     compared: list[TaskComparison] = []
-    reasons: list[str] = []
     apart: dict[str, str] = {}
     for base in bases:
-        try:
-            more, left_out = compare_suites(run, base)
-        except UserError as error:
-            reasons.append(str(error))
-            continue
+        more, left_out = matched(run, base)
         compared += [one for one in more if one.best == 1]
         apart |= left_out
     done = {one.result.tier for one in compared}
-    return compared, [*reasons, *by_reason({task: reason for task, reason in apart.items() if task not in done})]
+    return compared, by_reason({task: reason for task, reason in apart.items() if task not in done})
 
 
-def _matrix(owners: Sequence[ModelRow], found: dict[str, list[TaskComparison]]) -> Table:
-    tasks = list(dict.fromkeys(one.result.tier for row in owners for one in found[row.name] if not one.member))
+def _matrix(owners: Sequence[ModelRow], found: dict[str, list[Compared]], models: Models) -> Table:
+    """A column for every way of asking a task, as in the overview; tasks inside groups are in the details."""
+    shown = [column for column in models.columns if any(one is column for row in owners for one, _ in found[row.name])]
     heads, columns = [Column("model", words=True)], [[row_cell(row) for row in owners]]
-    for task in tasks:
-        column = [next((one for one in found[row.name] if one.result.tier == task), None) for row in owners]
+    for way in shown:
+        column = [next((one for asked, one in found[row.name] if asked is way), None) for row in owners]
         n = common_n([one.result.difference for one in column if one])
-        heads.append(Column(task, tuple(size(n) for _ in [0] if n)))
+        heads.append(Column(way.task, (*settings_apart(models, way), *([size(n)] if n else []))))
         columns.append(
             [paired_cell(one.result, show_n=one.result.difference.n != n) if one else missing_cell("not compared") for one in column]
         )
@@ -84,8 +81,10 @@ def _matrix(owners: Sequence[ModelRow], found: dict[str, list[TaskComparison]]) 
     return Table("text-forgetting", caption, tuple(heads), tuple(zip(*columns, strict=True)))
 
 
-def _details(owners: Sequence[ModelRow], found: dict[str, list[TaskComparison]]) -> Table:
-    rows = [(row_cell(row), *_line(one)) for row in owners for one in found[row.name]]
+def _details(owners: Sequence[ModelRow], found: dict[str, list[Compared]], models: Models) -> Table:
+    rows = [
+        (row_cell(row), *_line(one, settings_apart(models, column) if column else [])) for row in owners for column, one in found[row.name]
+    ]
     columns = (
         Column("model", words=True),
         Column("task", words=True),
@@ -102,8 +101,8 @@ def _details(owners: Sequence[ModelRow], found: dict[str, list[TaskComparison]])
     return Table("text-forgetting-detail", caption, columns, tuple(rows))
 
 
-def _line(one: TaskComparison) -> tuple[Cell, ...]:
-    task = text_cell(one.result.tier, lines=[one.metric, *(["group"] if one.group else [])])
+def _line(one: TaskComparison, settings: Sequence[str]) -> tuple[Cell, ...]:
+    task = text_cell(one.result.tier, lines=[one.metric, *settings, *(["group"] if one.group else [])])
     return (
         task,
         text_cell(one.result.against),

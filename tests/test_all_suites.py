@@ -101,6 +101,13 @@ def test_a_text_only_model_has_no_vqa_suite_and_that_is_no_failure(base: Path, c
     assert "base (vqa): not run, model 'base-llm' takes no images" in capsys.readouterr().out
 
 
+def test_a_model_that_only_scores_is_told_of_before_and_fails_at_nothing(call: Call, tmp_path, capsys) -> None:
+    assert call(tmp_path / "out", model="majority") == 0
+    printed = capsys.readouterr().out
+    assert "out (text): not run, model 'majority' reads chats only" in printed
+    assert "out (vqa): not run, model 'majority' cannot generate" in printed
+
+
 def test_the_same_call_goes_on_where_it_was_killed_and_asks_nothing_twice(wings: Path, base: Path, call: Call, capsys) -> None:
     logs = {suite: wings / suite / "responses.jsonl" for suite in ("iit", "text", "vqa")}
     lines = {suite: log.read_text().splitlines() for suite, log in logs.items()}
@@ -121,7 +128,7 @@ def test_a_suite_that_fails_leaves_the_others_and_the_report_whole(call: Call, t
     (tmp_path / "out" / "text" / "notes.txt").write_text("mine")  # a foreign folder: the suite refuses it
     assert call(tmp_path / "out") == 2
     printed = capsys.readouterr()
-    assert printed.err.splitlines()[-1].startswith("iit-bench: suite text failed, what else was done is kept: ")
+    assert printed.err.splitlines()[-1].startswith("iit-bench: suite text failed (")
     assert "out (iit)" in printed.out and "out (vqa)" in printed.out and "Leaderboard: " in printed.out
     assert load_run(tmp_path / "out" / "iit").results.complete and load_suite_run(tmp_path / "out" / "vqa").results.complete
     assert 'id="overview"' in (tmp_path / "out" / "report" / "index.html").read_text()

@@ -147,6 +147,9 @@ def make_plan(options: FetchOptions, needs: Needs) -> Plan:
     """
     there = load_sets(options.data_root)
     like = read_sets(options.like) if options.like else {}
+    for name in (*needs.hub, *(table.name for table in needs.tables)):
+        if options.like and name not in like:
+            raise UserError(f"{str(options.like)!r} says nothing of the data set {name!r}; leave out --like, or the tasks that need it")
     sets = [_plan_hub(options, dataset, needs, there.get(dataset), like) for dataset in needs.hub]
     sets += [_plan_table(options, table, there.get(table.name), like) for table in needs.tables]
     return Plan(options.data_root, sets, dict(needs.nothing))
@@ -154,8 +157,10 @@ def make_plan(options: FetchOptions, needs: Needs) -> Plan:
 
 def _plan_hub(options: FetchOptions, dataset: str, needs: Needs, before: FetchedSet | None, like: Sets) -> Planned:
     wanted = merged(needs.hub[dataset])
-    if like and dataset not in like:
-        raise UserError(f"{str(options.like)!r} says nothing of the data set {dataset!r}; leave out --like, or the tasks that need it")
+    pinned = needs.revisions.get(dataset)
+    if before and pinned and pinned not in (before.ref, before.revision) and not options.update:
+        there = f"{str(options.data_root)!r} has {before.ref or before.revision!r}"
+        raise UserError(f"a task asks for revision {pinned!r} of {dataset!r}, and {there}; add --update, or take another --data-root")
     kept = like[dataset].revision if like else before.revision if before and not options.update else None
     if before and kept == before.revision and _covers(before, wanted):
         old = _still_there(options.data_root, before)
@@ -167,7 +172,8 @@ def _plan_hub(options: FetchOptions, dataset: str, needs: Needs, before: Fetched
     revisions = [kept] if kept else [needs.revisions[dataset]] if dataset in needs.revisions else [MAIN, CONVERTED]
     listing = list_files(dataset, wanted, revisions)
     ref = before.ref if before and kept == before.revision else like[dataset].ref if like else listing.ref
-    made = FetchedSet(f"{endpoint()}/datasets/{dataset}", listing.commit, ref, listing.licence or "unknown", listing.splits)
+    licence = listing.licence or (before.licence if before else "unknown")
+    made = FetchedSet(f"{endpoint()}/datasets/{dataset}", listing.commit, ref, licence, listing.splits)
     planned = Planned(dataset, made)
     for file in listing.files:
         _place(options.data_root, planned, _expected(file, like.get(dataset), options.like), before)

@@ -48,7 +48,7 @@ def list_files(dataset: str, wanted: Splits, revisions: Sequence[str]) -> Listin
         MachineError: the Hub does not answer.
     """
     api = HfApi(endpoint=endpoint())
-    missing = ""
+    missing, licence = "", ""
     for ref in revisions:
         with _told(dataset, ref):
             try:
@@ -60,9 +60,10 @@ def list_files(dataset: str, wanted: Splits, revisions: Sequence[str]) -> Listin
             listed = api.list_repo_tree(dataset, repo_type="dataset", revision=info.sha, recursive=True)
             tree = {one.path: one for one in listed if isinstance(one, RepoFile) and stays_inside(one.path)}
         card = info.card_data.to_dict() if info.card_data else {}
+        licence = licence or licence_of(card)  # the converted copy has no card of its own
         splits, absent = _find(tree, card, wanted)
         if not absent:
-            return _listing(dataset, str(info.sha), ref, licence_of(card), splits, tree)
+            return _listing(dataset, str(info.sha), ref, licence, splits, tree)
         missing = missing or ", ".join(f"{split!r}" + (f" of configuration {config!r}" if config else "") for config, split in absent)
     raise UserError(f"the Hub's data set {dataset!r} has no parquet, json or csv file of split {missing}; put it there by hand")
 

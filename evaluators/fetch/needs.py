@@ -154,8 +154,12 @@ def _add_text(names: Sequence[str], include_path: Path | None, needs: Needs) -> 
             needs.nothing[name] = "names its files itself"
         else:
             needs.hub.setdefault(dataset, []).append((config.get("dataset_name"), tuple(splits_of(config))))
-            if given.get("revision"):
-                needs.revisions[dataset] = given["revision"]
+            revision = given.get("revision")
+            if revision and needs.revisions.setdefault(dataset, revision) != revision:
+                raise UserError(
+                    f"task {name!r} asks for revision {revision!r} of {dataset!r}, another task for {needs.revisions[dataset]!r}; "
+                    "fetch them into different folders"
+                )
 
 
 def splits_of(config: Mapping[str, Any]) -> list[str]:

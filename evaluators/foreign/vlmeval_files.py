@@ -48,7 +48,9 @@ def load(paths: Sequence[Path]) -> list[ForeignRun]:
     runs: dict[tuple[str, Path], dict[str, Path]] = defaultdict(dict)
     for path in paths:
         model, task = _names(path)
-        runs[model, path.parent][task] = path
+        other = runs[model, path.parent].setdefault(task, path)
+        if other != path:
+            raise UserError(f"{str(other)!r} and {path.name!r} are both figures of {task!r}; leave one of them, or name it alone")
     return [_run(model, files) for (model, _), files in sorted(runs.items())]
 
 

@@ -39,12 +39,11 @@ def evaluate_all_suites(given: Mapping[str, Any], quiet: bool, json: bool) -> No
         if told := server_text(load_run_header(given["out"] / suite)):
             print(f"suite {suite}: {told}", file=sys.stderr)
     if outcome.failed:
-        what, error = next(iter(outcome.failed.items()))
-        others = [other for other in outcome.failed if other != what]
-        more = f" (failed too: {', '.join(others)})" if others else ""
-        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        part = "the report" if what == "report" else f"suite {what}"
-        raise UserError(f"{part} failed, what else was done is kept{more}: {said}") from error
+        said = [
+            f"{'the report' if what == 'report' else f'suite {what}'} failed ({error if isinstance(error, UserError) else repr(error)})"
+            for what, error in outcome.failed.items()
+        ]
+        raise UserError(f"{'; '.join(said)}; what else was done is kept") from next(iter(outcome.failed.values()))
     if not outcome.complete:
         print("iit-bench: some items failed for reasons of the machine; repeat the command to go on", file=sys.stderr)
         raise typer.Exit(1)

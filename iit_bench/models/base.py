@@ -6,7 +6,7 @@ A model renders chats with its own template and answers batches. It knows nothin
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,6 +107,13 @@ class TextGenerateRequest:
     repeat: int = 0  # tells equal requests apart where sampling makes their answers differ
 
 
+def cut_at(text: str, stops: Iterable[str]) -> str:
+    """`text` up to the first of the stop strings; empty ones stop nothing."""
+    for stop in filter(None, stops):
+        text = text.split(stop)[0]
+    return text
+
+
 TextRequest = TextScoreRequest | RollingRequest | TextGenerateRequest
 
 
@@ -149,19 +156,24 @@ class Model(ABC):
             UserError: this model takes no raw text, or no room is left beside the tokens to generate.
             ItemError: the request cannot be encoded.
         """
-        raise self._no_raw_text()
+        raise self.no_raw_text()
+
+    @property
+    def takes_raw_text(self) -> bool:
+        """Whether lm-eval's tasks can be asked: such a model has a `text_tokens` of its own."""
+        return type(self).text_tokens is not Model.text_tokens
 
     def score_text(self, batch: Sequence[TextScoreRequest]) -> list[ScoreResult]:
         """Score every continuation of every request. Raises ItemError only if a single-request batch cannot be scored."""
-        raise self._no_raw_text()
+        raise self.no_raw_text()
 
     def score_rolling(self, batch: Sequence[RollingRequest]) -> list[ScoreResult]:
         """Score whole texts."""
-        raise self._no_raw_text()
+        raise self.no_raw_text()
 
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
         """Continue texts. All requests of a batch have the same `until`, `max_new_tokens` and `settings`."""
-        raise self._no_raw_text()
+        raise self.no_raw_text()
 
     def render_text(self, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         """A chat ({"role", "content"} each) as the model's own template writes it; without the generation prompt the last turn stays open.
@@ -169,7 +181,8 @@ class Model(ABC):
         Raises:
             UserError: the model has no chat template.
         """
-        raise self._no_raw_text()
+        raise self.no_raw_text()
 
-    def _no_raw_text(self) -> UserError:
+    def no_raw_text(self) -> UserError:
+        """What a model without raw text says to lm-eval's tasks."""
         return UserError(f"model {self.info.name!r} reads chats only, so lm-eval's tasks cannot be put to it; use --suite iit")

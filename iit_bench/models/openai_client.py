@@ -131,8 +131,8 @@ class Client:
                 raise ValueError(_message(found)[1])
             return read(found)
         except GARBAGE as error:
-            shown = self._without_key(_one_line(reply.text[:SHOWN]))
-            raise Unwell(f"it answers what is not a completion ({_one_line(str(error))}): {shown!r}", status) from error
+            why, shown = (self._without_key(_one_line(words))[:SHOWN] for words in (str(error), reply.text))
+            raise Unwell(f"it answers what is not a completion ({why}): {shown!r}", status) from error
 
     def _words(self, reply: requests.Response) -> tuple[str, str]:
         """Code and message of an error, from OpenAI's form, FastAPI's or plain text."""

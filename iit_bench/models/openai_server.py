@@ -24,6 +24,7 @@ from iit_bench.models.base import (
     ScoreResult,
     TextGenerateRequest,
     TextRequest,
+    cut_at,
 )
 from iit_bench.models.openai_client import BUSY, NOBODY, TOO_LATE, Client, Refused, Unwell
 from iit_bench.models.openai_messages import chat_messages, read_chat, read_text
@@ -271,10 +272,7 @@ def decoding(request: TextGenerateRequest) -> dict[str, Any]:
 
 def until(result: GenerateResult, stops: Sequence[str]) -> GenerateResult:
     """The reply up to the first stop string: servers take few of them, and some leave the last one in."""
-    text = result.text
-    for stop in filter(None, stops):
-        text = text.split(stop)[0]
-    return dataclasses.replace(result, text=text)
+    return dataclasses.replace(result, text=cut_at(result.text, stops))
 
 
 def _white_square() -> Image:

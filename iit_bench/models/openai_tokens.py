@@ -27,11 +27,11 @@ from iit_bench.models.base import (
     ScoreResult,
     TextGenerateRequest,
 )
-from iit_bench.models.openai_client import GARBAGE, Client, Refused
+from iit_bench.models.openai_client import GARBAGE, Client, Refused, Unwell
 from iit_bench.models.openai_messages import read_echo, read_text
 from iit_bench.models.openai_server import HELLO, ChatServer, decoding
 from iit_bench.models.scoring import split_continuation
-from iit_bench.models.text import PLAIN_TEMPLATE, Pair, RawText, joined, special_tokens_of
+from iit_bench.models.text import PLAIN_TEMPLATE, Pair, RawText, joined
 from iit_bench.types import Message
 
 
@@ -90,6 +90,8 @@ class TokenServer(RawText, ChatServer):
         try:
             return self._try_image(self._greet())
         except UserError as error:
+            if isinstance(error.__cause__, Unwell) and not error.__cause__.may_be_the_request:
+                raise  # busy or gone: that says nothing of images
             return f"refused ({error})"
 
     def _told_context(self) -> int | None:
@@ -110,9 +112,6 @@ class TokenServer(RawText, ChatServer):
     def context_limit(self) -> int:
         """Two tokens less than the model takes: a server generates at least one, and our own models never read a reply's last."""
         return super().context_limit - 2
-
-    def _encode(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, **special_tokens_of(self.tokenizer, text)))
 
     def _prompt(self, text: str, ids: list[int]) -> Any:
         """What the server continues. A text that begins with a special token which the server's own tokenizer adds goes without it."""
@@ -135,8 +134,8 @@ class TokenServer(RawText, ChatServer):
             return 1
         prompt = self.render(request.messages)
         if isinstance(request, GenerateRequest):
-            return len(self._encode(prompt)) + request.max_new_tokens
-        pairs = [split_continuation(self._encode, prompt, text) for text in request.continuations]
+            return len(self.encode_text(prompt)) + request.max_new_tokens
+        pairs = [split_continuation(self.encode_text, prompt, text) for text in request.continuations]
         return max(len(before) + len(after) for before, after in pairs) + 1
 
     # ------------------------------------------------------------ scoring
@@ -151,7 +150,7 @@ class TokenServer(RawText, ChatServer):
         if not self.scores or _has_images(request.messages):
             raise UserError(f"model {self.info.name!r} cannot score replies: {self.no_scores}")
         prompt = self.render(request.messages)
-        pairs = [split_continuation(self._encode, prompt, text) for text in request.continuations]
+        pairs = [split_continuation(self.encode_text, prompt, text) for text in request.continuations]
         return joined(self._score_pairs(pairs), len(pairs[0][0]))
 
     def _score_pairs(self, pairs: Sequence[Pair]) -> list[ScoreResult]:
@@ -170,7 +169,7 @@ class TokenServer(RawText, ChatServer):
             return super()._generate(request)
         text = self.render(request.messages)
         asked = TextGenerateRequest(text, max_new_tokens=request.max_new_tokens)
-        result = self.continue_prompt(self._prompt(text, self._encode(text)), asked, {"temperature": 0})
+        result = self.continue_prompt(self._prompt(text, self.encode_text(text)), asked, {"temperature": 0})
         return dataclasses.replace(result, text=result.text.strip())
 
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
@@ -178,7 +177,7 @@ class TokenServer(RawText, ChatServer):
 
     def _continue(self, request: TextGenerateRequest) -> GenerateResult:
         ids = self._cut_prompt(request)
-        whole = len(ids) == len(self._encode(request.context))
+        whole = len(ids) == len(self.encode_text(request.context))
         text = request.context if whole else str(self.tokenizer.decode(ids))
         return self.continue_prompt(self._prompt(text, ids), request, decoding(request))
 

@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import ItemError, UserError
-from iit_bench.models.base import GenerateResult, ModelInfo, RollingRequest, ScoreResult, TextGenerateRequest, TextRequest, TextScoreRequest
+from iit_bench.models.base import (
+    GenerateResult,
+    ModelInfo,
+    RollingRequest,
+    ScoreResult,
+    TextGenerateRequest,
+    TextRequest,
+    TextScoreRequest,
+    cut_at,
+)
 from iit_bench.models.scoring import score_prefixed, split_continuation
 
 if TYPE_CHECKING:
@@ -175,9 +184,7 @@ class RawText:
             with torch.inference_mode():
                 rows = self.continue_tokens([self.text_prompt(row) for row in part], one.max_new_tokens, **settings, **stopping)
             for prompt, row in zip(part, rows, strict=True):
-                text = str(self.tokenizer.decode(row, skip_special_tokens=True))
-                for stop in stops:
-                    text = text.split(stop)[0]
+                text = cut_at(str(self.tokenizer.decode(row, skip_special_tokens=True)), stops)
                 results.append(GenerateResult(text, len(prompt), len(row)))
         return results
 

@@ -22,6 +22,7 @@ from iit_bench.models.base import (
     ScoreRequest,
     ScoreResult,
     TextGenerateRequest,
+    cut_at,
 )
 from iit_bench.models.checkpoints import checkpoint_sha256, resolve_checkpoint
 from iit_bench.models.scoring import split_continuation
@@ -168,7 +169,7 @@ class VllmModel(RawText, Model):
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
         prompts = [self._prompt(self._cut_prompt(request)) for request in batch]
         return [
-            GenerateResult(_cut(output.outputs[0].text, request.until), len(output.prompt_token_ids), len(output.outputs[0].token_ids))
+            GenerateResult(cut_at(output.outputs[0].text, request.until), len(output.prompt_token_ids), len(output.outputs[0].token_ids))
             for request, output in zip(batch, self._run(prompts, [self._decoding(request) for request in batch]), strict=True)
         ]
 
@@ -176,7 +177,7 @@ class VllmModel(RawText, Model):
         given = dict(request.settings)
         how = {"temperature": 1.0, "seed": request.repeat} if given.pop("do_sample", False) else {"temperature": 0}
         try:
-            return self._sampling(max_tokens=request.max_new_tokens, stop=[stop for stop in request.until if stop], **how, **given)
+            return self._sampling(max_tokens=request.max_new_tokens, stop=[stop for stop in request.until if stop], **(how | given))
         except TypeError as error:
             raise UserError(f"vLLM does not know a setting of generation ({error}); leave it out of --gen-kwargs") from error
 
@@ -197,9 +198,3 @@ def _of_prompt(scores: Sequence[ScoreResult]) -> ScoreResult:
 def _reply(output: Any) -> GenerateResult:
     said = output.outputs[0]
     return GenerateResult(said.text.strip(), len(output.prompt_token_ids), len(said.token_ids))
-
-
-def _cut(text: str, stops: Sequence[str]) -> str:
-    for stop in filter(None, stops):
-        text = text.split(stop)[0]
-    return text

@@ -14,7 +14,7 @@ from scipy import stats
 
 from evaluators.pairing import comparisons
 from evaluators.statistics import paired_means
-from evaluators.suite_comparison import compare_suites, shown_tasks
+from evaluators.suite_comparison import compare_suites, differences, how_asked, shown_tasks
 from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.folders import SuiteRun, load_suite_run, save_run_header, save_suite_outcome
@@ -136,6 +136,22 @@ def test_other_items_are_no_pairs() -> None:
     b.items[3] = TaskItem("x", "another", "3", "acc", 1.0, "correct", "")
     with pytest.raises(UserError, match=r"have no task that can be compared \(x: no scores by item on both sides\)"):
         compare_suites(a, b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ({"fewshot_seed": 0}, {"fewshot_seed": 1234}, False),
+        ({"fewshot_seed": 1234}, {}, True),
+        ({"fewshot_seed": None}, {}, False),
+        ({"gen_kwargs": "temperature=0.70,do_sample=True"}, {"gen_kwargs": "do_sample=true,temperature=0.7"}, True),
+        ({"gen_kwargs": "temperature=0.7"}, {"gen_kwargs": "temperature=0.8"}, False),
+    ],
+)
+def test_settings_are_told_apart_by_what_they_mean(a, b, same) -> None:
+    details = {"n-shot": "2", "output_type": "generate_until"}
+    one, other = (run_of("m", {"x": scored(1, 0.5)}, details=dict(details), **changes) for changes in (a, b))
+    assert (differences(how_asked(one, one.results.tasks[0]), how_asked(other, other.results.tasks[0])) == []) is same
 
 
 def test_runs_asked_differently_and_of_other_suites_are_refused() -> None:

@@ -174,6 +174,48 @@ def test_forgetting_on_text_tasks_is_the_paired_difference_to_the_base(tuned_and
     assert "base" not in page.rows("text-forgetting")
 
 
+def test_a_task_asked_in_two_ways_is_compared_in_two_columns(make_suite_run: MakeRun, tmp_path: Path) -> None:
+    def ran(name: str, shots: str, skill: float) -> Path:
+        return make_suite_run("text", name, {"piqa": skill}, n=200, folder=f"{name}-{shots}", details={"n-shot": shots})
+
+    (tmp_path / "base").mkdir()
+    bases = [ran("base", shots, 0.9).rename(tmp_path / "base" / shots) for shots in "05"]
+    runs = [ran("tuned", "0", 0.5), ran("tuned", "5", 0.7), ran("other", "5", 0.7), *bases]
+    page = page_of(runs, tmp_path / "out", base=tmp_path / "base")
+    head, *rows = page.tables["text-forgetting"]
+    assert ["0-shot" in head[1], "5-shot" in head[2], len(head)] == [True, True, 3]
+    cells = {row[0].split(" | ")[0]: row[1:] for row in rows}
+    assert cells["other"][0] == "not available | not compared" and cells["other"][1][0] in "−+0"
+    assert all(cell[0] in "−+" for cell in cells["tuned"]) and cells["tuned"][0] != cells["tuned"][1]
+    assert [shots for row in page.tables["text-forgetting-detail"][1:3] for shots in row[1].split(" | ") if "shot" in shots] == [
+        "0-shot",
+        "5-shot",
+    ]
+    assert "asked differently: few-shot" not in page.text
+
+
+def test_a_base_called_like_the_model_is_not_mixed_up_with_it(make_run: MakeRun, make_suite_run: MakeRun, tmp_path: Path) -> None:
+    """base/all/iit and tuned/all/iit are both called all/iit: no run is its own base, and no other's number is shown for the base's."""
+    skills = {"base": 0.9, "tuned": 0.4}
+    made = [make_run(name, skill, tiers=TIERS, base="base" if name == "tuned" else "") for name, skill in skills.items()]
+    texts = [make_suite_run("text", name, {"piqa": skill}, n=200) for name, skill in skills.items()]
+    runs = []
+    for name, iit, text in zip(skills, made, texts, strict=True):
+        for run, suite in ((iit, "iit"), (text, "text")):
+            (tmp_path / f"{name}.d" / "all").mkdir(parents=True, exist_ok=True)
+            runs.append(run.rename(tmp_path / f"{name}.d" / "all" / suite))
+    results = json.loads((runs[2] / "results.json").read_text())
+    results["forgetting"]["base_run"] = "all/iit"
+    (runs[2] / "results.json").write_text(json.dumps(results))
+    page = page_of(runs, tmp_path / "out", base=tmp_path / "base.d" / "all" / "text")
+    its = {tier.tier: tier.acc.value for tier in load_run(runs[0]).results.tiers}
+    _, *rows = page.tables["forgetting-detail"]
+    assert len(rows) > 1
+    for _, tier, base_acc, *_ in rows:
+        assert base_acc.split(" | ")[0] == f"{100 * its[tier]:.1f}"
+    assert list(page.rows("text-forgetting")) == ["tuned"]
+
+
 def test_the_base_of_the_iit_runs_is_the_base_of_their_text_runs(
     make_run: MakeRun, make_suite_run: MakeRun, tuned_and_base: tuple[Path, Path], tmp_path: Path
 ) -> None:

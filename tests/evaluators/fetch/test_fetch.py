@@ -258,6 +258,8 @@ def test_another_folders_fetched_json_pins_revisions_and_bytes(server, run, root
     (pins / "fetched.json").write_text(json.dumps(told))
     code, _, err = run("piqa", "--like", f"{pins}/fetched.json")
     assert code == 2 and f"{name!r} has not the sha256" in err
+    code, _, err = run("MME", "--like", f"{pins}/fetched.json")
+    assert code == 2 and "says nothing of the data set 'MME'; leave out --like" in err
     code, _, err = run("gsm8k", "--like", f"{pins}/fetched.json")
     assert code == 2 and "says nothing of the data set 'openai/gsm8k'; leave out --like" in err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -95,6 +96,27 @@ def test_files_of_one_folder_are_one_run_however_they_are_named(outputs) -> None
     paths = [outputs / "parrot_AI2D_TEST_acc.csv", outputs / "parrot_MME_score.csv"]
     _, (one,) = read_all(paths)
     assert one.run["tasks"] == ["AI2D_TEST", "MME"]
+
+
+def test_two_files_of_figures_of_one_data_set_are_refused(outputs, tmp_path) -> None:
+    folder = shutil.copytree(outputs, tmp_path / "parrot")
+    shutil.copy(folder / "parrot_AI2D_TEST_acc.csv", folder / "parrot_AI2D_TEST_score.csv")
+    with pytest.raises(UserError, match=r"are both figures of 'AI2D_TEST'; leave one of them"):
+        read_runs(folder)
+
+
+def test_files_of_both_tools_in_a_folder_are_all_read(outputs, tmp_path) -> None:
+    folder = tmp_path / "both"
+    shutil.copytree(outputs, folder / "parrot")
+    figures = {"results": {"piqa": {"alias": "piqa", "acc,none": 0.5, "acc_stderr,none": 0.1}}, "configs": {}, "n-shot": {"piqa": 0}}
+    figures |= {
+        "n-samples": {"piqa": {"original": 4, "effective": 4}},
+        "versions": {"piqa": 1.0},
+        "config": {"model": "hf"},
+        "model_name": "m",
+    }
+    (folder / "results_2026-01-01T00-00-00.000000.json").write_text(json.dumps(figures))
+    assert sorted({run.run["suite"] for run in read_runs(folder)}) == ["text", "vqa"]
 
 
 def test_a_linked_copy_of_a_file_is_not_read_twice(outputs, tmp_path) -> None:

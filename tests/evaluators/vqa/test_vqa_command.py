@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from evaluators.provenance import command
+from evaluators.suites import SuiteOptions
 from evaluators.vlmeval_scores import Asked, task_result
 from evaluators.vqa import PRESETS, known_tasks
 from iit_bench.cli import main
@@ -24,6 +26,11 @@ def test_the_command_line_scores_and_repeats(tables, tmp_path, capsys) -> None:
     first, second = (load_suite_run(tmp_path / name) for name in "ab")
     assert first.items == second.items and first.results == second.results
     assert "--suite vqa --tasks MME --limit 1 --max-new-tokens 2" in first.run["command"]
+
+
+def test_the_command_of_a_run_says_what_was_switched_off(tmp_path) -> None:
+    options = SuiteOptions("wings", tmp_path, "text", ("arc_easy",), apply_chat_template=True, fewshot_as_multiturn=False)
+    assert command(options).endswith("--apply-chat-template --no-fewshot-as-multiturn")
 
 
 @pytest.mark.parametrize(

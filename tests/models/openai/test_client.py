@@ -170,6 +170,14 @@ def test_key_goes_to_the_server_and_no_further(serve, replies, monkeypatch, tmp_
     with pytest.raises(Unwell) as garbage:
         post(server, api_key_env="MY_KEY", retries=0)
     assert KEY not in str(garbage.value)
+    server.script = lambda path, body: {"error": {"message": f"Incorrect API key provided: {KEY}"}}  # with status 200
+    with pytest.raises(Unwell, match=r"Incorrect API key provided: \*\*\*") as polite:
+        post(server, api_key_env="MY_KEY", retries=0)
+    assert KEY not in str(polite.value)
+    server.script = lambda path, body: "x" * 290 + KEY  # where the words are cut off
+    with pytest.raises(Unwell) as long:
+        post(server, api_key_env="MY_KEY", retries=0)
+    assert KEY[:6] not in str(long.value)
 
 
 def test_without_a_key_nothing_is_sent_not_even_from_netrc(serve, replies, monkeypatch, tmp_path):

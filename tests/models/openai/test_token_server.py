@@ -50,6 +50,16 @@ def same(ours, theirs) -> bool:
     )
 
 
+def test_server_that_is_busy_as_it_is_shown_an_image_is_not_taken_for_one_without(serve, load, completions, replies, folder):
+    def busy(path, body):
+        if "messages" not in body:
+            return completions(path, body)
+        return (429, "") if replies.content(body)[1] else replies.parrot(path, body)
+
+    with pytest.raises(UserError, match="gives no answer to a first question: HTTP 429"):
+        load(serve(busy), tokenizer=str(folder))
+
+
 # ---------------------------------------------------------------- equal to the same model in this process
 
 
