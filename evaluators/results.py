@@ -11,7 +11,7 @@ import numpy as np
 
 from evaluators import statistics
 from evaluators.statistics import Floats, Ints
-from iit_bench.types import Breakdown, Figure, Outcome, PairedResult, Prediction, Results, TierResult, tier_order, visual_share
+from iit_bench.types import OUTCOMES, Breakdown, Figure, PairedResult, Prediction, Results, TierResult, tier_order, visual_share
 
 METRICS: dict[str, Callable[[Prediction], bool]] = {
     "acc": lambda p: p.outcome == "correct",
@@ -19,7 +19,6 @@ METRICS: dict[str, Callable[[Prediction], bool]] = {
     "acc_bytes": lambda p: p.chosen_bytes == p.answer,
 }
 Key = TypeVar("Key")
-OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsed", "error")
 
 
 def summarise(predictions: Sequence[Prediction], unavailable: Mapping[str, str], complete: bool) -> Results:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from evaluators.provenance import SAME_MODEL, EvalOptions, bookkeeping, load_options
 from iit_bench.errors import UserError
 from iit_bench.folders import load_run_header
-from iit_bench.types import Outcome, ServerOptions, TaskItem
+from iit_bench.types import OUTCOMES, Outcome, ServerOptions, TaskItem
 
 if TYPE_CHECKING:
     from iit_bench.models.base import ModelInfo, ModelOptions
 
-OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsed", "error")
 # Beside the tasks and the model, what must be equal for a run folder to be taken up again. The key of each response guards the rest.
 SAME: tuple[str, ...] = ("suite", "tasks", "limit", "max_new_tokens", "system_prompt", "batch_size", "seed")
 SAME += ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")

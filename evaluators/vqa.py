@@ -28,7 +28,7 @@ from typing import Any
 
 from builders.sources.vlmeval_kit import installed
 from evaluators.run_folder import enter
-from evaluators.suites import OUTCOMES, SuiteOptions, check_same_suite, describe_suite, expand, unknown_task
+from evaluators.suites import SuiteOptions, check_same_suite, describe_suite, expand, unknown_task
 from evaluators.vlmeval_adapter import ADDRESSED, DATA_FOLDER, FAILED, MAX_NEW_TOKENS, USERS_DATA, generate_request
 from evaluators.vlmeval_scores import Asked, task_result
 from iit_bench.engine.log import ResponseLog
@@ -40,7 +40,7 @@ from iit_bench.folders import check_writable, save_run_header, save_suite_outcom
 from iit_bench.models.base import GenerateResult, Model
 from iit_bench.progress import bar
 from iit_bench.registry import load_model
-from iit_bench.types import Image, SuiteResults, TaskItem, TaskResult
+from iit_bench.types import OUTCOMES, Image, SuiteResults, TaskItem, TaskResult
 
 EASYVQA = "easyvqa"
 PRESETS: dict[str, tuple[str, ...]] = {

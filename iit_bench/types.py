@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 Modality = Literal["T", "V"]
 Style = Literal["cloze", "options", "letters"]
 History = Literal["gold", "own"]
 Scoring = Literal["loglikelihood", "generate"]
 Outcome = Literal["correct", "wrong", "unparsed", "error"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 IMAGE_MARK = "<image>"
 

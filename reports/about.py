@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from iit_bench.folders import RUN_FIELDS, SUITE_FIELDS, folder_label
-from iit_bench.types import Outcome, tier_order
+from iit_bench.types import OUTCOMES, tier_order
 from reports.cells import NOT_AVAILABLE, Cell, Column, Table, count, duration, missing_cell, number_cell, percent, text_cell
 from reports.entries import Entry, baseline, plain
 from reports.sections import name_cell
 
 Facts = tuple[tuple[str, str], ...]  # (term, value), for a definition list
 
-_OUTCOMES: tuple[Outcome, ...] = ("correct", "wrong", "unparsed", "error")
 
 # Rules of the manifest's baselines, in reading order: what the page calls them, and what they do.
 _BASELINES = {
@@ -205,10 +204,10 @@ def outcomes(entries: Sequence[Entry]) -> Table:
     rows = []
     for entry in entries:
         found = entry.run.results.outcomes
-        names = [*_OUTCOMES, *sorted(set(found) - set(_OUTCOMES))]
+        names = [*OUTCOMES, *sorted(set(found) - set(OUTCOMES))]
         whole = "every item finished" if entry.run.results.complete else "stopped by errors of the machine; it can be resumed"
-        rows.append((name_cell(entry), *(number_cell(found.get(name, 0)) for name in names[: len(_OUTCOMES)]), text_cell(whole)))
-    columns = (Column("run", words=True), *(Column(name) for name in _OUTCOMES), Column("state", words=True))
+        rows.append((name_cell(entry), *(number_cell(found.get(name, 0)) for name in names[: len(OUTCOMES)]), text_cell(whole)))
+    columns = (Column("run", words=True), *(Column(name) for name in OUTCOMES), Column("state", words=True))
     caption = (
         "Outcomes of all scored turns. Unparsed: a reply without a recognisable choice, counted as wrong. Error: never answered; left out "
         "of acc, counted as wrong in the strict figure."

@@ -7,7 +7,7 @@ from dataclasses import replace
 from evaluators.suite_comparison import how_asked
 from evaluators.text_details import GUESSED
 from iit_bench.folders import SuiteRun
-from iit_bench.types import Figure, TaskResult
+from iit_bench.types import OUTCOMES, Figure, TaskResult
 from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, number_cell, percent, score_cell, size, text_cell
 from reports.entries import all_tiers
 from reports.models import ModelRow, Models, TaskColumn
@@ -16,7 +16,6 @@ from reports.sections import chance_by_tier, common_n, means
 SUITE_NAMES = {"text": "Text-only (lm-eval)", "vqa": "VQA (VLMEvalKit)"}
 _IIT = (("IIT", "iit", "all tiers"), ("T score", "t_score", "ending in T"), ("V score", "v_score", "ending in V"))
 _USUAL = ("none", "default", "the task's own")  # settings that need no words
-OUTCOMES = ("correct", "wrong", "unparsed", "error")
 
 
 def row_cell(row: ModelRow) -> Cell:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iit_bench.folders import SuiteRun, folder_label
+from iit_bench.types import OUTCOMES
 from reports.about import RunCard, run_facts, seconds_cell, tokens_cell
 from reports.cells import Cell, Column, Table, number_cell, text_cell
 from reports.models import ModelRow, Models
-from reports.overview import OUTCOMES, SUITE_NAMES, row_cell, tool_badge
+from reports.overview import SUITE_NAMES, row_cell, tool_badge
 
 
 def _runs(models: Models) -> list[tuple[ModelRow, SuiteRun]]:

@@ -21,8 +21,8 @@ _LM_EVAL = """{commands}
 |---|---|---|
 {table}
 
-Needs lm-eval 0.4.13 or newer. A multimodal model runs every command with `hf-multimodal`. `iit_tasks.py` makes the prompts, `extraction.py`
-reads choices out of replies.
+Needs lm-eval 0.4.13 or newer with its models of transformers (`pip install 'lm-eval[hf]'`). A multimodal model runs every command with
+`hf-multimodal`. `iit_tasks.py` makes the prompts, `extraction.py` reads choices out of replies.
 
 ## What can be compared
 

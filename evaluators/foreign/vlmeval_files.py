@@ -14,10 +14,9 @@ from typing import Any
 
 from evaluators.foreign.run import ForeignRun, foreign_header
 from evaluators.foreign.table_files import FORMATS, number, read_rows
-from evaluators.suites import OUTCOMES
 from evaluators.vlmeval_scores import Asked, task_result
 from iit_bench.errors import UserError
-from iit_bench.types import SuiteResults, TaskItem, TaskResult
+from iit_bench.types import OUTCOMES, SuiteResults, TaskItem, TaskResult
 
 TOOL = "VLMEvalKit"
 RULES = "exact_matching"  # no judge; as VLMEvalKit calls it

@@ -21,7 +21,8 @@ def evaluate(
     context: typer.Context,
     out: Out,
     model: Annotated[
-        str | None, typer.Option(help="A name of `iit-bench list models`, hf:PATH_OR_HUB_ID, or openai:NAME.", show_default=False)
+        str | None,
+        typer.Option(help="A name of `iit-bench list models`, or hf:, openai:, vllm: or vlmeval: and a name.", show_default=False),
     ] = None,
     bench: Annotated[Path | None, typer.Option(help="Benchmark folder, made by `iit-bench build`.", show_default=False)] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Other weights for this family: folder or Hub id.", show_default=False)] = None,
@@ -32,7 +33,7 @@ def evaluate(
         str | None, typer.Option(help="text, vqa, all: tasks or data sets, comma-separated; wings-text, wings-vqa.", show_default=False)
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option(help="text, vqa: folder of `iit-bench fetch`, read instead of the Hub.", show_default=False)
+        Path | None, typer.Option(help="text, vqa, all: folder of `iit-bench fetch`, read instead of the Hub.", show_default=False)
     ] = None,
     num_fewshot: Annotated[
         int | None, typer.Option(help="text: examples before a question; default: each task's own.", show_default=False)
@@ -70,7 +71,8 @@ def evaluate(
     ] = None,
     system_prompt: Annotated[str, typer.Option(help="First message of every chat.")] = "",
     base: Annotated[
-        Path | None, typer.Option(help="Run folder of the base LLM, to measure forgetting against.", show_default=False)
+        Path | None,
+        typer.Option(help="Run folder of the base LLM, or its folder of --suite all, to measure forgetting against.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
