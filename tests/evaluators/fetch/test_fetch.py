@@ -92,13 +92,14 @@ def test_a_data_set_published_otherwise_is_taken_from_the_hubs_parquet_copy(serv
     server.repositories = tmp_path / "hub"
     (tmp_path / "hub/baber/piqa").mkdir(parents=True)
     (tmp_path / "hub/baber/piqa/piqa.py").write_text("a loading script")
+    (tmp_path / "hub/baber/piqa/README.md").write_text("---\nlicense: afl-3.0\n---\nThe copy has no card.\n")
     copy = tmp_path / "copy/plain_text"
     for split in ("train", "validation"):
         (copy / split).mkdir(parents=True)
         shutil.copy(published / f"hub/baber/piqa/data/{split}-00000-of-00001.parquet", copy / split / "0000.parquet")
     server.converted["baber/piqa"] = tmp_path / "copy"
     assert run("piqa")[0] == 0
-    assert load_sets(root)["baber/piqa"].ref == "refs/convert/parquet"
+    assert (load_sets(root)["baber/piqa"].ref, load_sets(root)["baber/piqa"].licence) == ("refs/convert/parquet", "afl-3.0")
     assert files_in(root) == {f"baber/piqa/plain_text/{split}/0000.parquet" for split in ("train", "validation")} | {"fetched.json"}
     assert len(load_tasks(["piqa"], TaskOptions(root), tmp_path / "scratch").loaded["tasks"]["piqa"].eval_docs) == 6
 

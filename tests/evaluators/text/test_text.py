@@ -189,6 +189,17 @@ def test_a_document_that_fails_counts_as_wrong_and_is_told(error, kind, options,
     assert "1 documents could not be asked" in task.notes[0]
 
 
+def test_a_bug_is_not_taken_for_a_users_setting(options, run_with, model, as_kind):
+    class Broken(type(model)):
+        def generate_text(self, batch):
+            raise TypeError("a bug")
+
+    with pytest.raises(TypeError, match="a bug"):
+        run_with(as_kind(model, Broken), options("gsm8k", limit=1))
+    with pytest.raises(UserError, match=r"cannot generate with .*num_beams=2.* \(a bug\); give other settings with --gen-kwargs"):
+        run_with(as_kind(model, Broken), options("gsm8k", limit=1, gen_kwargs="num_beams=2", out=options().out / "two"))
+
+
 def test_a_group_counts_failed_documents_as_wrong_too(options, run_with, model, as_kind):
     class Fails(type(model)):
         def score_text(self, batch):
