@@ -69,6 +69,27 @@ def test_what_the_hub_refuses_is_one_sentence(server, run, status, error, code, 
     assert got == code and err.count("\n") == 1 and said in err
 
 
+PINNED = """task: my_{name}
+dataset_path: baber/piqa
+dataset_kwargs: {{revision: {revision}}}
+test_split: validation
+output_type: multiple_choice
+doc_to_text: "{{{{goal}}}}"
+"""
+
+
+def test_a_revision_that_a_task_pins_is_kept_to(server, run, root, tmp_path):
+    for name, revision in (("a", "f" * 40), ("b", server.commit("baber/piqa"))):
+        (tmp_path / f"my_{name}.yaml").write_text(PINNED.format(name=name, revision=revision))
+    own = ("--include-path", str(tmp_path))
+    code, _, err = run("my_a", "my_b", *own)
+    assert code == 2 and "asks for revision" in err and "fetch them into different folders" in err and err.count("\n") == 1
+    assert run("my_b", *own)[0] == 0
+    code, _, err = run("my_a", *own)
+    assert code == 2 and f"asks for revision '{'f' * 40}' of 'baber/piqa', and {str(root)!r} has" in err
+    assert run("my_b", *own)[0] == 0
+
+
 @pytest.mark.parametrize("copied", [False, True])
 def test_a_split_that_nobody_publishes(server, run, published, tmp_path, copied):
     server.repositories = tmp_path / "hub"
