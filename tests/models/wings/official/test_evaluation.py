@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
+from iit_bench.cli import main
 from iit_bench.errors import ItemError
+from iit_bench.folders import Benchmark, load_run
 from iit_bench.models.base import GenerateRequest, ModelOptions, ScoreRequest
 from iit_bench.models.wings.adapter import load
 from iit_bench.models.wings.conversation import IMAGE_SLOT
@@ -101,3 +103,15 @@ def test_mode_strict_on_official_weights(qwen: Path, chatml: Any, tmp_path: Path
     assert both[0] == pytest.approx(both[1], abs=1e-4)  # text alone is the same in both
     both = [model.score([ScoreRequest(LOOK, ("red", "no"))])[0].logprobs for model in (strict, released)]
     assert both[0] != pytest.approx(both[1], abs=1e-2)
+
+
+def test_the_command_scores_an_official_checkpoint(qwen: Path, bench: Benchmark, tmp_path: Path) -> None:
+    words = ["eval", "--model", "wings", "--checkpoint", str(qwen), "--bench", str(bench.path), "--out", str(tmp_path / "run")]
+    assert main([*words, "--tiers", "T,V,VV", "--limit", "4", "--device", "cpu", "--quiet"]) == 0
+    run = load_run(tmp_path / "run")
+    assert run.run["model"]["details"]["mode"] == "released"
+    outcomes = {tier: {one.outcome for one in run.predictions if one.tier == tier} for tier in ("T", "V", "VV")}
+    assert outcomes["VV"] == {"error"} and {error["reason"] for error in run.errors} == {"several images"}
+    assert "error" not in outcomes["T"] | outcomes["V"]
+    scored = [one for one in run.predictions if one.tier != "VV"]
+    assert scored and all(len(one.logprobs) == len(one.choices) for one in scored)
