@@ -17,13 +17,13 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from evaluators.iit import choose_dialogues
-from evaluators.turns import Asking, Course, request
+from evaluators.iit.evaluate import choose_dialogues
+from evaluators.iit.turns import Asking, Course, request
 from iit_bench.engine.plan import BatchLimits, plan_batches
-from iit_bench.folders import load_benchmark
-from iit_bench.models.base import ModelOptions, ScoreRequest
-from iit_bench.models.huggingface import CausalLM
-from iit_bench.registry import load_model
+from iit_bench.models.contract import ModelOptions, ScoreRequest
+from iit_bench.models.huggingface.adapter import CausalLM
+from iit_bench.models.load import load_model
+from iit_bench.storage.benchmark import load_benchmark
 
 
 class TokenCounter:

@@ -258,7 +258,7 @@ def count_flops() -> dict[str, float]:
 
     from iit_bench.models.wings.configuration import WingsConfig
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-    from iit_bench.models.wings.official import BACKBONES
+    from iit_bench.models.wings.released.names import BACKBONES
 
     table = {name: value for name, value in BACKBONES["qwen2"].items() if name not in ("rope_theta", "sliding_window")}
     vision = SiglipVisionConfig(

@@ -16,14 +16,16 @@ from builders.connectors import CONNECTORS, connect
 from builders.histories import HistoryBuilder, use_cap
 from builders.matching import make_matcher
 from builders.presets import load_preset
-from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions
+from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions, load_source
 from builders.targets import sample_targets
 from builders.tiers import parse_tiers
 from builders.words import hashed
-from iit_bench import __version__, folders
 from iit_bench.errors import UserError
-from iit_bench.registry import load_source
+from iit_bench.storage.atomic import check_target
+from iit_bench.storage.benchmark import save_benchmark
+from iit_bench.storage.format import BENCHMARK_FORMAT
 from iit_bench.types import Dialogue, Modality, Question
+from iit_bench.version import __version__
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -72,7 +74,7 @@ def build(options: BuildOptions) -> Path:
         raise UserError(f"--size {size} is not possible; ask for at least 1 target per modality")
     if options.connector not in CONNECTORS:
         raise UserError(f"unknown connector {options.connector!r}; --connector is one of {', '.join(CONNECTORS)}")
-    folders.check_target(options.out, folders.BENCHMARK_FORMAT, options.overwrite)
+    check_target(options.out, BENCHMARK_FORMAT, options.overwrite)
     text = preset.text if options.text is None else options.text
     visual = preset.visual if options.visual is None else options.visual
     wanted = {"T": text if _occurs("T", tiers) else (), "V": visual if _occurs("V", tiers) else ()}
@@ -98,7 +100,7 @@ def build(options: BuildOptions) -> Path:
         **_baselines(loaded, targets, questions),
         "versions": _versions(),
     }
-    return folders.save_benchmark(options.out, questions, dialogues, manifest, card(manifest, questions, dialogues), options.overwrite)
+    return save_benchmark(options.out, questions, dialogues, manifest, card(manifest, questions, dialogues), options.overwrite)
 
 
 def summary(manifest: Mapping[str, Any]) -> str:

@@ -18,12 +18,12 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from builders.sources.vlmeval import licence_of_table  # noqa: E402 - run as a script, the package may not be installed
-from builders.sources.vlmeval_kit import shells  # noqa: E402
 from evaluators.fetch.needs import configs_of, needs_of  # noqa: E402
-from evaluators.lm_eval_tasks import PRESETS, evaluated_split  # noqa: E402
-from evaluators.vlmeval_adapter import dataset_class  # noqa: E402
-from evaluators.vlmeval_datasets import kind_of  # noqa: E402
-from evaluators.vqa import PRESETS as VQA_PRESETS  # noqa: E402
+from evaluators.text.tasks import PRESETS, evaluated_split  # noqa: E402
+from evaluators.vqa.datasets import kind_of  # noqa: E402
+from evaluators.vqa.evaluate import PRESETS as VQA_PRESETS  # noqa: E402
+from evaluators.vqa.messages import dataset_class  # noqa: E402
+from iit_bench.tools.vlmevalkit import shells  # noqa: E402
 
 # Task -> (items as published, licence as the makers' pages have it).
 TEXT = {

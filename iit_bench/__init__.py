@@ -20,26 +20,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from builders.build import BuildOptions, build
-    from evaluators.iit import evaluate
-    from evaluators.provenance import EvalOptions
-    from iit_bench.folders import Benchmark, Run, SuiteRun, load_benchmark, load_run, load_suite_run
-    from iit_bench.registry import load_model
+    from evaluators.iit.evaluate import evaluate
+    from evaluators.runs.options import EvalOptions
+    from iit_bench.models.load import load_model
+    from iit_bench.storage.benchmark import Benchmark, load_benchmark
+    from iit_bench.storage.runs import Run, SuiteRun, load_run, load_suite_run
     from reports.leaderboard import report
 
-__version__ = "0.1.0"
+from iit_bench.version import __version__ as __version__
+
 _PLACES = {
     "BuildOptions": "builders.build",
     "build": "builders.build",
-    "EvalOptions": "evaluators.provenance",
-    "evaluate": "evaluators.iit",
+    "EvalOptions": "evaluators.runs.header",
+    "evaluate": "evaluators.iit.evaluate",
     "report": "reports.leaderboard",
     "load_model": "iit_bench.registry",
-    "load_benchmark": "iit_bench.folders",
-    "load_run": "iit_bench.folders",
-    "load_suite_run": "iit_bench.folders",
-    "SuiteRun": "iit_bench.folders",
-    "Benchmark": "iit_bench.folders",
-    "Run": "iit_bench.folders",
+    "load_benchmark": "iit_bench.storage.runs",
+    "load_run": "iit_bench.storage.runs",
+    "load_suite_run": "iit_bench.storage.runs",
+    "SuiteRun": "iit_bench.storage.runs",
+    "Benchmark": "iit_bench.storage.runs",
+    "Run": "iit_bench.storage.runs",
 }
 __all__ = [
     "Benchmark",

@@ -3,23 +3,18 @@
 A built-in is `"module:function"`, imported only when its name is asked for, so that listing names stays instant. A name that ends in `:` is
 a prefix and serves every name that starts with it (`lm-eval:openbookqa`). An entry point of group `iit_bench.sources` is the same: its name
 (or prefix) and a function `load(name, options) -> SourceQuestions` (see `builders.sources.base`); of group `iit_bench.models`,
-`load(name, options) -> Model` (see `iit_bench.models.base`). Built-ins win over entry points.
+`load(name, options) -> Model` (see `iit_bench.models.contract`). Built-ins win over entry points.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from iit_bench.errors import UserError
-
-if TYPE_CHECKING:
-    from builders.sources.base import SourceOptions, SourceQuestions
-    from iit_bench.models.base import Model, ModelOptions
 
 SOURCES: dict[str, str] = {
     "facts": "builders.sources.lab:load_facts",
@@ -34,27 +29,14 @@ MODELS: dict[str, str] = {
     "llava": "iit_bench.models.bundled:load_wings",
     "llava-one-rate": "iit_bench.models.bundled:load_wings",
     "base-llm": "iit_bench.models.bundled:load_base_llm",
-    "hf:": "iit_bench.models.huggingface:load",
-    "openai:": "iit_bench.models.openai_server:load",
-    "vllm:": "iit_bench.models.vllm_offline:load",
-    "vlmeval:": "iit_bench.models.vlmeval_zoo:load",
+    "hf:": "iit_bench.models.huggingface.adapter:load",
+    "openai:": "iit_bench.models.openai.adapter:load",
+    "vllm:": "iit_bench.models.vllm.adapter:load",
+    "vlmeval:": "iit_bench.models.vlmevalkit.adapter:load",
     "random": "iit_bench.models.baselines:load_random",
     "majority": "iit_bench.models.baselines:load_majority",
 }
 MODEL_GROUP = "iit_bench.models"
-
-
-# ---------------------------------------------------------------- sources
-
-
-def load_source(name: str, options: SourceOptions) -> SourceQuestions:
-    """The evaluation questions of the source called `name`.
-
-    Raises:
-        UserError: no source has this name, or the source refuses (unknown task, missing files, a kind it cannot ask).
-    """
-    source: SourceQuestions = _resolve(name, "source", SOURCES, SOURCE_GROUP)(name, options)
-    return source
 
 
 def list_sources() -> dict[str, str]:
@@ -62,48 +44,24 @@ def list_sources() -> dict[str, str]:
     return _listed(SOURCES, SOURCE_GROUP)
 
 
-# ---------------------------------------------------------------- models
-
-
-def load_model(name: str, options: ModelOptions, blind: bool = False) -> Model:
-    """The model called `name`, loaded; with `blind`, all images are removed before it sees a chat.
-
-    Raises:
-        UserError: no model has this name, or it cannot be loaded as asked.
-    """
-    _refuse_server_options(name, options)
-    model: Model = _resolve(name, "model", MODELS, MODEL_GROUP)(name, options)
-    if blind:
-        from iit_bench.models.baselines import BlindModel
-
-        return BlindModel(model)
-    return model
-
-
-def _refuse_server_options(name: str, options: ModelOptions) -> None:
-    """Only a model behind a server has an address and a price; models of entry points may have both."""
-    given = [field.name for field in fields(options.server) if getattr(options.server, field.name) != field.default]
-    if given and _match(name, MODELS) not in (None, "openai:"):
-        flags = ", ".join("--" + field.replace("_", "-") for field in given)
-        raise UserError(f"model {name!r} runs here, not on a server; leave out {flags}, or use --model openai:NAME")
-
-
 def list_models() -> dict[str, str]:
     """Name or prefix of every model → `module:function` that loads it, built-ins first, then entry points by name."""
     return _listed(MODELS, MODEL_GROUP)
 
 
-# ---------------------------------------------------------------- both
+def resolve(name: str, kind: str, builtin: Mapping[str, str], group: str) -> Callable[..., Any]:
+    """The function that loads `name`, imported.
 
-
-def _resolve(name: str, kind: str, builtin: Mapping[str, str], group: str) -> Callable[..., Any]:
-    key = _match(name, builtin)
+    Raises:
+        UserError: there is no such `kind`, or the package behind its entry point cannot be imported.
+    """
+    key = match(name, builtin)
     if key is not None:
         module, _, function = builtin[key].partition(":")
         loaded: Callable[..., Any] = getattr(import_module(module), function)
         return loaded
     extra = _entry_points(group)
-    key = _match(name, extra)
+    key = match(name, extra)
     if key is not None:
         return _load_entry_point(extra[key], kind)
     known = list(_listed(builtin, group))
@@ -114,7 +72,7 @@ def _resolve(name: str, kind: str, builtin: Mapping[str, str], group: str) -> Ca
     )
 
 
-def _match(name: str, keys: Iterable[str]) -> str | None:
+def match(name: str, keys: Iterable[str]) -> str | None:
     """The key equal to `name`, else the longest prefix key (ending in `:`) with something after it; a prefix alone names nothing."""
     found = [key for key in keys if name != "" and (name.startswith(key) and name != key if key.endswith(":") else name == key)]
     return max(found, key=len, default=None)

@@ -1,6 +1,6 @@
 """The records every room shares. A field that goes to disk has its on-disk name and is documented here.
 
-Changing the name, type or order of a field that is written is changing a format: raise its version in `folders.py`.
+Changing the name, type or order of a field that is written is changing a format: raise its version in `storage/format.py`.
 """
 
 from __future__ import annotations

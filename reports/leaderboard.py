@@ -12,16 +12,20 @@ from typing import Any
 
 from markupsafe import Markup
 
-from evaluators.forgetting import blind_gap
-from evaluators.reading import read_all
+from evaluators.iit.forgetting import blind_gap
+from evaluators.runs.reading import read_all
 from iit_bench.errors import UserError
-from iit_bench.folders import SuiteRun, write_atomic
+from iit_bench.storage.atomic import write_atomic
+from iit_bench.storage.runs import SuiteRun
 from iit_bench.types import PairedResult
-from reports import about, curves, figures, overview, paired, sections, suite_about
-from reports.entries import Entry, entries_of
+from reports import figures
+from reports.iit import about, curves, paired, sections
+from reports.iit.entries import Entry, entries_of
 from reports.models import Models, apart, gather
 from reports.page import render
-from reports.suite_forgetting import text_forgetting
+from reports.tasks import about as suite_about
+from reports.tasks import overview
+from reports.tasks.forgetting import text_forgetting
 
 TITLE = "IIT leaderboard"
 TITLE_OF_SUITES = "Leaderboard"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluators.suite_comparison import Asked, differences, how_asked, shown_tasks
-from iit_bench.folders import Run, SuiteRun, folder_label
+from evaluators.compare.tasks import Asked, differences, how_asked, shown_tasks
+from iit_bench.storage.runs import Run, SuiteRun, folder_label
 from iit_bench.types import TaskResult
-from reports.entries import Entry
+from reports.iit.entries import Entry
 
 SUITES = ("text", "vqa")
 

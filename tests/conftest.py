@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from iit_bench.folders import Benchmark, load_benchmark
+from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.types import Image
 
 # Set before anything heavy is imported: no network, one thread, no telling processes apart by their caches.

@@ -17,7 +17,7 @@ def test_importing_the_package_imports_no_room():
 
 def test_every_public_name_is_there():
     from builders.build import build
-    from evaluators.iit import evaluate
+    from evaluators.iit.evaluate import evaluate
 
     assert all(callable(getattr(iit_bench, name)) for name in iit_bench.__all__)
     assert (iit_bench.build, iit_bench.evaluate) == (build, evaluate)

@@ -10,8 +10,8 @@ import pytest
 from builders.sources.base import SourceOptions
 from iit_bench import registry
 from iit_bench.errors import UserError
-from iit_bench.models.base import ModelOptions
 from iit_bench.models.baselines import RandomModel
+from iit_bench.models.contract import ModelOptions
 
 THIRD_PARTY = """
 from iit_bench.models.baselines import RandomModel

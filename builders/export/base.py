@@ -9,7 +9,7 @@ from typing import Any
 
 from builders.choices import unreadable
 from iit_bench.errors import UserError
-from iit_bench.folders import Benchmark
+from iit_bench.storage.benchmark import Benchmark
 from iit_bench.types import Dialogue, Image, Question, Style, visual_share
 
 File = tuple[str, bytes | str]  # path in the folder, content

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from builders.export import lm_eval, readme, vlmeval
 from builders.export.base import Advance, File, Plan
-from iit_bench import __version__
 from iit_bench.asking import LETTERS
-from iit_bench.atomic import check_target, save_folder
 from iit_bench.errors import UserError
-from iit_bench.folders import EXPORT_FORMAT, VERSION, load_benchmark, pretty_json
 from iit_bench.progress import bar
+from iit_bench.storage.atomic import check_target, save_folder
+from iit_bench.storage.benchmark import load_benchmark
+from iit_bench.storage.format import EXPORT_FORMAT, VERSION, pretty_json
 from iit_bench.types import Style
+from iit_bench.version import __version__
 
 Tool = Literal["lm-eval", "vlmeval"]
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from builders.export.base import Advance, Asked, File, Plan, Row
-from evaluators import extraction
+from evaluators.iit import extraction
 from iit_bench import asking
 from iit_bench.types import IMAGE_MARK, Image, Message, Style, visual_share
 

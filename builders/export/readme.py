@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from builders.export.base import Plan
 from builders.export.lm_eval import MAX_NEW_TOKENS, groups_of
 from builders.export.vlmeval import table_name
-from iit_bench import __version__
+from iit_bench.version import __version__
 
 _HEAD = """# {name}: the Interleaved Image-Text benchmark {kind}
 

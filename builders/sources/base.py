@@ -7,12 +7,12 @@ their choices in source order; shuffling, checking, sampling and matching are th
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from iit_bench.registry import SOURCE_GROUP, SOURCES, resolve
 from iit_bench.types import Image, Question
 
 
@@ -84,15 +84,11 @@ def question_key(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def files_sha256(paths: Iterable[Path]) -> str:
-    """One hash over several files: names and contents, in the order of their names. A single file gives the plain hash of its bytes."""
-    ordered = sorted(paths, key=lambda path: path.as_posix())
-    if len(ordered) == 1:
-        return _file_sha256(ordered[0])
-    lines = "".join(f"{_file_sha256(path)}  {path.name}\n" for path in ordered)
-    return hashlib.sha256(lines.encode()).hexdigest()
+def load_source(name: str, options: SourceOptions) -> SourceQuestions:
+    """The evaluation questions of the source called `name`.
 
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    Raises:
+        UserError: no source has this name, or the source refuses (unknown task, missing files, a kind it cannot ask).
+    """
+    source: SourceQuestions = resolve(name, "source", SOURCES, SOURCE_GROUP)(name, options)
+    return source

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from importlib.metadata import version
 
-from builders.sources import easyvqa_data, facts
 from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions
+from iit_bench.data import easyvqa, facts
 from iit_bench.types import Image, Question
 
 
@@ -31,9 +31,9 @@ def load_facts(name: str, options: SourceOptions) -> SourceQuestions:
 
 def load_easyvqa(name: str, options: SourceOptions) -> SourceQuestions:
     """The official test split of easy-VQA: one cluster an image, choices = all answers of the question's kind."""
-    rows = easyvqa_data.rows("test")
-    images = {number: Image(easyvqa_data.image_bytes("test", number)) for number in sorted({row.image_id for row in rows})}
-    train = AnswerCounts.of((row.question, row.answer) for split in ("train", "dev") for row in easyvqa_data.rows(split))  # type: ignore[arg-type]
+    rows = easyvqa.rows("test")
+    images = {number: Image(easyvqa.image_bytes("test", number)) for number in sorted({row.image_id for row in rows})}
+    train = AnswerCounts.of((row.question, row.answer) for split in ("train", "dev") for row in easyvqa.rows(split))  # type: ignore[arg-type]
     return SourceQuestions(
         name=name,
         questions=tuple(_easyvqa_question(name, row, images[row.image_id]) for row in rows),
@@ -41,12 +41,12 @@ def load_easyvqa(name: str, options: SourceOptions) -> SourceQuestions:
         licence="MIT",
         origin="PyPI easy-vqa",
         revision=version("easy-vqa"),
-        sha256=_sha256([easyvqa_data.questions_bytes("test"), *(image.data for image in images.values())]),
+        sha256=_sha256([easyvqa.questions_bytes("test"), *(image.data for image in images.values())]),
         train_answers=train,
     )
 
 
-def _easyvqa_question(name: str, row: easyvqa_data.Row, image: Image) -> Question:
+def _easyvqa_question(name: str, row: easyvqa.Row, image: Image) -> Question:
     return Question(
         id=row.id,
         modality="V",

@@ -19,12 +19,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions, files_sha256
-from builders.sources.fetched import check_unchanged
+from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions
 from builders.sources.lm_eval_fields import Fields, fields_of
-from builders.sources.snapshots import card_licence, fetch_it, missing_split, snapshot_folder, split_files
+from iit_bench.data.fetched import check_unchanged
+from iit_bench.data.snapshots import card_licence, fetch_it, missing_split, snapshot_folder, split_files
 from iit_bench.errors import UserError
-from iit_bench.tables import canonical_json
+from iit_bench.storage.format import files_sha256
+from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Question
 
 PREFIX = "lm-eval:"

@@ -23,11 +23,12 @@ from functools import partial
 from pathlib import Path
 
 from builders.choices import unreadable
-from builders.sources.base import SourceOptions, SourceQuestions, StoredImage, files_sha256
-from builders.sources.fetched import check_unchanged
-from builders.sources.snapshots import fetch_it
-from builders.sources.vlmeval_kit import fetch
+from builders.sources.base import SourceOptions, SourceQuestions, StoredImage
+from iit_bench.data.fetched import check_unchanged
+from iit_bench.data.snapshots import fetch_it
 from iit_bench.errors import UserError
+from iit_bench.storage.format import files_sha256
+from iit_bench.tools.vlmevalkit import fetch
 from iit_bench.types import IMAGE_MARK, Image, Question
 
 PREFIX = "vlmeval:"

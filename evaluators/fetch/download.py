@@ -19,7 +19,7 @@ import httpx2
 from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import get_session
 
-from builders.sources.fetched import FetchedFile
+from iit_bench.data.fetched import FetchedFile
 from iit_bench.errors import MachineError, UserError
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before trying again; as many tries without a single new byte, and the download is given up

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from builders.sources.fetched import FetchedFile, FetchedSet, Sets, load_sets, read_sets, save_sets
 from builders.sources.vlmeval import licence_of_table
 from evaluators.fetch.download import PAUSES, Checksum, RemoteFile, download, partial_of, size_of
 from evaluators.fetch.hub import CONVERTED, MAIN, endpoint, list_files, merged
 from evaluators.fetch.needs import Needs, Table, needs_of
+from iit_bench.data.fetched import FetchedFile, FetchedSet, Sets, load_sets, read_sets, save_sets
 from iit_bench.errors import UserError
-from iit_bench.folders import sha256_file
 from iit_bench.progress import download_bar
+from iit_bench.storage.format import sha256_file
 
 ASK_ABOVE = 10**9  # bytes; more is fetched only after a yes
 LOCK = ".fetch.lock"

@@ -14,8 +14,8 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationE
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers
 
-from builders.sources.snapshots import find_splits, licence_of
 from evaluators.fetch.download import Checksum, RemoteFile, reaching
+from iit_bench.data.snapshots import find_splits, licence_of
 from iit_bench.errors import MachineError, UserError
 
 MAIN, CONVERTED = "main", "refs/convert/parquet"  # the Hub keeps a parquet copy of data sets that are published otherwise

@@ -14,12 +14,13 @@ from lm_eval.tasks._factory import TaskFactory
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from builders.presets import describe_presets, load_preset
-from builders.sources.snapshots import LOADERS
-from builders.sources.vlmeval_kit import installed, shells
-from evaluators import lm_eval_tasks, vqa
-from evaluators.suites import expand
-from evaluators.vlmeval_adapter import dataset_class
+from evaluators.runs.task_names import expand
+from evaluators.text import tasks as lm_eval_tasks
+from evaluators.vqa import evaluate as vqa
+from evaluators.vqa.messages import dataset_class
+from iit_bench.data.snapshots import LOADERS
 from iit_bench.errors import UserError
+from iit_bench.tools.vlmevalkit import installed, shells
 
 TEXT, VISUAL = "lm-eval:", "vlmeval:"
 BUNDLED = "comes with iit-bench: nothing to fetch"

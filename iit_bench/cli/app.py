@@ -92,7 +92,7 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     if version:
-        from iit_bench import __version__
+        from iit_bench.version import __version__
 
         print(f"iit-bench {__version__}")
         raise typer.Exit

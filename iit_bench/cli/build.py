@@ -32,7 +32,7 @@ def build(
     """
     from builders.build import BuildOptions, summary
     from builders.build import build as build_benchmark
-    from iit_bench.folders import load_manifest
+    from iit_bench.storage.benchmark import load_manifest
 
     options = BuildOptions(
         out=out,

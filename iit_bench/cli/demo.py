@@ -17,7 +17,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Build the lab benchmark, score the bundled models and baselines, write the leaderboard: offline, on a CPU, in minutes."""
-    from iit_bench.demo import demo as run_demo
+    from iit_bench.workflows.demo import demo as run_demo
 
     page = run_demo(out, limit=limit, progress=not quiet)
     print(f"Leaderboard: {page}")

@@ -111,10 +111,9 @@ def evaluate(
     Example: iit-bench eval --suite all --model wings --bench bench --tasks wings-text,wings-vqa --limit 500 --out all/wings
     """
     given = {name: value for name, value in locals().items() if name != "context"}
-    from evaluators.provenance import EvalOptions
-    from evaluators.suites import SuiteOptions, load_any_options, options_of
-    from evaluators.summary import server_text, summary_json, summary_text
-    from iit_bench.folders import load_run_header
+    from evaluators.runs.options import EvalOptions, SuiteOptions, load_any_options, options_of
+    from evaluators.runs.summary import server_text, summary_json, summary_text
+    from iit_bench.storage.runs import load_run_header
 
     if from_run:
         _refuse_beside_from(context)
@@ -150,14 +149,14 @@ def _chosen(kind: Any, known: set[str], given: dict[str, Any], context: typer.Co
 
 def _evaluator(suite: str) -> Any:
     if suite == "text":
-        from evaluators.text import evaluate_text
+        from evaluators.text.evaluate import evaluate_text
 
         return evaluate_text
     if suite == "vqa":
-        from evaluators.vqa import evaluate_vqa
+        from evaluators.vqa.evaluate import evaluate_vqa
 
         return evaluate_vqa
-    from evaluators.iit import evaluate as evaluate_iit
+    from evaluators.iit.evaluate import evaluate as evaluate_iit
 
     return evaluate_iit
 

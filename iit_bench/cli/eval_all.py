@@ -19,10 +19,10 @@ def evaluate_all_suites(given: Mapping[str, Any], quiet: bool, json: bool) -> No
         UserError: bad input, or a suite failed.
         typer.Exit: some items failed.
     """
-    from evaluators.summary import server_text, summary_text
-    from iit_bench.all_suites import evaluate_all
-    from iit_bench.folders import load_run_header
-    from iit_bench.tables import canonical_json
+    from evaluators.runs.summary import server_text, summary_text
+    from iit_bench.storage.runs import load_run_header
+    from iit_bench.storage.tables import canonical_json
+    from iit_bench.workflows.all_suites import evaluate_all
 
     outcome = evaluate_all(given, progress=not quiet)
     if json:

@@ -44,7 +44,7 @@ def fetch(
     """
     from evaluators.fetch.fetch import ASK_ABOVE, FetchOptions, Plan, describe
     from evaluators.fetch.fetch import fetch as fetch_all
-    from iit_bench.tables import canonical_json
+    from iit_bench.storage.tables import canonical_json
 
     def agreed(plan: Plan) -> bool:
         print(describe(plan), file=sys.stderr if json else sys.stdout, flush=True)

@@ -17,7 +17,7 @@ def list_names(
     json: AsJson = False,
 ) -> None:
     """List the names that other commands take."""
-    from iit_bench.listing import listing
+    from iit_bench.cli.listing import listing
 
     rows = listing(what)
     if json:

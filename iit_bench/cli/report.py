@@ -51,8 +51,8 @@ def compare(
 
     Example: iit-bench compare runs/tuned/text runs/base/text
     """
-    from evaluators.pairing import comparisons
-    from iit_bench.tables import canonical_json
+    from evaluators.compare.runs import comparisons
+    from iit_bench.storage.tables import canonical_json
 
     found: list[Any] = list(comparisons(run_a, run_b))
     if json:

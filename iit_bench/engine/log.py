@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import IO, Any
 
 from iit_bench.errors import UserError
-from iit_bench.models.base import GenerateResult, ScoreResult
-from iit_bench.tables import canonical_json, decode
+from iit_bench.models.contract import GenerateResult, ScoreResult
+from iit_bench.storage.tables import canonical_json, decode
 
 LOG_FORMAT = "iit-bench/responses"
 LOG_VERSION = 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iit_bench.errors import UserError
-from iit_bench.models.base import (
+from iit_bench.models.contract import (
     SERVER,
     GenerateRequest,
     ModelInfo,
@@ -19,7 +19,7 @@ from iit_bench.models.base import (
     TextRequest,
     TextScoreRequest,
 )
-from iit_bench.tables import canonical_json
+from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Image, Message
 
 Request = ScoreRequest | GenerateRequest | TextRequest

@@ -11,7 +11,15 @@ from iit_bench.engine.concurrent import ask_concurrently
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.engine.plan import BatchLimits, Request, model_identity, plan_batches, request_key
 from iit_bench.errors import ItemError, MachineError
-from iit_bench.models.base import GenerateRequest, Model, RollingRequest, ScoreRequest, ScoreResult, TextGenerateRequest, TextScoreRequest
+from iit_bench.models.contract import (
+    GenerateRequest,
+    Model,
+    RollingRequest,
+    ScoreRequest,
+    ScoreResult,
+    TextGenerateRequest,
+    TextScoreRequest,
+)
 
 
 @dataclass(frozen=True)

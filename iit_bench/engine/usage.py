@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from iit_bench.engine.log import Response, ResponseLog
-from iit_bench.models.base import Model, ScoreResult
+from iit_bench.models.contract import Model, ScoreResult
 from iit_bench.types import ServerOptions
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from iit_bench.errors import UserError
-from iit_bench.models.base import (
+from iit_bench.models.contract import (
     GenerateRequest,
     GenerateResult,
     Model,
@@ -20,7 +20,7 @@ from iit_bench.models.base import (
     TextRequest,
     TextScoreRequest,
 )
-from iit_bench.tables import canonical_json
+from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Image, Message
 
 R = TypeVar("R", bound=ScoreRequest | GenerateRequest)

@@ -6,7 +6,7 @@ import dataclasses
 from importlib import resources
 from pathlib import Path
 
-from iit_bench.models.base import Model, ModelOptions
+from iit_bench.models.contract import Model, ModelOptions
 
 ASSETS = Path(str(resources.files("iit_bench"))) / "assets" / "models"
 
@@ -20,7 +20,7 @@ def load_wings(name: str, options: ModelOptions) -> Model:
 
 def load_base_llm(name: str, options: ModelOptions) -> Model:
     """`base-llm`: the text-only model that the bundled multimodal ones started from."""
-    from iit_bench.models.huggingface import load
+    from iit_bench.models.huggingface.adapter import load
 
     return load(name, _with_default(name, options))
 

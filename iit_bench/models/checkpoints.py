@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iit_bench.errors import UserError
-from iit_bench.folders import sha256_file
-from iit_bench.tables import canonical_json
+from iit_bench.storage.format import sha256_file
+from iit_bench.storage.tables import canonical_json
 
 if TYPE_CHECKING:
     import torch

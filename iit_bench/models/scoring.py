@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from iit_bench.errors import ItemError
-from iit_bench.models.base import ScoreResult
+from iit_bench.models.contract import ScoreResult
 
 if TYPE_CHECKING:
     import torch

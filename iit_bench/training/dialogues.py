@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from builders.sources import easyvqa_data, facts
+from iit_bench.data import easyvqa, facts
 from iit_bench.training.recipe import Dialogues
 from iit_bench.types import Image, Question
 
@@ -69,7 +69,7 @@ def facts_and_scenes(scenes: float) -> Draw:
     return draw
 
 
-def easyvqa() -> Draw:
+def vqa() -> Draw:
     """VQA questions of the train images (dev images are not among them), each with its image."""
     pools = _by_subject(vqa_questions("train"))
     everything = [question for pool in pools.values() for question in pool]
@@ -82,12 +82,9 @@ def easyvqa() -> Draw:
 
 
 @cache
-def vqa_questions(split: easyvqa_data.Split) -> tuple[Question, ...]:
+def vqa_questions(split: easyvqa.Split) -> tuple[Question, ...]:
     """easy-VQA rows as questions, in the published order."""
-    images = {
-        image_id: Image(easyvqa_data.image_bytes(split, image_id))
-        for image_id in sorted({row.image_id for row in easyvqa_data.rows(split)})
-    }
+    images = {image_id: Image(easyvqa.image_bytes(split, image_id)) for image_id in sorted({row.image_id for row in easyvqa.rows(split)})}
     return tuple(
         Question(
             id=row.id,
@@ -103,7 +100,7 @@ def vqa_questions(split: easyvqa_data.Split) -> tuple[Question, ...]:
             answer_text=row.answer,
             fixed_order=row.subject == "yes/no",
         )
-        for row in easyvqa_data.rows(split)
+        for row in easyvqa.rows(split)
     )
 
 
@@ -114,15 +111,15 @@ def scene(rng: np.random.Generator, subject: str | None = None) -> Question:
     asked for gives another away, so that only looking helps. (With yes and no balanced alone, "is there …?" is mostly no and "is there
     not …?" mostly yes, and a small model learns just that.)
     """
-    shape = str(rng.choice(easyvqa_data.SHAPES))
-    colour = str(rng.choice(easyvqa_data.COLOURS))
+    shape = str(rng.choice(easyvqa.SHAPES))
+    colour = str(rng.choice(easyvqa.COLOURS))
     subject = subject or str(rng.choice(["shape", "colour", "yes/no", "yes/no"]))
-    answer = {"shape": shape, "colour": colour}.get(subject) or str(rng.choice(easyvqa_data.YES_NO))
+    answer = {"shape": shape, "colour": colour}.get(subject) or str(rng.choice(easyvqa.YES_NO))
     asked = _askable()[(shape, colour, subject, answer, bool(rng.integers(2)) if subject == "yes/no" else False)]
     words = DESCRIPTIONS[rng.integers(len(DESCRIPTIONS))].format(
         shape=shape, colour=colour, size=SIZES[rng.integers(len(SIZES))], place=PLACES[rng.integers(len(PLACES))]
     )
-    choices = {"shape": easyvqa_data.SHAPES, "colour": easyvqa_data.COLOURS}.get(subject, easyvqa_data.YES_NO)
+    choices = {"shape": easyvqa.SHAPES, "colour": easyvqa.COLOURS}.get(subject, easyvqa.YES_NO)
     return Question(
         id="",
         modality="T",
@@ -141,7 +138,7 @@ def scene(rng: np.random.Generator, subject: str | None = None) -> Question:
 def answer_for(question: str, shape: str, colour: str) -> str | None:
     """What easy-VQA answers to `question` over one `colour` `shape`; None where the question speaks of another shape or colour."""
     words = re.findall(r"[a-z]+", question)
-    named = [word for word in words if word in easyvqa_data.SHAPES or word in easyvqa_data.COLOURS]
+    named = [word for word in words if word in easyvqa.SHAPES or word in easyvqa.COLOURS]
     if words[0] == "what":
         if any(word not in (shape, colour) for word in named):
             return None
@@ -157,10 +154,10 @@ def _negated(question: str) -> bool:
 @cache
 def _askable() -> Mapping[tuple[str, str, str, str, bool], Sequence[str]]:
     """(shape, colour, subject, answer, negated) -> the train questions of this kind that have this answer over this scene."""
-    strings = sorted({(row.question, row.subject) for row in easyvqa_data.rows("train")})
+    strings = sorted({(row.question, row.subject) for row in easyvqa.rows("train")})
     found: dict[tuple[str, str, str, str, bool], list[str]] = {}
-    for shape in easyvqa_data.SHAPES:
-        for colour in easyvqa_data.COLOURS:
+    for shape in easyvqa.SHAPES:
+        for colour in easyvqa.COLOURS:
             for question, subject in strings:
                 answer = answer_for(question, shape, colour)
                 if answer is not None:

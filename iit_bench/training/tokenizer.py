@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from builders.sources import facts
+from iit_bench.data import facts
 from iit_bench.training import dialogues
 from iit_bench.types import IMAGE_MARK
 

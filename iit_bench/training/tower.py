@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from builders.sources import easyvqa_data
+from iit_bench.data import easyvqa
 from iit_bench.training import dialogues
 from iit_bench.training.chat import IGNORED
 from iit_bench.training.recipe import TowerRecipe
@@ -40,7 +40,7 @@ class TowerTask:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             self.tower: Any = AutoModel.from_config(config)
-            self.heads = nn.Linear(shape.hidden[-1], len(easyvqa_data.SHAPES) + len(easyvqa_data.COLOURS))
+            self.heads = nn.Linear(shape.hidden[-1], len(easyvqa.SHAPES) + len(easyvqa.COLOURS))
         self.module = nn.ModuleList([self.tower, self.heads])
         self.groups = {"tower": list(self.module.parameters())}
 
@@ -89,11 +89,11 @@ class TowerTask:
         """pixels [n, 3, size, size] -> logits of shape [n, 3] and colour [n, 8]."""
         features = self.tower(pixel_values=pixels).last_hidden_state  # [n, C, h, w]
         both = self.heads(features.mean((2, 3)))
-        return both[:, : len(easyvqa_data.SHAPES)], both[:, len(easyvqa_data.SHAPES) :]
+        return both[:, : len(easyvqa.SHAPES)], both[:, len(easyvqa.SHAPES) :]
 
 
 @cache
-def pictures(split: easyvqa_data.Split) -> tuple[torch.Tensor, torch.Tensor]:
+def pictures(split: easyvqa.Split) -> tuple[torch.Tensor, torch.Tensor]:
     """All images of a split, as the model sees them, and what their questions say about them.
 
     Returns:
@@ -105,17 +105,17 @@ def pictures(split: easyvqa_data.Split) -> tuple[torch.Tensor, torch.Tensor]:
     from iit_bench.models.wings.vision import decode, preprocess
 
     config = WingsConfig(text_config=LlamaConfig(), image_size=64)
-    asked: dict[int, list[easyvqa_data.Row]] = {}
-    for row in easyvqa_data.rows(split):
+    asked: dict[int, list[easyvqa.Row]] = {}
+    for row in easyvqa.rows(split):
         asked.setdefault(row.image_id, []).append(row)
     pixels, labels = [], []
     for image_id, rows in sorted(asked.items()):
-        pixels.append(preprocess(decode(easyvqa_data.image_bytes(split, image_id)), config))
+        pixels.append(preprocess(decode(easyvqa.image_bytes(split, image_id)), config))
         scenes = [
             (shape, colour)
-            for shape in range(len(easyvqa_data.SHAPES))
-            for colour in range(len(easyvqa_data.COLOURS))
-            if all(dialogues.answer_for(r.question, easyvqa_data.SHAPES[shape], easyvqa_data.COLOURS[colour]) == r.answer for r in rows)
+            for shape in range(len(easyvqa.SHAPES))
+            for colour in range(len(easyvqa.COLOURS))
+            if all(dialogues.answer_for(r.question, easyvqa.SHAPES[shape], easyvqa.COLOURS[colour]) == r.answer for r in rows)
         ]
         labels.append([values.pop() if len(values := set(column)) == 1 else IGNORED for column in zip(*scenes, strict=True)])
     return torch.stack(pixels), torch.tensor(labels)

@@ -97,7 +97,7 @@ def _run_stage(loaded: Loaded, recipe: BaseRecipe | TowerRecipe | VlmRecipe, out
 def make_task(recipe: BaseRecipe | TowerRecipe | VlmRecipe) -> Any:
     """The `loop.Task` of a recipe, with `save(folder)` and `load(folder)`."""
     if isinstance(recipe, BaseRecipe):
-        from iit_bench.training.base import BaseTask
+        from iit_bench.training.base_llm import BaseTask
 
         return BaseTask(recipe)
     if isinstance(recipe, TowerRecipe):

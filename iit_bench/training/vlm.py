@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from builders.sources import facts
+from iit_bench.data import facts
 from iit_bench.errors import UserError
 from iit_bench.training import assets, chat, dialogues, scores
-from iit_bench.training.base import save_llm, some, text_scores
+from iit_bench.training.base_llm import save_llm, some, text_scores
 from iit_bench.training.recipe import VlmRecipe
 from iit_bench.types import Image, Question
 
@@ -25,7 +25,7 @@ class VlmTask:
             torch.manual_seed(recipe.seed)
             self.module, self.tokenizer = build(recipe)
         self.groups = parameter_groups(self.module)
-        self._draw = dialogues.easyvqa()
+        self._draw = dialogues.vqa()
         self._seen: dict[str, torch.Tensor] = {}  # sha256 of an image -> tower features [T, D_v]
 
     def loss(self, step: int) -> torch.Tensor:

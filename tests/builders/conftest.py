@@ -12,7 +12,7 @@ import pytest
 
 from builders.build import BuildOptions, build
 from builders.sources.base import SourceQuestions
-from iit_bench.folders import Benchmark, load_benchmark
+from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.types import Image, Question
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}

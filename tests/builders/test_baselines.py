@@ -6,10 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from builders.baselines import Baselines, ChoicesOnly, majority, question_prior
-from builders.sources import easyvqa_data
-from builders.sources.base import AnswerCounts, SourceOptions
-from iit_bench.folders import Benchmark
-from iit_bench.registry import load_source
+from builders.sources.base import AnswerCounts, SourceOptions, load_source
+from iit_bench.data import easyvqa
+from iit_bench.storage.benchmark import Benchmark
 from iit_bench.types import Question
 
 Make = Callable[..., Question]
@@ -24,9 +23,9 @@ def test_question_prior_on_all_of_easyvqa_is_the_known_figure() -> None:
     for fitted_on, splits, expected in ((source.train_answers, ("train", "dev"), 0.669), (test, ("test",), 0.678)):
         by_hand: dict[str, Counter[str]] = defaultdict(Counter)
         for split in splits:
-            for row in easyvqa_data.rows(split):  # type: ignore[arg-type]
+            for row in easyvqa.rows(split):  # type: ignore[arg-type]
                 by_hand[row.question][row.answer] += 1
-        right = sum(max(row.choices, key=by_hand[row.question].__getitem__) == row.answer for row in easyvqa_data.rows("test"))
+        right = sum(max(row.choices, key=by_hand[row.question].__getitem__) == row.answer for row in easyvqa.rows("test"))
         figures = Baselines({"easyvqa": fitted_on}, {"easyvqa": ()}).figures(source.questions)
         assert figures["question_prior"] == pytest.approx(right / 9673, abs=1e-6)
         assert figures["question_prior"] == pytest.approx(expected, abs=5e-4)
@@ -76,7 +75,7 @@ def test_the_manifest_counts_only_texts_that_are_choices(small_lab: Benchmark) -
     shown = {choice for q in small_lab.questions.values() for choice in q.choices}
     assert set(counts) <= shown
     assert all(count > 0 for count in counts.values())
-    train = Counter(row.answer for split in ("train", "dev") for row in easyvqa_data.rows(split))  # type: ignore[arg-type]
+    train = Counter(row.answer for split in ("train", "dev") for row in easyvqa.rows(split))  # type: ignore[arg-type]
     assert counts["yes"] == train["yes"]
     assert sum(train.values()) == 38_575
 

@@ -13,7 +13,8 @@ from PIL import Image as Pillow
 
 from builders.build import BuildOptions, build, summary
 from iit_bench.errors import UserError
-from iit_bench.folders import Benchmark, load_benchmark, sha256_file
+from iit_bench.storage.benchmark import Benchmark, load_benchmark
+from iit_bench.storage.format import sha256_file
 from iit_bench.types import IMAGE_MARK, Question
 
 Make = Callable[..., Question]

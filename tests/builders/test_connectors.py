@@ -10,7 +10,7 @@ import pytest
 
 from builders.connectors import connect, template
 from iit_bench.errors import UserError
-from iit_bench.folders import Benchmark
+from iit_bench.storage.benchmark import Benchmark
 from iit_bench.types import Question
 
 Make = Callable[..., Question]

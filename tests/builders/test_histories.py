@@ -11,7 +11,7 @@ from builders.matching import TfIdf, make_matcher
 from builders.tiers import FULL, parse_tiers
 from builders.words import words
 from iit_bench.errors import UserError
-from iit_bench.folders import Benchmark
+from iit_bench.storage.benchmark import Benchmark
 from iit_bench.types import Dialogue, Question
 
 Make = Callable[..., Question]

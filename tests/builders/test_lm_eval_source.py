@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from builders.sources.base import SourceOptions, SourceQuestions
+from builders.sources.base import SourceOptions, SourceQuestions, load_source
 from builders.sources.lm_eval import _bare, _index_of, expand
-from builders.sources.snapshots import card_licence, split_files
+from iit_bench.data.snapshots import card_licence, split_files
 from iit_bench.errors import UserError
-from iit_bench.registry import load_source
 
 Load = Callable[[str], SourceQuestions]
 

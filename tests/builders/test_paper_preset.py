@@ -9,7 +9,7 @@ import pytest
 
 from builders.build import BuildOptions, build
 from builders.sources.lm_eval import expand
-from iit_bench.folders import Benchmark, load_benchmark
+from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.types import IMAGE_MARK
 
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from builders.sources.base import SourceOptions, StoredImage, files_sha256
+from builders.sources.base import SourceOptions, StoredImage, load_source
 from iit_bench.errors import UserError
-from iit_bench.registry import list_sources, load_source
+from iit_bench.registry import list_sources
+from iit_bench.storage.format import files_sha256
 from iit_bench.types import Image
 
 

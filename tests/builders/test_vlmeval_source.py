@@ -13,12 +13,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from builders.sources import vlmeval_kit
-from builders.sources.base import SourceOptions, SourceQuestions
+from builders.sources.base import SourceOptions, SourceQuestions, load_source
 from builders.sources.vlmeval import rows
 from iit_bench.asking import question_parts
 from iit_bench.errors import UserError
-from iit_bench.registry import load_source
+from iit_bench.tools import vlmevalkit
 from iit_bench.types import Image
 
 Load = Callable[[str], SourceQuestions]
@@ -181,13 +180,13 @@ def test_a_table_that_is_not_there_is_one_sentence(load: Load) -> None:
 
 @needs_vlmeval
 def test_addresses_come_from_vlmevalkits_classes_and_nothing_stays_imported() -> None:
-    with vlmeval_kit.shells() as root:
-        url, md5 = vlmeval_kit._address("MMMU_DEV_VAL", root)
+    with vlmevalkit.shells() as root:
+        url, md5 = vlmevalkit._address("MMMU_DEV_VAL", root)
         assert url.endswith("/MMMU_DEV_VAL.tsv")
         assert len(md5) == 32
-        assert vlmeval_kit._address("POPE", root)[0].endswith("/POPE.tsv")
+        assert vlmevalkit._address("POPE", root)[0].endswith("/POPE.tsv")
         with pytest.raises(UserError, match="no multiple-choice or yes/no table called 'MMVet'"):
-            vlmeval_kit._address("MMVet", root)  # open answers
+            vlmevalkit._address("MMVet", root)  # open answers
     assert not [name for name in sys.modules if name.split(".")[0] == "vlmeval"]
 
 
@@ -197,16 +196,16 @@ def test_a_table_is_fetched_once_and_its_checksum_is_looked_at(tmp_path: Path, s
     monkeypatch.setenv("LMUData", str(tmp_path / "data"))
     content = (snapshots / "POPE.tsv").read_bytes()
     address = (snapshots / "POPE.tsv").as_uri()
-    monkeypatch.setattr(vlmeval_kit, "_address", lambda name, root: (address, hashlib.md5(content).hexdigest()))
+    monkeypatch.setattr(vlmevalkit, "_address", lambda name, root: (address, hashlib.md5(content).hexdigest()))
     source = load_source("vlmeval:POPE", SourceOptions())
     assert len(source.questions) == 12
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["POPE.tsv"]
-    monkeypatch.setattr(vlmeval_kit, "_address", lambda name, root: ("file:///nowhere.tsv", hashlib.md5(content).hexdigest()))
-    assert vlmeval_kit.fetch("POPE").read_bytes() == content  # there already
-    monkeypatch.setattr(vlmeval_kit, "_address", lambda name, root: (address, "0" * 32))
+    monkeypatch.setattr(vlmevalkit, "_address", lambda name, root: ("file:///nowhere.tsv", hashlib.md5(content).hexdigest()))
+    assert vlmevalkit.fetch("POPE").read_bytes() == content  # there already
+    monkeypatch.setattr(vlmevalkit, "_address", lambda name, root: (address, "0" * 32))
     with pytest.raises(UserError, match="has not the checksum"):
-        vlmeval_kit.fetch("POPE")
-    monkeypatch.setattr(vlmeval_kit, "_address", lambda name, root: ("file:///nowhere.tsv", "0" * 32))
+        vlmevalkit.fetch("POPE")
+    monkeypatch.setattr(vlmevalkit, "_address", lambda name, root: ("file:///nowhere.tsv", "0" * 32))
     with pytest.raises(UserError, match=r"cannot download 'POPE' from file:///nowhere\.tsv"):
-        vlmeval_kit.fetch("POPE")
+        vlmevalkit.fetch("POPE")
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["POPE.tsv"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
 from iit_bench.types import Message
 
 Failing = Callable[[Sequence[str]], Exception | None]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from conftest import CompanyModel  # of this folder: the script's own folder is on sys.path
 
-from evaluators.iit import evaluate_model
-from evaluators.provenance import EvalOptions
-from iit_bench.folders import Benchmark, load_benchmark
+from evaluators.iit.evaluate import evaluate_model
+from evaluators.runs.options import EvalOptions
+from iit_bench.storage.benchmark import Benchmark, load_benchmark
 
 KILLS = 10
 IN_SCORING = 7  # of them in the midst of scoring

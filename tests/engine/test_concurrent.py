@@ -11,7 +11,7 @@ from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Answers, Failure, answer
 from iit_bench.errors import ItemError, MachineError, UserError
-from iit_bench.models.base import GenerateRequest, ScoreResult
+from iit_bench.models.contract import GenerateRequest, ScoreResult
 from iit_bench.types import Message
 
 TEXTS = [f"question {i}" for i in range(24)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iit_bench.folders import load_run
+from iit_bench.storage.runs import load_run
 
 SCRIPT = Path(__file__).with_name("killed_evaluation.py")
 

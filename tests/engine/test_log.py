@@ -12,7 +12,7 @@ import pytest
 
 from iit_bench.engine.log import ResponseLog
 from iit_bench.errors import UserError
-from iit_bench.models.base import GenerateResult, ScoreResult
+from iit_bench.models.contract import GenerateResult, ScoreResult
 
 SCORE = ScoreResult((-0.1, -2.0000000000000004), (1, 3), (True, False), 17)
 REPLY = GenerateResult("tête-à-tête\u2028\nand more", 17, 4)

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from iit_bench.engine.plan import BatchLimits, model_identity, plan_batches, request_key
-from iit_bench.models.base import GenerateRequest, ModelInfo, ScoreRequest
+from iit_bench.models.contract import GenerateRequest, ModelInfo, ScoreRequest
 from iit_bench.types import Message
 
 INFO = ModelInfo("m", "path", "hash", "template", True, False, "float32", "cpu", 512, 7, {"note": 1})

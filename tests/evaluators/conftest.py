@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.iit import evaluate_model
-from evaluators.provenance import EvalOptions
-from iit_bench.folders import Benchmark, Run, load_run
-from iit_bench.models.base import Model, ModelOptions
-from iit_bench.registry import load_model
+from evaluators.iit.evaluate import evaluate_model
+from evaluators.runs.options import EvalOptions
+from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.load import load_model
+from iit_bench.storage.benchmark import Benchmark
+from iit_bench.storage.runs import Run, load_run
 from iit_bench.types import Outcome, Prediction
 
 Predict = Callable[..., Prediction]

@@ -8,13 +8,13 @@ from collections import Counter
 import pytest
 from scipy.stats import chisquare
 
-from evaluators.iit import evaluate
-from evaluators.provenance import EvalOptions
+from evaluators.iit.evaluate import evaluate
+from evaluators.runs.options import EvalOptions
 from iit_bench.asking import user_message
 from iit_bench.errors import UserError
-from iit_bench.models.base import GenerateRequest, Model, ModelOptions, ScoreRequest
 from iit_bench.models.baselines import BlindModel
-from iit_bench.registry import load_model
+from iit_bench.models.contract import GenerateRequest, Model, ModelOptions, ScoreRequest
+from iit_bench.models.load import load_model
 from iit_bench.types import Message
 
 

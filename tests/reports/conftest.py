@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from evaluators.forgetting import forgetting
-from evaluators.results import summarise
+from evaluators.iit.forgetting import forgetting
+from evaluators.iit.results import summarise
+from evaluators.runs.outcomes import count_outcomes
 from evaluators.statistics import codes, mean
-from evaluators.suites import count_outcomes
-from iit_bench.folders import save_run_header, save_run_outcome, save_suite_outcome
+from iit_bench.storage.runs import save_run_header, save_run_outcome, save_suite_outcome
 from iit_bench.types import Figure, Prediction, SuiteResults, TaskItem, TaskResult, tier_order
 
 ALL_TIERS = tuple(sorted(("".join(p) for n in (1, 2, 3) for p in itertools.product("TV", repeat=n)), key=tier_order))
@@ -194,7 +194,7 @@ def task_items(name: str, task: str, skill: float, n: int, *, metric: str = "acc
 
 
 def suite_header(name: str, suite: str, folder: Path, **changes: Any) -> dict[str, Any]:
-    """run.json of a text or vqa run, as `suites.describe_suite` writes it."""
+    """run.json of a text or vqa run, as `header.describe_suite` writes it."""
     ours = header(name, ("T",), 1, **changes)
     for key in ("benchmark", "scoring", "style", "history", "tiers", "batch_tokens"):
         del ours[key]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from iit_bench.folders import load_run
-from reports.curves import curve_points
+from iit_bench.storage.runs import load_run
 from reports.figures import Curve, Point, curve_figure, swatches
+from reports.iit.curves import curve_points
 
 CURVES = [
     Curve(0, (Point(0.0, 0.9, 0.85, 0.95), Point(0.5, 0.6, 0.5, 0.7), Point(1.0, 0.2, 0.1, 0.3))),

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from iit_bench.errors import UserError
-from iit_bench.folders import load_run
+from iit_bench.storage.runs import load_run
 from reports.leaderboard import report
 
 MakeRun = Callable[..., Path]
@@ -301,7 +301,7 @@ def test_equal_names_are_told_apart_by_folder(make_run: MakeRun, tmp_path: Path)
 
 
 def test_positions_of_own_history_are_shown(make_run: MakeRun, tmp_path: Path) -> None:
-    from iit_bench.folders import save_run_outcome
+    from iit_bench.storage.runs import save_run_outcome
     from iit_bench.types import Breakdown, Figure
 
     path = make_run("own", tiers=("T", "TT"), history="own")

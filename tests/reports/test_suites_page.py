@@ -15,7 +15,7 @@ import pytest
 
 from evaluators.statistics import paired
 from iit_bench.errors import UserError
-from iit_bench.folders import load_run, load_suite_run, save_suite_outcome
+from iit_bench.storage.runs import load_run, load_suite_run, save_suite_outcome
 from iit_bench.types import Figure, TaskResult
 from reports.leaderboard import report
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from builders.sources import easyvqa_data
+from iit_bench.data import easyvqa
 from iit_bench.training import chat, dialogues, tokenizer
 from iit_bench.training.recipe import Dialogues
 from iit_bench.types import Question
@@ -20,22 +20,22 @@ def nano():
 
 def test_answer_rule_agrees_with_every_published_answer() -> None:
     """Some shape and colour explains all answers about an image: the published answers as the oracle."""
-    by_image: dict[int, list[easyvqa_data.Row]] = {}
-    for row in easyvqa_data.rows("train")[:5000]:
+    by_image: dict[int, list[easyvqa.Row]] = {}
+    for row in easyvqa.rows("train")[:5000]:
         by_image.setdefault(row.image_id, []).append(row)
     for rows in by_image.values():
         assert any(
             all(dialogues.answer_for(row.question, shape, colour) == row.answer for row in rows)
-            for shape in easyvqa_data.SHAPES
-            for colour in easyvqa_data.COLOURS
+            for shape in easyvqa.SHAPES
+            for colour in easyvqa.COLOURS
         )
 
 
 def test_dev_images_are_never_trained_on() -> None:
-    dev, train = easyvqa_data.rows("dev"), easyvqa_data.rows("train")
+    dev, train = easyvqa.rows("dev"), easyvqa.rows("train")
     assert len({row.image_id for row in dev}) == 500
     assert not {row.image_id for row in dev} & {row.image_id for row in train}
-    assert len(dev) + len(train) == 38_575 and len(easyvqa_data.rows("test")) == 9_673
+    assert len(dev) + len(train) == 38_575 and len(easyvqa.rows("test")) == 9_673
     shown = {question.images[0].sha256 for question in dialogues.vqa_questions("train")}
     held_out = [question for question in dialogues.vqa_questions("dev") if question.images[0].sha256 in shown]
     assert not held_out

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from builders.sources import facts
+from iit_bench.data import facts
 
 
 def test_every_fact_is_taught_and_every_wording_seen() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from builders.sources import facts
+from iit_bench.data import facts
 from iit_bench.training import chat, scores
 from iit_bench.training.recipe import load
 from iit_bench.training.train import make_task

@@ -49,7 +49,7 @@ def test_shipped_models_name_no_path_of_the_machine_that_made_them() -> None:
 
 
 def test_shipped_base_llm_knows_a_fact_in_a_wording_it_was_not_taught() -> None:
-    from builders.sources import facts
+    from iit_bench.data import facts
     from iit_bench.training import scores
     from iit_bench.training.recipe import BaseRecipe
     from iit_bench.training.train import make_task

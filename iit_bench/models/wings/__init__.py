@@ -3,9 +3,9 @@
 Reading order: `configuration` (what a model is made of), `lorra` (a learner), `router`, `attention` (the router's logits on the fused
 attention), `layout` (positions, images, who sees whom), `step` (what all layers share in one pass), `decoder` (one layer, all layers),
 `decoding` (single tokens, faster), `vision` (pixels to features), `modeling` (the transformers model), `cache`, `processor` (chats to
-tensors, as transformers has it); `chat` and `adapter` put it behind the model contract.
-What the authors' code does differently: `released` (rows, keys, masks), `conversation` (prompts), `official` and `conversion` (names,
-configuration and weights of their checkpoints), `adapter_released`.
+tensors, as transformers has it); `encoding` and `adapter` put it behind the model contract.
+What the authors' code does differently is in `released/`: `rows` (rows, keys, masks), `scripts` (prompts), `names` and `checkpoint` (names,
+configuration and weights of their checkpoints), `adapter`.
 """
 
 from iit_bench.models.wings.configuration import WingsConfig

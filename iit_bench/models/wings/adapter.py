@@ -12,17 +12,17 @@ import torch
 from transformers import AutoTokenizer
 
 from iit_bench.errors import ItemError, UserError
-from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.checkpoints import pick_device, pick_dtype, resolve_checkpoint
-from iit_bench.models.huggingface import describe, load_weights
+from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
+from iit_bench.models.huggingface.adapter import describe, load_weights
+from iit_bench.models.raw_text import RawText, until_end
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
-from iit_bench.models.text import RawText, until_end
-from iit_bench.models.wings.chat import EncodedChat, make_encoder
 from iit_bench.models.wings.configuration import WingsConfig
-from iit_bench.models.wings.conversation import SCRIPTS
-from iit_bench.models.wings.conversion import DTYPES, check_finite, check_names, empty_model, load_official, read_headers
+from iit_bench.models.wings.encoding import EncodedChat, make_encoder
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-from iit_bench.models.wings.official import is_official, read_config
+from iit_bench.models.wings.released.checkpoint import DTYPES, check_finite, check_names, empty_model, load_official, read_headers
+from iit_bench.models.wings.released.names import is_official, read_config
+from iit_bench.models.wings.released.scripts import SCRIPTS
 from iit_bench.models.wings.vision import UnreadableImageError, decode, preprocess
 from iit_bench.types import Image
 
@@ -60,7 +60,7 @@ def load(options: ModelOptions, name: str | None = None) -> Model:
         details={**info.details, **{key: getattr(config, key) for key in shown}},
     )
     if config.mode == "released":
-        from iit_bench.models.wings.adapter_released import ReleasedWingsModel
+        from iit_bench.models.wings.released.adapter import ReleasedWingsModel
 
         return ReleasedWingsModel(model, tokenizer, info)
     return WingsModel(model, tokenizer, info)

@@ -24,7 +24,7 @@ class WingsConfig(PreTrainedConfig):
     Fields:
         text_config: configuration of the decoder, one of `CARRIERS` (dict or PreTrainedConfig).
         vision_config: configuration of the vision tower, any that AutoModel builds (dict or PreTrainedConfig).
-        mode: "strict" (WINGS.md part B) or "released": what the authors' code computes, quirks included (part A, see `released.py`).
+        mode: "strict" (WINGS.md part B) or "released": what the authors' code computes, quirks included (part A, see `released/`).
         learners: which learners the layers carry: both, one, or none (none = LLaVA-style).
         learner_layers: layers that carry them; None = all.
         lora_dim: rank r of every low-rank product of a learner.
@@ -38,7 +38,7 @@ class WingsConfig(PreTrainedConfig):
         image_size, image_mean, image_std, image_background: preprocessing: pad to a square with the background colour (0–255),
             resize to image_size × image_size bicubically, divide by 255, subtract the mean, divide by the standard deviation.
         max_image_pixels: a larger image is refused before it is decoded. Above twice PIL.Image.MAX_IMAGE_PIXELS (179 million), PIL refuses.
-        conversation: prompts by a script of the released code, "qwen" or "llama" (see `conversation.py`); None = by the tokenizer's chat
+        conversation: prompts by a script of the released code, "qwen" or "llama" (`released/scripts.py`); None = by the tokenizer's chat
             template.
 
     Only mode "released" reads:

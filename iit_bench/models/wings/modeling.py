@@ -18,7 +18,7 @@ from iit_bench.models.wings.decoder import WingsDecoder
 from iit_bench.models.wings.decoding import use_stacked
 from iit_bench.models.wings.layout import Layout, check_whole_images, read_branches, read_layout, read_token
 from iit_bench.models.wings.lorra import SelfInitialised
-from iit_bench.models.wings.released import build_released_step, expand
+from iit_bench.models.wings.released.rows import build_released_step, expand
 from iit_bench.models.wings.step import Step, build_step, splice
 from iit_bench.models.wings.vision import VisionTower
 

@@ -1,6 +1,6 @@
 """Chats with images to tensors, as transformers has it: `AutoProcessor`, `apply_chat_template`, `save_pretrained`.
 
-What it gives the model equals what the adapter gives it (`chat.py`, `adapter.py`). Importing this module registers it by name.
+What it gives the model equals what the adapter gives it (`encoding.py`, `adapter.py`). Importing this module registers it by name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
 from iit_bench.models.wings import templates
 from iit_bench.models.wings.configuration import MAX_IMAGE_PIXELS, WingsConfig
-from iit_bench.models.wings.conversation import IMAGE_MARK, SCRIPTS
+from iit_bench.models.wings.released.scripts import IMAGE_MARK, SCRIPTS
 from iit_bench.models.wings.vision import decode, preprocess
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from iit_bench.models.wings.conversation import SYSTEM_PROMPT, Script
+from iit_bench.models.wings.released.scripts import SYSTEM_PROMPT, Script
 
 _FLATTEN = """\
 {%- set flat = namespace(messages=[]) -%}

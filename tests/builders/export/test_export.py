@@ -21,7 +21,7 @@ from builders.sources.base import SourceOptions
 from builders.sources.vlmeval import load as load_vlmeval
 from iit_bench.cli import main
 from iit_bench.errors import UserError
-from iit_bench.folders import Benchmark, load_benchmark, save_benchmark
+from iit_bench.storage.benchmark import Benchmark, load_benchmark, save_benchmark
 from iit_bench.types import Image, Question
 
 Changed = Callable[..., Benchmark]

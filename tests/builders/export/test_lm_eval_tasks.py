@@ -16,14 +16,14 @@ from lm_eval.tasks import TaskManager
 
 from builders.build import BuildOptions, build
 from builders.export.export import ExportOptions, export
-from evaluators.iit import evaluate_model
-from evaluators.provenance import EvalOptions
-from evaluators.suites import SuiteOptions
-from evaluators.text import evaluate_text
-from iit_bench.folders import Benchmark, Run, load_benchmark, load_run
-from iit_bench.models.base import Model, ModelOptions
+from evaluators.iit.evaluate import evaluate_model
+from evaluators.runs.options import EvalOptions, SuiteOptions
+from evaluators.text.evaluate import evaluate_text
 from iit_bench.models.bundled import ASSETS
-from iit_bench.registry import load_model
+from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.load import load_model
+from iit_bench.storage.benchmark import Benchmark, load_benchmark
+from iit_bench.storage.runs import Run, load_run
 from iit_bench.types import Style
 
 METRICS = ("acc", "acc_norm", "acc_bytes")

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from builders.sources.base import SourceOptions
-from builders.sources.fetched import load_sets
-from evaluators.lm_eval_tasks import TaskOptions, load_tasks
-from evaluators.vlmeval_adapter import kit
-from evaluators.vlmeval_datasets import parts_of
+from builders.sources.base import SourceOptions, load_source
+from evaluators.text.tasks import TaskOptions, load_tasks
+from evaluators.vqa.datasets import parts_of
+from evaluators.vqa.messages import kit
+from iit_bench.data.fetched import load_sets
 from iit_bench.errors import UserError
-from iit_bench.registry import load_source
 
 needs_vlmeval = pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from builders.sources.vlmeval_kit import download, shells
 from iit_bench.errors import UserError
+from iit_bench.tools.vlmevalkit import download, shells
 
 LOAD = """
 import json, sys
 from pathlib import Path
-from evaluators.lm_eval_tasks import TaskOptions, load_tasks
+from evaluators.text.tasks import TaskOptions, load_tasks
 from iit_bench.errors import UserError
 try:
     tasks = load_tasks(sys.argv[2:], TaskOptions(), Path(sys.argv[1]))

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from evaluators.fetch.needs import configs_of
-from evaluators.lm_eval_tasks import PRESETS, TaskOptions, load_tasks
-from evaluators.suites import SuiteOptions
-from evaluators.text import evaluate_text_model
+from evaluators.runs.options import SuiteOptions
+from evaluators.text.evaluate import evaluate_text_model
+from evaluators.text.tasks import PRESETS, TaskOptions, load_tasks
 from iit_bench.cli import main
-from iit_bench.models.base import Model, ModelOptions
-from iit_bench.registry import load_model
+from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.load import load_model
 
 DATA = Path(__file__).parents[2] / "data"
 SUBJECTS = {"mmlu": 57, "cmmlu": 67}

@@ -9,13 +9,13 @@ import pytest
 import statsmodels.api as sm
 from statsmodels.stats.proportion import proportion_confint
 
-from evaluators.text import evaluate_text
-from iit_bench.folders import load_suite_run
+from evaluators.text.evaluate import evaluate_text
+from iit_bench.storage.runs import load_suite_run
 
 
 @pytest.fixture(scope="module")
 def run(data_root, checkpoint, tmp_path_factory):
-    from evaluators.suites import SuiteOptions
+    from evaluators.runs.options import SuiteOptions
 
     out = tmp_path_factory.mktemp("figures") / "run"
     options = SuiteOptions(checkpoint, out, "text", ("iit_facts", "arc_easy"), data_root=data_root, limit=30, device="cpu")

@@ -12,11 +12,11 @@ from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from evaluators.lm_eval_adapter import EngineLM
+from evaluators.text.model import EngineLM
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
-from iit_bench.models.base import ModelOptions
-from iit_bench.registry import load_model
+from iit_bench.models.contract import ModelOptions
+from iit_bench.models.load import load_model
 
 
 def metrics(*names: str) -> list[dict[str, Any]]:

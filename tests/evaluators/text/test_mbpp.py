@@ -8,11 +8,11 @@ import runpy
 
 import pytest
 
-from evaluators.lm_eval_tasks import OURS, PRESETS, TaskOptions, load_tasks
-from evaluators.text import evaluate_text
+from evaluators.text.evaluate import evaluate_text
+from evaluators.text.tasks import OURS, PRESETS, TaskOptions, load_tasks
 from iit_bench.errors import UserError
-from iit_bench.folders import load_suite_run
-from iit_bench.models.base import GenerateResult
+from iit_bench.models.contract import GenerateResult
+from iit_bench.storage.runs import load_suite_run
 
 
 def test_mbpp_is_left_out_of_the_preset_and_said_so_unless_code_may_run(data_root, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from evaluators.lm_eval_tasks import TaskOptions, _lm_evals_own, index, load_tasks, matched
+from evaluators.text.tasks import TaskOptions, _lm_evals_own, index, load_tasks, matched
 
 
 def test_names_of_every_kind_mean_what_they_mean_to_lm_eval(tmp_path):

@@ -16,13 +16,13 @@ import pytest
 import torch
 import yaml
 
-from evaluators.lm_eval_tasks import PRESETS, TaskOptions, load_tasks
-from evaluators.text import evaluate_text
+from evaluators.text.evaluate import evaluate_text
+from evaluators.text.tasks import PRESETS, TaskOptions, load_tasks
 from iit_bench.cli import main
 from iit_bench.errors import ItemError, MachineError, UserError
-from iit_bench.folders import load_suite_run
-from iit_bench.models.base import ModelOptions, ScoreResult
-from iit_bench.registry import load_model
+from iit_bench.models.contract import ModelOptions, ScoreResult
+from iit_bench.models.load import load_model
+from iit_bench.storage.runs import load_suite_run
 
 # ---------------------------------------------------------------- the preset
 
@@ -67,7 +67,7 @@ def test_ocnli_asks_rows_with_a_label_only_and_its_gold_choice_says_the_label(da
 
 
 def test_the_facts_are_a_group_of_lm_eval_with_as_many_questions_as_the_source(options, run_with, model):
-    from builders.sources.facts import questions
+    from iit_bench.data.facts import questions
 
     results = run_with(model, options("iit_facts", limit=5))
     group, *relations = results.tasks

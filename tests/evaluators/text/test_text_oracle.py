@@ -15,12 +15,12 @@ import pytest
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 
-from evaluators.lm_eval_adapter import EngineLM
-from evaluators.lm_eval_tasks import TaskOptions, Tasks, load_tasks
+from evaluators.text.model import EngineLM
+from evaluators.text.tasks import TaskOptions, Tasks, load_tasks
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
-from iit_bench.models.base import Model, ModelOptions
-from iit_bench.registry import load_model
+from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.load import load_model
 
 # Choices after a context, contexts before one end, no context at all, several tokens, one token.
 CHOICES = ("arc_easy", "winogrande", "iit_ocnli", "hellaswag", "mmlu_anatomy", "wsc", "iit_facts_capital")

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from evaluators.suites import SuiteOptions
-from evaluators.vqa import evaluate_vqa_model
-from iit_bench.folders import SuiteRun, load_suite_run
-from iit_bench.models.base import GenerateRequest, GenerateResult, Model, ModelInfo
+from evaluators.runs.options import SuiteOptions
+from evaluators.vqa.evaluate import evaluate_vqa_model
+from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo
+from iit_bench.storage.runs import SuiteRun, load_suite_run
 
 MAKERS = runpy.run_path(str(Path(__file__).parents[2] / "data" / "make_vqa_tables.py"))
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from evaluators.suites import SuiteOptions
-from evaluators.vqa import evaluate_vqa_model
-from iit_bench.folders import SuiteRun, load_suite_run
-from iit_bench.models.base import Model
+from evaluators.runs.options import SuiteOptions
+from evaluators.vqa.evaluate import evaluate_vqa_model
+from iit_bench.models.contract import Model
+from iit_bench.storage.runs import SuiteRun, load_suite_run
 
 TOKENS = 6
 VERDICTS = (("_exact_matching_result", "hit"), ("_auxmatch", "score"), ("_results", "eval_match"))  # result file of a kind, its column

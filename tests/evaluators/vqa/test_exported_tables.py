@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from builders.export.export import ExportOptions, export
-from evaluators.extraction import extract_choice
+from evaluators.iit.extraction import extract_choice
 from iit_bench.cli import main
-from iit_bench.folders import load_suite_run
-from iit_bench.models.base import ModelOptions
-from iit_bench.registry import load_model
+from iit_bench.models.contract import ModelOptions
+from iit_bench.models.load import load_model
+from iit_bench.storage.runs import load_suite_run
 
 TIERS = ("T", "TT", "V", "TV", "VVT", "VVV")
 

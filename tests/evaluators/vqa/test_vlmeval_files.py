@@ -9,13 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from evaluators.pairing import comparisons
-from evaluators.reading import read_all, read_runs
-from evaluators.suite_comparison import differences, how_asked
-from evaluators.suites import SuiteOptions
-from evaluators.vqa import evaluate_vqa_model
+from evaluators.compare.runs import comparisons
+from evaluators.compare.tasks import differences, how_asked
+from evaluators.runs.options import SuiteOptions
+from evaluators.runs.reading import read_all, read_runs
+from evaluators.vqa.evaluate import evaluate_vqa_model
 from iit_bench.errors import UserError
-from iit_bench.folders import SuiteRun, load_suite_run
+from iit_bench.storage.runs import SuiteRun, load_suite_run
 
 CHOICE = ("AI2D_TEST", "MMBench_DEV_EN", "MMMU_DEV_VAL")
 YES_NO = ("MME", "HallusionBench", "POPE")

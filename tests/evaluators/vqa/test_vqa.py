@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.suites import SuiteOptions
-from evaluators.vlmeval_adapter import as_vlmeval_model, dataset_class, kit
-from evaluators.vlmeval_datasets import parts_of
-from evaluators.vqa import evaluate_vqa, evaluate_vqa_model
+from evaluators.runs.options import SuiteOptions
+from evaluators.vqa.datasets import parts_of
+from evaluators.vqa.evaluate import evaluate_vqa, evaluate_vqa_model
+from evaluators.vqa.messages import as_vlmeval_model, dataset_class, kit
 from iit_bench.errors import ItemError, MachineError, UserError
-from iit_bench.folders import SUITE_FIELDS, load_run, load_suite_run
-from iit_bench.models.base import ModelOptions
-from iit_bench.registry import load_model
+from iit_bench.models.contract import ModelOptions
+from iit_bench.models.load import load_model
+from iit_bench.storage.runs import SUITE_FIELDS, load_run, load_suite_run
 
 
 def result_of(run, task):
@@ -134,7 +134,7 @@ def test_tables_that_vlmevalkit_does_not_know(several) -> None:
 
 
 def test_easyvqa_is_scored_by_the_exact_rule(vqa, parrot) -> None:
-    from builders.sources.easyvqa_data import rows
+    from iit_bench.data.easyvqa import rows
 
     gold = {row.question: row.answer for row in rows("test")[:40]}
     parrot.reply = lambda text, images: f"{gold[text.splitlines()[0]].capitalize()}." if "colo" in text else "a teapot"

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from evaluators.provenance import command
-from evaluators.suites import SuiteOptions
-from evaluators.vlmeval_scores import Asked, task_result
-from evaluators.vqa import PRESETS, known_tasks
+from evaluators.runs.header import command
+from evaluators.runs.options import SuiteOptions
+from evaluators.vqa.evaluate import PRESETS, known_tasks
+from evaluators.vqa.scores import Asked, task_result
 from iit_bench.cli import main
-from iit_bench.folders import load_suite_run
+from iit_bench.storage.runs import load_suite_run
 
 # ---------------------------------------------------------------- the command line
 

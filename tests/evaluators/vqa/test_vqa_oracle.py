@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from iit_bench.folders import SuiteRun
-from iit_bench.models.base import ModelOptions
 from iit_bench.models.bundled import ASSETS
-from iit_bench.registry import load_model
+from iit_bench.models.contract import ModelOptions
+from iit_bench.models.load import load_model
+from iit_bench.storage.runs import SuiteRun
 
 CHOICE = ("MMMU_DEV_VAL", "ScienceQA_TEST", "AI2D_TEST", "MMStar")
 CIRCULAR = ("MMBench_DEV_EN", "MMBench_DEV_CN", "CCBench")

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from iit_bench.models import openai_client
-from iit_bench.models.base import Model, ModelOptions
-from iit_bench.registry import load_model
+from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.load import load_model
+from iit_bench.models.openai import client as openai_client
 from iit_bench.types import ServerOptions
 
 Script = Callable[[str, dict], Any]  # (path, body) -> body of a 200, or (status, body[, headers]); None cuts the connection

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from iit_bench.errors import ItemError, MachineError, UserError
-from iit_bench.models.base import GenerateRequest, ScoreRequest, TextGenerateRequest, TextScoreRequest
+from iit_bench.models.contract import GenerateRequest, ScoreRequest, TextGenerateRequest, TextScoreRequest
 from iit_bench.types import Image, Message
 
 
@@ -290,16 +290,16 @@ def test_settings_of_generation_are_sent_in_openais_names_or_refused(serve, load
 
 @pytest.mark.parametrize("options", [{"checkpoint": "x"}, {"device": "cpu"}, {"dtype": "float16"}])
 def test_what_only_the_server_can_decide_is_refused(options):
-    from iit_bench.models.base import ModelOptions
-    from iit_bench.registry import load_model
+    from iit_bench.models.contract import ModelOptions
+    from iit_bench.models.load import load_model
 
     with pytest.raises(UserError, match=f"runs on a server, .* leave out --{next(iter(options))}"):
         load_model("openai:m", ModelOptions(**options))
 
 
 def test_address_and_price_of_a_model_that_runs_here_are_refused():
-    from iit_bench.models.base import ModelOptions
-    from iit_bench.registry import load_model
+    from iit_bench.models.contract import ModelOptions
+    from iit_bench.models.load import load_model
     from iit_bench.types import ServerOptions
 
     with pytest.raises(UserError, match="model 'random' runs here, not on a server; leave out --base-url, --price-in"):

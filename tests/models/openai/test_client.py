@@ -9,9 +9,9 @@ from email.utils import format_datetime
 import pytest
 
 from iit_bench.errors import UserError
-from iit_bench.models import openai_client
-from iit_bench.models.openai_client import Client, Refused, Unwell
-from iit_bench.models.openai_messages import read_chat
+from iit_bench.models.openai import client as openai_client
+from iit_bench.models.openai.client import Client, Refused, Unwell
+from iit_bench.models.openai.encoding import read_chat
 from iit_bench.types import ServerOptions
 
 KEY = "sk-verysecret"

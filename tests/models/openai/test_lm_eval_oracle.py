@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from lm_eval import simple_evaluate
 
-from evaluators.lm_eval_adapter import EngineLM
-from evaluators.lm_eval_tasks import TaskOptions, Tasks, load_tasks
+from evaluators.text.model import EngineLM
+from evaluators.text.tasks import TaskOptions, Tasks, load_tasks
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 

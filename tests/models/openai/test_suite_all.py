@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 
 from iit_bench.cli import main
-from iit_bench.folders import load_run, load_suite_run
+from iit_bench.storage.runs import load_run, load_suite_run
 
 TASK = """
 task: my_words

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from iit_bench.cli import main
-from iit_bench.folders import load_run, load_suite_run
+from iit_bench.storage.runs import load_run, load_suite_run
 
 KEY = "sk-verysecret"
 DATA = Path(__file__).parents[2] / "data"

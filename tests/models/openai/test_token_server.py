@@ -9,9 +9,9 @@ import pytest
 
 from iit_bench.cli import main
 from iit_bench.errors import ItemError, UserError
-from iit_bench.folders import load_run, load_suite_run
-from iit_bench.models.base import GenerateRequest, ModelOptions, RollingRequest, ScoreRequest, TextGenerateRequest, TextScoreRequest
-from iit_bench.registry import load_model
+from iit_bench.models.contract import GenerateRequest, ModelOptions, RollingRequest, ScoreRequest, TextGenerateRequest, TextScoreRequest
+from iit_bench.models.load import load_model
+from iit_bench.storage.runs import load_run, load_suite_run
 from iit_bench.types import Message
 
 DATA = Path(__file__).parents[2] / "data"

@@ -20,9 +20,9 @@ import pytest
 
 from iit_bench.cli import main
 from iit_bench.errors import UserError
-from iit_bench.folders import load_run
-from iit_bench.models.base import GenerateRequest, ModelOptions
-from iit_bench.registry import load_model
+from iit_bench.models.contract import GenerateRequest, ModelOptions
+from iit_bench.models.load import load_model
+from iit_bench.storage.runs import load_run
 from iit_bench.types import Message, ServerOptions
 
 pytest.importorskip("uvicorn")

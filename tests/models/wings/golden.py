@@ -15,10 +15,10 @@ from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, SiglipVisio
 
 from iit_bench.models.wings.attention import router_attention
 from iit_bench.models.wings.configuration import WingsConfig
-from iit_bench.models.wings.conversation import IMAGE_SLOT, SCRIPTS, format_conversation, mark_image
 from iit_bench.models.wings.lorra import LearnerStep, LoRRA, rotary_table
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-from iit_bench.models.wings.released import additive
+from iit_bench.models.wings.released.rows import additive
+from iit_bench.models.wings.released.scripts import IMAGE_SLOT, SCRIPTS, format_conversation, mark_image
 from iit_bench.models.wings.router import Router
 from iit_bench.models.wings.vision import VisionTower, preprocess
 

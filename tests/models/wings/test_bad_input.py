@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from iit_bench.cli import main
 from iit_bench.errors import ItemError
-from iit_bench.folders import Benchmark, load_run, save_benchmark
-from iit_bench.models.base import ModelOptions, ScoreRequest
+from iit_bench.models.contract import ModelOptions, ScoreRequest
 from iit_bench.models.wings.adapter import load
 from iit_bench.models.wings.vision import UnreadableImageError, decode
+from iit_bench.storage.benchmark import Benchmark, save_benchmark
+from iit_bench.storage.runs import load_run
 from iit_bench.types import Image, Message
 
 Change = Callable[[Path], None]

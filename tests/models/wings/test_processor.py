@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image as PILImage
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, pipeline
 
-from iit_bench.models.base import GenerateRequest, ModelOptions
 from iit_bench.models.bundled import ASSETS
+from iit_bench.models.contract import GenerateRequest, ModelOptions
 from iit_bench.models.wings import WingsConfig, WingsProcessor
 from iit_bench.models.wings.adapter import load
 from iit_bench.models.wings.vision import UnreadableImageError, decode, preprocess

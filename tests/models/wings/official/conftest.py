@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from iit_bench.models.wings.conversion import INDEX
+from iit_bench.models.wings.released.checkpoint import INDEX
 
 SHAPES = Path(__file__).parents[3] / "data" / "wings_official_shapes.json"
 TOWER = "model.vision_tower.vision_tower.vision_model."

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from iit_bench.errors import UserError
-from iit_bench.models.base import ModelOptions
+from iit_bench.models.contract import ModelOptions
 from iit_bench.models.wings.adapter import load
-from iit_bench.models.wings.conversion import INDEX
+from iit_bench.models.wings.released.checkpoint import INDEX
 
 
 def bad(qwen: Path, target: Path, change: Any) -> str:

@@ -12,10 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from iit_bench.errors import UserError
-from iit_bench.models.base import ModelOptions
+from iit_bench.models.contract import ModelOptions
 from iit_bench.models.wings.adapter import load
-from iit_bench.models.wings.conversion import INDEX, check_names, empty_model, export_official, load_official, read_headers
-from iit_bench.models.wings.official import official_config, official_name, released_config
+from iit_bench.models.wings.released.checkpoint import INDEX, check_names, empty_model, export_official, load_official, read_headers
+from iit_bench.models.wings.released.names import official_config, official_name, released_config
 
 
 @pytest.mark.parametrize("source", ["config.json", "shapes and tables"])

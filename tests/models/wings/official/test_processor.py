@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from iit_bench.models.base import GenerateRequest, ModelOptions
+from iit_bench.models.contract import GenerateRequest, ModelOptions
 from iit_bench.models.wings import WingsProcessor
 from iit_bench.models.wings.adapter import load
-from iit_bench.models.wings.conversation import IMAGE_SLOT, SCRIPTS, write_turns
+from iit_bench.models.wings.released.scripts import IMAGE_SLOT, SCRIPTS, write_turns
 from iit_bench.models.wings.templates import of_script
 from iit_bench.types import Image, Message
 

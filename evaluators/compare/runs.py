@@ -1,0 +1,79 @@
+"""`iit-bench compare`: two runs, or two folders of `--suite all`, suite by suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluators.compare.table import suite_as_dict, suite_as_table
+from evaluators.compare.tasks import TaskComparison, compare_suites
+from evaluators.iit.comparison import as_dict, as_table, check_comparable, compare
+from evaluators.runs.reading import read_runs
+from iit_bench.errors import UserError
+from iit_bench.storage.runs import Run, SuiteRun
+from iit_bench.types import PairedResult
+
+
+@dataclass(frozen=True)
+class OfTiers:
+    """Two IIT runs."""
+
+    results: Sequence[PairedResult]
+    a: str
+    b: str
+
+    def as_table(self) -> str:
+        return as_table(self.results, self.a, self.b)
+
+    def as_dict(self) -> dict[str, Any]:
+        return as_dict(self.results, self.a, self.b)
+
+
+@dataclass(frozen=True)
+class OfTasks:
+    """Two runs of the suite text or vqa."""
+
+    results: Sequence[TaskComparison]
+    left_out: Mapping[str, str]
+    suite: str
+    a: str
+    b: str
+
+    def as_table(self) -> str:
+        return suite_as_table(self.results, self.left_out, self.a, self.b)
+
+    def as_dict(self) -> dict[str, Any]:
+        return suite_as_dict(self.results, self.left_out, self.suite, self.a, self.b)
+
+
+def comparisons(path_a: Path, path_b: Path) -> Iterator[OfTiers | OfTasks]:
+    """A minus B for every suite that both hold.
+
+    Raises:
+        UserError: a path is no run, holds several runs of one suite, the two share no suite, or their runs were not asked the same.
+    """
+    side_a, side_b = _by_suite(path_a), _by_suite(path_b)
+    shared = [suite for suite in side_a if suite in side_b]
+    if not shared:
+        raise UserError(
+            f"{str(path_a)!r} is of suite {', '.join(side_a)} and {str(path_b)!r} of {', '.join(side_b)}; compare runs of the same suite"
+        )
+    for suite in shared:
+        a, b = side_a[suite], side_b[suite]
+        names = (str(a.run["name"]), str(b.run["name"]))
+        if isinstance(a, Run) and isinstance(b, Run):
+            check_comparable(a.run, b.run)
+            yield OfTiers(compare(a.predictions, b.predictions, names[1]), *names)
+        elif isinstance(a, SuiteRun) and isinstance(b, SuiteRun):
+            yield OfTasks(*compare_suites(a, b), suite, *names)
+
+
+def _by_suite(path: Path) -> dict[str, Run | SuiteRun]:
+    found: dict[str, Run | SuiteRun] = {}
+    for run in read_runs(path):
+        if run.run["suite"] in found:
+            raise UserError(f"{str(path)!r} holds several runs of suite {run.run['suite']}; name one of them")
+        found[run.run["suite"]] = run
+    return found

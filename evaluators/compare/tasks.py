@@ -1,0 +1,230 @@
+"""Two runs of the suite text or vqa side by side: how each task was asked, paired differences over the same items, forgetting.
+
+Runs of other tools (`evaluators.runs.foreign`) are compared like ours. Two numbers of a task stand in one column, and are subtracted, only
+where `differences` finds none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evaluators import statistics
+from evaluators.text.details import GUESSED
+from iit_bench.errors import UserError
+from iit_bench.storage.runs import SuiteRun
+from iit_bench.types import Figure, PairedResult, TaskItem, TaskResult
+
+DEFAULT_SEED = "1234"  # lm-eval's, of the choice of few-shot examples
+NOT_RECORDED = "not recorded"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a task was asked."""
+
+    settings: Mapping[str, str]  # what a message calls a setting -> its value in words
+    documents: str  # hash of what was asked, or "" where the files do not tell
+    n: int  # items
+
+
+@dataclass(frozen=True)
+class TaskComparison:
+    """One task of two runs, over the items of both."""
+
+    metric: str
+    group: bool  # of tasks, each of which has a comparison of its own too
+    member: bool  # part of a group that has one
+    best: float | None  # 1 where scores are fractions
+    a: Figure
+    b: Figure
+    result: PairedResult  # `tier` is the task
+    retention: Figure  # (a - chance) / (b - chance)
+
+
+# ---------------------------------------------------------------- how a task was asked
+
+
+def members_of(result: TaskResult) -> list[str]:
+    """The tasks of a group; none for a task."""
+    return [task for task in result.details.get("members", "").split(",") if task]
+
+
+def shown_tasks(results: Sequence[TaskResult]) -> list[TaskResult]:
+    """What leaderboards show of a run: a group stands for its tasks, and for the groups inside it."""
+    groups = [set(members) for result in results if (members := members_of(result))]
+    inside = set().union(*groups) if groups else set()
+    return [
+        result
+        for result in results
+        if result.task not in inside and not any(set(members_of(result)) < group for group in groups if members_of(result))
+    ]
+
+
+def how_asked(run: SuiteRun, result: TaskResult) -> Asked:
+    """How `result` of `run` came about; the model is no part of it."""
+    header, details = run.run, result.details
+    settings = {"limit": _words(header.get("limit")), "system prompt": str(header.get("system_prompt") or "none")}
+    if header["suite"] == "text":
+        shots = details.get("n-shot", NOT_RECORDED)
+        chat = bool(header.get("apply_chat_template"))
+        settings |= {"few-shot examples": shots, "chat template": "yes" if chat else "no", "version": details.get("version") or "none"}
+        if shots not in ("0", NOT_RECORDED):
+            settings["seed of few-shot examples"] = _words(header.get("fewshot_seed", DEFAULT_SEED), "unset")
+            settings["examples as turns"] = "yes" if chat and header.get("fewshot_as_multiturn", True) else "no"
+        generates = details.get("output_type", "generate_until") == "generate_until"
+        settings["generation"] = _generation(header) if generates else "none"
+    else:
+        settings |= {"judge": details.get("judge") or str(header.get("judge") or NOT_RECORDED)}
+        settings |= {"reply length": _words(header.get("max_new_tokens"), "default")}
+    figure = result.scores.get(result.metric)
+    return Asked(settings, details.get("documents_sha256") or details.get("sha256", ""), figure.n if figure else 0)
+
+
+def _generation(header: Mapping[str, object]) -> str:
+    given = dict(part.split("=", 1) for part in str(header.get("gen_kwargs") or "").split(",") if "=" in part)
+    if header.get("max_new_tokens") is not None:
+        given["max_gen_toks"] = str(header["max_new_tokens"])
+    return ", ".join(f"{name}={_plain(given[name])}" for name in sorted(given)) or "the task's own"
+
+
+def _plain(value: str) -> str:
+    """One spelling of a setting: 0.70 and 0.7, True and true."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return value.strip().casefold()
+
+
+def differences(a: Asked, b: Asked) -> list[str]:
+    """In what two ways of asking a task differ, with both values; nothing where their numbers may be compared.
+
+    Where one side does not tell which documents it asked, their number has to be the same. A setting that one side alone has (the seed of
+    few-shot examples) follows from another that differs.
+    """
+    found = [(name, a.settings[name], b.settings[name]) for name in a.settings if name in b.settings]
+    if a.documents and b.documents:
+        found.append(("documents", a.documents[:12], b.documents[:12]))
+    else:
+        found.append(("number of items", str(a.n), str(b.n)))
+    return [f"{name} ({one} and {other})" for name, one, other in found if one != other]
+
+
+def _words(value: object, otherwise: str = "none") -> str:
+    return otherwise if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# ---------------------------------------------------------------- paired differences
+
+
+def compare_suites(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskComparison], dict[str, str]]:
+    """A minus B for every task of both, in A's order, and the tasks left out with the reason.
+
+    Returns:
+        Holm is applied over the tasks and groups that leaderboards show, and by itself over the tasks inside groups. An item that failed
+        counts as wrong, as in the suites' figures. Retention is there for accuracies of multiple-choice tasks.
+
+    Raises:
+        UserError: the runs are of different suites, or no task can be compared.
+    """
+    names = f"runs {str(run_a.run['name'])!r} and {str(run_b.run['name'])!r}"
+    if run_a.run["suite"] != run_b.run["suite"]:
+        raise UserError(f"{names} cannot be compared, one is of suite {run_a.run['suite']} and one of {run_b.run['suite']}")
+    found, left_out = matched(run_a, run_b)
+    if not found:
+        here = {result.task for result in run_a.results.tasks}
+        why = "; ".join(by_reason({task: reason for task, reason in left_out.items() if task in here})) or "the first ran no task"
+        raise UserError(f"{names} have no task that can be compared ({why}); evaluate both on the same tasks with the same settings")
+    return found, left_out
+
+
+def matched(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskComparison], dict[str, str]]:
+    """As `compare_suites`, of runs of one suite; there may be nothing to compare."""
+    theirs = {result.task: result for result in run_b.results.tasks}
+    scores_a, scores_b = _by_task(run_a.items), _by_task(run_b.items)
+    shown = {result.task for result in shown_tasks(run_a.results.tasks)}
+    found, left_out = [], {}
+    for result in run_a.results.tasks:
+        other = theirs.get(result.task)
+        if other is None:
+            left_out[result.task] = f"{str(run_b.run['name'])!r} did not run it"
+        elif differing := differences(how_asked(run_a, result), how_asked(run_b, other)):
+            left_out[result.task] = f"asked differently: {', '.join(differing)}"
+        elif (one := _compared(result, other, scores_a, scores_b, run_a, str(run_b.run["name"]))) is None:
+            left_out[result.task] = "no scores by item on both sides"
+        else:
+            found.append(dataclasses.replace(one, member=one.result.tier not in shown))
+    return _with_holm(found), left_out | {task: f"{str(run_a.run['name'])!r} did not run it" for task in _only(theirs, run_a)}
+
+
+def by_reason(left_out: Mapping[str, str]) -> list[str]:
+    """Tasks that were left out for the same reason in one sentence."""
+    tasks: dict[str, list[str]] = {}
+    for task, reason in left_out.items():
+        tasks.setdefault(reason, []).append(task)
+    return [f"{_few(names)}: {reason}" for reason, names in tasks.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} others"
+
+
+def _only(theirs: Mapping[str, TaskResult], run_a: SuiteRun) -> list[str]:
+    mine = {result.task for result in run_a.results.tasks}
+    return [task for task in theirs if task not in mine]
+
+
+Scores = dict[str, dict[str, dict[str, TaskItem]]]  # task -> metric -> item
+
+
+def _by_task(items: Sequence[TaskItem]) -> Scores:
+    found: Scores = {}
+    for item in items:
+        found.setdefault(item.task, {}).setdefault(item.metric, {})[item.item] = item
+    return found
+
+
+def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Scores, run_a: SuiteRun, against: str) -> TaskComparison | None:
+    """None where a side has no scores by item, or other items than the other."""
+    members = members_of(result) or [result.task]
+    pairs: list[tuple[TaskItem, TaskItem]] = []
+    chances: list[float | None] = []
+    metric = result.metric
+    for task in members:
+        of_a, of_b = mine.get(task, {}), theirs.get(task, {})
+        metric = result.metric if result.metric in of_a else next(iter(of_a), "")  # MME's points are made from its items' acc
+        items_a, items_b = of_a.get(metric, {}), of_b.get(metric, {})
+        if not items_a or set(items_a) != set(items_b):
+            return None
+        pairs += [(items_a[item], items_b[item]) for item in items_a]
+        chances += [_chance(run_a, task, metric)] * len(items_a)
+    a, b = [one.score for one, _ in pairs], [one.score for _, one in pairs]
+    # Of another tool's run the images may not be known: what shares one on either side is one cluster.
+    cluster = statistics.components([(one.task, one.cluster) for one, _ in pairs], [(one.task, one.cluster) for _, one in pairs])
+    binary = all(score in (0.0, 1.0) for score in (*a, *b))
+    paired = (statistics.paired if binary else statistics.paired_means)(a, b, cluster, result.task, against)
+    best = result.best if metric == result.metric else 1.0
+    figure_a, figure_b = (side.scores.get(metric) or Figure(None, note="no figure of this metric") for side in (result, other))
+    retained = _retention(a, b, chances, cluster, binary)
+    return TaskComparison(metric, "members" in result.details, False, best, figure_a, figure_b, paired, retained)
+
+
+def _chance(run: SuiteRun, task: str, metric: str) -> float | None:
+    details = next((result.details for result in run.results.tasks if result.task == task), {})
+    return float(details["chance"]) if "chance" in details and metric in GUESSED else None
+
+
+def _retention(a: Sequence[float], b: Sequence[float], chances: Sequence[float | None], cluster: object, binary: bool) -> Figure:
+    known = [chance for chance in chances if chance is not None]
+    if len(known) < len(chances) or not binary:
+        return Figure(None, note="no chance level is known")
+    return statistics.retention(a, b, known, cluster)
+
+
+def _with_holm(found: Sequence[TaskComparison]) -> list[TaskComparison]:
+    adjusted: dict[str, PairedResult] = {}
+    for member in (False, True):
+        family = [one.result for one in found if one.member is member]
+        adjusted |= {result.tier: result for result in statistics.with_holm(family)}
+    return [dataclasses.replace(one, result=adjusted[one.result.tier]) for one in found]

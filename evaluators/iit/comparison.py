@@ -1,0 +1,169 @@
+"""Two runs of one benchmark side by side: paired differences per tier and over pools of tiers (IIT.md "Figures").
+
+Everything that puts two runs into one number or one table goes through `check_comparable` first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from evaluators import statistics
+from evaluators.iit.results import by_turn, paired_result
+from iit_bench.errors import UserError
+from iit_bench.types import Figure, PairedResult, Prediction, tier_order
+
+Pair = tuple[Prediction, Prediction]
+
+# Where two runs must agree: what the message calls it -> path in run.json.
+SAME = {
+    "benchmark hash": ("benchmark", "rows_sha256"),
+    "scoring": ("scoring",),
+    "style": ("style",),
+    "history": ("history",),
+    "limit": ("limit",),
+}
+
+TEST_LABELS = {"mcnemar exact": "McNemar", "cluster sign-flip": "sign-flip"}
+
+
+def check_comparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> None:
+    """Refuse two runs whose answers are not to the same questions, asked and scored in the same way.
+
+    Args:
+        run_a, run_b: contents of run.json.
+
+    Raises:
+        UserError: they differ in benchmark hash, scoring, style, history or limit; the message says in which, and both values.
+    """
+    values = {what: (_look_up(run_a, path), _look_up(run_b, path)) for what, path in SAME.items()}
+    differing = [f"{what} ({_show(a)} and {_show(b)})" for what, (a, b) in values.items() if a != b]
+    if differing:
+        raise UserError(
+            f"runs {_name(run_a)} and {_name(run_b)} cannot be compared, they differ in {', '.join(differing)}; "
+            "evaluate one of them again with the settings of the other"
+        )
+
+
+def compare(predictions_a: Sequence[Prediction], predictions_b: Sequence[Prediction], against: str) -> tuple[PairedResult, ...]:
+    """Accuracy of A minus accuracy of B over the targets that both finished.
+
+    Args:
+        predictions_a, predictions_b: of two runs that passed `check_comparable`.
+        against: name of run B.
+
+    Returns:
+        The tiers both ran, from text-only to multimodal-rich, then the pools: "T*" and "V*" (tiers that end in T, in V), and "*" (all).
+        A pool is there if it joins two tiers or more; its difference is over items, not over tiers. Holm is applied over the tiers, and by
+        itself over the pools.
+
+    Raises:
+        UserError: the runs share no tier.
+    """
+    pairs = pair_targets(predictions_a, predictions_b)
+    if not pairs:
+        raise UserError(f"the run and {against!r} have no tier in common; evaluate both on the same tiers")
+    pools = {f"{ending}*": [tier for tier in pairs if tier.endswith(ending)] for ending in ("T", "V", "")}
+    pooled = [pool(pairs, members, name, against) for name, members in pools.items() if len(members) > 1]
+    # Where all tiers end alike, "*" would repeat the pool before it.
+    if len(pooled) == 2 and len(pools["T*"]) in (0, len(pairs)):
+        pooled = pooled[:1]
+    return per_tier(pairs, against) + statistics.with_holm(pooled)
+
+
+def pair_targets(predictions_a: Sequence[Prediction], predictions_b: Sequence[Prediction]) -> dict[str, list[Pair]]:
+    """Target turns of two runs by tier, in tier order, paired by (dialogue, position); only tiers that both ran.
+
+    A target that one side lacks is left out here; n shows it. Items that ended in an error are kept and left out by `paired_result`.
+
+    Raises:
+        UserError: a pair does not ask the same question with the same choices.
+    """
+    side_a = by_turn(p for p in predictions_a if p.is_target)
+    side_b = by_turn(p for p in predictions_b if p.is_target)
+    tiers = {p.tier for p in side_a.values()} & {p.tier for p in side_b.values()}
+    pairs: dict[str, list[Pair]] = {tier: [] for tier in sorted(tiers, key=tier_order)}
+    for turn, a in side_a.items():
+        b = side_b.get(turn)
+        if b is None or a.tier not in tiers:
+            continue
+        if (a.tier, a.question, a.choices, a.answer) != (b.tier, b.question, b.choices, b.answer):
+            raise UserError(f"dialogue {a.dialogue!r} asks another question in the second run; evaluate both on the same benchmark")
+        pairs[a.tier].append((a, b))
+    return pairs
+
+
+def per_tier(pairs: Mapping[str, Sequence[Pair]], against: str) -> tuple[PairedResult, ...]:
+    """One result per tier, Holm over them."""
+    return statistics.with_holm([paired_result(found, tier, against) for tier, found in pairs.items()])
+
+
+def pool(pairs: Mapping[str, Sequence[Pair]], tiers: Iterable[str], name: str, against: str) -> PairedResult:
+    """One result over the items of several tiers, clustered by connected components of group and cluster."""
+    return paired_result([pair for tier in tiers for pair in pairs[tier]], name, against)
+
+
+def as_table(results: Sequence[PairedResult], name_a: str, name_b: str, width: int = 120) -> str:
+    """The results as plain text, `width` characters at most; differences in percentage points."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE, title=Text(f"Accuracy of {name_a} minus {name_b}, percentage points"), title_justify="left")
+    table.add_column("tier", no_wrap=True)
+    for heading in ("difference", "95% interval", "n", "clusters", "A only", "B only", "p", "Holm", "detectable"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("test", no_wrap=True)
+    for r in results:
+        d = r.difference
+        counts = (str(d.n), str(d.clusters), str(r.only_a), str(r.only_b))
+        chances = (_p(r.p), _p(r.p_holm), _points(r.detectable, sign=""), TEST_LABELS.get(r.test, d.note))
+        table.add_row(r.tier, _points(d.value), _interval(d), *counts, *chances)
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    console.print(table)
+    console.print(Text("A only, B only: items right in that run alone. Holm: p adjusted over the tiers, and by itself over the pools."))
+    console.print(Text("Detectable: smallest difference that had an 80% chance to be found, (1.96 + 0.84)·SE."))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def as_dict(results: Sequence[PairedResult], name_a: str, name_b: str) -> dict[str, Any]:
+    """The results for `--json`: {"a", "b", "results": [PairedResult as a dict]}; differences as fractions."""
+    return {"a": name_a, "b": name_b, "results": [dataclasses.asdict(r) for r in results]}
+
+
+def _points(value: float | None, sign: str = "+") -> str:
+    return "–" if value is None else f"{100 * value:{sign}.1f}"
+
+
+def _interval(figure: Figure) -> str:
+    return f"[{_points(figure.low)}, {_points(figure.high)}]"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _look_up(run: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = run
+    for key in path:
+        if not isinstance(value, Mapping) or key not in value:
+            raise UserError(f"run.json of {_name(run)} has no {'.'.join(path)!r}; evaluate that model again")
+        value = value[key]
+    return value
+
+
+def _name(run: Mapping[str, Any]) -> str:
+    return repr(str(run.get("name", "unnamed")))
+
+
+def _show(value: Any) -> str:
+    """A value for a message: a hash by its first characters, no limit as "none"."""
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 24 else text[:12]

@@ -1,0 +1,214 @@
+"""Score one model on one benchmark folder into one run folder (IIT.md "Asking", "Scoring", "Figures").
+
+Killed at any moment, the same call goes on: what was answered is in the response log, and batches are planned as they were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from evaluators.iit.forgetting import check_comparable, forgetting
+from evaluators.iit.results import summarise
+from evaluators.iit.turns import Asking, Course, prediction, request, rounds
+from evaluators.runs.header import check_same_run, describe_run
+from evaluators.runs.options import EvalOptions
+from evaluators.runs.session import enter
+from iit_bench.engine.log import ResponseLog
+from iit_bench.engine.plan import BatchLimits
+from iit_bench.engine.run import Failure, answer
+from iit_bench.engine.usage import work_done
+from iit_bench.errors import UserError
+from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.load import load_model
+from iit_bench.storage.atomic import check_writable
+from iit_bench.storage.benchmark import Benchmark, load_benchmark
+from iit_bench.storage.runs import Run, folder_label, load_run, save_run_header, save_run_outcome
+from iit_bench.types import Dialogue, Prediction, Results, Scoring, Style
+
+NO_IMAGES = "the model takes no images"
+OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl")
+
+
+def evaluate(options: EvalOptions, progress: bool = True) -> Results:
+    """Run or go on with the evaluation that `options` describe; the run folder is complete when this returns.
+
+    Raises:
+        UserError: bad options, an unusable benchmark, model or folder. What was answered before stays in the folder.
+        KeyboardInterrupt: likewise; the same call goes on.
+    """
+    benchmark = load_benchmark(options.bench)
+    if options.base:
+        load_base(options)  # an unusable base is refused before a model is loaded
+    check_writable(options.out)
+    model = load_model(options.model, model_options(options), blind=options.blind)
+    model.prepare(benchmark)
+    return evaluate_model(model, benchmark, options, progress)
+
+
+def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, progress: bool = True) -> Results:
+    """`evaluate` with a model and a benchmark that are loaded already."""
+    plan = choose_dialogues(benchmark, options.tiers, options.limit, model.info.accepts_images)
+    scoring = choose_scoring(model, options.scoring, any("V" in tier for tier in plan.tiers))
+    asking = Asking(scoring, _style(options, benchmark), options.history, options.system_prompt, options.max_new_tokens)
+    if asking.style not in model.styles:
+        raise UserError(f"model {model.info.name!r} cannot be asked in style {asking.style!r}; use --style {' or '.join(model.styles)}")
+    limits = BatchLimits.for_model(model.info, options.batch_size)
+    described = describe_run(options, model.info, benchmark, asking, plan.tiers, limits)
+    base = _base(options, described)
+    courses = [Course(dialogue, tuple(benchmark.questions[turn] for turn in dialogue.turns)) for dialogue in plan.dialogues]
+    with enter(options.out, described, options.fresh, check_same_run, OUTCOME_FILES) as (run, log):
+        started = time.monotonic()
+        try:
+            predictions, errors = ask(model, courses, asking, log, limits, progress)
+        finally:
+            run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
+            save_run_header(options.out, run)
+        complete = not any(error["kind"] == "machine" for error in errors)
+        results = summarise(predictions, plan.unavailable, complete)
+        if base:
+            found = forgetting(predictions, base.predictions, base.run["name"], folder_label(base.path))
+            results = dataclasses.replace(results, forgetting=found)
+        save_run_outcome(options.out, predictions, results, errors)
+        save_run_header(options.out, run | {"ended": _now()})
+    return results
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+def choose_scoring(model: Model, asked: Scoring | Literal["auto"], images: bool) -> Scoring:
+    """How a run is scored: one way for all its tiers, so that they compare.
+
+    Raises:
+        UserError: the model cannot do what is asked for.
+    """
+    can_score = model.scores and (model.scores_images or not images)
+    if asked == "auto":
+        return "loglikelihood" if can_score else "generate"
+    if asked == "generate" and not model.generates:
+        raise UserError(f"model {model.info.name!r} cannot generate; use --scoring loglikelihood")
+    if asked == "loglikelihood" and not can_score:
+        why = model.no_scores if not model.scores else "it scores replies to text alone; leave the tiers with images out with --tiers"
+        raise UserError(f"model {model.info.name!r} cannot score replies: {why}, or use --scoring generate")
+    return asked
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The dialogues of a run, and the tiers it leaves out."""
+
+    dialogues: tuple[Dialogue, ...]
+    tiers: tuple[str, ...]  # tiers that are run
+    unavailable: Mapping[str, str]  # tier -> why it cannot be run
+
+
+def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: int | None, accepts_images: bool) -> Chosen:
+    """Whole groups only: the first `limit` groups; builders mix text and visual targets, so they are a fair sample of all.
+
+    Raises:
+        UserError: the benchmark has no such tier, or the limit is below 1.
+    """
+    wanted = benchmark.chosen_tiers(tiers)
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit} leaves nothing to evaluate; give 1 group or more")
+    unavailable = {tier: NO_IMAGES for tier in wanted if "V" in tier and not accepts_images}
+    run = tuple(tier for tier in wanted if tier not in unavailable)
+    if not run:
+        raise UserError(
+            "the model takes no images and every tier asked for has some; add a text-only tier, or --blind to remove the images"
+        )
+    dialogues = [dialogue for dialogue in benchmark.dialogues if dialogue.tier in wanted]
+    if limit is not None:  # before the tiers that this model cannot run are left out: every model gets the same groups
+        groups = set(list(dict.fromkeys(dialogue.group for dialogue in dialogues))[:limit])
+        dialogues = [dialogue for dialogue in dialogues if dialogue.group in groups]
+    dialogues = [dialogue for dialogue in dialogues if dialogue.tier in run]
+    if not dialogues:
+        raise UserError(f"--limit {limit} leaves only groups with images, which the model does not take; raise it, or add --blind")
+    return Chosen(tuple(dialogues), run, unavailable)
+
+
+def _style(options: EvalOptions, benchmark: Benchmark) -> Style:
+    return options.style or benchmark.manifest.get("default_style", "cloze")
+
+
+# ---------------------------------------------------------------- asking
+
+
+def ask(
+    model: Model, courses: Sequence[Course], asking: Asking, log: ResponseLog, limits: BatchLimits, progress: bool
+) -> tuple[list[Prediction], list[dict[str, Any]]]:
+    """Ask every turn that is scored. Returns predictions and error lines, in the order of `courses`, then of turns."""
+    total = sum(len(course.questions) if asking.history == "own" else 1 for course in courses)
+    predictions: dict[tuple[str, int], Prediction] = {}
+    errors: dict[tuple[str, int], dict[str, Any]] = {}
+    with _progress_bar(progress, total, model.info.name) as advance:
+        for pairs in rounds(courses, asking):
+            open_pairs = [pair for pair in pairs if pair[0].failure is None]
+            answers = answer(model, [request(*pair, asking) for pair in open_pairs], log, limits, advance).answers
+            given = {(course.dialogue.id, position): one for (course, position), one in zip(open_pairs, answers, strict=True)}
+            advance(len(pairs) - len(open_pairs))
+            for course, position in pairs:
+                key = (course.dialogue.id, position)
+                one = given.get(key) or _after(course)
+                predictions[key] = prediction(course, position, one, asking)
+                course.said.append(predictions[key].reply)
+                if isinstance(one, Failure):
+                    course.failure = course.failure or one
+                    errors[key] = _error_line(course, position, one)
+    order = [(course.dialogue.id, position) for course in courses for position in range(len(course.questions))]
+    return [predictions[key] for key in order if key in predictions], [errors[key] for key in order if key in errors]
+
+
+def _after(course: Course) -> Failure:
+    assert course.failure is not None
+    return Failure(course.failure.kind, "an earlier turn failed", course.failure.reason)
+
+
+def _error_line(course: Course, position: int, failure: Failure) -> dict[str, Any]:
+    return {
+        "dialogue": course.dialogue.id,
+        "position": position,
+        "tier": course.dialogue.tier,
+        "question": course.questions[position].id,
+        "kind": failure.kind,
+        "reason": failure.reason,
+        "detail": failure.detail,
+    }
+
+
+def _progress_bar(show: bool, total: int, name: str) -> Any:
+    from iit_bench.progress import bar
+
+    return bar(f"{name}: scoring", total, show)
+
+
+# ---------------------------------------------------------------- the run folder
+
+
+def load_base(options: EvalOptions) -> Run:
+    """The run to measure forgetting against."""
+    assert options.base is not None
+    return load_run(options.base)
+
+
+def _base(options: EvalOptions, described: Mapping[str, Any]) -> Run | None:
+    """The run to measure forgetting against; one that cannot be compared is refused before the work, not after."""
+    if not options.base:
+        return None
+    base = load_base(options)
+    check_comparable(described, base.run)
+    return base
+
+
+def model_options(options: EvalOptions) -> ModelOptions:
+    """What a user may set for the model."""
+    return ModelOptions(options.checkpoint, options.device, options.dtype, options.seed, options.trust_remote_code, options.server)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,65 @@
+"""What a model lost against another run of the same questions: text-only forgetting and the blind gap (IIT.md "Figures")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from evaluators import statistics
+from evaluators.iit import comparison
+from evaluators.iit.comparison import check_comparable
+from evaluators.iit.results import chance_level, finished, right
+from iit_bench.errors import UserError
+from iit_bench.types import Forgetting, PairedResult, Prediction
+
+__all__ = ["blind_gap", "check_comparable", "forgetting"]
+
+
+def forgetting(run: Sequence[Prediction], base: Sequence[Prediction], base_name: str, base_run: str) -> Forgetting:
+    """Text-only forgetting: the paired difference to a base LLM on T targets, over the tiers both ran.
+
+    Args:
+        run, base: predictions of two runs that passed `check_comparable`.
+        base_name: name of the base run's model.
+        base_run: name of its folder.
+
+    Returns:
+        Differences are run - base, so forgetting is negative. Accuracies, the pooled difference and retention are over the items both
+        sides finished, clustered by components of group and cluster; chance is the mean 1/k over them. Holm is applied over the tiers.
+
+    Raises:
+        UserError: no tier that ends in T was run by both.
+    """
+    pairs = {tier: found for tier, found in comparison.pair_targets(run, base).items() if tier.endswith("T")}
+    if not pairs:
+        raise UserError(f"base run {base_run!r} has no tier that ends in T in common with this run; evaluate both on such a tier, e.g. T")
+    done = [(a, b) for found in pairs.values() for a, b in found if finished(a) and finished(b)]
+    cluster = statistics.components([a.group for a, _ in done], [a.cluster for a, _ in done])
+    right_run, right_base = np.array([right(a) for a, _ in done], dtype=bool), np.array([right(b) for _, b in done], dtype=bool)
+    return Forgetting(
+        base=base_name,
+        base_run=base_run,
+        tiers=tuple(pairs),
+        per_tier=comparison.per_tier(pairs, base_run),
+        pooled=comparison.pool(pairs, pairs, "T*", base_run),
+        base_acc=statistics.mean(right_base, cluster),
+        acc=statistics.mean(right_run, cluster),
+        retention=statistics.retention(right_run, right_base, [chance_level(a) for a, _ in done], cluster),
+    )
+
+
+def blind_gap(run: Sequence[Prediction], blind: Sequence[Prediction], blind_run: str) -> tuple[PairedResult, ...]:
+    """V accuracy with images minus without: one result per tier that ends in V (Holm over them), then the pool "V*".
+
+    Args:
+        run, blind: predictions of the same model with and without `--blind`, of two runs that passed `check_comparable`.
+        blind_run: name of the blind run's folder.
+
+    Raises:
+        UserError: no tier that ends in V was run by both.
+    """
+    pairs = {tier: found for tier, found in comparison.pair_targets(run, blind).items() if tier.endswith("V")}
+    if not pairs:
+        raise UserError(f"blind run {blind_run!r} has no tier that ends in V in common with this run; evaluate both on such a tier, e.g. V")
+    return (*comparison.per_tier(pairs, blind_run), comparison.pool(pairs, pairs, "V*", blind_run))

@@ -1,0 +1,130 @@
+"""From dialogues to requests, and from answers to predictions: who is asked what, in which round (IIT.md "Asking").
+
+Under gold history every target is one request of a single round. Under own history round p asks turn p of every dialogue, with the model's
+own replies to the turns before it; equal prefixes become equal requests, which the engine answers once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from evaluators.iit.extraction import extract_choice
+from iit_bench.asking import chat, replies
+from iit_bench.engine.log import Response
+from iit_bench.engine.plan import Request
+from iit_bench.engine.run import Failure
+from iit_bench.models.contract import GenerateRequest, ScoreRequest, ScoreResult
+from iit_bench.types import Dialogue, History, Message, Outcome, Prediction, Question, Scoring, Style
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How every question of a run is put."""
+
+    scoring: Scoring = "loglikelihood"
+    style: Style = "cloze"
+    history: History = "gold"
+    system_prompt: str = ""
+    max_new_tokens: int = 32
+
+
+@dataclass
+class Course:
+    """One dialogue on its way through the rounds."""
+
+    dialogue: Dialogue
+    questions: tuple[Question, ...]  # one per turn
+    said: list[str] = field(default_factory=list)  # own history: replies so far
+    failure: Failure | None = None  # a turn failed: the turns after it cannot be asked
+
+
+def rounds(courses: Sequence[Course], asking: Asking) -> Iterator[list[tuple[Course, int]]]:
+    """The (course, position) pairs of each round, in order; a round is drawn after the answers of the one before are in."""
+    if asking.history == "gold":
+        yield [(course, len(course.questions) - 1) for course in courses]
+        return
+    for position in range(max((len(course.questions) for course in courses), default=0)):
+        yield [(course, position) for course in courses if position < len(course.questions)]
+
+
+def request(course: Course, position: int, asking: Asking) -> Request:
+    """The request that asks turn `position`."""
+    question = course.questions[position]
+    messages = _messages(course, position, asking)
+    if asking.scoring == "loglikelihood":
+        return ScoreRequest(messages, replies(question, asking.style))
+    return GenerateRequest(messages, asking.max_new_tokens)
+
+
+def _messages(course: Course, position: int, asking: Asking) -> tuple[Message, ...]:
+    system = (Message("system", (asking.system_prompt,)),) if asking.system_prompt else ()
+    said = None if asking.history == "gold" else course.said
+    return (*system, *chat(course.questions[: position + 1], asking.style, course.dialogue.connectors, said))
+
+
+def prediction(course: Course, position: int, answer: Response | Failure, asking: Asking) -> Prediction:
+    """The record of one scored turn."""
+    question, dialogue = course.questions[position], course.dialogue
+    fields = _scored(question, answer, asking) if not isinstance(answer, Failure) else _failed()
+    return Prediction(
+        dialogue=dialogue.id,
+        position=position,
+        is_target=position == len(course.questions) - 1,
+        tier=dialogue.tier,
+        group=dialogue.group,
+        question=question.id,
+        source=question.source,
+        subject=question.subject,
+        cluster=question.cluster,
+        modality=question.modality,
+        choices=question.choices,
+        answer=question.answer,
+        **fields,
+    )
+
+
+def _scored(question: Question, answer: Response, asking: Asking) -> dict:
+    if isinstance(answer, ScoreResult):
+        texts = replies(question, asking.style)
+        chosen = _argmax(answer.logprobs)
+        return {
+            "logprobs": answer.logprobs,
+            "choice_tokens": answer.tokens,
+            "chosen": chosen,
+            "chosen_norm": _argmax([p / len(text) for p, text in zip(answer.logprobs, texts, strict=True)]),
+            "chosen_bytes": _argmax([p / len(text.encode()) for p, text in zip(answer.logprobs, texts, strict=True)]),
+            "outcome": _outcome(chosen, question.answer),
+            "reply": texts[chosen],
+            "prompt_tokens": answer.prompt_tokens,
+            "reply_tokens": sum(answer.tokens),
+        }
+    chosen = extract_choice(answer.text, question.choices, asking.style)
+    return {
+        "logprobs": (),
+        "choice_tokens": (),
+        "chosen": chosen,
+        "chosen_norm": chosen,
+        "chosen_bytes": chosen,
+        "outcome": _outcome(chosen, question.answer),
+        "reply": answer.text,
+        "prompt_tokens": answer.prompt_tokens,
+        "reply_tokens": answer.new_tokens,
+    }
+
+
+def _failed() -> dict:
+    empty: Mapping[str, tuple[float, ...] | tuple[int, ...]] = {"logprobs": (), "choice_tokens": ()}
+    nothing = {"chosen": -1, "chosen_norm": -1, "chosen_bytes": -1, "prompt_tokens": 0, "reply_tokens": 0}
+    return {**empty, **nothing, "outcome": "error", "reply": ""}
+
+
+def _argmax(values: Sequence[float]) -> int:
+    """Index of the largest; the first of equals, as lm-eval's numpy argmax does."""
+    return max(range(len(values)), key=lambda i: values[i])
+
+
+def _outcome(chosen: int, answer: int) -> Outcome:
+    if chosen < 0:
+        return "unparsed"
+    return "correct" if chosen == answer else "wrong"

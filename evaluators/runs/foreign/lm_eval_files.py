@@ -1,0 +1,113 @@
+"""lm-eval's result files (`lm_eval --output_path DIR --log_samples`): `results_DATE.json`, and `samples_TASK_DATE.jsonl` beside it.
+
+With its samples a task gets the interval that our own runs get, from its items; without them, the one that lm-eval's standard error gives.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from evaluators.runs.foreign.run import ForeignRun, foreign_header
+from evaluators.text.results import Circumstances, items_of, suite_results
+from iit_bench.errors import UserError
+
+TOOL = "lm-eval"
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)\.json$")
+_NEEDED = ("results", "configs", "versions", "n-shot", "n-samples")  # what lm-eval has written since 0.4.3
+_KEPT = ("doc_id", "doc_hash", "target_hash", "filter", "metrics", "filtered_resps", "resps", "arguments")
+
+
+def is_results(found: Any) -> bool:
+    """Whether a JSON value is what lm-eval writes into `results_DATE.json`."""
+    return isinstance(found, dict) and isinstance(found.get("results"), dict) and "configs" in found and "versions" in found
+
+
+def result_files(folder: Path) -> list[Path]:
+    """lm-eval's result files in a folder and below."""
+    return sorted(path for path in folder.rglob("*.json") if _DATE.search(path.name))
+
+
+def load(path: Path) -> ForeignRun:
+    """One results file with its samples.
+
+    Raises:
+        UserError: not such a file, or one that is damaged or of a version that does not tell how many documents were asked.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); give the results_*.json that lm-eval wrote") from error
+    if not is_results(found):
+        raise UserError(f"{str(path)!r} is not a results file of lm-eval; give the results_*.json of `lm_eval --output_path DIR`")
+    if missing := [name for name in _NEEDED if not isinstance(found.get(name), dict)]:
+        raise UserError(f"{str(path)!r} lacks {', '.join(missing)}; run it again with lm-eval 0.4.3 or newer")
+    try:
+        tasks = [task for task in found["results"] if task in found["n-samples"]]
+        samples = {task: lines for task in tasks if (lines := _samples(path, task))}
+        whole = found | {"samples": samples, "group_subtasks": found.get("group_subtasks", {}), "groups": found.get("groups", {})}
+        items = items_of(whole, ())
+        results = suite_results(whole, items, Circumstances())
+        return ForeignRun(path, _header(found, tasks, path), results, (), items)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(f"{str(path)!r} is damaged ({type(error).__name__}: {error}); run lm-eval again") from error
+
+
+def _header(found: Mapping[str, Any], tasks: list[str], path: Path) -> dict[str, Any]:
+    config = found.get("config") or {}
+    model = str(found.get("model_name") or config.get("model") or path.parent.name)
+    info = {"dtype": str(config.get("model_dtype") or "").removeprefix("torch."), "parameters": config.get("model_num_parameters")}
+    info |= {"chat_template_sha256": str(found.get("chat_template_sha") or ""), "device": str(config.get("device") or "")}
+    settings = config.get("gen_kwargs") or {}
+    return foreign_header(
+        f"{TOOL} {found.get('lm_eval_version') or ''}".strip(),
+        "text",
+        model,
+        path,
+        model_info=info,
+        tasks=tasks,
+        limit=config.get("limit"),
+        apply_chat_template=bool(found.get("chat_template")),
+        fewshot_as_multiturn=bool(found.get("fewshot_as_multiturn")),
+        **({"fewshot_seed": config["fewshot_seed"]} if "fewshot_seed" in config else {}),
+        system_prompt=str(found.get("system_instruction") or ""),
+        gen_kwargs=settings if isinstance(settings, str) else ",".join(f"{name}={value}" for name, value in settings.items()),
+        seconds=float(found["total_evaluation_time_seconds"]) if found.get("total_evaluation_time_seconds") else None,
+        versions={"lm-eval": found.get("lm_eval_version"), "transformers": found.get("transformers_version")},
+    )
+
+
+# ---------------------------------------------------------------- samples
+
+
+def _samples(path: Path, task: str) -> list[dict[str, Any]]:
+    """The lines of a task's samples file, in the form that they have inside lm-eval; empty where it was not written."""
+    date = _DATE.search(path.name)
+    file = path.with_name(f"samples_{task}_{date.group(1)}.jsonl") if date else None
+    return list(_lines(file)) if file is not None and file.is_file() else []
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                sample = json.loads(line)
+                kept = {name: sample[name] for name in (*_KEPT, *sample["metrics"])}
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"line {number} of {str(file)!r} is no sample of lm-eval 0.4.6 or newer ({type(error).__name__}: {error}); without the "
+                    "file, intervals come from lm-eval's standard errors"
+                ) from error
+            arguments = kept["arguments"].values()
+            same: dict[str, str] = {}  # all choices share a context, which is long: kept once
+            kept["arguments"] = [tuple(same.setdefault(str(text), str(text)) for text in one.values()) for one in arguments]
+            kept["resps"] = [[_reply(one) for one in replies] for replies in kept["resps"]]
+            yield kept
+
+
+def _reply(said: Any) -> Any:
+    """A generated text as it is; a log-likelihood, which the file has as two texts, as numbers again."""
+    return (float(said[0]), *said[1:]) if isinstance(said, list) and said else said

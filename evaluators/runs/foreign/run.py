@@ -1,0 +1,46 @@
+"""A run that another tool did, in the form of a suite run of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from iit_bench.storage.runs import SuiteRun
+from iit_bench.types import TaskItem
+
+
+@dataclass(frozen=True)
+class ForeignRun(SuiteRun):
+    """`run` has the fields of run.json that the tool's files tell, and "tool" with its name; `path` is the file it was read from."""
+
+    read: Sequence[TaskItem] = ()
+
+    @cached_property
+    def items(self) -> list[TaskItem]:
+        return list(self.read)
+
+
+def foreign_header(tool: str, suite: Literal["text", "vqa"], model: str, path: Path, **known: Any) -> dict[str, Any]:
+    """run.json of a foreign run: what its files do not tell is None, an empty text or 0.
+
+    Args:
+        tool: name and version, e.g. "lm-eval 0.4.13".
+        model: the model's name, as the tool has it.
+        path: the file it was read from.
+        known: other fields of run.json; `model_info` goes into "model".
+    """
+    info = {"name": model, "checkpoint": "", "checkpoint_sha256": "", "blind": False, "dtype": "", "device": ""}
+    nothing: dict[str, Any] = {
+        "limit": None,
+        "max_new_tokens": None,
+        "system_prompt": "",
+        "judge": "",
+        "num_fewshot": None,
+        "apply_chat_template": False,
+    }
+    nothing |= {"gen_kwargs": "", "seconds": None, "tokens": None, "resumed": 0, "command": f"not recorded: {tool} wrote {path.name}"}
+    own = {"tool": tool, "name": model, "suite": suite, "arguments": {}, "model": info | known.pop("model_info", {})}
+    return nothing | own | known

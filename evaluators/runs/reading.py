@@ -1,0 +1,87 @@
+"""What a user names as a run: a run folder of any suite, the folder of `iit-bench eval --suite all`, or result files of other tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluators.runs.foreign import lm_eval_files, vlmeval_files
+from iit_bench.errors import UserError
+from iit_bench.storage.runs import Run, SuiteRun, load_run, load_run_header, load_suite_run
+
+SUITES = ("iit", "text", "vqa")  # folders that `--suite all` makes
+KINDS = "a run folder, the folder of --suite all, lm-eval's results_*.json or VLMEvalKit's *_acc.csv and *_score.csv"
+
+
+def read_runs(path: Path) -> list[Run | SuiteRun]:
+    """The finished runs that a path stands for.
+
+    Raises:
+        UserError: it is none of `KINDS`, or one that is not finished, damaged, or of another version.
+    """
+    if path.is_file():
+        return _of_file(path)
+    if (path / "run.json").is_file():
+        return [load_any(path)]
+    if path.is_dir() and (folders := run_folders(path)):
+        return [load_any(folder) for folder in folders]
+    if not path.is_dir():
+        raise UserError(f"{str(path)!r} is not there; make a run with `iit-bench eval --model NAME --bench DIR --out DIR`")
+    found: list[Run | SuiteRun] = [lm_eval_files.load(file) for file in lm_eval_files.result_files(path)]
+    found += vlmeval_files.load(vlmeval_files.result_files(path))
+    if found:
+        return found
+    raise UserError(f"{str(path)!r} is not a run folder (it has no run.json), nor does it hold result files; give {KINDS}")
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The run folders in a folder: those of `--suite all`, or whatever runs lie in it, one level below or two."""
+    if parts := [path / suite for suite in SUITES if (path / suite / "run.json").is_file()]:
+        return parts
+    inside = [child for child in sorted(path.iterdir()) if child.is_dir()]
+    return [
+        run
+        for child in inside
+        for run in ([child] if (child / "run.json").is_file() else [child / s for s in SUITES])
+        if (run / "run.json").is_file()
+    ]
+
+
+def load_any(folder: Path) -> Run | SuiteRun:
+    """A finished run folder of any suite.
+
+    Raises:
+        UserError: as `storage.runs.load_run` and `load_suite_run`.
+    """
+    return load_suite_run(folder) if load_run_header(folder).get("suite") in ("text", "vqa") else load_run(folder)
+
+
+def read_all(paths: Sequence[Path]) -> tuple[list[Run], list[SuiteRun]]:
+    """The runs of the suite iit, and those of the suites text and vqa; files of one VLMEvalKit folder are one run.
+
+    Raises:
+        UserError: as `read_runs`.
+    """
+    tables = [path for path in paths if path.is_file() and vlmeval_files.is_scores(path)]
+    found: list[Run | SuiteRun] = [*vlmeval_files.load(tables)]
+    for path in paths:
+        found += [] if path in tables else read_runs(path)
+    return [run for run in found if isinstance(run, Run)], [run for run in found if isinstance(run, SuiteRun)]
+
+
+def _of_file(path: Path) -> list[Run | SuiteRun]:
+    if path.name == "run.json":
+        return [load_any(path.parent)]
+    if vlmeval_files.is_scores(path):
+        return list(vlmeval_files.load([path]))
+    if path.suffix == ".json":
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); give {KINDS}") from error
+        if lm_eval_files.is_results(found):
+            return [lm_eval_files.load(path)]
+    if path.name.startswith("samples_") and path.suffix == ".jsonl":
+        raise UserError(f"{str(path)!r} holds lm-eval's samples without their figures; give the results_*.json beside it")
+    raise UserError(f"{str(path)!r} is no result file that is known here; give {KINDS}")

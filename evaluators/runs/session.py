@@ -1,0 +1,61 @@
+"""A run folder while it is at work: started or taken up again under a lock, by every suite."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from iit_bench.engine.log import ResponseLog
+from iit_bench.storage.runs import load_run_header, save_run_header
+
+Check = Callable[[Path, Mapping[str, Any], Mapping[str, Any]], None]
+
+
+@contextmanager
+def enter(
+    folder: Path, run: dict[str, Any], fresh: bool, check: Check, outcome_files: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], ResponseLog]]:
+    """Start the run folder, or take it up again where it holds the same run; yields run.json and the response log.
+
+    What is in the folder is not touched before its lock is held: another process may be at work there.
+
+    Args:
+        folder: the run folder; made where it is not there.
+        run: a new run.json, without format and version.
+        fresh: start over; `outcome_files` (names in the folder) are removed.
+        check: `check(folder, run.json there, run)` raises UserError where the folder holds another run.
+        outcome_files: what a finished run leaves beside run.json and the log.
+
+    Raises:
+        UserError: a foreign folder, another run in it, or another process at work.
+    """
+    before = None
+    if folder.is_dir() and any(not _is_partial(path) for path in folder.iterdir()):
+        before = load_run_header(folder)  # refuses a foreign folder, also with `fresh`
+        if not fresh:
+            check(folder, before, run)
+            run |= {name: before[name] for name in ("started", "seconds")} | {"resumed": before["resumed"] + 1}
+    else:
+        save_run_header(folder, run)
+    with ResponseLog(folder / "responses.jsonl", fresh) as log:
+        stale = [path for path in folder.iterdir() if _is_partial(path)]  # of a process that was killed
+        for path in (*stale, *(folder / name for name in outcome_files if fresh)):
+            _remove(path)
+        if before is not None:
+            save_run_header(folder, run)
+        yield run, log
+
+
+def _is_partial(path: Path) -> bool:
+    """Whether a process was killed before it had finished this file (`storage.atomic`) or scratch folder."""
+    return path.name.startswith(".") and path.name.endswith(".partial")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""What `iit-bench eval` prints when it is done: the figures of one run, for a terminal or for a machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from iit_bench.storage.tables import canonical_json
+from iit_bench.types import Figure, Results, SuiteResults
+
+_NOT_COMPLETE = "  not complete: some items failed for reasons of the machine (errors.jsonl); repeat the command to go on"
+
+
+def summary_text(name: str, results: Results | SuiteResults) -> str:
+    """Scores with 95% intervals and n, one line each."""
+    if isinstance(results, SuiteResults):
+        return _suite_text(name, results)
+    lines = [f"{name}: {results.n_dialogues} dialogues, " + ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)]
+    rows = [("IIT score", results.iit["acc"]), ("T score", results.t_score["acc"]), ("V score", results.v_score["acc"])]
+    rows += [(f"tier {tier.tier}", tier.acc) for tier in results.tiers]
+    if results.forgetting:
+        rows += [(f"forgotten against {results.forgetting.base}", _negative(results.forgetting.pooled.difference))]
+        rows += [("retention", results.forgetting.retention)]
+    width = max(len(label) for label, _ in rows)
+    lines += [f"  {label:{width}}  {_figure(figure)}" for label, figure in rows]
+    return "\n".join(lines + ([] if results.complete else [_NOT_COMPLETE]))
+
+
+def _suite_text(name: str, results: SuiteResults) -> str:
+    """The figure of each task that tables show, and what a reader must know of it."""
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)
+    lines = [f"{name}: suite {results.suite}, {counts or 'no items'}"]
+    labels = [f"{task.task} ({task.metric})" if task.metric else task.task for task in results.tasks]
+    width = max(map(len, labels), default=0)
+    for label, task in zip(labels, results.tasks, strict=True):
+        figure = task.scores.get(task.metric, Figure(None, note="no score"))
+        lines += [f"  {label:{width}}  {_figure(figure) if task.best == 1 else _points(figure, task.best)}"]
+        lines += [f"  {'':{width}}  {note}" for note in task.notes]
+    failed = "  not complete: some items (errors.jsonl) or data sets (see above) failed; repeat the command to go on"
+    return "\n".join(lines + ([] if results.complete else [failed]))
+
+
+def _points(figure: Figure, best: float | None) -> str:
+    """A figure in its own unit."""
+    if figure.value is None:
+        return _figure(figure)
+    interval = f" [{figure.low:.6g}, {figure.high:.6g}]" if figure.low is not None and figure.high is not None else ""
+    return f"{figure.value:.6g}{f' of {best:.6g}' if best is not None else ''}{interval} n={figure.n}"
+
+
+def server_text(run: Mapping[str, Any]) -> str:
+    """What a server was asked for, and that it takes no images, of a run.json; "" where there was none."""
+    usage = run["usage"]
+    if not usage:
+        return ""
+    cost = "" if usage["cost"] is None else f", cost {usage['cost']:.4g}"
+    counts = f"{usage['prompt_tokens']:,} prompt and {usage['reply_tokens']:,} reply tokens"
+    missing = f" ({usage['answers_without_counts']} without counts)" if usage["answers_without_counts"] else ""
+    images = run["model"]["details"].get("images", "taken")
+    blind = "" if images == "taken" or run["model"]["blind"] else f"; images were found to be {images}"
+    return f"the server gave {usage['answers']:,} answers{missing}: {counts}{cost}{blind}"
+
+
+def summary_json(results: Results | SuiteResults) -> str:
+    return canonical_json(dataclasses.asdict(results))
+
+
+def _figure(figure: Figure) -> str:
+    if figure.value is None:
+        return f"not available ({figure.note})"
+    interval = f" [{figure.low:.1%}, {figure.high:.1%}]" if figure.low is not None and figure.high is not None else ""
+    return f"{figure.value:6.1%}{interval} n={figure.n}"
+
+
+def _negative(figure: Figure) -> Figure:
+    """The loss behind a difference `model - base`."""
+    if figure.value is None or figure.low is None or figure.high is None:
+        return figure
+    return dataclasses.replace(figure, value=-figure.value or 0.0, low=-figure.high, high=-figure.low)  # no "-0.0"

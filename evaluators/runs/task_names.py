@@ -1,0 +1,21 @@
+"""Names of tasks as a user gives them: presets expanded, unknown ones refused with the nearest name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+
+from iit_bench.errors import UserError
+
+
+def expand(tasks: Sequence[str], presets: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Task names with presets replaced by what they stand for, each once, in the order asked."""
+    return tuple(dict.fromkeys(name for task in tasks for name in presets.get(task, (task,))))
+
+
+def unknown_task(name: str, known: Iterable[str], where: str) -> UserError:
+    """The error for a task that is not there, with the nearest name."""
+    names = sorted(known)
+    close = [other for other in names if other.casefold() == name.casefold()] or get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else "see `iit-bench list tasks`"
+    return UserError(f"there is no task {name!r} {where}; {hint}")

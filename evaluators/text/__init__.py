@@ -1,0 +1,1 @@
+"""`--suite text`: text-only tasks through lm-eval's own `simple_evaluate`."""

@@ -1,0 +1,196 @@
+"""The text-only suite: lm-eval's `simple_evaluate` over one of our models, into a run folder.
+
+lm-eval's own files are kept as it writes them, in `lm_eval/`; `results.json` holds each task's figures with intervals. A document that the
+model could not be asked counts as wrong, whatever lm-eval made of its missing answer, and stands in `errors.jsonl`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from evaluators.runs.header import check_same_suite, describe_suite, git_commit
+from evaluators.runs.options import SuiteOptions
+from evaluators.runs.session import enter
+from evaluators.text.model import EngineLM
+from evaluators.text.results import Circumstances, errors_of, items_of, suite_results
+from evaluators.text.tasks import TaskOptions, Tasks, code_allowed, load_tasks, without_advice
+from iit_bench.engine.plan import BatchLimits
+from iit_bench.engine.usage import work_done
+from iit_bench.errors import UserError
+from iit_bench.models.contract import Model
+from iit_bench.models.load import load_model
+from iit_bench.storage.atomic import check_writable
+from iit_bench.storage.runs import save_run_header, save_suite_outcome
+from iit_bench.tools.random_states import random_states_kept
+from iit_bench.types import SuiteResults
+
+LM_EVAL_FILES = "lm_eval"  # folder inside the run folder
+OUTCOME_FILES = ("items.parquet", "results.json", "errors.jsonl", LM_EVAL_FILES)
+
+
+def evaluate_text(options: SuiteOptions, progress: bool = True) -> SuiteResults:
+    """Run or go on with the text suite that `options` describe; the run folder is complete when this returns.
+
+    Raises:
+        UserError: unknown tasks, data that are missing, an unusable model or folder. What was answered before stays in the folder.
+        KeyboardInterrupt: likewise; the same call goes on.
+    """
+    if options.blind:
+        raise UserError("--blind removes images, and the text suite has none; leave it out")
+    check_writable(options.out)
+    with tempfile.TemporaryDirectory(prefix="iit-bench-text-") as scratch:
+        found = load_tasks_of(options, Path(scratch))  # a wrong name is told before a model is loaded
+        return evaluate_text_model(load_model(options.model, options.model_options), found, options, progress)
+
+
+def load_tasks_of(options: SuiteOptions, scratch: Path) -> Tasks:
+    """The tasks that `options` name, with their data; `scratch` must outlive them."""
+    how = TaskOptions(options.data_root, options.include_path, options.num_fewshot, options.confirm_run_unsafe_code)
+    return load_tasks(options.tasks, how, scratch)
+
+
+def evaluate_text_model(model: Model, tasks: Tasks, options: SuiteOptions, progress: bool = True) -> SuiteResults:
+    """`evaluate_text` with a model and tasks that are loaded already."""
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit} leaves nothing to evaluate; give 1 document or more")
+    if why := unable(model, tasks):
+        raise UserError(why)
+    described = describe_suite(options, model.info, sorted(tasks.loaded["tasks"]), ("lm-eval", "datasets"))
+    limits = BatchLimits.for_model(model.info, options.batch_size)
+    described |= {"batch_tokens": limits.tokens, "data_sha256": tasks.data_sha256}
+    with enter(options.out, described, options.fresh, check_same_suite, OUTCOME_FILES) as (run, log):
+        started = time.monotonic()
+        lm = EngineLM(model, log, limits, progress)
+        try:
+            found = _simple_evaluate(lm, tasks, options)
+        finally:
+            run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
+            save_run_header(options.out, run)
+        items = items_of(found, lm.failed)
+        results = suite_results(found, items, Circumstances(lm.failed, lm.cut, tasks.left_out, tasks.data_sha256, tasks.revisions))
+        _save_lm_eval(options.out / LM_EVAL_FILES, found, lm, options)
+        save_suite_outcome(options.out, items, results, errors_of(lm.failed))
+        save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
+    return results
+
+
+def unable(model: Model, tasks: Tasks) -> str:
+    """Why the model cannot run the tasks, or "": one that only generates is told so before it is asked, and paid for, anything."""
+    if not model.takes_raw_text:
+        return str(model.no_raw_text())
+    scored = sorted(name for name, task in tasks.loaded["tasks"].items() if task.OUTPUT_TYPE != "generate_until")
+    if not scored or model.scores:
+        return ""
+    which = f"task {scored[0]!r} needs" if len(scored) == 1 else f"task {scored[0]!r} and {len(scored) - 1} more need"
+    return f"model {model.info.name!r} cannot score replies, which {which}: {model.no_scores}; or choose tasks that generate"
+
+
+def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[str, Any]:
+    """lm-eval's EvalResults, samples included."""
+    from lm_eval import simple_evaluate
+
+    settings = gen_kwargs_of(options)
+    with _surroundings(options.confirm_run_unsafe_code):
+        try:
+            found = simple_evaluate(
+                model=lm,
+                tasks=list(tasks.loaded["tasks"]),
+                task_manager=tasks.manager,
+                num_fewshot=options.num_fewshot,
+                limit=options.limit,
+                gen_kwargs=settings,
+                apply_chat_template=options.apply_chat_template,
+                fewshot_as_multiturn=options.apply_chat_template and options.fewshot_as_multiturn,
+                system_instruction=options.system_prompt or None,
+                confirm_run_unsafe_code=options.confirm_run_unsafe_code,
+                log_samples=True,
+            )
+        except ValueError as error:  # a task with images, say
+            if lm.at_work:
+                raise
+            raise UserError(f"lm-eval cannot run these tasks: {' '.join(str(error).split())[:300]}") from error
+    assert found is not None  # only other ranks of a distributed run get nothing
+    return dict(found)
+
+
+def gen_kwargs_of(options: SuiteOptions) -> dict[str, Any] | None:
+    """lm-eval's settings of generation.
+
+    Raises:
+        UserError: not of the form NAME=VALUE,NAME=VALUE.
+    """
+    from lm_eval.utils import simple_parse_args_string
+
+    if any(not part.partition("=")[2] for part in options.gen_kwargs.split(",") if options.gen_kwargs):
+        raise UserError(f"--gen-kwargs {options.gen_kwargs!r} is not of the form NAME=VALUE,NAME=VALUE; write it so")
+    given: dict[str, Any] = simple_parse_args_string(options.gen_kwargs) or {}
+    if options.max_new_tokens is not None:
+        given["max_gen_toks"] = options.max_new_tokens
+    return given or None
+
+
+@contextlib.contextmanager
+def _surroundings(unsafe_code: bool) -> Iterator[None]:
+    """What lm-eval does to the process is kept from the user and undone: bars, seeds, git's complaint where there is no repository.
+
+    Scores of failed documents are -inf, of which numpy would warn. Where code may be run, lm-eval's metrics ask for a variable.
+    """
+    import numpy as np
+    from lm_eval import evaluator
+    from lm_eval.api import metrics, task
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(without_advice())
+        stack.enter_context(random_states_kept())
+        stack.enter_context(np.errstate(invalid="ignore"))
+        stack.enter_context(patch.object(task, "tqdm", functools.partial(task.tqdm, disable=True)))
+        stack.enter_context(patch.object(metrics, "bootstrap_stderr", _silent(metrics.bootstrap_stderr)))
+        stack.enter_context(patch.object(evaluator, "get_git_commit_hash", git_commit))
+        stack.enter_context(code_allowed(unsafe_code))
+        yield
+
+
+def _silent(function: Callable[..., Any]) -> Callable[..., Any]:
+    """lm-eval's bootstrap prints its name and a bar: on standard output, where --json writes."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return function(*arguments, **options)
+
+    return call
+
+
+def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options: SuiteOptions) -> None:
+    """lm-eval's results and samples, through its own tracker; those of an earlier session of this run are replaced."""
+    import copy
+    import shutil
+
+    from lm_eval.loggers import EvaluationTracker
+
+    if folder.exists():
+        shutil.rmtree(folder)
+    tracker = EvaluationTracker(output_path=str(folder))
+    tracker.general_config_tracker.log_experiment_args(
+        model_source="iit-bench",
+        model_args={"pretrained": lm.tokenizer_name},
+        system_instruction=options.system_prompt,
+        chat_template=lm.chat_template(options.apply_chat_template) or "",
+        fewshot_as_multiturn=options.apply_chat_template and options.fewshot_as_multiturn,
+    )
+    samples: Mapping[str, Sequence[Any]] = found["samples"]
+    with _surroundings(False):
+        tracker.save_results_aggregated({key: value for key, value in found.items() if key != "samples"}, dict(samples))
+        for task, lines in samples.items():
+            tracker.save_results_samples(task, copy.deepcopy(lines))  # type: ignore[arg-type]
+    if not list(folder.rglob("results_*.json")):  # lm-eval only warns
+        raise UserError(f"lm-eval could not write its results into {str(folder)!r}; free some space and repeat the command")

@@ -1,0 +1,155 @@
+"""Any of our models as lm-eval sees a model: loglikelihood, rolling loglikelihood and generation, answered by our engine.
+
+lm-eval renders prompts, picks few-shot examples and computes metrics; the engine dedupes, batches, logs every answer and goes on after a
+kill. All choices of a document that share a context become one request, so a context is encoded once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
+
+from iit_bench.engine.log import Response, ResponseLog
+from iit_bench.engine.plan import BatchLimits, Request
+from iit_bench.engine.run import Failure, answer
+from iit_bench.errors import UserError
+from iit_bench.models.contract import GenerateResult, Model, RollingRequest, ScoreResult, TextGenerateRequest, TextScoreRequest
+from iit_bench.progress import bar
+
+DEFAULT_NEW_TOKENS = 256  # where neither the task nor the user says (lm-eval's own default)
+NO_SCORE = float("-inf")  # of a request that failed; its document counts as wrong whatever lm-eval makes of it
+
+
+@dataclass(frozen=True)
+class FailedDocument:
+    """A document one of whose requests has no answer."""
+
+    task: str
+    document: int  # lm-eval's doc_id
+    failure: Failure
+
+
+class EngineLM(LM):
+    """lm-eval's view of one of our models. Attributes: `failed` (documents), `cut` (task -> prompts that filled the model's context)."""
+
+    def __init__(self, model: Model, log: ResponseLog, limits: BatchLimits, progress: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = getattr(model, "tokenizer", None)
+        self.failed: list[FailedDocument] = []
+        self.cut: Counter[str] = Counter()
+        self.at_work = False  # an exception now is the engine's or the model's, not the task's
+        self._log, self._limits, self._progress = log, limits, progress
+
+    # ------------------------------------------------------------ what lm-eval asks
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        grouped: dict[tuple[str, str | None, int | None], dict[str, int]] = defaultdict(dict)
+        places = []  # of every request: its group, and its continuation's place in the group
+        for request in requests:
+            context, continuation = request.args[:2]
+            group = (context, request.task_name, request.doc_id)
+            places.append((group, grouped[group].setdefault(continuation, len(grouped[group]))))
+        asked = {group: TextScoreRequest(group[0], tuple(continuations)) for group, continuations in grouped.items()}
+        answers = dict(zip(asked, self._answer(list(asked.values()), [group[1:] for group in asked]), strict=True))
+        found = []
+        for group, place in places:
+            one = answers[group]
+            found.append((one.logprobs[place], one.greedy[place]) if isinstance(one, ScoreResult) else (NO_SCORE, False))
+        return found
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        answers = self._answer([RollingRequest(request.args[0]) for request in requests], _documents(requests))
+        return [one.logprobs[0] if isinstance(one, ScoreResult) else NO_SCORE for one in answers]
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        asked = [self._generation(*request.args[:2]) for request in requests]
+        seen: Counter[str] = Counter()
+        for i, one in enumerate(asked):
+            if dict(one.settings).get("do_sample"):  # equal requests have answers of their own
+                asked[i] = TextGenerateRequest(one.context, one.until, one.max_new_tokens, one.settings, seen[repr(one)])
+                seen[repr(one)] += 1
+        alike: dict[str, list[int]] = defaultdict(list)  # requests that may share a batch
+        for i, one in enumerate(asked):
+            alike[repr((one.until, one.max_new_tokens, one.settings))].append(i)
+        texts = [""] * len(requests)
+        for members in alike.values():
+            try:
+                answers = self._answer([asked[i] for i in members], _documents([requests[i] for i in members]))
+            except (ValueError, TypeError) as error:
+                if asked[members[0]].settings == (("do_sample", False),):  # nobody's setting: a bug is not the user's
+                    raise
+                # transformers refuses a setting: temperature 0 beside do_sample, an unknown name
+                settings = ", ".join(f"{name}={value}" for name, value in asked[members[0]].settings)
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(f"the model cannot generate with {settings} ({reason}); give other settings with --gen-kwargs") from error
+            for i, result in zip(members, answers, strict=True):
+                texts[i] = result.text if isinstance(result, GenerateResult) else ""
+        return texts
+
+    def _generation(self, context: str, settings: dict[str, Any]) -> TextGenerateRequest:
+        """lm-eval's generation settings as a request; read by lm-eval's own functions."""
+        given = dict(normalize_gen_kwargs(settings, DEFAULT_NEW_TOKENS))
+        until = handle_stop_sequences(given.pop("until", None), eos=None)
+        length = int(given.pop("max_gen_toks"))
+        if not given.get("do_sample"):  # greedy: these would only be warned of
+            for name in ("temperature", "top_p", "top_k", "min_p"):
+                given.pop(name, None)
+            given["do_sample"] = False
+        return TextGenerateRequest(context, tuple(until), length, tuple(sorted(given.items())))
+
+    # ------------------------------------------------------------ chats
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return self.model.render_text(chat_history, add_generation_prompt)
+
+    @property
+    def tokenizer_name(self) -> str:
+        return self.model.info.name.replace("/", "__")
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        return getattr(self.tokenizer, "chat_template", "") if chat_template else None
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Written by lm-eval into its results."""
+        info = self.model.info
+        return {
+            "model": info.name,
+            "model_num_parameters": info.parameters,
+            "model_dtype": info.dtype,
+            "model_sha": info.checkpoint_sha256,
+            "model_source": info.checkpoint,
+        }
+
+    # ------------------------------------------------------------ the engine
+
+    def _answer(self, asked: Sequence[Request], documents: Sequence[tuple[str | None, int | None]]) -> list[Response | Failure]:
+        self.at_work = True
+        with bar(f"{self.model.info.name}: {len(asked)} requests", len(asked), self._progress) as advance:
+            answers = answer(self.model, asked, self._log, self._limits, advance).answers
+        self.at_work = False
+        for request, (task, document), one in zip(asked, documents, answers, strict=True):
+            if isinstance(one, Failure):
+                self.failed.append(FailedDocument(task or "", -1 if document is None else document, one))
+            elif self._full(request, one):
+                self.cut[task or ""] += 1
+        return answers
+
+    def _full(self, request: Request, result: Response) -> bool:
+        """Whether the prompt fills the model's context, so that (but for an exact fit) its beginning was cut off."""
+        limit = getattr(self.model, "context_limit", None)
+        if limit is None or isinstance(request, RollingRequest):
+            return False
+        if isinstance(request, TextGenerateRequest):
+            return result.prompt_tokens + request.max_new_tokens >= limit
+        return isinstance(result, ScoreResult) and result.prompt_tokens + result.tokens[0] > limit
+
+
+def _documents(requests: Sequence[Instance]) -> list[tuple[str | None, int | None]]:
+    return [(request.task_name, request.doc_id) for request in requests]

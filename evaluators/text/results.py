@@ -1,0 +1,208 @@
+"""From lm-eval's results and samples to figures with intervals: pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from evaluators.runs.outcomes import count_outcomes
+from evaluators.statistics import Z, mean, weighted_mean
+from evaluators.text.details import details_of, group_details
+from evaluators.text.perplexity import perplexity
+from iit_bench.types import Figure, Outcome, SuiteResults, TaskItem, TaskResult
+
+if TYPE_CHECKING:
+    from evaluators.text.model import FailedDocument
+
+UNPARSED = "[invalid]"  # what lm-eval's regular expression filters say where nothing matches
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What lm-eval's results do not say of a run of ours; empty for results that lm-eval's own command wrote."""
+
+    failed: Sequence[FailedDocument] = ()
+    cut: Mapping[str, int] = field(default_factory=dict)  # task -> prompts that filled the model's context
+    left_out: Mapping[str, str] = field(default_factory=dict)  # task of a preset -> why it was not run
+    data_sha256: Mapping[str, str] = field(default_factory=dict)  # task -> of the local files it was read from
+    revisions: Mapping[str, str] = field(default_factory=dict)  # task -> commit of the Hub repository that its data are of
+
+
+def items_of(found: Mapping[str, Any], failed: Sequence[FailedDocument]) -> list[TaskItem]:
+    """One row per document and metric whose value is a number; a document that failed has score 0 and outcome "error"."""
+    lost = {(one.task, one.document) for one in failed}
+    rows = []
+    for task, samples in found["samples"].items():
+        for sample in samples:
+            error = (task, sample["doc_id"]) in lost
+            for metric in sample["metrics"]:
+                value = sample[metric]
+                if not isinstance(value, (int, float)) or isinstance(value, complex):
+                    continue
+                score = 0.0 if error else float(value)
+                key, item = _key(metric, sample["filter"]), str(sample["doc_id"])
+                rows.append(TaskItem(task, item, item, key, score, _outcome(sample, score, error), _reply(sample)))
+    return rows
+
+
+def _key(metric: str, filter_name: str) -> str:
+    """lm-eval's own spelling, without its "none"."""
+    return metric if filter_name == "none" else f"{metric},{filter_name}"
+
+
+def _outcome(sample: Mapping[str, Any], score: float, error: bool) -> Outcome:
+    if error:
+        return "error"
+    if sample["filtered_resps"] and all(reply == UNPARSED for reply in sample["filtered_resps"]):
+        return "unparsed"
+    return "correct" if score == 1 else "wrong"
+
+
+def _reply(sample: Mapping[str, Any]) -> str:
+    """The generated text, or the continuation (or, where the choices are contexts, the context) that is the most likely."""
+    first = [replies[0] for replies in sample["resps"]]
+    if not first or not isinstance(first[0], (tuple, list)):
+        return "\n".join(str(one) for one in first) if first and isinstance(first[0], str) else ""
+    best = max(range(len(first)), key=lambda i: first[i][0])
+    context, continuation = sample["arguments"][best][:2]
+    same = len({arguments[1] for arguments in sample["arguments"]}) == 1 and len(first) > 1
+    return str(context if same else continuation).strip()
+
+
+def errors_of(failed: Sequence[FailedDocument]) -> list[dict[str, Any]]:
+    """Lines of errors.jsonl, one per document."""
+    distinct = {(one.task, one.document): one for one in failed}.values()
+    return [
+        {"task": one.task, "item": str(one.document), "kind": one.failure.kind, "reason": one.failure.reason, "detail": one.failure.detail}
+        for one in distinct
+    ]
+
+
+def suite_results(found: Mapping[str, Any], items: Sequence[TaskItem], circumstances: Circumstances) -> SuiteResults:
+    """results.json: groups first, then their tasks; tasks of a preset that were not run last, without a value."""
+    of_task: dict[str, list[TaskItem]] = {}
+    for item in items:
+        of_task.setdefault(item.task, []).append(item)
+    names = [task for task in found["results"] if task in found["n-samples"]]  # the others are groups
+    single = {task: _task(task, found, of_task.get(task, []), circumstances) for task in names}
+    groups = [_group(name, found, single, of_task) for name in found.get("groups", {})]
+    missing = [TaskResult(task, "", {"": Figure(None, note=f"not run: {why}")}, {}) for task, why in circumstances.left_out.items()]
+    complete = not any(one.failure.kind == "machine" for one in circumstances.failed)
+    return SuiteResults("text", complete, count_outcomes(items), (*groups, *single.values(), *missing))
+
+
+def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], around: Circumstances) -> TaskResult:
+    count = found["n-samples"][task]["effective"]
+    failed = len({one.document for one in around.failed if one.task == task})
+    scores = {}
+    for key, value, stderr in _values(found["results"][task]):
+        rows = [item for item in items if item.metric == key]
+        own = None if rows or stderr is not None else perplexity(_pairs(found, task, key), value)
+        scores[key] = own or _figure(rows, value, stderr, count, failed)
+    notes = []
+    if failed:
+        notes.append(f"{failed} documents could not be asked and count as wrong")
+    if around.cut.get(task):
+        notes.append(
+            f"{around.cut[task]} prompts filled the model's context; what did not fit was cut off at their beginning, as lm-eval does"
+        )
+    details = details_of(task, found)
+    details |= {"data_sha256": around.data_sha256[task]} if task in around.data_sha256 else {}
+    details |= {"revision": around.revisions[task]} if task in around.revisions else {}
+    metric = next(iter(scores), "")
+    shown = [item for item in items if item.metric == metric]
+    best = _best(scores.get(metric), found.get("higher_is_better", {}).get(task, {}).get(metric.partition(",")[0]), shown)
+    return TaskResult(task, metric, scores, count_outcomes(shown), best, tuple(notes), details)
+
+
+def _pairs(found: Mapping[str, Any], task: str, key: str) -> list[Any]:
+    """What each document adds to a metric that is no mean: (log-likelihood, words or bytes)."""
+    metric = key.partition(",")[0]
+    samples = [sample for sample in found.get("samples", {}).get(task, ()) if _key(metric, sample["filter"]) == key]
+    return [sample[metric] for sample in samples if isinstance(sample.get(metric), (tuple, list))]
+
+
+def _best(figure: Figure | None, higher_is_better: bool | None, items: Sequence[TaskItem]) -> float | None:
+    """1 for an accuracy; None for a perplexity, an error rate, or a score that leaves 0 … 1."""
+    value = 0.0 if figure is None or figure.value is None else figure.value
+    inside = 0 <= value <= 1 and all(0 <= item.score <= 1 for item in items)
+    return 1.0 if inside and higher_is_better is not False else None
+
+
+def _group(name: str, found: Mapping[str, Any], single: Mapping[str, TaskResult], items: Mapping[str, Sequence[TaskItem]]) -> TaskResult:
+    """A group's aggregate: over its tasks as strata where lm-eval's value is their mean, else lm-eval's value and standard error."""
+    members = [task for task in _leaves(name, found["group_subtasks"]) if task in single]
+    scores = {}
+    for key, value, stderr in _values(found["groups"][name]):
+        scores[key] = _pooled(key, value, [task for task in members if key in single[task].scores], found, items) or _from_stderr(
+            value, stderr, sum(found["n-samples"][task]["effective"] for task in members), "normal, pooled stderr of lm-eval"
+        )
+    outcomes: Counter[str] = Counter()
+    for task in members:
+        outcomes.update(single[task].outcomes)
+    failed = outcomes["error"]
+    notes = (f"{failed} documents could not be asked and count as wrong",) if failed else ()
+    metric = next(iter(scores), "")
+    best = 1.0 if all(single[task].best == 1.0 for task in members) else None
+    return TaskResult(
+        name, metric, scores, dict(outcomes), best, notes, group_details(name, found, {task: single[task] for task in members})
+    )
+
+
+def _pooled(
+    key: str, value: float, members: Sequence[str], found: Mapping[str, Any], items: Mapping[str, Sequence[TaskItem]]
+) -> Figure | None:
+    """The members' items as one figure, weighted as lm-eval weighted them; None where its value is no mean of 0/1 items."""
+    raw = [_raw(found["results"][task], key) for task in members]
+    sizes = [found["n-samples"][task]["effective"] for task in members]
+    rows = [(row.score, number) for number, task in enumerate(members) for row in items.get(task, ()) if row.metric == key]
+    if not rows or len(rows) != sum(sizes) or any(score not in (0.0, 1.0) for score, _ in rows):
+        return None
+    by_size = math.isclose(value, sum(v * n for v, n in zip(raw, sizes, strict=True)) / sum(sizes), abs_tol=1e-9)
+    if not by_size and not math.isclose(value, sum(raw) / len(raw), abs_tol=1e-9):
+        return None
+    weights = [float(size) for size in sizes] if by_size else None
+    return weighted_mean([score for score, _ in rows], list(range(len(rows))), [number for _, number in rows], weights)
+
+
+def _leaves(name: str, children: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for child in children.get(name, ()):
+        if children.get(child):
+            yield from _leaves(child, children)
+        else:
+            yield child
+
+
+def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, float, float | None]]:
+    """(metric, value, standard error) of one row of lm-eval's results, whose keys are "acc,none" and "acc_stderr,none"."""
+    for name, value in row.items():
+        metric, _, filter_name = name.partition(",")
+        if not filter_name or metric.endswith("_stderr") or not isinstance(value, (int, float)):
+            continue
+        stderr = row.get(f"{metric}_stderr,{filter_name}")
+        yield _key(metric, filter_name), float(value), float(stderr) if isinstance(stderr, (int, float)) else None
+
+
+def _raw(row: Mapping[str, Any], key: str) -> float:
+    return next(value for name, value, _ in _values(row) if name == key)
+
+
+def _figure(rows: Sequence[TaskItem], value: float, stderr: float | None, count: int, failed: int) -> Figure:
+    """An accuracy gets Wilson's interval from its items; anything else lm-eval's value and standard error."""
+    scores = [row.score for row in rows]
+    own = sum(scores) / len(scores) if scores else math.nan
+    is_mean = len(scores) == count and (failed > 0 or math.isclose(own, value, abs_tol=1e-9))
+    if is_mean and all(score in (0.0, 1.0) for score in scores):
+        return mean(scores, list(range(len(scores))))
+    return _from_stderr(own if is_mean else value, stderr, count, "normal, stderr of lm-eval")
+
+
+def _from_stderr(value: float, stderr: float | None, count: int, method: str) -> Figure:
+    if not math.isfinite(value):
+        return Figure(None, n=count, note="lm-eval's value is not a finite number")
+    if stderr is None or not math.isfinite(stderr):
+        return Figure(value, n=count, clusters=count)
+    return Figure(value, value - Z * stderr, value + Z * stderr, count, count, stderr, method)

@@ -1,0 +1,1 @@
+"""`--suite vqa`: VQA data sets through VLMEvalKit's own loop and scoring."""

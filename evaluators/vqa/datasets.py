@@ -1,0 +1,273 @@
+"""VLMEvalKit's image data sets, built from tables in a folder of our own, so that no image of another version of a table is ever reused.
+
+For use in `evaluators.vqa.worker`'s process, while `messages.kit` is open and `$LMUData` is the scratch folder's `lmu`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import hashlib
+import os
+from collections.abc import Hashable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+from builders.sources.vlmeval import FIELD_LIMIT
+from evaluators.vqa.messages import DATA_FOLDER, USERS_DATA, dataset_class, tame
+from iit_bench.data import easyvqa
+from iit_bench.data.fetched import check_unchanged
+from iit_bench.data.snapshots import fetch_it
+from iit_bench.errors import UserError
+from iit_bench.storage.format import sha256_file
+from iit_bench.tools.vlmevalkit import download
+
+EASYVQA = "easyvqa"
+LMU = Path("lmu")
+TURN = 10**6  # circular copies of row i have index i + k · TURN where the table has no g_index
+# A stand-in cell, longer than a reference to another row, for rows without an image; never decoded.
+_NO_IMAGE = base64.b64encode(b"this row has no image: it is asked as text alone, and told apart").decode()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one data set that are asked and scored together."""
+
+    task: str
+    name: str  # "main": the rows that VLMEvalKit scores; "no-image": those it leaves out
+    dataset: Any  # vlmeval.dataset.image_base.ImageBaseDataset
+    kind: str  # how its figures are made: "choice", "circular", "yes/no", "mme", "hallusion", "open", "other"
+    exact: bool  # open answers with one gold answer, in a table that VLMEvalKit has no rule for
+
+    def clusters(self) -> list[str]:
+        """Hash of the images of each row: rows over one image depend on each other."""
+        data = self.dataset.data
+        column = next((name for name in ("image", "image_path") if name in data), None)
+        if self.name != "main" or column is None:
+            return [str(index) for index in data["index"]]
+        cells = data[column]
+        return [hashlib.sha256(str(cell).encode()).hexdigest()[:16] for cell in cells]
+
+
+def parts_of(task: str, data_root: str | None, limit: int | None, root: Path) -> tuple[dict[str, Any], list[Part]]:
+    """Facts of a data set, and its parts with at most `limit` units each.
+
+    Raises:
+        UserError: no such table, or one that VLMEvalKit cannot read.
+    """
+    known: Any = None if task == EASYVQA else dataset_class(task, root)
+    path = _table(task, known, data_root)
+    header = _header(path)
+    if not _has_images(header) and (known or not _has_choices(header)):
+        raise UserError(f"table {path.name!r} has neither a column 'image' nor 'image_path'; a text data set belongs to --suite text")
+    base: Any = known or _custom_class(header, path)
+    for ancestor in base.__mro__[:-1]:  # `evaluate` may be inherited
+        tame(ancestor)
+    kind = kind_of(task, base)
+    exact = known is None and kind == "open"
+    facts = {"sha256": sha256_file(path), "type": str(base.TYPE), "class": base.__name__, "kind": kind, "exact": exact}
+    facts["published"] = _is_published(task, base, path)
+    parts: list[Part] = []
+    for name in ("main", "no-image"):
+        if parts and not parts[0].dataset.rows_without_image:
+            break
+        dataset = _build(task, base, name)
+        if not len(dataset.data):
+            continue
+        facts[f"rows {name}"] = len(dataset.data)
+        dataset.data = _limited(kind, dataset.data, limit)
+        parts.append(Part(task, name, dataset, kind, exact))
+    return facts, parts
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _table(task: str, known: Any, data_root: str | None) -> Path:
+    """`lmu/TASK.tsv`, a link to the table wherever it lies."""
+    path = LMU / f"{task}.tsv"
+    if path.exists():
+        return path
+    LMU.mkdir(exist_ok=True)
+    if task == EASYVQA:
+        write_easyvqa(path)
+        return path
+    if data_root is not None:
+        places = [Path(data_root) / f"{task}.tsv", Path(data_root) / "LMUData" / f"{task}.tsv"]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise UserError(f"there is no table {task}.tsv in {data_root!r} or its folder LMUData; {fetch_it(task, data_root)}")
+    else:
+        found = _downloaded(task, known)
+    if data_root is not None:
+        check_unchanged(Path(data_root), [found])
+    path.symlink_to(found.resolve())
+    images = found.resolve().parent / "images"
+    if "image" not in _header(path) and images.is_dir():  # nothing is decoded: the images lie as files beside the table
+        (LMU / "images").symlink_to(images)
+    return path
+
+
+def _downloaded(task: str, known: Any) -> Path:
+    """The table in the user's own `$LMUData` or `~/LMUData`, fetched where it is missing."""
+    url = getattr(known, "DATASET_URL", {}).get(task)
+    if not url:
+        raise UserError(f"VLMEvalKit has no address for {task!r}; put {task}.tsv into a folder and give it with --data-root")
+    user = os.environ.get(USERS_DATA)
+    scratch = os.environ.pop(DATA_FOLDER)
+    try:
+        if user:
+            os.environ[DATA_FOLDER] = user
+        return download(task, url, getattr(known, "DATASET_MD5", {}).get(task) or "")
+    finally:
+        os.environ[DATA_FOLDER] = scratch
+
+
+def _header(path: Path) -> list[str]:
+    """Column names, other than A, B, C … in lower case, as VLMEvalKit reads them.
+
+    Raises:
+        UserError: no table, or one that lacks what every data set has.
+    """
+    csv.field_size_limit(FIELD_LIMIT)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            columns = next(csv.reader(file, delimiter="\t"), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path.name!r} is not a tab-separated table in UTF-8 ({error}); fetch it again") from error
+    for column in ("index", "question", "answer"):
+        if column not in columns:
+            why = " (VLMEvalKit does not publish the answers of some test tables)" if column == "answer" else ""
+            raise UserError(f"table {path.name!r} has no column {column!r}{why}; choose a table that has one")
+    return columns
+
+
+def _has_images(columns: list[str]) -> bool:
+    return "image" in columns or "image_path" in columns
+
+
+def _has_choices(columns: list[str]) -> bool:
+    return "A" in columns and "B" in columns
+
+
+def _custom_class(header: list[str], path: Path) -> Any:
+    """The class for a table that VLMEvalKit does not know, as its `build_dataset` chooses; yes/no and open answers beside."""
+    if not _has_images(header):
+        return import_module("vlmeval.dataset.text_mcq").CustomTextMCQDataset
+    if _has_choices(header):
+        return import_module("vlmeval.dataset.image_mcq").CustomMCQDataset
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        answers = {(row.get("answer") or "").casefold() for row in csv.DictReader(file, delimiter="\t")}
+    if answers <= {"yes", "no"}:
+        return import_module("vlmeval.dataset.image_yorn").ImageYORNDataset
+    return import_module("vlmeval.dataset.image_vqa").ImageVQADataset
+
+
+def _is_published(task: str, base: Any, path: Path) -> bool | None:
+    """Whether the table is the one that VLMEvalKit publishes; None where it names no checksum."""
+    md5 = getattr(base, "DATASET_MD5", {}).get(task)
+    if not md5:
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest() == md5
+
+
+def write_easyvqa(path: Path) -> None:
+    """The official test split of easy-VQA as a VLMEvalKit table; an image stands in the first row that has it."""
+    first: dict[int, int] = {}
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["index", "question", "answer", "category", "image"])
+        for row in easyvqa.rows("test"):
+            shared = first.setdefault(row.image_id, row.index)
+            image = base64.b64encode(easyvqa.image_bytes("test", row.image_id)).decode() if shared == row.index else str(shared)
+            writer.writerow([row.index, row.question, row.answer, row.subject, image])
+
+
+# ---------------------------------------------------------------- data sets
+
+
+def _build(task: str, base: Any, part: str) -> Any:
+    """A part of a data set; it may have no rows.
+
+    Raises:
+        UserError: VLMEvalKit cannot read the table.
+    """
+    import pandas as pd
+
+    class Built(base):  # type: ignore[misc, valid-type]
+        DATASET_MD5: ClassVar[dict[str, str]] = {}  # a table of another version is told in the results, not downloaded over
+
+        def load_data(self, dataset: str) -> Any:
+            data = super().load_data(dataset)
+            without = data[pd.isna(data["image"])] if "image" in data else data.iloc[:0]
+            self.rows_without_image = len(without)
+            return data if part == "main" else without.assign(image=_NO_IMAGE)
+
+        def dump_image(self, line: Any) -> list[str]:
+            return [] if part == "no-image" else _dumped(super().dump_image, self.img_root, line)
+
+    Built.__name__ = base.__name__
+    try:
+        return Built(dataset=task)
+    except (AssertionError, KeyError, ValueError, TypeError, NotImplementedError) as error:
+        raise UserError(f"VLMEvalKit cannot read table {task}.tsv ({type(error).__name__}: {error}); fetch it again") from error
+
+
+def _dumped(dump: Any, img_root: str, line: Any) -> list[str]:
+    """Paths of a row's images. One that does not decode is written as it is, so that the model refuses this item and no other."""
+    try:
+        return list(dump(line))
+    except (OSError, ValueError, SyntaxError, binascii.Error):
+        folder = Path(img_root)
+        folder.mkdir(parents=True, exist_ok=True)
+        cells = line["image"] if isinstance(line["image"], list) else [line["image"]]
+        paths = [folder / f"broken_{line['index']}_{number}.png" for number in range(len(cells))]
+        for path, cell in zip(paths, cells, strict=True):
+            path.write_bytes(_decoded(str(cell)))
+        return [str(path) for path in paths]
+
+
+def _decoded(cell: str) -> bytes:
+    try:
+        return base64.b64decode(cell)
+    except (binascii.Error, ValueError):
+        return cell.encode()
+
+
+def kind_of(task: str, base: Any) -> str:
+    """How VLMEvalKit scores a data set, told from its class and, as it does, from pieces of its name."""
+    scores = base.evaluate.__qualname__
+    if scores == "TextMCQDataset.evaluate":
+        return "choice"
+    if scores == "ImageMCQDataset.evaluate":
+        return "circular" if any(piece in task.lower() for piece in ("mmbench", "ccbench", "circular", "mmcr")) else "choice"
+    if scores == "ImageYORNDataset.evaluate":
+        return "mme" if "MME" in task else "hallusion" if "Hallusion" in task else "yes/no"
+    return "open" if scores == "ImageVQADataset.evaluate" else "other"
+
+
+def unit_of(kind: str, row: Any) -> Hashable:
+    """What VLMEvalKit counts once, or needs whole to count: circular copies, MME's pairs, HallusionBench's sets; else the row."""
+    if kind == "circular":
+        return str(int(row["g_index"] if "g_index" in row else int(row["index"]) % TURN))
+    if kind == "mme":
+        return f"{row['category']}/{row['image_path']}"
+    if kind == "hallusion":
+        return "/".join((str(row["category"]), str(row["l2-category"]), str(row["index"]).split("_")[3]))
+    return str(row["index"])
+
+
+def _limited(kind: str, data: Any, limit: int | None) -> Any:
+    """The rows of the first `limit` units; of the evaluation split first, where a table has several."""
+    if limit is None:
+        return data
+    if "split" in data:
+        best = next((name for name in ("test", "validation", "val") if name in set(data["split"])), None)
+        data = data if best is None else data[data["split"] == best]
+    units = [unit_of(kind, row) for _, row in data.iterrows()]
+    kept = set(list(dict.fromkeys(units))[:limit])
+    return data[[unit in kept for unit in units]]

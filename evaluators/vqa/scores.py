@@ -1,0 +1,223 @@
+"""From the rows that VLMEvalKit scored to figures with intervals; each figure's value is VLMEvalKit's own, or a note says why it is not.
+
+Accuracies are fractions. MME's points are VLMEvalKit's: per category 100 · (accuracy over questions + accuracy over images whose two
+questions are both right), so 200 a category. HallusionBench's are aAcc (questions), fAcc (figures with all questions right) and qAcc
+(questions right on all their figures).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from evaluators.runs.outcomes import count_outcomes
+from evaluators.statistics import codes, linear, mean, weighted_mean
+from iit_bench.types import Figure, Outcome, TaskItem, TaskResult
+
+if TYPE_CHECKING:
+    from iit_bench.engine.run import Failure
+
+SPLITS = ("test", "validation", "val", "dev")  # best first, as VLMEvalKit chooses its primary metric
+PERCEPTION = ("OCR", "artwork", "celebrity", "color", "count", "existence", "landmark", "position", "posters", "scene")
+REASONING = ("code_reasoning", "commonsense_reasoning", "numerical_calculation", "text_translation")
+NO_IMAGE = "acc without image"  # metric of the rows that VLMEvalKit leaves out
+TOLERANCE = 1e-9
+Said: TypeAlias = "str | Failure"  # a reply, or why there is none
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """One message that was put to the model."""
+
+    part: str
+    index: str
+    unit: str
+    cluster: str
+    said: Said
+
+
+def task_result(
+    task: str, facts: Mapping[str, Any], asked: Sequence[Asked], scored: Mapping[str, Any]
+) -> tuple[TaskResult, list[TaskItem]]:
+    """Figures of a data set and the items they are made of.
+
+    Args:
+        task: the data set.
+        facts: line 1 of the worker's prompts file.
+        asked: every message, in order.
+        scored: the worker's scores file: per part {"kind", "metrics", "rows"} or {"failure"}.
+    """
+    main, extra = scored.get("main"), scored.get("no-image")
+    items, scores, metric, best, notes = _part(task, "main", main, asked) if main else ([], {}, NO_IMAGE, 1.0, [])
+    if extra:
+        more, figures, *_, said = _part(task, "no-image", extra | {"kind": _plain_kind(extra)}, asked)
+        items += more
+        scores |= figures
+        notes += [
+            f"{facts['rows no-image']} rows have no image: VLMEvalKit leaves them out of its figures; "
+            f"they were asked as text, see {NO_IMAGE!r}",
+            *said,
+        ]
+    if facts["published"] is False:
+        notes.append("the table is not the one that VLMEvalKit publishes today (its md5 differs)")
+    details = {name: str(facts[name]) for name in ("sha256", "type", "class") if name in facts}
+    details |= {name: str(facts[name]) for name in ("rows main", "rows no-image") if name in facts}
+    return TaskResult(task, metric, scores, count_outcomes(items), best, tuple(notes), details), items
+
+
+def _plain_kind(scored: Mapping[str, Any]) -> str:
+    """Rows without an image have no figures or pairs to be counted by: they are counted one by one, circular copies together."""
+    kind: str = scored.get("kind", "other")
+    return "yes/no" if kind in ("mme", "hallusion") else kind
+
+
+# ---------------------------------------------------------------- one part
+
+
+def _part(
+    task: str, part: str, scored: Mapping[str, Any], asked: Sequence[Asked]
+) -> tuple[list[TaskItem], dict[str, Figure], str, float | None, list[str]]:
+    """Items, figures, the metric that tables show, the best value it can take, notes."""
+    mine = [one for one in asked if one.part == part]
+    metric = NO_IMAGE if part != "main" else {"mme": "total", "hallusion": "aAcc"}.get(scored.get("kind", ""), "acc")
+    if "failure" in scored:
+        note = f"VLMEvalKit failed to score it ({scored['failure']}); see vlmeval.log"
+        return [], {metric: Figure(None, n=len(mine), note=note)}, metric, 1.0, [note]
+    kind, rows, metrics = scored["kind"], scored["rows"], scored["metrics"]
+    if not rows:
+        own = {name: Figure(value, n=len(mine), note="VLMEvalKit's own, without scores by item") for name, value in metrics.items()}
+        shown = max(own, key=_primary, default=metric)
+        return [], own or {metric: Figure(None, note="VLMEvalKit gave no number")}, shown, None, []
+    items = _items(task, part, kind, rows, mine, metric)
+    best: float | None = 1.0
+    figures: dict[str, Figure] = {}
+    if part == "main" and kind == "mme":
+        figures, best = _mme(rows, items)
+    elif part == "main" and kind == "hallusion":
+        figures = _hallusion(rows, items)
+    figures |= {name: _mean([item for item in items if item.metric == name]) for name in dict.fromkeys(item.metric for item in items)}
+    if part == "main" and kind == "yes/no":
+        figures |= _yes_no(task, rows, items, metrics)
+    return items, figures, metric, best, _difference(kind, figures[metric], metrics, rows, items) if part == "main" else []
+
+
+def _primary(name: str) -> tuple[int, str]:
+    """VLMEvalKit's taste in column names."""
+    lower = name.lower()
+    return next((10 - i for i, word in enumerate(("overall", "acc", "score", "avg")) if word in lower), 0), name
+
+
+def _items(task: str, part: str, kind: str, rows: Sequence[Mapping[str, Any]], asked: Sequence[Asked], metric: str) -> list[TaskItem]:
+    """One item a row that VLMEvalKit scored; the circular copies of a question are one."""
+    by_row: dict[str, list[Asked]] = defaultdict(list)
+    for one in asked:
+        by_row[one.unit if kind == "circular" else one.index].append(one)
+    best = best_split(row["split"] for row in rows) if kind in ("choice", "circular") else None  # elsewhere splits are one
+    name = "acc" if part == "main" and kind == "mme" else metric
+    items = []
+    for row in rows:
+        copies = by_row[row["index"]]
+        outcome = _outcome(row, copies)
+        of_split = name if part != "main" or best is None or row["split"] == best else f"{name} {row['split']}"
+        reply = "\n".join(one.said if isinstance(one.said, str) else "" for one in copies)
+        score = 0.0 if outcome == "error" else row["score"]
+        items.append(TaskItem(task, row["index"], copies[0].cluster if copies else row["index"], of_split, score, outcome, reply))
+    return items
+
+
+def best_split(splits: Iterable[str | None]) -> str | None:
+    """The split whose figure stands for the data set."""
+    present = set(splits)
+    return next((name for name in SPLITS if name in present), min((name for name in present if name), default=None))
+
+
+def _outcome(row: Mapping[str, Any], copies: Sequence[Asked]) -> Outcome:
+    """Partial credit (ANLS, ten annotators) is in the score; the outcome is "correct" only where it is whole."""
+    if any(not isinstance(one.said, str) for one in copies):
+        return "error"
+    return "correct" if row["score"] >= 1 else "unparsed" if row["unparsed"] else "wrong"
+
+
+def _mean(items: Sequence[TaskItem]) -> Figure:
+    return mean([item.score for item in items], codes(item.cluster for item in items))
+
+
+def _difference(
+    kind: str, figure: Figure, metrics: Mapping[str, float], rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem]
+) -> list[str]:
+    """A note where VLMEvalKit's own number is another one than ours."""
+    if kind in ("choice", "circular"):
+        split = best_split(row["split"] for row in rows)
+        theirs = metrics.get("Overall" if split in (None, "none") else f"{split}|Overall")
+    elif kind == "mme":
+        theirs = metrics.get("perception", 0) + metrics.get("reasoning", 0)
+    else:
+        found = next((metrics[name] for name in ("Overall|aAcc", "Overall|acc", "Overall", "acc", "Avg ACC") if name in metrics), None)
+        theirs = None if found is None else found / 100
+    if theirs is None or figure.value is None or abs(theirs - figure.value) <= TOLERANCE * max(1.0, abs(theirs)):
+        return []
+    failed = sum(item.outcome == "error" for item in items)
+    why = f"{failed} items failed, which count as wrong here" if failed else "it weighs the items differently"
+    return [f"VLMEvalKit's own figure is {theirs:.6g} ({why})"]
+
+
+# ---------------------------------------------------------------- POPE, AMBER, VSR
+
+
+def _yes_no(task: str, rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem], metrics: Mapping[str, float]) -> dict[str, Figure]:
+    """Where VLMEvalKit does not count all questions alike; what is no mean over items is its own figure, without an interval."""
+    figures = {}
+    if "POPE" in task:  # a question counts once in each of its categories, which commas separate
+        times = [str(row["category"]).count(",") + 1 for row in rows]
+        repeated = [item for item, n in zip(items, times, strict=True) for _ in range(n)]
+        figures["acc"] = dataclasses.replace(_mean(repeated), n=len(items))
+    for name, key, whole in (("F1", "Overall|Overall", 100), ("F1", "f1_score", 1), ("Avg ACC", "Avg ACC", 100)):
+        if key in metrics:
+            figures[name] = Figure(metrics[key] / whole, n=len(rows), note="VLMEvalKit's own, no interval")
+    return figures
+
+
+# ---------------------------------------------------------------- MME, HallusionBench
+
+
+def _mme(rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem]) -> tuple[dict[str, Figure], float]:
+    """Points of perception, reasoning and both; each image's two answers give 0, 0.5 or 2 of 2 hundreds."""
+    images: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row, item in zip(rows, items, strict=True):
+        images[row["category"], row["image_path"]].append(item.score)
+    figures = {}
+    most = 0.0
+    for name, group in (("total", PERCEPTION + REASONING), ("perception", PERCEPTION), ("reasoning", REASONING)):
+        chosen = {key: scores for key, scores in images.items() if key[0] in group}
+        if not chosen:
+            figures[name] = Figure(None, note="no category of this group was asked")
+            continue
+        values = [(sum(scores) / len(scores) + float(min(scores) == 1)) / 2 for scores in chosen.values()]
+        tiers = codes(category for category, _ in chosen)
+        points = 200.0 * (int(tiers.max()) + 1)
+        most = max(most, points)
+        figures[name] = dataclasses.replace(
+            linear(weighted_mean(values, range(len(values)), tiers), points, 0.0), method="clustered wilson, of images"
+        )
+    return figures, most
+
+
+def _hallusion(rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem]) -> dict[str, Figure]:
+    """fAcc and qAcc with the sets of figures as clusters, and the mean of aAcc, fAcc and qAcc that leaderboards show."""
+    values: list[float] = []
+    clusters: list[str] = []
+    kinds: list[int] = []
+    figures = {}
+    for code, (name, place) in enumerate((("aAcc", None), ("fAcc", 4), ("qAcc", 5))):
+        groups: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        for row, item in zip(rows, items, strict=True):
+            words = row["index"].split("_")
+            own = row["index"] if place is None else words[place]
+            groups[row["l2-category"], words[3], own].append(item.score)
+        sets = ["/".join(group[:2]) for group in groups]
+        right = [min(scores) for scores in groups.values()]
+        figures[name] = mean(right, codes(sets))
+        values, clusters, kinds = values + right, clusters + sets, kinds + [code] * len(right)
+    return {**figures, "mean": weighted_mean(values, codes(clusters), kinds)}

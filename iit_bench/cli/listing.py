@@ -1,0 +1,78 @@
+"""What `iit-bench list` shows: the names that other commands take."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+Rows = list[tuple[str, str]]
+
+
+def listing(what: str) -> Rows:
+    """(name, description) of every model, source, task, tier, preset or recipe."""
+    return {"models": _models, "sources": _sources, "tasks": _tasks, "tiers": _tiers, "presets": _presets, "recipes": _recipes}[what]()
+
+
+def _models() -> Rows:
+    from iit_bench.registry import list_models
+
+    notes = {
+        "wings": "bundled nano Wings, or --checkpoint FOLDER",
+        "llava": "bundled LLaVA-style rival: same decoder and tower, no learners, or --checkpoint FOLDER",
+        "llava-one-rate": "the same, tuned with one learning rate for projector and LLM, as LLaVA is",
+        "base-llm": "bundled text-only model that both were tuned from, or --checkpoint FOLDER",
+        "hf:": "hf:PATH or hf:HUB_ID, any AutoModelForCausalLM or AutoModelForImageTextToText",
+        "openai:": "openai:NAME with --base-url URL, any server that speaks OpenAI's protocol (vLLM, llama.cpp, transformers serve, …)",
+        "vllm:": "vllm:PATH or vllm:HUB_ID, run by vLLM in this process, where it is installed",
+        "vlmeval:": "vlmeval:NAME, a model of VLMEvalKit's zoo, where its full package is installed",
+        "random": "every choice equally likely",
+        "majority": "the choice that is the most frequent answer",
+    }
+    return [(name, notes.get(name, place)) for name, place in list_models().items()]
+
+
+def _sources() -> Rows:
+    from iit_bench.registry import list_sources
+
+    notes = {
+        "facts": "text: countries and chemical elements, bundled",
+        "easyvqa": "visual: coloured shapes, PyPI package easy-vqa",
+        "lm-eval:": "text: lm-eval:TASK, any multiple-choice task or group of lm-eval",
+        "vlmeval:": "visual: vlmeval:NAME, any multiple-choice or yes/no table of VLMEvalKit",
+    }
+    return [(name, notes.get(name, place)) for name, place in list_sources().items()]
+
+
+def _tasks() -> Rows:
+    """IIT, then what --tasks takes in the suites text and vqa, without the thousands of names that lm-eval has itself."""
+    from evaluators.text import tasks as lm_eval_tasks
+    from evaluators.vqa import evaluate as vqa
+    from iit_bench.errors import UserError
+
+    rows = [("iit", "interleaved image-text dialogues of a benchmark folder")]
+    rows += [(name, "suite text") for name in lm_eval_tasks.known_tasks()]
+    rows += [(name, f"suite vqa: {', '.join(tasks)}") for name, tasks in vqa.PRESETS.items()]
+    try:
+        return rows + [(name, "suite vqa") for name in sorted(vqa.known_tasks())]
+    except UserError as error:
+        return [*rows, ("vlmeval", str(error))]
+
+
+def _tiers() -> Rows:
+    from builders.tiers import parse_tiers
+    from iit_bench.types import visual_share
+
+    paper = parse_tiers("paper")
+    return [(t, f"visual share {visual_share(t):.2f}" + (", paper" if t in paper else "")) for t in parse_tiers("full")]
+
+
+def _presets() -> Rows:
+    from builders.presets import describe_presets
+
+    return describe_presets()
+
+
+def _recipes() -> Rows:
+    """Name and first comment line of each shipped recipe."""
+    files = sorted(resources.files("iit_bench").joinpath("recipes").iterdir(), key=lambda file: file.name)
+    recipes = [(file.name.removesuffix(".yaml"), file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".yaml")]
+    return [(name, text.splitlines()[0].lstrip("# ") if text.startswith("#") else "") for name, text in recipes]

@@ -1,0 +1,31 @@
+"""From a name to a loaded model: built-in models and those of entry points (`iit_bench.registry`)."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from iit_bench.errors import UserError
+from iit_bench.models.baselines import BlindModel
+from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.registry import MODEL_GROUP, MODELS, match, resolve
+
+
+def load_model(name: str, options: ModelOptions, blind: bool = False) -> Model:
+    """The model called `name`, loaded; with `blind`, all images are removed before it sees a chat.
+
+    Raises:
+        UserError: no model has this name, or it cannot be loaded as asked.
+    """
+    _refuse_server_options(name, options)
+    model: Model = resolve(name, "model", MODELS, MODEL_GROUP)(name, options)
+    if blind:
+        return BlindModel(model)
+    return model
+
+
+def _refuse_server_options(name: str, options: ModelOptions) -> None:
+    """Only a model behind a server has an address and a price; models of entry points may have both."""
+    given = [field.name for field in fields(options.server) if getattr(options.server, field.name) != field.default]
+    if given and match(name, MODELS) not in (None, "openai:"):
+        flags = ", ".join("--" + field.replace("_", "-") for field in given)
+        raise UserError(f"model {name!r} runs here, not on a server; leave out {flags}, or use --model openai:NAME")

@@ -1,0 +1,1 @@
+"""`openai:MODEL`: models behind a server that speaks OpenAI's protocol."""

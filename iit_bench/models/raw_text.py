@@ -1,0 +1,249 @@
+"""Raw text for models that run in this process: what lm-eval's tasks ask, tokenised, cut and answered as lm-eval's own HFLM does it.
+
+A context is encoded once for all its continuations (`scoring.score_prefixed`), where HFLM encodes it again for each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from iit_bench.errors import ItemError, UserError
+from iit_bench.models.contract import (
+    GenerateResult,
+    ModelInfo,
+    RollingRequest,
+    ScoreResult,
+    TextGenerateRequest,
+    TextRequest,
+    TextScoreRequest,
+    cut_at,
+)
+from iit_bench.models.scoring import score_prefixed, split_continuation
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_CONTEXT = 2048  # tokens, of a model that names no limit (lm-eval's own default)
+WINDOW_TOKENS = 8192  # of rolling windows encoded together
+# For a tokenizer without a chat template: the plain form base LLMs are asked in.
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'user' %}Question: {{ m.content }}\nAnswer:{% elif m.role == 'assistant' %} {{ m.content }}\n\n"
+    "{% else %}{{ m.content }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %} {% endif %}"
+)
+Pair = tuple[list[int], list[int]]  # tokens of a context, and of the continuation scored after it
+
+
+def special_tokens_of(tokenizer: Any, text: str) -> dict[str, bool]:
+    """Whether the tokenizer adds its own special tokens: not where the text starts with the first of them already (as lm-eval has it)."""
+    first = tokenizer.bos_token or tokenizer.eos_token
+    return {"add_special_tokens": False} if first and text.startswith(first) else {}
+
+
+class RawText:
+    """Mixin for a `models.base.Model` that is a `scoring.PrefixScorer`: its methods for raw text."""
+
+    tokenizer: Any
+    info: ModelInfo
+    placeholder = ""  # text that the tokenizer would read as an image; here it stays text
+    has_chat_template = True
+    prompts_at_once: int | None = None  # that `prefill` takes; None = any number
+
+    def text_prompt(self, tokens: list[int]) -> Any:
+        """What `prefill` and `continue_tokens` take, for the tokens of a raw text."""
+        return tokens
+
+    def continue_tokens(self, prompts: Sequence[Any], max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        """New tokens after each prompt, greedily unless `settings` (of transformers' `generate`) say otherwise."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ tokens
+
+    @property
+    def context_limit(self) -> int:
+        return self.info.max_context or _tokenizer_limit(self.tokenizer) or DEFAULT_CONTEXT
+
+    @property
+    def _first_token(self) -> int:
+        """Stands for an empty context, and before the first token of a rolling text."""
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        if bos is None and eos is None:
+            raise UserError(f"the tokenizer of model {self.info.name!r} has no begin- or end-of-text token; add one to its files")
+        return int(eos if bos is None else bos)
+
+    def encode_text(self, text: str, special: bool | None = None) -> list[int]:
+        """Tokens of a text. `special` None: the tokenizer decides whether its special tokens come first."""
+        adds = special_tokens_of(self.tokenizer, text) if special is None else {"add_special_tokens": special}
+        first, *rest = text.split(self.placeholder) if self.placeholder else [text]
+        tokens = list(self.tokenizer.encode(first, **adds))
+        for piece in rest:
+            tokens += self.tokenizer.encode(self.placeholder, add_special_tokens=False, split_special_tokens=True)
+            tokens += self.tokenizer.encode(piece, add_special_tokens=False)
+        return tokens
+
+    def _pairs(self, request: TextScoreRequest) -> list[Pair]:
+        """Tokens to score, cut on the left to the model's context as lm-eval cuts them: the continuation's last token is never read."""
+        found = []
+        for continuation in request.continuations:
+            before, after = self._pair(request.context, continuation)
+            if len(after) > self.context_limit:
+                raise ItemError("context overflow", f"a continuation of {len(after)} tokens, the model takes {self.context_limit}")
+            found.append((before[-(self.context_limit + 1 - len(after)) :], after))
+        return found
+
+    def _pair(self, context: str, continuation: str) -> Pair:
+        if context:
+            return split_continuation(self.encode_text, context, continuation)
+        tokens = self.encode_text(continuation, special=False)
+        if tokens and tokens[0] != self._first_token:
+            return [self._first_token], tokens
+        if len(tokens) < 2:
+            raise ItemError("reply without tokens", repr(continuation))
+        return tokens[:1], tokens[1:]
+
+    def _windows(self, text: str) -> list[Pair]:
+        """A text in lm-eval's rolling windows: every token is predicted once, after as much context as fits."""
+        from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+        tokens, limit = self.encode_text(text), self.context_limit
+        return [make_disjoint_window(window) for window in get_rolling_token_windows(tokens, self._first_token, limit, 1)]
+
+    def _cut_prompt(self, request: TextGenerateRequest) -> list[int]:
+        room = self.context_limit - request.max_new_tokens
+        if room < 1:
+            raise UserError(
+                f"{request.max_new_tokens} tokens are to be generated, and model {self.info.name!r} takes {self.context_limit} with the "
+                "prompt; give fewer with --gen-kwargs max_gen_toks=N"
+            )
+        return (self.encode_text(request.context) or [self._first_token])[-room:]
+
+    def text_tokens(self, request: TextRequest) -> int:
+        if isinstance(request, TextGenerateRequest):
+            return len(self._cut_prompt(request)) + request.max_new_tokens
+        if isinstance(request, RollingRequest):
+            return min(len(self.encode_text(request.text)) + 1, self.context_limit)
+        return max(len(before) + len(after) for before, after in self._pairs(request))
+
+    # ------------------------------------------------------------ scoring
+
+    def score_text(self, batch: Sequence[TextScoreRequest]) -> list[ScoreResult]:
+        pairs = [self._pairs(request) for request in batch]
+        scores = iter(self._score_pairs([pair for some in pairs for pair in some]))
+        return [joined([next(scores) for _ in some], len(some[0][0])) for some in pairs]
+
+    def score_rolling(self, batch: Sequence[RollingRequest]) -> list[ScoreResult]:
+        windows = [self._windows(request.text) for request in batch]
+        flat = [window for some in windows for window in some]
+        step = max(1, WINDOW_TOKENS // self.context_limit)
+        scores = iter([score for start in range(0, len(flat), step) for score in self._score_pairs(flat[start : start + step])])
+        results = []
+        for some in windows:
+            own = [next(scores) for _ in some]
+            total, greedy = sum(score.logprobs[0] for score in own), all(score.greedy[0] for score in own)
+            results.append(ScoreResult((total,), (sum(score.tokens[0] for score in own),), (greedy,), 0))
+        return results
+
+    def _score_pairs(self, pairs: Sequence[Pair]) -> list[ScoreResult]:
+        """One result of one continuation per pair; equal contexts are encoded once."""
+        import torch
+
+        of_context: dict[tuple[int, ...], list[int]] = {}
+        for i, (before, _) in enumerate(pairs):
+            of_context.setdefault(tuple(before), []).append(i)
+        contexts = list(of_context)
+        results: dict[int, ScoreResult] = {}
+        step = self.prompts_at_once or len(contexts)
+        for start in range(0, len(contexts), step):
+            part = contexts[start : start + step]
+            prompts = [self.text_prompt(list(context)) for context in part]
+            replies = [[pairs[i][1] for i in of_context[context]] for context in part]
+            with torch.inference_mode():
+                scored = score_prefixed(self, prompts, list(map(len, part)), replies)  # type: ignore[arg-type]
+            for context, result in zip(part, scored, strict=True):
+                results |= zip(of_context[context], _split(result), strict=True)
+        return [results[i] for i in range(len(pairs))]
+
+    # ------------------------------------------------------------ generating
+
+    def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
+        import torch
+
+        one = batch[0]
+        prompts = [self._cut_prompt(request) for request in batch]
+        stops = list(dict.fromkeys([*filter(None, one.until), *filter(None, [self.tokenizer.eos_token])]))
+        settings = {"do_sample": False, "num_beams": 1} | dict(one.settings)
+        if settings["do_sample"]:  # the same draws whenever the same batch is asked
+            torch.manual_seed(_seed(batch))
+        results = []
+        step = self.prompts_at_once or len(prompts)
+        for start in range(0, len(prompts), step):
+            part = prompts[start : start + step]
+            width = max(map(len, part))
+            stopping = _stopping(self.tokenizer, stops, width)
+            with torch.inference_mode():
+                rows = self.continue_tokens([self.text_prompt(row) for row in part], one.max_new_tokens, **settings, **stopping)
+            for prompt, row in zip(part, rows, strict=True):
+                text = cut_at(str(self.tokenizer.decode(row, skip_special_tokens=True)), stops)
+                results.append(GenerateResult(text, len(prompt), len(row)))
+        return results
+
+    # ------------------------------------------------------------ chats as text
+
+    def render_text(self, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+        from jinja2 import TemplateError
+
+        if not self.has_chat_template:
+            raise UserError(f"model {self.info.name!r} has no chat template; leave out --apply-chat-template")
+        ending = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+        try:
+            return str(self.tokenizer.apply_chat_template(list(chat), tokenize=False, **ending))
+        except TemplateError as error:  # as lm-eval does: some templates have no place for a system turn
+            without = [turn for turn in chat if turn["role"] != "system"]
+            if len(without) == len(chat):
+                raise UserError(f"the chat template of model {self.info.name!r} refuses the task's chat: {error}") from error
+            return self.render_text(without, add_generation_prompt)
+
+
+def until_end(tokens: list[int], ends: Iterable[int | None]) -> list[int]:
+    """The tokens up to the first of `ends`, without it."""
+    stop = set(ends)
+    return next((tokens[:i] for i, token in enumerate(tokens) if token in stop), tokens)
+
+
+def _tokenizer_limit(tokenizer: Any) -> int | None:
+    limit = getattr(tokenizer, "model_max_length", None)
+    return int(limit) if limit and limit < 10**15 else None  # transformers writes 10**30 for "not known"
+
+
+def _split(result: ScoreResult) -> list[ScoreResult]:
+    parts = zip(result.logprobs, result.tokens, result.greedy, strict=True)
+    return [ScoreResult((logprob,), (tokens,), (greedy,), result.prompt_tokens) for logprob, tokens, greedy in parts]
+
+
+def joined(results: Sequence[ScoreResult], prompt_tokens: int) -> ScoreResult:
+    """Results of one continuation each as the result of all of them."""
+    columns = [[one.logprobs[0] for one in results], [one.tokens[0] for one in results], [one.greedy[0] for one in results]]
+    return ScoreResult(tuple(columns[0]), tuple(columns[1]), tuple(columns[2]), prompt_tokens)  # type: ignore[arg-type]
+
+
+def _seed(batch: Sequence[TextGenerateRequest]) -> int:
+    text = "\x1f".join(f"{request.repeat} {request.context}" for request in batch)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
+
+
+def _stopping(tokenizer: Any, stops: Sequence[str], prompt_width: int) -> dict[str, Any]:
+    """Ends a row once a stop string stands in its last tokens. It only saves time: the text is cut at the stop string afterwards."""
+    import torch
+    from transformers import StoppingCriteria, StoppingCriteriaList
+
+    if not stops:
+        return {}
+    tail = 2 + max(len(tokenizer.encode(stop, add_special_tokens=False)) for stop in stops)
+
+    class StopStrings(StoppingCriteria):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+            texts = tokenizer.batch_decode(input_ids[:, prompt_width:][:, -tail:])
+            return torch.tensor([any(stop in text for stop in stops) for text in texts], device=input_ids.device)
+
+    return {"stopping_criteria": StoppingCriteriaList([StopStrings()])}

@@ -1,0 +1,1 @@
+"""`vlmeval:NAME`: models of VLMEvalKit's zoo, in a process of their own."""

@@ -1,0 +1,140 @@
+"""From chats to token ids: the tokenizer's own template, images as placeholders, and no special token out of a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+
+from iit_bench.errors import ItemError
+from iit_bench.models.huggingface.adapter import special_tokens_of
+from iit_bench.models.scoring import split_continuation
+from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.released.scripts import IMAGE_MARK, SCRIPTS, Script, write_turns
+from iit_bench.types import Image, Message
+
+# Unicode's noncharacters: never in interchanged text, so one of them can stand inside a special token's name to break it.
+GUARDS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+
+
+@dataclass(frozen=True)
+class EncodedChat:
+    """Attributes: ids of the prompt, each image as T placeholders; replies, ids of each; images in reading order."""
+
+    ids: list[int]
+    replies: list[list[int]]
+    images: tuple[Image, ...]
+
+
+class ChatEncoder:
+    """Renders and tokenises chats for one tokenizer.
+
+    Texts are hostile: one that contains `<image>` or an end-of-turn mark must stay text. Where a text contains the name of a special token,
+    the name is broken by a guard character before the template is applied, the rendered chat is cut at its (intact, so the template's own)
+    special tokens, and the pieces between are encoded with the guard removed and special tokens switched off. A chat without such texts is
+    encoded in one call, as lm-eval does it.
+    """
+
+    def __init__(self, tokenizer: Any, image_token_id: int, image_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.image_token_id = image_token_id
+        self.image_token = tokenizer.convert_ids_to_tokens(image_token_id) if image_token_id >= 0 else ""
+        self.image_length = image_length
+        added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._special = _any_of({*added, *tokenizer.all_special_tokens})
+
+    def encode(self, messages: Sequence[Message], continuations: Sequence[str] = ()) -> EncodedChat:
+        """Token ids of a chat up to where the reply begins, and of each continuation, cut as lm-eval cuts them.
+
+        Raises:
+            ItemError: the template refuses the chat or loses an image, or a continuation has no token of its own.
+        """
+        texts = [part for message in messages for part in message.parts if isinstance(part, str)]
+        guard = next(char for char in GUARDS if not any(char in text for text in (*texts, *continuations)))
+        prompt = self._render(messages, guard)
+        images = tuple(image for message in messages for image in message.images)
+
+        def encode(text: str) -> list[int]:
+            return self._tokens(text, guard)
+
+        pairs = [split_continuation(encode, prompt, self._guarded(text, guard)) for text in continuations]
+        ids = pairs[0][0] if pairs else encode(prompt)
+        if ids.count(self.image_token_id) != len(images):
+            raise ItemError("chat template refused", f"it renders {ids.count(self.image_token_id)} of {len(images)} images")
+        expanded = [token for one in ids for token in [one] * (self.image_length if one == self.image_token_id else 1)]
+        return EncodedChat(expanded, [reply for _, reply in pairs], images)
+
+    def _render(self, messages: Sequence[Message], guard: str) -> str:
+        chat = [{"role": message.role, "content": self._content(message, guard)} for message in messages]
+        try:
+            return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        except TemplateError as error:
+            raise ItemError("chat template refused", str(error)) from error
+
+    def _content(self, message: Message, guard: str) -> str:
+        pieces, text = [], ""
+        for part in message.parts:  # neighbouring texts are guarded together: they could spell a name only jointly
+            if isinstance(part, str):
+                text += part
+            else:
+                pieces += [self._guarded(text, guard), self.image_token]
+                text = ""
+        return "".join((*pieces, self._guarded(text, guard)))
+
+    def _guarded(self, text: str, guard: str) -> str:
+        return self._special.sub(lambda name: name[0][0] + guard + name[0][1:], text)
+
+    def _tokens(self, text: str, guard: str) -> list[int]:
+        whole = special_tokens_of(self.tokenizer, text)
+        if guard not in text:
+            return list(self.tokenizer.encode(text, **whole))
+        own = self.tokenizer.encode("", **whole)  # what the tokenizer puts before any text, e.g. its begin-of-text token
+        return [*own, *self._guarded_tokens(text, guard)]
+
+    def _guarded_tokens(self, text: str, guard: str) -> list[int]:
+        ids: list[int] = []
+        for piece in self._special.split(text):
+            if self._special.fullmatch(piece):
+                ids.append(self.tokenizer.convert_tokens_to_ids(piece))
+            elif piece:
+                ids += self.tokenizer.encode(piece.replace(guard, ""), add_special_tokens=False, split_special_tokens=True)
+        return ids
+
+
+def _any_of(names: set[str]) -> re.Pattern[str]:
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if names else re.compile("(?!)")
+
+
+class ScriptEncoder(ChatEncoder):
+    """Prompts by a script of the released code (see `released/scripts.py`); its tokenizers have no image token."""
+
+    def __init__(self, tokenizer: Any, script: Script, image_token_id: int, image_length: int) -> None:
+        super().__init__(tokenizer, image_token_id, image_length)
+        self.script = script
+        self.image_token = IMAGE_MARK
+        added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._special = _any_of({IMAGE_MARK, *added, *tokenizer.all_special_tokens})
+
+    def _render(self, messages: Sequence[Message], guard: str) -> str:
+        turns = [(message.role, self._content(message, guard)) for message in messages]
+        return "".join(piece for _, piece in write_turns(turns, self.script, preface=""))
+
+    def _tokens(self, text: str, guard: str) -> list[int]:
+        ids: list[int] = []
+        for index, piece in enumerate(text.split(IMAGE_MARK)):
+            if index:
+                ids.append(self.image_token_id)
+            ids += self._guarded_tokens(piece, guard) if guard in piece else self.tokenizer.encode(piece, add_special_tokens=False)
+        return ids
+
+
+def make_encoder(tokenizer: Any, config: WingsConfig) -> ChatEncoder:
+    """The encoder of a model's prompts; in mode `released` an image is one slot."""
+    length = 1 if config.mode == "released" else config.image_token_length or 1
+    if config.conversation is None:
+        return ChatEncoder(tokenizer, config.image_token_id, length)
+    return ScriptEncoder(tokenizer, SCRIPTS[config.conversation], config.image_token_id, length)

@@ -1,0 +1,103 @@
+"""Mode `released` behind the model contract: one image a dialogue, and where there is one, everything anew for every token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from iit_bench.errors import ItemError
+from iit_bench.models.contract import GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
+from iit_bench.models.scoring import score_prefixed
+from iit_bench.models.wings.adapter import WingsModel
+from iit_bench.models.wings.encoding import EncodedChat
+
+ROWS = 8  # rows of one length in one pass
+Request = TypeVar("Request", ScoreRequest, GenerateRequest)
+Result = TypeVar("Result", ScoreResult, GenerateResult)
+
+
+class ReleasedWingsModel(WingsModel):
+    """Text alone is cached as in mode `strict`, which is exact (WINGS.md part C).
+
+    With an image only the last position of a row is free of the tokens after it (A.5), so a reply's tokens are scored one by one, each at
+    the end of its own row: what the model would say in generating. Such rows never share a batch with rows of other lengths, because they
+    would change (A.6).
+    """
+
+    def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
+        images = sum(len(message.images) for message in request.messages)
+        if images > 1:
+            raise ItemError("several images", f"mode 'released' sees one image in a dialogue, this one has {images}")
+        return super().request_tokens(request) + images * self._slot_growth
+
+    def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
+        return _apart(batch, super().score, self._score_with_image)
+
+    def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
+        together = super().generate
+
+        def alone(request: GenerateRequest) -> GenerateResult:
+            (result,) = together([request])
+            return GenerateResult(result.text, result.prompt_tokens + self._slot_growth, result.new_tokens)
+
+        return _apart(batch, together, alone)
+
+    def continue_tokens(self, prompts: Sequence[EncodedChat], max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        """One by one where the longest row may outgrow the cache: without one, a row's padding would stand at its end (A.2)."""
+        limit = self.info.max_context
+        if len(prompts) > 1 and limit is not None and max(len(chat.ids) for chat in prompts) + max_new_tokens > limit:
+            return [super(ReleasedWingsModel, self).continue_tokens([chat], max_new_tokens, **settings)[0] for chat in prompts]
+        return super().continue_tokens(prompts, max_new_tokens, **settings)
+
+    @property
+    def _slot_growth(self) -> int:
+        """An image is one slot in the prompt's tokens and T vectors in the row."""
+        return (self.model.config.image_token_length or 1) - 1
+
+    @torch.inference_mode()
+    def _score_with_image(self, request: ScoreRequest) -> ScoreResult:
+        chat = self._chats.encode(request.messages, request.continuations)
+        features = self._look(chat.images)
+        assert features is not None
+        (result,) = score_prefixed(_WholeRows(self, features), [chat], [len(chat.ids) + self._slot_growth], [chat.replies])
+        return result
+
+
+def _apart(
+    batch: Sequence[Request], together: Callable[[Sequence[Request]], list[Result]], alone: Callable[[Request], Result]
+) -> list[Result]:
+    """Results in order: of requests without an image in one call, of the others one by one."""
+    has_image = [any(message.images for message in request.messages) for request in batch]
+    text = [request for request, image in zip(batch, has_image, strict=True) if not image]
+    results = iter(together(text) if text else ())
+    return [alone(request) if image else next(results) for request, image in zip(batch, has_image, strict=True)]
+
+
+class _WholeRows:
+    """`scoring.PrefixScorer` of one prompt with an image, without a cache."""
+
+    def __init__(self, owner: WingsModel, features: torch.Tensor) -> None:
+        self.model, self.device = owner.model, owner.info.device
+        self.features = features  # [1, T, D_v]
+
+    def prefill(self, prompts: Sequence[EncodedChat]) -> tuple[torch.Tensor, Any]:
+        (chat,) = prompts
+        return self._last([chat.ids]), chat.ids
+
+    def extend(self, state: Any, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
+        """Logits after every beginning of every reply, each computed once."""
+        begun = {tuple(reply[:end]) for reply in tokens for end in range(1, len(reply) + 1)}
+        found: dict[tuple[int, ...], torch.Tensor] = {}
+        for length in sorted({len(reply) for reply in begun}):
+            same = sorted(reply for reply in begun if len(reply) == length)
+            for start in range(0, len(same), ROWS):
+                part = same[start : start + ROWS]
+                found |= dict(zip(part, self._last([[*state, *reply] for reply in part]), strict=True))
+        logits = [torch.stack([found[tuple(reply[:end])] for end in range(1, len(reply) + 1)]) for reply in tokens]
+        return torch.nn.utils.rnn.pad_sequence(logits, batch_first=True)
+
+    def _last(self, rows: list[list[int]]) -> torch.Tensor:
+        ids = torch.tensor(rows, device=self.device)
+        return self.model(ids, image_features=self.features.expand(len(rows), -1, -1), logits_to_keep=1).logits[:, -1]

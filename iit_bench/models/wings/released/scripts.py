@@ -1,0 +1,144 @@
+"""Prompts and labels as the released code writes them, quirks included (WINGS.md A.10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from iit_bench.models.wings.released.rows import IGNORED
+
+IMAGE_MARK = "<image>"
+IMAGE_SLOT = -200  # the token id that stands for an image
+SYSTEM_PROMPT = "You are a helpful assistant."
+_NUMBERED_MARKS = ("<image 1>", "<image 2>", "<image 3>", "<image 4>")
+
+
+@dataclass(frozen=True)
+class Script:
+    """What stands before each role's text and after every turn. `system_prompt_length`: tokens of the default system turn."""
+
+    system: str
+    user: str
+    assistant: str
+    end: str
+    system_prompt_length: int
+
+    def before(self, role: str) -> str:
+        return {"system": self.system, "user": self.user, "assistant": self.assistant}[role]
+
+
+SCRIPTS = {
+    "qwen": Script("<|im_start|>system\n", "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>", 14),
+    # The authors' Llama scripts swap the system's and the user's header, and their "\n" is a backslash and an n, not a line break.
+    "llama": Script(
+        r"<|start_header_id|>user<|end_header_id|>\n\n",
+        r"<|start_header_id|>system<|end_header_id|>\n\n",
+        r"<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|eot_id|>",
+        17,
+    ),
+}
+
+Encode = Callable[[str], list[int]]  # text without image marks -> token ids, nothing added
+Turn = tuple[str, str]  # role ("system", "user", "assistant") and text
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Attributes: text; input_ids, images as `IMAGE_SLOT`; labels, -100 where not scored."""
+
+    text: str
+    input_ids: list[int]
+    labels: list[int]
+
+
+def format_conversation(turns: Sequence[Turn], script: Script, encode: Encode, preface: str | None = None) -> Prompt:
+    """A conversation for training, or with `preface` a prompt whose last turn is an assistant's that begins with it.
+
+    Without a system turn the default one is put first. Labels are an assistant's text, its end mark and the line break between turns.
+    """
+    role_length = len(encode(script.assistant))
+    text = ""
+    input_ids: list[int] = []
+    labels: list[int] = []
+    for role, piece in write_turns(turns, script, preface):
+        ids = encode_with_slots(piece, encode)
+        hidden = role_length if role == "assistant" else len(ids)
+        text += piece
+        input_ids += ids
+        labels += [IGNORED] * hidden + ids[hidden:]
+    return Prompt(text, input_ids, labels)
+
+
+def write_turns(turns: Sequence[Turn], script: Script, preface: str | None = None) -> list[Turn]:
+    """Every turn's role and text as it stands in the prompt, header and end mark included; see `format_conversation`."""
+    turns = [*turns] if turns and turns[0][0] == "system" else [("system", SYSTEM_PROMPT), *turns]
+    if preface is not None:
+        turns.append(("assistant", preface))
+    written = [(role, script.before(role) + said + script.end + "\n") for role, said in turns]
+    role, last = written[-1]
+    written[-1] = (role, last.removesuffix("\n") if preface is None else last.removesuffix(script.end + "\n"))
+    return written
+
+
+def encode_with_slots(text: str, encode: Encode) -> list[int]:
+    """Token ids, each image mark as one `IMAGE_SLOT`."""
+    ids: list[int] = []
+    for index, piece in enumerate(text.split(IMAGE_MARK)):
+        ids += ([IMAGE_SLOT] if index else []) + encode(piece)
+    return ids
+
+
+def place_image(turns: Sequence[Turn], has_image: bool) -> list[Turn]:
+    """A training sample's turns with one image mark, or none without an image.
+
+    The first mark of the first user turn that has one stays; where none has, the last user turn gets one. All others are removed.
+    """
+    users = [index for index, (role, _) in enumerate(turns) if role == "user"]
+    marked = [index for index in users if IMAGE_MARK in turns[index][1]]
+    if has_image and not users:
+        return list(turns)
+    chosen = (marked or users[-1:])[0] if has_image else None
+    placed = []
+    for index, (role, text) in enumerate(turns):
+        if index != chosen:
+            text = text.replace(IMAGE_MARK, "").strip()
+        elif IMAGE_MARK in text:
+            text = _keep_first(text).strip()
+        else:
+            text = f"{IMAGE_MARK}\n{text}"
+        placed.append((role, text))
+    return placed
+
+
+def mark_image(instruction: str) -> str:
+    """A benchmark question with exactly one image mark: the first numbered mark's place, else a line of its own before the text."""
+    found = next((mark for mark in _NUMBERED_MARKS if mark in instruction), None)
+    if found is None:
+        return f"{IMAGE_MARK}\n{instruction}"
+    marked = _keep_first(instruction.replace(found, IMAGE_MARK))
+    for mark in _NUMBERED_MARKS:
+        marked = marked.replace(mark, "")
+    return marked
+
+
+def _keep_first(text: str) -> str:
+    before, mark, after = text.partition(IMAGE_MARK)
+    return before + mark + after.replace(IMAGE_MARK, "")
+
+
+def collate(prompts: Sequence[Prompt], pad_token_id: int, max_length: int) -> dict[str, torch.Tensor]:
+    """input_ids, labels and attention_mask [B, M] of a training batch, cut to `max_length` before images are put in place.
+
+    The mask is `id != pad`, so where the pad token is the end mark (the Llama scripts) every end mark is deleted, also from the labels.
+    """
+
+    def pad(rows: list[list[int]], value: int) -> torch.Tensor:
+        tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
+        return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)[:, :max_length]
+
+    input_ids = pad([prompt.input_ids for prompt in prompts], pad_token_id)
+    labels = pad([prompt.labels for prompt in prompts], IGNORED)
+    return {"input_ids": input_ids, "labels": labels, "attention_mask": input_ids != pad_token_id}

@@ -1,0 +1,1 @@
+"""Benchmark and run folders on disk: formats and versions, atomic writes, records as tables."""

@@ -1,0 +1,99 @@
+"""Benchmark folders: written whole or not at all, checked by hash when read (IIT.md "On disk").
+
+`questions/test-*.parquet` and `dialogues/test-*.parquet` (columns = fields of `types.Question` and `types.Dialogue`; how a record becomes
+a row: tables.py), `manifest.json`, `README.md` (data set card).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from iit_bench.errors import UserError
+from iit_bench.storage.atomic import save_folder
+from iit_bench.storage.format import BENCHMARK_FORMAT, VERSION, pretty_json, read_header, sha256_file
+from iit_bench.storage.tables import read_table, rows_sha256, table_bytes
+from iit_bench.types import Dialogue, Question, tier_order
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A loaded benchmark folder."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    questions: Mapping[str, Question]
+    dialogues: tuple[Dialogue, ...]
+
+    @property
+    def rows_sha256(self) -> str:
+        return self.manifest["rows_sha256"]
+
+    @cached_property
+    def tiers(self) -> tuple[str, ...]:
+        """From text-only to multimodal-rich."""
+        return tuple(sorted({dialogue.tier for dialogue in self.dialogues}, key=tier_order))
+
+    def chosen_tiers(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        """The tiers of these names, in order; all for None.
+
+        Raises:
+            UserError: the benchmark has no such tier, or none is named.
+        """
+        if unknown := [name for name in names or () if name not in self.tiers]:
+            raise UserError(f"benchmark {str(self.path)!r} has no tier {', '.join(unknown)}; it has {', '.join(self.tiers)}")
+        if names is not None and not names:
+            raise UserError(f"--tiers names no tier; benchmark {str(self.path)!r} has {', '.join(self.tiers)}")
+        return tuple(tier for tier in self.tiers if names is None or tier in names)
+
+
+def save_benchmark(
+    out: Path, questions: Sequence[Question], dialogues: Sequence[Dialogue], manifest: Mapping[str, Any], card: str, overwrite: bool = False
+) -> Path:
+    """Write a benchmark folder whole or not at all. `manifest` gets format, version, files (sha256 each) and rows_sha256.
+
+    Raises:
+        UserError: `out` holds something else, or cannot be written.
+    """
+    files = {
+        "questions/test-00000-of-00001.parquet": table_bytes(Question, questions),
+        "dialogues/test-00000-of-00001.parquet": table_bytes(Dialogue, dialogues),
+    }
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    whole = {"format": BENCHMARK_FORMAT, "version": VERSION, **manifest, "files": hashes, "rows_sha256": rows_sha256(questions, dialogues)}
+    texts = {"README.md": card, "manifest.json": pretty_json(whole)}
+    return save_folder(out, [*files.items(), *texts.items()], BENCHMARK_FORMAT, overwrite)
+
+
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """manifest.json of a benchmark folder, without reading its tables.
+
+    Raises:
+        UserError: not a benchmark folder, or of another version.
+    """
+    fix = "build one with `iit-bench build --out DIR`"
+    return read_header(folder, "manifest.json", BENCHMARK_FORMAT, "a benchmark folder", fix, needed=("files", "rows_sha256"))
+
+
+def load_benchmark(path: Path | str) -> Benchmark:
+    """Read a benchmark folder and check its version and hashes.
+
+    Raises:
+        UserError: missing, of another version, changed after it was built.
+    """
+    folder = Path(path)
+    manifest = load_manifest(folder)
+    for name, expected in manifest["files"].items():
+        if not (folder / name).is_file():
+            raise UserError(f"benchmark {str(folder)!r} lacks its file {name!r}; build it again")
+        if sha256_file(folder / name) != expected:
+            raise UserError(f"{name!r} in benchmark {str(folder)!r} was changed after it was built (its sha256 differs); build it again")
+    questions, dialogues = (
+        read_table(kind, [folder / name for name in sorted(manifest["files"]) if name.startswith(table)])
+        for kind, table in ((Question, "questions/"), (Dialogue, "dialogues/"))
+    )
+    return Benchmark(folder, manifest, {question.id: question for question in questions}, tuple(dialogues))

@@ -1,0 +1,106 @@
+"""Stage "base": the nano LLM, from random weights, on facts and described scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iit_bench.data import facts
+from iit_bench.training import assets, chat, dialogues, scores, tokenizer
+from iit_bench.training.recipe import BaseRecipe
+from iit_bench.types import Question
+
+
+class BaseTask:
+    """A `loop.Task`: next-token loss on the assistant's replies."""
+
+    def __init__(self, recipe: BaseRecipe) -> None:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        shape = recipe.model
+        self.recipe = recipe
+        self.tokenizer = tokenizer.make(shape.vocabulary, shape.context)
+        config = LlamaConfig(
+            vocab_size=len(self.tokenizer),
+            hidden_size=shape.width,
+            intermediate_size=shape.mlp,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.heads,
+            max_position_embeddings=shape.context,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=self.tokenizer.eos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            self.module: Any = LlamaForCausalLM(config)
+        if recipe.inputs.model:
+            self.load(assets.find(recipe.inputs.model, "inputs.model"))
+        self.groups = {"llm": list(self.module.parameters())}
+        self._draw = dialogues.facts_and_scenes(recipe.scenes)
+
+    def loss(self, step: int) -> torch.Tensor:
+        rng = dialogues.generator(self.recipe.seed, step)
+        drawn = dialogues.batch(self._draw, self.recipe.data, self.recipe.optim.batch, rng)
+        batch = chat.collate([chat.encode(self.tokenizer, dialogue) for dialogue in drawn], self.tokenizer.pad_token_id)
+        return torch.nn.functional.cross_entropy(self.reply_logits(batch), scores.reply_targets(batch)[1])
+
+    def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
+        """Logits where the next token is labelled: the head is a fifth of this model's work, and only replies need it."""
+        keep, _ = scores.reply_targets(batch)
+        hidden = self.module.model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).last_hidden_state
+        return self.module.lm_head(hidden[:, :-1][keep])
+
+    def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
+        """Facts alone (T, and by relation), after another fact (TT), after a described scene (ST), and scenes (S)."""
+        return text_scores(self.tokenizer, self.reply_logits, split, limit)
+
+    def save(self, folder: Path) -> None:
+        save_llm(self.module, self.tokenizer, folder)
+
+    def load(self, folder: Path) -> None:
+        """Put the weights of a saved folder in place of the trained ones, to score exactly what was saved."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+
+
+def text_scores(tok: Any, logits: scores.ReplyLogits, split: str, limit: int | None) -> dict[str, scores.Score]:
+    """Text-only accuracies of any model: see `BaseTask.score`. The histories are drawn, the targets are the same in all."""
+    asked = some(facts.questions("test" if split == "test" else "dev"), limit)
+    rng = dialogues.generator(0, len(asked), 1)
+    others = facts.questions("taught")
+    found: dict[str, scores.Score] = {}
+    for subject in dict.fromkeys(question.subject for question in asked):
+        found[f"T {subject}"] = scores.accuracy(tok, logits, [[question] for question in asked if question.subject == subject])
+    found["T"] = scores.Score(sum(score.correct for score in found.values()), len(asked))
+    asked = some(asked, 500)
+    found["TT"] = scores.accuracy(tok, logits, [[others[rng.integers(len(others))], question] for question in asked])
+    found["ST"] = scores.accuracy(tok, logits, [[dialogues.scene(rng), question] for question in asked])
+    found["S"] = scores.accuracy(tok, logits, [[dialogues.scene(rng)] for _ in range(limit or 500)])
+    return found
+
+
+def some(questions: Sequence[Question], limit: int | None) -> list[Question]:
+    """At most `limit` questions, evenly spread over the list."""
+    if limit is None or limit >= len(questions):
+        return list(questions)
+    return [questions[i * len(questions) // limit] for i in range(limit)]
+
+
+def save_llm(module: Any, tok: Any, folder: Path) -> None:
+    """Model in bfloat16 safetensors, and its tokenizer with the chat template."""
+    import copy
+
+    saved = copy.deepcopy(module).to(torch.bfloat16)
+    for part in ("text_config", "vision_config"):
+        if hasattr(saved.config, part):
+            getattr(saved.config, part)._name_or_path = ""  # the folder it once came from is nobody's business
+    saved.save_pretrained(folder)
+    tok.save_pretrained(folder)

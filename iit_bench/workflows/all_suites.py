@@ -1,0 +1,209 @@
+"""`--suite all`: one model, loaded once, through IIT, the text-only tasks and the VQA data sets, and one report of it.
+
+OUT/iit, OUT/text and OUT/vqa are run folders like any other; OUT/report/index.html shows them together. A suite that fails leaves the
+others whole. Killed at any moment, the same call goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluators.iit import evaluate as iit
+from evaluators.runs.options import EvalOptions, SuiteOptions, options_of
+from evaluators.runs.reading import SUITES
+from evaluators.text import evaluate as text
+from evaluators.text import tasks as lm_eval_tasks
+from evaluators.text.tasks import Tasks
+from evaluators.vqa import evaluate as vqa
+from iit_bench.errors import UserError
+from iit_bench.models.contract import Model
+from iit_bench.models.load import load_model
+from iit_bench.progress import whole_job
+from iit_bench.storage.atomic import check_writable
+from iit_bench.storage.benchmark import Benchmark, load_benchmark
+from iit_bench.types import Results, SuiteResults
+
+TASKS = ("wings-text", "wings-vqa")
+_OPTIONS = {field.name for kind in (EvalOptions, SuiteOptions) for field in dataclasses.fields(kind)}
+
+
+@dataclass
+class Outcome:
+    """What came of each suite."""
+
+    results: dict[str, Results | SuiteResults] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)  # suite -> why this model or call has none; no failure
+    failed: dict[str, BaseException] = field(default_factory=dict)  # suite, or "report" -> what went wrong
+    page: Path | None = None
+
+    @property
+    def complete(self) -> bool:
+        return not self.failed and all(result.complete for result in self.results.values())
+
+
+def evaluate_all(given: Mapping[str, Any], progress: bool = True) -> Outcome:
+    """Run or go on with all suites.
+
+    Args:
+        given: options by name, as `EvalOptions` and `SuiteOptions` have them: "model", "bench" and "out" at least. An option goes to the
+            suites that have it. "tasks" are names of both suites, by default `TASKS`; "base" is a run folder of IIT, or one that
+            `--suite all` made.
+
+    Raises:
+        UserError: bad options, an unknown task or an unusable model, benchmark or folder: found before anything is scored.
+        KeyboardInterrupt: the same call goes on.
+    """
+    plan = plan_suites(given)
+    out = Path(given["out"])
+    if (out / "run.json").exists():
+        raise UserError(f"{str(out)!r} is the run folder of one suite; choose another --out for --suite all")
+    check_writable(out)
+    outcome = Outcome()
+    with tempfile.TemporaryDirectory(prefix="iit-bench-all-") as scratch:
+        steps = _prepared(plan, Path(scratch))
+        model = load_model(plan["iit"].model, iit.model_options(plan["iit"]), blind=plan["iit"].blind)
+        outcome.left_out |= {suite: why for suite, step in steps.items() if (why := step.unable(model))}
+        work = {suite: step for suite, step in steps.items() if suite not in outcome.left_out}
+        with whole_job({suite: step.planned for suite, step in work.items()}, progress) as job:
+            for suite, step in work.items():
+                with job.part(suite), _kept(suite, outcome):
+                    outcome.results[suite] = step.run(model, progress)
+    if outcome.results:
+        with _kept("report", outcome):
+            outcome.page = _report(out, given.get("base"))
+    return outcome
+
+
+@contextlib.contextmanager
+def _kept(what: str, outcome: Outcome) -> Iterator[None]:
+    """Whatever goes wrong in one suite must not take the others with it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - told at the end, with a code that says so
+        outcome.failed[what] = error
+
+
+# ---------------------------------------------------------------- what is to be done
+
+
+def plan_suites(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of each suite that is to run, in the order of running.
+
+    Raises:
+        UserError: an option that no suite has, a missing one, or tasks that do not go with --blind.
+    """
+    if unknown := sorted(set(given) - _OPTIONS):
+        raise UserError(f"--suite all has no option {', '.join('--' + name.replace('_', '-') for name in unknown)}; leave it out")
+    out, blind = Path(given["out"]), bool(given.get("blind"))
+    named = given.get("tasks")
+    by_suite = sort_tasks(named if named is not None else TASKS[1:] if blind else TASKS, given.get("data_root"))
+    if blind and by_suite["text"]:
+        raise UserError(f"--blind removes images, and text tasks have none; leave out {', '.join(by_suite['text'])}, or --blind")
+    shared = dict(given) | {"name": given.get("name") or out.resolve().name}
+    base = given.get("base")
+    plan: dict[str, Any] = {"iit": EvalOptions(**_of(EvalOptions, shared) | {"suite": "iit", "out": out / "iit", "base": _iit_base(base)})}
+    for suite in ("text", "vqa"):
+        if by_suite[suite]:
+            own = {name: value for name, value in _of(SuiteOptions, shared).items() if name in options_of(suite)}
+            plan[suite] = SuiteOptions(**own | {"suite": suite, "out": out / suite, "tasks": by_suite[suite]})
+    return plan
+
+
+def _of(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: given[field.name] for field in dataclasses.fields(kind) if given.get(field.name) is not None}
+
+
+def _iit_base(base: Path | None) -> Path | None:
+    return base / "iit" if base is not None and (base / "iit" / "run.json").is_file() else base
+
+
+def sort_tasks(names: Sequence[str], data_root: Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Task names by suite: VLMEvalKit's data sets, and tables in `data_root`, are of suite vqa; every other name is lm-eval's.
+
+    Raises:
+        UserError: a name that is VLMEvalKit's but for its capitals, or none at all.
+    """
+    known = {*vqa.PRESETS, *_vqa_tasks(data_root)}
+    folded = {name.casefold(): name for name in known}
+    ours = set(lm_eval_tasks.known_tasks())
+    found: dict[str, tuple[str, ...]] = {"text": (), "vqa": ()}
+    for name in names:
+        if name not in known and name not in ours and name != name.casefold() and name.casefold() in folded:
+            raise UserError(f"there is no task {name!r}; did you mean {folded[name.casefold()]!r}?")
+        found["vqa" if name in known and name not in ours else "text"] += (name,)
+    if not names:
+        raise UserError(f"--tasks names no task; give names, or leave it out for {' and '.join(TASKS)}")
+    return found
+
+
+def _vqa_tasks(data_root: Path | None) -> set[str]:
+    try:
+        return vqa.known_tasks(data_root)
+    except UserError:
+        if data_root is not None:
+            raise
+        return set()  # VLMEvalKit is not installed: said when one of its data sets is asked for
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One suite, ready to run."""
+
+    planned: int  # items, for the estimate of the whole job
+    run: Callable[[Model, bool], Results | SuiteResults]
+    unable: Callable[[Model], str] = lambda model: ""  # why this model has no such suite, which is no failure; "" where it has
+
+
+def _prepared(plan: Mapping[str, Any], scratch: Path) -> dict[str, _Step]:
+    """What can be refused before a model is loaded is refused here."""
+    steps = {"iit": _iit_step(plan["iit"], load_benchmark(plan["iit"].bench))}
+    if "text" in plan:
+        steps["text"] = _text_step(plan["text"], text.load_tasks_of(plan["text"], scratch))
+    if "vqa" in plan:
+        steps["vqa"] = _vqa_step(plan["vqa"])
+    return {suite: steps[suite] for suite in SUITES if suite in steps}
+
+
+def _iit_step(options: EvalOptions, benchmark: Benchmark) -> _Step:
+    planned = len(iit.choose_dialogues(benchmark, options.tiers, options.limit, accepts_images=True).dialogues)
+    if options.base:
+        iit.load_base(options)
+
+    def run(model: Model, progress: bool) -> Results:
+        model.prepare(benchmark)
+        return iit.evaluate_model(model, benchmark, options, progress)
+
+    return _Step(planned, run)
+
+
+def _text_step(options: SuiteOptions, tasks: Tasks) -> _Step:
+    text.gen_kwargs_of(options)  # bad ones are told before the other suites have run
+    sizes = [len(task.eval_docs) for task in tasks.loaded["tasks"].values()]
+    planned = sum(size if options.limit is None else min(size, options.limit) for size in sizes)
+    return _Step(
+        planned,
+        lambda model, progress: text.evaluate_text_model(model, tasks, options, progress),
+        lambda model: text.unable(model, tasks),
+    )
+
+
+def _vqa_step(options: SuiteOptions) -> _Step:
+    """The sizes of data sets that are not limited are only known when VLMEvalKit has read them: 1,000 is a middling one."""
+    planned = len(vqa.chosen_tasks(options)) * (options.limit or 1000)
+    return _Step(planned, lambda model, progress: vqa.evaluate_vqa_model(model, options, progress), vqa.unable)
+
+
+def _report(out: Path, base: Path | None) -> Path:
+    """The page of the finished runs, the base's among them where `--suite all` made it."""
+    from reports.leaderboard import report
+
+    folders = [out, *([base] if base is not None and base.resolve() != out.resolve() else [])]
+    runs = [path for folder in folders for path in ([folder] if (folder / "run.json").is_file() else [folder / suite for suite in SUITES])]
+    text_base = base / "text" if base is not None and (base / "text" / "results.json").is_file() else None
+    return report([path for path in runs if (path / "results.json").is_file()], out / "report", base=text_base)

@@ -1,0 +1,39 @@
+"""The main job in one call: build the lab benchmark, score the bundled models and baselines, write the leaderboard."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+RUNS: dict[str, dict] = {  # run folder -> options beside bench, out and limit, in order; the base run comes first
+    "base-llm": {"model": "base-llm"},
+    "wings": {"model": "wings"},
+    "llava": {"model": "llava"},
+    "llava-one-rate": {"model": "llava-one-rate"},
+    "wings-blind": {"model": "wings", "blind": True},
+    "majority": {"model": "majority"},
+    "random": {"model": "random"},
+}
+
+
+def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
+    """Fill `out` with bench/, runs/<name>/ and report/index.html. What is there already is gone on with. Returns the page."""
+    from builders.build import BuildOptions, build, summary
+    from evaluators.iit.evaluate import evaluate
+    from evaluators.runs.options import EvalOptions
+    from iit_bench.storage.benchmark import load_benchmark, load_manifest
+    from reports.leaderboard import report
+
+    bench = out / "bench"
+    if (bench / "manifest.json").is_file():
+        load_benchmark(bench)  # refuses a changed or foreign folder
+    else:
+        _say(summary(load_manifest(build(BuildOptions(out=bench)))))
+    for name, arguments in RUNS.items():
+        base = out / "runs" / "base-llm" if name not in ("base-llm", "majority", "random") else None
+        evaluate(EvalOptions(bench=bench, out=out / "runs" / name, limit=limit, base=base, **arguments), progress)
+    return report([out / "runs" / name for name in RUNS], out / "report")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,1 @@
+"""The page's parts about IIT runs."""

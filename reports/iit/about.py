@@ -1,0 +1,234 @@
+"""What was measured and how it was run: the page's parts that come from run.json and errors.jsonl."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iit_bench.storage.runs import RUN_FIELDS, SUITE_FIELDS, folder_label
+from iit_bench.types import OUTCOMES, tier_order
+from reports.cells import NOT_AVAILABLE, Cell, Column, Table, count, duration, missing_cell, number_cell, percent, text_cell
+from reports.iit.entries import Entry, baseline, plain
+from reports.iit.sections import name_cell
+
+Facts = tuple[tuple[str, str], ...]  # (term, value), for a definition list
+
+
+# Rules of the manifest's baselines, in reading order: what the page calls them, and what they do.
+_BASELINES = {
+    "random": ("random", "mean of 1/k"),
+    "always_first": ("always first", "the first choice"),
+    "majority": ("majority", "most common gold answer"),
+    "choices_only": ("choices only", "question hidden"),
+    "question_prior": ("question prior", "best answer per question text"),
+}
+_MODALITIES = {"T": "all text targets", "V": "all visual targets"}
+
+# Fields of a source in the manifest.
+_SOURCE = {
+    "name": "source",
+    "origin": "origin",
+    "revision": "revision",
+    "split": "split",
+    "licence": "licence",
+    "usable": "usable",
+    "targets": "targets",
+    "left_out": "left out",
+}
+_SHOWN_ELSEWHERE = ("name", "model", "benchmark", "suite", "command", "arguments")  # of run.json; `arguments` says what `command` says
+
+
+@dataclass(frozen=True)
+class RunCard:
+    """One run's section: how to run it again, and what it ran on."""
+
+    head: Cell
+    facts: Facts
+    command: str
+
+
+# ---------------------------------------------------------------- the benchmark
+
+
+def benchmark_facts(entries: Sequence[Entry]) -> Facts:
+    header = entries[0].header
+    benchmark = header["benchmark"]
+    tiers: Mapping[str, Any] = benchmark["tiers"]
+    total = sum(n for n in tiers.values() if isinstance(n, int))
+    by_tier = "; ".join(f"{tier} {plain(tiers[tier])}" for tier in sorted(tiers, key=tier_order))
+    limit = "no limit" if header["limit"] is None else f"limited to {plain(header['limit'])} groups"
+    return (
+        ("name", f"{plain(benchmark['name'])}, seed {plain(benchmark.get('seed'))}"),
+        ("hash of its rows", plain(benchmark["rows_sha256"])),
+        ("asked and scored", f"{plain(header['scoring'])}, {plain(header['style'])} style, {plain(header['history'])} history, {limit}"),
+        ("dialogues per tier", f"{by_tier} ({count(total)} in all)"),
+    )
+
+
+def sources(entries: Sequence[Entry]) -> Table | None:
+    """Where the questions come from, under which licence, and what was left out of them."""
+    found = entries[0].header["benchmark"].get("sources")
+    if not isinstance(found, Mapping) or not found:
+        return None
+    columns = tuple(Column(words, words=key not in ("usable", "targets")) for key, words in _SOURCE.items())
+    rows = []
+    for name, record in found.items():
+        values: Mapping[str, Any] = record if isinstance(record, Mapping) else {}
+        cells = [text_cell(str(name))]
+        for key in list(_SOURCE)[1:]:
+            value = values.get(key)
+            cells.append(number_cell(value) if _is_number(value) else text_cell(_source_words(key, value)))
+        rows.append(tuple(cells))
+    return Table("sources", "Where the questions come from, and what was left out.", columns, tuple(rows))
+
+
+def _source_words(key: str, value: Any) -> str:
+    if key == "left_out" and isinstance(value, Mapping):
+        return ", ".join(f"{plain(n)} {reason}" for reason, n in value.items()) or "none"
+    return plain(value) or "none"
+
+
+def baselines(entries: Sequence[Entry]) -> Table | None:
+    """What is reachable without understanding, from the manifest: modalities and sources; subjects stand in the breakdown."""
+    found = entries[0].header["benchmark"].get("baselines")
+    if not isinstance(found, Mapping) or not found:
+        return None
+    subjects = {f"{b.source}/{b.subject}" for entry in entries for b in entry.run.results.breakdown}
+    parts = [part for part in found if part not in subjects]
+    rows = tuple(
+        (
+            text_cell(_MODALITIES.get(part, part)),
+            number_cell(baseline(entries, part, "n")),
+            *(_baseline_cell(entries, part, rule) for rule in _BASELINES),
+        )
+        for part in parts
+    )
+    columns = (Column("targets", words=True), Column("n"), *(Column(words, (meaning,)) for words, meaning in _BASELINES.values()))
+    caption = "Reachable without understanding, accuracy in %. A model must beat these before its score means anything."
+    return Table("baselines", caption, columns, rows)
+
+
+def _baseline_cell(entries: Sequence[Entry], part: str, rule: str) -> Cell:
+    value = baseline(entries, part, rule)
+    return missing_cell("could not be fitted for every source") if value is None else Cell(percent(value), sort=value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+# ---------------------------------------------------------------- the runs
+
+
+def runs_table(entries: Sequence[Entry]) -> Table:
+    """What was run, one line a model; everything else stands in the run's card."""
+    columns = (
+        Column("run", words=True),
+        Column("model", words=True),
+        Column("parameters"),
+        Column("precision", words=True),
+        Column("device", words=True),
+        Column("checkpoint", ("sha256",), words=True),
+        Column("time"),
+        Column("tokens"),
+        Column("dialogues"),
+        Column("resumed", ("times",)),
+    )
+    return Table("runs", "Time and tokens are of the scoring alone, over all sessions.", columns, tuple(map(_run_row, entries)))
+
+
+def _run_row(entry: Entry) -> tuple[Cell, ...]:
+    header, model = entry.header, entry.model
+    digest = str(model["checkpoint_sha256"])
+    return (
+        name_cell(entry),
+        text_cell(plain(model["name"])),
+        number_cell(model.get("parameters")),
+        text_cell(plain(model.get("dtype"))),
+        text_cell(plain(model.get("device"))),
+        text_cell(digest[:12] if digest else "no checkpoint"),
+        seconds_cell(header["seconds"]),
+        tokens_cell(header["tokens"]),
+        number_cell(entry.run.results.n_dialogues),
+        number_cell(header["resumed"]) if _is_number(header["resumed"]) else text_cell(plain(header["resumed"])),
+    )
+
+
+def seconds_cell(seconds: Any) -> Cell:
+    return number_cell(seconds, duration(seconds)) if _is_number(seconds) else text_cell(NOT_AVAILABLE)
+
+
+def tokens_cell(tokens: Any) -> Cell:
+    """`tokens` is a number, or a dict of prompt and reply tokens."""
+    if isinstance(tokens, Mapping):
+        tokens = sum(value for value in tokens.values() if _is_number(value))
+    return number_cell(tokens if _is_number(tokens) else None)
+
+
+def run_cards(entries: Sequence[Entry]) -> tuple[RunCard, ...]:
+    return tuple(
+        RunCard(name_cell(entry), run_facts(entry.header, folder_label(entry.run.path)), str(entry.header["command"])) for entry in entries
+    )
+
+
+def run_facts(header: Mapping[str, Any], folder: str) -> Facts:
+    """run.json in words; its fields in the order of storage.runs.RUN_FIELDS, then those of the suites text and vqa."""
+    model: Mapping[str, Any] = header["model"]
+    names = {
+        "name": "model",
+        "checkpoint": "checkpoint",
+        "checkpoint_sha256": "checkpoint sha256",
+        "chat_template_sha256": "chat template sha256",
+        "system_prompt": "system prompt",
+        "accepts_images": "takes images",
+        "blind": "images removed (blind)",
+        "parameters": "parameters",
+        "dtype": "precision",
+        "device": "device",
+        "max_context": "context, tokens",
+        "details": "details",
+    }
+    facts = [("run folder", folder), ("suite", plain(header["suite"]))]
+    facts += [(words, plain(model[key]) or "none") for key, words in names.items() if key in model]
+    facts += [(key, plain(header[key])) for key in {**RUN_FIELDS, **SUITE_FIELDS} if key in header and key not in _SHOWN_ELSEWHERE]
+    return tuple((words.replace("_", " "), value) for words, value in facts)
+
+
+# ---------------------------------------------------------------- outcomes and errors
+
+
+def outcomes(entries: Sequence[Entry]) -> Table:
+    """Correct, wrong, unparsed and error, kept apart, per run."""
+    rows = []
+    for entry in entries:
+        found = entry.run.results.outcomes
+        names = [*OUTCOMES, *sorted(set(found) - set(OUTCOMES))]
+        whole = "every item finished" if entry.run.results.complete else "stopped by errors of the machine; it can be resumed"
+        rows.append((name_cell(entry), *(number_cell(found.get(name, 0)) for name in names[: len(OUTCOMES)]), text_cell(whole)))
+    columns = (Column("run", words=True), *(Column(name) for name in OUTCOMES), Column("state", words=True))
+    caption = (
+        "Outcomes of all scored turns. Unparsed: a reply without a recognisable choice, counted as wrong. Error: never answered; left out "
+        "of acc, counted as wrong in the strict figure."
+    )
+    return Table("outcomes", caption, columns, tuple(rows))
+
+
+def errors(found: Sequence[tuple[Cell, Sequence[Mapping[str, Any]]]]) -> Table | None:
+    """Errors by kind and reason with counts, or None where there is none; `found` has a run's name and its errors."""
+    rows = []
+    for head, lines in found:
+        reasons = Counter((str(error.get("kind", "")), str(error.get("reason", ""))) for error in lines)
+        first = {(str(error.get("kind", "")), str(error.get("reason", ""))): str(error.get("detail", "")) for error in lines[::-1]}
+        for (kind, reason), n in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+            rows.append((head, text_cell(reason), text_cell(kind), number_cell(n), text_cell(first[kind, reason])))
+    columns = (
+        Column("run", words=True),
+        Column("reason", words=True),
+        Column("kind", words=True),
+        Column("count"),
+        Column("first", words=True),
+    )
+    caption = "Items that failed, by reason. Kind item: this model can never answer it. Kind machine: resuming the run may."
+    return Table("errors", caption, columns, tuple(rows)) if rows else None

@@ -1,0 +1,69 @@
+"""Accuracy over visual share: which points the figures draw, and their intervals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from evaluators import statistics
+from evaluators.iit.results import finished, right
+from iit_bench.types import Prediction, tier_order, visual_share
+from reports.figures import Curve, Point, curve_figure
+from reports.iit.entries import Entry, all_tiers
+from reports.iit.sections import chance_by_tier
+
+_PANELS = (("all", "All targets", "TV"), ("text", "Text targets", "T"), ("visual", "Visual targets", "V"))
+
+
+def panels(entries: Sequence[Entry]) -> list[tuple[str, Markup]]:
+    """(heading, SVG): all targets, then text and visual targets apart; a panel without a point is left out."""
+    answered = {entry.name: _by_tier(entry.run.predictions) for entry in entries}
+    chance = chance_by_tier(entries)
+    found = []
+    for key, heading, endings in _PANELS:
+        tiers = [tier for tier in all_tiers(entries) if tier[-1] in endings]
+        curves = [Curve(entry.style, curve_points(answered[entry.name], tiers)) for entry in entries]
+        if any(curve.points for curve in curves):
+            description = f"{heading}: accuracy over visual share, one line a model. The numbers are in the leaderboard."
+            svg = curve_figure(curves, _chance_points(chance, tiers), key=f"curve-{key}", description=description)
+            found.append((heading, Markup(svg)))
+    return found
+
+
+def curve_points(answered: Mapping[str, Sequence[Prediction]], tiers: Sequence[str]) -> tuple[Point, ...]:
+    """One point per visual share: acc averaged over the tiers that have it, each tier weighing the same, as in the scores.
+
+    Args:
+        answered: tier -> finished target turns.
+        tiers: the tiers of the panel. A share of which one is missing is left out: its mean would be over other tiers than another model's.
+
+    The interval clusters by connected components of group and cluster: a target comes back under every history.
+    """
+    points = []
+    for share in sorted({visual_share(tier) for tier in tiers}):
+        parts = [answered.get(tier, ()) for tier in sorted(tiers, key=tier_order) if visual_share(tier) == share]
+        if not all(parts):
+            continue
+        rows = [p for part in parts for p in part]
+        strata = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        cluster = statistics.components([p.group for p in rows], [p.cluster for p in rows])
+        figure = statistics.weighted_mean([right(p) for p in rows], cluster, strata)
+        assert figure.value is not None and figure.low is not None and figure.high is not None  # rows is not empty
+        points.append(Point(share, figure.value, figure.low, figure.high))
+    return tuple(points)
+
+
+def _by_tier(predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
+    tiers: dict[str, list[Prediction]] = defaultdict(list)
+    for p in predictions:
+        if p.is_target and finished(p):
+            tiers[p.tier].append(p)
+    return tiers
+
+
+def _chance_points(chance: Mapping[str, float], tiers: Sequence[str]) -> list[tuple[float, float]]:
+    shares = sorted({visual_share(tier) for tier in tiers if tier in chance})
+    return [(share, float(np.mean([chance[t] for t in tiers if t in chance and visual_share(t) == share]))) for share in shares]

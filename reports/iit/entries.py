@@ -1,0 +1,128 @@
+"""The IIT runs of one page: refused where they cannot stand in one table, named, ordered."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluators.iit.comparison import check_comparable
+from iit_bench.errors import UserError
+from iit_bench.storage.runs import Run, SuiteRun, folder_label
+from iit_bench.types import TierResult, tier_order
+
+# What the page cannot do without; other fields of run.json are shown where they are there.
+_NEEDED = ("name", "model", "benchmark", "scoring", "style", "history", "limit", "command", "seconds", "tokens", "resumed")
+_NEEDED_OF_BENCHMARK = ("name", "rows_sha256", "tiers")
+_NEEDED_OF_MODEL = ("name", "checkpoint_sha256", "blind")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run as the page knows it."""
+
+    run: Run
+    name: str  # unique on the page
+    style: int  # colour, dash and marker in every figure
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        return self.run.run
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        return self.run.run["model"]
+
+    @property
+    def badges(self) -> tuple[str, ...]:
+        marks = {"incomplete": not self.run.results.complete, "blind": bool(self.model["blind"])}
+        return tuple(mark for mark, holds in marks.items() if holds)
+
+    @property
+    def tiers(self) -> dict[str, TierResult]:
+        return {result.tier: result for result in self.run.results.tiers}
+
+
+def entries_of(found: Sequence[Run]) -> list[Entry]:
+    """The IIT runs of a page in order: best IIT score first, then T score, then by name.
+
+    The order of `found` does not matter, so that the same runs give the same page.
+
+    Raises:
+        UserError: runs that differ in what makes figures comparable, or that lack what the page needs.
+    """
+    runs = [_checked(run) for run in found]
+    for other in runs[1:]:
+        check_comparable(runs[0].run, other.run)
+    names = unique_names(runs)
+    order = sorted(range(len(runs)), key=lambda i: (*_rank(runs[i]), names[i]))
+    return [Entry(runs[i], names[i], style) for style, i in enumerate(order)]
+
+
+def all_tiers(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Every tier that some run has, from text-only to multimodal-rich."""
+    return tuple(sorted({tier for entry in entries for tier in entry.tiers}, key=tier_order))
+
+
+def _checked(run: Run) -> Run:
+    missing = [name for name in _NEEDED if name not in run.run]
+    for part, needed in (("benchmark", _NEEDED_OF_BENCHMARK), ("model", _NEEDED_OF_MODEL)):
+        value = run.run.get(part)
+        missing += [f"{part}.{name}" for name in needed if not isinstance(value, dict) or name not in value]
+    if missing:
+        raise UserError(f"'run.json' in run {str(run.path)!r} lacks {', '.join(missing)}; run its `iit-bench eval` again with --fresh")
+    return run
+
+
+def _rank(run: Run) -> tuple[float, float]:
+    """Smaller is better; a score that is not available comes last."""
+    scores = (run.results.iit.get("acc"), run.results.t_score.get("acc"))
+    iit, text = (1.0 if figure is None or figure.value is None else -figure.value for figure in scores)
+    return iit, text
+
+
+def unique_names(runs: Sequence[Run | SuiteRun]) -> list[str]:
+    """Display names; equal ones get their folder's name, and where that is equal too, the path."""
+    names = [str(run.run["name"]) for run in runs]
+    for label in (lambda run: folder_label(run.path), lambda run: str(run.path)):
+        seen = Counter(names)
+        names = [f"{run.run['name']} ({label(run)})" if seen[name] > 1 else name for run, name in zip(runs, names, strict=True)]
+    return names
+
+
+def base_of(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
+    """The run that its forgetting was measured against, where it stands on the page and no other run there is called the same."""
+    forgotten = entry.run.results.forgetting
+    found = [other for other in entries if forgotten and other is not entry and folder_label(other.run.path) == forgotten.base_run]
+    return found[0] if len(found) == 1 else None
+
+
+def baseline(entries: Sequence[Entry], part: str, rule: str) -> float | None:
+    """What a rule without understanding reaches on a part of the benchmark, from the manifest.
+
+    Args:
+        part: "T", "V", a source, or "source/subject".
+        rule: "random", "majority", "always_first", "choices_only", "question_prior".
+
+    Returns:
+        A fraction, or None where the manifest has none.
+    """
+    found = entries[0].header["benchmark"].get("baselines")
+    figures = found.get(part) if isinstance(found, Mapping) else None
+    value = figures.get(rule) if isinstance(figures, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def plain(value: Any) -> str:
+    """A JSON value in words: for what run.json holds and the page only repeats."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {plain(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(item) for item in value) or "none"
+    return str(value) if isinstance(value, (str, int, float)) else json.dumps(value)

@@ -1,0 +1,1 @@
+"""The page's parts about text-only tasks and VQA data sets."""

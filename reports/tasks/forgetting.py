@@ -1,0 +1,111 @@
+"""What tuning cost on text-only tasks: every text run against the base LLM's, task by task, over the same documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evaluators.compare.tasks import TaskComparison, by_reason, matched
+from iit_bench.storage.runs import SuiteRun
+from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, figure_cell, missing_cell, paired_cell, paired_cells, size, text_cell
+from reports.iit.entries import base_of
+from reports.iit.sections import common_n
+from reports.models import ModelRow, Models, TaskColumn
+from reports.tasks.overview import row_cell, settings_apart
+
+Compared = tuple[TaskColumn | None, TaskComparison]  # the page's column of the task as this run was asked it; None inside a group
+
+
+@dataclass(frozen=True)
+class SuiteForgetting:
+    """The section of the page."""
+
+    matrix: Table
+    details: Table
+    left_out: Sequence[tuple[str, str]]  # (model, why nothing or not every task was compared)
+
+
+def text_forgetting(models: Models, base: Sequence[SuiteRun]) -> SuiteForgetting | None:
+    """Every text run against its model's base; None where none has a base.
+
+    Args:
+        models: of the page.
+        base: text runs of the base LLM; where empty, those of the base that a model's IIT run was compared with.
+    """
+    found: dict[str, list[Compared]] = {}
+    left_out: list[tuple[str, str]] = []
+    for row in models.rows:
+        bases = base or _base_of(row, models)
+        mine = [run for run in models.runs_of(row, "text") if all(run.path.resolve() != other.path.resolve() for other in bases)]
+        for run in mine if bases else ():
+            compared, reasons = _against(run, bases)
+            found.setdefault(row.name, []).extend((models.column(run, one.result.tier), one) for one in compared)
+            left_out += [(row.name, reason) for reason in reasons]
+    owners = [row for row in models.rows if found.get(row.name)]
+    return SuiteForgetting(_matrix(owners, found, models), _details(owners, found, models), left_out) if owners or left_out else None
+
+
+def _base_of(row: ModelRow, models: Models) -> list[SuiteRun]:
+    """Text runs of the base of the row's IIT run, where the base stands on the page."""
+    base = base_of(row.entry, [other.entry for other in models.rows if other.entry]) if row.entry else None
+    return [run for other in models.rows if base and other.entry is base for run in models.runs_of(other, "text")]
+
+
+def _against(run: SuiteRun, bases: Sequence[SuiteRun]) -> tuple[list[TaskComparison], list[str]]:
+    """Accuracies only: nothing is forgotten or retained in a perplexity's unit."""
+    compared: list[TaskComparison] = []
+    apart: dict[str, str] = {}
+    for base in bases:
+        more, left_out = matched(run, base)
+        compared += [one for one in more if one.best == 1]
+        apart |= left_out
+    done = {one.result.tier for one in compared}
+    return compared, by_reason({task: reason for task, reason in apart.items() if task not in done})
+
+
+def _matrix(owners: Sequence[ModelRow], found: dict[str, list[Compared]], models: Models) -> Table:
+    """A column for every way of asking a task, as in the overview; tasks inside groups are in the details."""
+    shown = [column for column in models.columns if any(one is column for row in owners for one, _ in found[row.name])]
+    heads, columns = [Column("model", words=True)], [[row_cell(row) for row in owners]]
+    for way in shown:
+        column = [next((one for asked, one in found[row.name] if asked is way), None) for row in owners]
+        n = common_n([one.result.difference for one in column if one])
+        heads.append(Column(way.task, (*settings_apart(models, way), *([size(n)] if n else []))))
+        columns.append(
+            [paired_cell(one.result, show_n=one.result.difference.n != n) if one else missing_cell("not compared") for one in column]
+        )
+    caption = (
+        "Accuracy minus the base LLM's on the same documents, in percentage points. Small print: 95% interval, p adjusted by Holm over the "
+        "tasks of a run. Bold: adjusted p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.05."
+    )
+    return Table("text-forgetting", caption, tuple(heads), tuple(zip(*columns, strict=True)))
+
+
+def _details(owners: Sequence[ModelRow], found: dict[str, list[Compared]], models: Models) -> Table:
+    rows = [
+        (row_cell(row), *_line(one, settings_apart(models, column) if column else [])) for row in owners for column, one in found[row.name]
+    ]
+    columns = (
+        Column("model", words=True),
+        Column("task", words=True),
+        Column("base", words=True),
+        Column("base acc"),
+        Column("acc"),
+        Column("retention", ("of what exceeds chance",)),
+        *PAIRED_COLUMNS,
+    )
+    caption = (
+        "Model (A) minus base (B). Retention = (acc − chance) / (base acc − chance), in %; chance is the mean of 1 / number of choices. "
+        "Tasks inside groups are a family of their own for Holm."
+    )
+    return Table("text-forgetting-detail", caption, columns, tuple(rows))
+
+
+def _line(one: TaskComparison, settings: Sequence[str]) -> tuple[Cell, ...]:
+    task = text_cell(one.result.tier, lines=[one.metric, *settings, *(["group"] if one.group else [])])
+    return (
+        task,
+        text_cell(one.result.against),
+        *(figure_cell(figure) for figure in (one.b, one.a, one.retention)),
+        *paired_cells(one.result),
+    )

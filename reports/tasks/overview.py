@@ -1,0 +1,177 @@
+"""The page's tables over all suites: a row a model; IIT scores, text-only tasks and VQA data sets side by side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from evaluators.compare.tasks import how_asked
+from evaluators.text.details import GUESSED
+from iit_bench.storage.runs import SuiteRun
+from iit_bench.types import OUTCOMES, Figure, TaskResult
+from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, number_cell, percent, score_cell, size, text_cell
+from reports.iit.entries import all_tiers
+from reports.iit.sections import chance_by_tier, common_n, means
+from reports.models import ModelRow, Models, TaskColumn
+
+SUITE_NAMES = {"text": "Text-only (lm-eval)", "vqa": "VQA (VLMEvalKit)"}
+_IIT = (("IIT", "iit", "all tiers"), ("T score", "t_score", "ending in T"), ("V score", "v_score", "ending in V"))
+_USUAL = ("none", "default", "the task's own")  # settings that need no words
+
+
+def row_cell(row: ModelRow) -> Cell:
+    style, badges = (None, ()) if row.entry is None else (row.entry.style, row.entry.badges)
+    return Cell(row.name, sort=row.name.casefold(), style=style, badges=badges, words=True)
+
+
+def tool_badge(run: SuiteRun) -> tuple[str, ...]:
+    """Marks a number that another tool's own files hold."""
+    return (str(run.run["tool"]),) if "tool" in run.run else ()
+
+
+# ---------------------------------------------------------------- leaderboard
+
+
+def overview(models: Models) -> Table:
+    """Models × (IIT, T score, V score, every text task, every VQA data set), each with the metric that its tool shows first."""
+    heads, columns = [Column("model", words=True)], [[row_cell(row) for row in models.rows]]
+    for label, attribute, small in _IIT if any(row.entry for row in models.rows) else ():
+        figures = [_iit(row, attribute) for row in models.rows]
+        n = common_n(figures)
+        leads = attribute == "iit"
+        heads.append(Column(label, (small, *([size(n)] if n else [])), over="IIT", divider=leads, sorted=leads))
+        columns.append([figure_cell(figure, show_n=figure.n != n) for figure in figures])
+    first = None if any(row.entry for row in models.rows) else next((c for c in models.columns if _ranks(c)), None)
+    for place, column in enumerate(models.columns):
+        before = models.columns[place - 1].suite if place else ""
+        head, cells = _task_column(models, column, divider=column.suite != before)
+        heads.append(replace(head, sorted=column is first))
+        columns.append(cells)
+    caption = (
+        "Small print: 95% interval, and n where it is not the heading's. Accuracies in %, other scores in their own unit. A name in a "
+        "frame is the tool whose own result files hold the number; the others were run by iit-bench. A group of tasks has the mean that "
+        "its tool defines."
+    )
+    return Table("overview", caption, tuple(heads), tuple(zip(*columns, strict=True)), (_chance_line(models),))
+
+
+def _ranks(column: TaskColumn) -> bool:
+    """Whether rows are ordered by a column: the highest figure is the best."""
+    return all(result.best == 1 for result in column.results.values())
+
+
+def _chance_line(models: Models) -> tuple[Cell, ...]:
+    """What guessing reaches, under the IIT scores and the text tasks that tell."""
+    entries = [row.entry for row in models.rows if row.entry]
+    cells = [Cell("chance", ("mean 1/k",), words=True)]
+    if entries:
+        cells += means(chance_by_tier(entries), all_tiers(entries), "a tier was not answered")[: len(_IIT)]
+    for column in models.columns:
+        level = next((r.details["chance"] for r in column.results.values() if column.metric in GUESSED and "chance" in r.details), None)
+        cells.append(missing_cell("not known") if level is None else Cell(percent(float(level))))
+    return tuple(cells)
+
+
+def _iit(row: ModelRow, attribute: str) -> Figure:
+    if row.entry is None:
+        return Figure(None, note="no IIT run")
+    if row.text_only and attribute != "t_score":
+        return Figure(None, note="the model takes no images")
+    figure: Figure | None = getattr(row.entry.run.results, attribute).get("acc")
+    return figure or Figure(None, note="this run's results do not hold it")
+
+
+def _task_column(models: Models, column: TaskColumn, divider: bool) -> tuple[Column, list[Cell]]:
+    found = [models.result(row, column) for row in models.rows]
+    figures = [one[1].scores[column.metric] for one in found if one and column.metric in one[1].scores]
+    n = common_n(figures)
+    cells = [_cell(one, column.metric, n, row, column.suite) for one, row in zip(found, models.rows, strict=True)]
+    metric = column.metric.replace(",", ", ") or "no run has it"
+    small = (metric, *settings_apart(models, column), *([size(n)] if n else []))
+    return Column(column.task, small, over=SUITE_NAMES[column.suite], divider=divider), cells
+
+
+def settings_apart(models: Models, column: TaskColumn) -> list[str]:
+    """How it was asked, where that is told apart from other columns of the task."""
+    siblings = [other for other in models.siblings(column) if other.asked]
+    if len(siblings) < 2 or not column.asked:
+        return []
+    mine, others = column.asked[0].settings, [other.asked[0].settings for other in siblings]
+    told = [name for name in mine if all(name in other for other in others) and len({other[name] for other in others}) > 1]
+    words = [short(name, mine[name]) for name in told]
+    hashes = {asked.documents for other in siblings for asked in other.asked if asked.documents}
+    return words if len(hashes) < 2 else [*words, f"documents {column.asked[0].documents[:8] or 'not recorded'}"]
+
+
+def short(name: str, value: str) -> str:
+    """A setting in few words."""
+    words = {"few-shot examples": f"{value}-shot", "chat template": "chat" if value == "yes" else "no chat"}
+    return words.get(name, f"{name}: {value}")
+
+
+def _cell(found: tuple[SuiteRun, TaskResult] | None, metric: str, n: int | None, row: ModelRow, suite: str) -> Cell:
+    if found is None:
+        return missing_cell("the model takes no images" if suite == "vqa" and row.text_only else "not run")
+    run, result = found
+    figure = result.scores.get(metric) or next(iter(result.scores.values()), Figure(None))
+    if figure.value is None and figure.note.startswith("not run"):  # why stands in the list of all figures
+        return replace(missing_cell("not run"), title=figure.note)
+    failed = result.outcomes.get("error", 0)
+    lines = ([f"{count(failed)} failed"] if failed else []) + (["from its stderr"] if "stderr" in figure.method else [])
+    marks = tool_badge(run) + (() if run.results.complete else ("incomplete",))
+    return score_cell(figure, result.best, show_n=figure.n != n, lines=lines, badges=marks)
+
+
+# ---------------------------------------------------------------- every score
+
+
+def scores(models: Models, suite: str) -> Table | None:
+    """Every metric of every task of a suite, one line each, or None where no run has the suite."""
+    rows = []
+    for row in models.rows:
+        for run in models.runs_of(row, suite):
+            for result in run.results.tasks:
+                rows += [_line(row, run, result, metric) for metric in result.scores]
+    columns = (
+        Column("model", words=True),
+        Column("task", words=True),
+        Column("metric", words=True),
+        Column("value", ("95% interval",)),
+        Column("n"),
+        Column("clusters"),
+        Column("interval by", words=True),
+        *(Column(outcome) for outcome in OUTCOMES),
+        Column("asked", words=True),
+        Column("notes", words=True),
+    )
+    caption = (
+        f"{SUITE_NAMES[suite]}: all figures. Groups stand before their tasks. An item that failed counts as wrong. Clusters: items that "
+        "share an image count as one."
+    )
+    return Table(f"scores-{suite}", caption, columns, tuple(rows)) if rows else None
+
+
+def _line(row: ModelRow, run: SuiteRun, result: TaskResult, metric: str) -> tuple[Cell, ...]:
+    figure = result.scores[metric]
+    shown = metric == result.metric
+    cell = score_cell(figure, result.best if shown else _best(figure), show_n=False, badges=tool_badge(run))
+    told = {name: value for name, value in how_asked(run, result).settings.items() if value not in _USUAL}
+    asked = "; ".join(short(name, value) for name, value in told.items()) or "as usual"
+    size_of = f"group of {result.details['group of']}" if "group of" in result.details else ""
+    return (
+        row_cell(row),
+        text_cell(result.task, lines=[size_of] if size_of else []),
+        text_cell(metric or "none"),
+        cell,
+        number_cell(figure.n),
+        number_cell(figure.clusters),
+        text_cell(figure.method or "no interval"),
+        *(number_cell(result.outcomes.get(outcome, 0)) for outcome in OUTCOMES),
+        text_cell(asked),
+        text_cell("; ".join(filter(None, (*(result.notes if shown else ()), figure.note))) or "none"),
+    )
+
+
+def _best(figure: Figure) -> float | None:
+    """A metric beside the one that tables show: a fraction where value and interval look like one."""
+    bounds = [bound for bound in (figure.value, figure.low, figure.high) if bound is not None]
+    return 1.0 if bounds and all(0 <= bound <= 1 for bound in bounds) else None

@@ -1,0 +1,141 @@
+"""Runs that are interrupted, resumed, refused, repeated, and measured against a base."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from evaluators.iit.evaluate import evaluate
+from evaluators.runs.options import EvalOptions, load_options
+from evaluators.runs.summary import summary_text
+from iit_bench.errors import MachineError, UserError
+from iit_bench.models.baselines import RandomModel
+from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.load import load_model
+
+T_ONLY = ("T", "TT", "TTT")
+
+
+def random_model(seed: int = 0) -> Model:
+    return load_model("random", ModelOptions(seed=seed))
+
+
+class Unasked(RandomModel):
+    """The model `random`, where nothing should be left to ask."""
+
+    def score(self, batch):
+        raise AssertionError(f"asked {len(batch)} requests")
+
+
+class Flaky(RandomModel):
+    """A server that goes away after five batches."""
+
+    left = 5
+
+    def score(self, batch):
+        self.left -= 1
+        if self.left < 0:
+            raise MachineError("server gone", "connection refused")
+        return super().score(batch)
+
+
+@pytest.mark.parametrize("history", ["gold", "own"])
+def test_machine_error_leaves_the_run_incomplete_and_resuming_completes_it(run, history):
+    first = run(Flaky("random", ModelOptions()), batch_size=4, history=history)
+    assert not first.results.complete
+    assert {error["kind"] for error in first.errors} == {"machine"}
+    assert first.results.outcomes["error"] > 0
+    second = run(random_model(), batch_size=4, history=history)
+    assert second.results.complete
+    assert (second.errors, second.run["resumed"]) == ((), 1)
+    whole = run(random_model(), out="whole", batch_size=4, history=history)
+    assert (second.path / "predictions.parquet").read_bytes() == (whole.path / "predictions.parquet").read_bytes()
+
+
+# ---------------------------------------------------------------- going on, starting over, repeating
+
+
+def test_finished_run_is_not_computed_again(run):
+    run(random_model())
+    run(Unasked("random", ModelOptions()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"style": "letters"}, "style 'cloze' there, 'letters' now"),
+        ({"history": "own"}, "history 'gold' there, 'own' now"),
+        ({"limit": 2}, "limit None there, 2 now"),
+        ({"tiers": ("T",)}, r"tiers \['T', 'TT'"),
+        ({"system_prompt": "x"}, "system_prompt '' there, 'x' now"),
+        ({"batch_size": 4}, "batch_size None there, 4 now"),
+        ({"seed": 1}, "seed 0 there, 1 now"),
+    ],
+)
+def test_folder_of_another_run_is_refused_and_kept(run, changed, message):
+    before = run(random_model())
+    files = {path.name: path.read_bytes() for path in before.path.iterdir()}
+    with pytest.raises(UserError, match=rf"holds another run \(.*{message}.*--fresh"):
+        run(random_model(), **changed)
+    assert {path.name: path.read_bytes() for path in before.path.iterdir()} == files
+
+
+def test_other_model_or_benchmark_is_another_run(run, bench):
+    run(random_model())
+    with pytest.raises(UserError, match="model checkpoint_sha256"):
+        run(random_model(seed=5))
+    with pytest.raises(UserError, match=r"benchmark '[0-9a-f]+' there, 'other' now"):
+        run(random_model(), dataclasses.replace(bench, manifest=dict(bench.manifest) | {"rows_sha256": "other"}))
+
+
+def test_fresh_starts_over_but_not_in_a_foreign_folder(run, tmp_path):
+    run(random_model())
+    found = run(random_model(), fresh=True, style="letters")
+    assert (found.run["style"], found.run["resumed"]) == ("letters", 0)
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="not a run folder"):
+        run(random_model(), out="foreign", fresh=True)
+    assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["thesis.tex"]
+
+
+def test_run_killed_while_it_wrote_its_first_file_goes_on(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".run.json.17.partial").write_text('{"format": "iit-b')
+    found = run(random_model(), limit=1)
+    assert found.run["resumed"] == 0
+    assert not any(path.name.startswith(".") for path in found.path.iterdir())
+
+
+def test_run_is_repeated_from_its_run_json(bench, tmp_path):
+    options = EvalOptions("random", bench.path, tmp_path / "a", seed=3, tiers=("TV", "T"), limit=4, style="letters", system_prompt="x")
+    evaluate(options, progress=False)
+    for source in (tmp_path / "a", tmp_path / "a" / "run.json"):
+        again = load_options(source, tmp_path / "b")
+        assert again == dataclasses.replace(options, out=tmp_path / "b")
+    evaluate(again, progress=False)
+    assert (tmp_path / "a" / "predictions.parquet").read_bytes() == (tmp_path / "b" / "predictions.parquet").read_bytes()
+
+
+# ---------------------------------------------------------------- against a base
+
+
+def test_forgetting_is_the_paired_difference_on_text_targets(run, bench, tmp_path, llama):
+    base = run(llama, out="base")
+    found = run(random_model(), base=base.path)
+    assert found.results.forgetting is not None
+    assert found.results.forgetting.tiers == T_ONLY
+    right = {(r, p.dialogue): p.outcome == "correct" for r, side in (("a", found), ("b", base)) for p in side.predictions}
+    pairs = [right["a", dialogue] - right["b", dialogue] for side, dialogue in right if side == "b"]
+    assert len(pairs) == 18
+    assert found.results.forgetting.pooled.difference.value == pytest.approx(sum(pairs) / 18)
+    assert found.results.forgetting.base == "base"
+    assert "retention" in summary_text("x", found.results)
+
+
+def test_base_that_cannot_be_compared_is_refused_before_any_work(run, llama, tmp_path):
+    base = run(llama, out="base", style="letters")
+    with pytest.raises(UserError, match="style"):
+        run(Unasked("random", ModelOptions()), base=base.path)
+    assert not (tmp_path / "run").exists()
