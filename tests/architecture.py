@@ -101,7 +101,8 @@ def imports_of(tree: Tree, module: str) -> Iterator[Import]:
     """The imports of one module, including `import_module("literal")`."""
     path = tree.modules[module]
     package = module if path.endswith("__init__.py") else module.rpartition(".")[0]
-    for node, eager in statements(tree.syntax(path)):
+    by_name = "import_module" in tree.text(path) or "__import__" in tree.text(path)
+    for node, eager in statements(tree.syntax(path), by_name):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -118,16 +119,17 @@ def imports_of(tree: Tree, module: str) -> Iterator[Import]:
             yield Import(source=module, target=target, place=f"{path}:{getattr(node, 'lineno', 0)}", eager=eager)
 
 
-def statements(node: ast.AST, eager: bool = True) -> Iterator[tuple[ast.AST, bool]]:
-    """All nodes below, each with whether it runs when the module is imported."""
-    waiting = deque([(node, eager)])
+def statements(module: ast.Module, expressions: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """All statements, and if asked for all expressions in them, each with whether it runs when the module is imported."""
+    waiting: deque[tuple[ast.AST, bool]] = deque([(module, True)])
     while waiting:
         node, eager = waiting.popleft()
         yield node, eager
         later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         later = later or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
         delayed = {id(child) for child in (node.body if isinstance(node.body, list) else [node.body])} if later else set()
-        waiting += [(child, eager and id(child) not in delayed) for child in ast.iter_child_nodes(node)]
+        children = (child for child in ast.iter_child_nodes(node) if expressions or not isinstance(child, ast.expr))
+        waiting += [(child, eager and id(child) not in delayed) for child in children]
 
 
 def covers(prefix: str, module: str) -> bool:

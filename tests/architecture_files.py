@@ -77,14 +77,14 @@ def called(node: ast.Call) -> str:
 
 def targets(tree: Tree) -> list[str]:
     """A string such as "builders.sources.lab:load_facts", from which a registry imports, names a module that exists."""
-    wrong = []
-    for path in tree.modules.values():
-        for node in ast.walk(tree.syntax(path)):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"\w+(\.\w+)+:\w+", node.value):
-                module = node.value.partition(":")[0]
-                if module.split(".")[0] in PACKAGES and module not in tree.modules:
-                    wrong.append(f"{path}:{node.lineno}: {node.value!r} names no module")
-    return wrong
+    pattern = re.compile(rf"""(["'])(({"|".join(PACKAGES)})[.\w]*):\w+\1""")
+    lines = ((path, number, line) for path in tree.modules.values() for number, line in enumerate(tree.text(path).splitlines(), 1))
+    return [
+        f"{path}:{number}: {match[0]} names no module"
+        for path, number, line in lines
+        for match in pattern.finditer(line)
+        if match[2] not in tree.modules
+    ]
 
 
 def lengths(tree: Tree) -> list[str]:

@@ -173,7 +173,7 @@ def test_circles_are_caught_lazy_and_typing_only_imports_counted(write):
 def test_a_registered_name_of_a_module_that_is_gone_is_caught(write):
     table = 'MODELS = {"a": "iit_bench.models.bundled:load", "b": "iit_bench.models.gone:load", "c": "other.package:load"}\n'
     tree = write({"iit_bench/registry.py": table, "iit_bench/models/bundled.py": ""})
-    assert RULES.RULES["targets"](tree) == ["iit_bench/registry.py:1: 'iit_bench.models.gone:load' names no module"]
+    assert RULES.RULES["targets"](tree) == ['iit_bench/registry.py:1: "iit_bench.models.gone:load" names no module']
 
 
 def test_a_long_file_is_caught(write):
