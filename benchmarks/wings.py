@@ -44,7 +44,8 @@ RANK = 16
 SIDE, PATCH, VISION = 126, 14, 64  # a tower of 81 tokens; encoding images is not what is measured
 IMAGE_TOKENS = (SIDE // PATCH) ** 2
 LENGTH, DECODED = 1024, 32
-RELEASED_TOKENS_PER_SECOND = 3.8  # the authors' code, one thread, the 31m shape, 300 + 64 tokens: WINGS.md part C measured 3.7 to 3.9
+# The authors' code, one thread, the 31m shape, 300 + 64 tokens: 3.7 to 3.9 were measured (docs/spec/wings.md#c5-cost).
+RELEASED_TOKENS_PER_SECOND = 3.8
 LENGTHS = (512, 1024, 2048, 3072, 4096)
 
 

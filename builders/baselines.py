@@ -1,4 +1,6 @@
-"""What is reachable without understanding (IIT.md "Building" 6). Every rule here picks a choice without looking at an image or a meaning.
+"""What is reachable without understanding (docs/spec/iit.md#building-6-baselines).
+
+Every rule here picks a choice without looking at an image or a meaning.
 
 - random: mean 1/k, the expectation of a uniform guess.
 - always first: the first choice.

@@ -1,4 +1,4 @@
-"""From sources to a benchmark folder (IIT.md "Building")."""
+"""From sources to a benchmark folder (docs/spec/iit.md#building)."""
 
 from __future__ import annotations
 

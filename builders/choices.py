@@ -1,4 +1,4 @@
-"""Checking and ordering the choices of a question (IIT.md "Building" 5 and 9)."""
+"""Checking and ordering the choices of a question (docs/spec/iit.md#building-5-choices, #building-9-records-left-out)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Transition sentences between turns (IIT.md "Building" 7). A connector stands before a turn and never changes the question's words.
+"""Transition sentences between turns (docs/spec/iit.md#building-7-connectors).
 
-It depends on the turn before and the turn it introduces alone, so dialogues that share a prefix of turns share its connectors.
+A connector precedes a turn and never changes the question's words. It depends only on the turn before and the turn it introduces, so
+dialogues that share a prefix of turns share its connectors.
 """
 
 from __future__ import annotations

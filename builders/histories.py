@@ -1,4 +1,4 @@
-"""Which questions come before a target (IIT.md "Building" 3 and 4).
+"""Which questions come before a target (docs/spec/iit.md#building-3-histories, #building-4-trie).
 
 The histories of one target form a trie: the pattern `TV` has one first turn, and every longer history that begins with T shares it. Each
 node of the trie takes the nearest question that the rules allow beside the target and the turns on its path.

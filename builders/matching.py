@@ -1,4 +1,4 @@
-"""Which questions are near in meaning (IIT.md "Building" 3): tf-idf in integers, no meaning at all, or a text encoder.
+"""Which questions are near in meaning (docs/spec/iit.md#building-3-histories): tf-idf in integers, no meaning at all, or a text encoder.
 
 A matcher knows a fixed list of texts by position. Everything is deterministic: equal similarities are ordered by the caller's order (ids).
 """

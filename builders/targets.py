@@ -1,4 +1,7 @@
-"""Which questions become targets (IIT.md "Building" 2): equal per source, then proportional to subject, largest remainder."""
+"""Which questions become targets (docs/spec/iit.md#building-2-targets).
+
+Equal per source, then proportional to subject, by largest remainder.
+"""
 
 from __future__ import annotations
 

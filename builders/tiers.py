@@ -1,4 +1,4 @@
-"""Tiers: which patterns of T and V are built (IIT.md "Words")."""
+"""Tiers: which patterns of T and V are built (docs/spec/iit.md#words)."""
 
 from __future__ import annotations
 

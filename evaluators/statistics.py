@@ -1,4 +1,4 @@
-"""Intervals and tests for accuracies over items that share images, passages or facts (IIT.md "Figures").
+"""Intervals and tests for accuracies over items that share images, passages or facts (docs/spec/iit.md#figures).
 
 Every function works on dense arrays: `values` are 0/1 per item, `clusters` are integer codes per item (see `codes`, `components`).
 Items of one cluster may depend on each other; clusters do not. All intervals are 95%, two-sided.
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 Z = float(ndtri(0.975))
-DETECTABLE = 1.96 + 0.84  # two-sided 5% and 80% power, in standard errors (IIT.md "Figures")
+DETECTABLE = 1.96 + 0.84  # two-sided 5% and 80% power, in standard errors (docs/spec/iit.md#detectable-difference)
 BOOTSTRAP_SEED = 20240603
 BOOTSTRAP_SAMPLES = 4000
 

@@ -1,4 +1,4 @@
-"""How a question becomes chat turns (IIT.md "Asking"): shared by evaluation and training, so that training uses the form that is asked.
+"""How a question becomes chat turns (docs/spec/iit.md#asking); shared by evaluation and training, so that both use one form.
 
 Styles: `cloze` shows no choices and the reply is the choice's text; `options` shows the choices and the reply is the choice's text;
 `letters` shows them with letters and the reply is the letter.

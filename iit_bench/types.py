@@ -81,7 +81,7 @@ class ServerOptions:
 
 @dataclass(frozen=True)
 class Question:
-    """One multiple-choice item with one gold answer (IIT.md "On disk", table `questions`)."""
+    """One multiple-choice item with one gold answer (docs/spec/iit.md#on-disk, table `questions`)."""
 
     id: str  # unique in the benchmark, e.g. "facts/capital/FR/2"
     modality: Modality  # "V" iff `images` is not empty
@@ -99,7 +99,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Turns in order; the last is the target (IIT.md "On disk", table `dialogues`)."""
+    """Turns in order; the last is the target (docs/spec/iit.md#on-disk, table `dialogues`)."""
 
     id: str
     tier: str  # pattern of modalities, e.g. "TTV"
@@ -116,7 +116,7 @@ def visual_share(tier: str) -> float:
 
 
 def tier_order(tier: str) -> tuple[float, int, str]:
-    """Sort key from text-only (0) to multimodal-rich (1), ties by length, then by name (IIT.md "Words")."""
+    """Sort key from text-only (0) to multimodal-rich (1), ties by length, then by name (docs/spec/iit.md#words)."""
     return (visual_share(tier), len(tier), tier)
 
 
@@ -214,7 +214,7 @@ class PairedResult:
 
 @dataclass(frozen=True)
 class Forgetting:
-    """Text-only forgetting against a base run on T targets (IIT.md "Figures")."""
+    """Text-only forgetting against a base run on T targets (docs/spec/iit.md#text-only-forgetting)."""
 
     base: str  # name of the base run's model
     base_run: str  # its folder's name

@@ -1,4 +1,4 @@
-"""What a source gets and what it returns (IIT.md "Building" 1 and 9).
+"""What a source gets and what it returns (docs/spec/iit.md#building-1-sources, #building-9-records-left-out).
 
 A source is a function `load(name, options) -> SourceQuestions`. It reads the evaluation split and returns questions in source order with
 their choices in source order; shuffling, checking, sampling and matching are the builder's work. A record that cannot become a `Question`

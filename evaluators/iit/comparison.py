@@ -1,4 +1,4 @@
-"""Two runs of one benchmark side by side: paired differences per tier and over pools of tiers (IIT.md "Figures").
+"""Two runs of one benchmark side by side: paired differences per tier and over pools of tiers (docs/spec/iit.md#comparable-runs).
 
 Everything that puts two runs into one number or one table goes through `check_comparable` first.
 """

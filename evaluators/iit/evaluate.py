@@ -1,4 +1,4 @@
-"""Score one model on one benchmark folder into one run folder (IIT.md "Asking", "Scoring", "Figures").
+"""Score one model on one benchmark folder into one run folder (docs/spec/iit.md#asking, #scoring, #figures).
 
 Killed at any moment, the same call goes on: what was answered is in the response log, and batches are planned as they were.
 """

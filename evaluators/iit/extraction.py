@@ -1,4 +1,4 @@
-"""Which choice a generated reply means, by rule and never by guess (IIT.md "Scoring"): the rules of VLMEvalKit's exact matching.
+"""Which choice a generated reply means, by rule and never by guess (docs/spec/iit.md#scoring): the rules of VLMEvalKit's exact matching.
 
 Where the choices were shown with letters, a letter is looked for first, then the text of a choice. Two differences, in favour of the model:
 a reply that equals one choice's text is that choice, even where another choice's text occurs inside it; and a lone "Z" is a letter like any

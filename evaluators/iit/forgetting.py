@@ -1,4 +1,4 @@
-"""What a model lost against another run of the same questions: text-only forgetting and the blind gap (IIT.md "Figures")."""
+"""Text-only forgetting and the blind gap: what a model lost against another run (docs/spec/iit.md#text-only-forgetting, #blind-gap)."""
 
 from __future__ import annotations
 

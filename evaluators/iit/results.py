@@ -1,4 +1,4 @@
-"""From predictions to `results.json`: every figure of IIT.md "Figures" that one run can give by itself."""
+"""From predictions to `results.json`: every figure of docs/spec/iit.md#figures that one run can give by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From dialogues to requests, and from answers to predictions: who is asked what, in which round (IIT.md "Asking").
+"""From dialogues to requests, and from answers to predictions: who is asked what, in which round (docs/spec/iit.md#asking).
 
 Under gold history every target is one request of a single round. Under own history round p asks turn p of every dialogue, with the model's
 own replies to the turns before it; equal prefixes become equal requests, which the engine answers once.

@@ -57,7 +57,7 @@ class ScoreRequest:
 class ScoreResult:
     """Per continuation, in order: sum of its tokens' log-probabilities (nats), its token count, and whether greedy decoding would say it.
 
-    The delimiter before the reply and the end-of-turn after it are not scored (IIT.md "Scoring").
+    The delimiter before the reply and the end-of-turn after it are not scored (docs/spec/iit.md#scoring).
     """
 
     logprobs: tuple[float, ...]

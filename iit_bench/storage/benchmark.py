@@ -1,4 +1,4 @@
-"""Benchmark folders: written whole or not at all, checked by hash when read (IIT.md "On disk").
+"""Benchmark folders: written whole or not at all, checked by hash when read (docs/spec/iit.md#on-disk).
 
 `questions/test-*.parquet` and `dialogues/test-*.parquet` (columns = fields of `types.Question` and `types.Dialogue`; how a record becomes
 a row: tables.py), `manifest.json`, `README.md` (data set card).

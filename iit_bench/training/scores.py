@@ -1,4 +1,4 @@
-"""Scores during and after training: four-choice cloze by the sum of log-probabilities (IIT.md "Scoring", `acc`).
+"""Scores during and after training: four-choice cloze by the sum of log-probabilities (docs/spec/iit.md#scoring, `acc`).
 
 A small scorer of its own, so that training needs no evaluator; the evaluators score the shipped models again.
 """

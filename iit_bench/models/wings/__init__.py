@@ -1,4 +1,6 @@
-"""Wings, the reference system: a decoder whose layers carry a visual and a textual learner, weighed by a router (WINGS.md).
+"""Wings, the reference system (docs/spec/wings.md#part-b-strict, #part-a-released).
+
+A decoder whose layers carry a visual and a textual learner, weighed by a router.
 
 Reading order: `configuration` (what a model is made of), `lorra` (a learner), `router`, `attention` (the router's logits on the fused
 attention), `layout` (positions, images, who sees whom), `step` (what all layers share in one pass), `decoder` (one layer, all layers),

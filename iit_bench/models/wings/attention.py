@@ -1,4 +1,4 @@
-"""The decoder's attention with the router's logits riding on it (WINGS.md part C, first two facts), fused or with its matrix."""
+"""The decoder's attention with the router's logits, fused or with its matrix (docs/spec/wings.md#c1-router, #c2-fused-kernels)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def router_attention(
         scaling=scaling,
         **kwargs,
     )
-    # Summing the heads in float32 halves bfloat16's error (WINGS.md A.9).
+    # Summing the heads in float32 halves bfloat16's error (docs/spec/wings.md#a9-fused-sdpa).
     return output[..., :size], output[..., size : size + 2].float().sum(dim=2) if weigh else None
 
 
@@ -102,7 +102,7 @@ def attend_one(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask
 def explicit_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention by its definition, in the released code's order of operations (WINGS.md A.3).
+    """Attention by its definition, in the released code's order of operations (docs/spec/wings.md#a3-lorra).
 
     In this order rounding errors are the released code's own. A query that sees no key, under a mask of the dtype's lowest number, weighs
     all keys the same and still has the gradients of its scores, which fused kernels lose.

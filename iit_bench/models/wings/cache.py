@@ -1,4 +1,4 @@
-"""The append-only cache: the decoder's keys and values, and beside them the learners' (WINGS.md B.8)."""
+"""The append-only cache: the decoder's keys and values, and beside them the learners' (docs/spec/wings.md#b8-appending)."""
 
 from __future__ import annotations
 

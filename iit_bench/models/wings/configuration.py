@@ -24,11 +24,12 @@ class WingsConfig(PreTrainedConfig):
     Fields:
         text_config: configuration of the decoder, one of `CARRIERS` (dict or PreTrainedConfig).
         vision_config: configuration of the vision tower, any that AutoModel builds (dict or PreTrainedConfig).
-        mode: "strict" (WINGS.md part B) or "released": what the authors' code computes, quirks included (part A, see `released/`).
+        mode: "strict" (docs/spec/wings.md#part-b-strict) or "released": what the authors' code computes, quirks included
+            (docs/spec/wings.md#part-a-released, see `released/`).
         learners: which learners the layers carry: both, one, or none (none = LLaVA-style).
         learner_layers: layers that carry them; None = all.
         lora_dim: rank r of every low-rank product of a learner.
-        learner_scale: s in h2 = h1 + s (ρ0 img + ρ1 txt) where both learners are visible (part B, point 5).
+        learner_scale: s in h2 = h1 + s (ρ0 img + ρ1 txt) where both learners are visible (docs/spec/wings.md#b5-router-weights).
         router: whether layers with both learners have a router. Without it the textual learner stays silent (stage 1).
         router_width: longest context the router can weigh, in tokens.
         image_token_id: placeholder id; an image occupies `image_token_length` of them.

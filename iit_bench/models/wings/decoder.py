@@ -1,4 +1,4 @@
-"""The decoder's layers with learners beside the main attention (WINGS.md A.4, B.5)."""
+"""The decoder's layers with learners beside the main attention (docs/spec/wings.md#a4-layer, #b5-router-weights)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """One token a row at a time: the equations of `lorra` and `decoder` with the weights of learners and layers stacked.
 
 A step of one token is little arithmetic behind many calls, so calls are what it costs. Learner keys and values do not depend on hidden
-states: those of all layers come from one product. The two learners read the same h1: their products are batched (WINGS.md part C).
+states: those of all layers come from one product. The two learners read the same h1: their products are batched
+(docs/spec/wings.md#c4-learner-keys).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who stands where and who sees whom: positions, images and visibility of one forward pass (WINGS.md B.1 to B.4)."""
+"""Positions, images and visibility of one forward pass (docs/spec/wings.md#b1-positions to #b4-nothing-visible)."""
 
 from __future__ import annotations
 

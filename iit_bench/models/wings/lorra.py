@@ -1,4 +1,4 @@
-"""Low-rank residual attention, the learner of Wings (WINGS.md A.3, B.2 to B.4, B.9)."""
+"""Low-rank residual attention, the learner (docs/spec/wings.md#a3-lorra, #b2-text-keys to #b4-nothing-visible, #b9-learner-heads)."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def take_columns(z: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
 
 
 def rotary_table(position: torch.Tensor, head_dim: int, base: float, dtype: torch.dtype) -> Rotary:
-    """The learners' own rotary table: NeoX halves, no scaling whatever the decoder uses (WINGS.md A.3).
+    """The learners' own rotary table: NeoX halves, no scaling whatever the decoder uses (docs/spec/wings.md#a3-lorra).
 
     position: [B, K] int64; returns cos and sin [B, K, 1, head_dim] in `dtype`, computed in float32; of sin the first half is negative,
     as `rotate` wants it.
@@ -153,7 +153,7 @@ class _Down(SelfInitialised):
 
 class _Up(SelfInitialised):
     def reset_parameters(self) -> None:
-        nn.init.zeros_(self.weight)  # so that a fresh learner adds exactly nothing (WINGS.md A.1)
+        nn.init.zeros_(self.weight)  # so that a fresh learner adds exactly nothing (docs/spec/wings.md#a1-parameters)
 
 
 def _low_rank(hidden_size: int, rank: int) -> nn.Sequential:

@@ -1,4 +1,7 @@
-"""Wings as a transformers model: mode `strict` (WINGS.md part B) over any decoder of the Llama shape, mode `released` (part A) over two."""
+"""Wings as a transformers model (docs/spec/wings.md#part-b-strict, #part-a-released).
+
+Mode `strict` is over any decoder of the Llama shape, mode `released` over two.
+"""
 
 from __future__ import annotations
 
@@ -244,7 +247,10 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return {layer.window for layer in self.model.layers}
 
     def _check_released_cache(self, input_ids: torch.Tensor, features: torch.Tensor | None, cache: WingsCache | None) -> None:
-        """In mode `released` a plain cache is exact for text alone (WINGS.md part C), up to where rows are cut or a window bites."""
+        """Refuse a cache of mode `released` where it is not exact (docs/spec/wings.md#c6-caching-in-released).
+
+        A plain cache is exact only for text, and only up to where rows are cut or a window is exceeded.
+        """
         if self.config.mode != "released" or cache is None:
             return
         if features is not None:

@@ -1,4 +1,4 @@
-"""The router: weighs the two learners by where the main attention looks (WINGS.md A.4, B.5)."""
+"""The router: weighs the two learners by where the main attention looks (docs/spec/wings.md#a4-layer, #b5-router-weights)."""
 
 from __future__ import annotations
 

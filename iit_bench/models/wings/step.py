@@ -1,4 +1,4 @@
-"""From token positions to what every layer shares: masks, learner keys, rotary tables (WINGS.md B.1 to B.5)."""
+"""Masks, learner keys and rotary tables, which all layers share (docs/spec/wings.md#b1-positions to #b5-router-weights)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""From image files to the vectors that stand for them: preprocessing, tower, projector (WINGS.md A.1, A.2, A.11)."""
+"""From image files to their vectors: preprocessing, tower, projector.
+
+See docs/spec/wings.md#a1-parameters, #a2-input-assembly, #a11-preprocess.
+"""
 
 from __future__ import annotations
 
@@ -68,14 +71,14 @@ class VisionTower(nn.Module):
 
 
 class Projector(nn.Sequential):
-    """mm_projector: Linear, exact GELU, Linear (WINGS.md A.1); [..., D_v] -> [..., D]."""
+    """mm_projector: Linear, exact GELU, Linear (docs/spec/wings.md#a1-parameters); [..., D_v] -> [..., D]."""
 
     def __init__(self, vision_size: int, hidden_size: int) -> None:
         super().__init__(SelfInitialised(vision_size, hidden_size), nn.GELU(), SelfInitialised(hidden_size, hidden_size))
 
 
 def preprocess(image: PILImage.Image, config: Preprocessing) -> torch.Tensor:
-    """Pad to a square, resize bicubically, normalise (WINGS.md A.11); returns [3, size, size] float32.
+    """Pad to a square, resize bicubically, normalise (docs/spec/wings.md#a11-preprocess); returns [3, size, size] float32.
 
     Raises:
         UnreadableImageError: no pixels, or too many.

@@ -190,7 +190,7 @@ def in_chunks(model: WingsForConditionalGeneration, batch: Batch, cuts: list[int
 
 
 def reference_logits(model: WingsForConditionalGeneration, row: Row, with_graph: bool = False) -> torch.Tensor:
-    """Logits [n, V] of one row, written from WINGS.md part B with one loop per query, in float64. `with_graph` keeps gradients."""
+    """Logits [n, V] of one row (docs/spec/wings.md#part-b-strict), with one loop per query, in float64. `with_graph` keeps gradients."""
     weights = {name: tensor.double() for name, tensor in model.state_dict(keep_vars=with_graph).items()}
     config, text = model.config, model.config.text_config
     n_heads, n_kv = text.num_attention_heads, text.num_key_value_heads

@@ -160,7 +160,7 @@ def check_model_with(folder: Folder, attention: str) -> None:
     if generated is not None:
         _check_greedy(folder, model, call, generated)
     if "patch_features" not in inputs and "logits" in expected:
-        # Text alone: mode `strict` is the same model there (WINGS.md B.5), if nothing is cut.
+        # Text alone: mode `strict` is the same model there (docs/spec/wings.md#b5-router-weights), if nothing is cut.
         strict = golden_model(folder, mode="strict")
         mask = inputs["attention_mask"].bool()
         if folder.shape["tokenizer_padding_side"] != "left" and mask.shape[1] <= _limit(folder):

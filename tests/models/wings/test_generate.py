@@ -142,7 +142,7 @@ def test_every_copy_of_a_row_sees_the_rows_own_images(kit: Any, copies: dict[str
 @pytest.mark.parametrize("mode", ["strict", "released"])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_cache_changes_no_token(kit: Any, way: str, mode: str) -> None:
-    """Mode `released` has a cache for text alone, and without one pads rows on the right (WINGS.md A.2): one row of text."""
+    """One text row: mode `released` has a cache only for text, and without it pads on the right (docs/spec/wings.md#a2-input-assembly)."""
     model = kit.build("qwen2", mode=mode)
     layouts = ["ttItt", "tttIt"] if mode == "strict" else ["t" * 9]
     batch = kit.collate([kit.make_row(model, layout, seed) for seed, layout in enumerate(layouts)], "left")

@@ -1,4 +1,4 @@
-"""Mode `strict`'s properties (WINGS.md part B) over random configurations and dialogues."""
+"""Mode `strict`'s properties (docs/spec/wings.md#part-b-strict) over random configurations and dialogues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mode `strict` against a slow reference, and its properties: causality, independence of rows, cache (WINGS.md part B)."""
+"""Mode `strict` against a slow reference, and its properties: causality, independence of rows, cache (docs/spec/wings.md#part-b-strict)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Result = TypeVar("Result", ScoreResult, GenerateResult)
 
 
 class ReleasedWingsModel(WingsModel):
-    """Text alone is cached as in mode `strict`, which is exact (WINGS.md part C).
+    """Text alone is cached as in mode `strict`, which is exact (docs/spec/wings.md#c6-caching-in-released).
 
     With an image only the last position of a row is free of the tokens after it (A.5), so a reply's tokens are scored one by one, each at
     the end of its own row: what the model would say in generating. Such rows never share a batch with rows of other lengths, because they

@@ -1,4 +1,4 @@
-"""The authors' names and configurations (WINGS.md A.1), and this project's.
+"""The authors' names and configurations (docs/spec/wings.md#a1-parameters), and this project's.
 
 An official folder holds safetensors shards and the config.json of its backbone with a few fields of the authors' training script. What
 config.json lacks is read from the tensors' shapes, then from `BACKBONES` and `TOWERS`.

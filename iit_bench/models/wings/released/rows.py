@@ -1,6 +1,7 @@
-"""Mode `released`: rows, positions, text keys and masks as the authors' code has them, quirks included (WINGS.md A.2 and A.4).
+"""Mode `released`: rows, positions, text keys and masks of the authors' code (docs/spec/wings.md#a2-input-assembly and #a4-layer).
 
-Learners, router, layers and tower are those of mode `strict`; only who stands where and who sees whom differs, and that is all here.
+Quirks are included. Learners, router, layers and tower are those of mode `strict`; only positions and visibility differ, and this module
+holds nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Prompts and labels as the released code writes them, quirks included (WINGS.md A.10)."""
+"""Prompts and labels as the released code writes them, quirks included (docs/spec/wings.md#a10-training)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts, labels and samples of the released code, as WINGS.md A.10 tells them; its own cases are in the golden folders."""
+"""Prompts, labels and samples of the released code (docs/spec/wings.md#a10-training); its own cases are in the golden folders."""
 
 from __future__ import annotations
 

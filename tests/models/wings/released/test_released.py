@@ -1,4 +1,4 @@
-"""Mode `released` against WINGS.md part A written in plain loops, on random batches that no golden folder holds, and its edges."""
+"""Mode `released` against its spec in plain loops, on random batches that no golden folder holds (docs/spec/wings.md#part-a-released)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def reference(
     features: torch.Tensor | None,
     labels: list[list[int]] | None,
 ) -> tuple[torch.Tensor, float | None]:
-    """Logits [B, N, V] and loss, written from WINGS.md part A with one loop per query, in float64."""
+    """Logits [B, N, V] and loss, written from docs/spec/wings.md#part-a-released with one loop per query, in float64."""
     weights = {name: tensor.double() for name, tensor in model.state_dict().items()}
     config, text = model.config, model.config.text_config
     heads, kv = text.num_attention_heads, text.num_key_value_heads
@@ -258,7 +258,7 @@ def test_fused_attention_has_the_gradients_of_attention_matrices(lengths: tuple[
         torch.testing.assert_close(gradient, found[1][name], atol=1e-5, rtol=1e-4, msg=name)
 
 
-# ---------------------------------------------------------------- what part A says of situations
+# ---------------------------------------------------------------- docs/spec/wings.md#what-that-means-per-situation
 
 
 def picture(seed: int = 0, images: int = 1) -> torch.Tensor:
