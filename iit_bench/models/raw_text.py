@@ -42,7 +42,7 @@ def special_tokens_of(tokenizer: Any, text: str) -> dict[str, bool]:
 
 
 class RawText:
-    """Mixin for a `models.base.Model` that is a `scoring.PrefixScorer`: its methods for raw text."""
+    """Mixin for a `contract.Model` that is a `scoring.PrefixScorer`: its methods for raw text."""
 
     tokenizer: Any
     info: ModelInfo

@@ -26,7 +26,7 @@ from iit_bench.types import Prediction, Results, SuiteResults, TaskItem
 _OF_BENCHMARKS = ("benchmark", "scoring", "style", "history", "tiers", "batch_tokens")
 RUN_FIELDS = {
     "name": "display name of the run, by default its folder's name",
-    "model": "models.base.ModelInfo as a dict",
+    "model": "models.contract.ModelInfo as a dict",
     "suite": "iit | text | vqa",
     "benchmark": "name, rows_sha256, seed, tiers {tier: n}, sources, baselines, as copied from the manifest",
     "scoring": "loglikelihood | generate, as it was done (auto is decided at the start)",

@@ -1,7 +1,7 @@
 """`openai:MODEL --base-url URL`: a model behind any server that speaks OpenAI's protocol, asked in its own chat format.
 
 Chats go to /chat/completions, images as data URLs; such a server can only generate. What it takes is tried out at the start with a word or
-two: the name of the length limit, whether it takes images or drops them in silence. To score replies, see openai_tokens.py.
+two: the name of the length limit, whether it takes images or drops them in silence. To score replies, see token_adapter.py.
 """
 
 from __future__ import annotations

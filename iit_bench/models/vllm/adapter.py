@@ -1,7 +1,7 @@
 """`vllm:PATH_OR_HUB_ID`: a checkpoint run by vLLM inside this process, where vLLM is installed; the same prompts and tokens as under `hf:`.
 
 Written against vLLM's documented offline interface (`LLM.generate` on token prompts, `prompt_logprobs`); it has never been run with vLLM
-itself, only with a stand-in of that interface (tests/models/test_vllm_offline.py). A server that vLLM runs is reached by `openai:`.
+itself, only with a stand-in of that interface (tests/models/vllm/test_vllm_offline.py). A server that vLLM runs is reached by `openai:`.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def _places(tokenizer: Any, mark: str) -> bool:
 
 
 def of_script(script: Script, mark: str) -> str:
-    """What `conversation.write_turns` writes, as a template."""
+    """What `released.scripts.write_turns` writes, as a template."""
     headers = {role: script.before(role) for role in ("system", "user", "assistant")}
     values = {"SYSTEM": SYSTEM_PROMPT, "HEADERS": headers, "END": script.end}
     template = _FLATTEN.replace("MARK", json.dumps(mark)) + _SCRIPT

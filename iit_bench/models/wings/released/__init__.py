@@ -1,1 +1,4 @@
-"""Mode `released`: what the authors' code does differently (docs/spec/wings.md part A): rows, prompts, names, checkpoints, evaluation."""
+"""Mode `released`: what the authors' code does differently (docs/spec/wings.md#part-a-released).
+
+Rows, prompts, names, checkpoints, evaluation.
+"""
