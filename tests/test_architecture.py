@@ -11,7 +11,7 @@ import pytest
 
 RULES = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("architecture.py"))))
 ROOT = Path(__file__).parent.parent
-MOVING = {"floors", "circles", "docstrings", "mirror"}  # broken today; each seam that repairs one takes it out of here
+MOVING = {"floors", "circles", "docstrings"}  # broken today; each seam that repairs one takes it out of here
 DOC = '"""A text."""\n'
 
 
