@@ -1,14 +1,16 @@
-"""The errors a user meets: one sentence that names the thing, says what is wrong and how to fix it."""
+"""The errors a user meets, each one sentence (the thing, what is wrong with it, the fix); and how errors of other libraries are quoted."""
 
 from __future__ import annotations
 
+QUOTED = 300  # characters of another library's message that an error of ours repeats
+
 
 class UserError(Exception):
-    """Bad input or a bad environment. The command line prints its text alone and exits with code 2; `--debug` shows the traceback."""
+    """Bad input or a bad environment. The command line prints its message and exits with code 2; `--debug` shows the traceback."""
 
 
 class ItemError(Exception):
-    """One item cannot be scored (corrupt image, longer than the model's context). It goes to errors.jsonl and the run goes on."""
+    """One item cannot be scored (corrupt image, longer than the model's context). It is written to errors.jsonl and the run continues."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -17,10 +19,26 @@ class ItemError(Exception):
 
 
 class MachineError(Exception):
-    """The machine, not the item, failed. The items are errors until the run is resumed and they succeed; where it is a server that is gone,
+    """The machine failed, not the item. The items count as errors until the run is resumed and they succeed; if a server is unavailable,
     the run stops at once (engine/concurrent.py)."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class's name if it has none. For libraries whose messages run over pages."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message as one line of at most QUOTED characters, or its class's name if it has none."""
+    return " ".join(str(error).split())[:QUOTED] or type(error).__name__
+
+
+def described(error: BaseException) -> str:
+    """Class and message on one line, e.g. "KeyError: 'answer'": for errors whose message by itself explains nothing."""
+    name, message = type(error).__name__, one_line(error)
+    return name if message == name else f"{name}: {message}"

@@ -20,7 +20,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import get_session
 
 from iit_bench.data.fetched import FetchedFile
-from iit_bench.errors import MachineError, UserError
+from iit_bench.errors import MachineError, UserError, described, one_line
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before trying again; as many tries without a single new byte, and the download is given up
 LONGEST = 600.0  # seconds that a server may ask to wait; the Hub counts requests over five minutes
@@ -115,7 +115,7 @@ def _fetch(file: RemoteFile, partial: Path, advance: Advance, pauses: tuple[floa
         except _Busy as error:
             reason, asked = str(error), error.pause
         except httpx2.HTTPError as error:
-            reason, asked = f"{type(error).__name__}: {error}", 0.0
+            reason, asked = described(error), 0.0
         arrived = (partial.stat().st_size if partial.exists() else 0) - before
         failed = 0 if arrived > 0 else failed + 1
         if failed > len(pauses):
@@ -199,8 +199,7 @@ def reaching(url: str) -> Iterator[None]:
     except OfflineModeIsEnabled as error:
         raise UserError(f"cannot ask {url}: HF_HUB_OFFLINE is set; unset it to fetch") from error
     except (httpx2.HTTPError, ConnectionError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise MachineError(f"{url} cannot be reached ({reason})", "check the connection and repeat the command") from error
+        raise MachineError(f"{url} cannot be reached ({one_line(error)})", "check the connection and repeat the command") from error
 
 
 def _machine_error(target: Path, error: OSError) -> MachineError:

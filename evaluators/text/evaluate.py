@@ -25,7 +25,7 @@ from evaluators.text.results import Circumstances, errors_of, items_of, suite_re
 from evaluators.text.tasks import TaskOptions, Tasks, code_allowed, load_tasks, without_advice
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.usage import work_done
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import Model
 from iit_bench.models.load import load_model
 from iit_bench.storage.atomic import check_writable
@@ -117,7 +117,7 @@ def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[
         except ValueError as error:  # a task with images, say
             if lm.at_work:
                 raise
-            raise UserError(f"lm-eval cannot run these tasks: {' '.join(str(error).split())[:300]}") from error
+            raise UserError(f"lm-eval cannot run these tasks: {one_line(error)}") from error
     assert found is not None  # only other ranks of a distributed run get nothing
     return dict(found)
 

@@ -18,7 +18,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.engine.plan import BatchLimits, Request
 from iit_bench.engine.run import Failure, answer
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import GenerateResult, Model, RollingRequest, ScoreResult, TextGenerateRequest, TextScoreRequest
 from iit_bench.progress import bar
 
@@ -87,7 +87,7 @@ class EngineLM(LM):
                     raise
                 # transformers refuses a setting: temperature 0 beside do_sample, an unknown name
                 settings = ", ".join(f"{name}={value}" for name, value in asked[members[0]].settings)
-                reason = " ".join(str(error).split())[:200]
+                reason = one_line(error)
                 raise UserError(f"the model cannot generate with {settings} ({reason}); give other settings with --gen-kwargs") from error
             for i, result in zip(members, answers, strict=True):
                 texts[i] = result.text if isinstance(result, GenerateResult) else ""

@@ -21,7 +21,7 @@ from evaluators.vqa.messages import DATA_FOLDER, USERS_DATA, dataset_class, tame
 from iit_bench.data import easyvqa
 from iit_bench.data.fetched import check_unchanged
 from iit_bench.data.snapshots import fetch_it
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 from iit_bench.storage.format import sha256_file
 from iit_bench.tools.vlmevalkit import download
 
@@ -214,7 +214,7 @@ def _build(task: str, base: Any, part: str) -> Any:
     try:
         return Built(dataset=task)
     except (AssertionError, KeyError, ValueError, TypeError, NotImplementedError) as error:
-        raise UserError(f"VLMEvalKit cannot read table {task}.tsv ({type(error).__name__}: {error}); fetch it again") from error
+        raise UserError(f"VLMEvalKit cannot read table {task}.tsv ({described(error)}); fetch it again") from error
 
 
 def _dumped(dump: Any, img_root: str, line: Any) -> list[str]:

@@ -29,7 +29,7 @@ from typing import Any
 
 from evaluators.vqa.datasets import Part, parts_of, unit_of
 from evaluators.vqa.messages import VlmevalMessage, kit, vlmeval_model
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 
 JUDGE_NAMES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}  # as VLMEvalKit writes them into the names of result files
 
@@ -91,7 +91,7 @@ def score(task: str, spec: dict[str, Any], vlmeval: SimpleNamespace) -> None:
             found[part.name] = _scored(part, Path(folder) / f"{spec['model']}_{task}.tsv", spec["judge"], vlmeval)
         except Exception as error:  # noqa: BLE001 - code of any data set: one that fails must not take the others' figures with it
             traceback.print_exc()
-            found[part.name] = {"failure": f"{type(error).__name__}: {error}"}
+            found[part.name] = {"failure": described(error)}
     path = Path("scores") / f"{task}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(found), encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from iit_bench.errors import MachineError, UserError
+from iit_bench.errors import MachineError, UserError, described
 
 INTERRUPTED = 130
 
@@ -53,9 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # the last resort: a bug, too, is told in one sentence
         if debug:
             raise
-        return _complain(
-            f"internal error, {type(error).__name__}: {error}; please report it with the output of the same command and --debug", 70
-        )
+        return _complain(f"internal error, {described(error)}; please report it with the output of the same command and --debug", 70)
     if code == INTERRUPTED:  # typer itself turns Ctrl-C into this code, without a word
         return _complain(_how_to_go_on(words), INTERRUPTED)
     return code if isinstance(code, int) else 0

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import VERSION, pretty_json, sha256_file
 from iit_bench.storage.tables import decode
@@ -69,7 +69,7 @@ def read_sets(path: Path) -> Sets:
             raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
         return {name: decode(FetchedSet, one) for name, one in header["sets"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else described(error)
         raise UserError(f"{str(path)!r} is not what `iit-bench fetch` wrote ({reason}); delete it and fetch again") from error
 
 

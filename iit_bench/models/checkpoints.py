@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, first_line
 from iit_bench.storage.format import sha256_file
 from iit_bench.storage.tables import canonical_json
 
@@ -40,9 +40,8 @@ def _download(hub_id: str) -> Path:
     try:
         return Path(snapshot_download(hub_id, allow_patterns=list(PATTERNS)))
     except (HFValidationError, RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"checkpoint {hub_id!r} is neither a folder nor to be had from the Hub ({reason}); check the path or the network"
+            f"checkpoint {hub_id!r} is neither a folder nor to be had from the Hub ({first_line(error)}); check the path or the network"
         ) from error
 
 

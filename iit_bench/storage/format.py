@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 
 BENCHMARK_FORMAT = "iit-bench/benchmark"
 EXPORT_FORMAT = "iit-bench/export"
@@ -44,7 +44,7 @@ def read_header(folder: Path, name: str, expected: str, what: str, fix: str, nee
         header = json.loads(path.read_text(encoding="utf-8"))
         found, version = header["format"], header["version"]
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{str(path)!r} is not a file that iit-bench wrote ({type(error).__name__}: {error}); {fix}") from error
+        raise UserError(f"{str(path)!r} is not a file that iit-bench wrote ({described(error)}); {fix}") from error
     if found != expected:
         raise UserError(f"{str(folder)!r} is not {what} (its {name} says {found!r}); {fix}")
     if version != VERSION:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import RUN_FORMAT, VERSION, pretty_json, read_header, sha256_file
 from iit_bench.storage.tables import canonical_json, decode, read_table, table_bytes
@@ -138,9 +138,7 @@ def load_run(path: Path | str) -> Run:
         lines = (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
         return Run(folder, run, decode(Results, results), tuple(json.loads(line) for line in lines[1:]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"run {str(folder)!r} is damaged ({type(error).__name__}: {error}); repeat its command: {run.get('command', '')}"
-        ) from error
+        raise UserError(f"run {str(folder)!r} is damaged ({described(error)}); repeat its command: {run.get('command', '')}") from error
 
 
 # ---------------------------------------------------------------- the run folder of the suites "text" and "vqa"
@@ -189,4 +187,4 @@ def load_suite_run(path: Path | str) -> SuiteRun:
         lines = (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
         return SuiteRun(folder, run, decode(SuiteResults, results), tuple(json.loads(line) for line in lines[1:]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"run {str(folder)!r} is damaged ({type(error).__name__}: {error}); {repeat}") from error
+        raise UserError(f"run {str(folder)!r} is damaged ({described(error)}); {repeat}") from error

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, first_line
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"recipe {recipe}: is not YAML ({str(error).splitlines()[0]}); compare it with a shipped recipe") from None
+        raise UserError(f"recipe {recipe}: is not YAML ({first_line(error)}); compare it with a shipped recipe") from None
     if not isinstance(raw, dict) or raw.get("kind") not in KINDS:
         raise UserError(f"recipe {recipe}: its key 'kind' must be one of {', '.join(KINDS)}")
     sha256 = hashlib.sha256(json.dumps(raw, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

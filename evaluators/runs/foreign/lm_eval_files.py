@@ -13,7 +13,7 @@ from typing import Any
 
 from evaluators.runs.foreign.run import ForeignRun, foreign_header
 from evaluators.text.results import Circumstances, items_of, suite_results
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 
 TOOL = "lm-eval"
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)\.json$")
@@ -53,7 +53,7 @@ def load(path: Path) -> ForeignRun:
         results = suite_results(whole, items, Circumstances())
         return ForeignRun(path, _header(found, tasks, path), results, (), items)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise UserError(f"{str(path)!r} is damaged ({type(error).__name__}: {error}); run lm-eval again") from error
+        raise UserError(f"{str(path)!r} is damaged ({described(error)}); run lm-eval again") from error
 
 
 def _header(found: Mapping[str, Any], tasks: list[str], path: Path) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
                 kept = {name: sample[name] for name in (*_KEPT, *sample["metrics"])}
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
-                    f"line {number} of {str(file)!r} is no sample of lm-eval 0.4.6 or newer ({type(error).__name__}: {error}); without the "
+                    f"line {number} of {str(file)!r} is no sample of lm-eval 0.4.6 or newer ({described(error)}); without the "
                     "file, intervals come from lm-eval's standard errors"
                 ) from error
             arguments = kept["arguments"].values()

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 
 FORMATS = ("csv", "tsv", "json", "xlsx")
 _FIELD_LIMIT = 1 << 30  # a cell may hold an image
@@ -52,7 +52,7 @@ def _excel(path: Path) -> list[dict[str, Any]]:
     try:
         lines = list(load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True))
     except (InvalidFileException, BadZipFile, KeyError, IndexError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from error
+        raise ValueError(described(error)) from error
     head = [str(name) for name in lines[0]] if lines else []
     return [dict(zip(head, line, strict=False)) for line in lines[1:]]
 

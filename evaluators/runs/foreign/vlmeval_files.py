@@ -15,7 +15,7 @@ from typing import Any
 from evaluators.runs.foreign.run import ForeignRun, foreign_header
 from evaluators.runs.foreign.table_files import FORMATS, number, read_rows
 from evaluators.vqa.scores import Asked, task_result
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 from iit_bench.types import OUTCOMES, SuiteResults, TaskItem, TaskResult
 
 TOOL = "VLMEvalKit"
@@ -75,9 +75,7 @@ def _run(model: str, files: Mapping[str, Path]) -> ForeignRun:
         try:
             result, made = _task(task, files[task])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, SyntaxError) as error:
-            raise UserError(
-                f"{str(files[task])!r} or a table beside it is damaged ({type(error).__name__}: {error}); run VLMEvalKit again"
-            ) from error
+            raise UserError(f"{str(files[task])!r} or a table beside it is damaged ({described(error)}); run VLMEvalKit again") from error
         results.append(result)
         items += made
     outcomes: dict[str, int] = {outcome: sum(result.outcomes[outcome] for result in results) for outcome in OUTCOMES}

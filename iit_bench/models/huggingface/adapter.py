@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Dynami
 from transformers.cache_utils import DynamicLayer
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from iit_bench.errors import ItemError, UserError
+from iit_bench.errors import ItemError, UserError, first_line
 from iit_bench.models.checkpoints import checkpoint_sha256, pick_device, pick_dtype, resolve_checkpoint
 from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.raw_text import PLAIN_TEMPLATE, RawText, special_tokens_of, until_end
@@ -36,7 +36,7 @@ def load(name: str, options: ModelOptions) -> Model:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
     except (ValueError, OSError) as error:
-        raise UserError(f"checkpoint {checkpoint!r} cannot be read by transformers: {_first_line(error)}") from error
+        raise UserError(f"checkpoint {checkpoint!r} cannot be read by transformers: {first_line(error)}") from error
     if config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         from iit_bench.models.huggingface.image_text_adapter import VisionLanguageModel
 
@@ -57,7 +57,7 @@ def load_weights(factory: Any, folder: Path, config: Any, options: ModelOptions)
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=options.trust_remote_code, output_loading_info=True
         )
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"checkpoint {str(folder)!r} cannot be loaded: {_first_line(error)}; get the file again") from error
+        raise UserError(f"checkpoint {str(folder)!r} cannot be loaded: {first_line(error)}; get the file again") from error
     if missing := sorted(found["missing_keys"]):  # transformers would go on with random numbers
         raise UserError(f"checkpoint {str(folder)!r} lacks {len(missing)} weights, {missing[0]!r} first; it is not whole, get it again")
     return model.to(device).eval(), device
@@ -186,7 +186,3 @@ class CausalLM(RawText, Model):
         ends = self.model.generation_config.eos_token_id
         stop = (self.tokenizer.eos_token_id, *([ends] if isinstance(ends, int) else ends or []))
         return [until_end(row, stop) for row in output[:, ids.shape[1] :].tolist()]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from iit_bench.errors import ItemError, UserError
+from iit_bench.errors import ItemError, UserError, first_line
 from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.huggingface.adapter import describe, load_weights
 from iit_bench.models.raw_text import RawText, special_tokens_of
@@ -46,7 +46,7 @@ class VisionLanguageModel(RawText, Model):
         try:
             self.processor = AutoProcessor.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
         except (ImportError, OSError, ValueError) as error:
-            raise UserError(f"the processor of {checkpoint!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+            raise UserError(f"the processor of {checkpoint!r} cannot be loaded: {first_line(error)}") from error
         self.tokenizer = self.processor.tokenizer
         template = getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template
         if not template:

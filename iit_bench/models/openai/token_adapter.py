@@ -18,7 +18,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from iit_bench.errors import ItemError, UserError
+from iit_bench.errors import ItemError, UserError, first_line
 from iit_bench.models.contract import GenerateRequest, GenerateResult, ModelOptions, ScoreRequest, ScoreResult, TextGenerateRequest
 from iit_bench.models.openai.adapter import HELLO, ChatServer, decoding
 from iit_bench.models.openai.client import GARBAGE, Client, Refused, Unwell
@@ -187,8 +187,7 @@ def load_tokenizer(place: str, trust_remote_code: bool) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder if folder.is_dir() else place, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--tokenizer {place!r} cannot be loaded ({reason}); give the model's folder or Hub id") from error
+        raise UserError(f"--tokenizer {place!r} cannot be loaded ({first_line(error)}); give the model's folder or Hub id") from error
 
 
 def _has_images(messages: Sequence[Message]) -> bool:

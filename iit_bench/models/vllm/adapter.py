@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from iit_bench.errors import ItemError, UserError
+from iit_bench.errors import ItemError, UserError, first_line
 from iit_bench.models.checkpoints import checkpoint_sha256, resolve_checkpoint
 from iit_bench.models.contract import (
     GenerateRequest,
@@ -74,7 +74,7 @@ class VllmModel(RawText, Model):
         try:
             self.llm = vllm.LLM(model=str(folder), dtype=options.dtype, seed=options.seed, **trust, **images)
         except (ValueError, OSError, RuntimeError) as error:
-            raise UserError(f"vLLM cannot load {str(folder)!r}: {(str(error).strip().splitlines() or ['?'])[0]}") from error
+            raise UserError(f"vLLM cannot load {str(folder)!r}: {first_line(error)}") from error
         self._sampling = vllm.SamplingParams
         config = self.llm.llm_engine.model_config
         self.info = ModelInfo(
@@ -142,7 +142,7 @@ class VllmModel(RawText, Model):
         try:
             return list(self.llm.generate(list(prompts), sampling, use_tqdm=False))
         except ValueError as error:
-            raise ItemError("refused by vLLM", (str(error).strip().splitlines() or ["?"])[0]) from error
+            raise ItemError("refused by vLLM", first_line(error)) from error
 
     # ------------------------------------------------------------ scoring
 

@@ -14,6 +14,8 @@ import traceback
 from difflib import get_close_matches
 from typing import Any
 
+from iit_bench.errors import described
+
 FAILED = "Failed to obtain answer via API."  # what VLMEvalKit's API models return instead of raising
 
 
@@ -34,7 +36,7 @@ def main(name: str) -> int:
             text = str(model.generate(json.loads(line)))
         except Exception as error:  # noqa: BLE001 - code of any model: one item that fails is told and counted
             traceback.print_exc()
-            say({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
+            say({"error": described(error)})
         else:
             say({"error": text} if FAILED in text else {"text": text})
     return 0
@@ -54,7 +56,7 @@ def _load(name: str) -> Any:
         return supported_VLM[name]()
     except Exception as error:  # noqa: BLE001 - code of any model
         traceback.print_exc()
-        return f"VLMEvalKit cannot load its model {name!r}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return f"VLMEvalKit cannot load its model {name!r}: {described(error)}"
 
 
 if __name__ == "__main__":

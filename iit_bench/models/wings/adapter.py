@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from iit_bench.errors import ItemError, UserError
+from iit_bench.errors import ItemError, UserError, first_line
 from iit_bench.models.checkpoints import pick_device, pick_dtype, resolve_checkpoint
 from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.huggingface.adapter import describe, load_weights
@@ -70,9 +70,7 @@ def _load_tokenizer(checkpoint: str, folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder)
     except (ValueError, OSError) as error:
-        raise UserError(
-            f"checkpoint {checkpoint!r} has no readable tokenizer ({str(error).strip().splitlines()[0]}); add its files"
-        ) from error
+        raise UserError(f"checkpoint {checkpoint!r} has no readable tokenizer ({first_line(error)}); add its files") from error
 
 
 def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[WingsForConditionalGeneration, str]:
@@ -82,7 +80,7 @@ def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[W
         try:
             config = WingsConfig.from_pretrained(folder)
         except (ValueError, OSError) as error:
-            raise UserError(f"checkpoint {checkpoint!r} has a damaged config.json: {str(error).strip().splitlines()[0]}") from error
+            raise UserError(f"checkpoint {checkpoint!r} has a damaged config.json: {first_line(error)}") from error
         check_names(empty_model(config), read_headers(folder), folder, official=False)
         model, device = load_weights(WingsForConditionalGeneration, folder, config, options)
         check_finite(model.state_dict(), checkpoint)
