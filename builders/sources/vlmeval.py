@@ -28,17 +28,14 @@ from iit_bench.data.fetched import check_unchanged
 from iit_bench.data.snapshots import fetch_it
 from iit_bench.errors import UserError
 from iit_bench.storage.format import files_sha256
-from iit_bench.tools.vlmevalkit import fetch
+from iit_bench.tools.vlmevalkit import FIELD_LIMIT, fetch, licence_of_table
 from iit_bench.types import IMAGE_MARK, Image, Question
 
 PREFIX = "vlmeval:"
 REFERENCE = 64  # a longer image cell is base64; up to this length it is the index of the row that has the image
 CIRCULAR = 10**6  # circular copies of row i have index i + k · CIRCULAR
 SPLITS = (("test",), ("validation", "val"))  # evaluation splits, best first; a table with none of them is taken whole
-FIELD_LIMIT = 2**31 - 1  # characters of a cell; base64 images go far beyond csv's default
 LANGUAGES = {"CN": "zh", "KO": "ko", "TR": "tr", "AR": "ar", "PT": "pt", "RU": "ru", "CCBENCH": "zh"}
-LICENCES = {"MMMU": "Apache-2.0", "MMBench": "Apache-2.0", "SEEDBench": "CC-BY-NC-4.0", "AI2D": "CC-BY-SA-4.0", "POPE": "MIT"}
-LICENCES |= {"ScienceQA": "CC-BY-NC-SA-4.0", "HallusionBench": "BSD-3-Clause"}
 _MARK = re.compile(r"<image (\d+)>")
 
 Row = Mapping[str, str]
@@ -64,11 +61,6 @@ def load(name: str, options: SourceOptions) -> SourceQuestions:
         sha256=files_sha256([path]),
         left_out=dict(left_out),
     )
-
-
-def licence_of_table(table: str) -> str:
-    """The licence of a table's data set, as its makers state it; "unknown" where they do not, or we do not know it."""
-    return next((licence for start, licence in LICENCES.items() if table.startswith(start)), "unknown")
 
 
 def _local(table: str, data_root: Path) -> Path:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from builders.sources.vlmeval import licence_of_table
 from evaluators.fetch.download import PAUSES, Checksum, RemoteFile, download, partial_of, size_of
 from evaluators.fetch.hub import CONVERTED, MAIN, endpoint, list_files, merged
 from evaluators.fetch.needs import Needs, Table, needs_of
@@ -24,6 +23,7 @@ from iit_bench.data.fetched import FetchedFile, FetchedSet, Sets, load_sets, rea
 from iit_bench.errors import UserError
 from iit_bench.progress import download_bar
 from iit_bench.storage.format import sha256_file
+from iit_bench.tools.vlmevalkit import licence_of_table
 
 ASK_ABOVE = 10**9  # bytes; more is fetched only after a yes
 LOCK = ".fetch.lock"

@@ -16,14 +16,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
-from builders.sources.vlmeval import FIELD_LIMIT
 from evaluators.vqa.messages import DATA_FOLDER, USERS_DATA, dataset_class, tame
 from iit_bench.data import easyvqa
 from iit_bench.data.fetched import check_unchanged
 from iit_bench.data.snapshots import fetch_it
 from iit_bench.errors import UserError, described
 from iit_bench.storage.format import sha256_file
-from iit_bench.tools.vlmevalkit import download
+from iit_bench.tools.vlmevalkit import FIELD_LIMIT, download
 
 EASYVQA = "easyvqa"
 LMU = Path("lmu")

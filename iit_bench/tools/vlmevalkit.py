@@ -1,4 +1,4 @@
-"""What VLMEvalKit knows about a table: its address and checksum, and the download by VLMEvalKit's own function.
+"""What is known about a table of VLMEvalKit: its address, checksum and licence, and the download by VLMEvalKit's own function.
 
 VLMEvalKit's package `__init__` files load every model, turn TLS verification off and seed torch, so they are not executed: empty modules
 stand in for them while the few files that are needed are imported, and everything imported is taken out of `sys.modules` afterwards.
@@ -18,6 +18,10 @@ from types import ModuleType
 from iit_bench.data.snapshots import fetch_it
 from iit_bench.errors import UserError
 
+FIELD_LIMIT = 2**31 - 1  # characters of a table's cell; base64 images go far beyond csv's default
+# Name of a data set -> the licence that its makers state; tables are named after it ("MMMU_DEV_VAL").
+LICENCES = {"MMMU": "Apache-2.0", "MMBench": "Apache-2.0", "SEEDBench": "CC-BY-NC-4.0", "AI2D": "CC-BY-SA-4.0", "POPE": "MIT"}
+LICENCES |= {"ScienceQA": "CC-BY-NC-SA-4.0", "HallusionBench": "BSD-3-Clause"}
 _PACKAGES = ("", ".vlm", ".api", ".dataset", ".dataset.utils")
 _INSTALL = "pip install --no-deps ms-vlmeval==0.0.20 && pip install sty tabulate validators"
 
@@ -57,6 +61,11 @@ def download(name: str, url: str, md5: str) -> Path:
         )
     os.replace(partial, path)
     return path
+
+
+def licence_of_table(table: str) -> str:
+    """The licence of a table's data set as its makers state it; "unknown" if they state none or it is not listed here."""
+    return next((licence for start, licence in LICENCES.items() if table.startswith(start)), "unknown")
 
 
 def _address(name: str, root: Path) -> tuple[str, str]:
