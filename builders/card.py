@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
+from iit_bench.images import decode, encode
 from iit_bench.types import IMAGE_MARK, Dialogue, Question
 
 GALLERY = 4  # dialogues shown
@@ -127,14 +127,9 @@ def _turn(question: Question) -> str:
 
 
 def _thumbnail(data: bytes) -> str:
-    from PIL import Image
-
-    with Image.open(BytesIO(data)) as opened:
-        small = opened.convert("RGB")
+    small = decode(data)
     small.thumbnail((THUMBNAIL, THUMBNAIL))
-    out = BytesIO()
-    small.save(out, "JPEG", quality=80)
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}">'
+    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(encode(small, "JPEG", quality=80)).decode()}">'
 
 
 def _text(text: str) -> str:

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from io import BytesIO
 from itertools import pairwise
 
 from builders.sources.base import StoredImage
 from builders.words import hashed
-from iit_bench.types import IMAGE_MARK, Image, Question
+from iit_bench.images import UNREADABLE, is_readable
+from iit_bench.types import IMAGE_MARK, Question
 
 # A choice that only makes sense beside the others, in their source order. A needless match costs no more than an unshuffled question.
 _SPEAKS_OF_OTHERS = re.compile(
@@ -26,7 +26,7 @@ YES_NO = {"yes", "no"}
 
 
 def flaw(question: Question) -> str | None:
-    """Why a question cannot be used, as a short countable reason; None = it can. Its images are not looked at (see `unreadable`)."""
+    """Why a question cannot be used, as a short countable reason; None if it can. Its images are not decoded (see `images.is_readable`)."""
     choices = question.choices
     if not question.question.strip():
         return "empty question"
@@ -53,21 +53,6 @@ def has_prefix(choices: Iterable[str]) -> bool:
     return any(later.startswith(earlier) for earlier, later in pairwise(ordered))
 
 
-def unreadable(image: Image) -> bool:
-    """Whether an image's bytes do not decode, to the last pixel."""
-    import struct
-    import zlib
-
-    from PIL import Image as Pillow
-
-    try:
-        with Pillow.open(BytesIO(image.data)) as opened:
-            opened.load()
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Pillow.DecompressionBombError):
-        return True
-    return False
-
-
 def admit(questions: Iterable[Question]) -> tuple[list[Question], Counter[str]]:
     """The usable questions in their order, and how many were left out for which reason. Of several with one id the first counts."""
     kept: list[Question] = []
@@ -80,9 +65,9 @@ def admit(questions: Iterable[Question]) -> tuple[list[Question], Counter[str]]:
         if reason is None:
             for image in question.images:
                 if not isinstance(image, StoredImage) and image.sha256 not in broken:
-                    broken[image.sha256] = unreadable(image)
+                    broken[image.sha256] = not is_readable(image)
             if any(broken.get(image.sha256, False) for image in question.images):
-                reason = "unreadable image"
+                reason = UNREADABLE
         if reason is None:
             kept.append(question)
         else:

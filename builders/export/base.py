@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from builders.choices import unreadable
 from iit_bench.errors import UserError
+from iit_bench.images import is_readable
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.types import Dialogue, Image, Question, Style, visual_share
 
@@ -42,7 +42,7 @@ class Plan:
     style: Style
     left_out: Counter[str] = field(default_factory=Counter)  # reason -> dialogues
     written: dict[str, int] = field(default_factory=dict)  # tier -> dialogues
-    _unreadable: dict[str, bool] = field(default_factory=dict)  # sha256 of an image
+    _readable: dict[str, bool] = field(default_factory=dict)  # sha256 of an image
 
     def rows(self, tier: str, make: Callable[[Asked], Row | str], advance: Advance) -> Iterator[tuple[int, Asked, Row]]:
         """The dialogues of a tier in the benchmark's order, in which a run asks them, with their number and the row that `make` gives.
@@ -53,7 +53,7 @@ class Plan:
         mine = (dialogue for dialogue in self.benchmark.dialogues if dialogue.tier == tier)
         for number, dialogue in enumerate(mine):
             asked = Asked(dialogue, tuple(questions[turn] for turn in dialogue.turns))
-            made = make(asked) if all(map(self._readable, asked.images)) else "an image cannot be read"
+            made = make(asked) if all(map(self._is_readable, asked.images)) else "an image cannot be read"
             if isinstance(made, str):
                 self.left_out[made] += 1
             else:
@@ -70,10 +70,10 @@ class Plan:
             raise UserError(f"no dialogue of tier {tier} can be exported ({', '.join(self.left_out)}); leave it out with --tiers")
         self.written[tier] = count
 
-    def _readable(self, image: Image) -> bool:
-        if image.sha256 not in self._unreadable:
-            self._unreadable[image.sha256] = unreadable(image)
-        return not self._unreadable[image.sha256]
+    def _is_readable(self, image: Image) -> bool:
+        if image.sha256 not in self._readable:
+            self._readable[image.sha256] = is_readable(image)
+        return self._readable[image.sha256]
 
     @property
     def text_tiers(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from itertools import count
 
 from builders.export.base import Advance, Asked, File, Plan, Row
 from iit_bench.asking import LETTERS, question_parts
+from iit_bench.images import encode, opened
 from iit_bench.types import Image, Question
 
 _MARK = re.compile(r"<image \d+>")
@@ -84,14 +85,10 @@ def _cell(images: Sequence[Image]) -> str:
 
 def _writable(image: Image) -> bytes:
     """The bytes, or a PNG of them where VLMEvalKit could not: it saves every image as PNG, which has no CMYK."""
-    from PIL import Image as PillowImage
-
-    with PillowImage.open(io.BytesIO(image.data)) as opened:
-        if opened.mode in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):
+    with opened(image.data) as picture:
+        if picture.mode in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):
             return image.data
-        sink = io.BytesIO()
-        opened.convert("RGB").save(sink, "PNG")
-    return sink.getvalue()
+        return encode(picture.convert("RGB"))
 
 
 # ---------------------------------------------------------------- the table

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from builders.choices import unreadable
 from builders.sources.base import SourceOptions, SourceQuestions, StoredImage
 from iit_bench.data.fetched import check_unchanged
 from iit_bench.data.snapshots import fetch_it
 from iit_bench.errors import UserError
+from iit_bench.images import UNREADABLE, is_readable
 from iit_bench.storage.format import files_sha256
 from iit_bench.tools.vlmevalkit import FIELD_LIMIT, fetch, licence_of_table
 from iit_bench.types import IMAGE_MARK, Image, Question
@@ -206,7 +206,7 @@ class _Table:
             return "refers to the image of a row that is not there"
         images = self._images.get(row.image, ())
         if images is None:
-            return "unreadable image"
+            return UNREADABLE
         choices, answer = _choices(row.cells)
         if isinstance(answer, str):
             return answer
@@ -307,7 +307,7 @@ def _decoded(cell: str) -> list[bytes]:
 
 def _stored(images: list[bytes], read: Callable[[int], bytes]) -> tuple[StoredImage, ...] | None:
     """Images that `read(position)` gives again; None if one cannot be decoded."""
-    if any(unreadable(Image(data)) for data in images):
+    if not all(is_readable(Image(data)) for data in images):
         return None
     return tuple(StoredImage(hashlib.sha256(data).hexdigest(), partial(read, i)) for i, data in enumerate(images))
 

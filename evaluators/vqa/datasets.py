@@ -21,6 +21,7 @@ from iit_bench.data import easyvqa
 from iit_bench.data.fetched import check_unchanged
 from iit_bench.data.snapshots import fetch_it
 from iit_bench.errors import UserError, described
+from iit_bench.images import decoding_errors
 from iit_bench.storage.format import sha256_file
 from iit_bench.tools.vlmevalkit import FIELD_LIMIT, download
 
@@ -220,7 +221,7 @@ def _dumped(dump: Any, img_root: str, line: Any) -> list[str]:
     """Paths of a row's images. One that does not decode is written as it is, so that the model refuses this item and no other."""
     try:
         return list(dump(line))
-    except (OSError, ValueError, SyntaxError, binascii.Error):
+    except decoding_errors():
         folder = Path(img_root)
         folder.mkdir(parents=True, exist_ok=True)
         cells = line["image"] if isinstance(line["image"], list) else [line["image"]]

@@ -101,8 +101,9 @@ def pictures(split: easyvqa.Split) -> tuple[torch.Tensor, torch.Tensor]:
     """
     from transformers import LlamaConfig
 
+    from iit_bench.images import decode
     from iit_bench.models.wings.configuration import WingsConfig
-    from iit_bench.models.wings.vision import decode, preprocess
+    from iit_bench.models.wings.vision import preprocess
 
     config = WingsConfig(text_config=LlamaConfig(), image_size=64)
     asked: dict[int, list[easyvqa.Row]] = {}

@@ -80,7 +80,8 @@ class VlmTask:
 
     def _features(self, images: tuple[Image, ...]) -> torch.Tensor | None:
         """Tower features [n, T, D_v] of images in reading order."""
-        from iit_bench.models.wings.vision import decode, preprocess
+        from iit_bench.images import decode
+        from iit_bench.models.wings.vision import preprocess
 
         if not images:
             return None

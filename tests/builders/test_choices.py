@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from scipy.stats import chisquare
 
-from builders.choices import admit, flaw, has_prefix, keeps_order, shuffled, unreadable
-from iit_bench.types import Image, Question
+from builders.choices import admit, flaw, has_prefix, keeps_order, shuffled
+from iit_bench.types import Question
 
 Make = Callable[..., Question]
 
@@ -45,21 +45,6 @@ def test_every_flaw_has_its_reason(question: Make, fields: dict[str, Any], reaso
 @given(st.lists(st.text("ab", min_size=1, max_size=3), min_size=2, max_size=6, unique=True))
 def test_prefixes_are_found_as_by_comparing_all_pairs(choices: list[str]) -> None:
     assert has_prefix(choices) == any(b.startswith(a) for a, b in permutations(choices, 2))
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
-def test_an_image_cut_short_is_unreadable(kind: str) -> None:
-    whole = picture(kind)
-    assert not unreadable(Image(whole))
-    assert unreadable(Image(whole[: len(whole) // 2]))
-
-
-def test_garbage_and_nothing_are_unreadable() -> None:
-    assert unreadable(Image(b"GIF89a"))
-    assert unreadable(Image(b""))
-    broken = bytearray(picture("PNG"))
-    broken[60:90] = bytes(30)  # inside the compressed pixels
-    assert unreadable(Image(bytes(broken)))
 
 
 def test_left_out_records_are_counted_and_the_rest_keeps_its_order(question: Make) -> None:

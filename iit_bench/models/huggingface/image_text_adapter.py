@@ -6,7 +6,6 @@ scored in one piece with its prompt.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,27 +13,15 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from iit_bench.errors import ItemError, UserError, first_line
+from iit_bench.images import decode_item
 from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.huggingface.adapter import describe, load_weights
 from iit_bench.models.raw_text import RawText, special_tokens_of
 from iit_bench.models.scoring import score_prefixed, split_continuation
 from iit_bench.types import Image, Message
-
-
-def decode_image(image: Image) -> PillowImage.Image:
-    """An RGB picture.
-
-    Raises:
-        ItemError: the bytes are no image.
-    """
-    try:
-        return PillowImage.open(io.BytesIO(image.data)).convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError, PillowImage.DecompressionBombError) as error:
-        raise ItemError("unreadable image", f"{image.sha256[:12]}: {error}") from error
 
 
 class VisionLanguageModel(RawText, Model):
@@ -62,7 +49,7 @@ class VisionLanguageModel(RawText, Model):
             text = self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         except TemplateError as error:
             raise ItemError("chat template refused", str(error)) from error
-        return str(text), [decode_image(image) for message in messages for image in message.images]
+        return str(text), [decode_item(image) for message in messages for image in message.images]
 
     def _inputs(self, text: str, images: list[PillowImage.Image]) -> dict[str, Any]:
         inputs = self.processor(text=[text], images=images or None, return_tensors="pt", **special_tokens_of(self.tokenizer, text))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iit_bench.errors import ItemError
+from iit_bench.images import encode, of_item, opened
 from iit_bench.models.contract import GenerateResult
 from iit_bench.types import Image, Message
 
@@ -38,18 +37,11 @@ def data_url(image: Image) -> str:
     Raises:
         ItemError: the bytes are no image.
     """
-    from PIL import Image as PillowImage
-
-    try:
-        with PillowImage.open(io.BytesIO(image.data)) as opened:
-            opened.load()  # a file that is cut off would be the server's trouble, not the item's
-            data, media = image.data, next((name for start, name in _MEDIA.items() if image.data.startswith(start)), "")
-            if not media:
-                sink = io.BytesIO()
-                opened.convert("RGB").save(sink, "PNG")
-                data, media = sink.getvalue(), "image/png"
-    except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError) as error:
-        raise ItemError("unreadable image", f"{image.sha256[:12]}: {error}") from error
+    with of_item(image), opened(image.data) as picture:
+        picture.load()  # a file that is cut off is the item's error, not the server's
+        data, media = image.data, next((name for start, name in _MEDIA.items() if image.data.startswith(start)), "")
+        if not media:
+            data, media = encode(picture.convert("RGB")), "image/png"
     return f"data:{media};base64,{base64.b64encode(data).decode()}"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from iit_bench.errors import ItemError, UserError, first_line
+from iit_bench.images import decode_item
 from iit_bench.models.checkpoints import checkpoint_sha256, resolve_checkpoint
 from iit_bench.models.contract import (
     GenerateRequest,
@@ -119,9 +120,7 @@ class VllmModel(RawText, Model):
 
     def _prompt(self, tokens: list[int], messages: Sequence[Message] = ()) -> dict[str, Any]:
         """vLLM's TokensPrompt: an image's placeholder in the tokens is drawn out by vLLM itself."""
-        from iit_bench.models.huggingface.image_text_adapter import decode_image
-
-        images = [decode_image(image) for message in messages for image in message.images]
+        images = [decode_item(image) for message in messages for image in message.images]
         return {"prompt_token_ids": tokens} | ({"multi_modal_data": {"image": images}} if images else {})
 
     def _pairs_of(self, request: ScoreRequest) -> list[Pair]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from iit_bench.errors import ItemError, UserError
+from iit_bench.images import decode_item, encode
 from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.types import Image, Message
 
@@ -122,19 +123,9 @@ class ZooModel(Model):
 
     def _file(self, image: Image) -> str:
         """Path of a file with the picture, kept for the next request with the same one."""
-        from PIL import Image as PillowImage
-
         path = Path(self._folder.name) / f"{image.sha256}.png"
         if not path.is_file():
-            source = path.with_suffix("")
-            source.write_bytes(image.data)
-            try:
-                with PillowImage.open(source) as opened:
-                    opened.convert("RGB").save(path, "PNG")
-            except (OSError, ValueError, SyntaxError, PillowImage.DecompressionBombError) as error:
-                raise ItemError("unreadable image", f"{image.sha256[:12]}: {error}") from error
-            finally:
-                source.unlink()
+            path.write_bytes(encode(decode_item(image)))
         return str(path)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from iit_bench.errors import ItemError, UserError, first_line
+from iit_bench.errors import UserError, first_line
+from iit_bench.images import decode, of_item
 from iit_bench.models.checkpoints import pick_device, pick_dtype, resolve_checkpoint
 from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.huggingface.adapter import describe, load_weights
@@ -23,7 +24,7 @@ from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.released.checkpoint import DTYPES, check_finite, check_names, empty_model, load_official, read_headers
 from iit_bench.models.wings.released.names import is_official, read_config
 from iit_bench.models.wings.released.scripts import SCRIPTS
-from iit_bench.models.wings.vision import UnreadableImageError, decode, preprocess
+from iit_bench.models.wings.vision import preprocess
 from iit_bench.types import Image
 
 FEATURE_BYTES = 256 * 2**20  # tower features kept between batches
@@ -215,7 +216,5 @@ class WingsModel(RawText, Model):
 
 
 def _pixels(image: Image, config: WingsConfig) -> torch.Tensor:
-    try:
+    with of_item(image):
         return preprocess(decode(image.data, config.max_image_pixels), config)
-    except UnreadableImageError as error:
-        raise ItemError("unreadable image", f"{image.sha256[:12]}: {error}") from error

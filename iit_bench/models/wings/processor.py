@@ -21,10 +21,11 @@ from transformers.image_transforms import to_pil_image
 from transformers.image_utils import make_flat_list_of_images
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
+from iit_bench.images import decode
 from iit_bench.models.wings import templates
 from iit_bench.models.wings.configuration import MAX_IMAGE_PIXELS, WingsConfig
 from iit_bench.models.wings.released.scripts import IMAGE_MARK, SCRIPTS
-from iit_bench.models.wings.vision import decode, preprocess
+from iit_bench.models.wings.vision import preprocess
 
 
 class WingsImageProcessor(BaseImageProcessor):

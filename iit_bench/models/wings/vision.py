@@ -5,26 +5,18 @@ See docs/spec/wings.md#a1-parameters, #a2-input-assembly, #a11-preprocess.
 
 from __future__ import annotations
 
-import io
-import struct
-import warnings
-import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image as PILImage
-from PIL import UnidentifiedImageError
 from torch import nn
 from transformers import AutoModel
 
-from iit_bench.models.wings.configuration import MAX_IMAGE_PIXELS, WingsConfig
+from iit_bench.images import check_size
+from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.lorra import SelfInitialised
-
-
-class UnreadableImageError(ValueError):
-    """There is no image that can be looked at."""
 
 
 class Preprocessing(Protocol):
@@ -94,31 +86,3 @@ def preprocess(image: PILImage.Image, config: Preprocessing) -> torch.Tensor:
     pixels = torch.from_numpy(np.array(square, dtype=np.float32)).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (config.image_mean, config.image_std))
     return (pixels - mean) / std
-
-
-def decode(data: bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> PILImage.Image:
-    """An image file's pixels as RGB, transparency ignored as PIL's conversion ignores it.
-
-    Raises:
-        UnreadableImageError: not an image, damaged, without pixels, or with more than `max_pixels`, which is refused before decoding.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)  # the limit is ours
-            image = PILImage.open(io.BytesIO(data))
-        check_size(image, max_pixels)
-        return image.convert("RGB")
-    except UnidentifiedImageError as error:
-        raise UnreadableImageError("not an image, or one without pixels") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, PILImage.DecompressionBombError) as error:
-        # What PIL's readers raise on damaged files; it has no common base class for them.
-        raise UnreadableImageError(str(error)) from error
-
-
-def check_size(image: PILImage.Image, max_pixels: int) -> None:
-    """Raises:
-    UnreadableImageError: no pixels, or more than `max_pixels`. Only the header of an opened file is looked at.
-    """
-    if not 0 < image.width * image.height <= max_pixels:
-        limit = f"more than {max_pixels} (max_image_pixels)" if image.width * image.height else "none"
-        raise UnreadableImageError(f"{image.width} x {image.height} pixels are {limit}")

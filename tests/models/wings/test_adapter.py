@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, Dinov2Config, ViTConfig
 
 from iit_bench.errors import ItemError, UserError
+from iit_bench.images import decode
 from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreRequest
 from iit_bench.models.wings.adapter import load
 from iit_bench.models.wings.encoding import ChatEncoder
-from iit_bench.models.wings.vision import decode, preprocess
+from iit_bench.models.wings.vision import preprocess
 from iit_bench.types import Image, Message
 
 

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from iit_bench.cli import main
 from iit_bench.errors import ItemError
+from iit_bench.images import UnreadableImageError, decode
 from iit_bench.models.contract import ModelOptions, ScoreRequest
 from iit_bench.models.wings.adapter import load
-from iit_bench.models.wings.vision import UnreadableImageError, decode
+from iit_bench.models.wings.configuration import MAX_IMAGE_PIXELS
 from iit_bench.storage.benchmark import Benchmark, save_benchmark
 from iit_bench.storage.runs import load_run
 from iit_bench.types import Image, Message
@@ -142,7 +143,7 @@ def test_a_bad_image_is_its_items_error_before_it_is_decoded(name: str, wings: A
     if "limit" in name:
         monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
     with pytest.raises(UnreadableImageError) as error:
-        decode(data)
+        decode(data, MAX_IMAGE_PIXELS)
     assert words in str(error.value)
     with pytest.raises(ItemError, match="unreadable image"):
         wings.request_tokens(ScoreRequest((Message("user", (Image(data), "What?")),), ("a", "b")))

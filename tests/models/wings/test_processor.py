@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image as PILImage
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, pipeline
 
+from iit_bench.images import UnreadableImageError, decode
 from iit_bench.models.bundled import ASSETS
 from iit_bench.models.contract import GenerateRequest, ModelOptions
 from iit_bench.models.wings import WingsConfig, WingsProcessor
 from iit_bench.models.wings.adapter import load
-from iit_bench.models.wings.vision import UnreadableImageError, decode, preprocess
+from iit_bench.models.wings.vision import preprocess
 from iit_bench.types import Image, Message
 
 # Texts that try to spell marks of the chat, also across neighbouring parts.

@@ -14,10 +14,11 @@ from PIL import Image as PILImage
 
 from iit_bench.cli import main
 from iit_bench.errors import ItemError
+from iit_bench.images import decode
 from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreRequest
 from iit_bench.models.wings.adapter import load
 from iit_bench.models.wings.released.scripts import IMAGE_SLOT
-from iit_bench.models.wings.vision import decode, preprocess
+from iit_bench.models.wings.vision import preprocess
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.storage.runs import load_run
 from iit_bench.types import Image, Message

@@ -1,0 +1,98 @@
+"""Opening pictures: what is read, what is refused, and what a refusal is called."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from functools import cache
+
+import pytest
+from PIL import Image as Pillow
+
+from iit_bench.errors import ItemError
+from iit_bench.images import UnreadableImageError, decode, decode_item, encode, is_readable, opened
+from iit_bench.types import Image
+
+
+@cache
+def picture(kind: str) -> bytes:
+    sink = io.BytesIO()
+    Pillow.effect_noise((40, 30), 50).save(sink, kind)
+    return sink.getvalue()
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG whose header claims this size, without pixels."""
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), b"IDAT": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks.items()
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+def test_an_image_cut_short_is_unreadable(kind: str) -> None:
+    whole = picture(kind)
+    assert is_readable(Image(whole))
+    assert not is_readable(Image(whole[: len(whole) // 2]))
+
+
+def test_garbage_and_nothing_are_unreadable() -> None:
+    assert not is_readable(Image(b"GIF89a"))
+    assert not is_readable(Image(b""))
+    broken = bytearray(picture("PNG"))
+    broken[60:90] = bytes(30)  # inside the compressed pixels
+    assert not is_readable(Image(bytes(broken)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+def test_a_picture_is_decoded_as_pillow_decodes_it(kind: str) -> None:
+    with Pillow.open(io.BytesIO(picture(kind))) as theirs:
+        assert decode(picture(kind)).tobytes() == theirs.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "limit", "words"),
+    [
+        (b"no image", None, "not an image, or one without pixels"),
+        (claiming(0, 5), 100, "not an image, or one without pixels"),
+        (claiming(11, 10), 100, r"11 x 10 pixels are more than 100 \(max_image_pixels\)"),
+        (claiming(20_000, 20_000), None, "400000000 pixels"),  # Pillow's own limit
+        (claiming(20_000, 20_000), 10**9, "400000000 pixels"),
+        (picture("PNG")[:60], None, "truncated"),
+    ],
+)
+def test_what_is_refused_is_named(data: bytes, limit: int | None, words: str) -> None:
+    with pytest.raises(UnreadableImageError, match=words):
+        decode(data, limit)
+    with pytest.raises(ItemError, match=words) as refused:
+        decode_item(Image(data), limit)
+    assert refused.value.reason == "unreadable image"
+    assert refused.value.detail.startswith(Image(data).sha256[:12] + ": ")
+
+
+def test_a_limit_of_our_own_replaces_pillows_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with opened(claiming(10_000, 9_000), 10**8) as large:  # Pillow warns above 89 million pixels
+            assert large.size == (10_000, 9_000)
+
+
+def test_an_opened_picture_keeps_its_mode_and_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
+    with opened(picture("PNG")) as grey:
+        assert grey.mode == "L"
+
+
+def test_an_encoded_picture_has_the_same_pixels() -> None:
+    pixels = decode(picture("JPEG"))
+    assert decode(encode(pixels)).tobytes() == pixels.tobytes()
+    assert encode(pixels, "JPEG", quality=10).startswith(b"\xff\xd8\xff")
+
+
+def test_importing_the_module_does_not_load_pillow() -> None:
+    code = "import sys, iit_bench.images; sys.exit('PIL' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
