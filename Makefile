@@ -6,14 +6,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # One thread per process and no network: the same numbers and the same speed everywhere.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test test-fast check format bench clean
 
 help:
-	@echo "make demo    build the lab benchmark, score the bundled models, write demo/report/index.html"
-	@echo "make test    style, types and tests"
-	@echo "make check   style and types only"
-	@echo "make format  rewrite files in the project's style"
-	@echo "make clean   remove .venv and demo/"
+	@echo "make demo       build the lab benchmark, score the bundled models, write demo/report/index.html"
+	@echo "make test       style, types and all tests"
+	@echo "make test-fast  the tests that need neither minutes, a real LLM nor a browser"
+	@echo "make check      style and types only"
+	@echo "make format     rewrite files in the project's style"
+	@echo "make clean      remove .venv and demo/"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iit-bench needs Python 3.11 or newer, this is %d.%d; set PYTHON=python3.11" % sys.version_info[:2])'
@@ -39,8 +40,13 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+PYTEST := $(OFFLINE) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+
 test: check
-	$(OFFLINE) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	$(PYTEST)
+
+test-fast: $(VENV)/.installed-dev
+	$(PYTEST) -m "not slow and not smollm2 and not browser"
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -33,6 +33,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[CACHE], ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "smollm2" in getattr(item, "fixturenames", ()) or "SmolLM2" in item.name:
+            item.add_marker(pytest.mark.smollm2)
+
+
 CACHE = pytest.StashKey[str]()
 SENTENCES = ["What is the capital of France?", "Paris is the capital of France.", "The circle is red, the square is blue.", "yes no maybe"]
 CHAT_TEMPLATE = (

@@ -12,6 +12,8 @@ from builders.matching import Encoder, TfIdf, integer_idf, make_matcher
 from builders.words import words
 from iit_bench.errors import UserError
 
+pytestmark = pytest.mark.oracle
+
 TEXTS = [
     "What is the capital of France?",
     "what is the CAPITAL of france",

@@ -12,6 +12,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 from evaluators import statistics
 
+pytestmark = pytest.mark.oracle
+
 
 def clustered_sample(seed: int, n_clusters: int = 25) -> tuple[np.ndarray, np.ndarray]:
     """0/1 values and cluster codes; clusters of one to five items, alike within a cluster."""

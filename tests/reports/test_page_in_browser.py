@@ -16,7 +16,10 @@ FLAGS += ["--disable-background-networking", "--disable-component-update", "--di
 LONG = "a model whose name goes on_and_on_" + "without_a_single_space_" * 5
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"Chromium is not at {CHROMIUM} (apt-get install chromium)")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"Chromium is not at {CHROMIUM} (apt-get install chromium)"),
+    pytest.mark.browser,
+]
 
 OpenPage = Callable[..., Any]
 

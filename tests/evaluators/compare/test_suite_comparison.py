@@ -20,6 +20,8 @@ from iit_bench.errors import UserError
 from iit_bench.storage.runs import SuiteRun, load_suite_run, save_run_header, save_suite_outcome
 from iit_bench.types import Figure, SuiteResults, TaskItem, TaskResult
 
+pytestmark = pytest.mark.oracle
+
 MODEL = {"name": "m", "checkpoint_sha256": "", "blind": False}
 HEADER = {"model": MODEL, "arguments": {}, "limit": None, "system_prompt": "", "judge": "exact_matching", "command": "", "resumed": 0}
 

@@ -11,6 +11,8 @@ from evaluators.iit.forgetting import blind_gap, forgetting
 from iit_bench.errors import UserError
 from iit_bench.types import Prediction
 
+pytestmark = pytest.mark.oracle
+
 
 def run_of(predict, seed: int, level: float, tiers: tuple[str, ...], n: int = 40, errors: float = 0.0) -> list[Prediction]:
     rng = np.random.default_rng(seed)

@@ -22,6 +22,8 @@ from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.runs import load_run
 from iit_bench.types import Style
 
+pytestmark = pytest.mark.oracle
+
 METRICS = ("acc", "acc_norm", "acc_bytes")
 STYLES: tuple[Style, ...] = ("cloze", "letters")
 

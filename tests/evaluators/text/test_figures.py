@@ -12,6 +12,8 @@ from statsmodels.stats.proportion import proportion_confint
 from evaluators.text.evaluate import evaluate_text
 from iit_bench.storage.runs import load_suite_run
 
+pytestmark = pytest.mark.oracle
+
 
 @pytest.fixture(scope="module")
 def run(data_root, checkpoint, tmp_path_factory):

@@ -18,6 +18,8 @@ from iit_bench.engine.plan import BatchLimits
 from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
 
+pytestmark = pytest.mark.oracle
+
 
 def metrics(*names: str) -> list[dict[str, Any]]:
     return [{"metric": name} for name in names]

@@ -22,6 +22,8 @@ from iit_bench.engine.plan import BatchLimits
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.load import load_model
 
+pytestmark = pytest.mark.oracle
+
 # Choices after a context, contexts before one end, no context at all, several tokens, one token.
 CHOICES = ("arc_easy", "winogrande", "iit_ocnli", "hellaswag", "mmlu_anatomy", "wsc", "iit_facts_capital")
 TASKS = (*CHOICES, "gsm8k", "wikitext")

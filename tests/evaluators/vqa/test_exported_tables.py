@@ -15,6 +15,8 @@ from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
 from iit_bench.storage.runs import load_suite_run
 
+pytestmark = pytest.mark.oracle
+
 TIERS = ("T", "TT", "V", "TV", "VVT", "VVV")
 
 

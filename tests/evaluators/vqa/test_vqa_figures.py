@@ -10,6 +10,8 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
+pytestmark = pytest.mark.oracle
+
 
 @pytest.fixture
 def run(vqa, parrot, makers, tmp_path):

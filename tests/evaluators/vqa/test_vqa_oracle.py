@@ -16,6 +16,8 @@ from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
 from iit_bench.storage.runs import SuiteRun
 
+pytestmark = pytest.mark.oracle
+
 CHOICE = ("MMMU_DEV_VAL", "ScienceQA_TEST", "AI2D_TEST", "MMStar")
 CIRCULAR = ("MMBench_DEV_EN", "MMBench_DEV_CN", "CCBench")
 YES_NO = ("MME", "HallusionBench", "POPE", "AMBER", "VSR-zeroshot")

@@ -12,6 +12,8 @@ from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreReques
 from iit_bench.models.huggingface.adapter import load
 from iit_bench.types import Message
 
+pytestmark = pytest.mark.oracle
+
 CHATS = [
     ("What is the capital of France?",),
     ("The circle is red, the square is blue. What colour is the circle?",),

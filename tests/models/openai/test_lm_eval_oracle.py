@@ -14,6 +14,8 @@ from evaluators.text.tasks import TaskOptions, Tasks, load_tasks
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 
+pytestmark = pytest.mark.oracle
+
 pytest.importorskip("tenacity")
 DATA = Path(__file__).parents[2] / "data"
 CHOICES = ("arc_easy", "winogrande", "hellaswag")  # choices after a context, contexts before one end, several tokens

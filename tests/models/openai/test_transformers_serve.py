@@ -25,6 +25,8 @@ from iit_bench.models.load import load_model
 from iit_bench.storage.runs import load_run
 from iit_bench.types import Message, ServerOptions
 
+pytestmark = pytest.mark.oracle
+
 pytest.importorskip("uvicorn")
 pytest.importorskip("openai")
 LIMIT = "10"  # groups: 70 dialogues, some of them asked alike

@@ -12,6 +12,8 @@ from types import ModuleType
 import pytest
 from safetensors.torch import load_file, save_file
 
+pytestmark = pytest.mark.oracle
+
 KEPT = Path(__file__).parents[2] / "data" / "wings_golden"
 MORE = os.environ.get("WINGS_GOLDEN_DIR")
 

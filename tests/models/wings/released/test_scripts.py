@@ -9,6 +9,8 @@ import pytest
 from iit_bench.models.wings.released.rows import IGNORED
 from iit_bench.models.wings.released.scripts import IMAGE_SLOT, SCRIPTS, Prompt, collate, format_conversation, mark_image, place_image
 
+pytestmark = pytest.mark.oracle
+
 
 def encode(text: str) -> list[int]:
     """One number a mark or character; `<|eot_id|>` is 1."""
