@@ -95,11 +95,11 @@ def weighted_mean(values: Any, clusters: Any, tiers: Any, weights: Sequence[floa
     se = _robust_se(np.bincount(cluster, influence))
     if n_clusters == n and len(per_tier) == 1:
         low, high = wilson(value, n)
-        return Figure(value, low, high, n, n_clusters, se, "wilson")
+        return Figure(value, low=low, high=high, n=n, clusters=n_clusters, se=se, method="wilson")
     as_one = 1 / float(np.sum(np.bincount(cluster, weight) ** 2))
     independent = 1 / float(np.sum(weight**2))
     low, high = wilson(value, _effective_items(value * (1 - value), se, as_one, independent))
-    return Figure(value, low, high, n, n_clusters, se, "clustered wilson")
+    return Figure(value, low=low, high=high, n=n, clusters=n_clusters, se=se, method="clustered wilson")
 
 
 def wilson(value: float, n: float) -> tuple[float, float]:
@@ -160,20 +160,20 @@ def _dense(clusters: Any) -> Ints:
 # ---------------------------------------------------------------- paired differences
 
 
-def paired(a: Any, b: Any, clusters: Any, tier: str, against: str) -> PairedResult:
+def paired(a: Any, b: Any, clusters: Any, *, over: str, against: str) -> PairedResult:
     """Difference of two accuracies over the same items, with interval, test and smallest detectable difference.
 
     Args:
         a, b: 0/1 per item, [n], in the same order.
         clusters: cluster code per item, [n].
-        tier, against: labels of the result.
+        over, against: labels of the result.
 
     `p_holm` equals `p`, as for a family of one; `with_holm` sets it for a larger family. `detectable` is None where SE is zero or unknown.
     """
     right_a, right_b, cluster = np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64), _dense(clusters)
     n = len(right_a)
     if not n:
-        return PairedResult(tier, against, Figure(None, note="no item finished on both sides"), "", None, None, None, 0, 0)
+        return PairedResult(over=over, against=against, difference=Figure(None, note="no item finished on both sides"))
     n_clusters = int(cluster.max()) + 1
     singletons = n_clusters == n
     d = (right_a - right_b).astype(np.float64)
@@ -184,13 +184,22 @@ def paired(a: Any, b: Any, clusters: Any, tier: str, against: str) -> PairedResu
     low, high = _paired_interval(d, cluster, se)
     note = "" if only_a + only_b else "no pair differs"
     method = "adjusted Wald" if singletons else "clustered adjusted Wald"
-    figure = Figure(value, low, high, n, n_clusters, se, method, note)
+    figure = Figure(value, low=low, high=high, n=n, clusters=n_clusters, se=se, method=method, note=note)
     p = mcnemar_exact(only_a, only_b) if singletons else sign_flip(np.rint(sums).astype(np.int64))
-    test = "mcnemar exact" if singletons else "cluster sign-flip"
-    return PairedResult(tier, against, figure, test, p, p, DETECTABLE * se if se else None, only_a, only_b)
+    return PairedResult(
+        over=over,
+        against=against,
+        difference=figure,
+        test="mcnemar exact" if singletons else "cluster sign-flip",
+        p=p,
+        p_holm=p,
+        detectable=DETECTABLE * se if se else None,
+        only_a=only_a,
+        only_b=only_b,
+    )
 
 
-def paired_means(a: Any, b: Any, clusters: Any, task: str, against: str) -> PairedResult:
+def paired_means(a: Any, b: Any, clusters: Any, *, over: str, against: str) -> PairedResult:
     """`paired` for scores that are not 0/1 (partial credit, F1, a document's log-likelihood): the difference of two means, in their unit.
 
     Interval and test are Student's on the clusters' sums (Miller 2024), with G - 1 degrees of freedom; neither exists where all pairs
@@ -200,17 +209,28 @@ def paired_means(a: Any, b: Any, clusters: Any, task: str, against: str) -> Pair
     d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     n = len(d)
     if not n:
-        return PairedResult(task, against, Figure(None, note="no item finished on both sides"), "", None, None, None, 0, 0)
+        return PairedResult(over=over, against=against, difference=Figure(None, note="no item finished on both sides"))
     value, n_clusters = float(d.mean()), int(cluster.max()) + 1
     se = _robust_se((np.bincount(cluster, d) - value * np.bincount(cluster)) / n)
     only_a, only_b = int(np.sum(d > 0)), int(np.sum(d < 0))
     if not se:
-        figure = Figure(value, None, None, n, n_clusters, se, "", "no interval: the pairs do not vary")
-        return PairedResult(task, against, figure, "", None, None, None, only_a, only_b)
+        figure = Figure(value, n=n, clusters=n_clusters, se=se, note="no interval: the pairs do not vary")
+        return PairedResult(over=over, against=against, difference=figure, only_a=only_a, only_b=only_b)
     half = float(stdtrit(n_clusters - 1, 0.975)) * se
-    figure = Figure(value, value - half, value + half, n, n_clusters, se, "clustered t" if n_clusters < n else "t")
+    method = "clustered t" if n_clusters < n else "t"
+    figure = Figure(value, low=value - half, high=value + half, n=n, clusters=n_clusters, se=se, method=method)
     p = 2 * float(stdtr(n_clusters - 1, -abs(value) / se))
-    return PairedResult(task, against, figure, "paired t", p, p, DETECTABLE * se, only_a, only_b)
+    return PairedResult(
+        over=over,
+        against=against,
+        difference=figure,
+        test="paired t",
+        p=p,
+        p_holm=p,
+        detectable=DETECTABLE * se,
+        only_a=only_a,
+        only_b=only_b,
+    )
 
 
 def _paired_interval(d: Floats, cluster: Ints, se: float | None) -> tuple[float, float]:
@@ -290,7 +310,7 @@ def retention(a: Any, base: Any, chance: Any, clusters: Any, seed: int = BOOTSTR
     n, n_clusters = len(right), int(cluster.max()) + 1
     base_low = mean(right_base, cluster).low
     if base_low is None or base_low - float(level.mean()) <= 0:
-        return Figure(None, n=n, clusters=n_clusters, note="undefined: the base is not surely above chance")
+        return Figure(None, n=n, clusters=n_clusters, note="undefined: the base's 95% interval includes chance")
     above = float((right_base - level).sum())
     value = float((right - level).sum()) / above
     ratios_low, ratios_high, se = _bootstrap_ratios(np.bincount(cluster, right - level), np.bincount(cluster, right_base - level), seed)
@@ -298,11 +318,18 @@ def retention(a: Any, base: Any, chance: Any, clusters: Any, seed: int = BOOTSTR
         # Every replicate is equal (no pair differs, or all do): take the difference's interval, which is never of zero width.
         low, high = _paired_interval(right - right_base, cluster, None)
         return Figure(
-            value, 1 + low * n / above, 1 + high * n / above, n, n_clusters, None, "difference interval", "replicates do not vary"
+            value,
+            low=1 + low * n / above,
+            high=1 + high * n / above,
+            n=n,
+            clusters=n_clusters,
+            method="difference interval",
+            note="replicates do not vary",
         )
     if not np.isfinite([ratios_low, ratios_high]).all():
-        return Figure(value, None, None, n, n_clusters, None, "cluster bootstrap", "no interval: the base is too close to chance")
-    return Figure(value, ratios_low, ratios_high, n, n_clusters, se, "cluster bootstrap")
+        note = "no interval: the base is too close to chance"
+        return Figure(value, n=n, clusters=n_clusters, method="cluster bootstrap", note=note)
+    return Figure(value, low=ratios_low, high=ratios_high, n=n, clusters=n_clusters, se=se, method="cluster bootstrap")
 
 
 def _bootstrap_ratios(above: Any, base_above: Any, seed: int) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ Changing the name, type or order of a field that is written is changing a format
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -16,6 +16,10 @@ History = Literal["gold", "own"]
 Scoring = Literal["loglikelihood", "generate"]
 Outcome = Literal["correct", "wrong", "unparsed", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+Suite = Literal["iit", "text", "vqa"]
+SUITES: tuple[Suite, ...] = get_args(Suite)
+TaskState = Literal["scored", "not run", "failed"]
+PairedTest = Literal["", "mcnemar exact", "cluster sign-flip", "paired t"]  # "" where there is nothing to test
 
 IMAGE_MARK = "<image>"
 
@@ -157,22 +161,24 @@ class Prediction:
 class Figure:
     """A number with its 95% interval and its n; the one form in which results are shown.
 
-    `value is None` means the figure does not exist; `note` then says why in a few words.
+    `value is None` means the figure does not exist. `method` and `note` are words for a reader; code decides by the other fields.
     """
 
     value: float | None
+    _: KW_ONLY
     low: float | None = None
     high: float | None = None
     n: int = 0  # items
     clusters: int = 0  # independent clusters among them
     se: float | None = None
     method: str = ""  # "wilson", "clustered", "cluster bootstrap", …
-    note: str = ""
+    from_stderr: bool = False  # the interval is made from the tool's own standard error, not from items
+    note: str = ""  # why there is no value or no interval, or what a reader must know
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TierResult:
-    """Figures of one tier, target turns only. A tier the model cannot run has figures without value and `note` saying why."""
+    """Figures of one tier, target turns only. Where the model cannot run the tier, they have no value and a `note`."""
 
     tier: str
     visual_share: float
@@ -185,7 +191,7 @@ class TierResult:
     outcomes: dict[str, int]  # Outcome -> count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Breakdown:
     """Accuracy of one part of a tier, e.g. tier V, source easyvqa, subject colour."""
 
@@ -197,22 +203,33 @@ class Breakdown:
     acc_norm: Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class PositionResult:
+    """Own history: accuracy of one turn of a tier over all sources."""
+
+    tier: str
+    position: int  # 0-based turn
+    chance: float | None
+    acc: Figure
+    acc_norm: Figure
+
+
+@dataclass(frozen=True, kw_only=True)
 class PairedResult:
     """A paired difference over the same items (interleaving effect, forgetting, blind gap, comparison)."""
 
-    tier: str  # tier of side A, or "T*", "V*" for a pool of tiers
+    over: str  # what the items are of: a tier, "T*", "V*" or "*" for a pool of tiers, or a task
     against: str  # tier or run of side B
     difference: Figure  # accuracy of A - accuracy of B
-    test: str  # "mcnemar exact" | "cluster sign-flip"
-    p: float | None
-    p_holm: float | None  # Holm-adjusted over the family the result belongs to
-    detectable: float | None  # (1.96 + 0.84) * SE
-    only_a: int  # items right in A alone
-    only_b: int  # items right in B alone
+    test: PairedTest = ""
+    p: float | None = None
+    p_holm: float | None = None  # Holm-adjusted over the family the result belongs to
+    detectable: float | None = None  # (1.96 + 0.84) * SE
+    only_a: int = 0  # items that only A has right, or on which A scored higher
+    only_b: int = 0  # items that only B has right, or on which B scored higher
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Forgetting:
     """Text-only forgetting against a base run on T targets (docs/spec/iit.md#text-only-forgetting)."""
 
@@ -223,12 +240,12 @@ class Forgetting:
     pooled: PairedResult
     base_acc: Figure
     acc: Figure
-    retention: Figure  # (acc - chance) / (base - chance); value None with note "undefined: …"
+    retention: Figure  # (acc - chance) / (base - chance); no value where the base's 95% interval includes chance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Results:
-    """`results.json`."""
+    """`results.json` of a run of suite iit."""
 
     complete: bool  # every item finished without an error of the machine
     n_dialogues: int
@@ -239,7 +256,7 @@ class Results:
     tiers: tuple[TierResult, ...]  # in tier_order
     breakdown: tuple[Breakdown, ...]
     interleaving: tuple[PairedResult, ...]  # each tier of 2+ turns against its target without history
-    positions: tuple[Breakdown, ...] = ()  # own history: accuracy by position; `subject` holds "position 0", …
+    positions: tuple[PositionResult, ...] = ()  # own history only
     forgetting: Forgetting | None = None
 
 
@@ -262,25 +279,37 @@ class TaskItem:
     reply: str  # generated text, or the chosen choice; replies of several copies joined by newlines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskResult:
-    """Figures of one task, group of tasks or data set, as the tool that defines it scores it."""
+    """Figures of one task, group of tasks or data set, as the tool that defines it scores it, and how it was asked."""
 
     task: str
-    metric: str  # the key of `scores` that tables show
+    metric: str  # the key of `scores` that tables show; "" where there is none
     scores: dict[str, Figure]  # metric -> figure; an accuracy is a fraction, anything else is in its own unit
     outcomes: dict[str, int]  # Outcome -> items
+    # "not run": a preset names it and it could not be run here; "failed": its tool could not score it, or not all of it
+    state: TaskState = "scored"
     best: float | None = 1.0  # the highest value that `metric` can take; None = not known
     notes: tuple[str, ...] = ()  # what a reader must know, e.g. rows without an image that were asked as text
-    # version, sha256 of the data or documents, few-shot count, chance level, members of a group, …
-    details: dict[str, str] = field(default_factory=dict)
+    members: tuple[str, ...] | None = None  # the tasks of a group; None for a task
+    chance: dict[str, float] = field(default_factory=dict)  # metric -> chance level (mean of 1 / number of choices), where it is known
+    n_shot: int | None = None  # examples before each question; None = not recorded
+    output_type: str = ""  # text: lm-eval's, e.g. "multiple_choice"; vqa: VLMEvalKit's TYPE, e.g. "MCQ"
+    version: str = ""  # of the task, as its tool numbers it
+    n_documents: int | None = None  # that the task has, before any limit
+    n_without_image: int = 0  # vqa: rows of the table that have no image and are asked as text
+    documents_sha256: str = ""  # what was asked: of the documents and gold answers (text), of the table (vqa)
+    data_sha256: str = ""  # text: of the local files that the task was read from
+    revision: str = ""  # text: commit of the Hub repository that its data are of
+    judge: str = ""  # vqa, where the tool's files name it: VLMEvalKit's judge, or "exact_matching"
+    dataset_class: str = ""  # vqa: VLMEvalKit's class that scores it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SuiteResults:
     """`results.json` of a text or VQA run."""
 
     suite: Literal["text", "vqa"]
-    complete: bool  # every item finished without an error of the machine
+    complete: bool  # every item finished without an error of the machine, and no task failed
     outcomes: dict[str, int]  # over the tasks that are not groups
     tasks: tuple[TaskResult, ...]  # in the order asked

@@ -27,7 +27,7 @@ def suite_as_table(found: Sequence[TaskComparison], left_out: Mapping[str, str],
     from rich.text import Text
 
     table = Table(box=SIMPLE, title=Text(f"A = {name_a} minus B = {name_b}"), title_justify="left")
-    names = [("  " if one.member else "") + one.result.tier + (" (group)" if one.group else "") for one in found]
+    names = [("  " if one.member else "") + one.result.over + (" (group)" if one.group else "") for one in found]
     room = min(_ROOM, max(map(len, names), default=0))
     table.add_column("task", overflow="fold", min_width=room)
     table.add_column("metric", overflow="fold")

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluators import statistics
-from evaluators.text.details import GUESSED
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import SuiteRun
 from iit_bench.types import Figure, PairedResult, TaskItem, TaskResult
@@ -39,47 +38,41 @@ class TaskComparison:
     best: float | None  # 1 where scores are fractions
     a: Figure
     b: Figure
-    result: PairedResult  # `tier` is the task
+    result: PairedResult  # over the task
     retention: Figure  # (a - chance) / (b - chance)
 
 
 # ---------------------------------------------------------------- how a task was asked
 
 
-def members_of(result: TaskResult) -> list[str]:
-    """The tasks of a group; none for a task."""
-    return [task for task in result.details.get("members", "").split(",") if task]
-
-
 def shown_tasks(results: Sequence[TaskResult]) -> list[TaskResult]:
     """What leaderboards show of a run: a group stands for its tasks, and for the groups inside it."""
-    groups = [set(members) for result in results if (members := members_of(result))]
+    groups = [set(result.members) for result in results if result.members]
     inside = set().union(*groups) if groups else set()
     return [
         result
         for result in results
-        if result.task not in inside and not any(set(members_of(result)) < group for group in groups if members_of(result))
+        if result.task not in inside and not (result.members and any(set(result.members) < group for group in groups))
     ]
 
 
 def how_asked(run: SuiteRun, result: TaskResult) -> Asked:
     """How `result` of `run` came about; the model is no part of it."""
-    header, details = run.run, result.details
+    header = run.run
     settings = {"limit": _words(header.get("limit")), "system prompt": str(header.get("system_prompt") or "none")}
     if header["suite"] == "text":
-        shots = details.get("n-shot", NOT_RECORDED)
+        shots = NOT_RECORDED if result.n_shot is None else str(result.n_shot)
         chat = bool(header.get("apply_chat_template"))
-        settings |= {"few-shot examples": shots, "chat template": "yes" if chat else "no", "version": details.get("version") or "none"}
-        if shots not in ("0", NOT_RECORDED):
+        settings |= {"few-shot examples": shots, "chat template": "yes" if chat else "no", "version": result.version or "none"}
+        if result.n_shot:
             settings["seed of few-shot examples"] = _words(header.get("fewshot_seed", DEFAULT_SEED), "unset")
             settings["examples as turns"] = "yes" if chat and header.get("fewshot_as_multiturn", True) else "no"
-        generates = details.get("output_type", "generate_until") == "generate_until"
-        settings["generation"] = _generation(header) if generates else "none"
+        settings["generation"] = _generation(header) if result.output_type in ("generate_until", "") else "none"
     else:
-        settings |= {"judge": details.get("judge") or str(header.get("judge") or NOT_RECORDED)}
+        settings |= {"judge": result.judge or str(header.get("judge") or NOT_RECORDED)}
         settings |= {"reply length": _words(header.get("max_new_tokens"), "default")}
     figure = result.scores.get(result.metric)
-    return Asked(settings, details.get("documents_sha256") or details.get("sha256", ""), figure.n if figure else 0)
+    return Asked(settings, result.documents_sha256, figure.n if figure else 0)
 
 
 def _generation(header: Mapping[str, object]) -> str:
@@ -154,7 +147,7 @@ def matched(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskComparison], dic
         elif (one := _compared(result, other, scores_a, scores_b, run_a, str(run_b.run["name"]))) is None:
             left_out[result.task] = "no scores by item on both sides"
         else:
-            found.append(dataclasses.replace(one, member=one.result.tier not in shown))
+            found.append(dataclasses.replace(one, member=one.result.over not in shown))
     return _with_holm(found), left_out | {task: f"{str(run_a.run['name'])!r} did not run it" for task in _only(theirs, run_a)}
 
 
@@ -187,7 +180,7 @@ def _by_task(items: Sequence[TaskItem]) -> Scores:
 
 def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Scores, run_a: SuiteRun, against: str) -> TaskComparison | None:
     """None where a side has no scores by item, or other items than the other."""
-    members = members_of(result) or [result.task]
+    members = result.members or (result.task,)
     pairs: list[tuple[TaskItem, TaskItem]] = []
     chances: list[float | None] = []
     metric = result.metric
@@ -203,16 +196,15 @@ def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Score
     # Of another tool's run the images may not be known: what shares one on either side is one cluster.
     cluster = statistics.components([(one.task, one.cluster) for one, _ in pairs], [(one.task, one.cluster) for _, one in pairs])
     binary = all(score in (0.0, 1.0) for score in (*a, *b))
-    paired = (statistics.paired if binary else statistics.paired_means)(a, b, cluster, result.task, against)
+    paired = (statistics.paired if binary else statistics.paired_means)(a, b, cluster, over=result.task, against=against)
     best = result.best if metric == result.metric else 1.0
     figure_a, figure_b = (side.scores.get(metric) or Figure(None, note="no figure of this metric") for side in (result, other))
     retained = _retention(a, b, chances, cluster, binary)
-    return TaskComparison(metric, "members" in result.details, False, best, figure_a, figure_b, paired, retained)
+    return TaskComparison(metric, result.members is not None, False, best, figure_a, figure_b, paired, retained)
 
 
 def _chance(run: SuiteRun, task: str, metric: str) -> float | None:
-    details = next((result.details for result in run.results.tasks if result.task == task), {})
-    return float(details["chance"]) if "chance" in details and metric in GUESSED else None
+    return next((result.chance.get(metric) for result in run.results.tasks if result.task == task), None)
 
 
 def _retention(a: Sequence[float], b: Sequence[float], chances: Sequence[float | None], cluster: object, binary: bool) -> Figure:
@@ -226,5 +218,5 @@ def _with_holm(found: Sequence[TaskComparison]) -> list[TaskComparison]:
     adjusted: dict[str, PairedResult] = {}
     for member in (False, True):
         family = [one.result for one in found if one.member is member]
-        adjusted |= {result.tier: result for result in statistics.with_holm(family)}
-    return [dataclasses.replace(one, result=adjusted[one.result.tier]) for one in found]
+        adjusted |= {result.over: result for result in statistics.with_holm(family)}
+    return [dataclasses.replace(one, result=adjusted[one.result.over]) for one in found]

@@ -97,12 +97,12 @@ def pair_targets(predictions_a: Sequence[Prediction], predictions_b: Sequence[Pr
 
 def per_tier(pairs: Mapping[str, Sequence[Pair]], against: str) -> tuple[PairedResult, ...]:
     """One result per tier, Holm over them."""
-    return statistics.with_holm([paired_result(found, tier, against) for tier, found in pairs.items()])
+    return statistics.with_holm([paired_result(pairs[tier], over=tier, against=against) for tier in pairs])
 
 
 def pool(pairs: Mapping[str, Sequence[Pair]], tiers: Iterable[str], name: str, against: str) -> PairedResult:
     """One result over the items of several tiers, clustered by connected components of group and cluster."""
-    return paired_result([pair for tier in tiers for pair in pairs[tier]], name, against)
+    return paired_result([pair for tier in tiers for pair in pairs[tier]], over=name, against=against)
 
 
 def as_table(results: Sequence[PairedResult], name_a: str, name_b: str, width: int = 120) -> str:
@@ -121,7 +121,7 @@ def as_table(results: Sequence[PairedResult], name_a: str, name_b: str, width: i
         d = r.difference
         counts = (str(d.n), str(d.clusters), str(r.only_a), str(r.only_b))
         chances = (_p(r.p), _p(r.p_holm), _points(r.detectable, sign=""), TEST_LABELS.get(r.test, d.note))
-        table.add_row(r.tier, _points(d.value), _interval(d), *counts, *chances)
+        table.add_row(r.over, _points(d.value), _interval(d), *counts, *chances)
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(table)
     console.print(Text("A only, B only: items right in that run alone. Holm: p adjusted over the tiers, and by itself over the pools."))

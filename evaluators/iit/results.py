@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from evaluators import statistics
 from evaluators.statistics import Floats, Ints
-from iit_bench.types import OUTCOMES, Breakdown, Figure, PairedResult, Prediction, Results, TierResult, tier_order, visual_share
+from iit_bench.types import (
+    OUTCOMES,
+    Breakdown,
+    Figure,
+    PairedResult,
+    PositionResult,
+    Prediction,
+    Results,
+    TierResult,
+    tier_order,
+    visual_share,
+)
 
 METRICS: dict[str, Callable[[Prediction], bool]] = {
     "acc": lambda p: p.outcome == "correct",
@@ -106,12 +117,32 @@ def _tier_result(tier: str, rows: Sequence[Prediction], sample: _Sample) -> Tier
     acc, acc_norm, acc_bytes = (statistics.mean(sample.metrics[name], sample.cluster) for name in METRICS)
     strict = statistics.mean([right(p) for p in rows], statistics.codes(p.cluster for p in rows))
     corrected = statistics.chance_corrected(acc, sample.chance)
-    return TierResult(tier, visual_share(tier), acc, acc_norm, acc_bytes, strict, sample.chance, corrected, _count_outcomes(rows))
+    return TierResult(
+        tier=tier,
+        visual_share=visual_share(tier),
+        acc=acc,
+        acc_norm=acc_norm,
+        acc_bytes=acc_bytes,
+        acc_strict=strict,
+        chance=sample.chance,
+        acc_corrected=corrected,
+        outcomes=_count_outcomes(rows),
+    )
 
 
 def _missing_tier(tier: str, reason: str) -> TierResult:
     nothing = Figure(None, note=reason)
-    return TierResult(tier, visual_share(tier), nothing, nothing, nothing, nothing, None, nothing, _count_outcomes(()))
+    return TierResult(
+        tier=tier,
+        visual_share=visual_share(tier),
+        acc=nothing,
+        acc_norm=nothing,
+        acc_bytes=nothing,
+        acc_strict=nothing,
+        chance=None,
+        acc_corrected=nothing,
+        outcomes=_count_outcomes(()),
+    )
 
 
 def _count_outcomes(rows: Iterable[Prediction]) -> dict[str, int]:
@@ -149,22 +180,25 @@ def _breakdown(rows: Mapping[str, Sequence[Prediction]]) -> tuple[Breakdown, ...
     """Accuracy per tier, source and subject, in that order."""
     parts = _by((p for tier in rows.values() for p in tier), lambda p: (p.tier, p.source, p.subject))
     order = sorted(parts, key=lambda key: (tier_order(key[0]), *key[1:]))
-    return tuple(_part(tier, source, subject, parts[tier, source, subject]) for tier, source, subject in order)
+    return tuple(
+        Breakdown(tier=tier, source=source, subject=subject, **_part(parts[tier, source, subject])) for tier, source, subject in order
+    )
 
 
-def _positions(predictions: Sequence[Prediction]) -> tuple[Breakdown, ...]:
-    """Accuracy per tier and position over all sources ("*") where history turns were scored too (own history)."""
+def _positions(predictions: Sequence[Prediction]) -> tuple[PositionResult, ...]:
+    """Accuracy per tier and position over all sources where history turns were scored too (own history)."""
     if all(p.is_target for p in predictions):
         return ()
     parts = _by(by_turn(predictions).values(), lambda p: (p.tier, p.position))
     order = sorted(parts, key=lambda key: (tier_order(key[0]), key[1]))
-    return tuple(_part(tier, "*", f"position {position}", parts[tier, position]) for tier, position in order)
+    return tuple(PositionResult(tier=tier, position=position, **_part(parts[tier, position])) for tier, position in order)
 
 
-def _part(tier: str, source: str, subject: str, rows: Sequence[Prediction]) -> Breakdown:
+def _part(rows: Sequence[Prediction]) -> dict[str, Any]:
+    """The fields `chance`, `acc` and `acc_norm` of a `Breakdown` or `PositionResult`."""
     sample = _sample(rows)
     acc, acc_norm = (statistics.mean(sample.metrics[name], sample.cluster) for name in ("acc", "acc_norm"))
-    return Breakdown(tier, source, subject, sample.chance, acc, acc_norm)
+    return {"chance": sample.chance, "acc": acc, "acc_norm": acc_norm}
 
 
 def _interleaving(rows: Mapping[str, Sequence[Prediction]]) -> tuple[PairedResult, ...]:
@@ -175,15 +209,15 @@ def _interleaving(rows: Mapping[str, Sequence[Prediction]]) -> tuple[PairedResul
         single = tier[-1]
         if len(tier) > 1 and single in alone:
             pairs = [(p, alone[single][p.group]) for p in rows[tier] if p.group in alone[single]]
-            effects.append(paired_result(pairs, tier, single))
+            effects.append(paired_result(pairs, over=tier, against=single))
     return statistics.with_holm(effects)
 
 
-def paired_result(pairs: Iterable[tuple[Prediction, Prediction]], tier: str, against: str) -> PairedResult:
+def paired_result(pairs: Iterable[tuple[Prediction, Prediction]], *, over: str, against: str) -> PairedResult:
     """Accuracy of the first minus accuracy of the second over the pairs that both sides finished, by components of group and cluster."""
     done = [(a, b) for a, b in pairs if finished(a) and finished(b)]
     cluster = statistics.components([a.group for a, _ in done], [a.cluster for a, _ in done])
-    return statistics.paired([right(a) for a, _ in done], [right(b) for _, b in done], cluster, tier, against)
+    return statistics.paired([right(a) for a, _ in done], [right(b) for _, b in done], cluster, over=over, against=against)
 
 
 def _by(rows: Iterable[Prediction], key: Callable[[Prediction], Key]) -> dict[Key, list[Prediction]]:

@@ -1,4 +1,4 @@
-"""What lm-eval's samples say of a task beside its scores: which documents were asked, and how far guessing comes."""
+"""How a task of lm-eval was asked, from its results and samples: few-shot examples, which documents, the chance level."""
 
 from __future__ import annotations
 
@@ -8,40 +8,50 @@ from typing import Any
 
 from iit_bench.types import TaskResult
 
-GUESSED = ("acc", "acc_norm", "acc_bytes")  # metrics of a multiple-choice task whose chance level is one of its number of choices
+# Metrics of a multiple-choice task whose chance level is the mean of 1 / number of choices.
+CHANCE_METRICS = ("acc", "acc_norm", "acc_bytes")
 
 
-def details_of(task: str, found: Mapping[str, Any]) -> dict[str, str]:
-    """`TaskResult.details` of a task of lm-eval's EvalResults; what its samples tell is there only where it has samples.
+def details_of(task: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `TaskResult` for a task of lm-eval's EvalResults; those that its samples give only where it has samples.
 
     documents_sha256 does not depend on the model or its chat template: two runs with the same one were asked the same documents.
     """
     config = found.get("configs", {}).get(task, {})
-    details = {"n-shot": str(found.get("n-shot", {}).get(task, 0)), "version": str(found.get("versions", {}).get(task, ""))}
-    details |= {"documents": str(found["n-samples"][task]["original"])}
-    details |= {"output_type": str(config["output_type"])} if config.get("output_type") else {}
+    details: dict[str, Any] = {
+        "n_shot": int(found.get("n-shot", {}).get(task) or 0),
+        "version": str(found.get("versions", {}).get(task, "")),
+        "n_documents": int(found["n-samples"][task]["original"]),
+        "output_type": str(config.get("output_type") or ""),
+    }
     samples = found.get("samples", {}).get(task)
     if samples:
         details["documents_sha256"] = documents_sha256(samples)
         if config.get("output_type") == "multiple_choice":
-            details["chance"] = repr(chance(samples))
+            metrics = {metric for sample in samples for metric in sample["metrics"]}
+            details["chance"] = dict.fromkeys((metric for metric in CHANCE_METRICS if metric in metrics), chance(samples))
     return details
 
 
-def group_details(name: str, found: Mapping[str, Any], members: Mapping[str, TaskResult]) -> dict[str, str]:
-    """`TaskResult.details` of a group: what all its tasks agree on, the chance level and a hash over all their documents."""
-    details = {"group of": str(len(members)), "members": ",".join(members)}
-    for key in ("n-shot", "output_type"):
-        if len(values := {result.details.get(key) for result in members.values()}) == 1 and (value := values.pop()):
-            details[key] = value
-    details["version"] = str(found.get("versions", {}).get(name, ""))
-    if members and all("chance" in result.details for result in members.values()):
-        sizes = [found["n-samples"][task]["effective"] for task in members]
-        levels = [float(result.details["chance"]) for result in members.values()]
-        details["chance"] = repr(sum(level * size for level, size in zip(levels, sizes, strict=True)) / sum(sizes))
-    hashes = [f"{task} {result.details.get('documents_sha256', '')}\n" for task, result in sorted(members.items())]
-    if all(len(line.split()) == 2 for line in hashes):
-        details["documents_sha256"] = hashlib.sha256("".join(hashes).encode()).hexdigest()
+def group_details(name: str, found: Mapping[str, Any], members: Mapping[str, TaskResult]) -> dict[str, Any]:
+    """Fields of `TaskResult` for a group: what all its tasks agree on, the chance level and a hash over all their documents."""
+    shots = {result.n_shot for result in members.values()}
+    output_types = {result.output_type for result in members.values()}
+    details: dict[str, Any] = {
+        "members": tuple(members),
+        "n_shot": shots.pop() if len(shots) == 1 else None,
+        "output_type": output_types.pop() if len(output_types) == 1 else "",
+        "version": str(found.get("versions", {}).get(name, "")),
+    }
+    known = [metric for metric in CHANCE_METRICS if members and all(metric in result.chance for result in members.values())]
+    sizes = [found["n-samples"][task]["effective"] for task in members]
+    for metric in known:
+        levels = [result.chance[metric] for result in members.values()]
+        level = sum(level * size for level, size in zip(levels, sizes, strict=True)) / sum(sizes)
+        details.setdefault("chance", {})[metric] = level
+    if members and all(result.documents_sha256 for result in members.values()):
+        lines = [f"{task} {result.documents_sha256}\n" for task, result in sorted(members.items())]
+        details["documents_sha256"] = hashlib.sha256("".join(lines).encode()).hexdigest()
     return details
 
 

@@ -37,4 +37,4 @@ def perplexity(pairs: Sequence[Sequence[float]], value: float) -> Figure | None:
         low, high = (scale(r + half), scale(r - half)) if scale else (math.nan, math.nan)
     if not math.isfinite(low) or not math.isfinite(high):
         return None
-    return Figure(value, low, high, n, n, None, "delta method over documents")
+    return Figure(value, low=low, high=high, n=n, clusters=n, method="delta method over documents")

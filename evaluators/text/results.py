@@ -89,9 +89,14 @@ def suite_results(found: Mapping[str, Any], items: Sequence[TaskItem], circumsta
     names = [task for task in found["results"] if task in found["n-samples"]]  # the others are groups
     single = {task: _task(task, found, of_task.get(task, []), circumstances) for task in names}
     groups = [_group(name, found, single, of_task) for name in found.get("groups", {})]
-    missing = [TaskResult(task, "", {"": Figure(None, note=f"not run: {why}")}, {}) for task, why in circumstances.left_out.items()]
+    missing = [_not_run(task, why) for task, why in circumstances.left_out.items()]
     complete = not any(one.failure.kind == "machine" for one in circumstances.failed)
-    return SuiteResults("text", complete, count_outcomes(items), (*groups, *single.values(), *missing))
+    tasks = (*groups, *single.values(), *missing)
+    return SuiteResults(suite="text", complete=complete, outcomes=count_outcomes(items), tasks=tasks)
+
+
+def _not_run(task: str, why: str) -> TaskResult:
+    return TaskResult(task=task, state="not run", metric="", scores={"": Figure(None, note=f"not run: {why}")}, outcomes={})
 
 
 def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], around: Circumstances) -> TaskResult:
@@ -109,13 +114,20 @@ def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], around
         notes.append(
             f"{around.cut[task]} prompts filled the model's context; what did not fit was cut off at their beginning, as lm-eval does"
         )
-    details = details_of(task, found)
-    details |= {"data_sha256": around.data_sha256[task]} if task in around.data_sha256 else {}
-    details |= {"revision": around.revisions[task]} if task in around.revisions else {}
     metric = next(iter(scores), "")
     shown = [item for item in items if item.metric == metric]
     best = _best(scores.get(metric), found.get("higher_is_better", {}).get(task, {}).get(metric.partition(",")[0]), shown)
-    return TaskResult(task, metric, scores, count_outcomes(shown), best, tuple(notes), details)
+    return TaskResult(
+        task=task,
+        metric=metric,
+        scores=scores,
+        outcomes=count_outcomes(shown),
+        best=best,
+        notes=tuple(notes),
+        data_sha256=around.data_sha256.get(task, ""),
+        revision=around.revisions.get(task, ""),
+        **details_of(task, found),
+    )
 
 
 def _pairs(found: Mapping[str, Any], task: str, key: str) -> list[Any]:
@@ -137,8 +149,9 @@ def _group(name: str, found: Mapping[str, Any], single: Mapping[str, TaskResult]
     members = [task for task in _leaves(name, found["group_subtasks"]) if task in single]
     scores = {}
     for key, value, stderr in _values(found["groups"][name]):
+        count = sum(found["n-samples"][task]["effective"] for task in members)
         scores[key] = _pooled(key, value, [task for task in members if key in single[task].scores], found, items) or _from_stderr(
-            value, stderr, sum(found["n-samples"][task]["effective"] for task in members), "normal, pooled stderr of lm-eval"
+            value, stderr, count, "normal, pooled stderr of lm-eval"
         )
     outcomes: Counter[str] = Counter()
     for task in members:
@@ -148,7 +161,13 @@ def _group(name: str, found: Mapping[str, Any], single: Mapping[str, TaskResult]
     metric = next(iter(scores), "")
     best = 1.0 if all(single[task].best == 1.0 for task in members) else None
     return TaskResult(
-        name, metric, scores, dict(outcomes), best, notes, group_details(name, found, {task: single[task] for task in members})
+        task=name,
+        metric=metric,
+        scores=scores,
+        outcomes=dict(outcomes),
+        best=best,
+        notes=notes,
+        **group_details(name, found, {task: single[task] for task in members}),
     )
 
 
@@ -205,4 +224,13 @@ def _from_stderr(value: float, stderr: float | None, count: int, method: str) ->
         return Figure(None, n=count, note="lm-eval's value is not a finite number")
     if stderr is None or not math.isfinite(stderr):
         return Figure(value, n=count, clusters=count)
-    return Figure(value, value - Z * stderr, value + Z * stderr, count, count, stderr, method)
+    return Figure(
+        value,
+        low=value - Z * stderr,
+        high=value + Z * stderr,
+        n=count,
+        clusters=count,
+        se=stderr,
+        method=method,
+        from_stderr=True,
+    )

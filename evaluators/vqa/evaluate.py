@@ -304,9 +304,5 @@ def _collect(work: _Work, asked: Mapping[str, Sequence[Asked]]) -> tuple[SuiteRe
             if isinstance(one.said, Failure):
                 errors.append({"task": task, "item": one.index, **dataclasses.asdict(one.said)})
     outcomes: dict[str, int] = {outcome: sum(result.outcomes[outcome] for result in results) for outcome in OUTCOMES}
-    complete = not any(error["kind"] == "machine" for error in errors) and all(
-        figure.value is not None or not figure.note.startswith("VLMEvalKit failed")
-        for result in results
-        for figure in result.scores.values()
-    )
-    return SuiteResults("vqa", complete, outcomes, tuple(results)), items, errors
+    complete = not any(error["kind"] == "machine" for error in errors) and all(result.state != "failed" for result in results)
+    return SuiteResults(suite="vqa", complete=complete, outcomes=outcomes, tasks=tuple(results)), items, errors

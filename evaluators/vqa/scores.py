@@ -50,21 +50,35 @@ def task_result(
         scored: the worker's scores file: per part {"kind", "metrics", "rows"} or {"failure"}.
     """
     main, extra = scored.get("main"), scored.get("no-image")
-    items, scores, metric, best, notes = _part(task, "main", main, asked) if main else ([], {}, NO_IMAGE, 1.0, [])
+    shown = _part(task, "main", main, asked) if main else _Part(metric=NO_IMAGE)
+    items, scores, notes, parts = list(shown.items), dict(shown.figures), list(shown.notes), [shown]
     if extra:
-        more, figures, *_, said = _part(task, "no-image", extra | {"kind": _plain_kind(extra)}, asked)
-        items += more
-        scores |= figures
+        more = _part(task, "no-image", extra | {"kind": _plain_kind(extra)}, asked)
+        parts.append(more)
+        items += more.items
+        scores |= more.figures
         notes += [
             f"{facts['rows no-image']} rows have no image: VLMEvalKit leaves them out of its figures; "
             f"they were asked as text, see {NO_IMAGE!r}",
-            *said,
+            *more.notes,
         ]
     if facts["published"] is False:
         notes.append("the table is not the one that VLMEvalKit publishes today (its md5 differs)")
-    details = {name: str(facts[name]) for name in ("sha256", "type", "class") if name in facts}
-    details |= {name: str(facts[name]) for name in ("rows main", "rows no-image") if name in facts}
-    return TaskResult(task, metric, scores, count_outcomes(items), best, tuple(notes), details), items
+    result = TaskResult(
+        task=task,
+        state="failed" if any(part.failed for part in parts) else "scored",
+        metric=shown.metric,
+        scores=scores,
+        outcomes=count_outcomes(items),
+        best=shown.best,
+        notes=tuple(notes),
+        output_type=facts.get("type", ""),
+        dataset_class=facts.get("class", ""),
+        n_documents=facts.get("rows main"),
+        n_without_image=facts.get("rows no-image", 0),
+        documents_sha256=facts.get("sha256", ""),
+    )
+    return result, items
 
 
 def _plain_kind(scored: Mapping[str, Any]) -> str:
@@ -76,20 +90,29 @@ def _plain_kind(scored: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- one part
 
 
-def _part(
-    task: str, part: str, scored: Mapping[str, Any], asked: Sequence[Asked]
-) -> tuple[list[TaskItem], dict[str, Figure], str, float | None, list[str]]:
-    """Items, figures, the metric that tables show, the best value it can take, notes."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What VLMEvalKit made of one part of a data set."""
+
+    metric: str  # that tables show
+    figures: dict[str, Figure] = dataclasses.field(default_factory=dict)
+    items: Sequence[TaskItem] = ()
+    best: float | None = 1.0  # the highest value that `metric` can take
+    notes: Sequence[str] = ()
+    failed: bool = False  # it could not be scored
+
+
+def _part(task: str, part: str, scored: Mapping[str, Any], asked: Sequence[Asked]) -> _Part:
     mine = [one for one in asked if one.part == part]
     metric = NO_IMAGE if part != "main" else {"mme": "total", "hallusion": "aAcc"}.get(scored.get("kind", ""), "acc")
     if "failure" in scored:
         note = f"VLMEvalKit failed to score it ({scored['failure']}); see vlmeval.log"
-        return [], {metric: Figure(None, n=len(mine), note=note)}, metric, 1.0, [note]
+        return _Part(metric=metric, figures={metric: Figure(None, n=len(mine), note=note)}, notes=[note], failed=True)
     kind, rows, metrics = scored["kind"], scored["rows"], scored["metrics"]
     if not rows:
         own = {name: Figure(value, n=len(mine), note="VLMEvalKit's own, without scores by item") for name, value in metrics.items()}
         shown = max(own, key=_primary, default=metric)
-        return [], own or {metric: Figure(None, note="VLMEvalKit gave no number")}, shown, None, []
+        return _Part(metric=shown, figures=own or {metric: Figure(None, note="VLMEvalKit gave no number")}, best=None)
     items = _items(task, part, kind, rows, mine, metric)
     best: float | None = 1.0
     figures: dict[str, Figure] = {}
@@ -100,7 +123,8 @@ def _part(
     figures |= {name: _mean([item for item in items if item.metric == name]) for name in dict.fromkeys(item.metric for item in items)}
     if part == "main" and kind == "yes/no":
         figures |= _yes_no(task, rows, items, metrics)
-    return items, figures, metric, best, _difference(kind, figures[metric], metrics, rows, items) if part == "main" else []
+    notes = _difference(kind, figures[metric], metrics, rows, items) if part == "main" else []
+    return _Part(metric=metric, figures=figures, items=items, best=best, notes=notes)
 
 
 def _primary(name: str) -> tuple[int, str]:

@@ -43,9 +43,13 @@ def decode(kind: Any, value: Any) -> Any:
         return {key: decode(args[1], item) for key, item in value.items()}
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        fields = [f for f in dataclasses.fields(kind) if f.name in value or f.default is dataclasses.MISSING]
+        fields = [f for f in dataclasses.fields(kind) if f.name in value or not _has_default(f)]
         return kind(**{f.name: decode(hints[f.name], value[f.name]) for f in fields})  # type: ignore[operator]
     return value
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def question_row(question: Question) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def blind_gap(gaps: Mapping[str, Sequence[PairedResult]], entries: Sequence[Entr
 
 def _matrix(key: str, caption: str, entries: Sequence[Entry], found: Mapping[str, Sequence[PairedResult]]) -> Table:
     """Models × tiers; the heading says against what, where that is the same for all, and the most common n."""
-    results = {(name, result.tier): result for name, line in found.items() for result in line}
+    results = {(name, result.over): result for name, line in found.items() for result in line}
     heads, columns = [Column("model", words=True)], [[name_cell(entry) for entry in entries]]
     for tier in _tiers(results):
         column = [results.get((entry.name, tier)) for entry in entries]
@@ -90,7 +90,7 @@ def _matrix_cell(result: PairedResult | None, entry: Entry, tier: str, n: int | 
 
 def _list(key: str, caption: str, against: str, entries: Sequence[Entry], found: Mapping[str, Sequence[PairedResult]]) -> Table:
     lines = tuple(
-        (name_cell(entry), text_cell(result.tier), text_cell(result.against), *paired_cells(result))
+        (name_cell(entry), text_cell(result.over), text_cell(result.against), *paired_cells(result))
         for entry in entries
         for result in found[entry.name]
     )
@@ -115,8 +115,8 @@ def _forgetting_list(owners: Sequence[Entry], found: Mapping[str, Sequence[Paire
     for entry in owners:
         base = base_of(entry, entries)
         for result in found[entry.name]:
-            own, its = _own_acc(entry, result.tier, ""), _own_acc(base, result.tier, "the base run is not on this page")
-            lines.append((name_cell(entry), text_cell(result.tier), its, own, *paired_cells(result)))
+            own, its = _own_acc(entry, result.over, ""), _own_acc(base, result.over, "the base run is not on this page")
+            lines.append((name_cell(entry), text_cell(result.over), its, own, *paired_cells(result)))
     heads = (Column("model", words=True), Column("tier", words=True), Column("base acc"), Column("acc"), *PAIRED_COLUMNS)
     return Table(
         "forgetting-detail", "Model (A) against base (B) by tier. Accuracies are each run's own on that tier.", heads, tuple(lines)

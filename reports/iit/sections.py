@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from iit_bench.types import Breakdown, Figure, TierResult, tier_order
+from iit_bench.types import Breakdown, Figure, PositionResult, TierResult, tier_order
 from reports.cells import Cell, Column, Table, figure_cell, missing_cell, number_cell, percent, size, text_cell
 from reports.iit.entries import Entry, all_tiers, baseline
 
@@ -141,13 +141,13 @@ class _Part:
 
 def positions(entries: Sequence[Entry]) -> Table | None:
     """Accuracy by position in the dialogue, tier by tier, one column a model; None unless history turns were scored (own history)."""
-    found = {(b.tier, b.subject, entry.name): b for entry in entries for b in entry.run.results.positions}
+    found = {(b.tier, b.position, entry.name): b for entry in entries for b in entry.run.results.positions}
     keys = sorted({(tier, position) for tier, position, _ in found}, key=lambda key: (tier_order(key[0]), key[1]))
     rows = []
     for tier, position in keys:
         cells = [found.get((tier, position, entry.name)) for entry in entries]
         figures = [_part_cell(cell, entry, tier) for cell, entry in zip(cells, entries, strict=True)]
-        rows.append((text_cell(tier), text_cell(position), *figures))
+        rows.append((text_cell(tier), text_cell(f"position {position}"), *figures))
     columns = (Column("tier", words=True), Column("turn", words=True), *(Column(entry.name, name=True) for entry in entries))
     return Table("positions", "Own history: acc in % of every turn, by its position.", columns, tuple(rows)) if rows else None
 
@@ -182,7 +182,7 @@ def breakdown(entries: Sequence[Entry], modality: str) -> Table | None:
     return Table(f"breakdown-{modality}", caption, columns, tuple(rows))
 
 
-def _part_cell(part: Breakdown | None, entry: Entry, tier: str) -> Cell:
+def _part_cell(part: Breakdown | PositionResult | None, entry: Entry, tier: str) -> Cell:
     if part is not None:
         return figure_cell(part.acc)
     result = entry.tiers.get(tier)

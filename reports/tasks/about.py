@@ -45,7 +45,7 @@ def _line(row: ModelRow, run: SuiteRun) -> tuple[Cell, ...]:
         text_cell(SUITE_NAMES[run.results.suite]),
         text_cell(str(run.run.get("tool", "iit-bench"))),
         text_cell(_place(run)),
-        number_cell(sum("members" not in result.details for result in run.results.tasks)),
+        number_cell(sum(result.members is None for result in run.results.tasks)),
         *(number_cell(run.results.outcomes.get(outcome, 0)) for outcome in OUTCOMES),
         seconds_cell(run.run.get("seconds")),
         tokens_cell(run.run.get("tokens")),

@@ -39,7 +39,7 @@ def text_forgetting(models: Models, base: Sequence[SuiteRun]) -> SuiteForgetting
         mine = [run for run in models.runs_of(row, "text") if all(run.path.resolve() != other.path.resolve() for other in bases)]
         for run in mine if bases else ():
             compared, reasons = _against(run, bases)
-            found.setdefault(row.name, []).extend((models.column(run, one.result.tier), one) for one in compared)
+            found.setdefault(row.name, []).extend((models.column(run, one.result.over), one) for one in compared)
             left_out += [(row.name, reason) for reason in reasons]
     owners = [row for row in models.rows if found.get(row.name)]
     return SuiteForgetting(_matrix(owners, found, models), _details(owners, found, models), left_out) if owners or left_out else None
@@ -59,7 +59,7 @@ def _against(run: SuiteRun, bases: Sequence[SuiteRun]) -> tuple[list[TaskCompari
         more, left_out = matched(run, base)
         compared += [one for one in more if one.best == 1]
         apart |= left_out
-    done = {one.result.tier for one in compared}
+    done = {one.result.over for one in compared}
     return compared, by_reason({task: reason for task, reason in apart.items() if task not in done})
 
 
@@ -102,7 +102,7 @@ def _details(owners: Sequence[ModelRow], found: dict[str, list[Compared]], model
 
 
 def _line(one: TaskComparison, settings: Sequence[str]) -> tuple[Cell, ...]:
-    task = text_cell(one.result.tier, lines=[one.metric, *settings, *(["group"] if one.group else [])])
+    task = text_cell(one.result.over, lines=[one.metric, *settings, *(["group"] if one.group else [])])
     return (
         task,
         text_cell(one.result.against),

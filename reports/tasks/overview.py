@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from evaluators.compare.tasks import how_asked
-from evaluators.text.details import GUESSED
 from iit_bench.storage.runs import SuiteRun
 from iit_bench.types import OUTCOMES, Figure, TaskResult
 from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, number_cell, percent, score_cell, size, text_cell
@@ -66,8 +65,8 @@ def _chance_line(models: Models) -> tuple[Cell, ...]:
     if entries:
         cells += means(chance_by_tier(entries), all_tiers(entries), "a tier was not answered")[: len(_IIT)]
     for column in models.columns:
-        level = next((r.details["chance"] for r in column.results.values() if column.metric in GUESSED and "chance" in r.details), None)
-        cells.append(missing_cell("not known") if level is None else Cell(percent(float(level))))
+        level = next((result.chance[column.metric] for result in column.results.values() if column.metric in result.chance), None)
+        cells.append(missing_cell("not known") if level is None else Cell(percent(level)))
     return tuple(cells)
 
 
@@ -113,10 +112,10 @@ def _cell(found: tuple[SuiteRun, TaskResult] | None, metric: str, n: int | None,
         return missing_cell("the model takes no images" if suite == "vqa" and row.text_only else "not run")
     run, result = found
     figure = result.scores.get(metric) or next(iter(result.scores.values()), Figure(None))
-    if figure.value is None and figure.note.startswith("not run"):  # why stands in the list of all figures
+    if result.state == "not run":  # the list of all figures gives the reason
         return replace(missing_cell("not run"), title=figure.note)
     failed = result.outcomes.get("error", 0)
-    lines = ([f"{count(failed)} failed"] if failed else []) + (["from its stderr"] if "stderr" in figure.method else [])
+    lines = ([f"{count(failed)} failed"] if failed else []) + (["from its stderr"] if figure.from_stderr else [])
     marks = tool_badge(run) + (() if run.results.complete else ("incomplete",))
     return score_cell(figure, result.best, show_n=figure.n != n, lines=lines, badges=marks)
 
@@ -156,7 +155,7 @@ def _line(row: ModelRow, run: SuiteRun, result: TaskResult, metric: str) -> tupl
     cell = score_cell(figure, result.best if shown else _best(figure), show_n=False, badges=tool_badge(run))
     told = {name: value for name, value in how_asked(run, result).settings.items() if value not in _USUAL}
     asked = "; ".join(short(name, value) for name, value in told.items()) or "as usual"
-    size_of = f"group of {result.details['group of']}" if "group of" in result.details else ""
+    size_of = "" if result.members is None else f"group of {len(result.members)}"
     return (
         row_cell(row),
         text_cell(result.task, lines=[size_of] if size_of else []),

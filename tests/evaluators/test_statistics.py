@@ -154,11 +154,11 @@ def test_paired_standard_error_is_that_of_a_cluster_robust_regression() -> None:
     a, cluster = clustered_sample(3)
     b = np.random.default_rng(0).permutation(a)
     fit = sm.OLS(a - b, np.ones(len(a))).fit(cov_type="cluster", cov_kwds={"groups": cluster})
-    result = statistics.paired(a, b, cluster, "TT", "T")
+    result = statistics.paired(a, b, cluster, over="TT", against="T")
     assert result.difference.se == pytest.approx(float(fit.bse[0]), rel=1e-12)
     assert result.detectable == pytest.approx(2.8 * float(fit.bse[0]), rel=1e-12)
     assert (result.only_a, result.only_b) == (int(np.sum(a > b)), int(np.sum(a < b)))
-    assert (result.test, result.tier, result.against) == ("cluster sign-flip", "TT", "T")
+    assert (result.test, result.over, result.against) == ("cluster sign-flip", "TT", "T")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_singletons_get_mcnemar_and_bonett_price(both: int, only_a: int, only_b:
     a = [1] * both + [1] * only_a + [0] * only_b + [0] * neither
     b = [1] * both + [0] * only_a + [1] * only_b + [0] * neither
     n = len(a)
-    result = statistics.paired(a, b, np.arange(n), "TT", "T")
+    result = statistics.paired(a, b, np.arange(n), over="TT", against="T")
     assert result.test == "mcnemar exact"
     assert result.p == pytest.approx(mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue, abs=1e-12)
     p12, p21 = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
@@ -182,7 +182,7 @@ def test_singletons_get_mcnemar_and_bonett_price(both: int, only_a: int, only_b:
 )
 def test_no_discordant_pair_is_not_proof_of_equality(cluster: np.ndarray) -> None:
     x = np.tile([1, 0, 1, 1], 5)
-    result = statistics.paired(x, x, cluster, "TT", "T")
+    result = statistics.paired(x, x, cluster, over="TT", against="T")
     assert result.difference.value == 0 and result.p == 1
     assert result.difference.low is not None and result.difference.high is not None
     assert result.difference.low < -0.05 and result.difference.high > 0.05
@@ -190,7 +190,7 @@ def test_no_discordant_pair_is_not_proof_of_equality(cluster: np.ndarray) -> Non
 
 
 def test_pairs_without_items_give_no_value() -> None:
-    result = statistics.paired([], [], [], "TT", "T")
+    result = statistics.paired([], [], [], over="TT", against="T")
     assert (result.difference.value, result.p, result.p_holm, result.detectable) == (None, None, None, None)
     assert result.difference.note == "no item finished on both sides"
 

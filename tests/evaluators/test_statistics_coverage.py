@@ -86,7 +86,7 @@ def test_paired_interval_covers(n_clusters: int, sizes: Sizes, p_a: float, p_b: 
         luck = rng.random(len(cluster))  # the same luck on both sides for most items, so that pairs agree
         luck_b = np.where(rng.random(len(cluster)) < 0.6, luck, rng.random(len(cluster)))
         a, b = luck < levels(rng, n_clusters, p_a, icc)[cluster], luck_b < levels(rng, n_clusters, p_b, icc)[cluster]
-        d = statistics.paired(a, b, cluster, "TT", "T").difference
+        d = statistics.paired(a, b, cluster, over="TT", against="T").difference
         assert d.low is not None and d.high is not None
         covered += d.low <= p_a - p_b <= d.high
     assert covered / RUNS >= ENOUGH
@@ -98,7 +98,7 @@ def test_sign_flip_rejects_a_true_null_at_most_at_its_level_where_mcnemar_would_
     flipped = mcnemar = 0
     for _ in range(RUNS):
         a, b = (rng.random(160) < levels(rng, 40, 0.7, 0.6)[cluster] for _ in range(2))
-        result = statistics.paired(a, b, cluster, "TT", "T")
+        result = statistics.paired(a, b, cluster, over="TT", against="T")
         assert result.p is not None
         flipped += result.p < 0.05
         mcnemar += statistics.mcnemar_exact(result.only_a, result.only_b) < 0.05

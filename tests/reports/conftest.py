@@ -223,7 +223,7 @@ def suite_run_maker(root: Path) -> MakeSuiteRun:
         *,
         n: int = 40,
         folder: str = "",
-        details: dict[str, str] | None = None,
+        asked: dict[str, Any] | None = None,
         failed: int = 0,
         groups: dict[str, tuple[str, ...]] | None = None,
         **changes: Any,
@@ -231,15 +231,17 @@ def suite_run_maker(root: Path) -> MakeSuiteRun:
         path = root / (folder or f"{name}-{suite}")
         share = 2 if suite == "vqa" else 1
         items = {task: task_items(name, task, skill, n, share=share, failed=failed) for task, skill in skills.items()}
-        known = {"n-shot": "0", "version": "1.0", "output_type": "multiple_choice", "chance": "0.25"} if suite == "text" else {}
-        known |= {"documents_sha256" if suite == "text" else "sha256": "d" * 64}
+        known: dict[str, Any] = {"documents_sha256": "d" * 64}
+        if suite == "text":
+            known |= {"n_shot": 0, "version": "1.0", "output_type": "multiple_choice", "chance": {"acc": 0.25}}
+        known |= asked or {}
         results = []
         for group, members in (groups or {}).items():
             rows = [item for task in members for item in items[task]]
-            own = {"members": ",".join(members), "group of": str(len(members)), "n-shot": "0", "documents_sha256": "d" * 64}
-            results.append(TaskResult(group, "acc", {"acc": mean_of(rows)}, count_outcomes(rows), details=own))
+            own = {"members": members, "n_shot": 0, "documents_sha256": "d" * 64}
+            results.append(result_of(group, rows, **own))
         for task, rows in items.items():
-            results.append(TaskResult(task, "acc", {"acc": mean_of(rows)}, count_outcomes(rows), details=known | (details or {})))
+            results.append(result_of(task, rows, **known))
         flat = [item for rows in items.values() for item in rows]
         errors = [
             {"task": item.task, "item": item.item, "kind": "machine", "reason": "server gone", "detail": "refused"}
@@ -247,10 +249,15 @@ def suite_run_maker(root: Path) -> MakeSuiteRun:
             if item.outcome == "error"
         ]
         save_run_header(path, suite_header(name, suite, path, **changes))
-        save_suite_outcome(path, flat, SuiteResults(suite, not failed, count_outcomes(flat), tuple(results)), errors)  # type: ignore[arg-type]
+        found = SuiteResults(suite=suite, complete=not failed, outcomes=count_outcomes(flat), tasks=tuple(results))  # type: ignore[arg-type]
+        save_suite_outcome(path, flat, found, errors)
         return path
 
     return make
+
+
+def result_of(task: str, rows: Sequence[TaskItem], **asked: Any) -> TaskResult:
+    return TaskResult(task=task, metric="acc", scores={"acc": mean_of(rows)}, outcomes=count_outcomes(rows), **asked)
 
 
 def mean_of(items: Sequence[TaskItem]) -> Figure:

@@ -161,8 +161,8 @@ def test_interleaving_matrix_and_list_show_the_paired_results(page: Reader, thre
         d = effect.difference
         assert d.value is not None and d.low is not None and d.high is not None and effect.p_holm is not None
         sign = "+" if round(d.value, 3) > 0 else ""
-        assert matrix[effect.tier].split(" | ")[0] == sign + shown(d.value)
-        assert line[1:3] == [effect.tier, effect.against]
+        assert matrix[effect.over].split(" | ")[0] == sign + shown(d.value)
+        assert line[1:3] == [effect.over, effect.against]
         assert line[4] == str(d.n)
         assert line[6] == ("< 0.001" if effect.p_holm < 0.001 else f"{effect.p_holm:.3f}")
         assert line[7:] == [effect.test, shown(effect.detectable or 0.0), str(effect.only_a), str(effect.only_b)]
@@ -302,11 +302,12 @@ def test_equal_names_are_told_apart_by_folder(make_run: MakeRun, tmp_path: Path)
 
 def test_positions_of_own_history_are_shown(make_run: MakeRun, tmp_path: Path) -> None:
     from iit_bench.storage.runs import save_run_outcome
-    from iit_bench.types import Breakdown, Figure
+    from iit_bench.types import Figure, PositionResult
 
     path = make_run("own", tiers=("T", "TT"), history="own")
     run = load_run(path)
-    parts = tuple(Breakdown("TT", "*", f"position {i}", 0.25, Figure(0.5 + i / 4, 0.4, 0.9, 40), Figure(None)) for i in range(2))
+    accs = [Figure(0.5 + i / 4, low=0.4, high=0.9, n=40) for i in range(2)]
+    parts = tuple(PositionResult(tier="TT", position=i, chance=0.25, acc=acc, acc_norm=Figure(None)) for i, acc in enumerate(accs))
     save_run_outcome(path, run.predictions, dataclasses.replace(run.results, positions=parts), [])
     table = page_of([path], tmp_path / "out").tables["positions"]
     assert [[*row[:2], row[2].split(" | ")[0]] for row in table[1:]] == [["TT", "position 0", "50.0"], ["TT", "position 1", "75.0"]]

@@ -90,9 +90,8 @@ def test_a_task_of_a_preset_that_was_not_run_says_why(make_suite_run: MakeRun, t
     run = make_suite_run("text", "wings", {"piqa": 0.5})
     reason = "not run: it runs code that the model writes; add --confirm-run-unsafe-code to run it"
     found = load_suite_run(run)
-    results = dataclasses.replace(
-        found.results, tasks=(*found.results.tasks, TaskResult("iit_mbpp", "", {"": Figure(None, note=reason)}, {}))
-    )
+    left_out = TaskResult(task="iit_mbpp", state="not run", metric="", scores={"": Figure(None, note=reason)}, outcomes={})
+    results = dataclasses.replace(found.results, tasks=(*found.results.tasks, left_out))
     save_suite_outcome(run, found.items, results, [])
     page = page_of([run], tmp_path / "out")
     assert overview(page)["wings"]["iit_mbpp"] == "not available | not run"
@@ -112,13 +111,13 @@ def test_a_page_without_iit_runs_has_no_iit_sections(make_suite_run: MakeRun, tm
     ("changes", "said"),
     [
         ({"limit": 10}, "limit (none and 10)"),
-        ({"details": {"n-shot": "5"}}, "few-shot examples (0 and 5)"),
+        ({"asked": {"n_shot": 5}}, "few-shot examples (0 and 5)"),
         ({"apply_chat_template": True}, "chat template (no and yes)"),
         ({"system_prompt": "Be brief."}, "system prompt (none and Be brief.)"),
-        ({"details": {"version": "2.0"}}, "version (1.0 and 2.0)"),
-        ({"details": {"documents_sha256": "e" * 64}}, "documents (dddddddddddd and eeeeeeeeeeee)"),
-        ({"details": {"documents_sha256": ""}, "n": 30}, "number of items (40 and 30)"),
-        ({"details": {"output_type": "generate_until"}, "gen_kwargs": "temperature=0.7"}, "generation (none and temperature=0.7)"),
+        ({"asked": {"version": "2.0"}}, "version (1.0 and 2.0)"),
+        ({"asked": {"documents_sha256": "e" * 64}}, "documents (dddddddddddd and eeeeeeeeeeee)"),
+        ({"asked": {"documents_sha256": ""}, "n": 30}, "number of items (40 and 30)"),
+        ({"asked": {"output_type": "generate_until"}, "gen_kwargs": "temperature=0.7"}, "generation (none and temperature=0.7)"),
     ],
 )
 def test_numbers_that_were_not_asked_the_same_stand_in_columns_of_their_own(
@@ -143,7 +142,7 @@ def test_vqa_numbers_of_another_judge_or_table_stand_apart(make_suite_run: MakeR
     runs = [make_suite_run("vqa", "a", {"MME": 0.6})]
     runs += [
         make_suite_run("vqa", "b", {"MME": 0.6}, judge="gpt-4"),
-        make_suite_run("vqa", "c", {"MME": 0.6}, details={"sha256": "e" * 64}),
+        make_suite_run("vqa", "c", {"MME": 0.6}, asked={"documents_sha256": "e" * 64}),
     ]
     page = page_of(runs, tmp_path / "out")
     assert "MME stands in 3 columns, which were not asked the same: judge (exact_matching and gpt-4); documents" in page.text
@@ -166,7 +165,7 @@ def test_forgetting_on_text_tasks_is_the_paired_difference_to_the_base(tuned_and
     row = page.rows("text-forgetting")["tuned"]
     for task in ("piqa", "arc_easy"):
         a, b = ([item.score for item in load_suite_run(run).items if item.task == task] for run in (tuned, base))
-        expected = paired(a, b, range(200), task, "base").difference
+        expected = paired(a, b, range(200), over=task, against="base").difference
         value, interval, p = row[task].split(" | ")[:3]
         assert value.replace("−", "-").replace("+", "") == f"{100 * expected.value:.1f}"
         assert interval.replace("−", "-").replace("+", "") == f"{100 * expected.low:.1f} to {100 * expected.high:.1f}"
@@ -175,12 +174,12 @@ def test_forgetting_on_text_tasks_is_the_paired_difference_to_the_base(tuned_and
 
 
 def test_a_task_asked_in_two_ways_is_compared_in_two_columns(make_suite_run: MakeRun, tmp_path: Path) -> None:
-    def ran(name: str, shots: str, skill: float) -> Path:
-        return make_suite_run("text", name, {"piqa": skill}, n=200, folder=f"{name}-{shots}", details={"n-shot": shots})
+    def ran(name: str, shots: int, skill: float) -> Path:
+        return make_suite_run("text", name, {"piqa": skill}, n=200, folder=f"{name}-{shots}", asked={"n_shot": shots})
 
     (tmp_path / "base").mkdir()
-    bases = [ran("base", shots, 0.9).rename(tmp_path / "base" / shots) for shots in "05"]
-    runs = [ran("tuned", "0", 0.5), ran("tuned", "5", 0.7), ran("other", "5", 0.7), *bases]
+    bases = [ran("base", shots, 0.9).rename(tmp_path / "base" / str(shots)) for shots in (0, 5)]
+    runs = [ran("tuned", 0, 0.5), ran("tuned", 5, 0.7), ran("other", 5, 0.7), *bases]
     page = page_of(runs, tmp_path / "out", base=tmp_path / "base")
     head, *rows = page.tables["text-forgetting"]
     assert ["0-shot" in head[1], "5-shot" in head[2], len(head)] == [True, True, 3]
@@ -249,7 +248,7 @@ def test_items_that_failed_are_counted_and_told(make_suite_run: MakeRun, tmp_pat
 
 def test_what_a_run_says_is_hostile_text(make_suite_run: MakeRun, tmp_path: Path) -> None:
     attack = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
-    run = make_suite_run("text", attack, {attack: 0.5}, folder="a", details={"version": attack}, system_prompt=attack)
+    run = make_suite_run("text", attack, {attack: 0.5}, folder="a", asked={"version": attack}, system_prompt=attack)
     other = make_suite_run("text", "b", {attack: 0.5}, folder="b")
     page = page_of([run, other], tmp_path / "out", base=other)
     assert [tag for tag, _ in page.elements if tag in ("script", "img")] == ["script"]

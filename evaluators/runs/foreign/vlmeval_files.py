@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def _run(model: str, files: Mapping[str, Path]) -> ForeignRun:
     outcomes: dict[str, int] = {outcome: sum(result.outcomes[outcome] for result in results) for outcome in OUTCOMES}
     path = min(files.values())
     header = foreign_header(TOOL, "vqa", model, path, tasks=sorted(files))
-    return ForeignRun(path, header, SuiteResults("vqa", True, outcomes, tuple(results)), (), items)
+    figures = SuiteResults(suite="vqa", complete=True, outcomes=outcomes, tasks=tuple(results))
+    return ForeignRun(path, header, figures, (), items)
 
 
 # ---------------------------------------------------------------- one data set
@@ -107,9 +109,9 @@ def _task(task: str, path: Path) -> tuple[TaskResult, list[TaskItem]]:
     notes = () if rows else (f"{TOOL}'s own number without an interval: no table of scored rows beside {path.name}",)
     if rows and all(one.cluster == one.index for one in asked):
         notes = (f"{TOOL}'s tables do not name the images: each question is taken to stand alone, which makes the interval too narrow",)
-    details = ({"documents": str(len(rows))} if rows else {}) | {"judge": judge}
     best = 1.0 if not rows and _fractions(read_rows(path)) else result.best
-    return TaskResult(task, result.metric, result.scores, result.outcomes, best, (*result.notes, *notes), details), items
+    n_documents = len(rows) if rows else None
+    return replace(result, best=best, notes=(*result.notes, *notes), judge=judge, n_documents=n_documents), items
 
 
 def _kind(task: str, kind: str) -> str:

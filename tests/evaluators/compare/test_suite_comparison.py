@@ -32,18 +32,18 @@ def scored(seed: int, level: float, n: int = 60) -> list[float]:
 
 def run_of(name: str, scores: dict[str, list[float]], *, suite: str = "text", clusters: int = 0, **changes: Any) -> SuiteRun:
     """A run whose items have these scores; the items of a task hang on `clusters` images, or each stands alone."""
-    details = {"n-shot": "0", "output_type": "multiple_choice", "documents_sha256": "d", "chance": "0.25"} | changes.pop("details", {})
+    asked = {"n_shot": 0, "output_type": "multiple_choice", "documents_sha256": "d", "chance": {"acc": 0.25}} | changes.pop("asked", {})
     items, results = [], []
     for task, values in scores.items():
         mine = [
             TaskItem(task, str(i), str(i % clusters if clusters else i), "acc", x, "correct" if x == 1 else "wrong", "")
             for i, x in enumerate(values)
         ]
-        figure = Figure(float(np.mean(values)), 0.0, 1.0, len(values), len(values), 0.1, "wilson")
-        results.append(TaskResult(task, "acc", {"acc": figure}, {}, details=details))
+        figure = Figure(float(np.mean(values)), low=0.0, high=1.0, n=len(values), clusters=len(values), se=0.1, method="wilson")
+        results.append(TaskResult(task=task, metric="acc", scores={"acc": figure}, outcomes={}, **asked))
         items += mine
     header = HEADER | {"name": name, "suite": suite} | changes
-    run = SuiteRun(Path(name), header, SuiteResults(suite, True, {}, tuple(results)), ())  # type: ignore[arg-type]
+    run = SuiteRun(Path(name), header, SuiteResults(suite=suite, complete=True, outcomes={}, tasks=tuple(results)), ())  # type: ignore[arg-type]
     run.__dict__["items"] = items  # where the cached property keeps them
     return run
 
@@ -55,10 +55,10 @@ def test_differences_tests_and_holm_are_scipys() -> None:
     a = {task: scored(seed, level) for seed, (task, level) in enumerate({"piqa": 0.5, "arc": 0.7, "race": 0.9}.items())}
     b = {task: scored(seed + 10, 0.8) for seed, task in enumerate(a)}
     found, left_out = compare_suites(run_of("a", a), run_of("b", b))
-    assert [one.result.tier for one in found] == list(a) and not left_out
+    assert [one.result.over for one in found] == list(a) and not left_out
     p = []
     for one in found:
-        x, y = np.array(a[one.result.tier]), np.array(b[one.result.tier])
+        x, y = np.array(a[one.result.over]), np.array(b[one.result.over])
         only = int(np.sum(x > y)), int(np.sum(x < y))
         assert (one.result.only_a, one.result.only_b) == only
         assert one.result.difference.value == pytest.approx(float(np.mean(x - y)))
@@ -78,21 +78,21 @@ def test_questions_over_one_image_are_one_cluster() -> None:
     for sides in ((20, 0), (0, 20)):  # one side does not know the images
         runs = [run_of(name, scores, suite="vqa", clusters=n) for name, scores, n in zip("ab", (a, b), sides, strict=True)]
         (half,), _ = compare_suites(*runs)
-        assert half.result == dataclasses.replace(one.result, tier="MME")
+        assert half.result == dataclasses.replace(one.result, over="MME")
 
 
 def test_scores_that_are_not_0_or_1_are_compared_by_students_paired_t() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(3, 1, 40), rng.normal(2.5, 1, 40)
     theirs = stats.ttest_rel(x, y)
-    ours = paired_means(x, y, range(40), "f1", "b")
+    ours = paired_means(x, y, range(40), over="f1", against="b")
     interval = theirs.confidence_interval()
     assert (ours.p, ours.difference.low, ours.difference.high) == pytest.approx((theirs.pvalue, interval.low, interval.high))
     (one,), _ = compare_suites(run_of("a", {"f1": list(x)}), run_of("b", {"f1": list(y)}))
     assert one.result.p == pytest.approx(theirs.pvalue) and one.result.test == "paired t"
     assert one.retention.value is None
-    assert paired_means([1.5, 2.5], [0.5, 1.5], [0, 1], "f1", "b").difference.note == "no interval: the pairs do not vary"
-    assert paired_means([], [], [], "f1", "b").difference.value is None
+    assert paired_means([1.5, 2.5], [0.5, 1.5], [0, 1], over="f1", against="b").difference.note == "no interval: the pairs do not vary"
+    assert paired_means([], [], [], over="f1", against="b").difference.value is None
 
 
 def test_a_group_is_compared_over_the_items_of_its_tasks_and_is_a_family_of_its_own() -> None:
@@ -100,12 +100,13 @@ def test_a_group_is_compared_over_the_items_of_its_tasks_and_is_a_family_of_its_
     runs = []
     for name, scores in (("a", a), ("b", b)):
         run = run_of(name, scores)
-        group = TaskResult("g", "acc", {"acc": Figure(0.5, n=120)}, {}, details={"members": "x,y", "n-shot": "0", "documents_sha256": "g"})
-        results = SuiteResults("text", True, {}, (group, *run.results.tasks))
+        asked = {"members": ("x", "y"), "n_shot": 0, "documents_sha256": "g"}
+        group = TaskResult(task="g", metric="acc", scores={"acc": Figure(0.5, n=120)}, outcomes={}, **asked)
+        results = SuiteResults(suite="text", complete=True, outcomes={}, tasks=(group, *run.results.tasks))
         runs.append(SuiteRun(run.path, run.run, results, ()))
         runs[-1].__dict__["items"] = run.items
     found, _ = compare_suites(*runs)
-    of = {one.result.tier: one for one in found}
+    of = {one.result.over: one for one in found}
     assert of["g"].group and of["g"].result.difference.n == 120 and of["g"].result.p_holm == of["g"].result.p
     assert [one.member for one in found] == [False, True, True]
     smaller = min(of["x"].result, of["y"].result, key=lambda result: result.p)
@@ -116,9 +117,9 @@ def test_a_group_is_compared_over_the_items_of_its_tasks_and_is_a_family_of_its_
 
 
 def test_leaderboards_show_the_outermost_groups_and_the_tasks_in_none() -> None:
-    inside = {"mmlu": "a,b,c", "mmlu_stem": "a,b", "other": "c,d", "alone": ""}
-    results = [TaskResult(task, "acc", {}, {}, details={"members": members}) for task, members in inside.items()]
-    results += [TaskResult(task, "acc", {}, {}) for task in "abcd"]
+    inside = {"mmlu": "abc", "mmlu_stem": "ab", "other": "cd", "alone": ""}
+    results = [TaskResult(task=task, metric="acc", scores={}, outcomes={}, members=tuple(members)) for task, members in inside.items()]
+    results += [TaskResult(task=task, metric="acc", scores={}, outcomes={}) for task in "abcd"]
     assert [result.task for result in shown_tasks(results)] == ["mmlu", "other", "alone"]
 
 
@@ -129,12 +130,12 @@ def test_tasks_that_cannot_be_compared_are_left_out_with_the_reason() -> None:
     a = run_of("a", {"both": scored(1, 0.5), "mine": scored(2, 0.5)})
     b = run_of("b", {"both": scored(3, 0.5), "theirs": scored(4, 0.5)})
     found, left_out = compare_suites(a, b)
-    assert [one.result.tier for one in found] == ["both"]
+    assert [one.result.over for one in found] == ["both"]
     assert left_out == {"mine": "'b' did not run it", "theirs": "'a' did not run it"}
 
 
 def test_other_items_are_no_pairs() -> None:
-    a, b = run_of("a", {"x": scored(1, 0.5)}, details={"documents_sha256": ""}), run_of("b", {"x": scored(2, 0.5)})
+    a, b = run_of("a", {"x": scored(1, 0.5)}, asked={"documents_sha256": ""}), run_of("b", {"x": scored(2, 0.5)})
     b.items[3] = TaskItem("x", "another", "3", "acc", 1.0, "correct", "")
     with pytest.raises(UserError, match=r"have no task that can be compared \(x: no scores by item on both sides\)"):
         compare_suites(a, b)
@@ -151,8 +152,8 @@ def test_other_items_are_no_pairs() -> None:
     ],
 )
 def test_settings_are_told_apart_by_what_they_mean(a, b, same) -> None:
-    details = {"n-shot": "2", "output_type": "generate_until"}
-    one, other = (run_of("m", {"x": scored(1, 0.5)}, details=dict(details), **changes) for changes in (a, b))
+    asked = {"n_shot": 2, "output_type": "generate_until"}
+    one, other = (run_of("m", {"x": scored(1, 0.5)}, asked=asked, **changes) for changes in (a, b))
     assert (differences(how_asked(one, one.results.tasks[0]), how_asked(other, other.results.tasks[0])) == []) is same
 
 

@@ -61,7 +61,7 @@ def test_a_run_that_does_not_say_how_it_was_asked_is_refused() -> None:
 def test_tiers_come_in_order_then_the_pools(predict) -> None:
     tiers = ("V", "TV", "TT", "T")
     results = compare(run_of(predict, 0, 0.8, tiers), run_of(predict, 1, 0.6, (*tiers, "VV")), "llava")
-    assert [r.tier for r in results] == ["T", "TT", "TV", "V", "T*", "V*", "*"]
+    assert [r.over for r in results] == ["T", "TT", "TV", "V", "T*", "V*", "*"]
     assert {r.against for r in results} == {"llava"}
     assert [r.difference.n for r in results] == [30, 30, 30, 30, 60, 60, 120]
     assert [r.difference.clusters for r in results[-3:]] == [30, 30, 60]
@@ -87,7 +87,7 @@ def test_holm_runs_over_the_tiers_and_by_itself_over_the_pools(predict) -> None:
 )
 def test_a_pool_is_shown_where_it_joins_tiers_and_says_something_new(predict, tiers: tuple[str, ...], expected: list[str]) -> None:
     results = compare(run_of(predict, 4, 0.8, tiers), run_of(predict, 5, 0.6, tiers), "b")
-    assert [r.tier for r in results] == expected
+    assert [r.over for r in results] == expected
 
 
 def test_swapping_the_sides_turns_the_signs(predict) -> None:

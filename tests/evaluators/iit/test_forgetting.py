@@ -29,8 +29,8 @@ def test_only_t_targets_of_tiers_that_both_ran_are_paired(predict) -> None:
     base = run_of(predict, 1, 0.9, ("T", "TT", "TTT", "V"))
     result = forgetting(run, base, "base-llm", "runs-base")
     assert (result.base, result.base_run, result.tiers) == ("base-llm", "runs-base", ("T", "TT"))
-    assert [(r.tier, r.against) for r in result.per_tier] == [("T", "runs-base"), ("TT", "runs-base")]
-    assert (result.pooled.tier, result.pooled.difference.n, result.pooled.difference.clusters) == ("T*", 80, 40)
+    assert [(r.over, r.against) for r in result.per_tier] == [("T", "runs-base"), ("TT", "runs-base")]
+    assert (result.pooled.over, result.pooled.difference.n, result.pooled.difference.clusters) == ("T*", 80, 40)
 
 
 def test_per_tier_figures_are_mcnemar_with_holm(predict) -> None:
@@ -106,8 +106,8 @@ def test_runs_without_a_common_t_tier_are_refused(predict) -> None:
 def test_blind_gap_compares_v_targets_alone_clustered_by_image(predict) -> None:
     seeing, blind = run_of(predict, 16, 0.9, ("V", "TV", "T")), run_of(predict, 17, 0.4, ("V", "TV", "T"))
     *tiers, pooled = blind_gap(seeing, blind, "blind")
-    assert [r.tier for r in tiers] == ["TV", "V"]
-    assert (pooled.tier, pooled.difference.n, pooled.difference.clusters) == ("V*", 80, 20)
+    assert [r.over for r in tiers] == ["TV", "V"]
+    assert (pooled.over, pooled.difference.n, pooled.difference.clusters) == ("V*", 80, 20)
     for result in (*tiers, pooled):
         assert result.difference.value is not None and result.difference.value > 0.2
         assert result.test == "cluster sign-flip" and result.p is not None and result.p < 0.05

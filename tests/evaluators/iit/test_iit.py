@@ -106,7 +106,7 @@ def test_own_history_computes_equal_prefixes_once(run, bench):
 def test_own_history_reports_every_position(run, bench):
     found = run(random_model(), history="own")
     assert {p.position for p in found.predictions} == {0, 1, 2}
-    assert {(part.tier, part.subject) for part in found.results.positions} >= {("TVV", f"position {i}") for i in range(3)}
+    assert {(part.tier, part.position) for part in found.results.positions} >= {("TVV", i) for i in range(3)}
     assert found.results.n_dialogues == len(bench.dialogues)  # history turns are no targets
 
 
@@ -287,7 +287,7 @@ def test_dialogue_longer_than_the_context_is_an_error_and_pairs_use_what_both_ha
 
     right = {p.dialogue: p.outcome == "correct" for p in found.predictions if p.outcome != "error"}
     both = [(right[f"TT:{p.group}"], right[f"T:{p.group}"]) for p in found.predictions if p.tier == "TT" and p.outcome != "error"]
-    effect = next(effect for effect in found.results.interleaving if effect.tier == "TT")
+    effect = next(effect for effect in found.results.interleaving if effect.over == "TT")
     assert effect.difference.n == len(both) == len([length for length in pairs if length <= pairs[2]])
     assert effect.difference.value == pytest.approx(sum(a - b for a, b in both) / len(both))
     kept = {p.dialogue: p.logprobs for p in whole.predictions}

@@ -180,10 +180,10 @@ def test_own_history_turns_enter_positions_and_nothing_else(predict) -> None:
     targets = [predict("TT", "a"), predict("TT", "b", "wrong"), predict("T", "a")]
     history = [predict("TT", "a", "wrong", position=0), predict("TT", "b", "wrong", position=0)]
     with_history, without = summarise(targets + history, {}, True), summarise(targets, {}, True)
-    assert [(b.tier, b.source, b.subject, b.acc.value, b.acc.n) for b in with_history.positions] == [
-        ("T", "*", "position 0", 1.0, 1),
-        ("TT", "*", "position 0", 0.0, 2),
-        ("TT", "*", "position 1", 0.5, 2),
+    assert [(b.tier, b.position, b.acc.value, b.acc.n) for b in with_history.positions] == [
+        ("T", 0, 1.0, 1),
+        ("TT", 0, 0.0, 2),
+        ("TT", 1, 0.5, 2),
     ]
     assert asdict(with_history) | {"positions": ()} == asdict(without)
 
@@ -195,12 +195,12 @@ def test_interleaving_effect_pairs_the_same_targets_with_and_without_history(pre
     rows = random_run(predict, 6, ["T", "TT", "VT"], errors=0.05)
     results = summarise(rows, {}, True)
     right = {(p.tier, p.group): p.outcome == "correct" for p in rows if p.outcome != "error"}
-    assert [(r.tier, r.against) for r in results.interleaving] == [("TT", "T"), ("VT", "T")]
+    assert [(r.over, r.against) for r in results.interleaving] == [("TT", "T"), ("VT", "T")]
     for effect in results.interleaving:
         pairs = [
-            (right[effect.tier, f"T{i}"], right["T", f"T{i}"])
+            (right[effect.over, f"T{i}"], right["T", f"T{i}"])
             for i in range(40)
-            if {("T", f"T{i}"), (effect.tier, f"T{i}")} <= right.keys()
+            if {("T", f"T{i}"), (effect.over, f"T{i}")} <= right.keys()
         ]
         table = [[sum(a == x and b == y for a, b in pairs) for y in (True, False)] for x in (True, False)]
         assert effect.difference.n == len(pairs) < 40
@@ -211,7 +211,7 @@ def test_interleaving_effect_pairs_the_same_targets_with_and_without_history(pre
 
 def test_interleaving_is_adjusted_over_all_tiers_and_clustered_where_images_repeat(predict) -> None:
     results = summarise(random_run(predict, 7, TIERS), {}, True)
-    assert [r.tier for r in results.interleaving] == [t for t in sorted(TIERS, key=tier_order) if len(t) > 1]
+    assert [r.over for r in results.interleaving] == [t for t in sorted(TIERS, key=tier_order) if len(t) > 1]
     assert {r.test for r in results.interleaving if r.against == "V"} == {"cluster sign-flip"}
     p = [r.p for r in results.interleaving]
     assert [r.p_holm for r in results.interleaving] == pytest.approx(multipletests(p, method="holm")[1].tolist())
@@ -219,7 +219,7 @@ def test_interleaving_is_adjusted_over_all_tiers_and_clustered_where_images_repe
 
 def test_no_interleaving_effect_without_the_single_turn_tier(predict) -> None:
     results = summarise([predict("TV", "a"), predict("TT", "b"), predict("T", "b")], {}, True)
-    assert [r.tier for r in results.interleaving] == ["TT"]
+    assert [r.over for r in results.interleaving] == ["TT"]
 
 
 def test_interleaving_effect_without_a_shared_finished_item_says_so(predict) -> None:

@@ -37,7 +37,7 @@ def test_every_task_of_the_papers_list_loads_from_a_snapshot_and_scores(options,
         figure = one.scores[one.metric]
         assert figure.value is not None and figure.low <= figure.value <= figure.high, one.task
         assert figure.n == 4 and sum(one.outcomes.values()) == 4
-        assert len(one.details["data_sha256"]) == 64
+        assert len(one.data_sha256) == 64
 
 
 def test_race_middle_has_the_form_of_lm_evals_race(data_root, tmp_path):
@@ -72,7 +72,7 @@ def test_the_facts_are_a_group_of_lm_eval_with_as_many_questions_as_the_source(o
     results = run_with(model, options("iit_facts", limit=5))
     group, *relations = results.tasks
     assert (group.task, len(relations)) == ("iit_facts", 6)
-    assert sum(int(one.details["documents"]) for one in relations) == len(questions("test"))
+    assert sum(one.n_documents for one in relations) == len(questions("test"))
     assert group.scores["acc"].n == sum(one.scores["acc"].n for one in relations) == 30
     right = sum(one.scores["acc"].value * one.scores["acc"].n for one in relations)
     assert group.scores["acc"].value == pytest.approx(right / group.scores["acc"].n)

@@ -66,7 +66,7 @@ def test_the_judge_is_known_and_the_numbers_may_stand_in_one_column(run, outputs
 
 def test_the_two_are_compared_item_by_item(run, outputs) -> None:
     (found,) = comparisons(outputs, run.path)
-    assert {one.result.tier for one in found.results} == {*CHOICE, *OPEN}
+    assert {one.result.over for one in found.results} == {*CHOICE, *OPEN}
     assert all(one.result.difference.value == 0 for one in found.results)
     assert set(found.left_out) == set(YES_NO)
     assert "judge (not recorded and exact_matching)" in found.left_out["MME"]
@@ -74,7 +74,7 @@ def test_the_two_are_compared_item_by_item(run, outputs) -> None:
 
 def test_points_are_compared_by_the_accuracy_of_their_items(run) -> None:
     (found,) = comparisons(run.path, run.path)
-    mme = next(one for one in found.results if one.result.tier == "MME")
+    mme = next(one for one in found.results if one.result.over == "MME")
     assert (mme.metric, mme.best, mme.a) == ("acc", 1.0, next(r for r in run.results.tasks if r.task == "MME").scores["acc"])
     assert mme.result.difference.value == 0 and mme.result.difference.clusters < mme.result.difference.n  # two questions an image
 

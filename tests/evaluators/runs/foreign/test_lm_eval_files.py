@@ -86,8 +86,8 @@ def test_a_run_of_lm_evals_command_has_our_figures_and_was_asked_the_same(comman
     for their, my in zip(theirs.results.tasks, mine.results.tasks, strict=True):
         assert their.scores == my.scores and their.outcomes == my.outcomes, their.task  # value, interval, n, method
         assert differences(how_asked(theirs, their), how_asked(mine, my)) == []
-        assert {key: their.details.get(key) for key in my.details} == my.details
-    assert all(result.scores[result.metric].n == LIMIT for result in mine.results.tasks if "members" not in result.details)
+        assert their == my
+    assert all(result.scores[result.metric].n == LIMIT for result in mine.results.tasks if result.members is None)
     assert [(item.task, item.item, item.metric, item.score, item.reply) for item in theirs.items] == [
         (item.task, item.item, item.metric, item.score, item.reply) for item in mine.items
     ]
@@ -95,7 +95,7 @@ def test_a_run_of_lm_evals_command_has_our_figures_and_was_asked_the_same(comman
 
 def test_the_two_are_compared_document_by_document(command, ours):
     (found,) = comparisons(command, ours)
-    assert {one.result.tier for one in found.results} == {result.task for result in load_suite_run(ours).results.tasks}
+    assert {one.result.over for one in found.results} == {result.task for result in load_suite_run(ours).results.tasks}
     assert all(one.result.difference.value == 0 and one.result.difference.note == "no pair differs" for one in found.results)
     assert found.left_out == {}
 
@@ -153,7 +153,10 @@ def test_another_tools_run_of_other_tasks_stands_in_the_row_of_the_same_model(co
     (run,) = read_runs(command)
     mine = load_suite_run(ours)
     words, facts = ([r for r in each.results.tasks if (r.task == "iit_words") is only] for each, only in ((run, True), (mine, False)))
-    parts = [dataclasses.replace(each, results=SuiteResults("text", True, {}, tuple(r))) for each, r in ((run, words), (mine, facts))]
+    parts = [
+        dataclasses.replace(each, results=SuiteResults(suite="text", complete=True, outcomes={}, tasks=tuple(r)))
+        for each, r in ((run, words), (mine, facts))
+    ]
     (row,) = gather([], parts).rows
     assert row.name == mine.run["model"]["name"] and len(row.runs) == 2
     other = dataclasses.replace(parts[0], run=run.run | {"model": run.run["model"] | {"dtype": "bfloat16"}})
