@@ -20,9 +20,12 @@ sys.path.insert(0, str(HERE.parent))
 from evaluators.fetch.needs import configs_of, needs_of  # noqa: E402 - run as a script, the package may not be installed
 from evaluators.text.tasks import PRESETS, evaluated_split  # noqa: E402
 from evaluators.vqa.datasets import kind_of  # noqa: E402
-from evaluators.vqa.evaluate import PRESETS as VQA_PRESETS  # noqa: E402
-from evaluators.vqa.messages import dataset_class  # noqa: E402
-from iit_bench.tools.vlmevalkit import licence_of_table, shells  # noqa: E402
+from evaluators.vqa.presets import PRESETS as VQA_PRESETS  # noqa: E402
+from iit_bench.tools.vlmevalkit import (  # noqa: E402
+    dataset_class,
+    licence_of_table,
+    shells,
+)
 
 # Task -> (items as published, licence as the makers' pages have it).
 TEXT = {

@@ -24,11 +24,10 @@ from pathlib import Path
 
 from builders.sources.base import SourceOptions, SourceQuestions, StoredImage
 from iit_bench.data.fetched import check_unchanged
-from iit_bench.data.snapshots import fetch_it
 from iit_bench.errors import UserError
 from iit_bench.images import UNREADABLE, is_readable
 from iit_bench.storage.format import files_sha256
-from iit_bench.tools.vlmevalkit import FIELD_LIMIT, fetch, licence_of_table
+from iit_bench.tools.vlmevalkit import FIELD_LIMIT, fetch, licence_of_table, local_table
 from iit_bench.types import IMAGE_MARK, Image, Question
 
 PREFIX = "vlmeval:"
@@ -48,7 +47,7 @@ def load(name: str, options: SourceOptions) -> SourceQuestions:
         UserError: no such table, or one without a question or answer column.
     """
     table = name.removeprefix(PREFIX)
-    path = fetch(table) if options.data_root is None else _local(table, options.data_root)
+    path = fetch(table) if options.data_root is None else local_table(table, options.data_root)
     revision = check_unchanged(options.data_root, [path]) if options.data_root is not None else ""
     questions, left_out, split = _Table(name, table, path).read()
     return SourceQuestions(
@@ -61,13 +60,6 @@ def load(name: str, options: SourceOptions) -> SourceQuestions:
         sha256=files_sha256([path]),
         left_out=dict(left_out),
     )
-
-
-def _local(table: str, data_root: Path) -> Path:
-    for path in (data_root / f"{table}.tsv", data_root / "LMUData" / f"{table}.tsv"):
-        if path.is_file():
-            return path
-    raise UserError(f"there is no table {table}.tsv in {str(data_root)!r} or its folder LMUData; {fetch_it(table, data_root)}")
 
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:

@@ -16,11 +16,10 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from builders.presets import describe_presets, load_preset
 from evaluators.runs.task_names import expand
 from evaluators.text import tasks as lm_eval_tasks
-from evaluators.vqa import evaluate as vqa
-from evaluators.vqa.messages import dataset_class
+from evaluators.vqa import presets as vqa
 from iit_bench.data.snapshots import LOADERS
 from iit_bench.errors import UserError
-from iit_bench.tools.vlmevalkit import installed, shells
+from iit_bench.tools.vlmevalkit import dataset_class, installed, shells
 
 TEXT, VISUAL = "lm-eval:", "vlmeval:"
 BUNDLED = "comes with iit-bench: nothing to fetch"

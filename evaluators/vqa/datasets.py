@@ -1,6 +1,6 @@
 """VLMEvalKit's image data sets, built from tables in a folder of our own, so that no image of another version of a table is ever reused.
 
-For use in `evaluators.vqa.worker`'s process, while `messages.kit` is open and `$LMUData` is the scratch folder's `lmu`.
+For use in `evaluators.vqa.worker`'s process, while `tools.vlmevalkit.kit` is open and `$LMUData` is the scratch folder's `lmu`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evaluators.vqa.messages import DATA_FOLDER, USERS_DATA, dataset_class, tame
+from evaluators.vqa.presets import EASYVQA
+from evaluators.vqa.protocol import Exchange
 from iit_bench.data import easyvqa
 from iit_bench.data.fetched import check_unchanged
-from iit_bench.data.snapshots import fetch_it
 from iit_bench.errors import UserError, described
 from iit_bench.images import decoding_errors
 from iit_bench.storage.format import sha256_file
-from iit_bench.tools.vlmevalkit import FIELD_LIMIT, download
+from iit_bench.tools.vlmevalkit import DATA_FOLDER, FIELD_LIMIT, USERS_DATA, dataset_class, download, local_table, tame
 
-EASYVQA = "easyvqa"
-LMU = Path("lmu")
+LMU = Exchange(Path()).lmu  # the scratch folder is the current one
 TURN = 10**6  # circular copies of row i have index i + k · TURN where the table has no g_index
 # A stand-in cell, longer than a reference to another row, for rows without an image; never decoded.
 _NO_IMAGE = base64.b64encode(b"this row has no image: it is asked as text alone, and told apart").decode()
@@ -96,16 +95,12 @@ def _table(task: str, known: Any, data_root: str | None) -> Path:
         write_easyvqa(path)
         return path
     if data_root is not None:
-        places = [Path(data_root) / f"{task}.tsv", Path(data_root) / "LMUData" / f"{task}.tsv"]
-        found = next((place for place in places if place.is_file()), None)
-        if found is None:
-            raise UserError(f"there is no table {task}.tsv in {data_root!r} or its folder LMUData; {fetch_it(task, data_root)}")
+        table = local_table(task, Path(data_root))
+        check_unchanged(Path(data_root), [table])
     else:
-        found = _downloaded(task, known)
-    if data_root is not None:
-        check_unchanged(Path(data_root), [found])
-    path.symlink_to(found.resolve())
-    images = found.resolve().parent / "images"
+        table = _downloaded(task, known)
+    path.symlink_to(table.resolve())
+    images = table.resolve().parent / "images"
     if "image" not in _header(path) and images.is_dir():  # nothing is decoded: the images lie as files beside the table
         (LMU / "images").symlink_to(images)
     return path

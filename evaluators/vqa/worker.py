@@ -1,26 +1,14 @@
 """The process in which VLMEvalKit runs: `python -m evaluators.vqa.worker`, started by `evaluators.vqa.evaluate` in a scratch folder.
 
-It reads names of stages from its standard input, a line each, and answers "done" on its standard output; all that VLMEvalKit prints goes to
-its standard error.
-
 VLMEvalKit's inference loop runs twice. In stage "prepare" an adapter writes down every message that the loop would put to a model. The
 messages are answered outside, in batches and into a log that survives a kill. In stage "score" an adapter replays the replies to the same
-loop, and the data set scores what it wrote. Files in the scratch folder:
-
-    spec.json            {"tasks", "data_root", "limit", "model", "judge"}
-    lmu/                 VLMEvalKit's data folder ($LMUData): tables, and the images it decodes
-    prompts/TASK.jsonl   line 1: facts of the data set; then a line per message: part, index, unit, cluster, message
-    replies/TASK.jsonl   a reply per message, in the same order
-    work/TASK/PART/      VLMEvalKit's own result files; part "main", and "no-image" for the rows that VLMEvalKit leaves out
-    scores/TASK.json     per part: VLMEvalKit's figures and the rows they are made of
-    error.json           the sentence for the user, where the stage failed
+loop, and the data set scores what it wrote. The files exchanged are those of `protocol.py`.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -28,24 +16,28 @@ from types import SimpleNamespace
 from typing import Any
 
 from evaluators.vqa.datasets import Part, parts_of, unit_of
-from evaluators.vqa.messages import VlmevalMessage, kit, vlmeval_model
+from evaluators.vqa.messages import VlmevalMessage, vlmeval_model
+from evaluators.vqa.protocol import Exchange, Prompt, Spec
 from iit_bench.errors import UserError, described
+from iit_bench.tools.vlmevalkit import kit
+from iit_bench.tools.worker_process import replies, requests
 
 JUDGE_NAMES = {"chatgpt-0125": "openai", "gpt-4-0125": "gpt4"}  # as VLMEvalKit writes them into the names of result files
 
 
 def main() -> int:
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    spec = json.loads(Path("spec.json").read_text(encoding="utf-8"))
+    """Do the stages that the evaluation asks for, until it ends the process."""
+    reply = replies()
+    files = Exchange(Path())
+    spec = files.load_spec()
     try:
-        with kit(spec["judge"]) as vlmeval:
-            for stage in sys.stdin:
-                for task in spec["tasks"]:
-                    {"prepare": prepare, "score": score}[stage.strip()](task, spec, vlmeval)
-                print("done", file=answers, flush=True)
+        with kit(spec.judge) as vlmeval:
+            for stage in requests():
+                for task in spec.tasks:
+                    {"prepare": prepare, "score": score}[stage](task, spec, files, vlmeval)
+                reply({"done": stage})
     except UserError as error:
-        Path("error.json").write_text(json.dumps(str(error)), encoding="utf-8")
+        reply({"error": str(error)})
         return 2
     return 0
 
@@ -53,24 +45,24 @@ def main() -> int:
 # ---------------------------------------------------------------- before the model is asked
 
 
-def prepare(task: str, spec: dict[str, Any], vlmeval: SimpleNamespace) -> None:
+def prepare(task: str, spec: Spec, files: Exchange, vlmeval: SimpleNamespace) -> None:
     """Write the messages of a data set."""
-    facts, parts = parts_of(task, spec["data_root"], spec["limit"], vlmeval.root)
-    lines: list[dict[str, Any]] = []
+    facts, parts = parts_of(task, spec.data_root, spec.limit, vlmeval.root)
+    prompts: list[Prompt] = []
     for part in parts:
         clusters = part.clusters()
         units = [unit_of(part.kind, row) for _, row in part.dataset.data.iterrows()]
         indices = [str(index) for index in part.dataset.data["index"]]
         messages: list[VlmevalMessage] = []
-        _infer(vlmeval, part, spec["model"], "record", lambda message, dataset, to=messages: to.append(message) or "")
+        _infer(vlmeval, part, spec.model, files.folder / "record", lambda message, dataset, to=messages: to.append(message) or "")
         for index, unit, cluster, message in zip(indices, units, clusters, messages, strict=True):
-            lines.append({"part": part.name, "index": index, "unit": unit, "cluster": cluster, "message": message})
-    _write_lines(Path("prompts") / f"{task}.jsonl", [facts, *lines])
+            prompts.append(Prompt(part=part.name, index=index, unit=str(unit), cluster=cluster, message=message))
+    files.save_prompts(task, facts, prompts)
 
 
-def _infer(vlmeval: SimpleNamespace, part: Part, model: str, place: str, answer: Any) -> str:
+def _infer(vlmeval: SimpleNamespace, part: Part, model: str, place: Path, answer: Any) -> str:
     """Run VLMEvalKit's loop over a part; returns the folder it wrote to. Its caches are pickles: the folder is always new."""
-    folder = Path(place) / part.task / part.name
+    folder = place / part.task / part.name
     folder.mkdir(parents=True)
     vlmeval.infer_data_job(vlmeval_model(answer), str(folder), model, part.dataset)
     return str(folder)
@@ -79,22 +71,20 @@ def _infer(vlmeval: SimpleNamespace, part: Part, model: str, place: str, answer:
 # ---------------------------------------------------------------- after it
 
 
-def score(task: str, spec: dict[str, Any], vlmeval: SimpleNamespace) -> None:
+def score(task: str, spec: Spec, files: Exchange, vlmeval: SimpleNamespace) -> None:
     """Replay the replies, let the data set score them, and write down what it found."""
-    _, *lines = _read_lines(Path("prompts") / f"{task}.jsonl")
-    replies = _read_lines(Path("replies") / f"{task}.jsonl")
-    found: dict[str, Any] = {}
-    for part in parts_of(task, spec["data_root"], spec["limit"], vlmeval.root)[1]:
-        said = {_key(line["message"]): reply for line, reply in zip(lines, replies, strict=True) if line["part"] == part.name}
+    _, prompts = files.load_prompts(task)
+    answers = files.load_replies(task)
+    scores: dict[str, Any] = {}
+    for part in parts_of(task, spec.data_root, spec.limit, vlmeval.root)[1]:
+        said = {_key(prompt.message): text for prompt, text in zip(prompts, answers, strict=True) if prompt.part == part.name}
         try:
-            folder = _infer(vlmeval, part, spec["model"], "work", lambda message, dataset, said=said: said[_key(message)])
-            found[part.name] = _scored(part, Path(folder) / f"{spec['model']}_{task}.tsv", spec["judge"], vlmeval)
+            folder = _infer(vlmeval, part, spec.model, files.work, lambda message, dataset, said=said: said[_key(message)])
+            scores[part.name] = _scored(part, Path(folder) / f"{spec.model}_{task}.tsv", spec.judge, vlmeval)
         except Exception as error:  # noqa: BLE001 - code of any data set: one that fails must not take the others' figures with it
             traceback.print_exc()
-            found[part.name] = {"failure": described(error)}
-    path = Path("scores") / f"{task}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(found), encoding="utf-8")
+            scores[part.name] = {"failure": described(error)}
+    files.save_scores(task, scores)
 
 
 def _scored(part: Part, predictions: Path, judge: str, vlmeval: SimpleNamespace) -> dict[str, Any]:
@@ -160,15 +150,6 @@ def _plain(value: Any) -> str | None:
 
 def _key(message: VlmevalMessage) -> str:
     return json.dumps(message, sort_keys=True)
-
-
-def _write_lines(path: Path, lines: list[Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
-def _read_lines(path: Path) -> list[Any]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 if __name__ == "__main__":

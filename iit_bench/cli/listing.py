@@ -45,7 +45,7 @@ def _sources() -> Rows:
 def _tasks() -> Rows:
     """IIT, then what --tasks takes in the suites text and vqa, without the thousands of names that lm-eval has itself."""
     from evaluators.text import tasks as lm_eval_tasks
-    from evaluators.vqa import evaluate as vqa
+    from evaluators.vqa import presets as vqa
     from iit_bench.errors import UserError
 
     rows = [("iit", "interleaved image-text dialogues of a benchmark folder")]

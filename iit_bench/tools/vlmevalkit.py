@@ -1,27 +1,40 @@
-"""What is known about a table of VLMEvalKit: its address, checksum and licence, and the download by VLMEvalKit's own function.
+"""VLMEvalKit's own files, imported one by one: tables (address, checksum, licence, download), data set classes, the inference loop.
 
-VLMEvalKit's package `__init__` files load every model, turn TLS verification off and seed torch, so they are not executed: empty modules
-stand in for them while the few files that are needed are imported, and everything imported is taken out of `sys.modules` afterwards.
+VLMEvalKit's package `__init__` files load every model, turn TLS verification and gradients off and seed torch, so they are never executed:
+empty modules stand in for them while the few files that are needed are imported, and everything imported is taken out of `sys.modules`
+afterwards. What the inference loop (`kit`) does to a process stays in the worker process of `evaluators.vqa`.
 """
 
 from __future__ import annotations
 
+import ast
+import functools
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from uuid import uuid4
 
 from iit_bench.data.snapshots import fetch_it
 from iit_bench.errors import UserError
 
+FAILED = "Failed to obtain answer via API."  # VLMEvalKit's own mark of a reply that never came; no choice matches it
+DATA_FOLDER = "LMUData"  # environment variable: where VLMEvalKit looks for tables and puts decoded images
+USERS_DATA = "IIT_BENCH_LMUDATA"  # environment variable of the worker: the caller's $LMUData, for downloads
+# A data set's name in VLMEvalKit's files: the key of an address.
+ADDRESSED = re.compile(r"""['"]([\w.+\-]+)['"]\s*:\s*\(?\s*f?['"](?:https?://|/)""")
 FIELD_LIMIT = 2**31 - 1  # characters of a table's cell; base64 images go far beyond csv's default
 # Name of a data set -> the licence that its makers state; tables are named after it ("MMMU_DEV_VAL").
 LICENCES = {"MMMU": "Apache-2.0", "MMBench": "Apache-2.0", "SEEDBench": "CC-BY-NC-4.0", "AI2D": "CC-BY-SA-4.0", "POPE": "MIT"}
 LICENCES |= {"ScienceQA": "CC-BY-NC-SA-4.0", "HallusionBench": "BSD-3-Clause"}
+_SEARCHED_FIRST = ("dataset.image_mcq", "dataset.image_yorn", "dataset.image_vqa", "dataset.image_shortqa")
 _PACKAGES = ("", ".vlm", ".api", ".dataset", ".dataset.utils")
 _INSTALL = "pip install --no-deps ms-vlmeval==0.0.20 && pip install sty tabulate validators"
 
@@ -61,6 +74,18 @@ def download(name: str, url: str, md5: str) -> Path:
         )
     os.replace(partial, path)
     return path
+
+
+def local_table(name: str, data_root: Path) -> Path:
+    """The file NAME.tsv in a folder of tables or its folder LMUData.
+
+    Raises:
+        UserError: neither holds it.
+    """
+    for path in (data_root / f"{name}.tsv", data_root / DATA_FOLDER / f"{name}.tsv"):
+        if path.is_file():
+            return path
+    raise UserError(f"there is no table {name}.tsv in {str(data_root)!r} or its folder {DATA_FOLDER}; {fetch_it(name, data_root)}")
 
 
 def licence_of_table(table: str) -> str:
@@ -128,3 +153,110 @@ def shells() -> Iterator[Path]:
             del sys.modules[key]
         sys.modules.update(before)
         Image.MAX_IMAGE_PIXELS = pixels
+
+
+# ---------------------------------------------------------------- the inference loop and the data sets
+
+
+@contextmanager
+def kit(judge: str = "exact_matching") -> Iterator[SimpleNamespace]:
+    """VLMEvalKit's inference loop and the names that its data set files import, importable while the context is open.
+
+    Three things of it are exchanged for safe ones: `eval` on cells of a table reads literals only, pools of processes are pools of
+    threads, and the file that circular evaluation leaves in /tmp has a name of its own and is removed.
+
+    Raises:
+        UserError: VLMEvalKit is not installed, or the judge model that is asked for does not work.
+    """
+    with shells() as root:
+        _module("vlmeval.config", supported_VLM={})
+        sys.modules["vlmeval.dataset"].DATASET_TYPE = lambda dataset, default="MCQ": default  # type: ignore[attr-defined]
+        misc, files = import_module("vlmeval.smp.misc"), import_module("vlmeval.smp.file")
+        _module("vlmeval.tools", LOCALIZE=functools.partial(_localize, files))
+        sys.modules["vlmeval.dataset.utils"].build_judge = _no_judge  # type: ignore[attr-defined]
+        if judge != "exact_matching":
+            _load_judge(judge)
+        inference = import_module("vlmeval.inference")
+        matching = import_module("vlmeval.dataset.utils.multiple_choice")
+        open_answers = import_module("vlmeval.dataset.utils.vqa_eval")
+        for module in (misc, open_answers):
+            module.eval = ast.literal_eval  # type: ignore[attr-defined]
+        stamp = f"iit-bench-{uuid4().hex}"
+        matching.timestr = lambda: stamp  # type: ignore[attr-defined]
+        try:
+            yield SimpleNamespace(root=root, infer_data_job=inference.infer_data_job, matching=matching, open_answers=open_answers)
+        finally:
+            for ending in ("tsv", "json", "xlsx", "pkl"):
+                Path(f"/tmp/{stamp}.{ending}").unlink(missing_ok=True)
+
+
+def _module(name: str, **names: Any) -> None:
+    """A stand-in for a module that would import every model of VLMEvalKit."""
+    module = ModuleType(name)
+    module.__dict__.update(names)
+    sys.modules[name] = module
+
+
+def _no_judge(**settings: Any) -> Any:
+    raise RuntimeError("this data set is scored by a judge model alone; name one with --judge")
+
+
+def _load_judge(name: str) -> None:
+    """Make VLMEvalKit's judge models usable; one that does not answer is refused here, where VLMEvalKit would fall back in silence."""
+    del sys.modules["vlmeval.api"]  # the stand-in
+    try:
+        import_module("vlmeval.api")
+        build = import_module("vlmeval.dataset.utils.judge_util").build_judge
+    except ImportError as error:
+        raise UserError(f"a judge model needs the whole of VLMEvalKit ({error}): pip install ms-vlmeval, or leave out --judge") from error
+    if not build(model=name).working():
+        raise UserError(f"judge model {name!r} does not answer; check its key and address, or leave out --judge")
+    sys.modules["vlmeval.dataset.utils"].build_judge = build  # type: ignore[attr-defined]
+
+
+def tame(kind: type) -> None:
+    """Make a data set class's file read cells as literals, and start threads where it would start 16 copies of this process."""
+    module: Any = sys.modules[kind.__module__]
+    module.eval = ast.literal_eval
+    if hasattr(module, "mp"):
+        module.mp = SimpleNamespace(Pool=ThreadPool)
+
+
+def _localize(files: Any, table: str, local: str) -> None:
+    """VLMEvalKit's LOCALIZE: the images of a table beyond 1 GB become files."""
+    files.mp = SimpleNamespace(Pool=ThreadPool)
+    files.dump(files.localize_df(files.load(table), os.path.splitext(os.path.basename(table))[0]), local)
+
+
+def dataset_class(name: str, root: Path) -> type | None:
+    """VLMEvalKit's class for the image data set `name`, or None where it knows no data set of that name.
+
+    Raises:
+        UserError: it knows one, but of another kind, or in a file that needs a package that is not here.
+    """
+    listed = [root / (place.replace(".", "/") + ".py") for place in _SEARCHED_FIRST]
+    why = ""
+    for file in (*listed, *sorted((root / "dataset").rglob("*.py"))):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if file.name == "__init__.py" or (f"'{name}'" not in text and f'"{name}"' not in text):
+            continue
+        published = name in ADDRESSED.findall(text)
+        try:
+            module = import_module(".".join(("vlmeval", *file.relative_to(root).with_suffix("").parts)))
+        except ImportError as error:
+            why = f"needs what is not installed here ({error}): pip install ms-vlmeval" if published else why
+            continue
+        for kind in vars(module).values():
+            if isinstance(kind, type) and getattr(kind, "MODALITY", "") == "IMAGE" and name in _supported(kind):
+                return kind
+        why = why or ("is not a data set of images; choose another" if published else "")
+    if why:
+        raise UserError(f"VLMEvalKit's data set {name!r} {why}")
+    return None
+
+
+def _supported(kind: Any) -> Sequence[str]:
+    try:
+        return list(kind.supported_datasets())
+    except (AttributeError, TypeError):
+        return []

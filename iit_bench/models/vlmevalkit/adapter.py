@@ -9,21 +9,16 @@ reply may be is the zoo's own setting of each model.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import weakref
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from iit_bench.errors import ItemError, UserError
 from iit_bench.images import decode_item, encode
 from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
+from iit_bench.tools.worker_process import WorkerProcess
 from iit_bench.types import Image, Message
 
 WHOLE = "pip install ms-vlmeval"
@@ -52,10 +47,17 @@ class ZooModel(Model):
 
     def __init__(self, name: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="iit-bench-vlmeval-")
-        self._log = Path(self._folder.name) / "log"
-        self._process = self._start(name.removeprefix("vlmeval:"))
-        weakref.finalize(self, _end, self._process, self._folder)  # with the model, or with this process
-        ready = self._read()
+        folder = Path(self._folder.name)
+        self._worker = WorkerProcess(
+            "iit_bench.models.vlmevalkit.worker",
+            name.removeprefix("vlmeval:"),
+            tool="VLMEvalKit",
+            folder=folder,
+            log=folder / "log",
+            fix="repeat the command to resume",
+        )
+        weakref.finalize(self, _end, self._worker, self._folder)  # with the model, or with this process
+        ready = self._worker.read()
         if "error" in ready:
             raise UserError(ready["error"])
         self._interleaves = bool(ready["interleave"])
@@ -71,27 +73,6 @@ class ZooModel(Model):
             max_context=None,
             details={"class": ready["class"], "images": "anywhere" if self._interleaves else "one, before the text"},
         )
-
-    # ------------------------------------------------------------ VLMEvalKit's process
-
-    def _start(self, name: str) -> subprocess.Popen[bytes]:
-        package_root = str(Path(__file__).resolve().parents[3])
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))}
-        command = [sys.executable, "-m", "iit_bench.models.vlmevalkit.worker", name]
-        with self._log.open("ab") as log:
-            return subprocess.Popen(
-                command, cwd=self._folder.name, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
-            )
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            code = self._process.wait()
-            last = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-            raise UserError(f"VLMEvalKit's process ended ({''.join(last) or f'exit code {code}'}); repeat the command to go on")
-        found: dict[str, Any] = json.loads(line)
-        return found
 
     # ------------------------------------------------------------ asking
 
@@ -112,11 +93,7 @@ class ZooModel(Model):
         lines = [
             {"type": "image", "value": self._file(part)} if isinstance(part, Image) else {"type": "text", "value": part} for part in message
         ]
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it is gone: told by _read
-            self._process.stdin.write(json.dumps(lines).encode() + b"\n")
-            self._process.stdin.flush()
-        answer = self._read()
+        answer = self._worker.ask(lines)
         if "error" in answer:
             raise ItemError("VLMEvalKit's model failed", answer["error"])
         return GenerateResult(str(answer["text"]).strip(), 0, 0)
@@ -129,13 +106,8 @@ class ZooModel(Model):
         return str(path)
 
 
-def _end(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-    process.terminate()
-    process.wait()
+def _end(worker: WorkerProcess, folder: tempfile.TemporaryDirectory[str]) -> None:
+    worker.close(kill=True)
     folder.cleanup()
 
 

@@ -1,44 +1,37 @@
 """The process in which a model of VLMEvalKit's zoo runs: `python -m iit_bench.models.vlmevalkit.worker NAME`.
 
-It reads a message a line from its standard input (VLMEvalKit's own form, as JSON) and answers {"text": …} or {"error": …} on its standard
-output; the first line it writes is {"class": …, "interleave": …}, or {"error": …} where there will be no more. All that VLMEvalKit prints
-goes to its standard error.
+The first reply comes unasked: {"class": …, "interleave": …}, or {"error": …} and the process ends. A request is a message in VLMEvalKit's
+own form; the reply is {"text": …} or {"error": …}.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import traceback
 from difflib import get_close_matches
 from typing import Any
 
 from iit_bench.errors import described
-
-FAILED = "Failed to obtain answer via API."  # what VLMEvalKit's API models return instead of raising
+from iit_bench.tools.vlmevalkit import FAILED
+from iit_bench.tools.worker_process import replies, requests
 
 
 def main(name: str) -> int:
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def say(answer: dict[str, Any]) -> None:
-        print(json.dumps(answer), file=answers, flush=True)
-
+    """Load the model, then answer one message per request."""
+    reply = replies()
     model = _load(name)
     if isinstance(model, str):
-        say({"error": model})
+        reply({"error": model})
         return 2
-    say({"class": type(model).__name__, "interleave": bool(getattr(model, "INTERLEAVE", False))})
-    for line in sys.stdin:
+    reply({"class": type(model).__name__, "interleave": bool(getattr(model, "INTERLEAVE", False))})
+    for message in requests():
         try:
-            text = str(model.generate(json.loads(line)))
+            text = str(model.generate(message))
         except Exception as error:  # noqa: BLE001 - code of any model: one item that fails is told and counted
             traceback.print_exc()
-            say({"error": described(error)})
+            reply({"error": described(error)})
         else:
-            say({"error": text} if FAILED in text else {"text": text})
+            reply({"error": text} if FAILED in text else {"text": text})
     return 0
 
 

@@ -19,9 +19,9 @@ import pytest
 from builders.sources.base import SourceOptions, load_source
 from evaluators.text.tasks import TaskOptions, load_tasks
 from evaluators.vqa.datasets import parts_of
-from evaluators.vqa.messages import kit
 from iit_bench.data.fetched import load_sets
 from iit_bench.errors import UserError
+from iit_bench.tools.vlmevalkit import kit
 
 needs_vlmeval = pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
 

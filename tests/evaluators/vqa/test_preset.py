@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evaluators.vqa.evaluate import PRESETS
+from evaluators.vqa.presets import PRESETS
 
 
 def test_the_whole_preset_loads_and_scores(vqa, parrot) -> None:

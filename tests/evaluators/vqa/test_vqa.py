@@ -13,11 +13,12 @@ import pytest
 from evaluators.runs.options import SuiteOptions
 from evaluators.vqa.datasets import parts_of
 from evaluators.vqa.evaluate import evaluate_vqa, evaluate_vqa_model
-from evaluators.vqa.messages import as_vlmeval_model, dataset_class, kit
+from evaluators.vqa.messages import as_vlmeval_model
 from iit_bench.errors import ItemError, MachineError, UserError
 from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
 from iit_bench.storage.runs import SUITE_FIELDS, load_run, load_suite_run
+from iit_bench.tools.vlmevalkit import dataset_class, kit
 
 
 def result_of(run, task):

@@ -8,7 +8,7 @@ import pytest
 
 from evaluators.runs.header import command
 from evaluators.runs.options import SuiteOptions
-from evaluators.vqa.evaluate import PRESETS, known_tasks
+from evaluators.vqa.presets import PRESETS, known_tasks
 from evaluators.vqa.scores import Asked, task_result
 from iit_bench.cli import main
 from iit_bench.storage.runs import load_suite_run

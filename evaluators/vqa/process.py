@@ -1,0 +1,73 @@
+"""VLMEvalKit's process, as the evaluation sees it: started in a scratch folder, asked for one stage after the other, ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from evaluators.vqa.protocol import Exchange, Spec, Stage
+from iit_bench.errors import UserError
+from iit_bench.tools.vlmevalkit import DATA_FOLDER, USERS_DATA
+from iit_bench.tools.worker_process import WorkerProcess
+
+LOG, RESULT_FILES = "vlmeval.log", "vlmeval"  # in the run folder
+# Settings of VLMEvalKit that a user's shell may have and that would change its results or file formats.
+_UNSET = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SPLIT_THINK", "SKIP_ERR", "VERBOSE", "PRINT_VANILLA", "FORCE_LOCAL")
+
+
+class VlmevalProcess:
+    """VLMEvalKit's process, running `evaluators.vqa.worker` over the files of an exchange. An error inside `with` kills it."""
+
+    def __init__(self, files: Exchange, spec: Spec, log: Path) -> None:
+        files.save_spec(spec)
+        files.lmu.mkdir()
+        environment = {name: value for name, value in os.environ.items() if name not in _UNSET} | {
+            DATA_FOLDER: str(files.lmu),
+            USERS_DATA: os.environ.get(DATA_FOLDER, ""),
+            "PRED_FORMAT": "tsv",
+            "EVAL_FORMAT": "json",
+        }
+        fix = f"see {str(log)!r}"
+        self._worker = WorkerProcess(
+            "evaluators.vqa.worker", tool="VLMEvalKit", folder=files.folder, log=log, fix=fix, environment=environment
+        )
+
+    def __enter__(self) -> VlmevalProcess:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._worker.close(kill=any(error))
+
+    def run(self, stage: Stage) -> None:
+        """Have the process do a stage, and wait for it.
+
+        Raises:
+            UserError: the sentence that the process gives, or how it ended.
+        """
+        reply = self._worker.ask(stage)
+        if "error" in reply:
+            raise UserError(reply["error"])
+
+
+@contextmanager
+def scratch(out: Path) -> Iterator[Exchange]:
+    """A folder on the disk of the run folder, removed afterwards; one that a killed process left is removed by `runs.session.enter`."""
+    folder = out.resolve() / f".vlmeval.{os.getpid()}.partial"
+    folder.mkdir()
+    try:
+        yield Exchange(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_result_files(files: Exchange, out: Path) -> None:
+    """Move VLMEvalKit's result files into the run folder, but for its pickles, which this project never reads."""
+    for path in files.work.rglob("*.pkl"):
+        path.unlink()
+    target = out / RESULT_FILES
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(files.work, target)

@@ -1,0 +1,88 @@
+"""A worker in a process of its own: what is asked and replied, what it prints, and how its end is reported."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iit_bench.errors import UserError
+from iit_bench.tools.worker_process import WorkerProcess
+
+WORKER = """
+    import os, sys
+    from pathlib import Path
+    from iit_bench.tools.worker_process import replies, requests
+
+    reply = replies()
+    reply({"arguments": sys.argv[1:], "folder": os.getcwd(), "set": os.environ.get("SET", "")})
+    print("printed\\nby the tool")
+    for request in requests():
+        if request == "die":
+            os._exit(7)
+        if request == "fail":
+            raise RuntimeError("out of luck")
+        os.system("echo printed by a child")
+        reply({"got": request})
+    Path("closed").touch()
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Any:
+    (tmp_path / "talker.py").write_text(textwrap.dedent(WORKER), encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    started = []
+
+    def call(*arguments: str, **more: str) -> WorkerProcess:
+        environment = os.environ | {"PYTHONPATH": str(tmp_path)} | more
+        folder, log = tmp_path / "folder", tmp_path / "log"
+        worker = WorkerProcess("talker", *arguments, tool="Talker", folder=folder, log=log, fix="see the log", environment=environment)
+        started.append(worker)
+        return worker
+
+    yield call
+    for worker in started:
+        worker.close(kill=True)
+
+
+def test_requests_are_replied_to_whatever_the_tool_prints(start: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    worker = start("one", "two", SET="yes")
+    assert worker.read() == {"arguments": ["one", "two"], "folder": str(tmp_path / "folder"), "set": "yes"}
+    for request in ("text\nof two lines", {"Zürich": [1, None]}, []):
+        assert worker.ask(request) == {"got": request}
+    worker.close()
+    assert (tmp_path / "folder" / "closed").exists()  # it came to its end
+    log = (tmp_path / "log").read_text()
+    assert "printed\nby the tool\n" in log and "printed by a child\n" in log
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("request_", "how"), [("die", "exit code 7|printed by a child|by the tool"), ("fail", "RuntimeError: out of luck")]
+)
+def test_a_worker_that_ends_is_one_sentence(start: Any, request_: str, how: str) -> None:
+    worker = start()
+    worker.read()
+    for _ in range(2):  # also when it is asked again
+        with pytest.raises(UserError, match=rf"^Talker's process ended \(({how})\); see the log$"):
+            worker.ask(request_)
+
+
+def test_a_worker_without_words_is_reported_by_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "mute.py").write_text("import os; os._exit(3)", encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    worker = WorkerProcess("mute", tool="Mute", folder=tmp_path, log=tmp_path / "log", fix="ask again", environment=environment)
+    with pytest.raises(UserError, match=r"^Mute's process ended \(exit code 3\); ask again$"):
+        worker.read()
+    worker.close()
+
+
+def test_a_killed_worker_does_not_come_to_its_end(start: Any, tmp_path: Path) -> None:
+    worker = start()
+    worker.read()
+    worker.close(kill=True)
+    assert not (tmp_path / "folder" / "closed").exists()
