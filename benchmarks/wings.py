@@ -293,15 +293,15 @@ def _meta_pass(model: Any, n: int, t: int) -> None:
     """The layers alone over an image at the start of text: on the meta device there is no layout to read from token ids."""
     import torch
 
-    from iit_bench.models.wings.layout import Images, Layout
+    from iit_bench.models.wings.state import Images, Layout
     from iit_bench.models.wings.step import build_step
 
     device = torch.device("cpu")
     position = torch.arange(n, device=device)[None]
     mask = position < t
     zero = torch.zeros(1, dtype=torch.long)
-    images = Images(mask, torch.zeros(t, dtype=torch.long), torch.arange(t), zero, zero)
-    layout = Layout(torch.ones_like(mask), position, images)
+    images = Images(mask=mask, source=torch.zeros(t, dtype=torch.long), offset=torch.arange(t), rows=zero, starts=zero)
+    layout = Layout(valid=torch.ones_like(mask), position=position, images=images)
     width = model.config.text_config.hidden_size
     embeddings, features = torch.zeros(1, n, width), torch.zeros(1, t, width)
     rotary = type(model.model.rotary_emb)(model.config.text_config)

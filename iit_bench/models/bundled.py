@@ -13,9 +13,9 @@ ASSETS = Path(str(resources.files("iit_bench"))) / "assets" / "models"
 
 def load_wings(name: str, options: ModelOptions) -> Model:
     """`wings`: the lab's nano Wings, or `--checkpoint`. `llava`, `llava-one-rate`: the same decoder and tower without learners."""
-    from iit_bench.models.wings.adapter import load
+    from iit_bench.models.wings.load import load
 
-    return load(_with_default(name, options), name)
+    return load(name, _with_default(name, options))
 
 
 def load_base_llm(name: str, options: ModelOptions) -> Model:

@@ -2,96 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
-from iit_bench.errors import UserError, first_line
 from iit_bench.images import decode, of_item
-from iit_bench.models.checkpoints import pick_device, pick_dtype, resolve_checkpoint
-from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
-from iit_bench.models.huggingface.adapter import describe, load_weights
+from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
 from iit_bench.models.raw_text import RawText, until_end
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.encoding import EncodedChat, make_encoder
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-from iit_bench.models.wings.released.checkpoint import DTYPES, check_finite, check_names, empty_model, load_official, read_headers
-from iit_bench.models.wings.released.names import is_official, read_config
 from iit_bench.models.wings.released.scripts import SCRIPTS
 from iit_bench.models.wings.vision import preprocess
 from iit_bench.types import Image
 
 FEATURE_BYTES = 256 * 2**20  # tower features kept between batches
-
-
-def load(options: ModelOptions, name: str | None = None) -> Model:
-    """The Wings checkpoint in a folder or on the Hub: what `save_pretrained` of model and tokenizer wrote, or the authors' own.
-
-    `name` is the model's name in reports; default "wings", or "llava" for a model without learners.
-
-    Raises:
-        UserError: no such checkpoint, not a Wings model, damaged, or without a chat template.
-    """
-    if not options.checkpoint:
-        raise UserError("model 'wings' needs a checkpoint: give its folder with --checkpoint")
-    folder = resolve_checkpoint(options.checkpoint)
-    model, device = _load_model(options.checkpoint, folder, options)
-    config = model.config
-    tokenizer = _load_tokenizer(options.checkpoint, folder)
-    script = None if config.conversation is None else SCRIPTS[config.conversation]
-    if script is None and not tokenizer.chat_template:
-        raise UserError(f"checkpoint {options.checkpoint!r} has no chat template, so chats cannot be rendered; add a chat_template.jinja")
-    sees = hasattr(model.model, "vision_tower")
-    name = name or ("wings" if config.learners else "llava")
-    template = str(tokenizer.chat_template if script is None else script)
-    info = describe(name, options.checkpoint, folder, model, device, template, accepts_images=sees)
-    shown = ("mode", "learners", "learner_layers", "lora_dim", "learner_scale", "has_router", "router_width", "image_token_length")
-    limits = [info.max_context, config.router_width if config.has_router else None]
-    if config.mode == "released":
-        limits += [config.tokenizer_max_length, config.released_window]
-    info = dataclasses.replace(
-        info,
-        max_context=min((limit for limit in limits if limit is not None), default=None),
-        details={**info.details, **{key: getattr(config, key) for key in shown}},
-    )
-    if config.mode == "released":
-        from iit_bench.models.wings.released.adapter import ReleasedWingsModel
-
-        return ReleasedWingsModel(model, tokenizer, info)
-    return WingsModel(model, tokenizer, info)
-
-
-def _load_tokenizer(checkpoint: str, folder: Path) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (ValueError, OSError) as error:
-        raise UserError(f"checkpoint {checkpoint!r} has no readable tokenizer ({first_line(error)}); add its files") from error
-
-
-def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[WingsForConditionalGeneration, str]:
-    """The model on its device: from one of this project's folders, or from one with the authors' names."""
-    fields = read_config(folder)
-    if fields.get("model_type") == WingsConfig.model_type:
-        try:
-            config = WingsConfig.from_pretrained(folder)
-        except (ValueError, OSError) as error:
-            raise UserError(f"checkpoint {checkpoint!r} has a damaged config.json: {first_line(error)}") from error
-        check_names(empty_model(config), read_headers(folder), folder, official=False)
-        model, device = load_weights(WingsForConditionalGeneration, folder, config, options)
-        check_finite(model.state_dict(), checkpoint)
-        return model, device
-    headers = read_headers(folder)
-    if not is_official(fields, headers):
-        raise UserError(f"checkpoint {checkpoint!r} is not a Wings model; for other models use --model hf:{checkpoint}")
-    device = pick_device(options.device)
-    stored = next((DTYPES[header.dtype] for header in headers.values() if header.dtype in DTYPES), None)
-    return load_official(folder, device, pick_dtype(options.dtype, device, stored)), device
 
 
 class WingsModel(RawText, Model):

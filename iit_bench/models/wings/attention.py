@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers import AttentionInterface
+from transformers import AttentionInterface, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from iit_bench.models.wings.cache import WingsCache, widen
+from iit_bench.models.wings.cache import widen
 
 NAME = "wings_sdpa"
 _ALIGNMENT = 8  # fused kernels want equal head sizes that are a multiple of it
@@ -26,7 +26,7 @@ def router_attention(
     scaling: float | None = None,
     router_columns: torch.Tensor | None = None,
     weigh: bool = True,
-    store: WingsCache | None = None,
+    store: DynamicCache | None = None,
     explicit: bool = False,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-if TYPE_CHECKING:
-    from iit_bench.models.wings.decoding import Stacked
+from iit_bench.models.wings.state import RowState, Stacked
 
-NEVER = 2**31 - 1  # `visible_from` of a key that no query may see: padding
 MIN_GROWTH = 64  # tokens of room made at least when a layer is full
 
 
@@ -151,36 +149,6 @@ class KeyBank:
             self.visible_from = self.visible_from[rows]
         for layer in self.layers.values():
             layer.pick(rows)
-
-
-@dataclass
-class RowState:
-    """Where each row stands after the tokens seen so far.
-
-    Attributes:
-        visible_from: [B, N] of the decoder's own keys: their position, NEVER at padding.
-        length: [B] tokens without padding. image_tokens: [B] placeholders among them.
-        open_image: [B, T, D] projected features of each row's latest image, kept only while some row stands inside an image.
-        open_start: [B] position of that image's first token.
-        padded: some column is padding in some row.
-    """
-
-    visible_from: torch.Tensor
-    length: torch.Tensor
-    image_tokens: torch.Tensor
-    open_image: torch.Tensor | None
-    open_start: torch.Tensor | None
-    padded: bool
-
-    def select(self, rows: torch.Tensor) -> RowState:
-        return replace(
-            self,
-            visible_from=self.visible_from[rows],
-            length=self.length[rows],
-            image_tokens=self.image_tokens[rows],
-            open_image=None if self.open_image is None else self.open_image[rows],
-            open_start=None if self.open_start is None else self.open_start[rows],
-        )
 
 
 class WingsCache(DynamicCache):

@@ -15,7 +15,7 @@ from iit_bench.models.wings.configuration import LEARNERS, WingsConfig
 from iit_bench.models.wings.decoding import learn
 from iit_bench.models.wings.lorra import LoRRA
 from iit_bench.models.wings.router import Router
-from iit_bench.models.wings.step import Step
+from iit_bench.models.wings.state import Step
 from iit_bench.models.wings.vision import Projector, VisionTower
 
 

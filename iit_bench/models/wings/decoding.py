@@ -8,44 +8,15 @@ states: those of all layers come from one product. The two learners read the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from iit_bench.models.wings.attention import attend_one
 from iit_bench.models.wings.cache import WingsCache
-from iit_bench.models.wings.lorra import Rotary, rotate
-
-if TYPE_CHECKING:
-    from iit_bench.models.wings.step import Step
-
-
-@dataclass(frozen=True)
-class StackedLayer:
-    """q_proj and o_proj of a layer's n learners: A and B of lr(z) = B A z."""
-
-    query_down: torch.Tensor  # [n r, D]
-    query_up: torch.Tensor  # [n, r, D]
-    output_down: torch.Tensor  # [n, D, r]
-    output_up: torch.Tensor  # [D, n r]
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """The learners' weights as single tokens need them; a copy, good for as long as a cache is.
-
-    Attributes:
-        names: the learners in the order they are stacked.
-        layers: by index of those layers that carry learners.
-        text_down, text_up: k_proj and v_proj of the textual learner of all those layers, [2 L r, D] and [2 L, r, D]; None without it.
-    """
-
-    names: tuple[str, ...]
-    layers: dict[int, StackedLayer]
-    text_down: torch.Tensor | None
-    text_up: torch.Tensor | None
+from iit_bench.models.wings.lorra import rotate
+from iit_bench.models.wings.state import Rotary, Stacked, StackedLayer, Step
 
 
 def stack(layers: Sequence[Any], names: Sequence[str]) -> Stacked | None:
@@ -56,19 +27,19 @@ def stack(layers: Sequence[Any], names: Sequence[str]) -> Stacked | None:
         return None
     stacked = {index: _stack_layer(learners) for index, learners in carrying.items()}
     if "textual" not in names:
-        return Stacked(tuple(names), stacked, None, None)
+        return Stacked(names=tuple(names), layers=stacked)
     textual: list[Any] = [learners[list(names).index("textual")] for learners in carrying.values()]
     parts = [part for learner in textual for part in (learner.k_proj, learner.v_proj)]
     text_down, text_up = torch.cat([part[0].weight for part in parts]), torch.stack([part[1].weight.t() for part in parts])
-    return Stacked(tuple(names), stacked, text_down, text_up)
+    return Stacked(names=tuple(names), layers=stacked, text_down=text_down, text_up=text_up)
 
 
-def use_stacked(step: Step, layers: Sequence[Any], embeddings: torch.Tensor, heads: int) -> None:
+def use_stacked(step: Step, cache: WingsCache | None, layers: Sequence[Any], embeddings: torch.Tensor, heads: int) -> None:
     """Make `step` one for `learn` if it is a cached pass of one text token a row without gradients; appends its textual keys.
 
     embeddings: [B, 1, D]; heads: of a learner.
     """
-    cache, names = step.cache, tuple(step.learners)
+    names = tuple(step.learners)
     if cache is None or not names or embeddings.shape[1] != 1 or torch.is_grad_enabled():
         return
     if names not in cache.stacked:
@@ -85,10 +56,10 @@ def use_stacked(step: Step, layers: Sequence[Any], embeddings: torch.Tensor, hea
 
 def _stack_layer(learners: Sequence[Any]) -> StackedLayer:
     return StackedLayer(
-        torch.cat([learner.q_proj[0].weight for learner in learners]),
-        torch.stack([learner.q_proj[1].weight.t() for learner in learners]),
-        torch.stack([learner.o_proj[0].weight.t() for learner in learners]),
-        torch.cat([learner.o_proj[1].weight for learner in learners], dim=1),
+        query_down=torch.cat([learner.q_proj[0].weight for learner in learners]),
+        query_up=torch.stack([learner.q_proj[1].weight.t() for learner in learners]),
+        output_down=torch.stack([learner.o_proj[0].weight.t() for learner in learners]),
+        output_up=torch.cat([learner.o_proj[1].weight for learner in learners], dim=1),
     )
 
 

@@ -2,48 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
-from iit_bench.models.wings.cache import NEVER, RowState
-from iit_bench.models.wings.lorra import TextFirst
-
-
-@dataclass(frozen=True)
-class Images:
-    """The image tokens of a pass.
-
-    Attributes:
-        mask: [B, N] bool, placeholders.
-        source: [M] for every placeholder in row-major order, the index of its image: first one per row for images that were begun in
-            an earlier pass (only if there is such an image), then this pass's images.
-        offset: [M] which of the image's T vectors it is.
-        rows, starts: [n] row and first position of each image that begins in this pass.
-    """
-
-    mask: torch.Tensor
-    source: torch.Tensor
-    offset: torch.Tensor
-    rows: torch.Tensor
-    starts: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where this pass's tokens stand.
-
-    Attributes:
-        valid: [B, N] bool, not padding; None = known to be one token of text a row, so that nothing has to be looked at.
-        position: [B, N] int64, -1 at padding.
-        images: None where there are none.
-        same_branch: [B, N, N] bool, query and key belong to one continuation; None where rows do not branch.
-    """
-
-    valid: torch.Tensor | None
-    position: torch.Tensor
-    images: Images | None
-    same_branch: torch.Tensor | None = None
+from iit_bench.models.wings.state import NEVER, Images, Layout, RowState, TextFirst
 
 
 def read_layout(
@@ -64,15 +25,15 @@ def read_layout(
     if not bool(mask.any()):
         if n_images:
             raise ValueError(f"{n_images} images were given but the input has no image placeholder (id {image_token_id})")
-        return Layout(valid, position, None)
+        return Layout(valid=valid, position=position)
     if image_length is None:
         raise ValueError("the input has image placeholders but this model has no vision tower (image_token_length is not set)")
-    return Layout(valid, position, _read_images(mask, position, image_length, n_images, past))
+    return Layout(valid=valid, position=position, images=_read_images(mask, position, image_length, n_images, past))
 
 
 def read_token(past: RowState) -> Layout:
     """One token of text a row after the rows of `past`; the device is not waited for."""
-    return Layout(None, past.length[:, None], None)
+    return Layout(position=past.length[:, None])
 
 
 def read_branches(
@@ -91,7 +52,7 @@ def read_branches(
     position = same.tril().long().sum(dim=2) - 1
     if past is not None:
         position = position + past.length[:, None]
-    return Layout(valid, position.masked_fill(~valid, -1), None, same)
+    return Layout(valid=valid, position=position.masked_fill(~valid, -1), same_branch=same)
 
 
 def _read_images(mask: torch.Tensor, position: torch.Tensor, image_length: int, n_images: int, past: RowState | None) -> Images:
@@ -119,7 +80,7 @@ def _read_images(mask: torch.Tensor, position: torch.Tensor, image_length: int, 
     source, offset = latest[mask], offset[mask]
     if not bool((all_starts[source] + offset == position[mask]).all()):
         raise ValueError(f"an image's {image_length} placeholders must stand together, without text between them")
-    return Images(mask, source, offset, rows, starts)
+    return Images(mask=mask, source=source, offset=offset, rows=rows, starts=starts)
 
 
 def check_whole_images(layout: Layout, image_length: int | None) -> None:
@@ -175,7 +136,7 @@ def sort_queries(layout: Layout, images: Images, visible_from: torch.Tensor, dty
     place = torch.where(images.mask, on_image, on_text.clamp(min=0))
     order = torch.cat((text_column, image_column), dim=1)
     everywhere = torch.cat((torch.ones_like(text_column, dtype=torch.bool), seen[:, :, 0]), dim=1).gather(1, place)
-    split = TextFirst(flat_columns(order, n), k, mask, flat_columns(place, order.shape[1]))
+    split = TextFirst(order=flat_columns(order, n), text=k, image_mask=mask, place=flat_columns(place, order.shape[1]))
     return split, None if bool(everywhere.all()) else everywhere.unsqueeze(2)
 
 

@@ -2,61 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from iit_bench.models.wings.attention import explicit_attention
-from iit_bench.models.wings.cache import KeyBank
-
-Rotary = tuple[torch.Tensor, torch.Tensor]  # cos, sin: [B, K, 1, d], see `rotary_table`
-
-
-@dataclass(frozen=True)
-class TextFirst:
-    """Queries sorted into those that stand on text and those that stand on images.
-
-    Among text alone the textual learner is causal, so no mask is needed and half of the work; image tokens need one of their own.
-
-    Attributes:
-        order: [B, K + M] int64 columns, as indices into all B · N: each row's text tokens, then its image tokens, both in reading order;
-            shorter rows are filled with columns of the other kind.
-        text: K.
-        image_mask: additive [B, 1, M, K].
-        place: [B, N] where each column stands in `order`, as indices into all B · (K + M).
-    """
-
-    order: torch.Tensor
-    text: int
-    image_mask: torch.Tensor
-    place: torch.Tensor
-
-
-@dataclass
-class LearnerStep:
-    """What one learner sees in one forward pass; shared by all layers.
-
-    Attributes:
-        new: raw embeddings of the keys that arrive with this pass [B, K_new, D], or None.
-        rotary: cos and sin at the new keys' positions.
-        mask: additive [B, 1, N - first, K], every row with at least one visible key; None = causal (`is_causal`) or all visible.
-        seen: [B, N - first, 1] 1 where the query sees a key, 0 where the visible key is a dummy; None = every query sees one.
-        bank: keys and values of earlier passes, extended in place; None without a cache.
-        first: queries before this column see no key in any row, so they are left out.
-        text_first: replaces `mask` and `is_causal`; only in a pass whose keys all arrive with it.
-        explicit: attend with an attention matrix, operation for operation as the released code does.
-    """
-
-    new: torch.Tensor | None
-    rotary: Rotary | None
-    mask: torch.Tensor | None
-    is_causal: bool
-    seen: torch.Tensor | None
-    bank: KeyBank | None
-    first: int = 0
-    text_first: TextFirst | None = None
-    explicit: bool = False
+from iit_bench.models.wings.state import LearnerStep, Rotary
 
 
 class LoRRA(nn.Module):

@@ -19,10 +19,11 @@ from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.decoder import WingsDecoder
 from iit_bench.models.wings.decoding import use_stacked
-from iit_bench.models.wings.layout import Layout, check_whole_images, read_branches, read_layout, read_token
+from iit_bench.models.wings.layout import check_whole_images, read_branches, read_layout, read_token
 from iit_bench.models.wings.lorra import SelfInitialised
 from iit_bench.models.wings.released.rows import build_released_step, expand
-from iit_bench.models.wings.step import Step, build_step, splice
+from iit_bench.models.wings.state import Layout, Step
+from iit_bench.models.wings.step import build_step, splice
 from iit_bench.models.wings.vision import VisionTower
 
 # What `generate` calls a cache: transformers 5.24 has renamed it.
@@ -240,7 +241,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             embeddings = splice(embeddings, layout.images, features, None if cache is None else cache.rows)
         step = build_step(self.config, self.model.rotary_emb, self._windows(), embeddings, layout, features, cache)
         if layout.images is None and layout.same_branch is None:
-            use_stacked(step, self.model.layers, embeddings, self.config.text_config.num_attention_heads)
+            use_stacked(step, cache, self.model.layers, embeddings, self.config.text_config.num_attention_heads)
         return embeddings, step
 
     def _windows(self) -> set[int | None]:

@@ -2,75 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from iit_bench.models.wings.cache import NEVER, RowState, WingsCache
+from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
-from iit_bench.models.wings.decoding import Stacked
-from iit_bench.models.wings.layout import Images, Layout, flat_columns, image_grid, sort_queries, text_columns, visibility
-from iit_bench.models.wings.lorra import LearnerStep, Rotary, TextFirst, rotary_table, take_columns
+from iit_bench.models.wings.layout import flat_columns, image_grid, sort_queries, text_columns, visibility
+from iit_bench.models.wings.lorra import rotary_table, take_columns
+from iit_bench.models.wings.state import NEVER, Images, Layout, LearnerStep, Rotary, RowState, Step
 
 
-@dataclass
-class Step:
-    """What all layers share in one forward pass.
-
-    Attributes:
-        position_embeddings: the decoder's own rotary table at this pass's tokens.
-        masks: additive mask of the decoder's attention by window (None = no window); a mask of None is causal or all visible.
-        position: [B, N] of this pass's tokens, 0 at padding, for the router's columns.
-        weigh: some query may see both learners, so the router is needed.
-        rotary: the learners' rotary table at the queries; None without learners.
-        learners: by name, those with at least one key; the others add nothing.
-        both: [B, N, 1] bool, the query sees both learners; None = every query does (where `weigh`).
-        cache: extended by every layer; None without one.
-        stacked: the learners' weights for passes of one token a row; None = as the modules have them.
-        explicit: attend with attention matrices, as `LearnerStep.explicit`; then no mask is None.
-        scale: [B, 1, 2] factor of each learner where both are seen; None = the configured `learner_scale` for both.
-    """
-
-    position_embeddings: tuple[torch.Tensor, torch.Tensor]
-    masks: dict[int | None, torch.Tensor | None]
-    position: torch.Tensor
-    weigh: bool
-    rotary: Rotary | None
-    learners: dict[str, LearnerStep]
-    both: torch.Tensor | None
-    cache: WingsCache | None
-    stacked: Stacked | None = None
-    explicit: bool = False
-    scale: torch.Tensor | None = None
-    _elsewhere: dict[torch.device, Step] = field(default_factory=dict, repr=False)
-
-    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Step:
-        """The same on another device, moved once for all layers there. accelerate calls this where layers lie on several devices."""
-        device = torch.device(device)
-        if self.position.device == device:
-            return self
-        if device not in self._elsewhere:
-            self._elsewhere[device] = _moved(self, device, non_blocking)
-        return self._elsewhere[device]
-
-
-def _moved(value: Any, device: torch.device, non_blocking: bool) -> Any:
-    """Tensors in records, tuples and dicts on another device. Caches stay: each of their layers lies where its decoder layer does."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=non_blocking)
-    if isinstance(value, tuple):
-        return tuple(_moved(part, device, non_blocking) for part in value)
-    if isinstance(value, dict):
-        return {name: _moved(part, device, non_blocking) for name, part in value.items()}
-    if isinstance(value, (Step, LearnerStep, TextFirst)):
-        parts = {part.name: _moved(getattr(value, part.name), device, non_blocking) for part in fields(value) if part.name[0] != "_"}
-        return replace(value, **parts)
-    return value
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _NewKeys:
     """Keys of one learner that arrive with this pass: raw embeddings [B, K, D], positions and visibility [B, K], rotary table."""
 
@@ -162,20 +106,22 @@ def _new_keys(
     arriving = {}
     images = layout.images
     if images is None:
-        arriving["textual"] = _NewKeys(embeddings, own, rotary)
+        arriving["textual"] = _NewKeys(new=embeddings, visible_from=own, rotary=rotary)
     else:
         column, visible_from = text_columns(layout, images.mask)
         if column.shape[1]:
             new = take_columns(embeddings, flat_columns(column, embeddings.shape[1]))
             position = layout.position.gather(1, column).clamp(min=0)
-            arriving["textual"] = _NewKeys(new, visible_from, rotary_table(position, head_dim, base, dtype))
+            arriving["textual"] = _NewKeys(new=new, visible_from=visible_from, rotary=rotary_table(position, head_dim, base, dtype))
     if images is not None and features is not None:
         index, filled = image_grid(images, embeddings.shape[0])
         length = features.shape[1]
         start = images.starts[index]  # [B, M]
         position = (start[:, :, None] + torch.arange(length, device=start.device)).flatten(1)
         visible_from = start.masked_fill(~filled, NEVER).repeat_interleave(length, dim=1)
-        arriving["visual"] = _NewKeys(features[index].flatten(1, 2).to(dtype), visible_from, rotary_table(position, head_dim, base, dtype))
+        arriving["visual"] = _NewKeys(
+            new=features[index].flatten(1, 2).to(dtype), visible_from=visible_from, rotary=rotary_table(position, head_dim, base, dtype)
+        )
     return rotary, {name: arriving[name] for name in config.active_learners if name in arriving}
 
 
@@ -189,24 +135,25 @@ def _learner_step(
         # Without `valid` there is nothing but one token of text a row, and the device is not waited for.
         bank.announce(arriving.visible_from, layout.valid is None or not bool((arriving.visible_from == NEVER).any()))
     n_queries, images = layout.position.shape[1], layout.images
+    whole = LearnerStep(new=new, rotary=rotary, bank=bank)  # every query sees every key
     if name == "textual" and in_order and images is None:
-        return LearnerStep(new, rotary, None, n_queries > 1, None, bank)
+        return replace(whole, is_causal=n_queries > 1)
     if n_queries == 1 and bank is not None and bank.full:
-        return LearnerStep(new, rotary, None, False, None, bank)  # the only query is the latest token: it sees every key
+        return whole  # the only query is the latest token
     visible_from = bank.visible_from if bank is not None else arriving.visible_from if arriving is not None else None
     assert visible_from is not None, "a learner takes part only with keys"
     if images is not None and arriving is not None and first_keys and layout.same_branch is None:
         if name == "textual":
             text_first, seen = sort_queries(layout, images, visible_from, dtype)
-            return LearnerStep(new, rotary, None, False, seen, bank, text_first=text_first)
+            return replace(whole, seen=seen, text_first=text_first)
         first = int(images.mask.any(dim=0).nonzero()[0])
         position = layout.position[:, first:]
         if bool(((visible_from.max(dim=1, keepdim=True).values <= position) | (position < 0)).all()):
-            return LearnerStep(new, rotary, None, False, None, bank, first)  # no query from there on sees less than every key
+            return replace(whole, first=first)  # no query from there on sees less than every key
         mask, seen = visibility(visible_from, position, dtype)
-        return LearnerStep(new, rotary, mask, False, seen, bank, first)
+        return replace(whole, mask=mask, seen=seen, first=first)
     mask, seen = visibility(visible_from, layout.position, dtype, same_branch=None if arriving is None else layout.same_branch)
-    return LearnerStep(new, rotary, mask, False, seen, bank)
+    return replace(whole, mask=mask, seen=seen)
 
 
 def _both_seen(learners: dict[str, LearnerStep], n_queries: int) -> torch.Tensor | None:
@@ -241,10 +188,10 @@ def _advance(
         length = length + past.length
     if images is None:
         if past is not None:
-            return RowState(key_from, length, past.image_tokens, past.open_image, past.open_start, padded)
-        return RowState(key_from, length, torch.zeros_like(length), None, None, padded)
+            return replace(past, visible_from=key_from, length=length, padded=padded)
+        return RowState(visible_from=key_from, length=length, image_tokens=torch.zeros_like(length), padded=padded)
     image_tokens = images.mask.long().sum(dim=1) + (0 if past is None else past.image_tokens)
-    state = RowState(key_from, length, image_tokens, None, None, padded)
+    state = RowState(visible_from=key_from, length=length, image_tokens=image_tokens, padded=padded)
     if image_length is None or not bool((image_tokens % image_length != 0).any()):
         return state
     state.open_image = None if past is None else past.open_image

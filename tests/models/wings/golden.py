@@ -15,11 +15,12 @@ from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, SiglipVisio
 
 from iit_bench.models.wings.attention import router_attention
 from iit_bench.models.wings.configuration import WingsConfig
-from iit_bench.models.wings.lorra import LearnerStep, LoRRA, rotary_table
+from iit_bench.models.wings.lorra import LoRRA, rotary_table
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.released.rows import additive
 from iit_bench.models.wings.released.scripts import IMAGE_SLOT, SCRIPTS, format_conversation, mark_image
 from iit_bench.models.wings.router import Router
+from iit_bench.models.wings.state import LearnerStep
 from iit_bench.models.wings.vision import VisionTower, preprocess
 
 Errors = dict[str, float]  # quantity -> largest absolute error
@@ -298,7 +299,7 @@ def check_learner(folder: Folder) -> None:
     masks = {"out_nomask": None, "out_mask": mask, "out_mask_pad": additive((mask[:, 0] == 0) & ~late[:, :, None], mask.dtype)}
     for name, learner_mask in masks.items():
         for explicit in (False, True):
-            step = LearnerStep(inputs["key_value"], key_table, learner_mask, False, None, None, explicit=explicit)
+            step = LearnerStep(new=inputs["key_value"], rotary=key_table, mask=learner_mask, explicit=explicit)
             with torch.no_grad():
                 folder.close("learner alone", learner(inputs["query"], query_table, step, 0), outputs[name])
 

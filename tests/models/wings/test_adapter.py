@@ -17,8 +17,8 @@ from transformers import CLIPVisionConfig, Dinov2Config, ViTConfig
 from iit_bench.errors import ItemError, UserError
 from iit_bench.images import decode
 from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreRequest
-from iit_bench.models.wings.adapter import load
 from iit_bench.models.wings.encoding import ChatEncoder
+from iit_bench.models.wings.load import load
 from iit_bench.models.wings.vision import preprocess
 from iit_bench.types import Image, Message
 
@@ -47,7 +47,7 @@ REPLIES = [("Paris", "Berlin, Germany", "a"), ("red", "blue"), ("yes", "no", "ma
 
 @pytest.fixture(scope="module")
 def wings(folder: Path) -> Any:
-    return load(ModelOptions(checkpoint=str(folder), device="cpu"))
+    return load("wings", ModelOptions(checkpoint=str(folder), device="cpu"))
 
 
 def naive_ids(tokenizer: Any, length: int, chat: tuple[Message, ...]) -> list[int]:
@@ -167,7 +167,7 @@ def test_a_model_without_learners_is_the_llava_rival(kit: Any, tokenizer: Any, t
     model = kit.build(text_config=text, learners=[], image_token_id=tokenizer.convert_tokens_to_ids("<image>"))
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    llava = load(ModelOptions(checkpoint=str(tmp_path), device="cpu"))
+    llava = load("llava", ModelOptions(checkpoint=str(tmp_path), device="cpu"))
     assert llava.info.name == "llava"
     assert llava.info.max_context == 256  # no router
     assert len(llava.score([ScoreRequest(CHATS[3], REPLIES[3])])[0].logprobs) == 2
@@ -177,12 +177,13 @@ def test_a_model_without_learners_is_the_llava_rival(kit: Any, tokenizer: Any, t
 def test_any_tower_loads_whatever_transformers_names_its_tensors(tower: Any, kit: Any, tokenizer: Any, tmp_path: Path) -> None:
     vision = tower(hidden_size=12, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4)
     kit.save_tiny(tmp_path, tokenizer, vision_config=vision, image_token_length=5)  # with the token of the whole image
-    assert len(load(ModelOptions(checkpoint=str(tmp_path), device="cpu")).score([ScoreRequest(CHATS[1], REPLIES[1])])[0].logprobs) == 2
+    model = load("wings", ModelOptions(checkpoint=str(tmp_path), device="cpu"))
+    assert len(model.score([ScoreRequest(CHATS[1], REPLIES[1])])[0].logprobs) == 2
     tensors = load_file(tmp_path / "model.safetensors")
     tensors.pop(next(name for name in sorted(tensors) if "vision_tower" in name))
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"lacks 1 weights, 'model\.vision_tower"):
-        load(ModelOptions(checkpoint=str(tmp_path), device="cpu"))
+        load("wings", ModelOptions(checkpoint=str(tmp_path), device="cpu"))
 
 
 def test_unusable_checkpoints_are_refused_in_one_sentence(folder: Path, tmp_path: Path) -> None:
@@ -198,17 +199,17 @@ def test_unusable_checkpoints_are_refused_in_one_sentence(folder: Path, tmp_path
     config = json.loads((foreign / "config.json").read_text())
     (foreign / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))
     with pytest.raises(UserError, match="not a Wings model"):
-        load(ModelOptions(checkpoint=str(foreign)))
+        load("wings", ModelOptions(checkpoint=str(foreign)))
     with pytest.raises(UserError, match="no chat template"):
-        load(ModelOptions(checkpoint=str(copy("silent", "chat_template.jinja"))))
+        load("wings", ModelOptions(checkpoint=str(copy("silent", "chat_template.jinja"))))
     released = copy("mode")
     (released / "config.json").write_text(json.dumps(config | {"mode": "loose"}))
     with pytest.raises(UserError, match="mode 'loose' is unknown"):
-        load(ModelOptions(checkpoint=str(released)))
+        load("wings", ModelOptions(checkpoint=str(released)))
     broken = copy("broken")
     weights = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(UserError):
-        load(ModelOptions(checkpoint=str(broken)))
+        load("wings", ModelOptions(checkpoint=str(broken)))
     with pytest.raises(UserError, match="checkpoint"):
-        load(ModelOptions())
+        load("wings", ModelOptions())

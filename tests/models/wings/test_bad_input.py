@@ -19,8 +19,8 @@ from iit_bench.cli import main
 from iit_bench.errors import ItemError
 from iit_bench.images import UnreadableImageError, decode
 from iit_bench.models.contract import ModelOptions, ScoreRequest
-from iit_bench.models.wings.adapter import load
 from iit_bench.models.wings.configuration import MAX_IMAGE_PIXELS
+from iit_bench.models.wings.load import load
 from iit_bench.storage.benchmark import Benchmark, save_benchmark
 from iit_bench.storage.runs import load_run
 from iit_bench.types import Image, Message
@@ -134,7 +134,7 @@ BAD_IMAGES = {
 
 @pytest.fixture(scope="session")
 def wings(folder: Path) -> Any:
-    return load(ModelOptions(checkpoint=str(folder), device="cpu"))
+    return load("wings", ModelOptions(checkpoint=str(folder), device="cpu"))
 
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
@@ -152,7 +152,7 @@ def test_a_bad_image_is_its_items_error_before_it_is_decoded(name: str, wings: A
 def test_the_limit_of_an_image_is_the_configurations(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     configured(max_image_pixels=99)(tmp_path)
-    model = load(ModelOptions(checkpoint=str(tmp_path), device="cpu"))
+    model = load("wings", ModelOptions(checkpoint=str(tmp_path), device="cpu"))
     small, large = (Message("user", (Image(png(size, size)), "What?")) for size in (9, 10))
     assert model.request_tokens(ScoreRequest((small,), ("a", "b"))) > 0
     with pytest.raises(ItemError, match=r"10 x 10 pixels are more than 99 \(max_image_pixels\)"):
@@ -199,6 +199,6 @@ def test_a_chat_wider_than_the_router_is_counted(kit: Any, tokenizer: Any, bench
     run = load_run(tmp_path / "run")
     assert {(error["kind"], error["reason"]) for error in run.errors} == {("item", "context overflow")}
     with pytest.raises(ValueError, match="the context has 25 tokens but the router is 24 wide: shorten the context"):
-        model = load(ModelOptions(checkpoint=str(place), device="cpu")).model
+        model = load("wings", ModelOptions(checkpoint=str(place), device="cpu")).model
         ids = [7] * 21 + [model.config.image_token_id] * 4
         model(torch.tensor([ids]), image_features=torch.randn(1, 4, 12))

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.layout import read_layout
-from iit_bench.models.wings.step import Step, build_step
+from iit_bench.models.wings.state import Step
+from iit_bench.models.wings.step import build_step
 
 # Operations whose result the host must know before it can go on: a device would be waited for.
 WAITING = (

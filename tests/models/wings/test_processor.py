@@ -20,7 +20,7 @@ from iit_bench.images import UnreadableImageError, decode
 from iit_bench.models.bundled import ASSETS
 from iit_bench.models.contract import GenerateRequest, ModelOptions
 from iit_bench.models.wings import WingsConfig, WingsProcessor
-from iit_bench.models.wings.adapter import load
+from iit_bench.models.wings.load import load
 from iit_bench.models.wings.vision import preprocess
 from iit_bench.types import Image, Message
 
@@ -60,7 +60,7 @@ def both(request: pytest.FixtureRequest, kit: Any, tokenizer: Any, folder: Path,
         place = kit.save_tiny(tmp_path_factory.mktemp("released"), tokenizer, mode="released")
     elif request.param == "shipped":
         place = ASSETS / "wings"
-    return load(ModelOptions(checkpoint=str(place), device="cpu")), AutoProcessor.from_pretrained(place)
+    return load("wings", ModelOptions(checkpoint=str(place), device="cpu")), AutoProcessor.from_pretrained(place)
 
 
 def test_ids_and_pixels_equal_the_adapters(kit: Any, both: Any) -> None:
@@ -167,7 +167,7 @@ def test_a_tokenizer_without_the_image_token_is_refused(folder: Path, tokenizer:
 def test_transformers_pipeline_answers_chats(kit: Any) -> None:
     place = str(ASSETS / "wings")
     chat = as_chat(kit, [[0, "Which colour?"]])
-    adapter = load(ModelOptions(checkpoint=place, device="cpu"))
+    adapter = load("wings", ModelOptions(checkpoint=place, device="cpu"))
     pipe = pipeline("image-text-to-text", model=place, dtype=torch.float32, device="cpu")
     (answer,) = pipe(text=as_template_input(chat), max_new_tokens=4, return_full_text=False)
     assert answer["generated_text"] == adapter.generate([GenerateRequest(chat, 4)])[0].text

@@ -12,13 +12,11 @@ import torch
 from torch import nn
 
 from iit_bench.models.wings.configuration import WingsConfig
-from iit_bench.models.wings.lorra import LearnerStep, Rotary, rotary_table
-from iit_bench.models.wings.step import Step
-
-IGNORED = -100  # label of a token that is not scored
+from iit_bench.models.wings.lorra import rotary_table
+from iit_bench.models.wings.state import IGNORED, LearnerStep, Rotary, Step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """A batch with its images in place.
 
@@ -35,7 +33,7 @@ class Rows:
     begins: list[int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextKeys:
     """J_b and p_b (A.2): columns of X that are a row's text keys [B, K], and how many of them are copies of the last one."""
 
@@ -88,10 +86,10 @@ def expand(
     valid = [torch.ones(row.shape[0], dtype=torch.bool, device=row.device) for row in vectors]
     side = config.tokenizer_padding_side
     return Rows(
-        _pad(vectors, 0.0, side),
-        None if attention_mask is None else _pad(valid, False, side),
-        None if labels is None else _pad(targets, IGNORED, side),
-        begins,
+        embeddings=_pad(vectors, 0.0, side),
+        mask=None if attention_mask is None else _pad(valid, False, side),
+        labels=None if labels is None else _pad(targets, IGNORED, side),
+        begins=begins,
     )
 
 
@@ -120,7 +118,7 @@ def find_text_keys(begins: list[int], n: int, length: int, system: int, device: 
     if any(copy and not row for copy, row in zip(copies, columns, strict=True)):
         raise ValueError("a row has no text but the system prompt and its image, beside rows that have some: run it alone")
     filled = [row + row[-1:] * copy for row, copy in zip(columns, copies, strict=True)]
-    return TextKeys(torch.tensor(filled, dtype=torch.long, device=device).reshape(len(begins), width), copies)
+    return TextKeys(columns=torch.tensor(filled, dtype=torch.long, device=device).reshape(len(begins), width), copies=copies)
 
 
 def backbone_visible(n: int, mask: torch.Tensor | None, window: int | None, device: torch.device) -> torch.Tensor:
@@ -159,11 +157,11 @@ def build_released_step(
         length = min(n, image_length)
         starts = torch.tensor(rows.begins, device=device)[:, None]
         at = _rotary(config, starts + torch.arange(length, device=device), dtype)
-        learners["visual"] = LearnerStep(features[:, :length].to(dtype), at, None, False, None, None, explicit=sight.explicit)
+        learners["visual"] = LearnerStep(new=features[:, :length].to(dtype), rotary=at, explicit=sight.explicit)
     if "textual" in names:
         new = x.gather(1, keys.columns[:, :, None].expand(-1, -1, x.shape[2]))
         at = _rotary(config, keys.columns, dtype)
-        learners["textual"] = LearnerStep(new, at, sight.text, sight.text is None, None, None, explicit=sight.explicit)
+        learners["textual"] = LearnerStep(new=new, rotary=at, mask=sight.text, is_causal=sight.text is None, explicit=sight.explicit)
     both = len(names) == 2
     if both and n > config.router_width:
         raise ValueError(f"the context has {n} tokens but the router is {config.router_width} wide: shorten the context")
@@ -174,14 +172,12 @@ def build_released_step(
         weigh=both,
         rotary=rotary,
         learners=learners,
-        both=None,
-        cache=None,
         explicit=sight.explicit,
         scale=_scale(keys, n < image_length, device) if both else None,
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Sight:
     """Who sees whom.
 
@@ -201,11 +197,12 @@ def _look(config: WingsConfig, rows: Rows, keys: TextKeys, cut: bool) -> _Sight:
     eager, window = config._attn_implementation == "eager", config.released_window
     plain = (window is None or window >= n) and (rows.mask is None or bool(rows.mask.all()))
     if plain and (cut or not any(keys.copies)) and not eager:
-        return _Sight(None, None, False)  # rows of one length, as one row alone always is: causal, for text too (A.9)
+        # Rows of one length, which a single row always is: causal, for text too (A.9).
+        return _Sight(backbone=None, text=None, explicit=False)
     visible = backbone_visible(n, rows.mask, window, device)
     text = _visible_text(visible, keys, cut)
     explicit = eager or (torch.is_grad_enabled() and not bool(visible.any(-1).all() & text.any(-1).all()))
-    return _Sight(additive(visible, dtype), additive(text, dtype), explicit)
+    return _Sight(backbone=additive(visible, dtype), text=additive(text, dtype), explicit=explicit)
 
 
 def _rotary(config: WingsConfig, position: torch.Tensor, dtype: torch.dtype) -> Rotary:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from iit_bench.models.wings.released.rows import IGNORED
+from iit_bench.models.wings.state import IGNORED
 
 IMAGE_MARK = "<image>"
 IMAGE_SLOT = -200  # the token id that stands for an image

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from iit_bench.errors import UserError
 from iit_bench.models.contract import ModelOptions
-from iit_bench.models.wings.adapter import load
+from iit_bench.models.wings.load import load
 from iit_bench.models.wings.released.checkpoint import INDEX
 
 
@@ -22,7 +22,7 @@ def bad(qwen: Path, target: Path, change: Any) -> str:
         (target / file.name).write_bytes(file.read_bytes())
     change(target)
     with pytest.raises(UserError) as error:
-        load(ModelOptions(checkpoint=str(target), device="cpu"))
+        load("wings", ModelOptions(checkpoint=str(target), device="cpu"))
     text = str(error.value)
     assert "\n" not in text and len(text) < 600
     return text

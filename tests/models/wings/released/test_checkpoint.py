@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from iit_bench.errors import UserError
 from iit_bench.models.contract import ModelOptions
-from iit_bench.models.wings.adapter import load
+from iit_bench.models.wings.load import load
 from iit_bench.models.wings.released.checkpoint import INDEX, check_names, empty_model, export_official, load_official, read_headers
 from iit_bench.models.wings.released.names import official_config, official_name, released_config
 
@@ -103,7 +103,7 @@ def test_save_pretrained_keeps_the_mode(folder: Path, chatml: Any, tmp_path: Pat
     model = load_official(folder, "cpu", torch.float32)
     model.save_pretrained(tmp_path)
     chatml.save_pretrained(tmp_path)
-    wings = load(ModelOptions(checkpoint=str(tmp_path), device="cpu"))
+    wings = load("wings", ModelOptions(checkpoint=str(tmp_path), device="cpu"))
     assert wings.info.details["mode"] == "released"
     ids = torch.tensor([[5, 6, 7, 8]])
     assert torch.equal(wings.model(ids).logits, model(ids).logits)

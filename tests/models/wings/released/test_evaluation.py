@@ -16,7 +16,7 @@ from iit_bench.cli import main
 from iit_bench.errors import ItemError
 from iit_bench.images import decode
 from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreRequest
-from iit_bench.models.wings.adapter import load
+from iit_bench.models.wings.load import load
 from iit_bench.models.wings.released.scripts import IMAGE_SLOT
 from iit_bench.models.wings.vision import preprocess
 from iit_bench.storage.benchmark import Benchmark
@@ -44,7 +44,7 @@ def naive_ids(tokenizer: Any, user: list[int]) -> list[int]:
 
 
 def test_an_official_checkpoint_is_evaluated_token_by_token(qwen: Path, chatml: Any) -> None:
-    wings = load(ModelOptions(checkpoint=str(qwen), device="cpu"))
+    wings = load("wings", ModelOptions(checkpoint=str(qwen), device="cpu"))
     assert (wings.info.name, wings.info.dtype, wings.info.max_context) == ("wings", "float32", 400)
     assert wings.info.details["mode"] == "released"
     requests = [ScoreRequest(LOOK, ("red", "green")), ScoreRequest(TEXT, ("four", "4"))]
@@ -69,7 +69,7 @@ def test_an_official_checkpoint_is_evaluated_token_by_token(qwen: Path, chatml: 
 
 
 def test_a_batch_scores_and_generates_as_its_requests_alone(qwen: Path) -> None:
-    wings = load(ModelOptions(checkpoint=str(qwen), device="cpu"))
+    wings = load("wings", ModelOptions(checkpoint=str(qwen), device="cpu"))
     scored = [ScoreRequest(LOOK, ("red", "green")), ScoreRequest(TEXT, ("four",)), ScoreRequest(LOOK[:1], ("blue",))]
     for request, result in zip(scored, wings.score(scored), strict=True):
         assert wings.score([request])[0].logprobs == pytest.approx(result.logprobs, abs=1e-4)
@@ -80,14 +80,14 @@ def test_a_batch_scores_and_generates_as_its_requests_alone(qwen: Path) -> None:
 
 
 def test_a_short_text_is_continued_alike_beside_one_that_fills_the_context(qwen: Path) -> None:
-    wings = load(ModelOptions(checkpoint=str(qwen), device="cpu"))
+    wings = load("wings", ModelOptions(checkpoint=str(qwen), device="cpu"))
     long = (Message("user", ("x" * (wings.info.max_context - wings.request_tokens(GenerateRequest(TEXT, 2))),)),)
     asked = [GenerateRequest(long, 2), GenerateRequest(TEXT, 12)]
     assert wings.generate(asked)[1] == wings.generate(asked[1:])[0]
 
 
 def test_several_images_are_an_error_of_the_item(qwen: Path) -> None:
-    wings = load(ModelOptions(checkpoint=str(qwen), device="cpu"))
+    wings = load("wings", ModelOptions(checkpoint=str(qwen), device="cpu"))
     with pytest.raises(ItemError, match="sees one image in a dialogue, this one has 2") as error:
         wings.request_tokens(ScoreRequest(TOO_MANY, ("red",)))
     assert error.value.reason == "several images"
@@ -98,7 +98,7 @@ def test_mode_strict_on_official_weights(qwen: Path, chatml: Any, tmp_path: Path
         (tmp_path / file.name).write_bytes(file.read_bytes())
     fields = json.loads((qwen / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(fields | {"mode": "strict"}))
-    strict, released = (load(ModelOptions(checkpoint=str(at), device="cpu")) for at in (tmp_path, qwen))
+    strict, released = (load("wings", ModelOptions(checkpoint=str(at), device="cpu")) for at in (tmp_path, qwen))
     assert strict.info.details["mode"] == "strict"
     assert len(strict.score([ScoreRequest(TOO_MANY, ("red", "no"))])[0].logprobs) == 2
     both = [model.score([ScoreRequest(TEXT, ("four", "4"))])[0].logprobs for model in (strict, released)]

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from iit_bench.models.contract import GenerateRequest, ModelOptions
 from iit_bench.models.wings import WingsProcessor
-from iit_bench.models.wings.adapter import load
+from iit_bench.models.wings.load import load
 from iit_bench.models.wings.released.scripts import IMAGE_SLOT, SCRIPTS, write_turns
 from iit_bench.models.wings.templates import of_script
 from iit_bench.types import Image, Message
@@ -28,7 +28,7 @@ def chat_of(kit: Any, *parts: str | int) -> tuple[Message, ...]:
 @pytest.fixture(scope="module")
 def saved(qwen: Path, chatml: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(adapter of the official folder, folder that transformers' save_pretrained wrote of it)."""
-    adapter = load(ModelOptions(checkpoint=str(qwen), device="cpu"))
+    adapter = load("wings", ModelOptions(checkpoint=str(qwen), device="cpu"))
     place = tmp_path_factory.mktemp("saved")
     adapter.model.save_pretrained(place)
     WingsProcessor.from_config(adapter.model.config, chatml).save_pretrained(place)

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from iit_bench.models.wings.released.rows import IGNORED
 from iit_bench.models.wings.released.scripts import IMAGE_SLOT, SCRIPTS, Prompt, collate, format_conversation, mark_image, place_image
+from iit_bench.models.wings.state import IGNORED
 
 pytestmark = pytest.mark.oracle
 

@@ -1,0 +1,88 @@
+"""From a checkpoint to a model to evaluate: one of this project's folders, or one with the authors' names; mode `strict` or `released`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from iit_bench.errors import UserError, first_line
+from iit_bench.models.checkpoints import pick_device, pick_dtype, resolve_checkpoint
+from iit_bench.models.contract import Model, ModelInfo, ModelOptions
+from iit_bench.models.huggingface.adapter import describe, load_weights
+from iit_bench.models.wings.adapter import WingsModel
+from iit_bench.models.wings.configuration import WingsConfig
+from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+from iit_bench.models.wings.released.adapter import ReleasedWingsModel
+from iit_bench.models.wings.released.checkpoint import DTYPES, check_finite, check_names, empty_model, load_official, read_headers
+from iit_bench.models.wings.released.names import is_official, read_config
+from iit_bench.models.wings.released.scripts import SCRIPTS
+
+DETAILS = ("mode", "learners", "learner_layers", "lora_dim", "learner_scale", "has_router", "router_width", "image_token_length")
+
+
+def load(name: str, options: ModelOptions) -> Model:
+    """The Wings checkpoint in a folder or on the Hub: what `save_pretrained` of model and tokenizer wrote, or the authors' own.
+
+    Args:
+        name: the model's name in reports.
+        options: `checkpoint` is required.
+
+    Raises:
+        UserError: no such checkpoint, not a Wings model, damaged, or without a chat template.
+    """
+    checkpoint = options.checkpoint
+    if not checkpoint:
+        raise UserError(f"model {name!r} needs a checkpoint: give its folder with --checkpoint")
+    folder = resolve_checkpoint(checkpoint)
+    model, device = _load_model(checkpoint, folder, options)
+    tokenizer = _load_tokenizer(checkpoint, folder)
+    conversation = model.config.conversation
+    template = tokenizer.chat_template if conversation is None else SCRIPTS[conversation]
+    if not template:
+        raise UserError(f"checkpoint {checkpoint!r} has no chat template, so chats cannot be rendered; add a chat_template.jinja")
+    sees = hasattr(model.model, "vision_tower")
+    info = describe(name, checkpoint, folder, model, device, str(template), accepts_images=sees)
+    adapter = ReleasedWingsModel if model.config.mode == "released" else WingsModel
+    return adapter(model, tokenizer, _with_limits(info, model.config))
+
+
+def _with_limits(info: ModelInfo, config: WingsConfig) -> ModelInfo:
+    """The record with Wings' own details, and with the shortest of all limits of the context, in tokens."""
+    limits = [info.max_context, config.router_width if config.has_router else None]
+    if config.mode == "released":
+        limits += [config.tokenizer_max_length, config.released_window]
+    return dataclasses.replace(
+        info,
+        max_context=min((limit for limit in limits if limit is not None), default=None),
+        details={**info.details, **{key: getattr(config, key) for key in DETAILS}},
+    )
+
+
+def _load_tokenizer(checkpoint: str, folder: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (ValueError, OSError) as error:
+        raise UserError(f"checkpoint {checkpoint!r} has no readable tokenizer ({first_line(error)}); add its files") from error
+
+
+def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[WingsForConditionalGeneration, str]:
+    """The model on its device: from one of this project's folders, or from one with the authors' names."""
+    fields = read_config(folder)
+    if fields.get("model_type") == WingsConfig.model_type:
+        try:
+            config = WingsConfig.from_pretrained(folder)
+        except (ValueError, OSError) as error:
+            raise UserError(f"checkpoint {checkpoint!r} has a damaged config.json: {first_line(error)}") from error
+        check_names(empty_model(config), read_headers(folder), folder, official=False)
+        model, device = load_weights(WingsForConditionalGeneration, folder, config, options)
+        check_finite(model.state_dict(), checkpoint)
+        return model, device
+    headers = read_headers(folder)
+    if not is_official(fields, headers):
+        raise UserError(f"checkpoint {checkpoint!r} is not a Wings model; for other models use --model hf:{checkpoint}")
+    device = pick_device(options.device)
+    stored = next((DTYPES[header.dtype] for header in headers.values() if header.dtype in DTYPES), None)
+    return load_official(folder, device, pick_dtype(options.dtype, device, stored)), device
