@@ -1,4 +1,4 @@
-"""From sources to a benchmark folder (docs/spec/iit.md#building)."""
+"""Builds a benchmark folder from sources (docs/spec/iit.md#building)."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What `iit-bench build` may be told; every field is an option of the same name."""
+    """Options of `iit-bench build`; each field is an option of the same name."""
 
     out: Path
     preset: str = "lab"
@@ -45,11 +45,11 @@ class BuildOptions:
     match: str = "tfidf"  # tfidf | none | path or Hub id of a text encoder
     connector: str = "none"  # none | template | openai
     data_root: Path | None = None  # local snapshots instead of the Hub
-    overwrite: bool = False  # replace a benchmark that is already in `out`
+    overwrite: bool = False  # replace an existing benchmark in `out`
 
 
-@dataclass(frozen=True)
-class _Loaded:
+@dataclass(frozen=True, kw_only=True)
+class _LoadedSource:
     """A source with its usable questions, choices in their final order."""
 
     source: SourceQuestions
@@ -59,10 +59,10 @@ class _Loaded:
 
 
 def build(options: BuildOptions) -> Path:
-    """Build a benchmark folder and return its path. Progress goes to stderr; `summary` tells what was built.
+    """Build a benchmark folder and return its path. Progress goes to stderr; `summary` describes what was built.
 
     Raises:
-        UserError: unknown preset, source, tier or connector; too few questions; an `out` that cannot be written or holds something else.
+        UserError: unknown preset, source, tier or connector; too few questions; `out` cannot be written or holds something else.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -71,21 +71,21 @@ def build(options: BuildOptions) -> Path:
     tiers = parse_tiers(options.tiers)
     size = preset.size if options.size is None else options.size
     if size < 1:
-        raise UserError(f"--size {size} is not possible; ask for at least 1 target per modality")
+        raise UserError(f"--size {size} is not possible; use at least 1 target per modality")
     if options.connector not in CONNECTORS:
         raise UserError(f"unknown connector {options.connector!r}; --connector is one of {', '.join(CONNECTORS)}")
     check_target(options.out, BENCHMARK_FORMAT, options.overwrite)
     text = preset.text if options.text is None else options.text
     visual = preset.visual if options.visual is None else options.visual
-    wanted = {"T": text if _occurs("T", tiers) else (), "V": visual if _occurs("V", tiers) else ()}
+    names = {"T": text if _occurs("T", tiers) else (), "V": visual if _occurs("V", tiers) else ()}
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        loaded = _load(wanted, options, progress)
+        loaded = _load_sources(names, options, progress)
         targets = _targets(loaded, tiers, size, options.seed)
         dialogues, use, cap = _dialogues(targets, loaded, tiers, options, progress)
-    by_id = {question.id: question for part in loaded for question in part.questions}
+    by_id = {question.id: question for entry in loaded for question in entry.questions}
     dialogues = connect(dialogues, by_id, options.connector, options.seed)
-    used = {turn for dialogue in dialogues for turn in dialogue.turns}
-    questions = sorted((by_id[name] for name in used), key=lambda question: (question.modality, question.id))
+    used_ids = {turn for dialogue in dialogues for turn in dialogue.turns}
+    questions = sorted((by_id[question_id] for question_id in used_ids), key=lambda question: (question.modality, question.id))
     manifest = {
         "name": preset.name if options.text is None and options.visual is None else "custom",
         "seed": options.seed,
@@ -94,7 +94,7 @@ def build(options: BuildOptions) -> Path:
         "tiers": {tier: sum(dialogue.tier == tier for dialogue in dialogues) for tier in tiers},
         "targets": dict(Counter(target.modality for target in targets)),
         "questions": dict(Counter(question.modality for question in questions)),
-        "sources": {part.source.name: _source_entry(part, targets, questions) for part in loaded},
+        "sources": {entry.source.name: _source_manifest(entry, targets, questions) for entry in loaded},
         "gold_positions": _gold_positions(questions),
         "history_use": _history_use(use, cap, by_id),
         **_baselines(loaded, targets, questions),
@@ -104,16 +104,17 @@ def build(options: BuildOptions) -> Path:
 
 
 def summary(manifest: Mapping[str, Any]) -> str:
-    """What a manifest says, in a few lines for the end of a build: sizes, and every record left out by reason."""
+    """A few lines about a manifest, for the end of a build: sizes, and the records left out by reason."""
     targets = manifest["targets"]
     lines = [
         f"{manifest['name']}: {sum(manifest['tiers'].values())} dialogues in {len(manifest['tiers'])} tiers, "
         f"{targets.get('T', 0)} text and {targets.get('V', 0)} visual targets, seed {manifest['seed']}"
     ]
     for name, entry in manifest["sources"].items():
-        out = ", ".join(f"{count} {reason}" for reason, count in entry["left_out"].items()) or "none"
+        left_out = ", ".join(f"{count} {reason}" for reason, count in entry["left_out"].items()) or "none"
         lines.append(
-            f"  {name}: {entry['usable']} usable, {entry['targets']} targets, {entry['in_benchmark']} in the benchmark; left out: {out}"
+            f"  {name}: {entry['usable']} usable, {entry['targets']} targets, {entry['in_benchmark']} in the benchmark; "
+            f"left out: {left_out}"
         )
     return "\n".join(lines)
 
@@ -125,14 +126,14 @@ def _occurs(modality: str, tiers: Sequence[str]) -> bool:
     return any(modality in tier for tier in tiers)
 
 
-def _load(wanted: Mapping[str, Sequence[str]], options: BuildOptions, progress: Progress) -> list[_Loaded]:
-    """Read the sources and keep what can be used."""
+def _load_sources(names_by_modality: Mapping[str, Sequence[str]], options: BuildOptions, progress: Progress) -> list[_LoadedSource]:
+    """Read the sources and keep their usable questions."""
     for modality, flag in (("T", "--text"), ("V", "--visual")):
-        if not wanted[modality] and _occurs(modality, parse_tiers(options.tiers)):
-            raise UserError(f"the tiers need {modality} questions but {flag} names no source; name one or choose other --tiers")
-    names = [(name, modality) for modality, group in wanted.items() for name in dict.fromkeys(group)]
-    if doubled := [name for name, n in Counter(name for name, _ in names).items() if n > 1]:
-        raise UserError(f"source {doubled[0]!r} is named both under --text and --visual; name it once")
+        if not names_by_modality[modality] and _occurs(modality, parse_tiers(options.tiers)):
+            raise UserError(f"the tiers need {modality} questions, but {flag} names no source; name one or choose other --tiers")
+    names = [(name, modality) for modality, group in names_by_modality.items() for name in dict.fromkeys(group)]
+    if repeated := [name for name, n in Counter(name for name, _ in names).items() if n > 1]:
+        raise UserError(f"source {repeated[0]!r} is named both under --text and --visual; name it once")
     task = progress.add_task("reading sources", total=len(names))
     loaded = []
     for name, modality in names:
@@ -140,13 +141,13 @@ def _load(wanted: Mapping[str, Sequence[str]], options: BuildOptions, progress: 
         source = load_source(name, SourceOptions(data_root=options.data_root))
         loaded.append(_usable(source, "T" if modality == "T" else "V", options.seed))
         progress.advance(task)
-    ids = Counter(question.id for part in loaded for question in part.questions)
-    if doubled := sorted(name for name, n in ids.items() if n > 1):
-        raise UserError(f"two sources give a question with the id {doubled[0]!r}; name only one of them")
+    ids = Counter(question.id for entry in loaded for question in entry.questions)
+    if repeated := sorted(question_id for question_id, n in ids.items() if n > 1):
+        raise UserError(f"two sources give a question with the id {repeated[0]!r}; name only one of them")
     return loaded
 
 
-def _usable(source: SourceQuestions, modality: Modality, seed: int) -> _Loaded:
+def _usable(source: SourceQuestions, modality: Modality, seed: int) -> _LoadedSource:
     kept, left_out = admit(source.questions)
     fitting = [question for question in kept if question.modality == modality]
     if not fitting:
@@ -156,33 +157,35 @@ def _usable(source: SourceQuestions, modality: Modality, seed: int) -> _Loaded:
     left_out += Counter(source.left_out)
     left_out["has an image" if modality == "T" else "has no image"] += len(kept) - len(fitting)
     reasons = {reason: n for reason, n in sorted(left_out.items()) if n}
-    return _Loaded(source, modality, tuple(shuffled(question, seed) for question in fitting), reasons)
+    questions = tuple(shuffled(question, seed) for question in fitting)
+    return _LoadedSource(source=source, modality=modality, questions=questions, left_out=reasons)
 
 
-def _targets(loaded: Sequence[_Loaded], tiers: Sequence[str], size: int, seed: int) -> list[Question]:
-    """Targets of both modalities in a mixed order, so that the first N groups are a fair sample of all."""
+def _targets(loaded: Sequence[_LoadedSource], tiers: Sequence[str], size: int, seed: int) -> list[Question]:
+    """Targets with the modalities in turn, in random order within each, so that the first N groups are a fair sample."""
     sampled: dict[str, list[Question]] = {"T": [], "V": []}
     for modality, kind in (("T", "text"), ("V", "visual")):
         if any(tier.endswith(modality) for tier in tiers):
-            pools = {part.source.name: part.questions for part in loaded if part.modality == modality}
-            found = sample_targets(pools, size, seed, kind)
-            sampled[modality] = sorted(found, key=lambda question: hashed("order", seed, question.id))
+            pools = {entry.source.name: entry.questions for entry in loaded if entry.modality == modality}
+            targets = sample_targets(pools, size, seed, kind)
+            sampled[modality] = sorted(targets, key=lambda question: hashed("order", seed, question.id))
     ranked = [(i, question.modality, question) for group in sampled.values() for i, question in enumerate(group)]
     return [question for _, _, question in sorted(ranked, key=lambda row: row[:2])]
 
 
 def _dialogues(
-    targets: Sequence[Question], loaded: Sequence[_Loaded], tiers: Sequence[str], options: BuildOptions, progress: Progress
+    targets: Sequence[Question], loaded: Sequence[_LoadedSource], tiers: Sequence[str], options: BuildOptions, progress: Progress
 ) -> tuple[list[Dialogue], Counter[str], dict[Modality, int]]:
-    pool = [question for part in loaded for question in part.questions]
+    """The dialogues, how many groups each question serves as history, and the most that a question of each modality may serve."""
+    pool = [question for entry in loaded for question in entry.questions]
     texts = {text: i for i, text in enumerate(sorted({question.question for question in pool}))}
     matcher = make_matcher(options.match, list(texts))
     cap = use_cap(targets, pool, tiers)
-    histories = HistoryBuilder(pool, matcher, texts, options.seed, cap)
-    found: list[Dialogue] = []
+    histories = HistoryBuilder(pool, matcher, texts, seed=options.seed, cap=cap)
+    dialogues: list[Dialogue] = []
     for target in progress.track(targets, description="matching histories"):
-        found += histories.dialogues(target, tiers)
-    return found, histories.use, cap
+        dialogues += histories.dialogues(target, tiers)
+    return dialogues, histories.use, cap
 
 
 # ---------------------------------------------------------------- the manifest
@@ -193,27 +196,27 @@ def _arguments(options: BuildOptions, size: int) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in ("out", "overwrite")}
 
 
-def _source_entry(part: _Loaded, targets: Iterable[Question], questions: Iterable[Question]) -> dict[str, Any]:
-    name = part.source.name
+def _source_manifest(loaded: _LoadedSource, targets: Iterable[Question], questions: Iterable[Question]) -> dict[str, Any]:
+    name = loaded.source.name
     own_targets = [target for target in targets if target.source == name]
     return {
-        "modality": part.modality,
-        "split": part.source.split,
-        "origin": part.source.origin,
-        "revision": part.source.revision,
-        "licence": part.source.licence,
-        "sha256": part.source.sha256,
-        "usable": len(part.questions),
+        "modality": loaded.modality,
+        "split": loaded.source.split,
+        "origin": loaded.source.origin,
+        "revision": loaded.source.revision,
+        "licence": loaded.source.licence,
+        "sha256": loaded.source.sha256,
+        "usable": len(loaded.questions),
         "targets": len(own_targets),
         "targets_by_subject": dict(sorted(Counter(target.subject for target in own_targets).items())),
         "in_benchmark": sum(question.source == name for question in questions),
-        "answer_counts_from": "train split" if part.source.train_answers else "evaluation questions outside the benchmark",
-        "left_out": dict(part.left_out),
+        "answer_counts_from": "train split" if loaded.source.train_answers else "evaluation questions outside the benchmark",
+        "left_out": dict(loaded.left_out),
     }
 
 
 def _gold_positions(questions: Iterable[Question]) -> dict[str, list[int]]:
-    """Number of choices -> how often each position is gold, over questions whose choices were shuffled."""
+    """Number of choices -> count of gold answers at each position, over questions with shuffled choices."""
     counts: dict[int, list[int]] = {}
     for question in questions:
         if not question.fixed_order:
@@ -224,8 +227,8 @@ def _gold_positions(questions: Iterable[Question]) -> dict[str, list[int]]:
 def _history_use(use: Mapping[str, int], cap: Mapping[Modality, int], by_id: Mapping[str, Question]) -> dict[str, Any]:
     """Per modality: the cap, questions used as history, and how many of them serve 1, 2, … groups."""
     spread: dict[str, Counter[int]] = defaultdict(Counter)
-    for name, groups in use.items():
-        spread[by_id[name].modality][groups] += 1
+    for question_id, groups in use.items():
+        spread[by_id[question_id].modality][groups] += 1
     return {
         modality: {
             "cap": cap[modality],  # type: ignore[index]
@@ -236,32 +239,32 @@ def _history_use(use: Mapping[str, int], cap: Mapping[Modality, int], by_id: Map
     }
 
 
-def _baselines(loaded: Sequence[_Loaded], targets: Sequence[Question], questions: Sequence[Question]) -> dict[str, Any]:
+def _baselines(loaded: Sequence[_LoadedSource], targets: Sequence[Question], questions: Sequence[Question]) -> dict[str, Any]:
     """Manifest entries `baselines` and `answer_counts`."""
-    inside = {question.id for question in questions}
-    unused = {part.source.name: [question for question in part.questions if question.id not in inside] for part in loaded}
+    used_ids = {question.id for question in questions}
+    unused = {entry.source.name: [question for question in entry.questions if question.id not in used_ids] for entry in loaded}
     train = {
-        part.source.name: part.source.train_answers
-        or AnswerCounts.of((question.question, question.answer_text) for question in unused[part.source.name])
-        for part in loaded
+        entry.source.name: entry.source.train_answers
+        or AnswerCounts.of((question.question, question.answer_text) for question in unused[entry.source.name])
+        for entry in loaded
     }
-    rules = Baselines(train, unused)
+    baselines = Baselines(train, unused)
     slices: dict[str, list[Question]] = defaultdict(list)
     for target in targets:
         for key in (target.modality, target.source, f"{target.source}/{target.subject}"):
             slices[key].append(target)
-    figures = {key: rules.figures(slices[key]) for key in sorted(slices, key=lambda key: (key not in ("T", "V"), key))}
-    return {"baselines": figures, "answer_counts": rules.answer_counts(questions)}
+    figures = {key: baselines.figures(slices[key]) for key in sorted(slices, key=lambda key: (key not in ("T", "V"), key))}
+    return {"baselines": figures, "answer_counts": baselines.answer_counts(questions)}
 
 
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
     from platform import python_version
 
-    found = {"python": python_version(), "iit-bench": __version__}
+    versions = {"python": python_version(), "iit-bench": __version__}
     for package in ("numpy", "scipy", "pyarrow", "pillow", "datasets", "lm-eval", "ms-vlmeval", "easy-vqa", "transformers"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

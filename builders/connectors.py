@@ -1,7 +1,7 @@
 """Transition sentences between turns (docs/spec/iit.md#building-7-connectors).
 
-A connector precedes a turn and never changes the question's words. It depends only on the turn before and the turn it introduces, so
-dialogues that share a prefix of turns share its connectors.
+A connector precedes a turn and never changes the question's words. It depends only on the previous turn and the turn that it introduces,
+so dialogues with the same first turns have the same connectors between them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from iit_bench.errors import UserError
 from iit_bench.types import Dialogue, Question
 
 CONNECTORS = ("none", "template", "openai")
-Connect = Callable[[Question, Question], str]  # the turn before, the turn to introduce -> sentence
+Connect = Callable[[Question, Question], str]  # (previous turn, turn to introduce) -> sentence
 
-# language -> modalities of (the turn before, the turn to introduce) -> sentences
+# language -> modalities of (previous turn, turn to introduce) -> sentences
 _TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
     "en": {
         "TT": ("Here is another question.", "Next question.", "Let us go on."),
@@ -42,22 +42,22 @@ _INSTRUCTION = (
 
 
 def connect(dialogues: Sequence[Dialogue], questions: Mapping[str, Question], connector: str, seed: int) -> list[Dialogue]:
-    """Dialogues with a sentence before every turn but the first; unchanged for `none`.
+    """The dialogues with a sentence before every turn but the first; unchanged for `none`.
 
     Raises:
-        UserError: unknown connector; no key or no answer from the API.
+        UserError: unknown connector; no API key; no sentence from the API.
     """
     if connector == "none":
         return list(dialogues)
     make = _maker(connector, seed)
-    known: dict[tuple[str, str], str] = {}
+    sentence_of: dict[tuple[str, str], str] = {}  # (id, id of the next turn) -> sentence
     connected = []
     for dialogue in dialogues:
         sentences = [""]
         for pair in zip(dialogue.turns, dialogue.turns[1:], strict=False):
-            if pair not in known:
-                known[pair] = make(questions[pair[0]], questions[pair[1]])
-            sentences.append(known[pair])
+            if pair not in sentence_of:
+                sentence_of[pair] = make(questions[pair[0]], questions[pair[1]])
+            sentences.append(sentence_of[pair])
         connected.append(replace(dialogue, connectors=tuple(sentences)))
     return connected
 
@@ -71,13 +71,15 @@ def _maker(connector: str, seed: int) -> Connect:
 
 
 def template(before: Question, after: Question, seed: int) -> str:
-    """A fixed sentence that fits the change of modality, chosen by hash; English where the language has none."""
+    """A fixed sentence for this change of modality, chosen by hash; in English if there is none in the turn's language."""
     sentences = _TEMPLATES.get(after.language.split("-")[0], _TEMPLATES["en"])[before.modality + after.modality]
     return min(sentences, key=lambda sentence: hashed("connector", seed, before.id, after.id, sentence))
 
 
 def openai_connector() -> Connect:
-    """Sentences by an LLM behind an OpenAI-compatible API: OPENAI_BASE_URL (default OpenAI's), OPENAI_API_KEY, IIT_BENCH_CONNECTOR_MODEL.
+    """A function that has an LLM write the sentence, behind an OpenAI-compatible API.
+
+    Environment: OPENAI_BASE_URL (default: OpenAI's), OPENAI_API_KEY, IIT_BENCH_CONNECTOR_MODEL.
 
     Raises:
         UserError: no key in the environment.
@@ -87,7 +89,7 @@ def openai_connector() -> Connect:
     if not key:
         raise UserError("--connector openai needs the environment variable OPENAI_API_KEY; set it, or use --connector template")
 
-    def ask(before: Question, after: Question) -> str:
+    def request_sentence(before: Question, after: Question) -> str:
         content = f"First question: {before.question}\nSecond question: {after.question}"
         messages = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": content}]
         body = json.dumps({"model": model, "temperature": 0, "messages": messages}).encode()
@@ -101,4 +103,4 @@ def openai_connector() -> Connect:
             ) from error
         return " ".join(str(sentence).split())
 
-    return ask
+    return request_sentence

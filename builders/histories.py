@@ -32,7 +32,7 @@ def trie(tiers: Sequence[str], last: Modality) -> list[str]:
 
 
 def leaks(target: Question, words_of_candidate: tuple[str, ...]) -> bool:
-    """Whether a question's words contain the target's gold answer; short answers and yes/no are exempt."""
+    """Whether a question's words contain the target's gold answer; False for short answers and yes/no."""
     answer = target.answer_text.strip()
     if len(answer) < MIN_ANSWER or answer.casefold() in YES_NO:
         return False
@@ -41,25 +41,26 @@ def leaks(target: Question, words_of_candidate: tuple[str, ...]) -> bool:
 
 @dataclass
 class _Candidate:
-    """What the rules look at, worked out once per question."""
+    """A question with what the rules compare, computed once."""
 
     question: Question
-    text: int  # position of its text in the matcher
+    text: int  # index of its text in the matcher
     words: tuple[str, ...]
-    images: frozenset[str]
+    images: frozenset[str]  # sha256
 
 
 class HistoryBuilder:
-    """Finds the histories of one target after the other, and counts the use of each question.
+    """Finds the histories of one target after another, and counts how often each question is used.
 
     Args:
         questions: every usable question of every source.
-        matcher: over `texts` (question text -> position); `seed` orders candidates where it does not rank.
-        cap: the largest number of groups a question of a modality may serve as history.
+        matcher: knows the texts of `texts` (question text -> index).
+        seed: orders candidates if the matcher does not rank them.
+        cap: modality -> the largest number of groups in which one question may be history.
     """
 
     def __init__(
-        self, questions: Sequence[Question], matcher: Matcher, texts: Mapping[str, int], seed: int, cap: Mapping[Modality, int]
+        self, questions: Sequence[Question], matcher: Matcher, texts: Mapping[str, int], *, seed: int, cap: Mapping[Modality, int]
     ) -> None:
         ordered = sorted(questions, key=lambda question: question.id)
         self._all = [_Candidate(q, texts[q.question], words(q.question), frozenset(image.sha256 for image in q.images)) for q in ordered]
@@ -68,50 +69,51 @@ class HistoryBuilder:
         self._pool_texts = {m: np.array([c.text for c in pool], np.int64) for m, pool in self._pool.items()}
         self._pool_hashes = {m: np.array([hash64(c.question.id) for c in pool], np.uint64) for m, pool in self._pool.items()}
         self._matcher, self._seed, self._cap = matcher, seed, cap
-        self._similar: dict[int, NDArray[np.float64]] = {}  # of the current group's texts
-        self.use: Counter[str] = Counter()  # question id -> groups it serves as history
+        self._similar: dict[int, NDArray[np.float64]] = {}  # text -> its similarities; for the current group
+        self.use: Counter[str] = Counter()  # question id -> groups in which it is history
 
     def dialogues(self, target: Question, tiers: Sequence[str]) -> list[Dialogue]:
         """One dialogue for each of `tiers` that ends in the target's modality, in the order of `tiers`.
 
         Raises:
-            UserError: the sources have no question left that the rules allow.
+            UserError: the rules allow no further question.
         """
         self._similar = {}
-        goal = self._by_id[target.id]
-        self._orders = {m: self._order(goal, m) for m in MODALITIES}
+        target_candidate = self._by_id[target.id]
+        self._orders = {m: self._order(target_candidate, m) for m in MODALITIES}
         path: dict[str, tuple[_Candidate, ...]] = {"": ()}
-        serving: set[str] = set()
+        used_here: set[str] = set()
         for node in trie(tiers, target.modality):
-            before = path[node[:-1]]
+            earlier = path[node[:-1]]
             modality = _modality(node[-1])
-            chosen = self._nearest(goal, before, modality, serving)
-            if chosen is None:
+            nearest = self._nearest(target_candidate, earlier, modality, used_here)
+            if nearest is None:
                 raise _exhausted(target, node, len(self._pool[modality]))
-            path[node] = (*before, chosen)
-            serving.add(chosen.question.id)
-        self.use.update(serving)
+            path[node] = (*earlier, nearest)
+            used_here.add(nearest.question.id)
+        self.use.update(used_here)
         return [_dialogue(tier, path[tier[:-1]], target) for tier in tiers if tier.endswith(target.modality)]
 
-    def _order(self, goal: _Candidate, modality: Modality) -> NDArray[np.intp]:
-        """Positions in the pool of a modality from nearest to farthest, ties by id (the pool's order)."""
+    def _order(self, target: _Candidate, modality: Modality) -> NDArray[np.intp]:
+        """Indices into a modality's pool from nearest to farthest, ties by id (the pool's order); by hash if the matcher does not rank."""
         if not self._matcher.ranks:
-            return np.argsort(mixed(self._pool_hashes[modality], hash64(self._seed, goal.question.id)), kind="stable")
-        return np.argsort(-self._similarities(goal.text)[self._pool_texts[modality]], kind="stable")
+            return np.argsort(mixed(self._pool_hashes[modality], hash64(self._seed, target.question.id)), kind="stable")
+        return np.argsort(-self._similarities(target.text)[self._pool_texts[modality]], kind="stable")
 
-    def _nearest(self, goal: _Candidate, before: tuple[_Candidate, ...], modality: Modality, serving: set[str]) -> _Candidate | None:
+    def _nearest(self, target: _Candidate, earlier: tuple[_Candidate, ...], modality: Modality, used_here: set[str]) -> _Candidate | None:
+        """The first candidate that is below its cap, conflicts with no other turn and does not contain the target's answer."""
         for i in self._orders[modality]:
             candidate = self._pool[modality][i]
-            name = candidate.question.id
-            if self.use[name] >= self._cap[modality] and name not in serving:
+            question_id = candidate.question.id
+            if self.use[question_id] >= self._cap[modality] and question_id not in used_here:
                 continue
-            if any(self._conflict(candidate, turn) for turn in (goal, *before)) or leaks(goal.question, candidate.words):
+            if any(self._conflict(candidate, turn) for turn in (target, *earlier)) or leaks(target.question, candidate.words):
                 continue
             return candidate
         return None
 
     def _conflict(self, a: _Candidate, b: _Candidate) -> bool:
-        """Whether two questions must not stand in one dialogue."""
+        """Whether two questions may not be in one dialogue."""
         if a.question.cluster == b.question.cluster or a.images & b.images:
             return True
         if a.question.modality == b.question.modality == "T":
@@ -120,12 +122,12 @@ class HistoryBuilder:
 
     def _similarities(self, text: int) -> NDArray[np.float64]:
         if text not in self._similar:
-            self._similar[text] = self._matcher.to_all(text)
+            self._similar[text] = self._matcher.similarities(text)
         return self._similar[text]
 
 
 def use_cap(targets: Sequence[Question], pool: Sequence[Question], tiers: Sequence[str]) -> dict[Modality, int]:
-    """Groups a question may serve as history: twice an even spread, at least 4."""
+    """Modality -> the largest number of groups in which one question may be history: twice an even spread, at least 4."""
     slots: dict[Modality, int] = defaultdict(int)
     for target in targets:
         for node in trie(tiers, target.modality):

@@ -20,12 +20,12 @@ from iit_bench.errors import UserError, first_line
 class Matcher(Protocol):
     """Similarities between the texts it was made from."""
 
-    def to_all(self, text: int) -> NDArray[np.float64]:
+    def similarities(self, text: int) -> NDArray[np.float64]:
         """Similarity of one text to every text: float64 [texts], 1 = same direction, at most 1 up to rounding."""
 
     @property
     def ranks(self) -> bool:
-        """False = similarities serve only to find near-duplicates; candidates are taken in the order of a hash."""
+        """Whether candidates are ordered by similarity. False: they are ordered by a hash, and similarities only find near-duplicates."""
 
 
 class TfIdf:
@@ -46,17 +46,18 @@ class TfIdf:
         columns: list[int] = []
         values: list[int] = []
         for row, count in enumerate(counts):
-            for word, times in count.items():
+            for word, occurrences in count.items():
                 rows.append(row)
                 columns.append(column[word])
-                values.append(times * integer_idf(len(texts), document_frequency[word]))
+                values.append(occurrences * integer_idf(len(texts), document_frequency[word]))
         entries = np.array(values, np.int64)
         self._weights: Any = csr_array((entries, (rows, columns)), shape=(len(texts), len(column)))
         squares = np.zeros(len(texts), np.int64)
         np.add.at(squares, rows, entries * entries)
         self._norms = np.sqrt(np.maximum(squares, 1).astype(np.float64))  # a text without words is similar to nothing
 
-    def to_all(self, text: int) -> NDArray[np.float64]:
+    def similarities(self, text: int) -> NDArray[np.float64]:
+        """Similarity of one text to each text: float64 [texts]."""
         dots: NDArray[np.float64] = (self._weights @ self._weights[[text]].T).toarray().ravel().astype(np.float64)
         similarities: NDArray[np.float64] = dots / (self._norms * self._norms[text])
         return similarities
@@ -64,12 +65,12 @@ class TfIdf:
 
 @cache
 def integer_idf(texts: int, containing: int) -> int:
-    """1 + floor(64 · log2((texts + 1) / (containing + 1))), by integer arithmetic alone (no libm, whose last bit differs by machine)."""
+    """1 + floor(64 · log2((texts + 1) / (containing + 1))), by integer arithmetic (the last bit of libm differs by machine)."""
     return ((texts + 1) ** 64 // (containing + 1) ** 64).bit_length()
 
 
 class Encoder:
-    """Cosine of mean-pooled token states of a transformers encoder, by path or Hub id. The same bits only on the same kind of CPU.
+    """Cosine of the mean-pooled hidden states of a transformers encoder, by path or Hub id. Bits are the same only on the same kind of CPU.
 
     Raises:
         UserError: the encoder cannot be loaded.
@@ -77,7 +78,7 @@ class Encoder:
 
     ranks = True
 
-    def __init__(self, texts: Sequence[str], name: str, batch: int = 64) -> None:
+    def __init__(self, texts: Sequence[str], name: str, batch_size: int = 64) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
@@ -90,25 +91,26 @@ class Encoder:
                 f"({first_line(error)}); give the path or Hub id of one"
             ) from error
         limit = getattr(model.config, "max_position_embeddings", 512)
-        pieces = []
-        for start in range(0, len(texts), batch):
+        batches = []
+        for start in range(0, len(texts), batch_size):
             inputs = tokenizer(
-                list(texts[start : start + batch]), padding=True, truncation=True, max_length=min(limit, 512), return_tensors="pt"
+                list(texts[start : start + batch_size]), padding=True, truncation=True, max_length=min(limit, 512), return_tensors="pt"
             )
             with torch.inference_mode():
                 states = model(**inputs).last_hidden_state  # [batch, tokens, width]
             mask = inputs["attention_mask"].unsqueeze(-1).to(states.dtype)
             mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-            pieces.append(torch.nn.functional.normalize(mean, dim=-1).double().numpy())
-        self._vectors = np.concatenate(pieces) if pieces else np.zeros((0, 1))
+            batches.append(torch.nn.functional.normalize(mean, dim=-1).double().numpy())
+        self._vectors = np.concatenate(batches) if batches else np.zeros((0, 1))
 
-    def to_all(self, text: int) -> NDArray[np.float64]:
+    def similarities(self, text: int) -> NDArray[np.float64]:
+        """Similarity of one text to each text: float64 [texts]."""
         similarities: NDArray[np.float64] = self._vectors @ self._vectors[text]
         return similarities
 
 
 def make_matcher(match: str, texts: Sequence[str]) -> Matcher:
-    """`tfidf`, `none` (candidates by hash; tf-idf still finds near-duplicates), or an encoder's path or Hub id."""
+    """The matcher called `match`: `tfidf`, `none` (order by hash; tf-idf only finds near-duplicates), or an encoder's path or Hub id."""
     if match in ("tfidf", "none"):
         return TfIdf(texts, ranks=match == "tfidf")
     return Encoder(texts, match)

@@ -1,6 +1,6 @@
-"""Which questions become targets (docs/spec/iit.md#building-2-targets).
+"""Samples the target questions (docs/spec/iit.md#building-2-targets).
 
-Equal per source, then proportional to subject, by largest remainder.
+Each source gives the same number, split in proportion to its subjects by largest remainder.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from iit_bench.types import Question
 
 
 def apportion(total: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """Share `total` in proportion to integer `weights` by largest remainder (Hamilton); equal remainders by the order of `weights`.
+    """Share `total` in proportion to integer `weights` by largest remainder (Hamilton); equal remainders in the order of `weights`.
 
-    Never gives a key more than `total * weight / sum` rounded up.
+    No share exceeds `total * weight / sum` rounded up.
     """
-    whole = sum(weights.values())
-    exact = {key: Fraction(total * weight, whole) for key, weight in weights.items()}
+    weight_sum = sum(weights.values())
+    exact = {key: Fraction(total * weight, weight_sum) for key, weight in weights.items()}
     shares = {key: int(share) for key, share in exact.items()}
-    by_remainder = sorted(weights, key=lambda key: shares[key] - exact[key])  # stable: ties keep the order given
+    by_remainder = sorted(weights, key=lambda key: shares[key] - exact[key])  # stable: ties keep the order of `weights`
     for key in by_remainder[: total - sum(shares.values())]:
         shares[key] += 1
     return shares
 
 
 def sample_targets(pools: Mapping[str, Sequence[Question]], size: int, seed: int, kind: str) -> list[Question]:
-    """`size` targets of one modality from the sources' usable questions, by source, then by id.
+    """`size` targets of one modality out of the sources' usable questions, in the order of the sources, then by id.
 
     Args:
         pools: source name -> its questions.
-        kind: "text" or "visual", for the message.
+        kind: "text" or "visual", for the error message.
 
     Raises:
-        UserError: a source has fewer questions than its share.
+        UserError: a source has fewer usable questions than its share.
     """
     shares = apportion(size, dict.fromkeys(pools, 1))
     largest = min(map(len, pools.values())) * len(pools)
@@ -45,7 +45,7 @@ def sample_targets(pools: Mapping[str, Sequence[Question]], size: int, seed: int
         if len(questions) < shares[name]:
             raise UserError(
                 f"source {name!r} has {len(questions)} usable questions, but --size {size} needs {shares[name]} {kind} targets from it; "
-                f"ask for at most {largest}, or name other sources"
+                f"reduce it to at most {largest}, or name other sources"
             )
         chosen += sorted(_by_subject(questions, shares[name], seed), key=lambda question: question.id)
     return chosen

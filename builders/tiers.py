@@ -1,4 +1,4 @@
-"""Tiers: which patterns of T and V are built (docs/spec/iit.md#words)."""
+"""Parses `--tiers`: the patterns of T and V to build (docs/spec/iit.md#words)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NAMED = {"full": FULL, "paper": PAPER}
 
 
 def parse_tiers(text: str) -> tuple[str, ...]:
-    """`full`, `paper`, or patterns separated by commas or spaces, from text-only to multimodal-rich, each once.
+    """Tiers named by `text` (`full`, `paper`, or patterns separated by commas or spaces), each once, from text-only to multimodal-rich.
 
     Raises:
-        UserError: a pattern with other letters than T and V, longer than 8 turns, or no pattern at all.
+        UserError: no pattern, a pattern of more than 8 turns, or one with letters other than T and V.
     """
     if text in NAMED:
         return NAMED[text]
@@ -30,5 +30,5 @@ def parse_tiers(text: str) -> tuple[str, ...]:
                 f"unknown tier {pattern!r}: a tier is a pattern of T (text) and V (visual) such as TTV, or one of the names full, paper"
             )
         if len(pattern) > MAX_TURNS:
-            raise UserError(f"tier {pattern!r} has {len(pattern)} turns; at most {MAX_TURNS} are possible")
+            raise UserError(f"tier {pattern!r} has {len(pattern)} turns; at most {MAX_TURNS} are allowed")
     return tuple(sorted(set(patterns), key=tier_order))

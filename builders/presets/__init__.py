@@ -1,4 +1,4 @@
-"""Presets: which sources a benchmark is built from, as YAML files beside this one."""
+"""Presets: named choices of sources, one YAML file each in this folder."""
 
 from __future__ import annotations
 
@@ -8,31 +8,42 @@ from importlib import resources
 from iit_bench.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A named choice of sources."""
+    """A named choice of sources, size and style."""
 
     name: str
     description: str
     text: tuple[str, ...]  # source names
     visual: tuple[str, ...]
     size: int  # targets per modality
-    style: str  # default style of asking
+    style: str  # default style of the questions
 
 
 def describe_presets() -> list[tuple[str, str]]:
-    """Name of every preset, and what it is."""
+    """Name and description of each preset."""
     return [(name, load_preset(name).description) for name in _names()]
 
 
 def load_preset(name: str) -> Preset:
-    """Raises UserError for an unknown name."""
+    """The preset called `name`.
+
+    Raises:
+        UserError: no preset has this name.
+    """
     import yaml
 
     if name not in _names():
         raise UserError(f"there is no preset called {name!r}; the presets are {', '.join(_names())}")
     values = yaml.safe_load((resources.files(__name__) / f"{name}.yaml").read_text(encoding="utf-8"))
-    return Preset(name, values["description"], tuple(values["text"]), tuple(values["visual"]), values["size"], values["style"])
+    return Preset(
+        name=name,
+        description=values["description"],
+        text=tuple(values["text"]),
+        visual=tuple(values["visual"]),
+        size=values["size"],
+        style=values["style"],
+    )
 
 
 def _names() -> list[str]:

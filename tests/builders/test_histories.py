@@ -19,7 +19,7 @@ Make = Callable[..., Question]
 
 def build_histories(pool: Sequence[Question], targets: Sequence[Question], tiers: Sequence[str], match: str = "tfidf") -> list[Dialogue]:
     texts = {text: i for i, text in enumerate(sorted({q.question for q in pool}))}
-    builder = HistoryBuilder(pool, make_matcher(match, list(texts)), texts, 0, use_cap(targets, pool, tiers))
+    builder = HistoryBuilder(pool, make_matcher(match, list(texts)), texts, seed=0, cap=use_cap(targets, pool, tiers))
     return [dialogue for target in targets for dialogue in builder.dialogues(target, tiers)]
 
 
@@ -98,7 +98,7 @@ def test_the_first_turn_is_the_nearest_allowed_question_ties_by_id(question: Mak
     texts = {text: i for i, text in enumerate(sorted({q.question for q in pool}))}
     matcher = TfIdf(list(texts))
     for target in pool:
-        near = matcher.to_all(texts[target.question])
+        near = matcher.similarities(texts[target.question])
         allowed = [q for q in sorted(pool, key=lambda q: q.id) if q.id != target.id and near[texts[q.question]] < 0.95]
         expected = max(allowed, key=lambda q: near[texts[q.question]])  # the first of the highest
         (dialogue,) = build_histories(pool, [target], ["TT"])

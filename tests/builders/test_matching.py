@@ -37,19 +37,19 @@ def test_similarity_is_the_cosine_of_counts_times_idf() -> None:
     idf = np.array([integer_idf(len(TEXTS), int(df)) for df in (counts > 0).sum(axis=0)])
     expected = cosine_similarity(counts * idf)
     matcher = TfIdf(TEXTS)
-    found = np.stack([matcher.to_all(i) for i in range(len(TEXTS))])
+    found = np.stack([matcher.similarities(i) for i in range(len(TEXTS))])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_spelling_apart_from_words_does_not_count() -> None:
-    assert TfIdf(TEXTS).to_all(0)[1] == pytest.approx(1, abs=1e-12)
-    assert TfIdf(TEXTS).to_all(7).max() == 0  # nothing is similar to a text without words
+    assert TfIdf(TEXTS).similarities(0)[1] == pytest.approx(1, abs=1e-12)
+    assert TfIdf(TEXTS).similarities(7).max() == 0  # nothing is similar to a text without words
 
 
 def test_matcher_none_does_not_rank_but_knows_duplicates() -> None:
     matcher = make_matcher("none", TEXTS)
     assert not matcher.ranks
-    assert matcher.to_all(0)[1] > 0.95 > matcher.to_all(0)[2]
+    assert matcher.similarities(0)[1] > 0.95 > matcher.similarities(0)[2]
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,8 @@ def test_an_encoder_gives_the_cosine_of_mean_pooled_states_whatever_the_batch(en
         with torch.inference_mode():
             pooled.append(model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).numpy())
     expected = cosine_similarity(np.stack(pooled))
-    matcher = Encoder(TEXTS, str(encoder_folder), batch=3)
-    found = np.stack([matcher.to_all(i) for i in range(len(TEXTS))])
+    matcher = Encoder(TEXTS, str(encoder_folder), batch_size=3)
+    found = np.stack([matcher.similarities(i) for i in range(len(TEXTS))])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

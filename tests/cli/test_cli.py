@@ -93,7 +93,7 @@ BAD = {
     "unknown preset": ("build --preset large --out {out}", "large"),
     "unknown tier": ("build --tiers TXV --out {out}", "TXV"),
     "unknown connector": ("build --connector glue --out {out}", "glue"),
-    "size above the source": ("build --text facts --tiers T --size 100000 --out {out}", "ask for at most"),
+    "size above the source": ("build --text facts --tiers T --size 100000 --out {out}", "reduce it to at most"),
     "size 0": ("build --size 0 --out {out}", "--size 0"),
     "out is a file": ("build --text facts --tiers T --size 2 --out {file}", "is a file, not a folder"),
     "out below a file": ("eval --model random --bench {bench} --out {file}/run", "cannot write"),
