@@ -6,10 +6,7 @@ so dialogues with the same first turns have the same connectors between them.
 
 from __future__ import annotations
 
-import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -88,18 +85,21 @@ def openai_connector() -> Connect:
     key, model = os.environ.get("OPENAI_API_KEY", ""), os.environ.get("IIT_BENCH_CONNECTOR_MODEL", "gpt-4o-mini")
     if not key:
         raise UserError("--connector openai needs the environment variable OPENAI_API_KEY; set it, or use --connector template")
+    from iit_bench import http
+
+    client = http.session()
 
     def request_sentence(before: Question, after: Question) -> str:
         content = f"First question: {before.question}\nSecond question: {after.question}"
         messages = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": content}]
-        body = json.dumps({"model": model, "temperature": 0, "messages": messages}).encode()
-        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        body = {"model": model, "temperature": 0, "messages": messages}
         try:
-            with urllib.request.urlopen(urllib.request.Request(f"{base}/chat/completions", body, headers), timeout=60) as reply:
-                sentence = json.load(reply)["choices"][0]["message"]["content"]
-        except (urllib.error.URLError, TimeoutError, ValueError, LookupError, TypeError) as error:
+            reply = http.post_json(client, f"{base}/chat/completions", body, {"Authorization": f"Bearer {key}"}, seconds=60)
+            sentence = reply["choices"][0]["message"]["content"]
+        except (*http.ERRORS, ValueError, LookupError, TypeError) as error:
             raise UserError(
-                f"--connector openai got no sentence from {base} ({error}); check the address, key and model, or use template"
+                f"--connector openai got no sentence from {base} ({http.in_words(error)}); "
+                "check the address, key and model, or use template"
             ) from error
         return " ".join(str(sentence).split())
 

@@ -15,18 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import httpx2
 from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import get_session
 
+from iit_bench import http
 from iit_bench.data.fetched import FetchedFile
-from iit_bench.errors import MachineError, UserError, described, one_line
+from iit_bench.errors import MachineError, UserError
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before trying again; as many tries without a single new byte, and the download is given up
 LONGEST = 600.0  # seconds that a server may ask to wait; the Hub counts requests over five minutes
 CHUNK = 2**20  # bytes
 TIMEOUT = 60.0  # seconds without a byte
-_BUSY = (408, 425, 429, 500, 502, 503, 504)  # states of a server that may pass
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Advance = Callable[[int], None]  # bytes that arrived; negative where some have to be fetched again
@@ -114,8 +113,8 @@ def _fetch(file: RemoteFile, partial: Path, advance: Advance, pauses: tuple[floa
             raise UserError(f"cannot fetch {file.path!r}: HF_HUB_OFFLINE is set; unset it to fetch") from error
         except _Busy as error:
             reason, asked = str(error), error.pause
-        except httpx2.HTTPError as error:
-            reason, asked = described(error), 0.0
+        except http.ERRORS as error:
+            reason, asked = http.in_words(error), 0.0
         arrived = (partial.stat().st_size if partial.exists() else 0) - before
         failed = 0 if arrived > 0 else failed + 1
         if failed > len(pauses):
@@ -126,9 +125,9 @@ def _fetch(file: RemoteFile, partial: Path, advance: Advance, pauses: tuple[floa
 class _Busy(Exception):
     """The server answers that it cannot now; `pause` is how many seconds it asks to wait."""
 
-    def __init__(self, status: int, retry_after: str) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(f"the server answers {status}")
-        self.pause = min(float(retry_after), LONGEST) if retry_after.isdigit() else 0.0
+        self.pause = min(http.asked_wait(headers), LONGEST)
 
 
 def _stream(file: RemoteFile, partial: Path, have: int, advance: Advance, same: dict[str, str]) -> bool:
@@ -172,8 +171,8 @@ def _refuse(file: RemoteFile, response: Any) -> None:
     code = response.status_code
     if code in (200, 206, 416):
         return
-    if code in _BUSY:
-        raise _Busy(code, response.headers.get("retry-after", ""))
+    if http.may_pass(code):
+        raise _Busy(code, response.headers)
     why = {401: "; log in with `hf auth login`", 403: "; accept its terms on its page, and log in with `hf auth login`"}.get(code, "")
     raise UserError(f"{file.url} cannot be fetched: the server answers {code}{why or '; check the name, or put the file there by hand'}")
 
@@ -198,8 +197,8 @@ def reaching(url: str) -> Iterator[None]:
         yield
     except OfflineModeIsEnabled as error:
         raise UserError(f"cannot ask {url}: HF_HUB_OFFLINE is set; unset it to fetch") from error
-    except (httpx2.HTTPError, ConnectionError) as error:
-        raise MachineError(f"{url} cannot be reached ({one_line(error)})", "check the connection and repeat the command") from error
+    except (*http.ERRORS, ConnectionError) as error:
+        raise MachineError(f"{url} cannot be reached ({http.in_words(error)})", "check the connection and repeat the command") from error
 
 
 def _machine_error(target: Path, error: OSError) -> MachineError:

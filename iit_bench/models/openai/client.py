@@ -8,32 +8,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import threading
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from time import monotonic, sleep
-from time import time as now
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import requests
-from requests.exceptions import ChunkedEncodingError
-from urllib3.exceptions import ProtocolError
+from httpx2 import Request, Response
 
+from iit_bench import http
 from iit_bench.errors import UserError
 from iit_bench.types import ServerOptions
 
 Read = TypeVar("Read")
 
-AGAIN = (408, 409, 425, 429)  # and 5xx: the same request may succeed later
 NOBODY, TOO_LATE, CUT = 0, -1, -2  # in the place of an HTTP status: no connection, no answer in time, or a connection that broke
-BUSY = (*AGAIN, 503)  # whatever was asked for
+STATUS: dict[http.Failure, int] = {"no connection": NOBODY, "late": TOO_LATE, "broken off": CUT}
+BUSY = (*http.AGAIN, 503)  # whatever was asked for
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between tries, doubled each time
 LONGEST_ASKED_WAIT = 600.0  # a server that asks to be left alone for longer ends the run
-CONNECT_SECONDS = 10.0
 SHOWN = 300  # characters of a server's own words in an error
-ERRNO = re.compile(r"\[Errno -?[0-9]+\] ")
 GARBAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError)  # what reading a reply of another shape raises
 
 
@@ -76,7 +69,7 @@ class Client:
         self.options = options
         if not self._key().isprintable() or not self._key().isascii():  # and it would be repeated in the complaint about the header
             raise UserError(f"the key in ${options.api_key_env} has characters that no key has; set it again")
-        self._local = threading.local()
+        self._session = http.session(self._authorise)
         self._not_before = 0.0  # on the monotonic clock: a server that is overloaded is left alone by all threads
 
     def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read], retries: int | None = None) -> Read:
@@ -104,24 +97,24 @@ class Client:
         raise Unwell(f"{trouble} ({tries} {'tries' if tries > 1 else 'try'})", trouble.status)
 
     def _try(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read]) -> Read:
-        times = (CONNECT_SECONDS, self.options.timeout)
+        headers, seconds = {"Content-Type": "application/json"}, http.timeout(self.options.timeout)
         try:
-            reply = self._session().post(self.url + path, json=body, timeout=times, allow_redirects=False)
-        except requests.RequestException as error:
-            raise Unwell(self._without_key(_why(error)), _status(error)) from error
+            reply = self._session.post(self.url + path, content=json.dumps(body), headers=headers, timeout=seconds)
+        except http.ERRORS as error:
+            raise Unwell(self._without_key(_why(error)), STATUS[http.failure(error)]) from error
         return self._understand(reply, read)
 
     def get(self, path: str) -> Any:
         """What the server tells about itself, or None where it does not."""
         try:
-            return json.loads(self._session().get(self.url + path, timeout=CONNECT_SECONDS, allow_redirects=False).content)
-        except (requests.RequestException, ValueError):
+            return json.loads(self._session.get(self.url + path).content)
+        except (*http.ERRORS, ValueError):
             return None
 
-    def _understand(self, reply: requests.Response, read: Callable[[Any], Read]) -> Read:
+    def _understand(self, reply: Response, read: Callable[[Any], Read]) -> Read:
         status = reply.status_code
-        if status in AGAIN or status >= 500:
-            raise Unwell(f"HTTP {status}: {self._words(reply)[1]}", status, _retry_after(reply))
+        if http.may_pass(status):
+            raise Unwell(f"HTTP {status}: {self._words(reply)[1]}", status, http.asked_wait(reply.headers))
         if status != 200:
             code, words = self._words(reply)
             raise Refused(status, code, words)
@@ -134,13 +127,13 @@ class Client:
             why, shown = (self._without_key(_one_line(words))[:SHOWN] for words in (str(error), reply.text))
             raise Unwell(f"it answers what is not a completion ({why}): {shown!r}", status) from error
 
-    def _words(self, reply: requests.Response) -> tuple[str, str]:
+    def _words(self, reply: Response) -> tuple[str, str]:
         """Code and message of an error, from OpenAI's form, FastAPI's or plain text."""
         try:
             code, words = _message(json.loads(reply.content))
         except ValueError:
             code, words = "", reply.text
-        return code, self._without_key(_one_line(words or str(reply.reason)))[:SHOWN]
+        return code, self._without_key(_one_line(words or reply.reason_phrase))[:SHOWN]
 
     # ------------------------------------------------------------ manners
 
@@ -148,15 +141,7 @@ class Client:
         while (left := self._not_before - monotonic()) > 0:
             sleep(left)
 
-    def _session(self) -> requests.Session:
-        """A connection of this thread's own, kept open."""
-        if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
-            self._local.session.auth = self._authorise  # also where there is no key: or requests would look into the user's netrc
-        session: requests.Session = self._local.session
-        return session
-
-    def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    def _authorise(self, request: Request) -> Request:
         if key := self._key():
             request.headers["Authorization"] = f"Bearer {key}"
         return request
@@ -188,37 +173,11 @@ def _message(found: Any) -> tuple[str, str]:
     return "", error if isinstance(error, str) else json.dumps(error)
 
 
-def _retry_after(reply: requests.Response) -> float:
-    """Seconds that the server asks to be left alone: a number, or a date."""
-    value = reply.headers.get("Retry-After", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now())
-    except (ValueError, TypeError):
-        return 0.0
-
-
-def _status(error: requests.RequestException) -> int:
-    if isinstance(error, requests.ReadTimeout):
-        return TOO_LATE
-    broken = isinstance(error, ChunkedEncodingError) or any(isinstance(inner, ProtocolError) for inner in error.args)
-    return CUT if broken else NOBODY
-
-
-def _why(error: requests.RequestException) -> str:
-    """What went wrong below HTTP, without urllib3's nested brackets."""
-    if isinstance(error, requests.ConnectTimeout):
-        return "it does not answer (no connection)"
-    if isinstance(error, requests.Timeout):
+def _why(error: Exception) -> str:
+    """What went wrong below HTTP."""
+    if http.failure(error) == "late":
         return "it does not answer in time; give more with --timeout"
-    inner: BaseException = error
-    while deeper := [one for one in (getattr(inner, "reason", None), *inner.args) if isinstance(one, BaseException)]:
-        inner = deeper[-1]
-    words = _one_line(str(inner)).rpartition(": ")[2] or type(inner).__name__
-    return f"it does not answer ({ERRNO.sub('', words)})"
+    return f"it does not answer ({http.in_words(error)})"
 
 
 def _one_line(words: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import copy
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,8 +77,9 @@ class WingsImageProcessor(BaseImageProcessor):
 
 def _read(source: str) -> bytes:
     if source.startswith(("http://", "https://")):
-        with urllib.request.urlopen(source) as reply:
-            return bytes(reply.read())
+        from iit_bench import http
+
+        return http.read(source)
     if len(source) < 4096 and Path(source).is_file():
         return Path(source).read_bytes()
     try:
