@@ -1,16 +1,18 @@
 """iit-bench: evaluate what multimodal LLMs forget.
 
-The Python face is four functions, each the twin of a command:
+Every command has a twin here, with a record for its options:
 
     import iit_bench
+    from pathlib import Path
 
     iit_bench.build(iit_bench.BuildOptions(out=Path("bench")))
-    iit_bench.evaluate(iit_bench.EvalOptions(model="wings", bench=Path("bench"), out=Path("runs/wings")))
+    iit_bench.evaluate(iit_bench.RunOptions(model="wings", bench=Path("bench"), out=Path("runs/wings")))
     iit_bench.report([Path("runs/wings")], Path("report"))
     run = iit_bench.load_run("runs/wings")          # run.results, run.predictions, run.errors
     run = iit_bench.load_suite_run("runs/text")     # of the suites text and vqa: run.results, run.items, run.errors
 
-Importing this package imports none of its rooms: they load when a name is first used.
+`evaluate_text`, `evaluate_vqa` and `evaluate_all` run the other suites, with `RunOptions(suite="text", …)`. Importing this package imports
+none of its rooms: they load when a name is first used.
 """
 
 from __future__ import annotations
@@ -20,46 +22,86 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from builders.build import BuildOptions, build
+    from builders.export.export import ExportOptions, export
+    from evaluators.compare.runs import comparisons as compare
+    from evaluators.fetch.fetch import FetchOptions, fetch
     from evaluators.iit.evaluate import evaluate
-    from evaluators.runs.options import EvalOptions
+    from evaluators.runs.options import RunOptions
+    from evaluators.text.evaluate import evaluate_text
+    from evaluators.vqa.evaluate import evaluate_vqa
+    from iit_bench.models.contract import ModelOptions
     from iit_bench.models.load import load_model
     from iit_bench.storage.benchmark import Benchmark, load_benchmark
     from iit_bench.storage.runs import Run, SuiteRun, load_run, load_suite_run
+    from iit_bench.training.train import run as train
+    from iit_bench.types import ServerOptions
+    from iit_bench.workflows.all_suites import evaluate_all
+    from iit_bench.workflows.demo import demo
     from reports.leaderboard import report
 
 from iit_bench.version import __version__ as __version__
 
+# Name → "module" that has it, or "module:its name there". A test compares this table with the imports above.
 _PLACES = {
+    "Benchmark": "iit_bench.storage.benchmark",
     "BuildOptions": "builders.build",
+    "ExportOptions": "builders.export.export",
+    "FetchOptions": "evaluators.fetch.fetch",
+    "ModelOptions": "iit_bench.models.contract",
+    "Run": "iit_bench.storage.runs",
+    "RunOptions": "evaluators.runs.options",
+    "ServerOptions": "iit_bench.types",
+    "SuiteRun": "iit_bench.storage.runs",
     "build": "builders.build",
-    "EvalOptions": "evaluators.runs.header",
+    "compare": "evaluators.compare.runs:comparisons",
+    "demo": "iit_bench.workflows.demo",
     "evaluate": "evaluators.iit.evaluate",
-    "report": "reports.leaderboard",
-    "load_model": "iit_bench.registry",
-    "load_benchmark": "iit_bench.storage.runs",
+    "evaluate_all": "iit_bench.workflows.all_suites",
+    "evaluate_text": "evaluators.text.evaluate",
+    "evaluate_vqa": "evaluators.vqa.evaluate",
+    "export": "builders.export.export",
+    "fetch": "evaluators.fetch.fetch",
+    "load_benchmark": "iit_bench.storage.benchmark",
+    "load_model": "iit_bench.models.load",
     "load_run": "iit_bench.storage.runs",
     "load_suite_run": "iit_bench.storage.runs",
-    "SuiteRun": "iit_bench.storage.runs",
-    "Benchmark": "iit_bench.storage.runs",
-    "Run": "iit_bench.storage.runs",
+    "report": "reports.leaderboard",
+    "train": "iit_bench.training.train:run",
 }
 __all__ = [
     "Benchmark",
     "BuildOptions",
-    "EvalOptions",
+    "ExportOptions",
+    "FetchOptions",
+    "ModelOptions",
     "Run",
+    "RunOptions",
+    "ServerOptions",
     "SuiteRun",
     "build",
+    "compare",
+    "demo",
     "evaluate",
+    "evaluate_all",
+    "evaluate_text",
+    "evaluate_vqa",
+    "export",
+    "fetch",
     "load_benchmark",
     "load_model",
     "load_run",
     "load_suite_run",
     "report",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'iit_bench' has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), name)
+    module, _, theirs = _PLACES[name].partition(":")
+    return getattr(import_module(module), theirs or name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

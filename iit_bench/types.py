@@ -6,7 +6,7 @@ Changing the name, type or order of a field that is written is changing a format
 from __future__ import annotations
 
 import hashlib
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -14,10 +14,10 @@ Modality = Literal["T", "V"]
 Style = Literal["cloze", "options", "letters"]
 History = Literal["gold", "own"]
 Scoring = Literal["loglikelihood", "generate"]
+Suite = Literal["iit", "text", "vqa"]  # a run is of one suite
+SUITES: tuple[Suite, ...] = get_args(Suite)
 Outcome = Literal["correct", "wrong", "unparsed", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-Suite = Literal["iit", "text", "vqa"]
-SUITES: tuple[Suite, ...] = get_args(Suite)
 TaskState = Literal["scored", "not run", "failed"]
 PairedTest = Literal["", "mcnemar exact", "cluster sign-flip", "paired t"]  # "" where there is nothing to test
 
@@ -60,24 +60,24 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """How a model behind a server is reached, and what it costs; each field is an option of `iit-bench eval`.
+    """How a model behind a server is reached, and what it costs; each field is an option of `iit-bench eval`, with its help text.
 
-    The API key is none of them: it is read from the environment when a request is sent, and written nowhere.
+    The API key is not a field: it is read from the environment when a request is sent, and written nowhere.
     """
 
-    base_url: str | None = None  # e.g. "http://localhost:8000/v1"
-    api_key_env: str = "OPENAI_API_KEY"  # name of the environment variable that holds the key
-    tokenizer: str | None = None  # folder or Hub id: chats are rendered and tokenised here, and the server only continues text
-    concurrency: int = 8  # requests under way at once
-    retries: int = 6  # after the first try; the wait doubles from half a second on
-    timeout: float = 300.0  # seconds that one answer may take
-    price_in: float | None = None  # per million prompt tokens, in any currency
-    price_out: float | None = None  # per million reply tokens
-
-    @property
-    def server(self) -> ServerOptions:
-        """These fields alone, out of the options of a suite."""
-        return ServerOptions(**{field.name: getattr(self, field.name) for field in fields(ServerOptions)})
+    base_url: str | None = field(default=None, metadata={"help": "Address of the server, e.g. http://localhost:8000/v1."})
+    api_key_env: str = field(
+        default="OPENAI_API_KEY", metadata={"help": "Environment variable that holds the server's key, if it needs one."}
+    )
+    tokenizer: str | None = field(
+        default=None,
+        metadata={"help": "The model's folder or Hub id: chats are then rendered and tokenised here, and the server only continues text."},
+    )
+    concurrency: int = field(default=8, metadata={"help": "Requests in flight at once."})
+    retries: int = field(default=6, metadata={"help": "Attempts after the first; the wait doubles from 0.5 s."})
+    timeout: float = field(default=300.0, metadata={"help": "Seconds that one answer may take."})
+    price_in: float | None = field(default=None, metadata={"help": "Price per million prompt tokens, for the cost in run.json."})
+    price_out: float | None = field(default=None, metadata={"help": "Price per million reply tokens."})
 
 
 # ---------------------------------------------------------------- the benchmark folder

@@ -16,14 +16,14 @@ from evaluators.iit.forgetting import check_comparable, forgetting
 from evaluators.iit.results import summarise
 from evaluators.iit.turns import Asking, Course, prediction, request, rounds
 from evaluators.runs.header import check_same_run, describe_run
-from evaluators.runs.options import EvalOptions
+from evaluators.runs.options import RunOptions
 from evaluators.runs.session import enter
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
 from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError
-from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.contract import Model
 from iit_bench.models.load import load_model
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
@@ -34,26 +34,29 @@ NO_IMAGES = "the model takes no images"
 OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl")
 
 
-def evaluate(options: EvalOptions, progress: bool = True) -> Results:
+def evaluate(options: RunOptions, progress: bool = True) -> Results:
     """Run or go on with the evaluation that `options` describe; the run folder is complete when this returns.
 
     Raises:
         UserError: bad options, an unusable benchmark, model or folder. What was answered before stays in the folder.
         KeyboardInterrupt: likewise; the same call goes on.
     """
+    options.check_suite("iit")
+    assert options.bench is not None  # RunOptions refuses suite iit without one
     benchmark = load_benchmark(options.bench)
     if options.base:
         load_base(options)  # an unusable base is refused before a model is loaded
     check_writable(options.out)
-    model = load_model(options.model, model_options(options), blind=options.blind)
+    model = load_model(options.model, options.model_options, blind=options.blind)
     model.prepare(benchmark)
     return evaluate_model(model, benchmark, options, progress)
 
 
-def evaluate_model(model: Model, benchmark: Benchmark, options: EvalOptions, progress: bool = True) -> Results:
+def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, progress: bool = True) -> Results:
     """`evaluate` with a model and a benchmark that are loaded already."""
     plan = choose_dialogues(benchmark, options.tiers, options.limit, model.info.accepts_images)
     scoring = choose_scoring(model, options.scoring, any("V" in tier for tier in plan.tiers))
+    assert options.max_new_tokens is not None  # RunOptions has a number in suite iit
     asking = Asking(scoring, _style(options, benchmark), options.history, options.system_prompt, options.max_new_tokens)
     if asking.style not in model.styles:
         raise UserError(f"model {model.info.name!r} cannot be asked in style {asking.style!r}; use --style {' or '.join(model.styles)}")
@@ -132,7 +135,7 @@ def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: i
     return Chosen(tuple(dialogues), run, unavailable)
 
 
-def _style(options: EvalOptions, benchmark: Benchmark) -> Style:
+def _style(options: RunOptions, benchmark: Benchmark) -> Style:
     return options.style or benchmark.manifest.get("default_style", "cloze")
 
 
@@ -190,24 +193,19 @@ def _progress_bar(show: bool, total: int, name: str) -> Any:
 # ---------------------------------------------------------------- the run folder
 
 
-def load_base(options: EvalOptions) -> Run:
+def load_base(options: RunOptions) -> Run:
     """The run to measure forgetting against."""
     assert options.base is not None
     return load_run(options.base)
 
 
-def _base(options: EvalOptions, described: Mapping[str, Any]) -> Run | None:
+def _base(options: RunOptions, described: Mapping[str, Any]) -> Run | None:
     """The run to measure forgetting against; one that cannot be compared is refused before the work, not after."""
     if not options.base:
         return None
     base = load_base(options)
     check_comparable(described, base.run)
     return base
-
-
-def model_options(options: EvalOptions) -> ModelOptions:
-    """What a user may set for the model."""
-    return ModelOptions(options.checkpoint, options.device, options.dtype, options.seed, options.trust_remote_code, options.server)
 
 
 def _now() -> str:

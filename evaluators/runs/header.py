@@ -1,4 +1,4 @@
-"""What run.json says: what was run, how, with which versions; enough to run it again and to refuse to go on with another run."""
+"""run.json: what was run, how and with which versions; enough to run it again and to refuse to resume another run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+from evaluators.runs.options import RunOptions, default_in, flag, suites_of
 from iit_bench.errors import UserError
+from iit_bench.storage.runs import load_run_header
+from iit_bench.types import SUITES
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from evaluators.iit.turns import Asking
-    from evaluators.runs.options import EvalOptions, SuiteOptions
     from iit_bench.engine.plan import BatchLimits
     from iit_bench.models.contract import ModelInfo
     from iit_bench.storage.benchmark import Benchmark
@@ -35,7 +35,7 @@ SAME_TASKS += ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "ge
 
 
 def describe_run(
-    options: EvalOptions, info: ModelInfo, benchmark: Benchmark, asking: Asking, tiers: Sequence[str], limits: BatchLimits
+    options: RunOptions, info: ModelInfo, benchmark: Benchmark, asking: Asking, tiers: Sequence[str], limits: BatchLimits
 ) -> dict[str, Any]:
     """A new run.json; its fields are storage.runs.RUN_FIELDS."""
     manifest = benchmark.manifest
@@ -60,11 +60,11 @@ def describe_run(
     }
 
 
-def bookkeeping(options: DataclassInstance, packages: Sequence[str] = ()) -> dict[str, Any]:
+def bookkeeping(options: RunOptions, packages: Sequence[str] = ()) -> dict[str, Any]:
     """The part of a new run.json that every suite shares: how to repeat the run, with what it was made, when and how much."""
     return {
         "command": command(options),
-        "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(options).items()},
+        "arguments": arguments(options),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *packages)},
         "git_commit": git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,15 +76,43 @@ def bookkeeping(options: DataclassInstance, packages: Sequence[str] = ()) -> dic
     }
 
 
-def command(options: DataclassInstance) -> str:
+def arguments(options: RunOptions) -> dict[str, Any]:
+    """run.json's `arguments`: the options of the run's suite by name. Runs of the suites text and vqa have the same names."""
+    family = {"iit"} if options.suite == "iit" else set(SUITES) - {"iit"}
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options) if family & set(suites_of(field))}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def load_options(run: Path, *, out: Path, fresh: bool = False) -> RunOptions:
+    """The options of an earlier run, for `iit-bench eval --from run.json`, writing to `out`. `run` is the file or its folder.
+
+    Raises:
+        UserError: not a run, or one of another version.
+    """
+    header = load_run_header(run.parent if run.name == "run.json" else run)
+    values = {"suite": header["suite"], **header["arguments"], "out": out, "fresh": fresh}
+    hints = get_type_hints(RunOptions)
+    if unknown := sorted(set(values) - set(hints)):
+        raise UserError(f"run.json has arguments this version does not know: {', '.join(unknown)}; use the iit-bench that wrote it")
+    for name, value in values.items():
+        if value is not None and hints[name] == Path | None:
+            values[name] = Path(value)
+        elif isinstance(value, list):
+            values[name] = tuple(value)
+    return RunOptions(**values)
+
+
+def command(options: RunOptions) -> str:
     """The command line that repeats the run: every option that is not at its default."""
     words = ["iit-bench", "eval"]
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        if field.name == "fresh" or value == field.default:
+        if field.name == "fresh" or value == default_in(options.suite, field):
             continue
-        flag = ("--no-" if value is False else "--") + field.name.replace("_", "-")
-        words += [flag] if isinstance(value, bool) else [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+        if isinstance(value, bool):
+            words.append(flag(field.name) if value else flag(f"no_{field.name}"))
+        else:
+            words += [flag(field.name), ",".join(value) if isinstance(value, tuple) else str(value)]
     return shlex.join(words)
 
 
@@ -102,7 +130,7 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
         raise UserError(f"{str(folder)!r} holds another run ({'; '.join(different)}); choose another --out or add --fresh to replace it")
 
 
-def describe_suite(options: SuiteOptions, info: ModelInfo, tasks: Sequence[str], packages: Sequence[str] = ()) -> dict[str, Any]:
+def describe_suite(options: RunOptions, info: ModelInfo, tasks: Sequence[str], packages: Sequence[str] = ()) -> dict[str, Any]:
     """A new run.json of a suite; `tasks` are the names behind the presets, `packages` the tool's distributions."""
     return {
         "name": options.name or options.out.name,

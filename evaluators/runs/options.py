@@ -1,124 +1,239 @@
-"""Options of `iit-bench eval`: of the suite iit, of the suites text and vqa, and those of an earlier run."""
+"""Options of an evaluation: one record, made of parts, for all suites.
+
+A field is declared once: its default is the option's default, and its metadata (see `option`) hold the help text, the suites that have the
+option, and its spelling on the command line. The options of `iit-bench eval`, and `arguments` and `command` in run.json, are made from it.
+Imports only the standard library and `iit_bench.types`, because the command line needs this file for its help.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import load_run_header
-from iit_bench.types import History, Scoring, ServerOptions, Style
+from iit_bench.types import History, Scoring, ServerOptions, Style, Suite
 
 if TYPE_CHECKING:
     from iit_bench.models.contract import ModelOptions
 
-# Options that one of the two suites has alone.
-OWN_OPTIONS: dict[str, tuple[str, ...]] = {
-    "text": ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs", "include_path", "confirm_run_unsafe_code"),
-    "vqa": ("judge",),
+SuiteChoice = Literal[Suite, "all"]
+EVERY_SUITE: tuple[SuiteChoice, ...] = get_args(SuiteChoice)
+
+
+_IN_IIT: tuple[SuiteChoice, ...] = ("iit", "all")
+_IN_TASKS: tuple[SuiteChoice, ...] = ("text", "vqa", "all")
+_IN_TEXT: tuple[SuiteChoice, ...] = ("text", "all")
+_IN_VQA: tuple[SuiteChoice, ...] = ("vqa", "all")
+
+
+def option(
+    help: str,
+    *,
+    suites: tuple[SuiteChoice, ...] = EVERY_SUITE,
+    needed: tuple[SuiteChoice, ...] = (),
+    defaults: Mapping[SuiteChoice, Any] = MappingProxyType({}),
+    flags: str = "",
+    none: str = "",
+) -> dict[str, Any]:
+    """The metadata of a field that is an option.
+
+    Args:
+        help: what `--help` shows.
+        suites: suites that have the option; it is refused in others.
+        needed: suites that cannot run without it.
+        defaults: values that take the place of the field's default in some suites.
+        flags: how the command line spells a switch with two sides, e.g. "--fresh/--resume".
+        none: the word that means None on the command line, e.g. "auto".
+    """
+    return {"help": help, "suites": suites, "needed": needed, "defaults": defaults, "flags": flags, "none": none}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPart:
+    """Which model, and how it is loaded."""
+
+    model: str = field(
+        metadata=option(
+            "A name of `iit-bench list models`, or hf:, openai:, vllm: or vlmeval: and a name; needed unless --from is given.",
+            needed=EVERY_SUITE,
+        )
+    )
+    checkpoint: str | None = field(default=None, metadata=option("Other weights for this family: folder or Hub id."))
+    blind: bool = field(default=False, metadata=option("Remove all images, to measure what the words give away without them."))
+    device: str = field(default="auto", metadata=option("auto, cpu, cuda, cuda:1, mps."))
+    dtype: str = field(default="auto", metadata=option("auto, float32, bfloat16, float16."))
+    batch_size: int | None = field(default=None, metadata=option("Requests per batch, or auto.", none="auto"))
+    seed: int = field(default=0, metadata=option("Seed of models that draw."))
+    trust_remote_code: bool = field(default=False, metadata=option("Run code that comes with the checkpoint."))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonPart:
+    """What is run, and where its files go."""
+
+    out: Path = field(metadata=option("Folder to write."))
+    suite: SuiteChoice = field(default="iit", metadata=option("IIT dialogues, lm-eval's tasks, VLMEvalKit's data sets, or all three."))
+    tasks: tuple[str, ...] | None = field(
+        default=None,
+        metadata=option(
+            "Suites text, vqa, all: tasks, data sets or presets, comma-separated; default of suite all: wings-text,wings-vqa.",
+            suites=_IN_TASKS,
+            needed=("text", "vqa"),
+        ),
+    )
+    limit: int | None = field(default=None, metadata=option("Evaluate N whole groups, or N items of each task."))
+    max_new_tokens: int | None = field(
+        default=None, metadata=option("Length of a generated reply; default: 32 in suite iit, else the task's.", defaults={"iit": 32})
+    )
+    system_prompt: str = field(default="", metadata=option("First message of every chat."))
+    data_root: Path | None = field(
+        default=None, metadata=option("Suites text, vqa, all: folder of `iit-bench fetch`, used instead of the Hub.", suites=_IN_TASKS)
+    )
+    name: str | None = field(default=None, metadata=option("Name in reports; default: the folder's."))
+    fresh: bool = field(default=False, metadata=option("Start over, or resume from what the folder holds.", flags="--fresh/--resume"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class IitPart:
+    """Options of the dialogues of a benchmark folder."""
+
+    bench: Path | None = field(
+        default=None, metadata=option("Benchmark folder, made by `iit-bench build`; needed.", suites=_IN_IIT, needed=_IN_IIT)
+    )
+    tiers: tuple[str, ...] | None = field(default=None, metadata=option("Tiers to run, comma-separated; default: all.", suites=_IN_IIT))
+    scoring: Literal[Scoring, "auto"] = field(
+        default="auto",
+        metadata=option(
+            "loglikelihood scores every choice, generate reads a greedy reply; auto: loglikelihood if the model can.", suites=_IN_IIT
+        ),
+    )
+    style: Style | None = field(default=None, metadata=option("How choices are shown; default: the benchmark's.", suites=_IN_IIT))
+    history: History = field(default="gold", metadata=option("Earlier replies: the correct ones, or the model's own.", suites=_IN_IIT))
+    base: Path | None = field(
+        default=None,
+        metadata=option("Run folder of the base LLM, or its folder of --suite all, to measure forgetting against.", suites=_IN_IIT),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPart:
+    """Options of lm-eval."""
+
+    num_fewshot: int | None = field(default=None, metadata=option("Examples before a question; default: each task's own.", suites=_IN_TEXT))
+    apply_chat_template: bool = field(
+        default=False,
+        metadata=option("Ask in the model's chat format.", suites=_IN_TEXT, flags="--apply-chat-template/--no-apply-chat-template"),
+    )
+    fewshot_as_multiturn: bool = field(
+        default=True,
+        metadata=option(
+            "In a chat, each example as turns of its own, or all in one user turn.",
+            suites=_IN_TEXT,
+            flags="--fewshot-as-multiturn/--no-fewshot-as-multiturn",
+        ),
+    )
+    gen_kwargs: str = field(
+        default="", metadata=option("lm-eval's settings of generation, e.g. temperature=0.7,do_sample=true.", suites=_IN_TEXT)
+    )
+    include_path: Path | None = field(default=None, metadata=option("Folder with tasks in lm-eval's format.", suites=_IN_TEXT))
+    confirm_run_unsafe_code: bool = field(default=False, metadata=option("Run the programs that the model writes (MBPP).", suites=_IN_TEXT))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VqaPart:
+    """Options of VLMEvalKit."""
+
+    judge: str = field(
+        default="exact_matching", metadata=option("exact_matching, or the name of a judge model of VLMEvalKit.", suites=_IN_VQA)
+    )
+
+
+# Headings of the parts in `iit-bench eval --help`.
+PARTS: dict[type, str] = {
+    ModelPart: "Model",
+    CommonPart: "Run",
+    IitPart: "IIT dialogues (suites iit, all)",
+    TextPart: "Text-only tasks of lm-eval (suites text, all)",
+    VqaPart: "VQA data sets of VLMEvalKit (suites vqa, all)",
+    ServerOptions: "Server (models openai:NAME)",
 }
 
 
-@dataclass(frozen=True)
-class EvalOptions(ServerOptions):
-    """`iit-bench eval`, one field an option."""
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(
+    ServerOptions, VqaPart, TextPart, IitPart, CommonPart, ModelPart
+):  # fields come in the order of PARTS: the last base's first
+    """All options of an evaluation, by keyword: `RunOptions(model="wings", bench=Path("bench"), out=Path("runs/wings"))`.
 
-    model: str
-    bench: Path
-    out: Path
-    checkpoint: str | None = None
-    suite: str = "iit"
-    blind: bool = False
-    tiers: tuple[str, ...] | None = None  # None = all of the benchmark's
-    scoring: Scoring | Literal["auto"] = "auto"  # auto: loglikelihood where the model can, else generate
-    style: Style | None = None  # None = the benchmark's own
-    history: History = "gold"
-    limit: int | None = None  # whole groups
-    max_new_tokens: int = 32
-    system_prompt: str = ""
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: int | None = None  # requests; None = auto
-    seed: int = 0
-    trust_remote_code: bool = False
-    base: Path | None = None  # run folder of the base LLM
-    name: str | None = None  # display name; None = the folder's
-    fresh: bool = False
+    Raises:
+        UserError: an option that the suite does not have is not at its default, or one that it needs is missing.
+    """
 
-
-@dataclass(frozen=True)
-class SuiteOptions(ServerOptions):
-    """`iit-bench eval --suite text|vqa`, one field an option. Options of one suite alone have a default that means "as the tool does"."""
-
-    model: str
-    out: Path
-    suite: str
-    tasks: tuple[str, ...]  # names of tasks, groups, data sets or presets
-    checkpoint: str | None = None
-    blind: bool = False
-    limit: int | None = None  # items of each task
-    max_new_tokens: int | None = None  # None = the suite's own
-    system_prompt: str = ""
-    data_root: Path | None = None
-    judge: str = "exact_matching"  # vqa: VLMEvalKit's rules, or the name of one of its judge models
-    num_fewshot: int | None = None  # text: examples before each question; None = each task's own
-    apply_chat_template: bool = False  # text: prompts as chats, in the model's own template
-    fewshot_as_multiturn: bool = True  # text: in a chat, each example as turns of its own; False = all in the user's one turn
-    gen_kwargs: str = ""  # text: lm-eval's settings of generation, "temperature=0.7,do_sample=true"
-    include_path: Path | None = None  # text: a folder with tasks in lm-eval's format
-    confirm_run_unsafe_code: bool = False  # text: run programs that the model writes (MBPP)
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: int | None = None
-    seed: int = 0
-    trust_remote_code: bool = False
-    name: str | None = None
-    fresh: bool = False
+    def __post_init__(self) -> None:
+        refuse_foreign(self.suite, [one.name for one in fields(self) if getattr(self, one.name) != one.default])
+        for one in fields(self):
+            if getattr(self, one.name) is not None:
+                continue
+            if self.suite in one.metadata.get("needed", ()):
+                raise UserError(f"{flag(one.name)} is missing; give it, or repeat an earlier run with --from RUN/run.json")
+            if self.suite in one.metadata.get("defaults", {}):
+                object.__setattr__(self, one.name, default_in(self.suite, one))
 
     @property
     def model_options(self) -> ModelOptions:
-        from iit_bench.models.contract import ModelOptions  # reports use this file, and import no models
+        """The options that a model's factory is given."""
+        from iit_bench.models.contract import ModelOptions  # reports import this file, and no models
 
-        return ModelOptions(self.checkpoint, self.device, self.dtype, self.seed, self.trust_remote_code, self.server)
+        return ModelOptions(
+            checkpoint=self.checkpoint,
+            device=self.device,
+            dtype=self.dtype,
+            seed=self.seed,
+            trust_remote_code=self.trust_remote_code,
+            server=self.server,
+        )
+
+    @property
+    def server(self) -> ServerOptions:
+        """The options of the server, as a record of their own."""
+        return ServerOptions(**{one.name: getattr(self, one.name) for one in fields(ServerOptions)})
+
+    def for_suite(self, suite: Suite, **changes: Any) -> RunOptions:
+        """These options for one suite: options that it does not have are at their defaults, then `changes` are made."""
+        foreign: dict[str, Any] = {one.name: one.default for one in fields(self) if suite not in suites_of(one)}
+        return dataclasses.replace(self, **foreign | {"suite": suite} | changes)
+
+    def check_suite(self, suite: SuiteChoice) -> None:
+        """Raise UserError if these are options of another suite."""
+        if self.suite != suite:
+            raise UserError(f"these options are of suite {self.suite!r}; make them with suite={suite!r}")
 
 
-def options_of(suite: str) -> set[str]:
-    """Names of the options that a suite has: those of `SuiteOptions` but the other suite's own."""
-    foreign = {name for other, own in OWN_OPTIONS.items() if other != suite for name in own}
-    return {field.name for field in fields(SuiteOptions)} - foreign
+def suites_of(one: dataclasses.Field[Any]) -> tuple[SuiteChoice, ...]:
+    """Suites that have an option."""
+    return tuple(one.metadata.get("suites", EVERY_SUITE))
 
 
-def load_options(run: Path, out: Path) -> EvalOptions:
-    """The options of an earlier run, for `iit-bench eval --from run.json`, writing to `out`. `run` is the file or its folder.
+def default_in(suite: SuiteChoice, one: dataclasses.Field[Any]) -> Any:
+    """The default of an option in a suite; MISSING for one that must be given."""
+    return one.metadata.get("defaults", {}).get(suite, one.default)
+
+
+def flag(name: str) -> str:
+    """An option's name as the command line spells it."""
+    return "--" + name.replace("_", "-")
+
+
+def refuse_foreign(suite: SuiteChoice, given: Iterable[str]) -> None:
+    """Refuse options that are given to a suite which does not have them.
 
     Raises:
-        UserError: not a run, or one of another version.
+        UserError: names them.
     """
-    arguments = dict(load_run_header(run.parent if run.name == "run.json" else run)["arguments"]) | {"out": out, "fresh": False}
-    known = {field.name for field in dataclasses.fields(EvalOptions)}
-    if unknown := sorted(set(arguments) - known):
-        raise UserError(f"run.json has arguments this version does not know: {', '.join(unknown)}; use the iit-bench that wrote it")
-    for name in ("bench", "base"):
-        arguments[name] = Path(arguments[name]) if arguments.get(name) else None
-    if arguments.get("tiers") is not None:
-        arguments["tiers"] = tuple(arguments["tiers"])
-    return EvalOptions(**arguments)
-
-
-def load_any_options(run: Path, out: Path) -> EvalOptions | SuiteOptions:
-    """The options of an earlier run of any suite, for `iit-bench eval --from run.json`, writing to `out`.
-
-    Raises:
-        UserError: not a run, or one of another version.
-    """
-    header = load_run_header(run.parent if run.name == "run.json" else run)
-    if header["suite"] == "iit":
-        return load_options(run, out)
-    arguments = dict(header["arguments"]) | {"out": out, "fresh": False}
-    if unknown := sorted(set(arguments) - {field.name for field in dataclasses.fields(SuiteOptions)}):
-        raise UserError(f"run.json has arguments this version does not know: {', '.join(unknown)}; use the iit-bench that wrote it")
-    for name in ("data_root", "include_path"):
-        arguments[name] = Path(arguments[name]) if arguments.get(name) else None
-    return SuiteOptions(**arguments | {"tasks": tuple(arguments["tasks"])})
+    suites = {one.name: suites_of(one) for one in fields(RunOptions)}
+    if foreign := [name for name in given if suite not in suites.get(name, EVERY_SUITE)]:
+        raise UserError(f"--suite {suite} has no option {', '.join(map(flag, foreign))}; leave it out")

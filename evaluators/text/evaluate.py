@@ -18,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 from evaluators.runs.header import check_same_suite, describe_suite, git_commit
-from evaluators.runs.options import SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.runs.session import enter
 from evaluators.text.model import EngineLM
 from evaluators.text.results import Circumstances, errors_of, items_of, suite_results
@@ -37,13 +37,14 @@ LM_EVAL_FILES = "lm_eval"  # folder inside the run folder
 OUTCOME_FILES = ("items.parquet", "results.json", "errors.jsonl", LM_EVAL_FILES)
 
 
-def evaluate_text(options: SuiteOptions, progress: bool = True) -> SuiteResults:
+def evaluate_text(options: RunOptions, progress: bool = True) -> SuiteResults:
     """Run or go on with the text suite that `options` describe; the run folder is complete when this returns.
 
     Raises:
         UserError: unknown tasks, data that are missing, an unusable model or folder. What was answered before stays in the folder.
         KeyboardInterrupt: likewise; the same call goes on.
     """
+    options.check_suite("text")
     if options.blind:
         raise UserError("--blind removes images, and the text suite has none; leave it out")
     check_writable(options.out)
@@ -52,13 +53,13 @@ def evaluate_text(options: SuiteOptions, progress: bool = True) -> SuiteResults:
         return evaluate_text_model(load_model(options.model, options.model_options), found, options, progress)
 
 
-def load_tasks_of(options: SuiteOptions, scratch: Path) -> Tasks:
+def load_tasks_of(options: RunOptions, scratch: Path) -> Tasks:
     """The tasks that `options` name, with their data; `scratch` must outlive them."""
     how = TaskOptions(options.data_root, options.include_path, options.num_fewshot, options.confirm_run_unsafe_code)
-    return load_tasks(options.tasks, how, scratch)
+    return load_tasks(options.tasks or (), how, scratch)
 
 
-def evaluate_text_model(model: Model, tasks: Tasks, options: SuiteOptions, progress: bool = True) -> SuiteResults:
+def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progress: bool = True) -> SuiteResults:
     """`evaluate_text` with a model and tasks that are loaded already."""
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit} leaves nothing to evaluate; give 1 document or more")
@@ -94,7 +95,7 @@ def unable(model: Model, tasks: Tasks) -> str:
     return f"model {model.info.name!r} cannot score replies, which {which}: {model.no_scores}; or choose tasks that generate"
 
 
-def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[str, Any]:
+def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: RunOptions) -> dict[str, Any]:
     """lm-eval's EvalResults, samples included."""
     from lm_eval import simple_evaluate
 
@@ -122,7 +123,7 @@ def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: SuiteOptions) -> dict[
     return dict(found)
 
 
-def gen_kwargs_of(options: SuiteOptions) -> dict[str, Any] | None:
+def gen_kwargs_of(options: RunOptions) -> dict[str, Any] | None:
     """lm-eval's settings of generation.
 
     Raises:
@@ -170,7 +171,7 @@ def _silent(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options: SuiteOptions) -> None:
+def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options: RunOptions) -> None:
     """lm-eval's results and samples, through its own tracker; those of an earlier session of this run are replaced."""
     import copy
     import shutil

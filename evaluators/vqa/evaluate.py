@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from evaluators.runs.header import check_same_suite, describe_suite
-from evaluators.runs.options import SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.runs.session import enter
 from evaluators.runs.task_names import expand, unknown_task
 from evaluators.vqa.messages import MAX_NEW_TOKENS, generate_request
@@ -44,19 +44,20 @@ OUTCOME_FILES = ("results.json", "items.parquet", "errors.jsonl", RESULT_FILES, 
 PACKAGES = ("ms-vlmeval", "pandas")
 
 
-def evaluate_vqa(options: SuiteOptions, progress: bool = True) -> SuiteResults:
+def evaluate_vqa(options: RunOptions, progress: bool = True) -> SuiteResults:
     """Run or go on with the evaluation that `options` describe; the run folder is complete when this returns.
 
     Raises:
         UserError: bad options, an unknown task, an unusable table, model or folder. What was answered before stays in the folder.
         KeyboardInterrupt: likewise; the same call goes on.
     """
+    options.check_suite("vqa")
     chosen_tasks(options)
     check_writable(options.out)
     return evaluate_vqa_model(load_model(options.model, options.model_options, blind=options.blind), options, progress)
 
 
-def evaluate_vqa_model(model: Model, options: SuiteOptions, progress: bool = True) -> SuiteResults:
+def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True) -> SuiteResults:
     """`evaluate_vqa` with a model that is loaded already."""
     tasks = chosen_tasks(options)
     if why := unable(model):
@@ -92,13 +93,13 @@ def unable(model: Model) -> str:
 # ---------------------------------------------------------------- which data sets
 
 
-def chosen_tasks(options: SuiteOptions) -> tuple[str, ...]:
+def chosen_tasks(options: RunOptions) -> tuple[str, ...]:
     """The data sets asked for, presets expanded.
 
     Raises:
         UserError: VLMEvalKit is not installed, no task is named, one is unknown, or the limit is below 1.
     """
-    tasks = expand(options.tasks, PRESETS)
+    tasks = expand(options.tasks or (), PRESETS)
     if not tasks:
         raise UserError(f"--tasks names no data set; give names, or the preset {', '.join(PRESETS)}")
     if options.limit is not None and options.limit < 1:
@@ -114,7 +115,7 @@ def chosen_tasks(options: SuiteOptions) -> tuple[str, ...]:
 
 
 def _ask(
-    model: Model, files: Exchange, tasks: Sequence[str], log: ResponseLog, options: SuiteOptions, progress: bool
+    model: Model, files: Exchange, tasks: Sequence[str], log: ResponseLog, options: RunOptions, progress: bool
 ) -> dict[str, list[Asked]]:
     """Answer all messages of all data sets, one data set's images in memory at a time."""
     limits = BatchLimits.for_model(model.info, options.batch_size)
@@ -131,7 +132,7 @@ def _ask_task(
     task: str,
     log: ResponseLog,
     limits: BatchLimits,
-    options: SuiteOptions,
+    options: RunOptions,
     advance: Callable[[int], None],
 ) -> list[Asked]:
     prompts = files.load_prompts(task)[1]
@@ -148,7 +149,7 @@ def _ask_task(
     return [Asked(prompt.part, prompt.index, prompt.unit, prompt.cluster, one) for prompt, one in zip(prompts, said, strict=True)]
 
 
-def _spec(options: SuiteOptions, tasks: Sequence[str], model: str) -> Spec:
+def _spec(options: RunOptions, tasks: Sequence[str], model: str) -> Spec:
     return Spec(
         tasks=tasks,
         data_root=str(options.data_root.resolve()) if options.data_root else None,

@@ -1,19 +1,21 @@
-"""`iit-bench eval --suite all`: prints what came of each suite."""
+"""`iit-bench eval --suite all`: prints the outcome of each suite."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from iit_bench.errors import UserError
 
+if TYPE_CHECKING:
+    from evaluators.runs.options import RunOptions
 
-def evaluate_all_suites(given: Mapping[str, Any], quiet: bool, json: bool) -> None:
-    """Run all suites of the options that were given; every suite that is whole is shown, whatever became of the others.
+
+def evaluate_all_suites(options: RunOptions, *, quiet: bool, json: bool) -> None:
+    """Run all suites and print the results of every suite that is complete, even if others failed.
 
     Raises:
         UserError: bad input, or a suite failed.
@@ -24,26 +26,26 @@ def evaluate_all_suites(given: Mapping[str, Any], quiet: bool, json: bool) -> No
     from iit_bench.storage.tables import canonical_json
     from iit_bench.workflows.all_suites import evaluate_all
 
-    outcome = evaluate_all(given, progress=not quiet)
+    outcome = evaluate_all(options, progress=not quiet)
     if json:
         results = {suite: dataclasses.asdict(result) for suite, result in outcome.results.items()}
         failed = {suite: str(error) for suite, error in outcome.failed.items()}
         page = None if outcome.page is None else str(outcome.page)
         print(canonical_json({"suites": results, "left_out": outcome.left_out, "failed": failed, "report": page}))
     else:
-        name = given.get("name") or given["out"].resolve().name
-        shown = [summary_text(f"{name} ({suite})", result) for suite, result in outcome.results.items()]
-        shown += [f"{name} ({suite}): not run, {reason}" for suite, reason in outcome.left_out.items()]
-        print("\n".join([*shown, *([f"Leaderboard: {outcome.page}"] if outcome.page else [])]), flush=True)
+        name = options.name or options.out.resolve().name
+        lines = [summary_text(f"{name} ({suite})", result) for suite, result in outcome.results.items()]
+        lines += [f"{name} ({suite}): not run, {reason}" for suite, reason in outcome.left_out.items()]
+        print("\n".join([*lines, *([f"Leaderboard: {outcome.page}"] if outcome.page else [])]), flush=True)
     for suite in outcome.results:
-        if told := server_text(load_run_header(given["out"] / suite)):
-            print(f"suite {suite}: {told}", file=sys.stderr)
+        if usage := server_text(load_run_header(options.out / suite)):
+            print(f"suite {suite}: {usage}", file=sys.stderr)
     if outcome.failed:
-        said = [
+        reasons = [
             f"{'the report' if what == 'report' else f'suite {what}'} failed ({error if isinstance(error, UserError) else repr(error)})"
             for what, error in outcome.failed.items()
         ]
-        raise UserError(f"{'; '.join(said)}; what else was done is kept") from next(iter(outcome.failed.values()))
+        raise UserError(f"{'; '.join(reasons)}; everything else is kept") from next(iter(outcome.failed.values()))
     if not outcome.complete:
-        print("iit-bench: some items failed for reasons of the machine; repeat the command to go on", file=sys.stderr)
+        print("iit-bench: some items failed for reasons of the machine; repeat the command to resume", file=sys.stderr)
         raise typer.Exit(1)

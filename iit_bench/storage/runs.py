@@ -40,7 +40,7 @@ RUN_FIELDS = {
     "batch_tokens": "planned tokens per batch, padding included",
     "seed": "of the model, where it draws",
     "command": "the command line that repeats the run",
-    "arguments": "the same as a dict of EvalOptions, for `iit-bench eval --from run.json`",
+    "arguments": "the same by option (evaluators.runs.options.RunOptions), for `iit-bench eval --from run.json`",
     "versions": "python, iit-bench, torch, transformers, … as imported",
     "git_commit": "of iit-bench's checkout, or null",
     "started": "UTC, ISO 8601, of the first session",

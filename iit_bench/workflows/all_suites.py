@@ -12,11 +12,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from evaluators.iit import evaluate as iit
-from evaluators.runs.options import EvalOptions, SuiteOptions, options_of
-from evaluators.runs.reading import SUITES
+from evaluators.runs.options import RunOptions
 from evaluators.text import evaluate as text
 from evaluators.text import tasks as lm_eval_tasks
 from evaluators.text.tasks import Tasks
@@ -26,11 +24,10 @@ from iit_bench.models.contract import Model
 from iit_bench.models.load import load_model
 from iit_bench.progress import whole_job
 from iit_bench.storage.atomic import check_writable
-from iit_bench.storage.benchmark import Benchmark, load_benchmark
-from iit_bench.types import Results, SuiteResults
+from iit_bench.storage.benchmark import load_benchmark
+from iit_bench.types import SUITES, Results, Suite, SuiteResults
 
 TASKS = ("wings-text", "wings-vqa")
-_OPTIONS = {field.name for kind in (EvalOptions, SuiteOptions) for field in dataclasses.fields(kind)}
 
 
 @dataclass
@@ -47,27 +44,27 @@ class Outcome:
         return not self.failed and all(result.complete for result in self.results.values())
 
 
-def evaluate_all(given: Mapping[str, Any], progress: bool = True) -> Outcome:
-    """Run or go on with all suites.
+def evaluate_all(options: RunOptions, progress: bool = True) -> Outcome:
+    """Run or resume all suites. Each suite gets the options that it has.
 
     Args:
-        given: options by name, as `EvalOptions` and `SuiteOptions` have them: "model", "bench" and "out" at least. An option goes to the
-            suites that have it. "tasks" are names of both suites, by default `TASKS`; "base" is a run folder of IIT, or one that
-            `--suite all` made.
+        options: of suite "all". `tasks` are names of both suites text and vqa, by default `TASKS`; `base` is a run folder of suite iit, or
+            a folder that `--suite all` made.
+        progress: show a progress bar.
 
     Raises:
         UserError: bad options, an unknown task or an unusable model, benchmark or folder: found before anything is scored.
-        KeyboardInterrupt: the same call goes on.
+        KeyboardInterrupt: the same call resumes.
     """
-    plan = plan_suites(given)
-    out = Path(given["out"])
+    plan = plan_suites(options)
+    out = options.out
     if (out / "run.json").exists():
         raise UserError(f"{str(out)!r} is the run folder of one suite; choose another --out for --suite all")
     check_writable(out)
     outcome = Outcome()
     with tempfile.TemporaryDirectory(prefix="iit-bench-all-") as scratch:
         steps = _prepared(plan, Path(scratch))
-        model = load_model(plan["iit"].model, iit.model_options(plan["iit"]), blind=plan["iit"].blind)
+        model = load_model(options.model, options.model_options, blind=options.blind)
         outcome.left_out |= {suite: why for suite, step in steps.items() if (why := step.unable(model))}
         work = {suite: step for suite, step in steps.items() if suite not in outcome.left_out}
         with whole_job({suite: step.planned for suite, step in work.items()}, progress) as job:
@@ -76,7 +73,7 @@ def evaluate_all(given: Mapping[str, Any], progress: bool = True) -> Outcome:
                     outcome.results[suite] = step.run(model, progress)
     if outcome.results:
         with _kept("report", outcome):
-            outcome.page = _report(out, given.get("base"))
+            outcome.page = _report(out, options.base)
     return outcome
 
 
@@ -92,38 +89,30 @@ def _kept(what: str, outcome: Outcome) -> Iterator[None]:
 # ---------------------------------------------------------------- what is to be done
 
 
-def plan_suites(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of each suite that is to run, in the order of running.
+def plan_suites(options: RunOptions) -> dict[Suite, RunOptions]:
+    """The options of each suite that is to run, in the order of running.
 
     Raises:
-        UserError: an option that no suite has, a missing one, or tasks that do not go with --blind.
+        UserError: the options are of one suite, or there are tasks that do not go with --blind.
     """
-    if unknown := sorted(set(given) - _OPTIONS):
-        raise UserError(f"--suite all has no option {', '.join('--' + name.replace('_', '-') for name in unknown)}; leave it out")
-    out, blind = Path(given["out"]), bool(given.get("blind"))
-    named = given.get("tasks")
-    by_suite = sort_tasks(named if named is not None else TASKS[1:] if blind else TASKS, given.get("data_root"))
-    if blind and by_suite["text"]:
-        raise UserError(f"--blind removes images, and text tasks have none; leave out {', '.join(by_suite['text'])}, or --blind")
-    shared = dict(given) | {"name": given.get("name") or out.resolve().name}
-    base = given.get("base")
-    plan: dict[str, Any] = {"iit": EvalOptions(**_of(EvalOptions, shared) | {"suite": "iit", "out": out / "iit", "base": _iit_base(base)})}
-    for suite in ("text", "vqa"):
-        if by_suite[suite]:
-            own = {name: value for name, value in _of(SuiteOptions, shared).items() if name in options_of(suite)}
-            plan[suite] = SuiteOptions(**own | {"suite": suite, "out": out / suite, "tasks": by_suite[suite]})
+    options.check_suite("all")
+    default = TASKS[1:] if options.blind else TASKS
+    tasks = sort_tasks(options.tasks if options.tasks is not None else default, options.data_root)
+    if options.blind and tasks["text"]:
+        raise UserError(f"--blind removes images, and text tasks have none; leave out {', '.join(tasks['text'])}, or --blind")
+    named = dataclasses.replace(options, name=options.name or options.out.resolve().name)
+    plan: dict[Suite, RunOptions] = {"iit": named.for_suite("iit", out=options.out / "iit", base=_iit_base(options.base))}
+    for suite, chosen in tasks.items():
+        if chosen:
+            plan[suite] = named.for_suite(suite, out=options.out / suite, tasks=chosen)
     return plan
-
-
-def _of(kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {field.name: given[field.name] for field in dataclasses.fields(kind) if given.get(field.name) is not None}
 
 
 def _iit_base(base: Path | None) -> Path | None:
     return base / "iit" if base is not None and (base / "iit" / "run.json").is_file() else base
 
 
-def sort_tasks(names: Sequence[str], data_root: Path | None = None) -> dict[str, tuple[str, ...]]:
+def sort_tasks(names: Sequence[str], data_root: Path | None = None) -> dict[Suite, tuple[str, ...]]:
     """Task names by suite: VLMEvalKit's data sets, and tables in `data_root`, are of suite vqa; every other name is lm-eval's.
 
     Raises:
@@ -132,14 +121,14 @@ def sort_tasks(names: Sequence[str], data_root: Path | None = None) -> dict[str,
     known = {*vqa.PRESETS, *_vqa_tasks(data_root)}
     folded = {name.casefold(): name for name in known}
     ours = set(lm_eval_tasks.known_tasks())
-    found: dict[str, tuple[str, ...]] = {"text": (), "vqa": ()}
+    by_suite: dict[Suite, tuple[str, ...]] = {"text": (), "vqa": ()}
     for name in names:
         if name not in known and name not in ours and name != name.casefold() and name.casefold() in folded:
             raise UserError(f"there is no task {name!r}; did you mean {folded[name.casefold()]!r}?")
-        found["vqa" if name in known and name not in ours else "text"] += (name,)
+        by_suite["vqa" if name in known and name not in ours else "text"] += (name,)
     if not names:
         raise UserError(f"--tasks names no task; give names, or leave it out for {' and '.join(TASKS)}")
-    return found
+    return by_suite
 
 
 def _vqa_tasks(data_root: Path | None) -> set[str]:
@@ -160,9 +149,9 @@ class _Step:
     unable: Callable[[Model], str] = lambda model: ""  # why this model has no such suite, which is no failure; "" where it has
 
 
-def _prepared(plan: Mapping[str, Any], scratch: Path) -> dict[str, _Step]:
-    """What can be refused before a model is loaded is refused here."""
-    steps = {"iit": _iit_step(plan["iit"], load_benchmark(plan["iit"].bench))}
+def _prepared(plan: Mapping[Suite, RunOptions], scratch: Path) -> dict[Suite, _Step]:
+    """The steps of a plan. What can be refused before a model is loaded is refused here."""
+    steps: dict[Suite, _Step] = {"iit": _iit_step(plan["iit"])}
     if "text" in plan:
         steps["text"] = _text_step(plan["text"], text.load_tasks_of(plan["text"], scratch))
     if "vqa" in plan:
@@ -170,7 +159,9 @@ def _prepared(plan: Mapping[str, Any], scratch: Path) -> dict[str, _Step]:
     return {suite: steps[suite] for suite in SUITES if suite in steps}
 
 
-def _iit_step(options: EvalOptions, benchmark: Benchmark) -> _Step:
+def _iit_step(options: RunOptions) -> _Step:
+    assert options.bench is not None  # RunOptions refuses suite iit without one
+    benchmark = load_benchmark(options.bench)
     planned = len(iit.choose_dialogues(benchmark, options.tiers, options.limit, accepts_images=True).dialogues)
     if options.base:
         iit.load_base(options)
@@ -182,7 +173,7 @@ def _iit_step(options: EvalOptions, benchmark: Benchmark) -> _Step:
     return _Step(planned, run)
 
 
-def _text_step(options: SuiteOptions, tasks: Tasks) -> _Step:
+def _text_step(options: RunOptions, tasks: Tasks) -> _Step:
     text.gen_kwargs_of(options)  # bad ones are told before the other suites have run
     sizes = [len(task.eval_docs) for task in tasks.loaded["tasks"].values()]
     planned = sum(size if options.limit is None else min(size, options.limit) for size in sizes)
@@ -193,7 +184,7 @@ def _text_step(options: SuiteOptions, tasks: Tasks) -> _Step:
     )
 
 
-def _vqa_step(options: SuiteOptions) -> _Step:
+def _vqa_step(options: RunOptions) -> _Step:
     """The sizes of data sets that are not limited are only known when VLMEvalKit has read them: 1,000 is a middling one."""
     planned = len(vqa.chosen_tasks(options)) * (options.limit or 1000)
     return _Step(planned, lambda model, progress: vqa.evaluate_vqa_model(model, options, progress), vqa.unable)

@@ -20,7 +20,7 @@ def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
     """Fill `out` with bench/, runs/<name>/ and report/index.html. What is there already is gone on with. Returns the page."""
     from builders.build import BuildOptions, build, summary
     from evaluators.iit.evaluate import evaluate
-    from evaluators.runs.options import EvalOptions
+    from evaluators.runs.options import RunOptions
     from iit_bench.storage.benchmark import load_benchmark, load_manifest
     from reports.leaderboard import report
 
@@ -31,7 +31,7 @@ def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
         _say(summary(load_manifest(build(BuildOptions(out=bench)))))
     for name, arguments in RUNS.items():
         base = out / "runs" / "base-llm" if name not in ("base-llm", "majority", "random") else None
-        evaluate(EvalOptions(bench=bench, out=out / "runs" / name, limit=limit, base=base, **arguments), progress)
+        evaluate(RunOptions(bench=bench, out=out / "runs" / name, limit=limit, base=base, **arguments), progress)
     return report([out / "runs" / name for name in RUNS], out / "report")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluators.runs.options import PARTS, flag
 from iit_bench.cli import main
 from iit_bench.engine.log import ResponseLog
 from iit_bench.errors import UserError
@@ -50,6 +52,22 @@ def test_help_imports_nothing_heavy_and_names_every_command():
     assert not set(HEAVY) & set(json.loads(modules))
     assert all(command in shown for command in ("demo", "build", "export", "fetch", "eval", "report", "compare", "train", "list"))
     assert all(option in shown for option in ("--bench", "--scoring", "--blind", "--tiers", "--data-root"))
+
+
+def test_help_shows_every_option_of_a_run_once_under_its_heading(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["eval", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) > 90  # a wide terminal is used
+    heading, shown = "", {}
+    for line in lines:
+        if line.endswith(":") and not line.startswith(" "):
+            heading = line.rstrip(":")
+        elif line.strip().startswith("--"):
+            shown.setdefault(heading, []).append(line.split()[0])
+    for part, title in PARTS.items():
+        flags = [flag(field.name) for field in dataclasses.fields(part)]
+        assert [one for one in shown[title] if one != "--from"] == flags, title
 
 
 @pytest.mark.parametrize(

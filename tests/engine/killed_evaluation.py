@@ -15,7 +15,7 @@ from pathlib import Path
 from conftest import CompanyModel  # of this folder: the script's own folder is on sys.path
 
 from evaluators.iit.evaluate import evaluate_model
-from evaluators.runs.options import EvalOptions
+from evaluators.runs.options import RunOptions
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 
 KILLS = 10
@@ -33,7 +33,7 @@ def start(benchmark: Benchmark, out: Path, history: str) -> int:
         return child
     code = 1
     try:
-        options = EvalOptions(model="company", bench=benchmark.path, out=out, history=history, batch_size=3)
+        options = RunOptions(model="company", bench=benchmark.path, out=out, history=history, batch_size=3)
         evaluate_model(SlowModel(), benchmark, options, progress=False)
         code = 0
     finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from evaluators.iit.evaluate import evaluate_model
-from evaluators.runs.options import EvalOptions
+from evaluators.runs.options import RunOptions
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.load import load_model
 from iit_bench.storage.benchmark import Benchmark
@@ -87,7 +87,9 @@ def run(bench, tmp_path):
     """run(model, option=…) → the finished run folder."""
 
     def call(model: Model, benchmark: Benchmark = bench, out: str = "run", **options) -> Run:
-        evaluate_model(model, benchmark, EvalOptions(model.info.name, benchmark.path, tmp_path / out, **options), progress=False)
+        evaluate_model(
+            model, benchmark, RunOptions(model=model.info.name, bench=benchmark.path, out=tmp_path / out, **options), progress=False
+        )
         return load_run(tmp_path / out)
 
     return call

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import chisquare
 
 from evaluators.iit.evaluate import evaluate
-from evaluators.runs.options import EvalOptions
+from evaluators.runs.options import RunOptions
 from iit_bench.asking import user_message
 from iit_bench.errors import UserError
 from iit_bench.models.baselines import BlindModel
@@ -130,7 +130,7 @@ def test_blind_model_says_so_and_takes_every_tier():
 
 
 def test_majority_refuses_letters_before_a_run_folder_is_made(bench, tmp_path):
-    options = EvalOptions(model="majority", bench=bench.path, out=tmp_path / "run", style="letters")
+    options = RunOptions(model="majority", bench=bench.path, out=tmp_path / "run", style="letters")
     with pytest.raises(UserError, match="cannot be asked in style 'letters'; use --style cloze or options"):
         evaluate(options, progress=False)
     assert not (tmp_path / "run").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluators.runs.options import RunOptions
 from iit_bench.cli import main
 from iit_bench.progress import Job, bar, whole_job
 from iit_bench.storage.runs import load_run, load_suite_run
@@ -174,17 +175,19 @@ def test_tasks_are_sorted_out_by_suite() -> None:
 
 
 def test_options_go_to_the_suites_that_have_them(bench, tmp_path) -> None:
-    given = {"model": "wings", "bench": bench.path, "out": tmp_path / "m", "tasks": ("arc_easy", "MME"), "limit": 3, "system_prompt": "Hi."}
+    given = {"suite": "all", "model": "wings", "bench": bench.path, "out": tmp_path / "m", "tasks": ("arc_easy", "MME")}
+    given |= {"limit": 3, "system_prompt": "Hi."}
     given |= {"fewshot_as_multiturn": False}
     given |= {"num_fewshot": 2, "apply_chat_template": True, "gen_kwargs": "temperature=1", "judge": "gpt-4", "style": "letters"}
-    plan = plan_suites(given)
+    plan = plan_suites(RunOptions(**given))
     assert all((options.limit, options.system_prompt, options.name) == (3, "Hi.", "m") for options in plan.values())
     assert (plan["text"].num_fewshot, plan["text"].apply_chat_template, plan["text"].gen_kwargs) == (2, True, "temperature=1")
     assert (plan["vqa"].num_fewshot, plan["vqa"].apply_chat_template, plan["vqa"].judge) == (None, False, "gpt-4")
     assert (plan["text"].fewshot_as_multiturn, plan["vqa"].fewshot_as_multiturn) == (False, True)
     assert (plan["text"].judge, plan["iit"].style) == ("exact_matching", "letters")
+    assert [plan[suite].max_new_tokens for suite in ("iit", "text", "vqa")] == [32, None, None]
     assert [options.out.name for options in plan.values()] == ["iit", "text", "vqa"]
-    blind = plan_suites({"model": "wings", "bench": bench.path, "out": tmp_path, "blind": True})
+    blind = plan_suites(RunOptions(suite="all", model="wings", bench=bench.path, out=tmp_path, blind=True))
     assert list(blind) == ["iit", "vqa"] and all(options.blind for options in blind.values())
 
 

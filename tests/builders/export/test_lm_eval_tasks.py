@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from builders.build import BuildOptions, build
 from builders.export.export import ExportOptions, export
 from evaluators.iit.evaluate import evaluate_model
-from evaluators.runs.options import EvalOptions, SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.text.evaluate import evaluate_text
 from iit_bench.models.bundled import ASSETS
 from iit_bench.models.contract import Model, ModelOptions
@@ -45,7 +45,7 @@ def write(benchmark: Benchmark, out: Path, style: Style | None = None) -> Path:
 
 
 def run(model: Model, benchmark: Benchmark, out: Path, **more: Any) -> Run:
-    evaluate_model(model, benchmark, EvalOptions(model.info.name, benchmark.path, out, device="cpu", **more), progress=False)
+    evaluate_model(model, benchmark, RunOptions(model=model.info.name, bench=benchmark.path, out=out, device="cpu", **more), progress=False)
     return load_run(out)
 
 
@@ -120,7 +120,9 @@ def test_our_text_suite_runs_the_exported_tasks_with_the_same_figures(bench, tmp
     folder = write(bench, tmp_path / "tasks")
     ours = run(load_model("base-llm", ModelOptions(device="cpu")), bench, tmp_path / "iit", tiers=TEXT)
     names = ("iit_text", "iit_TT_generate")
-    options = SuiteOptions("base-llm", tmp_path / "text", "text", names, include_path=folder, apply_chat_template=True, device="cpu")
+    options = RunOptions(
+        model="base-llm", out=tmp_path / "text", suite="text", tasks=names, include_path=folder, apply_chat_template=True, device="cpu"
+    )
     found = {result.task: result for result in evaluate_text(options, progress=False).tasks}
     for tier in ours.results.tiers:
         for metric in METRICS:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evaluators.fetch.needs import configs_of
-from evaluators.runs.options import SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.text.evaluate import evaluate_text_model
 from evaluators.text.tasks import PRESETS, TaskOptions, load_tasks
 from iit_bench.cli import main
@@ -41,7 +41,9 @@ def test_the_whole_preset_is_fetched_loads_and_scores(server, repositories, mode
     assert main(["fetch", "wings-text", "--data-root", str(tmp_path / "data"), "--quiet"]) == 0
     tasks = load_tasks(["wings-text"], TaskOptions(tmp_path / "data", unsafe_code=True), tmp_path / "scratch")
     assert tasks.left_out == {} and set(tasks.revisions) == set(tasks.loaded["tasks"])
-    options = SuiteOptions("tiny", tmp_path / "run", "text", ("wings-text",), limit=1, max_new_tokens=4, confirm_run_unsafe_code=True)
+    options = RunOptions(
+        model="tiny", out=tmp_path / "run", suite="text", tasks=("wings-text",), limit=1, max_new_tokens=4, confirm_run_unsafe_code=True
+    )
     results = {one.task: one for one in evaluate_text_model(model, tasks, options, progress=False).tasks}
     assert set(PRESETS["wings-text"]) <= set(results)
     for name in PRESETS["wings-text"]:

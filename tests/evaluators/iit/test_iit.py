@@ -10,7 +10,7 @@ import pytest
 
 from evaluators.iit.evaluate import evaluate
 from evaluators.iit.turns import Asking, Course, prediction
-from evaluators.runs.options import EvalOptions
+from evaluators.runs.options import RunOptions
 from evaluators.runs.summary import summary_json, summary_text
 from iit_bench.asking import gold_reply, replies, user_message
 from iit_bench.errors import UserError
@@ -237,7 +237,7 @@ def test_blind_removes_every_image_and_nothing_else(run, bench):
 
 
 def test_blind_text_model_runs_every_tier(bench, tmp_path, llama_folder):
-    options = EvalOptions(f"hf:{llama_folder}", bench.path, tmp_path / "run", blind=True, device="cpu", limit=4)
+    options = RunOptions(model=f"hf:{llama_folder}", bench=bench.path, out=tmp_path / "run", blind=True, device="cpu", limit=4)
     results = evaluate(options, progress=False)
     assert results.iit["acc"].value is not None
     assert load_run(tmp_path / "run").run["model"]["blind"] is True

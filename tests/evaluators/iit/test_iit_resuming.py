@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from evaluators.iit.evaluate import evaluate
-from evaluators.runs.options import EvalOptions, load_options
+from evaluators.runs.header import load_options
+from evaluators.runs.options import RunOptions
 from evaluators.runs.summary import summary_text
 from iit_bench.errors import MachineError, UserError
 from iit_bench.models.baselines import RandomModel
@@ -109,10 +110,12 @@ def test_run_killed_while_it_wrote_its_first_file_goes_on(run, tmp_path):
 
 
 def test_run_is_repeated_from_its_run_json(bench, tmp_path):
-    options = EvalOptions("random", bench.path, tmp_path / "a", seed=3, tiers=("TV", "T"), limit=4, style="letters", system_prompt="x")
+    options = RunOptions(
+        model="random", bench=bench.path, out=tmp_path / "a", seed=3, tiers=("TV", "T"), limit=4, style="letters", system_prompt="x"
+    )
     evaluate(options, progress=False)
     for source in (tmp_path / "a", tmp_path / "a" / "run.json"):
-        again = load_options(source, tmp_path / "b")
+        again = load_options(source, out=tmp_path / "b")
         assert again == dataclasses.replace(options, out=tmp_path / "b")
     evaluate(again, progress=False)
     assert (tmp_path / "a" / "predictions.parquet").read_bytes() == (tmp_path / "b" / "predictions.parquet").read_bytes()

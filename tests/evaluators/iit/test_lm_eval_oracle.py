@@ -13,7 +13,7 @@ from lm_eval.tasks import TaskManager
 
 from builders.build import BuildOptions, build
 from evaluators.iit.evaluate import evaluate_model
-from evaluators.runs.options import EvalOptions
+from evaluators.runs.options import RunOptions
 from iit_bench.asking import replies, user_message
 from iit_bench.models.bundled import ASSETS
 from iit_bench.models.contract import ModelOptions
@@ -69,7 +69,7 @@ def write_task(folder: Path, benchmark: Benchmark, model, style: str) -> None:
 def test_every_item_scores_as_in_lm_eval(text_bench, checkpoint, tmp_path):
     model = load_model(f"hf:{checkpoint}", ModelOptions(device="cpu"))
     for style in STYLES:
-        options = EvalOptions(f"hf:{checkpoint}", text_bench.path, tmp_path / style, style=style, device="cpu")
+        options = RunOptions(model=f"hf:{checkpoint}", bench=text_bench.path, out=tmp_path / style, style=style, device="cpu")
         evaluate_model(model, text_bench, options, progress=False)
         write_task(tmp_path, text_bench, model, style)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.runs.options import SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.text.evaluate import evaluate_text_model
 from evaluators.text.tasks import TaskOptions, load_tasks
 from iit_bench.models.contract import Model, ModelOptions
@@ -41,10 +41,10 @@ def model(checkpoint) -> Model:
 
 
 @pytest.fixture
-def options(checkpoint, data_root, tmp_path) -> Callable[..., SuiteOptions]:
-    def make(*tasks: str, **more) -> SuiteOptions:
+def options(checkpoint, data_root, tmp_path) -> Callable[..., RunOptions]:
+    def make(*tasks: str, **more) -> RunOptions:
         given = {"model": checkpoint, "out": tmp_path / "run", "suite": "text", "data_root": data_root, "device": "cpu"}
-        return SuiteOptions(tasks=tasks, **(given | {"limit": 4, "max_new_tokens": 8} | more))
+        return RunOptions(tasks=tasks, **(given | {"limit": 4, "max_new_tokens": 8} | more))
 
     return make
 
@@ -53,7 +53,7 @@ def options(checkpoint, data_root, tmp_path) -> Callable[..., SuiteOptions]:
 def run_with(tmp_path) -> Callable:
     """Runs the suite with a model that is loaded already."""
 
-    def run(model: Model, options: SuiteOptions):
+    def run(model: Model, options: RunOptions):
         scratch = tmp_path / "scratch"
         how = TaskOptions(options.data_root, options.include_path, options.num_fewshot, options.confirm_run_unsafe_code)
         return evaluate_text_model(model, load_tasks(options.tasks, how, scratch), options, progress=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.runs.options import SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.text.evaluate import evaluate_text
 from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
@@ -26,7 +26,7 @@ def test_in_the_models_chat_format_every_choice_has_the_logprob_of_tier_t(run: C
         "device": "cpu",
         "apply_chat_template": True,
     }
-    evaluate_text(SuiteOptions(**given), progress=False)
+    evaluate_text(RunOptions(**given), progress=False)
     asked = {}
     for file in (out / "lm_eval").rglob("samples_*.jsonl"):
         for line in file.read_text(encoding="utf-8").splitlines():

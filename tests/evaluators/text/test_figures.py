@@ -17,10 +17,12 @@ pytestmark = pytest.mark.oracle
 
 @pytest.fixture(scope="module")
 def run(data_root, checkpoint, tmp_path_factory):
-    from evaluators.runs.options import SuiteOptions
+    from evaluators.runs.options import RunOptions
 
     out = tmp_path_factory.mktemp("figures") / "run"
-    options = SuiteOptions(checkpoint, out, "text", ("iit_facts", "arc_easy"), data_root=data_root, limit=30, device="cpu")
+    options = RunOptions(
+        model=checkpoint, out=out, suite="text", tasks=("iit_facts", "arc_easy"), data_root=data_root, limit=30, device="cpu"
+    )
     evaluate_text(options, progress=False)
     return load_suite_run(out)
 

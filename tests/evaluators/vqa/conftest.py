@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from evaluators.runs.options import SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.vqa.evaluate import evaluate_vqa_model
 from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo
 from iit_bench.storage.runs import SuiteRun, load_suite_run
@@ -93,7 +93,7 @@ def vqa(tables: Path, tmp_path: Path) -> Callable[..., SuiteRun]:
     """vqa(model, "TASK", …, option=…) → the finished run."""
 
     def call(model: Model, *tasks: str, **more: Any) -> SuiteRun:
-        options = SuiteOptions(model.info.name, tmp_path / "run", "vqa", tasks, data_root=tables)
+        options = RunOptions(model=model.info.name, out=tmp_path / "run", suite="vqa", tasks=tasks, data_root=tables)
         options = dataclasses.replace(options, **more)
         evaluate_vqa_model(model, options, progress=False)
         return load_suite_run(options.out)

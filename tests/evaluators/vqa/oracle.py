@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluators.runs.options import SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.vqa.evaluate import evaluate_vqa_model
 from iit_bench.models.contract import Model
 from iit_bench.storage.runs import SuiteRun, load_suite_run
@@ -40,7 +40,7 @@ def vlmevalkits_own(model: str, folder: Path, tasks: tuple[str, ...], tables: Pa
 
 
 def ours(model: Model, tasks: tuple[str, ...], tables: Path, out: Path) -> SuiteRun:
-    options = SuiteOptions(model.info.name, out, "vqa", tasks, data_root=tables, max_new_tokens=TOKENS)
+    options = RunOptions(model=model.info.name, out=out, suite="vqa", tasks=tasks, data_root=tables, max_new_tokens=TOKENS)
     evaluate_vqa_model(model, options, progress=False)
     return load_suite_run(out)
 

@@ -11,7 +11,7 @@ import pytest
 
 from evaluators.compare.runs import comparisons
 from evaluators.compare.tasks import differences, how_asked
-from evaluators.runs.options import SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import read_all, read_runs
 from evaluators.vqa.evaluate import evaluate_vqa_model
 from iit_bench.errors import UserError
@@ -25,7 +25,7 @@ OPEN = ("ChartQA_TEST", "DocVQA_VAL", "TextVQA_VAL")
 @pytest.fixture(scope="module")
 def run(make_parrot, tables, tmp_path_factory) -> SuiteRun:
     out = tmp_path_factory.mktemp("run") / "vqa"
-    options = SuiteOptions("parrot", out, "vqa", (*CHOICE, *YES_NO, *OPEN), data_root=tables)
+    options = RunOptions(model="parrot", out=out, suite="vqa", tasks=(*CHOICE, *YES_NO, *OPEN), data_root=tables)
     evaluate_vqa_model(make_parrot(), options, progress=False)
     return load_suite_run(out)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.runs.options import SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.vqa.datasets import parts_of
 from evaluators.vqa.evaluate import evaluate_vqa, evaluate_vqa_model
 from evaluators.vqa.messages import as_vlmeval_model
@@ -35,7 +35,14 @@ def several(tables, make_parrot, tmp_path_factory):
     model = make_parrot()
     evaluate_vqa_model(
         model,
-        SuiteOptions("parrot", out, "vqa", ("MadeOpen", "HallusionBench", "MadeChoice", "MME"), data_root=tables, batch_size=4),
+        RunOptions(
+            model="parrot",
+            out=out,
+            suite="vqa",
+            tasks=("MadeOpen", "HallusionBench", "MadeChoice", "MME"),
+            data_root=tables,
+            batch_size=4,
+        ),
         progress=False,
     )
     run = load_suite_run(out)
@@ -251,8 +258,8 @@ def test_cells_of_a_table_are_not_executed(vqa, parrot, parts, tmp_path, makers)
 # ---------------------------------------------------------------- bad input
 
 
-def options(tmp_path, *tasks, **more) -> SuiteOptions:
-    return SuiteOptions("parrot", tmp_path / "run", "vqa", tasks, **more)
+def options(tmp_path, *tasks, **more) -> RunOptions:
+    return RunOptions(model="parrot", out=tmp_path / "run", suite="vqa", tasks=tasks, **more)
 
 
 @pytest.mark.parametrize(

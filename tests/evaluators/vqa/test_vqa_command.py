@@ -7,7 +7,7 @@ import json
 import pytest
 
 from evaluators.runs.header import command
-from evaluators.runs.options import SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.vqa.presets import PRESETS, known_tasks
 from evaluators.vqa.scores import Asked, task_result
 from iit_bench.cli import main
@@ -29,7 +29,9 @@ def test_the_command_line_scores_and_repeats(tables, tmp_path, capsys) -> None:
 
 
 def test_the_command_of_a_run_says_what_was_switched_off(tmp_path) -> None:
-    options = SuiteOptions("wings", tmp_path, "text", ("arc_easy",), apply_chat_template=True, fewshot_as_multiturn=False)
+    options = RunOptions(
+        model="wings", out=tmp_path, suite="text", tasks=("arc_easy",), apply_chat_template=True, fewshot_as_multiturn=False
+    )
     assert command(options).endswith("--apply-chat-template --no-fewshot-as-multiturn")
 
 

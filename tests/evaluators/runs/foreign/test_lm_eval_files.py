@@ -15,7 +15,7 @@ import pytest
 
 from evaluators.compare.runs import comparisons
 from evaluators.compare.tasks import differences, how_asked
-from evaluators.runs.options import SuiteOptions
+from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import read_runs
 from evaluators.statistics import Z
 from evaluators.text.evaluate import evaluate_text_model
@@ -72,7 +72,7 @@ def command(tasks_folder, llama_folder, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def ours(tasks_folder, llama, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("ours") / "run"
-    options = SuiteOptions(llama.info.name, out, "text", TASKS, limit=LIMIT, include_path=tasks_folder)
+    options = RunOptions(model=llama.info.name, out=out, suite="text", tasks=TASKS, limit=LIMIT, include_path=tasks_folder)
     found = load_tasks(TASKS, TaskOptions(include_path=tasks_folder), tmp_path_factory.mktemp("scratch"))
     evaluate_text_model(llama, found, options, progress=False)
     return out
