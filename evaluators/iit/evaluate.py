@@ -54,12 +54,12 @@ def evaluate(options: RunOptions, progress: bool = True) -> Results:
 
 def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, progress: bool = True) -> Results:
     """`evaluate` with a model and a benchmark that are loaded already."""
-    plan = choose_dialogues(benchmark, options.tiers, options.limit, model.info.accepts_images)
+    plan = choose_dialogues(benchmark, options.tiers, options.limit, model.capabilities.takes_images)
     scoring = choose_scoring(model, options.scoring, any("V" in tier for tier in plan.tiers))
     assert options.max_new_tokens is not None  # RunOptions has a number in suite iit
     asking = Asking(scoring, _style(options, benchmark), options.history, options.system_prompt, options.max_new_tokens)
-    if asking.style not in model.styles:
-        raise UserError(f"model {model.info.name!r} cannot be asked in style {asking.style!r}; use --style {' or '.join(model.styles)}")
+    if asking.style not in (styles := model.capabilities.styles):
+        raise UserError(f"model {model.info.name!r} cannot be asked in style {asking.style!r}; use --style {' or '.join(styles)}")
     limits = BatchLimits.for_model(model.info, options.batch_size)
     described = describe_run(options, model.info, benchmark, asking, plan.tiers, limits)
     base = _base(options, described)
@@ -90,13 +90,14 @@ def choose_scoring(model: Model, asked: Scoring | Literal["auto"], images: bool)
     Raises:
         UserError: the model cannot do what is asked for.
     """
-    can_score = model.scores and (model.scores_images or not images)
+    can = model.capabilities
+    can_score = can.scores and (can.scores_images or not images)
     if asked == "auto":
         return "loglikelihood" if can_score else "generate"
-    if asked == "generate" and not model.generates:
+    if asked == "generate" and not can.generates:
         raise UserError(f"model {model.info.name!r} cannot generate; use --scoring loglikelihood")
     if asked == "loglikelihood" and not can_score:
-        why = model.no_scores if not model.scores else "it scores replies to text alone; leave the tiers with images out with --tiers"
+        why = can.why_not["scores"] if not can.scores else "it scores replies to text alone; leave the tiers with images out with --tiers"
         raise UserError(f"model {model.info.name!r} cannot score replies: {why}, or use --scoring generate")
     return asked
 

@@ -26,7 +26,7 @@ from evaluators.text.tasks import TaskOptions, Tasks, code_allowed, load_tasks, 
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError, one_line
-from iit_bench.models.contract import Model
+from iit_bench.models.contract import Model, as_text_model
 from iit_bench.models.load import load_model
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.runs import save_run_header, save_suite_outcome
@@ -86,13 +86,16 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
 
 def unable(model: Model, tasks: Tasks) -> str:
     """Why the model cannot run the tasks, or "": one that only generates is told so before it is asked, and paid for, anything."""
-    if not model.takes_raw_text:
-        return str(model.no_raw_text())
+    try:
+        as_text_model(model)
+    except UserError as error:
+        return str(error)
     scored = sorted(name for name, task in tasks.loaded["tasks"].items() if task.OUTPUT_TYPE != "generate_until")
-    if not scored or model.scores:
+    if not scored or model.capabilities.scores:
         return ""
     which = f"task {scored[0]!r} needs" if len(scored) == 1 else f"task {scored[0]!r} and {len(scored) - 1} more need"
-    return f"model {model.info.name!r} cannot score replies, which {which}: {model.no_scores}; or choose tasks that generate"
+    why = model.capabilities.why_not["scores"]
+    return f"model {model.info.name!r} cannot score replies, which {which}: {why}; or choose tasks that generate"
 
 
 def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: RunOptions) -> dict[str, Any]:

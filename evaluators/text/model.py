@@ -19,7 +19,15 @@ from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.engine.plan import BatchLimits, Request
 from iit_bench.engine.run import Failure, answer
 from iit_bench.errors import UserError, one_line
-from iit_bench.models.contract import GenerateResult, Model, RollingRequest, ScoreResult, TextGenerateRequest, TextScoreRequest
+from iit_bench.models.contract import (
+    GenerateResult,
+    Model,
+    RollingRequest,
+    ScoreResult,
+    TextGenerateRequest,
+    TextScoreRequest,
+    as_text_model,
+)
 from iit_bench.progress import bar
 
 DEFAULT_NEW_TOKENS = 256  # where neither the task nor the user says (lm-eval's own default)
@@ -41,7 +49,8 @@ class EngineLM(LM):
     def __init__(self, model: Model, log: ResponseLog, limits: BatchLimits, progress: bool = False) -> None:
         super().__init__()
         self.model = model
-        self.tokenizer = getattr(model, "tokenizer", None)
+        self.text_model = as_text_model(model)
+        self.tokenizer = self.text_model.tokenizer
         self.failed: list[FailedDocument] = []
         self.cut: Counter[str] = Counter()
         self.at_work = False  # an exception now is the engine's or the model's, not the task's
@@ -107,7 +116,7 @@ class EngineLM(LM):
     # ------------------------------------------------------------ chats
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return self.model.render_text(chat_history, add_generation_prompt)
+        return self.text_model.render_text(chat_history, add_generation_prompt)
 
     @property
     def tokenizer_name(self) -> str:

@@ -82,11 +82,11 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
 
 def unable(model: Model) -> str:
     """Why the model cannot run the suite, or ""."""
-    if not model.generates:
+    if not model.capabilities.generates:
         return f"model {model.info.name!r} cannot generate, which every task of suite vqa needs; choose another model"
-    if not model.info.accepts_images:
-        told = model.info.details.get("images")  # of a server, how it was found out
-        return f"model {model.info.name!r} takes no images{f' ({told})' if told else ''}; add --blind to ask it the words alone"
+    if not model.capabilities.takes_images:
+        why = model.capabilities.why_not["takes_images"]
+        return f"model {model.info.name!r} takes no images ({why}); add --blind to ask it the words alone"
     return ""
 
 

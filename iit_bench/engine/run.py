@@ -19,6 +19,7 @@ from iit_bench.models.contract import (
     ScoreResult,
     TextGenerateRequest,
     TextScoreRequest,
+    as_text_model,
 )
 
 
@@ -68,12 +69,10 @@ def answer(
         except ItemError as error:
             failures[key] = Failure("item", error.reason, error.detail)
     advance(sum(copies[key] for key in failures))
-    if model.requests_at_once:
+    if at_once := model.capabilities.requests_at_once:
         missing = {key: distinct[key] for key in lengths if key not in log.responses}
         advance(sum(copies[key] for key in lengths if key not in missing))
-        failed = ask_concurrently(
-            lambda request: _call(model, [request])[0], missing, log, model.requests_at_once, lambda key: advance(copies[key])
-        )
+        failed = ask_concurrently(lambda request: _call(model, [request])[0], missing, log, at_once, lambda key: advance(copies[key]))
         failures |= {key: Failure("item", error.reason, error.detail) for key, error in failed.items()}
         return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), len(missing))
     computed = 0
@@ -87,7 +86,7 @@ def answer(
 
 def _checked_length(model: Model, request: Request) -> int:
     if not isinstance(request, (ScoreRequest, GenerateRequest)):
-        return model.text_tokens(request)
+        return as_text_model(model).text_tokens(request)
     length = model.request_tokens(request)
     limit = model.info.max_context
     if limit is not None and length > limit:
@@ -131,7 +130,7 @@ def _call(model: Model, requests: Sequence[Request]) -> Sequence[Response]:
 _METHODS: dict[type, Callable[[Model, Any], Sequence[Response]]] = {
     ScoreRequest: lambda model, batch: model.score(batch),
     GenerateRequest: lambda model, batch: model.generate(batch),
-    TextScoreRequest: lambda model, batch: model.score_text(batch),
-    RollingRequest: lambda model, batch: model.score_rolling(batch),
-    TextGenerateRequest: lambda model, batch: model.generate_text(batch),
+    TextScoreRequest: lambda model, batch: as_text_model(model).score_text(batch),
+    RollingRequest: lambda model, batch: as_text_model(model).score_rolling(batch),
+    TextGenerateRequest: lambda model, batch: as_text_model(model).generate_text(batch),
 }

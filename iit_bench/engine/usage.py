@@ -11,7 +11,7 @@ from iit_bench.types import ServerOptions
 
 def work_done(model: Model, log: ResponseLog, server: ServerOptions) -> dict[str, Any]:
     """The fields `tokens` and `usage` of run.json, over every answer in the log, whichever session got it."""
-    return {"tokens": _tokens(log), "usage": _usage(log, server) if model.requests_at_once else None}
+    return {"tokens": _tokens(log), "usage": _usage(log, server) if model.capabilities.requests_at_once else None}
 
 
 def _tokens(log: ResponseLog) -> int:

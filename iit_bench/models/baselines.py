@@ -10,26 +10,28 @@ from typing import Any, TypeVar
 
 from iit_bench.errors import UserError
 from iit_bench.models.contract import (
+    Capabilities,
     GenerateRequest,
     GenerateResult,
     Model,
     ModelInfo,
     ModelOptions,
+    RollingRequest,
     ScoreRequest,
     ScoreResult,
+    TextGenerateRequest,
     TextRequest,
     TextScoreRequest,
 )
 from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Image, Message
 
+ONLY_CHOOSES = "it only chooses among replies"
 R = TypeVar("R", bound=ScoreRequest | GenerateRequest)
 
 
 class ChoiceBaseline(Model):
     """A baseline that scores replies without reading the question. It only scores; it has no text to generate."""
-
-    generates = False
 
     def __init__(self, name: str, options: ModelOptions, details: Mapping[str, Any]) -> None:
         if options.checkpoint:
@@ -72,6 +74,9 @@ class ChoiceBaseline(Model):
 class RandomModel(ChoiceBaseline):
     """Every reply is equally likely to be the best, by a hash of (seed, chat, reply): the same on every machine, at 1/k on average."""
 
+    capabilities = Capabilities(takes_raw_text=True, generates=False, why_not={"generates": ONLY_CHOOSES})
+    tokenizer = None
+
     def __init__(self, name: str, options: ModelOptions) -> None:
         super().__init__(name, options, {"seed": options.seed})
 
@@ -85,7 +90,7 @@ class RandomModel(ChoiceBaseline):
 
     def text_tokens(self, request: TextRequest) -> int:
         if not isinstance(request, TextScoreRequest):
-            raise UserError(f"model {self.info.name!r} can only choose, and a task asks it for a text; leave the task out")
+            raise self._only_chooses()
         return 1
 
     def score_text(self, batch: Sequence[TextScoreRequest]) -> list[ScoreResult]:
@@ -98,6 +103,18 @@ class RandomModel(ChoiceBaseline):
         scores = tuple((draw - 1) * 1e-6 if draw == max(draws) else -1.0 for draw in draws)
         return ScoreResult(scores, (1,) * len(scores), (False,) * len(scores), prompt_tokens=0)
 
+    def score_rolling(self, batch: Sequence[RollingRequest]) -> list[ScoreResult]:
+        raise self._only_chooses()
+
+    def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
+        raise self._only_chooses()
+
+    def render_text(self, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+        raise UserError(f"model {self.info.name!r} has no chat template; leave out --apply-chat-template")
+
+    def _only_chooses(self) -> UserError:
+        return UserError(f"model {self.info.name!r} can only choose, and a task asks it for a text; leave the task out")
+
 
 class MajorityModel(ChoiceBaseline):
     """Says the reply that was the most frequent gold answer where the builder could count without looking at the benchmark's own targets.
@@ -105,7 +122,15 @@ class MajorityModel(ChoiceBaseline):
     The counts are the manifest's `answer_counts`. Ties take the first choice. A letter says nothing about the answer it stands for.
     """
 
-    styles = ("cloze", "options")
+    capabilities = Capabilities(
+        generates=False,
+        styles=("cloze", "options"),
+        why_not={
+            "generates": ONLY_CHOOSES,
+            "takes_raw_text": "its counts are a benchmark's own",
+            "styles": "a letter does not depend on the answer it stands for",
+        },
+    )
 
     def __init__(self, name: str, options: ModelOptions) -> None:
         super().__init__(name, options, {})
@@ -129,8 +154,10 @@ class BlindModel(Model):
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.generates, self.styles, self.requests_at_once = model.generates, model.styles, model.requests_at_once
-        self.scores, self.scores_images, self.no_scores = model.scores, model.scores, model.no_scores
+        why_not = dict(model.capabilities.why_not) | {"takes_raw_text": "raw text has no images to remove"}
+        self.capabilities = dataclasses.replace(
+            model.capabilities, takes_images=True, scores_images=True, takes_raw_text=False, why_not=why_not
+        )
         self.info = dataclasses.replace(model.info, blind=True, accepts_images=True)
 
     def prepare(self, benchmark: Any) -> None:

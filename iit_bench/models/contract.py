@@ -8,15 +8,43 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, get_args, runtime_checkable
 
 from iit_bench.errors import UserError
 from iit_bench.types import Message, ServerOptions, Style
 
 SERVER = "server"  # ModelInfo.device of a model behind a server
+STYLES: tuple[Style, ...] = get_args(Style)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What a model takes and gives, and why it lacks what it lacks; evaluators read this before they send a request.
+
+    Raises:
+        ValueError: something is lacking and `why_not` has no sentence for it.
+    """
+
+    takes_chats: bool = True
+    takes_images: bool = True  # in chats
+    takes_raw_text: bool = False  # lm-eval's requests; such a model is a `TextModel`
+    scores: bool = True  # log-probabilities of given replies
+    scores_images: bool = True  # also of replies to chats with images
+    generates: bool = True
+    requests_at_once: int | None = None  # its methods are called from that many threads, one request per call; None = in batches
+    styles: tuple[Style, ...] = STYLES  # that it can be asked in
+    why_not: Mapping[str, str] = field(default_factory=dict)  # name of a field above → one sentence: the reason, or what would be needed
+
+    def __post_init__(self) -> None:
+        names = ("takes_chats", "takes_images", "takes_raw_text", "scores", "generates")
+        lacking = {name for name in names if not getattr(self, name)}
+        lacking |= {"scores_images"} if self.takes_images and self.scores and not self.scores_images else set()
+        lacking |= {"styles"} if set(self.styles) != set(STYLES) else set()
+        if silent := sorted(lacking - set(self.why_not)):
+            raise ValueError(f"capabilities lack {', '.join(silent)} without a sentence in why_not")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """What determines a model's answers, as written to run.json and hashed into every response's key."""
 
@@ -33,7 +61,7 @@ class ModelInfo:
     details: Mapping[str, Any] = field(default_factory=dict)  # anything else worth showing; not hashed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """What a user may set for any model. A factory refuses, with a UserError, what it cannot honour."""
 
@@ -121,12 +149,7 @@ class Model(ABC):
     """One loaded model. Results do not depend on the other requests of a batch beyond floating-point rounding."""
 
     info: ModelInfo
-    generates: bool = True  # False: it can only score
-    scores: bool = True  # False: it can only generate; `no_scores` says why
-    scores_images: bool = True  # False: it scores replies to chats without images alone
-    no_scores: str = ""  # one sentence: what would be needed
-    requests_at_once: int | None = None  # of a server; its methods are then called from as many threads, a request a call. None = batches
-    styles: tuple[Style, ...] = ("cloze", "options", "letters")  # that it can be asked in
+    capabilities: Capabilities
 
     def prepare(self, benchmark: Any) -> None:  # noqa: B027 - optional
         """Look at the benchmark's manifest before the run. Only baselines need it; a model under test must not."""
@@ -147,33 +170,31 @@ class Model(ABC):
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         """Greedy replies, one per request, ending at the model's own end-of-turn or at `max_new_tokens`."""
 
-    # ------------------------------------------------------------ raw text: what lm-eval's tasks need (see models/raw_text.py)
+
+@runtime_checkable
+class TextModel(Protocol):
+    """A model that also takes raw text, as lm-eval's tasks need it (see models/raw_text.py for models of this process)."""
+
+    info: ModelInfo
+    capabilities: Capabilities
+    tokenizer: Any | None  # of transformers; None if there is none in this process
 
     def text_tokens(self, request: TextRequest) -> int:
         """Tokens of the longest row that `request` needs, at most the model's context: what does not fit is cut off, as lm-eval does.
 
         Raises:
-            UserError: this model takes no raw text, or no room is left beside the tokens to generate.
+            UserError: the model cannot answer this kind of request, or no room is left beside the tokens to generate.
             ItemError: the request cannot be encoded.
         """
-        raise self.no_raw_text()
-
-    @property
-    def takes_raw_text(self) -> bool:
-        """Whether lm-eval's tasks can be asked: such a model has a `text_tokens` of its own."""
-        return type(self).text_tokens is not Model.text_tokens
 
     def score_text(self, batch: Sequence[TextScoreRequest]) -> list[ScoreResult]:
         """Score every continuation of every request. Raises ItemError only if a single-request batch cannot be scored."""
-        raise self.no_raw_text()
 
     def score_rolling(self, batch: Sequence[RollingRequest]) -> list[ScoreResult]:
         """Score whole texts."""
-        raise self.no_raw_text()
 
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
         """Continue texts. All requests of a batch have the same `until`, `max_new_tokens` and `settings`."""
-        raise self.no_raw_text()
 
     def render_text(self, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         """A chat ({"role", "content"} each) as the model's own template writes it; without the generation prompt the last turn stays open.
@@ -181,8 +202,16 @@ class Model(ABC):
         Raises:
             UserError: the model has no chat template.
         """
-        raise self.no_raw_text()
 
-    def no_raw_text(self) -> UserError:
-        """What a model without raw text says to lm-eval's tasks."""
-        return UserError(f"model {self.info.name!r} reads chats only, so lm-eval's tasks cannot be put to it; use --suite iit")
+
+def as_text_model(model: Model) -> TextModel:
+    """`model`, for raw text.
+
+    Raises:
+        UserError: it takes none.
+    """
+    if not model.capabilities.takes_raw_text:
+        why = model.capabilities.why_not["takes_raw_text"]
+        raise UserError(f"model {model.info.name!r} takes no raw text ({why}), so it cannot run lm-eval's tasks; use --suite iit")
+    assert isinstance(model, TextModel)
+    return model

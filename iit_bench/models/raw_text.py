@@ -42,7 +42,7 @@ def special_tokens_of(tokenizer: Any, text: str) -> dict[str, bool]:
 
 
 class RawText:
-    """Mixin for a `contract.Model` that is a `scoring.PrefixScorer`: its methods for raw text."""
+    """Mixin that makes a `contract.Model` which is a `scoring.PrefixScorer` a `contract.TextModel`."""
 
     tokenizer: Any
     info: ModelInfo

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
 from iit_bench.types import Message
 
 Failing = Callable[[Sequence[str]], Exception | None]
@@ -22,12 +22,23 @@ def text_of(request: ScoreRequest | GenerateRequest) -> str:
 class CompanyModel(Model):
     """Log-probabilities are a hash of the whole batch: an answer betrays in which company it was computed."""
 
+    capabilities = Capabilities(why_not={"takes_raw_text": "a chat is all that the engine's tests ask"})
     fails: Failing = lambda texts: None
     max_context: int | None = None
     batches: list[list[str]] = field(default_factory=list)  # what it was asked, as texts
 
     def __post_init__(self) -> None:
-        self.info = ModelInfo("company", "", "0" * 64, "", True, False, "float64", "cpu", self.max_context)
+        self.info = ModelInfo(
+            name="company",
+            checkpoint="",
+            checkpoint_sha256="0" * 64,
+            chat_template_sha256="",
+            accepts_images=True,
+            blind=False,
+            dtype="float64",
+            device="cpu",
+            max_context=self.max_context,
+        )
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         return len(text_of(request))

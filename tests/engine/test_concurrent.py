@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import threading
 
@@ -22,7 +23,7 @@ def server_model(company_model):
     """A model that is asked by four threads; `meet` makes them wait for one another, so that they are sure to be four."""
 
     class ServerModel(company_model):
-        requests_at_once = 4
+        capabilities = dataclasses.replace(company_model.capabilities, requests_at_once=4)
         meet: threading.Barrier | None = None
 
         def score(self, batch):

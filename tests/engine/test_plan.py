@@ -11,7 +11,19 @@ from iit_bench.engine.plan import BatchLimits, model_identity, plan_batches, req
 from iit_bench.models.contract import GenerateRequest, ModelInfo, ScoreRequest
 from iit_bench.types import Message
 
-INFO = ModelInfo("m", "path", "hash", "template", True, False, "float32", "cpu", 512, 7, {"note": 1})
+INFO = ModelInfo(
+    name="m",
+    checkpoint="path",
+    checkpoint_sha256="hash",
+    chat_template_sha256="template",
+    accepts_images=True,
+    blind=False,
+    dtype="float32",
+    device="cpu",
+    max_context=512,
+    parameters=7,
+    details={"note": 1},
+)
 CHAT = (Message("user", ("What is it?",)),)
 REQUEST = ScoreRequest(CHAT, ("yes", "no"))
 

@@ -13,7 +13,7 @@ from evaluators.runs.options import RunOptions
 from iit_bench.asking import user_message
 from iit_bench.errors import UserError
 from iit_bench.models.baselines import BlindModel
-from iit_bench.models.contract import GenerateRequest, Model, ModelOptions, ScoreRequest
+from iit_bench.models.contract import Capabilities, GenerateRequest, Model, ModelOptions, ScoreRequest
 from iit_bench.models.load import load_model
 from iit_bench.types import Message
 
@@ -92,6 +92,7 @@ class Listener(Model):
 
     def __init__(self) -> None:
         self.info = dataclasses.replace(load_model("random", ModelOptions()).info, accepts_images=False)
+        self.capabilities = Capabilities(takes_images=False, why_not={"takes_images": "it listens", "takes_raw_text": "it listens"})
         self.heard: list[tuple[Message, ...]] = []
 
     def request_tokens(self, request):

@@ -105,7 +105,7 @@ def test_a_text_only_model_has_no_vqa_suite_and_that_is_no_failure(base: Path, c
 def test_a_model_that_only_scores_is_told_of_before_and_fails_at_nothing(call: Call, tmp_path, capsys) -> None:
     assert call(tmp_path / "out", model="majority") == 0
     printed = capsys.readouterr().out
-    assert "out (text): not run, model 'majority' reads chats only" in printed
+    assert "out (text): not run, model 'majority' takes no raw text" in printed
     assert "out (vqa): not run, model 'majority' cannot generate" in printed
 
 

@@ -17,7 +17,16 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from iit_bench.errors import ItemError, UserError, first_line
 from iit_bench.models.checkpoints import checkpoint_sha256, pick_device, pick_dtype, resolve_checkpoint
-from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
+from iit_bench.models.contract import (
+    Capabilities,
+    GenerateRequest,
+    GenerateResult,
+    Model,
+    ModelInfo,
+    ModelOptions,
+    ScoreRequest,
+    ScoreResult,
+)
 from iit_bench.models.raw_text import PLAIN_TEMPLATE, RawText, special_tokens_of, until_end
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed, split_continuation
 from iit_bench.types import Message
@@ -82,6 +91,10 @@ def describe(name: str, checkpoint: str, folder: Path, model: Any, device: str, 
 
 class CausalLM(RawText, Model):
     """A text-only model. A prompt is encoded once for all its replies where the model's cache is a plain one."""
+
+    capabilities = Capabilities(
+        takes_images=False, takes_raw_text=True, why_not={"takes_images": "transformers knows its architecture as one for text only"}
+    )
 
     def __init__(self, name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)

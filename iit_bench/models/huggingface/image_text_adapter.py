@@ -17,7 +17,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from iit_bench.errors import ItemError, UserError, first_line
 from iit_bench.images import decode_item
-from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelOptions, ScoreRequest, ScoreResult
+from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.huggingface.adapter import describe, load_weights
 from iit_bench.models.raw_text import RawText, special_tokens_of
 from iit_bench.models.scoring import score_prefixed, split_continuation
@@ -27,6 +27,7 @@ from iit_bench.types import Image, Message
 class VisionLanguageModel(RawText, Model):
     """A multimodal model behind its own processor."""
 
+    capabilities = Capabilities(takes_raw_text=True)
     prompts_at_once = 1
 
     def __init__(self, name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> None:

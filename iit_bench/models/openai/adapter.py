@@ -15,15 +15,18 @@ from typing import Any, TypeVar
 from iit_bench.errors import ItemError, MachineError, UserError
 from iit_bench.models.contract import (
     SERVER,
+    Capabilities,
     GenerateRequest,
     GenerateResult,
     Model,
     ModelInfo,
     ModelOptions,
+    RollingRequest,
     ScoreRequest,
     ScoreResult,
     TextGenerateRequest,
     TextRequest,
+    TextScoreRequest,
     cut_at,
 )
 from iit_bench.models.openai.client import BUSY, NOBODY, TOO_LATE, Client, Refused, Unwell
@@ -33,6 +36,11 @@ from iit_bench.types import Image, Message
 Read = TypeVar("Read")
 CHAT = "\x00chat:"  # before a chat that lm-eval carries around as a text; no task's own text begins so
 STOPS = 4  # stop strings that OpenAI's protocol allows; the others are cut off here
+TAKEN = "taken"  # what becomes of images; else the reason why not
+NEEDS_TOKENIZER = (
+    "that needs --tokenizer (the model's folder or Hub id) and a server whose /completions takes token ids with echo and logprobs, "
+    "as vLLM's does"
+)
 HELLO = "Answer with yes."
 HELLO_TOKENS = 16
 _HELLO = ({"role": "user", "content": HELLO},)
@@ -62,20 +70,26 @@ def load(name: str, options: ModelOptions) -> Model:
 class ChatServer(Model):
     """A chat in, a reply out."""
 
-    scores = False
-    no_scores = (
-        "that needs --tokenizer (the model's folder or Hub id) and a server whose /completions takes token ids with echo and logprobs, "
-        "as vLLM's does"
-    )
+    tokenizer: Any = None
 
     def __init__(self, name: str, client: Client) -> None:
         self.model = name.removeprefix("openai:")
         self.client = client
-        self.requests_at_once = client.options.concurrency
         self._spelling = SPELLINGS[0]
         plain = self._greet()
         images = self._try_image(plain)
+        self.capabilities = self._capabilities(images, scores=False, why_not={"scores": NEEDS_TOKENIZER})
         self.info = self._describe(name, images, "")
+
+    def _capabilities(self, images: str, scores: bool, why_not: Mapping[str, str]) -> Capabilities:
+        return Capabilities(
+            takes_images=images == TAKEN,
+            takes_raw_text=True,
+            scores=scores,
+            scores_images=False,
+            requests_at_once=self.client.options.concurrency,
+            why_not=dict(why_not) | ({} if images == TAKEN else {"takes_images": images}),
+        )
 
     def _describe(self, name: str, images: str, template_sha256: str, max_context: int | None = None) -> ModelInfo:
         limit, temperature = self._spelling
@@ -85,7 +99,7 @@ class ChatServer(Model):
             checkpoint=self.client.url,
             checkpoint_sha256="",
             chat_template_sha256=template_sha256,
-            accepts_images=images == "taken",
+            accepts_images=images == TAKEN,
             blind=False,
             dtype="unknown",
             device=SERVER,
@@ -145,7 +159,7 @@ class ChatServer(Model):
             return f"not answered ({error})"  # llama.cpp says "not supported" with status 500
         if plain.prompt_tokens and seen.prompt_tokens <= plain.prompt_tokens:
             return f"dropped: a prompt has {seen.prompt_tokens} tokens with an image, {plain.prompt_tokens} without"
-        return "taken"
+        return TAKEN
 
     # ------------------------------------------------------------ asking
 
@@ -208,7 +222,7 @@ class ChatServer(Model):
         return 1  # unknown: the server counts, and refuses what is too long
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
-        raise UserError(f"model {self.info.name!r} cannot score replies: {self.no_scores}")
+        raise UserError(f"model {self.info.name!r} cannot score replies: {self.capabilities.why_not['scores']}")
 
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         return [self._generate(request) for request in batch]
@@ -222,8 +236,19 @@ class ChatServer(Model):
 
     def text_tokens(self, request: TextRequest) -> int:
         if not isinstance(request, TextGenerateRequest):
-            raise UserError(f"model {self.info.name!r} cannot score replies, which a task asks for: {self.no_scores}")
+            raise self.cannot_score_text()
         return 1
+
+    def score_text(self, batch: Sequence[TextScoreRequest]) -> list[ScoreResult]:
+        raise self.cannot_score_text()
+
+    def score_rolling(self, batch: Sequence[RollingRequest]) -> list[ScoreResult]:
+        raise self.cannot_score_text()
+
+    def cannot_score_text(self) -> UserError:
+        """The error of a task that needs the scores of given replies."""
+        why = self.capabilities.why_not["scores"]
+        return UserError(f"model {self.info.name!r} cannot score replies, which a task asks for: {why}")
 
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
         return [self._continue(request) for request in batch]

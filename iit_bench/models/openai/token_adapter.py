@@ -27,51 +27,52 @@ from iit_bench.models.raw_text import PLAIN_TEMPLATE, Pair, RawText, joined
 from iit_bench.models.scoring import split_continuation
 from iit_bench.types import Message
 
+NO_LOGPROBS = (
+    "the server's /completions does not return the log-probabilities of a prompt's tokens; it must take token ids with echo and "
+    "logprobs, as vLLM's does"
+)
+
 
 class TokenServer(RawText, ChatServer):
     """A text in tokens in, scores of its last ones or its continuation out."""
 
-    scores_images = False
-    no_scores = (
-        "the server's /completions does not return the log-probabilities of a prompt's tokens; it must take token ids with echo and "
-        "logprobs, as vLLM's does"
-    )
-
     def __init__(self, name: str, client: Client, options: ModelOptions) -> None:
         self.model = name.removeprefix("openai:")
         self.client = client
-        self.requests_at_once = client.options.concurrency
         self.tokenizer = load_tokenizer(client.options.tokenizer or "", options.trust_remote_code)
         self.has_chat_template = self.tokenizer.chat_template is not None
         if not self.has_chat_template:
             self.tokenizer.chat_template = PLAIN_TEMPLATE
-        self._takes_tokens, self.scores = True, True
-        self._greet_with_text(self.tokenizer.encode(HELLO))
+        self._takes_tokens = True
+        scores = self._greet_with_text(self.tokenizer.encode(HELLO))
         template = str(self.tokenizer.chat_template)
-        info = self._describe(name, self._images(), hashlib.sha256(template.encode()).hexdigest(), self._told_context())
+        images = self._images()
+        why_not = {"scores_images": "/completions has no place for an image"} | ({} if scores else {"scores": NO_LOGPROBS})
+        self.capabilities = self._capabilities(images, scores, why_not)
+        info = self._describe(name, images, hashlib.sha256(template.encode()).hexdigest(), self._told_context())
         told = {"tokenizer": client.options.tokenizer, "prompts": "token ids" if self._takes_tokens else "text"}
         self.info = dataclasses.replace(info, details={**info.details, **told})
 
     # ------------------------------------------------------------ the first words
 
-    def _greet_with_text(self, ids: list[int]) -> None:
-        """Find out what /completions takes and gives.
+    def _greet_with_text(self, ids: list[int]) -> bool:
+        """Find out what /completions takes, and whether it scores prompts.
 
         Raises:
             UserError: there is no /completions, or no server at all.
         """
         try:
             found = self._knock("/completions", self._echo_body([ids]), lambda reply: reply)
-            self.scores = _has_logprobs(found, len(ids))
-            return
+            return _has_logprobs(found, len(ids))
         except Refused as error:
             if error.status not in (400, 422):
                 raise self._no_completions(error) from error
-        self._takes_tokens, self.scores = False, False
+        self._takes_tokens = False
         try:
             self._knock(*self._small_request())
         except Refused as error:
             raise self._no_completions(error) from error
+        return False
 
     def _no_completions(self, error: Refused) -> UserError:
         if error.status in (401, 402, 403):
@@ -140,8 +141,9 @@ class TokenServer(RawText, ChatServer):
         return [self._score(request) for request in batch]
 
     def _score(self, request: ScoreRequest) -> ScoreResult:
-        if not self.scores or _has_images(request.messages):
-            raise UserError(f"model {self.info.name!r} cannot score replies: {self.no_scores}")
+        if not self.capabilities.scores or _has_images(request.messages):
+            why = self.capabilities.why_not["scores_images" if self.capabilities.scores else "scores"]
+            raise UserError(f"model {self.info.name!r} cannot score replies: {why}")
         prompt = self.render(request.messages)
         pairs = [split_continuation(self.encode_text, prompt, text) for text in request.continuations]
         return joined(self._score_pairs(pairs), len(pairs[0][0]))
@@ -151,8 +153,8 @@ class TokenServer(RawText, ChatServer):
         return self.ask("/completions", self._echo_body([before + after for before, after in pairs]), lambda reply: _scored(reply, pairs))
 
     def text_tokens(self, request: Any) -> int:
-        if not self.scores and not isinstance(request, TextGenerateRequest):
-            raise UserError(f"model {self.info.name!r} cannot score replies, which a task asks for: {self.no_scores}")
+        if not self.capabilities.scores and not isinstance(request, TextGenerateRequest):
+            raise self.cannot_score_text()
         return super().text_tokens(request)
 
     # ------------------------------------------------------------ generating

@@ -16,6 +16,7 @@ from iit_bench.errors import ItemError, UserError, first_line
 from iit_bench.images import decode_item
 from iit_bench.models.checkpoints import checkpoint_sha256, resolve_checkpoint
 from iit_bench.models.contract import (
+    Capabilities,
     GenerateRequest,
     GenerateResult,
     Model,
@@ -77,6 +78,8 @@ class VllmModel(RawText, Model):
         except (ValueError, OSError, RuntimeError) as error:
             raise UserError(f"vLLM cannot load {str(folder)!r}: {first_line(error)}") from error
         self._sampling = vllm.SamplingParams
+        why_not = {} if sees else {"takes_images": "transformers knows its architecture as one for text only"}
+        self.capabilities = Capabilities(takes_images=sees, takes_raw_text=True, why_not=why_not)
         config = self.llm.llm_engine.model_config
         self.info = ModelInfo(
             name=name,
@@ -110,7 +113,7 @@ class VllmModel(RawText, Model):
             raise ItemError("chat template refused", str(error)) from error
 
     def _turn(self, message: Message) -> dict[str, Any]:
-        if not self.info.accepts_images:
+        if not self.capabilities.takes_images:
             return {"role": message.role, "content": message.text}
         parts = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in message.parts]
         return {"role": message.role, "content": parts}

@@ -17,7 +17,16 @@ from pathlib import Path
 
 from iit_bench.errors import ItemError, UserError
 from iit_bench.images import decode_item, encode
-from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ModelOptions, ScoreRequest, ScoreResult
+from iit_bench.models.contract import (
+    Capabilities,
+    GenerateRequest,
+    GenerateResult,
+    Model,
+    ModelInfo,
+    ModelOptions,
+    ScoreRequest,
+    ScoreResult,
+)
 from iit_bench.tools.worker_process import WorkerProcess
 from iit_bench.types import Image, Message
 
@@ -42,8 +51,10 @@ def load(name: str, options: ModelOptions) -> Model:
 class ZooModel(Model):
     """One model in VLMEvalKit's process."""
 
-    scores = False
-    no_scores = "VLMEvalKit's models only generate"
+    capabilities = Capabilities(
+        scores=False,
+        why_not={"scores": "VLMEvalKit's models only generate", "takes_raw_text": "VLMEvalKit's models take messages only"},
+    )
 
     def __init__(self, name: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="iit-bench-vlmeval-")
@@ -80,7 +91,7 @@ class ZooModel(Model):
         return 1  # unknown
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
-        raise UserError(f"model {self.info.name!r} cannot score replies: {self.no_scores}; use --scoring generate")
+        raise UserError(f"model {self.info.name!r} cannot score replies: {self.capabilities.why_not['scores']}; use --scoring generate")
 
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         return [self._generate(request) for request in batch]

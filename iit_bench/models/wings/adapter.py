@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from iit_bench.images import decode, of_item
-from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
 from iit_bench.models.raw_text import RawText, until_end
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
 from iit_bench.models.wings.configuration import WingsConfig
@@ -29,6 +29,8 @@ class WingsModel(RawText, Model):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.info = info
+        why_not = {} if info.accepts_images else {"takes_images": "the checkpoint has no vision tower"}
+        self.capabilities = Capabilities(takes_images=info.accepts_images, takes_raw_text=True, why_not=why_not)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
         mark = model.config.image_token_id
         self.placeholder = str(tokenizer.convert_ids_to_tokens(mark)) if mark >= 0 else ""  # the released code's slot is no token

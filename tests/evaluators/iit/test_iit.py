@@ -28,7 +28,7 @@ class Recorder(Model):
     """Passes every batch on to a real model and keeps the requests."""
 
     def __init__(self, model: Model) -> None:
-        self.model, self.info, self.requests = model, model.info, []
+        self.model, self.info, self.capabilities, self.requests = model, model.info, model.capabilities, []
 
     def request_tokens(self, request):
         return self.model.request_tokens(request)

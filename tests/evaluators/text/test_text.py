@@ -350,7 +350,7 @@ def test_a_model_without_chat_template_and_one_without_raw_text_are_refused(save
     bare = load_model(f"hf:{save_tiny('llama', chat_template=None)}", ModelOptions(device="cpu"))
     with pytest.raises(UserError, match="has no chat template; leave out --apply-chat-template"):
         run_with(bare, options("piqa", apply_chat_template=True))
-    with pytest.raises(UserError, match="model 'majority' reads chats only"):
+    with pytest.raises(UserError, match="model 'majority' takes no raw text"):
         run_with(load_model("majority", ModelOptions()), options("piqa", fresh=True))
 
 

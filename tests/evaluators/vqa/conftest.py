@@ -14,7 +14,7 @@ import pytest
 
 from evaluators.runs.options import RunOptions
 from evaluators.vqa.evaluate import evaluate_vqa_model
-from iit_bench.models.contract import GenerateRequest, GenerateResult, Model, ModelInfo
+from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo
 from iit_bench.storage.runs import SuiteRun, load_suite_run
 
 MAKERS = runpy.run_path(str(Path(__file__).parents[2] / "data" / "make_vqa_tables.py"))
@@ -63,7 +63,18 @@ class Parrot(Model):
     """Says what `reply` says; counts what it was asked."""
 
     def __init__(self, reply: Reply, name: str = "parrot") -> None:
-        self.info = ModelInfo(name, "", "", "", True, False, "float32", "cpu", None)
+        self.info = ModelInfo(
+            name=name,
+            checkpoint="",
+            checkpoint_sha256="",
+            chat_template_sha256="",
+            accepts_images=True,
+            blind=False,
+            dtype="float32",
+            device="cpu",
+            max_context=None,
+        )
+        self.capabilities = Capabilities(scores=False, why_not={"scores": "a parrot", "takes_raw_text": "a parrot"})
         self.reply = reply
         self.asked: list[GenerateRequest] = []
 

@@ -322,10 +322,11 @@ def test_what_vlmevalkits_process_refuses_is_the_users_sentence(vqa, parrot, tmp
 
 
 def test_models_that_cannot_be_asked(vqa, parrot) -> None:
-    parrot.info = dataclasses.replace(parrot.info, accepts_images=False)
-    with pytest.raises(UserError, match="takes no images; add --blind"):
+    can = parrot.capabilities
+    parrot.capabilities = dataclasses.replace(can, takes_images=False, why_not={**can.why_not, "takes_images": "its eyes are shut"})
+    with pytest.raises(UserError, match=r"takes no images \(its eyes are shut\); add --blind"):
         vqa(parrot, "MadeOpen")
-    parrot.generates = False
+    parrot.capabilities = dataclasses.replace(can, generates=False, why_not={**can.why_not, "generates": "it is silent"})
     with pytest.raises(UserError, match="cannot generate"):
         vqa(parrot, "MadeOpen")
 

@@ -245,7 +245,7 @@ def test_server_that_wants_no_more_of_us_is_told_as_it_is(serve, load, replies, 
 
 def test_scores_are_not_to_be_had_from_a_chat(serve, load):
     model = load(serve())
-    assert not model.scores
+    assert not model.capabilities.scores
     needs = "needs --tokenizer .* and a server whose /completions takes token ids with echo and logprobs"
     with pytest.raises(UserError, match=needs):
         model.score([ScoreRequest((Message("user", ("x",)),), ("a", "b"))])

@@ -64,7 +64,7 @@ def test_server_that_is_busy_as_it_is_shown_an_image_is_not_taken_for_one_withou
 
 
 def test_replies_to_chats_have_the_scores_of_the_same_model_in_this_process(model, hf):
-    assert model.scores and not model.scores_images
+    assert model.capabilities.scores and not model.capabilities.scores_images
     request = ScoreRequest(CHAT, REPLIES)
     (ours,), (theirs,) = model.score([request]), hf.score([request])
     assert same(ours, theirs)
@@ -97,7 +97,7 @@ def test_most_likely_continuation_is_told_as_such(model, hf):
 @pytest.mark.parametrize("takes_tokens", [True, False])
 def test_replies_and_continuations_are_those_of_the_same_model(serve, load, completions_of, folder, hf, takes_tokens):
     model = load(serve(completions_of(folder, takes_tokens)), tokenizer=str(folder))
-    assert model.scores == takes_tokens
+    assert model.capabilities.scores == takes_tokens
     request = GenerateRequest(CHAT, 9)
     (ours,), (theirs,) = model.generate([request]), hf.generate([request])
     assert (ours.text, ours.prompt_tokens) == (theirs.text, theirs.prompt_tokens) and ours.text
@@ -194,8 +194,11 @@ def test_scores_that_cannot_be_had_are_refused_in_one_sentence_and_auto_generate
 
 def test_server_without_logprobs_only_generates_and_says_what_it_would_need(serve, load, completions_of, folder):
     model = load(serve(completions_of(folder, logprobs=False)), tokenizer=str(folder))
-    assert not model.scores
-    assert "does not return the log-probabilities of a prompt's tokens; it must take token ids with echo and logprobs" in model.no_scores
+    assert not model.capabilities.scores
+    assert (
+        "does not return the log-probabilities of a prompt's tokens; it must take token ids with echo and logprobs"
+        in model.capabilities.why_not["scores"]
+    )
     with pytest.raises(UserError, match="cannot score replies, which a task asks for"):
         model.text_tokens(TextScoreRequest("x", ("a",)))
 
@@ -203,7 +206,7 @@ def test_server_without_logprobs_only_generates_and_says_what_it_would_need(serv
 @pytest.mark.parametrize("logprobs", [None, {}, {"token_logprobs": [None, -1.0], "top_logprobs": [None, {}]}, {"token_logprobs": "x"}])
 def test_logprobs_of_another_shape_are_none(serve, load, folder, logprobs):
     server = serve(lambda path, body: {"choices": [{"index": 0, "text": "x", "logprobs": logprobs}]})
-    assert not load(server, tokenizer=str(folder)).scores
+    assert not load(server, tokenizer=str(folder)).capabilities.scores
 
 
 def test_logprobs_that_are_missing_later_are_an_error_of_the_item(serve, load, completions, folder):

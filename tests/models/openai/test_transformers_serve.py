@@ -112,7 +112,7 @@ def test_model_without_chat_template_is_one_sentence_and_runs_with_its_tokenizer
     with pytest.raises(UserError, match=r"gives no answer .*; look into its log; a model without chat template needs --tokenizer"):
         load_model(f"openai:{bare}", ModelOptions(server=options))
     model = load_model(f"openai:{bare}", ModelOptions(server=dataclasses.replace(options, tokenizer=str(bare))))
-    assert (model.scores, model.info.details["prompts"]) == (False, "text")
+    assert (model.capabilities.scores, model.info.details["prompts"]) == (False, "text")
     theirs = load_model(f"hf:{bare}", ModelOptions(device="cpu"))
     chat = (Message("user", ("What is the capital of France?",)), Message("assistant", ("Paris",)), Message("user", ("Again?",)))
     (ours,), (expected,) = model.generate([GenerateRequest(chat, 8)]), theirs.generate([GenerateRequest(chat, 8)])

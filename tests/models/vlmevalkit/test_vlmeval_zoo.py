@@ -94,7 +94,7 @@ def test_model_of_the_zoo_answers_with_images_and_leaves_this_process_alone(zoo,
         with pytest.raises(ItemError, match=message):
             model.generate([ask(*parts)])
     assert model.generate(asked[1:2])[0].text.endswith("No image?")  # it lives on
-    assert (model.scores, model.info.accepts_images, model.info.details["class"]) == (False, True, "Tiny")
+    assert (model.capabilities.scores, model.info.accepts_images, model.info.details["class"]) == (False, True, "Tiny")
     with pytest.raises(UserError, match="VLMEvalKit's process ended"):
         model.generate([ask("now die")])
     assert (ssl._create_default_https_context, torch.is_grad_enabled(), torch.initial_seed()) == before
