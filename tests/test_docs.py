@@ -1,17 +1,140 @@
-"""Pages that scripts make are up to date."""
+"""Pages that scripts make are up to date, every field on disk is documented, and links between pages lead somewhere.
+
+Nothing here needs mkdocs: `make docs` checks the site itself.
+"""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-import runpy
+import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"))])
+LINK = re.compile(r"\[(?:[^\[\]]|`[^`]*`|\[[^\[\]]*\])*\]\(([^()\s]+)\)")
+FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+MADE = "run `python docs/{}.py`"
+
+
+def script(name: str) -> ModuleType:
+    """A script of docs/, imported: it is no package."""
+    if str(DOCS) not in sys.path:
+        sys.path.insert(0, str(DOCS))
+    return importlib.import_module(name)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
 def test_the_page_of_tasks_is_what_its_script_makes():
-    made = runpy.run_path(str(DOCS / "make_tasks.py"))["page"]()
-    assert made == (DOCS / "tasks.md").read_text(encoding="utf-8"), "run `python docs/make_tasks.py`"
+    made = script("make_tasks").page()
+    assert made == (DOCS / "tasks.md").read_text(encoding="utf-8"), MADE.format("make_tasks")
+
+
+def test_the_command_line_reference_is_what_its_script_makes():
+    made = script("make_cli").page()
+    assert made == (DOCS / "reference/cli.md").read_text(encoding="utf-8"), MADE.format("make_cli")
+
+
+def test_the_command_line_reference_has_every_option_of_the_help():
+    from typer.main import get_command
+
+    from iit_bench.cli import app
+
+    page = (DOCS / "reference/cli.md").read_text(encoding="utf-8")
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        section = page.partition(f"## iit-bench {name}\n")[2].partition("\n## ")[0]
+        assert all(option in section for parameter in command.params for option in parameter.opts if option.startswith("-")), name
+
+
+def test_the_tables_of_fields_are_what_the_records_say():
+    page = (DOCS / "reference/formats.md").read_text(encoding="utf-8")
+    formats = script("make_formats")
+    stale = [name for name, record in formats.tables() if script("field_docs").table(record) not in page]
+    assert not stale, MADE.format("make_formats")
+
+
+def test_every_field_on_disk_is_documented():
+    assert script("make_formats").undocumented() == []
+
+
+@pytest.mark.slow
+def test_the_page_of_file_formats_is_what_its_script_makes():
+    made = script("make_formats").page()
+    assert made == (DOCS / "reference/formats.md").read_text(encoding="utf-8"), MADE.format("make_formats")
+
+
+# ---------------------------------------------------------------- links
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as a forge and the site make them."""
+    found: set[str] = set()
+    for line in FENCE.sub("", page.read_text(encoding="utf-8")).splitlines():
+        if heading := re.match(r"#+ +(.*?) *$", line):
+            text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading[1])
+            found.add(re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-"))
+    return found
+
+
+def links(page: Path) -> list[str]:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return [
+        target for target in LINK.findall(re.sub(r"`[^`\n]*`(?!\])", "", text)) if "://" not in target and not target.startswith("mailto:")
+    ]
+
+
+def test_links_between_pages_lead_to_a_file_and_a_heading():
+    dead = []
+    for page in PAGES:
+        for target in links(page):
+            path, _, anchor = target.partition("#")
+            goal = (page.parent / path).resolve() if path else page
+            if not goal.exists() or (anchor and goal.suffix == ".md" and anchor not in anchors(goal)):
+                dead.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not dead
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    listed = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert there == {path for path in listed if not path.startswith("project/")}
+
+
+# ---------------------------------------------------------------- claims and names
+
+CLAIM = re.compile(r'^\| "(.+?)" \| (\S+\.md) \| (.+?) \| (.+?) \|$', re.MULTILINE)
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
+NAMED_FILE = re.compile(r"`((?:iit_bench|builders|evaluators|reports|tests|docs|benchmarks)/[\w./-]+)`")
+
+
+def test_every_claim_stands_in_its_page_and_has_a_test():
+    claims = CLAIM.findall((DOCS / "maintain/claims.md").read_text(encoding="utf-8"))
+    assert len(claims) > 40
+    wrong = []
+    for claim, page, tests, oracle in claims:
+        if claim.replace('\\"', '"') not in " ".join((ROOT / page).read_text(encoding="utf-8").split()):
+            wrong.append(f"{page} does not claim {claim!r}")
+        if not NAMED_TEST.search(tests) or not oracle:
+            wrong.append(f"{claim!r} has no test or no word on the oracle")
+    assert not wrong
+
+
+def test_every_test_that_a_page_names_exists():
+    missing = []
+    for page in PAGES:
+        for path, name in NAMED_TEST.findall(page.read_text(encoding="utf-8")):
+            file = ROOT / path
+            if not file.is_file() or not re.search(rf"^(async )?def {name}\(", file.read_text(encoding="utf-8"), re.MULTILINE):
+                missing.append(f"{page.relative_to(ROOT)}: {path}::{name}")
+    assert not missing
+
+
+def test_every_file_that_a_page_names_exists():
+    named = {(page, path) for page in PAGES if page.name != "CHANGELOG.md" for path in NAMED_FILE.findall(page.read_text(encoding="utf-8"))}
+    missing = [f"{page.relative_to(ROOT)}: {path}" for page, path in sorted(named) if not (ROOT / path).exists()]
+    assert not missing

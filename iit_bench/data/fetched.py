@@ -26,7 +26,7 @@ class FetchedFile:
     """A file that arrived whole."""
 
     size: int  # bytes
-    sha256: str
+    sha256: str  # of the file as it arrived
     checked: str  # what its publisher's checksum was: "sha256", "git sha1", "md5", or "" where none is published
 
 
@@ -37,7 +37,7 @@ class FetchedSet:
     source: str  # address of the repository or the table
     revision: str  # commit of the repository; md5 of the table that VLMEvalKit names, or ""
     ref: str  # the branch that pointed to the commit when it was first fetched; "" for tables
-    licence: str
+    licence: str  # as its card or VLMEvalKit names it; "unknown" where neither does
     splits: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)  # configuration -> split -> paths, as in `files`
     files: dict[str, FetchedFile] = field(default_factory=dict)  # path in the data root -> file
 

@@ -52,12 +52,12 @@ class ModelInfo:
     checkpoint: str  # path, Hub id or "" where there is none
     checkpoint_sha256: str  # of the weights and configuration files; "" where there is none
     chat_template_sha256: str  # of the template's text; "" where there is none
-    accepts_images: bool
+    accepts_images: bool  # False = tiers with images are not run
     blind: bool  # images are removed on purpose before the model sees the chat
     dtype: str  # "float32", "bfloat16", …
     device: str  # "cpu", "cuda", …, SERVER
     max_context: int | None  # tokens of prompt and reply together; None = unlimited
-    parameters: int | None = None
+    parameters: int | None = None  # number of weights; None = not known
     details: Mapping[str, Any] = field(default_factory=dict)  # anything else worth showing; not hashed
 
 
@@ -88,9 +88,9 @@ class ScoreResult:
     The delimiter before the reply and the end-of-turn after it are not scored (docs/spec/iit.md#scoring).
     """
 
-    logprobs: tuple[float, ...]
-    tokens: tuple[int, ...]
-    greedy: tuple[bool, ...]
+    logprobs: tuple[float, ...]  # sums over the tokens of each continuation, nats
+    tokens: tuple[int, ...]  # of each continuation
+    greedy: tuple[bool, ...]  # whether each token is the most likely one
     prompt_tokens: int  # image tokens included
 
 
@@ -105,8 +105,8 @@ class GenerateRequest:
 @dataclass(frozen=True)
 class GenerateResult:
     text: str  # without the end-of-turn token
-    prompt_tokens: int
-    new_tokens: int
+    prompt_tokens: int  # image tokens included; 0 where a server does not count
+    new_tokens: int  # of the reply
 
 
 @dataclass(frozen=True)

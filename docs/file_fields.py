@@ -1,0 +1,53 @@
+"""What the fields of those files mean that no record of the project declares; `make_formats.py` compares them with the files."""
+
+from __future__ import annotations
+
+from iit_bench.storage.format import BENCHMARK_FORMAT, EXPORT_FORMAT, RUN_FORMAT
+
+MANIFEST_FIELDS = {
+    "format": f"`{BENCHMARK_FORMAT}`",
+    "version": "of the format",
+    "name": "of the preset, or `custom`",
+    "seed": "of sampling and shuffling",
+    "arguments": "of `iit-bench build`, without the folder it wrote",
+    "default_style": "style of asking where a run names none: cloze | options | letters",
+    "tiers": "tier -> number of dialogues",
+    "targets": "modality -> number of targets",
+    "questions": "modality -> number of questions, targets and history questions together",
+    "sources": "per source: modality, split, origin, revision, licence, sha256 of what was read, counts of usable and of used questions, "
+    "counts left out by reason",
+    "gold_positions": "number of choices -> how many targets have their gold answer at position 0, 1, …",
+    "history_use": "per modality: the cap on groups that one question may serve, history questions, how many of them serve 1, 2, … groups",
+    "baselines": "per modality: what is reachable without understanding, as accuracy; specification, Building 6",
+    "answer_counts": "how often each text is the gold answer in the data that baselines are fitted on",
+    "versions": "of Python and packages that read or wrote the data",
+    "files": "path in the folder -> sha256",
+    "rows_sha256": "hash of the content: canonical rows and image bytes; independent of pyarrow",
+}
+EXPORT_FIELDS = {
+    "format": f"`{EXPORT_FORMAT}`",
+    "version": "of the format",
+    "to": "lm-eval | vlmeval",
+    "style": "cloze | options | letters",
+    "history": "gold, always",
+    "benchmark": "name, seed and rows_sha256 of the benchmark",
+    "tiers": "tier -> dialogues written",
+    "left_out": "reason -> dialogues that the other tool cannot ask",
+    "iit-bench": "version that wrote the folder",
+}
+HEADERS = {"format": f"`{RUN_FORMAT}`, `{RUN_FORMAT}/results`, `{RUN_FORMAT}/suite` or `{RUN_FORMAT}/errors`", "version": "of the format"}
+TRAINING_FIELDS = {
+    "recipe": "name of the recipe",
+    "recipe_sha256": "of its text",
+    "overrides": "values of --set",
+    "command": "the command line that made the model",
+    "seed": "of weights and data",
+    "steps": "of the optimiser",
+    "optim": "learning rate per group of weights, schedule, batch size and clipping, as the recipe has them",
+    "final_loss": "of the last step",
+    "seconds": "training and scoring",
+    "threads": "of torch",
+    "versions": "of Python and packages",
+    "weights_sha256": "of model.safetensors",
+    "scores": "split -> part -> accuracy and n, as scored during training (four-choice cloze)",
+}
