@@ -95,7 +95,7 @@ def in_words(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, httpx2.HTTPStatusError):
         return f"HTTP {error.response.status_code}"
-    return _ERRNO.sub("", one_line(error))
+    return _ERRNO.sub("", one_line(error)).rstrip(".")
 
 
 def asked_wait(headers: Mapping[str, str]) -> float:

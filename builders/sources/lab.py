@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions
 from iit_bench.data import easyvqa, facts
-from iit_bench.types import Image, Question
 
 
 def load_facts(name: str, options: SourceOptions) -> SourceQuestions:
@@ -30,35 +29,18 @@ def load_facts(name: str, options: SourceOptions) -> SourceQuestions:
 
 
 def load_easyvqa(name: str, options: SourceOptions) -> SourceQuestions:
-    """The official test split of easy-VQA: one cluster an image, choices = all answers of the question's kind."""
-    rows = easyvqa.rows("test")
-    images = {number: Image(easyvqa.image_bytes("test", number)) for number in sorted({row.image_id for row in rows})}
+    """The official test split of easy-VQA: one cluster per image, choices = all answers of the question's kind."""
+    images = easyvqa.images("test")
     train = AnswerCounts.of((row.question, row.answer) for split in ("train", "dev") for row in easyvqa.rows(split))  # type: ignore[arg-type]
     return SourceQuestions(
         name=name,
-        questions=tuple(_easyvqa_question(name, row, images[row.image_id]) for row in rows),
+        questions=easyvqa.questions("test"),
         split="test",
         licence="MIT",
         origin="PyPI easy-vqa",
         revision=version("easy-vqa"),
         sha256=_sha256([easyvqa.questions_bytes("test"), *(image.data for image in images.values())]),
         train_answers=train,
-    )
-
-
-def _easyvqa_question(name: str, row: easyvqa.Row, image: Image) -> Question:
-    return Question(
-        id=row.id,
-        modality="V",
-        source=name,
-        subject=row.subject,
-        cluster=row.cluster,
-        language="en",
-        question=row.question,
-        images=(image,),
-        choices=row.choices if row.subject != "yes/no" else ("yes", "no"),
-        answer=row.choices.index(row.answer),
-        answer_text=row.answer,
     )
 
 

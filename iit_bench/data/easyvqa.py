@@ -1,4 +1,4 @@
-"""easy-VQA (PyPI `easy-vqa` 1.0, MIT) as raw rows: read by the `easyvqa` source and by training.
+"""easy-VQA (PyPI `easy-vqa` 1.0, MIT) as rows and as questions: read by the `easyvqa` source, suite vqa and training.
 
 The official split is kept: models are trained on train images only and scored on test images only. 500 of the 4,000 train images, chosen by
 hash, are held out as `dev` for choosing hyper-parameters; `train` has the others.
@@ -15,6 +15,7 @@ from importlib.resources.abc import Traversable
 from typing import Literal
 
 from iit_bench.errors import UserError
+from iit_bench.types import Image, Question
 
 Split = Literal["train", "dev", "test"]
 DEV_IMAGES = 500
@@ -23,7 +24,7 @@ COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
 YES_NO = ("yes", "no")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One question of easy-VQA."""
 
@@ -37,10 +38,12 @@ class Row:
 
     @property
     def cluster(self) -> str:
+        """The image, which all its questions depend on."""
         return f"easyvqa/{_official(self.split)}/{self.image_id}"
 
     @property
     def id(self) -> str:
+        """The question's id in a benchmark."""
         return f"easyvqa/{_official(self.split)}/{self.index}"
 
 
@@ -51,13 +54,45 @@ def rows(split: Split) -> list[Row]:
         UserError: the package `easy-vqa` is not installed.
     """
     held_out = dev_images()
-    found = []
+    kept = []
     for index, (question, answer, image_id) in enumerate(json.loads(questions_bytes(split))):
         if split != "test" and (image_id in held_out) != (split == "dev"):
             continue
         subject, choices = _kind(answer)
-        found.append(Row(split, image_id, index, question, answer, subject, choices))
-    return found
+        kept.append(Row(split=split, image_id=image_id, index=index, question=question, answer=answer, subject=subject, choices=choices))
+    return kept
+
+
+@cache
+def questions(split: Split) -> tuple[Question, ...]:
+    """The rows of a split as questions with their images; the choices are all answers of the question's subject.
+
+    Raises:
+        UserError: the package `easy-vqa` is not installed.
+    """
+    of_number = images(split)
+    return tuple(
+        Question(
+            id=row.id,
+            modality="V",
+            source="easyvqa",
+            subject=row.subject,
+            cluster=row.cluster,
+            language="en",
+            question=row.question,
+            images=(of_number[row.image_id],),
+            choices=row.choices,
+            answer=row.choices.index(row.answer),
+            answer_text=row.answer,
+            fixed_order=row.subject == "yes/no",
+        )
+        for row in rows(split)
+    )
+
+
+def images(split: Split) -> dict[int, Image]:
+    """The images that a split's questions are about, by their numbers in ascending order."""
+    return {number: Image(image_bytes(split, number)) for number in sorted({row.image_id for row in rows(split)})}
 
 
 @cache

@@ -13,7 +13,7 @@ import numpy as np
 
 from iit_bench.data import easyvqa, facts
 from iit_bench.training.recipe import Dialogues
-from iit_bench.types import Image, Question
+from iit_bench.types import Question
 
 Draw = Callable[[np.random.Generator, str | None], Question]  # a question, of the given subject if there is one
 
@@ -71,7 +71,7 @@ def facts_and_scenes(scenes: float) -> Draw:
 
 def vqa() -> Draw:
     """VQA questions of the train images (dev images are not among them), each with its image."""
-    pools = _by_subject(vqa_questions("train"))
+    pools = _by_subject(easyvqa.questions("train"))
     everything = [question for pool in pools.values() for question in pool]
 
     def draw(rng: np.random.Generator, subject: str | None) -> Question:
@@ -79,29 +79,6 @@ def vqa() -> Draw:
         return pool[rng.integers(len(pool))]
 
     return draw
-
-
-@cache
-def vqa_questions(split: easyvqa.Split) -> tuple[Question, ...]:
-    """easy-VQA rows as questions, in the published order."""
-    images = {image_id: Image(easyvqa.image_bytes(split, image_id)) for image_id in sorted({row.image_id for row in easyvqa.rows(split)})}
-    return tuple(
-        Question(
-            id=row.id,
-            modality="V",
-            source="easyvqa",
-            subject=row.subject,
-            cluster=row.cluster,
-            language="en",
-            question=row.question,
-            images=(images[row.image_id],),
-            choices=row.choices,
-            answer=row.choices.index(row.answer),
-            answer_text=row.answer,
-            fixed_order=row.subject == "yes/no",
-        )
-        for row in easyvqa.rows(split)
-    )
 
 
 def scene(rng: np.random.Generator, subject: str | None = None) -> Question:

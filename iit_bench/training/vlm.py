@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from iit_bench.data import facts
+from iit_bench.data import easyvqa, facts
 from iit_bench.errors import UserError
 from iit_bench.training import assets, chat, dialogues, scores
 from iit_bench.training.base_llm import save_llm, some, text_scores
@@ -48,7 +48,7 @@ class VlmTask:
     def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
         """VQA alone (V, by subject), after another image (VV), after a fact (TV); facts as `text_scores`, and after a VQA turn (VT)."""
         test = split == "test"
-        asked = dialogues.vqa_questions("test" if test else "dev")
+        asked = easyvqa.questions("test" if test else "dev")
         rng = dialogues.generator(0, len(asked), 2)
         length = self.module.config.image_token_length
         told = facts.questions("taught")

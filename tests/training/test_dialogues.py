@@ -36,8 +36,8 @@ def test_dev_images_are_never_trained_on() -> None:
     assert len({row.image_id for row in dev}) == 500
     assert not {row.image_id for row in dev} & {row.image_id for row in train}
     assert len(dev) + len(train) == 38_575 and len(easyvqa.rows("test")) == 9_673
-    shown = {question.images[0].sha256 for question in dialogues.vqa_questions("train")}
-    held_out = [question for question in dialogues.vqa_questions("dev") if question.images[0].sha256 in shown]
+    shown = {question.images[0].sha256 for question in easyvqa.questions("train")}
+    held_out = [question for question in easyvqa.questions("dev") if question.images[0].sha256 in shown]
     assert not held_out
 
 
@@ -75,7 +75,7 @@ def test_labels_are_the_replies_and_their_end_of_turn(nano) -> None:
 
 
 def test_images_stand_where_they_are_asked_about(nano) -> None:
-    question = dialogues.vqa_questions("train")[0]
+    question = easyvqa.questions("train")[0]
     row = chat.encode(nano, [question, question], image_tokens=4)
     mark = nano.convert_tokens_to_ids("<image>")
     assert row.ids.count(mark) == 8 and len(row.images) == 2

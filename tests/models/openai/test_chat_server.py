@@ -137,7 +137,7 @@ START = {
     "a web page": ((200, "<html>hello"), "it answers what is not a completion"),
     "cut off": ((200, '{"choices": [{"mess'), "it answers what is not a completion"),
     "another protocol": ((200, {"answer": "yes"}), "it answers what is not a completion ('choices')"),
-    "hangs up": (None, "gives no answer to a first question: it does not answer (Remote end closed connection without response)"),
+    "hangs up": (None, "gives no answer to a first question: it does not answer (Server disconnected without sending a response)"),
 }  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def broken(serve, load, replies, reply, everything=False):
         ((500, "a bug"), "the server fails on it", "HTTP 500: a bug"),
         ((200, "garbage"), "the server fails on it", "not a completion"),
         ((200, '{"choices": [{"mess'), "the server fails on it", "not a completion"),
-        (None, "the server fails on it", "Remote end closed connection without response"),
+        (None, "the server fails on it", "Server disconnected without sending a response"),
     ],
 )
 def test_what_the_server_cannot_do_for_one_item_is_an_error_of_that_item(serve, load, replies, reply, reason, detail):
