@@ -1,9 +1,9 @@
-"""Scoring speed of a text model on a benchmark's text-only dialogues, side by side with lm-eval's HFLM in one run.
+"""Measures the scoring speed of a text model on a benchmark's text-only dialogues, side by side with lm-eval's HFLM in one run.
 
     python benchmarks/scoring.py --bench demo/bench [--model base-llm] [--limit 40] [--json]
 
-Prints, for each: seconds, tokens that went through the model (padding included), the same per token that had to (each prompt and each reply
-once), and the largest difference between the two's loglikelihoods. Ratios are ours / lm-eval's; below 1 is better for us.
+Prints for each of the two: seconds, tokens computed by the model (with padding), and these per unique token (each prompt and each reply
+counted once); and the largest difference between their loglikelihoods. Ratios are iit-bench / lm-eval; below 1, iit-bench is faster.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from iit_bench.storage.benchmark import load_benchmark
 
 
 class TokenCounter:
-    """Counts the token positions that go through a model."""
+    """Counts the token positions that a model computes."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.tokens = 0
@@ -38,6 +38,7 @@ class TokenCounter:
 
 
 def main() -> None:
+    """Run both on the same dialogues and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", type=Path, required=True)
     parser.add_argument("--model", default="base-llm")
@@ -51,24 +52,24 @@ def main() -> None:
     chosen = choose_dialogues(benchmark, None, arguments.limit, accepts_images=False)
     courses = [Course(dialogue, tuple(benchmark.questions[turn] for turn in dialogue.turns)) for dialogue in chosen.dialogues]
     requests = [request(course, len(course.questions) - 1, Asking()) for course in courses]
-    scores = [one for one in requests if isinstance(one, ScoreRequest)]
+    score_requests = [score_request for score_request in requests if isinstance(score_request, ScoreRequest)]
     counter = TokenCounter(model.model)
 
     started = time.perf_counter()
-    lengths = {str(i): model.request_tokens(one) for i, one in enumerate(scores)}
+    lengths = {str(i): model.request_tokens(score_request) for i, score_request in enumerate(score_requests)}
     ours: dict[int, tuple[float, ...]] = {}
     unique = 0
     for batch in plan_batches(lengths, BatchLimits.for_model(model.info, None)):
-        for key, result in zip(batch, model.score([scores[int(key)] for key in batch]), strict=True):
+        for key, result in zip(batch, model.score([score_requests[int(key)] for key in batch]), strict=True):
             ours[int(key)] = result.logprobs
             unique += result.prompt_tokens + sum(result.tokens)
     rows = {"iit-bench": {"seconds": time.perf_counter() - started, "tokens": counter.tokens}}
 
     peer = HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=16)
     instances, owners = [], []
-    for i, one in enumerate(scores):
-        prompt = model.render(one.messages)
-        for choice, text in enumerate(one.continuations):
+    for i, score_request in enumerate(score_requests):
+        prompt = model.render(score_request.messages)
+        for choice, text in enumerate(score_request.continuations):
             instances.append(Instance("loglikelihood", {}, (prompt, text), len(instances), metadata=("scoring", len(instances), 1)))
             owners.append((i, choice))
     counter.tokens = 0
@@ -83,7 +84,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps({"rows": rows, "ratio": ratio, "largest difference": difference, "requests": len(instances)}, indent=2))
         return
-    print(f"{len(scores)} prompts, {len(instances)} replies, {unique} unique tokens, {torch.get_num_threads()} thread(s)")
+    print(f"{len(score_requests)} prompts, {len(instances)} replies, {unique} unique tokens, {torch.get_num_threads()} thread(s)")
     for name, row in rows.items():
         print(f"{name:14} {row['seconds']:8.2f} s {row['tokens']:10.0f} tokens {row['tokens per unique token']:6.2f} per unique token")
     print(f"ratio          {ratio['seconds']:8.2f}   {ratio['tokens']:10.2f}        largest difference {difference:.1e}")

@@ -1,4 +1,4 @@
-"""Progress on stderr, with an estimate of the time left; nothing at all where `--quiet` asked for silence."""
+"""Shows progress on stderr, with an estimate of the time left; nothing with `--quiet`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -15,38 +15,49 @@ if TYPE_CHECKING:
 
 
 Clock = Callable[[], float]
-BETWEEN_LINES = 30.0  # seconds
+SECONDS_BETWEEN_LINES = 30.0
 
 
 class Job:
-    """Several evaluations under one bar: the line above theirs, which counts the items of all and estimates the time of all.
+    """One bar over several evaluations, above their own bars: counts the items of all, and estimates the time left for all.
 
-    The items of an evaluation that has not begun are those that were planned; where its own bars turn out longer, the whole grows.
+    An evaluation that has not started counts with its planned items. If its own bars have more items, the total grows.
+
+    Args:
+        planned: name of each evaluation -> its planned items.
+        progress: display of the bars; None for no display.
+        print_line: gets a line every 30 seconds, where stderr is no terminal and a display could not be seen.
     """
 
     def __init__(
-        self, progress: Progress | None, planned: Mapping[str, int], say: Callable[[str], None] | None = None, clock: Clock = time.monotonic
+        self,
+        planned: Mapping[str, int],
+        *,
+        progress: Progress | None = None,
+        print_line: Callable[[str], None] | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
-        """`say` gets a line now and then, where a display would not be seen."""
-        self._progress, self._say, self._clock = progress, say, clock
-        self._started = self._said = clock()
+        self._progress, self._print_line, self._clock = progress, print_line, clock
+        self._start_time = self._last_line_time = clock()
         self._planned = dict(planned)
         self._done = dict.fromkeys(planned, 0)
-        self._begun = dict.fromkeys(planned, 0)  # items of the bars of a part so far
+        self._started = dict.fromkeys(planned, 0)  # items of a part's bars so far
         self._part = ""
         self._line = progress.add_task("all suites", total=sum(planned.values())) if progress else None
 
     @property
     def total(self) -> int:
+        """Items of all parts."""
         return sum(self._planned.values())
 
     @property
     def done(self) -> int:
+        """Finished items of all parts."""
         return sum(self._done.values())
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """While one of the planned evaluations runs; afterwards it counts as done, however many items it turned out to have."""
+        """A context in which one of the planned evaluations runs; after it, all of its items count as done."""
         self._part = name
         try:
             yield
@@ -57,9 +68,10 @@ class Job:
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar of the current part; yields `advance(count)`."""
         part = self._part
-        self._begun[part] += total
-        self._planned[part] = max(self._planned[part], self._begun[part])
+        self._started[part] += total
+        self._planned[part] = max(self._planned[part], self._started[part])
         line = self._progress.add_task(title, total=total) if self._progress else None
 
         def advance(count: int) -> None:
@@ -75,10 +87,11 @@ class Job:
         if self._progress is not None and self._line is not None:
             self._progress.update(self._line, total=self.total, completed=self.done)
         now = self._clock()
-        if self._say is not None and now - self._said >= BETWEEN_LINES and 0 < self.done < self.total:
-            self._said = now
-            left = (now - self._started) / self.done * (self.total - self.done)
-            self._say(f"all suites: {self.done:,} of {self.total:,} items, about {math.ceil(left / 60)} min left")
+        is_due = now - self._last_line_time >= SECONDS_BETWEEN_LINES
+        if self._print_line is not None and is_due and 0 < self.done < self.total:
+            self._last_line_time = now
+            seconds_left = (now - self._start_time) / self.done * (self.total - self.done)
+            self._print_line(f"all suites: {self.done:,} of {self.total:,} items, about {math.ceil(seconds_left / 60)} min left")
 
 
 _JOB: ContextVar[Job | None] = ContextVar("job", default=None)
@@ -86,7 +99,7 @@ _JOB: ContextVar[Job | None] = ContextVar("job", default=None)
 
 @contextmanager
 def bar(title: str, total: int, show: bool = True) -> Iterator[Callable[[int], None]]:
-    """A progress bar; yields `advance(count)`. Inside `whole_job` it stands below the job's own."""
+    """A progress bar; yields `advance(count)`. Inside `whole_job` it is shown below the job's bar."""
     job = _JOB.get()
     if job is not None:
         with job.bar(title, total) as advance:
@@ -102,10 +115,10 @@ def bar(title: str, total: int, show: bool = True) -> Iterator[Callable[[int], N
 
 @contextmanager
 def whole_job(planned: Mapping[str, int], show: bool = True) -> Iterator[Job]:
-    """One display for several evaluations: name of each -> items it is planned to have."""
-    say = None if not show or sys.stderr.isatty() else lambda line: print(line, file=sys.stderr, flush=True)
-    with _display() if show else _nothing() as progress:
-        job = Job(progress, planned, say)
+    """One display for several evaluations; `planned`: name of each -> its planned items."""
+    print_line = None if not show or sys.stderr.isatty() else lambda line: print(line, file=sys.stderr, flush=True)
+    with _display() if show else nullcontext() as progress:
+        job = Job(planned, progress=progress, print_line=print_line)
         token = _JOB.set(job)
         try:
             yield job
@@ -122,13 +135,8 @@ def _display() -> Any:
 
 
 @contextmanager
-def _nothing() -> Iterator[None]:
-    yield None
-
-
-@contextmanager
 def download_bar(title: str, total: int, show: bool = True) -> Iterator[Callable[[int], None]]:
-    """A progress bar of bytes, with speed; yields `advance(bytes)`, which also takes bytes back."""
+    """A progress bar of bytes, with speed; yields `advance(bytes)`; a negative number takes bytes back."""
     if not show:
         yield lambda count: None
         return

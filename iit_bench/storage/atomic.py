@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all."""
+"""Writes files and folders whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from iit_bench.errors import UserError
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
+    """Write a file so that a reader sees the old file or the new one, never a part of it.
 
     Raises:
-        UserError: no space, no permission.
+        UserError: no space, or no permission.
     """
     payload = data.encode() if isinstance(data, str) else data
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -35,18 +35,22 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         raise
 
 
-def save_folder(out: Path, files: Iterable[tuple[str, bytes | str]], kind: str, overwrite: bool = False) -> Path:
-    """Write a folder of `files` (path in it, content), of which one is the manifest; they may be made one by one as they are written.
+def save_folder(out: Path, files: Iterable[tuple[str, bytes | str]], folder_format: str, overwrite: bool = False) -> Path:
+    """Write a folder whole or not at all, and return its path.
+
+    Args:
+        files: (path in the folder, content), the manifest among them; an iterator may make each file when it is written.
+        folder_format: format in the manifest of a folder that may be replaced, e.g. "iit-bench/benchmark".
 
     Raises:
         UserError: see `check_target`.
     """
-    check_target(out, kind, overwrite)
+    check_target(out, folder_format, overwrite)
     partial, replaced = (out.with_name(f".{out.name}.{os.getpid()}.{state}") for state in ("partial", "replaced"))
     try:
         for name, data in files:
             write_atomic(partial / name, data)
-        if out.exists():  # a folder cannot be replaced in one step: move the old one aside, and back if the new one cannot take its place
+        if out.exists():  # a folder cannot be replaced in one step: move the old one aside, and back if the new one cannot be moved
             os.replace(out, replaced)
         os.replace(partial, out)
     except BaseException as error:
@@ -60,29 +64,29 @@ def save_folder(out: Path, files: Iterable[tuple[str, bytes | str]], kind: str, 
     return out
 
 
-def check_target(out: Path, kind: str, overwrite: bool = False) -> None:
-    """Refuse an output folder that holds something `save_folder` would destroy, or that cannot be written.
+def check_target(out: Path, folder_format: str, overwrite: bool = False) -> None:
+    """Check that `save_folder` can write `out` and would destroy nothing there that it may not replace.
 
     Args:
-        kind: format that the manifest of a folder must have to be replaced, e.g. "iit-bench/benchmark".
+        folder_format: format in the manifest of a folder that may be replaced, e.g. "iit-bench/benchmark".
 
     Raises:
-        UserError: as said.
+        UserError: `out` is a file, holds other files, holds such a folder and `overwrite` is false, or cannot be written.
     """
-    name = kind.rpartition("/")[2]
-    what = f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    name = folder_format.rpartition("/")[2]
+    noun = f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
     if out.exists() and not out.is_dir():
         raise UserError(f"{str(out)!r} is a file, not a folder; choose another --out")
     if out.is_dir() and any(out.iterdir()):
-        if _kind_of(out) != kind:
-            raise UserError(f"{str(out)!r} holds files that are not {what}; choose an empty or new folder for --out")
+        if _format_of(out) != folder_format:
+            raise UserError(f"{str(out)!r} holds files that are not {noun}; choose an empty or new folder for --out")
         if not overwrite:
-            raise UserError(f"{str(out)!r} already holds {what}; add --overwrite to replace it or choose another --out")
+            raise UserError(f"{str(out)!r} already holds {noun}; add --overwrite to replace it or choose another --out")
     check_writable(out)
 
 
-def _kind_of(folder: Path) -> str | None:
-    """The format that a folder's manifest names; None where it has no manifest of ours."""
+def _format_of(folder: Path) -> str | None:
+    """The format in a folder's manifest; None if there is no such manifest."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -91,7 +95,7 @@ def _kind_of(folder: Path) -> str | None:
 
 
 def check_writable(folder: Path) -> None:
-    """Fail before hours of work, not after: create and remove a probe file beside `folder`.
+    """Check that `folder` can be written, by a probe file beside it: before hours of work, not after.
 
     Raises:
         UserError: nothing can be written there.
@@ -111,7 +115,7 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 
 
 def _discard(path: Path) -> None:
-    """Remove what was half written. It may not exist, nor the folder it would be in; the error that led here is the one to tell."""
+    """Remove a partly written file or folder, if it exists. Errors are ignored: the caller raises the one that led here."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -1,6 +1,6 @@
-"""Records as table rows and JSON: the columns of a parquet table are the fields of its record, in order.
+"""Converts records to table rows and JSON: the columns of a parquet table are the fields of its record, in order.
 
-pyarrow is imported inside functions: the command line must start at once.
+pyarrow is imported inside functions, so that the command line starts quickly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TABLE_VERSION = 1
 
 
 def canonical_json(value: Any) -> str:
-    """One spelling per value: sorted keys, no spaces, UTF-8, no NaN. The base of every hash of records."""
+    """JSON with one spelling per value: sorted keys, no spaces, UTF-8, no NaN. Every hash of records is computed over it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -53,13 +53,13 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def question_row(question: Question) -> dict[str, Any]:
-    """A question as JSON-able values, its images by sha256: the canonical row that rows_sha256 hashes."""
+    """A question as JSON values, each image as its sha256: the row that `rows_sha256` hashes."""
     row = {f.name: getattr(question, f.name) for f in dataclasses.fields(question)}
     return row | {"images": [image.sha256 for image in question.images], "choices": list(question.choices)}
 
 
 def rows_sha256(questions: Iterable[Question], dialogues: Iterable[Dialogue]) -> str:
-    """Hash of the benchmark's content, independent of pyarrow and of how the tables are stored."""
+    """sha256 of a benchmark's content, independent of pyarrow and of the tables' encoding."""
     digest = hashlib.sha256()
     for question in questions:
         digest.update(canonical_json(question_row(question)).encode() + b"\n")
@@ -94,7 +94,7 @@ def _feature(arrow_type: Any) -> dict[str, Any]:
 
 
 def table_bytes(kind: type, records: Sequence[Any]) -> bytes:
-    """Records of one type as a parquet file, byte-identical for equal records and pyarrow version."""
+    """Records of one type as a parquet file; the same bytes for the same records and version of pyarrow."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

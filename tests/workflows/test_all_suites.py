@@ -219,11 +219,11 @@ def test_a_part_that_had_less_to_do_counts_as_done() -> None:
         assert (job.done, job.total) == (7, 7)
 
 
-def test_where_no_display_is_seen_a_line_tells_the_time_left_now_and_then() -> None:
-    said: list[str] = []
+def test_without_a_display_a_line_now_and_then_reports_the_time_left() -> None:
+    lines: list[str] = []
     now = iter([0.0, *[10.0] * 3, *[40.0] * 2, 50.0, 100.0, 100.0])
-    job = Job(None, {"text": 100}, said.append, lambda: next(now))
+    job = Job({"text": 100}, print_line=lines.append, clock=lambda: next(now))
     with job.part("text"), job.bar("scoring", 100) as advance:
         for _ in range(5):
             advance(10)
-    assert said == ["all suites: 30 of 100 items, about 2 min left"]
+    assert lines == ["all suites: 30 of 100 items, about 2 min left"]
