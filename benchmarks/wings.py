@@ -300,12 +300,12 @@ def _meta_pass(model: Any, n: int, t: int) -> None:
     position = torch.arange(n, device=device)[None]
     mask = position < t
     zero = torch.zeros(1, dtype=torch.long)
-    images = Images(mask=mask, source=torch.zeros(t, dtype=torch.long), offset=torch.arange(t), rows=zero, starts=zero)
-    layout = Layout(valid=torch.ones_like(mask), position=position, images=images)
+    images = Images(mask=mask, image_index=torch.zeros(t, dtype=torch.long), vector_index=torch.arange(t), rows=zero, starts=zero)
+    layout = Layout(attention_mask=torch.ones_like(mask), position_ids=position, images=images)
     width = model.config.text_config.hidden_size
     embeddings, features = torch.zeros(1, n, width), torch.zeros(1, t, width)
     rotary = type(model.model.rotary_emb)(model.config.text_config)
-    step = build_step(model.config, rotary, model._windows(), embeddings, layout, features, None)
+    step = build_step(model.config, rotary, windows=model._windows(), embeddings=embeddings, layout=layout, features=features, cache=None)
     model.model(embeddings.to("meta"), step.to(torch.device("meta")))
 
 

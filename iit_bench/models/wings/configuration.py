@@ -1,4 +1,4 @@
-"""What a Wings model is made of, saved beside its weights as config.json."""
+"""The configuration of a Wings model, saved beside its weights as config.json."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers.configuration_utils import SubConfigSpec
 MODES = ("strict", "released")
 LEARNERS = ("visual", "textual")
 # Decoders whose layer is exactly h + attention(norm(h)), h + mlp(norm(h)). Others (Gemma's extra norms, Granite's residual
-# multipliers, Cohere's parallel blocks) would load without complaint and compute something else.
+# multipliers, Cohere's parallel blocks) would load without an error and compute something else.
 CARRIERS = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 RELEASED_CARRIERS = ("llama", "qwen2")
 MAX_IMAGE_PIXELS = 64_000_000
@@ -24,16 +24,16 @@ class WingsConfig(PreTrainedConfig):
     Fields:
         text_config: configuration of the decoder, one of `CARRIERS` (dict or PreTrainedConfig).
         vision_config: configuration of the vision tower, any that AutoModel builds (dict or PreTrainedConfig).
-        mode: "strict" (docs/spec/wings.md#part-b-strict) or "released": what the authors' code computes, quirks included
+        mode: "strict" (docs/spec/wings.md#part-b-strict) or "released", the equations of the authors' code, quirks included
             (docs/spec/wings.md#part-a-released, see `released/`).
         learners: which learners the layers carry: both, one, or none (none = LLaVA-style).
         learner_layers: layers that carry them; None = all.
         lora_dim: rank r of every low-rank product of a learner.
         learner_scale: s in h2 = h1 + s (ρ0 img + ρ1 txt) where both learners are visible (docs/spec/wings.md#b5-router-weights).
-        router: whether layers with both learners have a router. Without it the textual learner stays silent (stage 1).
+        router: whether layers with both learners have a router. Without one the textual learner adds nothing (stage 1).
         router_width: longest context the router can weigh, in tokens.
         image_token_id: placeholder id; an image occupies `image_token_length` of them.
-        image_token_length: T, vectors per image; None = measured when the tower is attached (`from_base`).
+        image_token_length: T, vectors per image; None = measured when the model is built (`from_base`).
         vision_hidden_size: width of the tower's features; None = measured likewise.
         vision_feature_layer: index into the tower's hidden_states; None = its last_hidden_state.
         image_size, image_mean, image_std, image_background: preprocessing: pad to a square with the background colour (0–255),
@@ -43,11 +43,11 @@ class WingsConfig(PreTrainedConfig):
             template.
 
     Only mode "released" reads:
-        system_prompt_length: S, leading tokens that are no text keys where there is an image.
-        tokenizer_max_length: rows are cut to so many vectors after their images are in place; None = never.
-        tokenizer_padding_side: where rows are padded after their images are in place.
+        system_prompt_length: S, leading tokens that are not text keys in a row with an image.
+        tokenizer_max_length: rows are cut to this many vectors after their images are in place; None = never.
+        tokenizer_padding_side: "left" or "right", where rows are padded after their images are in place.
         released_window: keys this many or more positions back are hidden, also from the textual learner; None = none are. The released
-            Qwen2 code hides them even where its configuration says use_sliding_window=False.
+            Qwen2 code hides them even if its configuration has use_sliding_window=False.
     """
 
     model_type = "wings"
@@ -92,6 +92,7 @@ class WingsConfig(PreTrainedConfig):
 
     @property
     def layers_with_learners(self) -> tuple[int, ...]:
+        """Indices of the layers that carry learners."""
         if not self.learners:
             return ()
         layers = self.learner_layers
@@ -99,12 +100,12 @@ class WingsConfig(PreTrainedConfig):
 
     @property
     def has_router(self) -> bool:
-        """A router exists where there is something to weigh: both learners."""
+        """Whether layers with learners have a router: only with both learners is there something to weigh."""
         return self.router and len(self.learners) == 2
 
     @property
     def active_learners(self) -> tuple[str, ...]:
-        """Learners that add to the residual stream. Both without a router is stage 1 of the released recipe: the textual one is silent."""
+        """Learners that add to the residual stream: with both and no router (stage 1 of the released recipe) only the visual one."""
         if len(self.learners) == 2 and not self.router:
             return ("visual",)
         return tuple(self.learners)
@@ -114,7 +115,7 @@ class WingsConfig(PreTrainedConfig):
         if self.mode not in MODES:
             raise ValueError(f"mode {self.mode!r} is unknown: use one of {', '.join(MODES)}")
         if self.mode == "released" and text.model_type not in RELEASED_CARRIERS:
-            raise ValueError(f"mode 'released' knows no decoder of type {text.model_type!r}: use one of {', '.join(RELEASED_CARRIERS)}")
+            raise ValueError(f"mode 'released' has no decoder of type {text.model_type!r}: use one of {', '.join(RELEASED_CARRIERS)}")
         if self.conversation is not None and self.conversation not in CONVERSATIONS:
             raise ValueError(f"conversation {self.conversation!r} is unknown: use one of {', '.join(CONVERSATIONS)} or null")
         if self.tokenizer_padding_side not in ("left", "right"):
@@ -126,7 +127,7 @@ class WingsConfig(PreTrainedConfig):
             raise ValueError(f"learners {self.learners} must be distinct names out of {', '.join(LEARNERS)}")
         absent = [layer for layer in self.learner_layers or () if not 0 <= layer < text.num_hidden_layers]
         if absent:
-            raise ValueError(f"learner_layers {absent} are not there: the decoder has layers 0 to {text.num_hidden_layers - 1}")
+            raise ValueError(f"learner_layers {absent} do not exist: the decoder has layers 0 to {text.num_hidden_layers - 1}")
         if self.learners and text.hidden_size % (2 * text.num_attention_heads):
             raise ValueError(
                 f"hidden_size {text.hidden_size} must be divisible by twice num_attention_heads ({text.num_attention_heads}): "

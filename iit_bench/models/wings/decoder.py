@@ -12,7 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from iit_bench.models.wings import attention
 from iit_bench.models.wings.configuration import LEARNERS, WingsConfig
-from iit_bench.models.wings.decoding import learn
+from iit_bench.models.wings.decoding import add_learners
 from iit_bench.models.wings.lorra import LoRRA
 from iit_bench.models.wings.router import Router
 from iit_bench.models.wings.state import Step
@@ -20,7 +20,7 @@ from iit_bench.models.wings.vision import Projector, VisionTower
 
 
 class WingsDecoderLayer(GradientCheckpointingLayer):
-    """One decoder layer of transformers, its submodules taken over under their own names, with learners and router."""
+    """One decoder layer of transformers, its submodules under their own names, with learners and router."""
 
     def __init__(self, config: WingsConfig, layer: Any, index: int) -> None:
         super().__init__()
@@ -30,56 +30,55 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
         self.mlp: nn.Module = layer.mlp
         self.input_layernorm: nn.Module = layer.input_layernorm
         self.post_attention_layernorm: nn.Module = layer.post_attention_layernorm
-        self.scale = config.learner_scale
+        self.learner_scale = config.learner_scale
         carries = config.learners if index in config.layers_with_learners else ()
         shape = (config.text_config.hidden_size, config.text_config.num_attention_heads, config.lora_dim)
         self.attn_pool = LoRRA(*shape) if "visual" in carries else None
         self.attn_t_pool = LoRRA(*shape) if "textual" in carries else None
         self.reweight_module = Router(config.router_width) if carries and config.has_router else None
-        self.active = config.active_learners if carries else ()
+        self.active_learners = config.active_learners if carries else ()
 
-    def forward(self, hidden: torch.Tensor, step: Step) -> torch.Tensor:
-        """hidden: [B, N, D]; returns [B, N, D]."""
+    def forward(self, hidden_states: torch.Tensor, step: Step) -> torch.Tensor:
+        """[B, N, D] → [B, N, D]."""
         router = self.reweight_module
         # A cache keeps the columns of tokens before the first image too: later tokens will weigh them.
-        needed = router is not None and (step.weigh or step.cache is not None)
-        columns = router.columns(step.position) if router is not None and needed else None
-        output, attended = self.self_attn(
-            hidden_states=self.input_layernorm(hidden),
+        needed = router is not None and (step.use_router or step.cache is not None)
+        columns = router.columns(step.position_ids) if router is not None and needed else None
+        output, router_logits = self.self_attn(
+            hidden_states=self.input_layernorm(hidden_states),
             position_embeddings=step.position_embeddings,
-            attention_mask=step.masks[self.window],
+            attention_mask=step.attention_masks[self.window],
             router_columns=columns,
-            weigh=step.weigh,
-            store=step.cache,
-            explicit=step.explicit,
+            use_router=step.use_router,
+            key_store=step.cache,
+            eager=step.eager,
         )
-        hidden = hidden + output
-        hidden = self._learn(hidden, attended, step)
-        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+        hidden_states = self._add_learners(hidden_states + output, router_logits, step)
+        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
 
-    def _learn(self, hidden: torch.Tensor, attended: torch.Tensor | None, step: Step) -> torch.Tensor:
+    def _add_learners(self, hidden_states: torch.Tensor, router_logits: torch.Tensor | None, step: Step) -> torch.Tensor:
         """h2 = h1 + s (ρ0 img + ρ1 txt) where both learners are visible; where one is, its weight is 1 (B.5, A.4)."""
-        names = [name for name in self.active if name in step.learners]
-        if not names or step.rotary is None:
-            return hidden
-        weights = None if len(names) < 2 else self._weigh(attended, step).to(hidden.dtype)
+        names = [name for name in self.active_learners if name in step.learners]
+        if not names or step.query_rotary is None:
+            return hidden_states
+        weights = None if len(names) < 2 else self._router_weights(router_logits, step).to(hidden_states.dtype)
         if step.stacked is not None:
-            return learn(step.stacked, self.index, hidden, weights, step)
-        after = hidden
+            return add_learners(step.stacked, step, hidden_states, router_weights=weights, layer_index=self.index)
+        after = hidden_states
         for name in names:
-            output = self.learner(name)(hidden, step.rotary, step.learners[name], self.index)
+            output = self.learner(name)(hidden_states, step.query_rotary, step.learners[name], self.index)
             place = LEARNERS.index(name)
             after = after + output if weights is None else torch.addcmul(after, weights[..., place : place + 1], output)
         return after
 
-    def _weigh(self, attended: torch.Tensor | None, step: Step) -> torch.Tensor:
+    def _router_weights(self, router_logits: torch.Tensor | None, step: Step) -> torch.Tensor:
         """s ρ [B, N, 2] float32 where both learners are visible, 1 elsewhere."""
-        assert attended is not None and self.reweight_module is not None
-        weights = self.reweight_module(attended) * (self.scale if step.scale is None else step.scale)
-        return weights if step.both is None else torch.where(step.both, weights, 1.0)
+        assert router_logits is not None and self.reweight_module is not None
+        weights = self.reweight_module(router_logits) * (self.learner_scale if step.learner_scale is None else step.learner_scale)
+        return weights if step.sees_both is None else torch.where(step.sees_both, weights, 1.0)
 
     def learner(self, name: str) -> Any:
-        """The learner of that name, None where this layer has none."""
+        """The learner "visual" or "textual"; None if this layer has none."""
         return {"visual": self.attn_pool, "textual": self.attn_t_pool}[name]
 
 
@@ -101,25 +100,25 @@ class WingsDecoder(nn.Module):
             self.mm_projector = Projector(config.vision_hidden_size, config.text_config.hidden_size)
             self.vision_tower = VisionTower(config)
 
-    def forward(self, hidden: torch.Tensor, step: Step, states: list[torch.Tensor] | None = None) -> torch.Tensor:
-        """hidden: input embeddings [B, N, D]; returns the normalised last hidden states.
+    def forward(self, hidden_states: torch.Tensor, step: Step, all_hidden_states: list[torch.Tensor] | None = None) -> torch.Tensor:
+        """Normalised last hidden states: [B, N, D] input embeddings → [B, N, D].
 
-        `states` collects every layer's input and the result.
+        `all_hidden_states` collects every layer's input and the result.
         """
         for layer in self.layers:
-            if states is not None:
-                states.append(hidden)
-            hidden = layer(hidden, step)
-        hidden = self.norm(hidden)
-        if states is not None:
-            states.append(hidden)
-        return hidden
+            if all_hidden_states is not None:
+                all_hidden_states.append(hidden_states)
+            hidden_states = layer(hidden_states, step)
+        hidden_states = self.norm(hidden_states)
+        if all_hidden_states is not None:
+            all_hidden_states.append(hidden_states)
+        return hidden_states
 
 
-def window_of(config: PreTrainedConfig, layer: int) -> int | None:
-    """The sliding window of a layer's own attention, None = all. Qwen lists its kind by layer; Mistral has one window for all."""
+def window_of(config: PreTrainedConfig, layer_index: int) -> int | None:
+    """The sliding window of a layer's own attention in tokens, None = all. Qwen lists kinds by layer; Mistral has one window for all."""
     window: Any = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
-    if kinds is not None and kinds[layer] != "sliding_attention":
+    if kinds is not None and kinds[layer_index] != "sliding_attention":
         return None
     return window

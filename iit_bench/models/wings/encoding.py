@@ -1,10 +1,10 @@
-"""From chats to token ids: the tokenizer's own template, images as placeholders, and no special token out of a text."""
+"""From chats to token ids: the tokenizer's own template, images as placeholders, and no special token from within a text."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import TemplateError
@@ -16,33 +16,44 @@ from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.released.scripts import IMAGE_MARK, SCRIPTS, Script, write_turns
 from iit_bench.types import Image, Message
 
-# Unicode's noncharacters: never in interchanged text, so one of them can stand inside a special token's name to break it.
+# Unicode's noncharacters: never in interchanged text, so one of them inside a special token's name breaks it.
 GUARDS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EncodedChat:
-    """Attributes: ids of the prompt, each image as T placeholders; replies, ids of each; images in reading order."""
+    """A chat in tokens.
 
-    ids: list[int]
-    replies: list[list[int]]
-    images: tuple[Image, ...]
+    Attributes:
+        input_ids: of the prompt, each image as T placeholders.
+        replies: token ids of each.
+        images: in reading order.
+    """
+
+    input_ids: list[int]
+    replies: list[list[int]] = field(default_factory=list)
+    images: tuple[Image, ...] = ()
 
 
 class ChatEncoder:
     """Renders and tokenises chats for one tokenizer.
 
-    Texts are hostile: one that contains `<image>` or an end-of-turn mark must stay text. Where a text contains the name of a special token,
-    the name is broken by a guard character before the template is applied, the rendered chat is cut at its (intact, so the template's own)
-    special tokens, and the pieces between are encoded with the guard removed and special tokens switched off. A chat without such texts is
-    encoded in one call, as lm-eval does it.
+    Texts are hostile: one that contains `<image>` or an end-of-turn mark must stay text. If a text contains the name of a special token,
+    a guard character breaks the name before the template is applied. The rendered chat is then split at its intact special tokens, which
+    are the template's own, and the pieces between them are encoded with the guard removed and special tokens switched off. A chat without
+    such texts is encoded in one call, as in lm-eval.
+
+    Args:
+        tokenizer: with a chat template.
+        image_token_id: the placeholder.
+        image_token_length: placeholders per image.
     """
 
-    def __init__(self, tokenizer: Any, image_token_id: int, image_length: int) -> None:
+    def __init__(self, tokenizer: Any, image_token_id: int, image_token_length: int) -> None:
         self.tokenizer = tokenizer
         self.image_token_id = image_token_id
         self.image_token = tokenizer.convert_ids_to_tokens(image_token_id) if image_token_id >= 0 else ""
-        self.image_length = image_length
+        self.image_token_length = image_token_length
         added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._special = _any_of({*added, *tokenizer.all_special_tokens})
 
@@ -64,8 +75,8 @@ class ChatEncoder:
         ids = pairs[0][0] if pairs else encode(prompt)
         if ids.count(self.image_token_id) != len(images):
             raise ItemError("chat template refused", f"it renders {ids.count(self.image_token_id)} of {len(images)} images")
-        expanded = [token for one in ids for token in [one] * (self.image_length if one == self.image_token_id else 1)]
-        return EncodedChat(expanded, [reply for _, reply in pairs], images)
+        expanded = [copy for token in ids for copy in [token] * (self.image_token_length if token == self.image_token_id else 1)]
+        return EncodedChat(input_ids=expanded, replies=[reply for _, reply in pairs], images=images)
 
     def _render(self, messages: Sequence[Message], guard: str) -> str:
         chat = [{"role": message.role, "content": self._content(message, guard)} for message in messages]
@@ -85,6 +96,7 @@ class ChatEncoder:
         return "".join((*pieces, self._guarded(text, guard)))
 
     def _guarded(self, text: str, guard: str) -> str:
+        """The text with every special token's name broken."""
         return self._special.sub(lambda name: name[0][0] + guard + name[0][1:], text)
 
     def _tokens(self, text: str, guard: str) -> list[int]:
@@ -110,10 +122,10 @@ def _any_of(names: set[str]) -> re.Pattern[str]:
 
 
 class ScriptEncoder(ChatEncoder):
-    """Prompts by a script of the released code (see `released/scripts.py`); its tokenizers have no image token."""
+    """A ChatEncoder for prompts by a script of the released code (see `released/scripts.py`), whose tokenizers have no image token."""
 
-    def __init__(self, tokenizer: Any, script: Script, image_token_id: int, image_length: int) -> None:
-        super().__init__(tokenizer, image_token_id, image_length)
+    def __init__(self, tokenizer: Any, script: Script, image_token_id: int, image_token_length: int) -> None:
+        super().__init__(tokenizer, image_token_id, image_token_length)
         self.script = script
         self.image_token = IMAGE_MARK
         added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]

@@ -1,4 +1,4 @@
-"""From a checkpoint to a model to evaluate: one of this project's folders, or one with the authors' names; mode `strict` or `released`."""
+"""From a name and options to a model: a folder of this project or one with the authors' names, in mode `strict` or `released`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DETAILS = ("mode", "learners", "learner_layers", "lora_dim", "learner_scale", "h
 
 
 def load(name: str, options: ModelOptions) -> Model:
-    """The Wings checkpoint in a folder or on the Hub: what `save_pretrained` of model and tokenizer wrote, or the authors' own.
+    """Load the Wings checkpoint in a folder or on the Hub: as `save_pretrained` of model and tokenizer wrote it, or the authors' own.
 
     Args:
         name: the model's name in reports.
@@ -43,8 +43,8 @@ def load(name: str, options: ModelOptions) -> Model:
     template = tokenizer.chat_template if conversation is None else SCRIPTS[conversation]
     if not template:
         raise UserError(f"checkpoint {checkpoint!r} has no chat template, so chats cannot be rendered; add a chat_template.jinja")
-    sees = hasattr(model.model, "vision_tower")
-    info = describe(name, checkpoint, folder, model, device, str(template), accepts_images=sees)
+    accepts_images = hasattr(model.model, "vision_tower")
+    info = describe(name, checkpoint, folder, model, device, template=str(template), accepts_images=accepts_images)
     adapter = ReleasedWingsModel if model.config.mode == "released" else WingsModel
     return adapter(model, tokenizer, _with_limits(info, model.config))
 

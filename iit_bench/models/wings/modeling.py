@@ -19,10 +19,10 @@ from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.decoder import WingsDecoder
 from iit_bench.models.wings.decoding import use_stacked
-from iit_bench.models.wings.layout import check_whole_images, read_branches, read_layout, read_token
+from iit_bench.models.wings.layout import check_whole_images, read_branches, read_layout, read_single_token
 from iit_bench.models.wings.lorra import SelfInitialised
 from iit_bench.models.wings.released.rows import build_released_step, expand
-from iit_bench.models.wings.state import Layout, Step
+from iit_bench.models.wings.state import IGNORED, Layout, Step
 from iit_bench.models.wings.step import build_step, splice
 from iit_bench.models.wings.vision import VisionTower
 
@@ -74,7 +74,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         weights = dict(llm.state_dict())
         if tower is not None:
             weights |= {f"model.vision_tower.vision_tower.{name}": tensor for name, tensor in tower.state_dict().items()}
-        model._copy(weights)
+        model._copy_weights(weights)
         return model
 
     @classmethod
@@ -82,13 +82,14 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """The next stage: every weight of `previous` that `config` still has; what is new (textual learner, router) is fresh."""
         model = cls._from_config(config, dtype=previous.dtype)
         known = set(model.state_dict())
-        model._copy({name: tensor for name, tensor in previous.state_dict().items() if name in known})
+        model._copy_weights({name: tensor for name, tensor in previous.state_dict().items() if name in known})
         return model
 
-    def _copy(self, weights: dict[str, torch.Tensor]) -> None:
+    def _copy_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        """Copy weights by name; only the parts that Wings adds may be missing."""
         missing, unexpected = self.load_state_dict(weights, strict=False)
-        own = ("attn_pool.", "attn_t_pool.", "reweight_module.", "mm_projector.")
-        missing = [name for name in missing if not any(part in name for part in own)]
+        added = ("attn_pool.", "attn_t_pool.", "reweight_module.", "mm_projector.")
+        missing = [name for name in missing if not any(part in name for part in added)]
         if self.config.tie_word_embeddings:
             missing = [name for name in missing if name != "lm_head.weight"]
         if missing or unexpected:
@@ -103,9 +104,13 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
     # ------------------------------------------------------------ running
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Tower features, before the projector: [n, 3, size, size] -> [n, T, D_v]. Worth caching: they do not depend on the text."""
+        """Tower features, before the projector: [n, 3, size, size] → [n, T, D_v]. Worth caching: they do not depend on the text.
+
+        Raises:
+            ValueError: the model has no vision tower.
+        """
         if not hasattr(self.model, "vision_tower"):
-            raise ValueError("this model has no vision tower, so it cannot look at images")
+            raise ValueError("this model has no vision tower, so it cannot read images")
         return self.model.vision_tower(pixel_values)
 
     def forward(
@@ -128,11 +133,11 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithPast:
         """One pass over whole rows, or over the next chunk of rows that `past_key_values` holds.
 
-        In mode `released` an image stands as one `config.image_token_id`, every row has one image or none has, N in the outputs is the
-        length after images are put in place and rows are cut and padded (A.2), and only text has a cache.
+        In mode `released` an image is one `config.image_token_id`, every row has one image or none has, N in the outputs is the length
+        after images are put in place and rows are cut and padded (A.2), and only text has a cache.
 
         Args:
-            input_ids: [B, N] int64; each image stands as T copies of `config.image_token_id`.
+            input_ids: [B, N] int64; each image is T copies of `config.image_token_id`.
             attention_mask: [B, N] or [B, past + N], 0 at padding, which may be anywhere (B.1); None = no padding.
             pixel_values: [n, 3, size, size], the images that begin in this chunk, row by row, in reading order; or instead
             image_features: [n, T, D_v] from `encode_images`.
@@ -140,17 +145,18 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             past_key_values: cache of the chunks before.
             use_cache: return a cache; default: only if one was given.
             branches: [B, N] int64: the row holds several continuations of one prefix, text only, side by side; tokens of different
-                number do not see each other. The given cache stays as it is and none is returned.
+                number do not see each other. The given cache is unchanged and none is returned.
             logits_to_keep: 0 = all positions, k = the last k, or a tensor of column indices.
-            return_logits: default: only without labels (the loss needs just the labelled positions).
+            return_logits: default: only without labels (the loss needs only the labelled positions).
             output_hidden_states: also return every layer's input and the normalised last output.
             one_text_token: the caller knows that `input_ids` [B, 1] continue cached rows with text, so nothing is checked and the device
                 is not waited for.
+            position_ids: ignored, as positions follow from the mask (B.1); accepted because transformers passes it.
+            return_dict: ignored likewise.
             cache: another name of past_key_values, since transformers 5.24.
-            position_ids, return_dict: taken for transformers' sake; positions follow from the mask alone (B.1).
 
         Returns:
-            loss float32 or None; logits [B, kept, V] float32 or None; past_key_values or None; hidden_states.
+            loss float32 or None; logits [B, kept, V] float32 or None; past_key_values or None; hidden_states, a tuple of [B, N, D].
 
         Raises:
             ValueError: images and placeholders do not match, or the context is longer than the router is wide.
@@ -162,40 +168,49 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             raise ValueError(f"past_key_values must be a WingsCache, not {type(cache).__name__}")
         if branches is not None and cache is not None:
             cache = cache.fork()
-        features = self._project(pixel_values, image_features)
-        valid = None  # rows of mode `released` score a label from the column before it, padding or not
+        features = self._project_images(pixel_values, image_features)
+        row_mask = None  # rows of mode `released` score a label from the column before it, padding or not
         if self.config.mode == "released" and cache is None:
-            rows = expand(self.config, self.model.embed_tokens, input_ids, attention_mask, labels, features)
+            rows = expand(self.config, self.model.embed_tokens, input_ids, attention_mask=attention_mask, labels=labels, features=features)
             embeddings, labels = rows.embeddings, rows.labels
-            step = build_released_step(self.config, self.model.rotary_emb, self._windows(), rows, features)
+            step = build_released_step(self.config, self.model.rotary_emb, windows=self._windows(), rows=rows, features=features)
         else:
             self._check_released_cache(input_ids, features, cache)
-            if one_text_token and cache is not None and cache.rows is not None:
-                layout = read_token(cache.rows)
+            if one_text_token and cache is not None and cache.row_state is not None:
+                layout = read_single_token(cache.row_state)
             else:
-                layout = self._read(input_ids, attention_mask, branches, features, cache)
-            valid = layout.valid
+                layout = self._read_layout(input_ids, attention_mask, branches=branches, features=features, cache=cache)
+            row_mask = layout.attention_mask
             embeddings, step = self._prepare(input_ids, layout, features, cache)
-        states: list[torch.Tensor] | None = [] if output_hidden_states else None
-        hidden = self.model(embeddings, step, states)
-        loss = None if labels is None else self._loss(hidden, labels, torch.ones_like(labels, dtype=torch.bool) if valid is None else valid)
+        all_hidden_states: list[torch.Tensor] | None = [] if output_hidden_states else None
+        last = self.model(embeddings, step, all_hidden_states)
+        loss = None
+        if labels is not None:
+            loss = self._loss(last, labels, torch.ones_like(labels, dtype=torch.bool) if row_mask is None else row_mask)
         logits = None
         if return_logits if return_logits is not None else labels is None:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-            logits = self.lm_head(hidden[:, kept]).float()
-        kept_cache: dict[str, Any] = {CACHE: cache if branches is None else None}
-        return CausalLMOutputWithPast(loss=loss, logits=logits, hidden_states=None if states is None else tuple(states), **kept_cache)
+            logits = self.lm_head(last[:, kept]).float()
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            hidden_states=None if all_hidden_states is None else tuple(all_hidden_states),
+            **{CACHE: cache if branches is None else None},  # type: ignore[arg-type]
+        )
 
-    def _loss(self, hidden: torch.Tensor, labels: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of every labelled token given the latest token before it that is not padding; a row's first has none."""
+    def _loss(self, hidden_states: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy of every labelled token given the latest token before it that is not padding; a row's first has none.
+
+        hidden_states: [B, N, D]; labels: [B, N] int64; attention_mask: [B, N] bool.
+        """
         column = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
-        latest = column.masked_fill(~valid, -1).cummax(dim=1).values[:, :-1]
-        scored = (labels[:, 1:] != -100) & (latest >= 0)
+        latest = column.masked_fill(~attention_mask, -1).cummax(dim=1).values[:, :-1]
+        scored = (labels[:, 1:] != IGNORED) & (latest >= 0)
         rows = scored.nonzero(as_tuple=True)[0]
-        logits = self.lm_head(hidden[rows, latest[scored]]).float()
+        logits = self.lm_head(hidden_states[rows, latest[scored]]).float()
         return functional.cross_entropy(logits, labels[:, 1:][scored])
 
-    def _project(self, pixel_values: torch.Tensor | None, image_features: torch.Tensor | None) -> torch.Tensor | None:
+    def _project_images(self, pixel_values: torch.Tensor | None, image_features: torch.Tensor | None) -> torch.Tensor | None:
         """Projected features [n, T, D] of this pass's images, None without images."""
         if pixel_values is not None and image_features is not None:
             raise ValueError("give pixel_values or image_features, not both")
@@ -208,27 +223,35 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             raise ValueError(f"image features have {image_features.shape[1]} vectors per image but the model expects {length}")
         return self.model.mm_projector(image_features.to(self.model.mm_projector[0].weight.dtype))
 
-    def _read(
+    def _read_layout(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
+        *,
         branches: torch.Tensor | None,
         features: torch.Tensor | None,
         cache: WingsCache | None,
     ) -> Layout:
+        config = self.config
         if attention_mask is None:
-            valid = torch.ones_like(input_ids, dtype=torch.bool)
+            mask = torch.ones_like(input_ids, dtype=torch.bool)
         else:
-            valid = attention_mask[:, -input_ids.shape[1] :].bool()
-            if valid.shape != input_ids.shape:
+            mask = attention_mask[:, -input_ids.shape[1] :].bool()
+            if mask.shape != input_ids.shape:
                 raise ValueError(f"attention_mask {tuple(attention_mask.shape)} does not cover input_ids {tuple(input_ids.shape)}")
-        past = None if cache is None else cache.rows
+        past = None if cache is None else cache.row_state
         if branches is not None:
-            return read_branches(input_ids, valid, branches, self.config.image_token_id, past)
-        n_images = 0 if features is None else features.shape[0]
-        layout = read_layout(input_ids, valid, self.config.image_token_id, self.config.image_token_length, n_images, past)
+            return read_branches(input_ids, mask, branches, image_token_id=config.image_token_id, past=past)
+        layout = read_layout(
+            input_ids,
+            mask,
+            image_token_id=config.image_token_id,
+            image_token_length=config.image_token_length,
+            n_images=0 if features is None else features.shape[0],
+            past=past,
+        )
         if cache is None:
-            check_whole_images(layout, self.config.image_token_length)
+            check_whole_images(layout, config.image_token_length)
         return layout
 
     def _prepare(
@@ -238,13 +261,22 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         ids = input_ids if layout.images is None else input_ids.masked_fill(layout.images.mask, 0)
         embeddings = self.model.embed_tokens(ids)
         if layout.images is not None:
-            embeddings = splice(embeddings, layout.images, features, None if cache is None else cache.rows)
-        step = build_step(self.config, self.model.rotary_emb, self._windows(), embeddings, layout, features, cache)
+            embeddings = splice(embeddings, layout.images, features, None if cache is None else cache.row_state)
+        step = build_step(
+            self.config,
+            self.model.rotary_emb,
+            windows=self._windows(),
+            embeddings=embeddings,
+            layout=layout,
+            features=features,
+            cache=cache,
+        )
         if layout.images is None and layout.same_branch is None:
-            use_stacked(step, cache, self.model.layers, embeddings, self.config.text_config.num_attention_heads)
+            use_stacked(step, cache, self.model.layers, embeddings, num_heads=self.config.text_config.num_attention_heads)
         return embeddings, step
 
     def _windows(self) -> set[int | None]:
+        """The sliding windows of the layers' own attention."""
         return {layer.window for layer in self.model.layers}
 
     def _check_released_cache(self, input_ids: torch.Tensor, features: torch.Tensor | None, cache: WingsCache | None) -> None:
@@ -277,15 +309,15 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if generation_config.use_cache is not False and model_kwargs.get(CACHE) is None:
             static = generation_config.cache_implementation == "static"
             model_kwargs[CACHE] = WingsCache(reserve=max_cache_length if static else 0)
-        mark = self.config.image_token_id
-        if mark >= 0:  # a placeholder without an image cannot be read on
-            generation_config.suppress_tokens = sorted({*(generation_config.suppress_tokens or ()), mark})
+        placeholder = self.config.image_token_id
+        if placeholder >= 0:  # the next pass would refuse a placeholder without an image
+            generation_config.suppress_tokens = sorted({*(generation_config.suppress_tokens or ()), placeholder})
         return False
 
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **kwargs: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """Copies of a row stand next to each other, each with all of the row's images (transformers would repeat image by image)."""
+        """Put copies of a row side by side, each with all of the row's images (transformers would repeat image by image)."""
         features = kwargs.pop("image_features", None)
         pixels = kwargs.pop("pixel_values", None)
         if expand_size > 1 and pixels is not None:
@@ -299,12 +331,12 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def _copied_images(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, copies: int) -> torch.Tensor:
         """Indices of the images of every row's copies, row by row: [0, 1, 0, 1, 2, 2] for two copies of rows with 2 and 1 images."""
-        marks = input_ids == self.config.image_token_id
+        placeholders = input_ids == self.config.image_token_id
         if attention_mask is not None:
-            marks = marks & attention_mask.bool()
+            placeholders = placeholders & attention_mask.bool()
         length = 1 if self.config.mode == "released" else self.config.image_token_length or 1
-        images = torch.arange(int(marks.sum()) // length, device=input_ids.device)
-        by_row = images.split((marks.sum(dim=1) // length).tolist())
+        images = torch.arange(int(placeholders.sum()) // length, device=input_ids.device)
+        by_row = images.split((placeholders.sum(dim=1) // length).tolist())
         return torch.cat([row.repeat(copies) for row in by_row])
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -316,7 +348,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
 
 def _measure_tower(tower: PreTrainedModel, config: WingsConfig) -> tuple[int, int]:
-    """(tokens per image T, feature size D_v) of a tower at the configuration's image size."""
+    """Tokens per image T and feature size D_v of a tower at the configuration's image size."""
     training = tower.training
     features = VisionTower(config, tower)(torch.zeros(1, 3, config.image_size, config.image_size, device=tower.device))
     tower.train(training)

@@ -31,7 +31,7 @@ class WingsImageProcessor(BaseImageProcessor):
     """`vision.preprocess` behind transformers' interface. Fields: those of `vision.Preprocessing`.
 
     Images may be PIL images, arrays, tensors, an image file's bytes, its path, its URL or its base64 text. Orientation tags in files are
-    ignored, as the released code ignores them.
+    ignored, as in the released code.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012
@@ -53,7 +53,7 @@ class WingsImageProcessor(BaseImageProcessor):
         self.max_image_pixels = max_image_pixels
 
     def fetch_images(self, images: Any) -> Any:
-        """Every image, however deep in lists, as a PIL image.
+        """Every image, in lists of any depth, as a PIL image.
 
         Raises:
             UnreadableImageError: not an image, damaged, without pixels, or with more than `max_image_pixels`.
@@ -67,7 +67,12 @@ class WingsImageProcessor(BaseImageProcessor):
         return images if isinstance(images, PILImage.Image) else to_pil_image(images)
 
     def preprocess(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
-        """pixel_values [n, 3, size, size] float32, images in reading order."""
+        """Tensors of images in reading order: `pixel_values` [n, 3, size, size] float32.
+
+        Raises:
+            ValueError: a setting per call.
+            UnreadableImageError: as `fetch_images`.
+        """
         if given := sorted(name for name, value in kwargs.items() if value is not None):
             raise ValueError(f"{given[0]} cannot be set per call: change the processor's own field")
         flat: Any = make_flat_list_of_images(self.fetch_images(images))
@@ -95,12 +100,12 @@ class WingsProcessorKwargs(ProcessingKwargs, total=False):
 
 
 class WingsProcessor(ProcessorMixin):
-    """A tokenizer with a chat template, and how images are looked at.
+    """A tokenizer with a chat template, and an image processor.
 
     Fields:
-        image_token: the mark that stands for an image in a rendered chat, one token of the tokenizer.
-        image_token_length: placeholders that the model reads for one image; 1 in mode `released`.
-        image_slot: the placeholder's id where it is no token: the released code's -200.
+        image_token: text of an image in a rendered chat, one token of the tokenizer.
+        image_token_length: placeholders that the model reads per image; 1 in mode `released`.
+        image_slot: the placeholder's id if it is not a token: the released code's -200.
     """
 
     valid_processor_kwargs = WingsProcessorKwargs
@@ -127,7 +132,7 @@ class WingsProcessor(ProcessorMixin):
         """The processor of a model.
 
         Raises:
-            ValueError: the configuration's image token is none of the tokenizer's.
+            ValueError: the configuration's image token is not one of the tokenizer's.
         """
         fields = ("image_size", "image_mean", "image_std", "image_background", "max_image_pixels")
         images = WingsImageProcessor(**{name: getattr(config, name) for name in fields})
@@ -135,19 +140,27 @@ class WingsProcessor(ProcessorMixin):
         if config.conversation is not None:
             tokenizer = copy.deepcopy(tokenizer)
             tokenizer.add_tokens([AddedToken(IMAGE_MARK, special=True, normalized=False)], special_tokens=True)
-            template = templates.of_script(SCRIPTS[config.conversation], IMAGE_MARK)
-            return cls(images, tokenizer, IMAGE_MARK, length, config.image_token_id, template)
-        mark = tokenizer.convert_ids_to_tokens(config.image_token_id) if config.image_token_id >= 0 else None
-        if mark is None:
-            raise ValueError(
-                f"image_token_id {config.image_token_id} is no token of the tokenizer: add one and set it in the configuration"
+            script_template = templates.of_script(SCRIPTS[config.conversation], IMAGE_MARK)
+            return cls(
+                image_processor=images,
+                tokenizer=tokenizer,
+                image_token=IMAGE_MARK,
+                image_token_length=length,
+                image_slot=config.image_token_id,
+                chat_template=script_template,
             )
-        return cls(images, tokenizer, mark, length, chat_template=templates.placing_images(tokenizer, mark))
+        image_token = tokenizer.convert_ids_to_tokens(config.image_token_id) if config.image_token_id >= 0 else None
+        if image_token is None:
+            raise ValueError(
+                f"image_token_id {config.image_token_id} is not a token of the tokenizer: add one and set it in the configuration"
+            )
+        template = templates.placing_images(tokenizer, image_token)
+        return cls(images, tokenizer, image_token=image_token, image_token_length=length, chat_template=template)
 
     def __call__(self, *args: Any, **kwargs: Any) -> BatchFeature:
-        """As in transformers."""
+        """Token ids and pixels of texts and images, with transformers' arguments."""
         if self.image_slot is not None:
-            kwargs.setdefault("add_special_tokens", False)  # the released code's prompts have none but their own
+            kwargs.setdefault("add_special_tokens", False)  # the released code's prompts contain all of theirs
         inputs = super().__call__(*args, **kwargs)
         if self.image_slot is not None and "input_ids" in inputs:
             inputs["input_ids"] = _replaced(inputs["input_ids"], self.image_token_id, self.image_slot)
@@ -164,11 +177,14 @@ class WingsProcessor(ProcessorMixin):
         return ["token_type_ids"]
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
+        """The placeholders of one image, which transformers puts in place of its token."""
         return self.image_token * self.image_token_length
 
     def apply_chat_template(self, conversation: Any, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; but texts are always text: `sanitize_control_tokens` is on where it can be, so that a text that contains
-        `<image>` or an end-of-turn mark brings no such token in. (transformers drops U+F0000 and U+F0001 from texts, its own markers.)
+        """As in transformers, but texts stay text: one that contains `<image>` or an end-of-turn mark adds no such token.
+
+        For that `sanitize_control_tokens` is on by default wherever transformers supports it. (transformers drops U+F0000 and U+F0001 from
+        texts, its own markers.)
         """
         if kwargs.get("tokenize") and not kwargs.get("return_assistant_tokens_mask"):
             kwargs.setdefault("sanitize_control_tokens", True)
@@ -178,7 +194,7 @@ class WingsProcessor(ProcessorMixin):
 
 
 def _replaced(ids: Any, old: int | None, new: int) -> Any:
-    """Token ids, a tensor or lists however deep, with one id in another's place."""
+    """Token ids (a tensor, or lists of any depth) with `new` in place of `old`."""
     if isinstance(ids, torch.Tensor):
         return ids if old is None else ids.masked_fill(ids == old, new)
     if isinstance(ids, list | tuple):
@@ -187,7 +203,7 @@ def _replaced(ids: Any, old: int | None, new: int) -> Any:
 
 
 def _joined(chat: Any) -> list[dict[str, Any]]:
-    """The chat with neighbouring texts in one piece: they could spell a special token only jointly."""
+    """The chat with neighbouring texts joined, because they could spell a special token only jointly."""
     return [{**message, "content": _joined_parts(message.get("content"))} for message in getattr(chat, "messages", chat)]
 
 

@@ -1,7 +1,8 @@
-"""The records that pass between the parts of the model: who is where, who sees whom, and what all layers share in one pass.
+"""The records that pass between the parts of the model: positions, visibility, and what all layers share in one forward pass.
 
-Only records, so that every other file can import them. Letters in shapes: B rows, N columns of this pass, K keys, M images or image tokens,
-n images of this pass, T vectors per image, D hidden size, H heads, d head size, r rank of a learner, L layers that carry learners.
+Only records, so that every other file can import them. Letters in shapes: B rows, N tokens of this pass, K keys, M image tokens, n images
+that begin in this pass, T vectors per image, D hidden size, H heads, d size of a head, r rank of a learner, L layers with learners.
+Integer tensors are int64; the other dtypes follow the model unless stated.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ Rotary = tuple[torch.Tensor, torch.Tensor]  # cos, sin: [B, K, 1, d], see `lorra
 
 @dataclass(kw_only=True)
 class RowState:
-    """Where each row stands after the tokens seen so far.
+    """State of each row after the tokens so far.
 
     Attributes:
-        visible_from: [B, N] of the decoder's own keys: their position, NEVER at padding.
-        length: [B] tokens without padding. image_tokens: [B] placeholders among them.
-        open_image: [B, T, D] projected features of each row's latest image, kept only while some row stands inside an image.
+        visible_from: [B, K] of the decoder's own keys: their position, NEVER at padding.
+        length: [B] tokens without padding.
+        image_tokens: [B] placeholders among them.
+        open_image: [B, T, D] projected features of each row's latest image, kept only while some row ends inside an image.
         open_start: [B] position of that image's first token.
         padded: some column is padding in some row.
     """
@@ -41,7 +43,7 @@ class RowState:
     padded: bool
 
     def select(self, rows: torch.Tensor) -> RowState:
-        """The state of the given rows (int64 [M], repeats allowed)."""
+        """A copy with the given rows ([M] int64, repeats allowed)."""
         return replace(
             self,
             visible_from=self.visible_from[rows],
@@ -57,33 +59,34 @@ class Images:
     """The image tokens of a pass.
 
     Attributes:
-        mask: [B, N] bool, placeholders.
-        source: [M] for every placeholder in row-major order, the index of its image: first one per row for images that were begun in
-            an earlier pass (only if there is such an image), then this pass's images.
-        offset: [M] which of the image's T vectors it is.
-        rows, starts: [n] row and first position of each image that begins in this pass.
+        mask: [B, N] bool, True at placeholders.
+        image_index: [M] image of every placeholder in row-major order. Images that began in an earlier pass come first, one per row (only
+            if there is such an image), then this pass's images.
+        vector_index: [M] which of the image's T vectors the placeholder stands for.
+        rows: [n] row of each image that begins in this pass.
+        starts: [n] position of its first token.
     """
 
     mask: torch.Tensor
-    source: torch.Tensor
-    offset: torch.Tensor
+    image_index: torch.Tensor
+    vector_index: torch.Tensor
     rows: torch.Tensor
     starts: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where this pass's tokens stand.
+    """Positions and images of this pass's tokens.
 
     Attributes:
-        valid: [B, N] bool, not padding; None = known to be one token of text a row, so that nothing has to be looked at.
-        position: [B, N] int64, -1 at padding.
-        images: None where there are none.
-        same_branch: [B, N, N] bool, query and key belong to one continuation; None where rows do not branch.
+        attention_mask: [B, N] bool, False at padding; None = one token of text per row, known without a look at the device.
+        position_ids: [B, N] int64, -1 at padding.
+        images: None without image tokens.
+        same_branch: [B, N, N] bool, query and key belong to one continuation; None = rows do not branch.
     """
 
-    valid: torch.Tensor | None = None
-    position: torch.Tensor
+    attention_mask: torch.Tensor | None = None
+    position_ids: torch.Tensor
     images: Images | None = None
     same_branch: torch.Tensor | None = None
 
@@ -93,32 +96,32 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class TextFirst:
-    """Queries sorted into those that stand on text and those that stand on images.
+    """Queries reordered: text tokens first, then image tokens.
 
-    Among text alone the textual learner is causal, so no mask is needed and half of the work; image tokens need one of their own.
+    Among text tokens the textual learner is causal: without a mask the fused kernel does half of the work. Only image tokens need a mask.
 
     Attributes:
-        order: [B, K + M] int64 columns, as indices into all B · N: each row's text tokens, then its image tokens, both in reading order;
+        order: [B, K + M] int64, indices into all B · N columns: each row's text tokens, then its image tokens, both in reading order;
             shorter rows are filled with columns of the other kind.
-        text: K.
+        n_text: K.
         image_mask: additive [B, 1, M, K].
-        place: [B, N] where each column stands in `order`, as indices into all B · (K + M).
+        inverse: [B, N] int64, the place of each column in `order`, as an index into all B · (K + M).
     """
 
     order: torch.Tensor
-    text: int
+    n_text: int
     image_mask: torch.Tensor
-    place: torch.Tensor
+    inverse: torch.Tensor
 
 
 class KeyStore(Protocol):
-    """Keys and values of one learner, by layer, over all passes: `cache.KeyBank`."""
+    """Keys and values of one learner over all passes, by layer: `cache.KeyBank`."""
 
-    def layer(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def layer(self, layer_index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """All keys and values of a layer, [B, H, K, d] each."""
 
-    def extend(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values [B, H, n, d] to a layer and return all of them."""
+    def extend(self, layer_index: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append keys and values [B, H, n, d] to a layer; returns all of them, [B, H, K, d] each."""
 
 
 @dataclass(kw_only=True)
@@ -126,45 +129,48 @@ class LearnerStep:
     """What one learner sees in one forward pass; shared by all layers. By default every query sees every key.
 
     Attributes:
-        new: raw embeddings of the keys that arrive with this pass [B, K_new, D], or None.
-        rotary: cos and sin at the new keys' positions.
-        mask: additive [B, 1, N - first, K], every row with at least one visible key; None = causal (`is_causal`) or all visible.
-        seen: [B, N - first, 1] 1 where the query sees a key, 0 where the visible key is a dummy; None = every query sees one.
+        key_embeddings: [B, n, D] raw embeddings of the keys that arrive with this pass; None = none arrive.
+        key_rotary: cos and sin at these keys' positions.
         bank: keys and values of earlier passes, extended in place; None without a cache.
-        first: queries before this column see no key in any row, so they are left out.
-        text_first: replaces `mask` and `is_causal`; only in a pass whose keys all arrive with it.
-        explicit: attend with an attention matrix, operation for operation as the released code does.
+        attention_mask: additive [B, 1, N - first_query, K], every row with at least one visible key; None = causal (`is_causal`) or all
+            visible.
+        is_causal: query i sees keys 0 to i.
+        sees_key: [B, N - first_query, 1] bool, False where the only visible key is a dummy; None = every query sees a key.
+        first_query: queries before this column see no key in any row and are left out.
+        text_first: replaces `attention_mask` and `is_causal`; only in a pass with which all keys arrive.
+        eager: build the attention matrix, operation for operation as the released code does.
     """
 
-    new: torch.Tensor | None
-    rotary: Rotary | None
+    key_embeddings: torch.Tensor | None
+    key_rotary: Rotary | None
     bank: KeyStore | None = None
-    mask: torch.Tensor | None = None
+    attention_mask: torch.Tensor | None = None
     is_causal: bool = False
-    seen: torch.Tensor | None = None
-    first: int = 0
+    sees_key: torch.Tensor | None = None
+    first_query: int = 0
     text_first: TextFirst | None = None
-    explicit: bool = False
+    eager: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackedLayer:
-    """q_proj and o_proj of a layer's n learners: A and B of lr(z) = B A z."""
+    """q_proj and o_proj of a layer's m learners: A ("down") and B ("up") of lr(z) = B A z."""
 
-    query_down: torch.Tensor  # [n r, D]
-    query_up: torch.Tensor  # [n, r, D]
-    output_down: torch.Tensor  # [n, D, r]
-    output_up: torch.Tensor  # [D, n r]
+    query_down: torch.Tensor  # [m r, D]
+    query_up: torch.Tensor  # [m, r, D]
+    output_down: torch.Tensor  # [m, D, r]
+    output_up: torch.Tensor  # [D, m r]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stacked:
-    """The learners' weights as single tokens need them; a copy, good for as long as a cache is.
+class StackedWeights:
+    """A copy of the learners' weights, arranged for passes of one token per row; valid as long as the cache that holds it.
 
     Attributes:
-        names: the learners in the order they are stacked.
-        layers: by index of those layers that carry learners.
-        text_down, text_up: k_proj and v_proj of the textual learner of all those layers, [2 L r, D] and [2 L, r, D]; None without it.
+        names: the learners in the order in which they are stacked.
+        layers: by index, those layers that carry learners.
+        text_down: [2 L r, D], A of k_proj and v_proj of the textual learner of all those layers; None without this learner.
+        text_up: [2 L, r, D], B of the same.
     """
 
     names: tuple[str, ...]
@@ -182,35 +188,36 @@ class Step:
 
     Attributes:
         position_embeddings: the decoder's own rotary table at this pass's tokens.
-        masks: additive mask of the decoder's attention by window (None = no window); a mask of None is causal or all visible.
-        position: [B, N] of this pass's tokens, 0 at padding, for the router's columns.
-        weigh: some query may see both learners, so the router is needed.
-        rotary: the learners' rotary table at the queries; None without learners.
+        attention_masks: additive [B, 1, N, K] of the decoder's attention by sliding window (key None = no window); a mask of None is causal
+            or all visible.
+        position_ids: [B, N] int64, 0 at padding, for the router's columns.
+        use_router: some query may see both learners.
+        query_rotary: the learners' rotary table at this pass's tokens; None without learners.
         learners: by name, those with at least one key; the others add nothing.
-        both: [B, N, 1] bool, the query sees both learners; None = every query does (where `weigh`).
+        sees_both: [B, N, 1] bool, the query sees keys of both learners; None = every query does (if `use_router`).
         cache: extended by every layer; None without one.
-        stacked: the learners' weights for passes of one token a row; None = as the modules have them.
-        explicit: attend with attention matrices, as `LearnerStep.explicit`; then no mask is None.
-        scale: [B, 1, 2] factor of each learner where both are seen; None = the configured `learner_scale` for both.
+        stacked: the learners' weights for a pass of one token per row; None = take them from the modules.
+        eager: build attention matrices, as in `LearnerStep.eager`; then no mask is None.
+        learner_scale: [B, 1, 2] factor of each learner where both are seen; None = the configured one for both.
     """
 
     position_embeddings: tuple[torch.Tensor, torch.Tensor]
-    masks: dict[int | None, torch.Tensor | None]
-    position: torch.Tensor
-    weigh: bool
-    rotary: Rotary | None
+    attention_masks: dict[int | None, torch.Tensor | None]
+    position_ids: torch.Tensor
+    use_router: bool
+    query_rotary: Rotary | None
     learners: dict[str, LearnerStep]
-    both: torch.Tensor | None = None
+    sees_both: torch.Tensor | None = None
     cache: DynamicCache | None = None
-    stacked: Stacked | None = None
-    explicit: bool = False
-    scale: torch.Tensor | None = None
+    stacked: StackedWeights | None = None
+    eager: bool = False
+    learner_scale: torch.Tensor | None = None
     _elsewhere: dict[torch.device, Step] = field(default_factory=dict, repr=False)
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Step:
-        """The same on another device, moved once for all layers there. accelerate calls this where layers lie on several devices."""
+        """A copy on another device, made once for all layers there. accelerate calls this if layers are on several devices."""
         device = torch.device(device)
-        if self.position.device == device:
+        if self.position_ids.device == device:
             return self
         if device not in self._elsewhere:
             self._elsewhere[device] = _moved(self, device, non_blocking)
@@ -218,7 +225,7 @@ class Step:
 
 
 def _moved(value: Any, device: torch.device, non_blocking: bool) -> Any:
-    """Tensors in records, tuples and dicts on another device. Caches stay: each of their layers lies where its decoder layer does."""
+    """Tensors in records, tuples and dicts on another device. Caches stay: each of their layers is where its decoder layer is."""
     if isinstance(value, torch.Tensor):
         return value.to(device, non_blocking=non_blocking)
     if isinstance(value, tuple):

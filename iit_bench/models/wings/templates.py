@@ -1,4 +1,4 @@
-"""Chat templates (Jinja) that place images, for tokenizers whose own template does not, and for the released code's scripts."""
+"""Chat templates (Jinja) that place images: for tokenizers whose own template does not, and for the released code's scripts."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ _SCRIPT = """\
 """
 
 
-def placing_images(tokenizer: Any, mark: str) -> str | None:
-    """The tokenizer's template, which writes `mark` for an image; None without a template.
+def placing_images(tokenizer: Any, image_token: str) -> str | None:
+    """The tokenizer's template, which writes `image_token` for an image; None without a template.
 
-    Most templates of text-only models take a content as text alone: then one goes before them that joins a content's parts.
+    Most templates of text-only models take only a string as a message's content: these are preceded by one that joins a content's parts.
     """
     template = tokenizer.chat_template
-    if template is None or _places(tokenizer, mark):
+    if template is None or _places(tokenizer, image_token):
         return template
-    return _FLATTEN.replace("MARK", json.dumps(mark)) + str(template)
+    return _FLATTEN.replace("MARK", json.dumps(image_token)) + str(template)
 
 
-def _places(tokenizer: Any, mark: str) -> bool:
+def _places(tokenizer: Any, image_token: str) -> bool:
     chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "A"}]}]
     try:
-        return str(tokenizer.apply_chat_template(chat, tokenize=False)).count(mark) == 1
+        return str(tokenizer.apply_chat_template(chat, tokenize=False)).count(image_token) == 1
     except (TemplateError, TypeError):
         return False
 
 
-def of_script(script: Script, mark: str) -> str:
+def of_script(script: Script, image_token: str) -> str:
     """What `released.scripts.write_turns` writes, as a template."""
     headers = {role: script.before(role) for role in ("system", "user", "assistant")}
     values = {"SYSTEM": SYSTEM_PROMPT, "HEADERS": headers, "END": script.end}
-    template = _FLATTEN.replace("MARK", json.dumps(mark)) + _SCRIPT
+    template = _FLATTEN.replace("MARK", json.dumps(image_token)) + _SCRIPT
     for name, value in values.items():
         template = template.replace(name, json.dumps(value))
     return template

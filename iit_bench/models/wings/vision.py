@@ -20,7 +20,7 @@ from iit_bench.models.wings.lorra import SelfInitialised
 
 
 class Preprocessing(Protocol):
-    """How images are read and brought into shape; fields of `WingsConfig`."""
+    """The preprocessing fields of `WingsConfig`, which also documents them."""
 
     @property
     def image_size(self) -> int: ...
@@ -35,9 +35,9 @@ class Preprocessing(Protocol):
 
 
 class VisionTower(nn.Module):
-    """Any vision model of transformers; its features are [n, T, D_v] tokens, whether it gives tokens or a feature map.
+    """Any vision model of transformers; its features are [n, T, D_v] vectors, whether it returns tokens or a feature map.
 
-    It is never trained here, so it stays in evaluation mode: batch statistics of a pretrained tower must not drift.
+    It is never trained here and stays in evaluation mode, so that batch statistics of a pretrained tower do not drift.
     """
 
     def __init__(self, config: WingsConfig, tower: nn.Module | None = None) -> None:
@@ -51,7 +51,7 @@ class VisionTower(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """pixel_values: [n, 3, size, size]; returns [n, T, D_v]."""
+        """Features of images: [n, 3, size, size] → [n, T, D_v]."""
         pixel_values = pixel_values.to(dtype=next(self.parameters()).dtype)
         if self.layer is None:
             features = self.vision_tower(pixel_values=pixel_values).last_hidden_state
@@ -63,7 +63,7 @@ class VisionTower(nn.Module):
 
 
 class Projector(nn.Sequential):
-    """mm_projector: Linear, exact GELU, Linear (docs/spec/wings.md#a1-parameters); [..., D_v] -> [..., D]."""
+    """mm_projector: Linear, exact GELU, Linear (docs/spec/wings.md#a1-parameters); [..., D_v] → [..., D]."""
 
     def __init__(self, vision_size: int, hidden_size: int) -> None:
         super().__init__(SelfInitialised(vision_size, hidden_size), nn.GELU(), SelfInitialised(hidden_size, hidden_size))

@@ -17,7 +17,7 @@ from iit_bench.models.wings.attention import router_attention
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.lorra import LoRRA, rotary_table
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-from iit_bench.models.wings.released.rows import additive
+from iit_bench.models.wings.released.rows import additive_mask
 from iit_bench.models.wings.released.scripts import IMAGE_SLOT, SCRIPTS, format_conversation, mark_image
 from iit_bench.models.wings.router import Router
 from iit_bench.models.wings.state import LearnerStep
@@ -296,10 +296,10 @@ def check_learner(folder: Folder) -> None:
     mask = inputs["mask_additive"][..., :keys]
     uniform = [int(count) for count in re.findall(r"\d+", re.findall(r"padding_length=\[(.*?)\]", folder.about["note"])[0])]
     late = torch.arange(n) >= n - torch.tensor(uniform)[:, None]
-    masks = {"out_nomask": None, "out_mask": mask, "out_mask_pad": additive((mask[:, 0] == 0) & ~late[:, :, None], mask.dtype)}
+    masks = {"out_nomask": None, "out_mask": mask, "out_mask_pad": additive_mask((mask[:, 0] == 0) & ~late[:, :, None], mask.dtype)}
     for name, learner_mask in masks.items():
-        for explicit in (False, True):
-            step = LearnerStep(new=inputs["key_value"], rotary=key_table, mask=learner_mask, explicit=explicit)
+        for eager in (False, True):
+            step = LearnerStep(key_embeddings=inputs["key_value"], key_rotary=key_table, attention_mask=learner_mask, eager=eager)
             with torch.no_grad():
                 folder.close("learner alone", learner(inputs["query"], query_table, step, 0), outputs[name])
 
@@ -315,9 +315,9 @@ def check_router(folder: Folder) -> None:
         columns = router.columns(torch.arange(keys).expand(batch, -1))
         query = probabilities.clamp(min=1e-37).log()
         everywhere = torch.zeros(batch, 1, n, keys)
-        output, attended = router_attention(torch.nn.Module(), query, units, units, everywhere, scaling=1.0, router_columns=columns)
-        assert attended is not None
-        folder.close("router alone", router(attended), folder.read("outputs")["router_weights"])
+        output, router_logits = router_attention(torch.nn.Module(), query, units, units, everywhere, scaling=1.0, router_columns=columns)
+        assert router_logits is not None
+        folder.close("router alone", router(router_logits), folder.read("outputs")["router_weights"])
     folder.close("attention beside the router", output.transpose(1, 2), probabilities)
 
 

@@ -64,7 +64,7 @@ def lose_a_shard(folder: Path) -> None:
 PROJECTOR = "model.mm_projector.0.weight"
 REFUSED: dict[str, tuple[Change, str]] = {
     "unknown mode": (configured(mode="loose"), "mode 'loose' is unknown: use one of strict, released"),
-    "no such layer": (configured(learner_layers=[0, 7]), "learner_layers [7] are not there: the decoder has layers 0 to 2"),
+    "no such layer": (configured(learner_layers=[0, 7]), "learner_layers [7] do not exist: the decoder has layers 0 to 2"),
     "unknown learner": (configured(learners=["tactile"]), "learners ['tactile'] must be distinct names out of visual, textual"),
     "another decoder": (configured(text_config__model_type="gemma2"), "a decoder of type 'gemma2' cannot carry learners: use one of"),
     "another width": (

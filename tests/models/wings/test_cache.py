@@ -64,7 +64,7 @@ def test_copies_grow_apart(counts: tuple[int, ...]) -> None:
 def test_picked_rows_keep_their_tokens_and_go_on(counts: tuple[int, ...]) -> None:
     layer, chunks = filled(*counts)
     rows = torch.tensor([2, 0, 0])
-    layer.pick(rows)
+    layer.batch_select_indices(rows)
     layer.update(*tokens(1, 9))
     whole = torch.cat([key for key, _ in chunks], dim=2)[rows]
     assert torch.equal(layer.layer_tensors[0], torch.cat((whole, tokens(1, 9)[0]), dim=2))
@@ -74,7 +74,7 @@ def test_columns_stand_behind_every_heads_values_and_zeros_behind_keys() -> None
     layer, columns = GrowingLayer(), torch.randn(ROWS, 5, 2)
     for part in (slice(0, 3), slice(3, 5)):
         key, value = (z[:, :, part] for z in tokens(5, 0))
-        layer.update(key, value, columns=columns[:, part], extra=4)
+        layer.update(key, value, router_columns=columns[:, part], extra_width=4)
     keys, values = layer.layer_tensors
     assert torch.equal(keys, torch.nn.functional.pad(tokens(5, 0)[0], (0, 4)))
     assert torch.equal(values[..., :SIZE], tokens(5, 0)[1])

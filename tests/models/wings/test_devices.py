@@ -108,10 +108,25 @@ def test_no_attention_matrix_is_built(mode: str, attention: str, builds: bool, g
 def test_a_step_moves_whole_and_once(device: Any, kit: Any) -> None:
     model = kit.build("qwen2-window")
     batch = kit.collate([kit.make_row(model, layout, seed) for seed, layout in enumerate(("ttItt", "ItItttt"))], "left")
-    features = model._project(None, batch.image_features)
-    layout = read_layout(batch.input_ids, batch.attention_mask.bool(), model.config.image_token_id, 4, 3, None)
+    features = model._project_images(None, batch.image_features)
+    layout = read_layout(
+        batch.input_ids,
+        batch.attention_mask.bool(),
+        image_token_id=model.config.image_token_id,
+        image_token_length=4,
+        n_images=3,
+        past=None,
+    )
     embeddings = model.model.embed_tokens(batch.input_ids)
-    step = build_step(model.config, model.model.rotary_emb, model._windows(), embeddings, layout, features, WingsCache())
+    step = build_step(
+        model.config,
+        model.model.rotary_emb,
+        windows=model._windows(),
+        embeddings=embeddings,
+        layout=layout,
+        features=features,
+        cache=WingsCache(),
+    )
     there = step.to(device)
     assert step.to(device) is there
     assert step.to("cpu") is step

@@ -280,7 +280,7 @@ def test_damaged_placeholders_are_refused(kit: Any) -> None:
     model = kit.build()
     with pytest.raises(ValueError, match="row 0 has 3 image placeholders"):
         model(torch.tensor([[1, 47, 47, 47]]), image_features=torch.randn(1, 4, 12))
-    with pytest.raises(ValueError, match="must stand together"):
+    with pytest.raises(ValueError, match="must be adjacent"):
         model(torch.tensor([[1, 47, 47, 3, 47, 47]]), image_features=torch.randn(1, 4, 12))
     with pytest.raises(ValueError, match="5 vectors per image but the model expects 4"):
         model(torch.tensor([[1, 47, 47, 47, 47]]), image_features=torch.randn(1, 5, 12))
@@ -335,7 +335,7 @@ def test_a_decoder_that_cannot_carry_learners_is_refused(kit: Any) -> None:
     [
         ({"mode": "loose"}, "mode 'loose' is unknown"),
         ({"learners": ["visual", "tactile"]}, "learners .* must be distinct names out of visual, textual"),
-        ({"learner_layers": [0, 3]}, r"learner_layers \[3\] are not there: the decoder has layers 0 to 2"),
+        ({"learner_layers": [0, 3]}, r"learner_layers \[3\] do not exist: the decoder has layers 0 to 2"),
         *(({"text_config": {"model_type": kind}}, f"type '{kind}' cannot carry learners: use one of llama") for kind in FOREIGN),
     ],
 )

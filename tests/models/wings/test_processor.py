@@ -71,16 +71,16 @@ def test_ids_and_pixels_equal_the_adapters(kit: Any, both: Any) -> None:
     @settings(deadline=None, database=None, derandomize=True, max_examples=40)
     def compare(dialogues: list[Any]) -> None:
         chats = [as_chat(kit, turns, most) for turns in dialogues]
-        expected = [adapter._chats.encode(chat) for chat in chats]
+        expected = [adapter.encoder.encode(chat) for chat in chats]
         images = [image for chat in expected for image in chat.images]
         together = prepare(processor, [as_template_input(chat) for chat in chats])
         for row, mask, chat in zip(together["input_ids"], together["attention_mask"], expected, strict=True):
-            assert row[mask.bool()].tolist() == chat.ids
-            assert mask.tolist() == [0] * (len(row) - len(chat.ids)) + [1] * len(chat.ids)
+            assert row[mask.bool()].tolist() == chat.input_ids
+            assert mask.tolist() == [0] * (len(row) - len(chat.input_ids)) + [1] * len(chat.input_ids)
         assert ("pixel_values" in together) == bool(images)
         if images:
             assert torch.equal(together["pixel_values"], torch.stack([preprocess(decode(i.data), adapter.model.config) for i in images]))
-        assert prepare(processor, as_template_input(chats[0]))["input_ids"].tolist() == [expected[0].ids]
+        assert prepare(processor, as_template_input(chats[0]))["input_ids"].tolist() == [expected[0].input_ids]
 
     compare()
 
@@ -160,7 +160,7 @@ def test_images_unlike_marks_are_refused(kit: Any, folder: Path) -> None:
 def test_a_tokenizer_without_the_image_token_is_refused(folder: Path, tokenizer: Any) -> None:
     config = WingsConfig.from_pretrained(folder)
     config.image_token_id = -1
-    with pytest.raises(ValueError, match="image_token_id -1 is no token of the tokenizer"):
+    with pytest.raises(ValueError, match="image_token_id -1 is not a token of the tokenizer"):
         WingsProcessor.from_config(config, tokenizer)
 
 

@@ -1,7 +1,8 @@
-"""Mode `released` behind the model contract: one image a dialogue, and where there is one, everything anew for every token."""
+"""Mode `released` behind the model contract: at most one image per dialogue; with one, every token recomputes the whole row."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -19,11 +20,12 @@ Result = TypeVar("Result", ScoreResult, GenerateResult)
 
 
 class ReleasedWingsModel(WingsModel):
-    """Text alone is cached as in mode `strict`, which is exact (docs/spec/wings.md#c6-caching-in-released).
+    """A Wings model of mode `released`.
 
-    With an image only the last position of a row is free of the tokens after it (A.5), so a reply's tokens are scored one by one, each at
-    the end of its own row: what the model would say in generating. Such rows never share a batch with rows of other lengths, because they
-    would change (A.6).
+    Chats without images are cached as in mode `strict`, which is exact (docs/spec/wings.md#c6-caching-in-released). With an image only the
+    last position of a row does not depend on later tokens (A.5), so a reply's tokens are scored one by one, each at the end of its own row,
+    with the probabilities that generation would use. Such rows never share a batch with rows of other lengths, which would change them
+    (A.6).
     """
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
@@ -33,21 +35,24 @@ class ReleasedWingsModel(WingsModel):
         return super().request_tokens(request) + images * self._slot_growth
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
-        return _apart(batch, super().score, self._score_with_image)
+        return _separately(batch, together=super().score, alone=self._score_with_image)
 
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         together = super().generate
 
         def alone(request: GenerateRequest) -> GenerateResult:
             (result,) = together([request])
-            return GenerateResult(result.text, result.prompt_tokens + self._slot_growth, result.new_tokens)
+            return dataclasses.replace(result, prompt_tokens=result.prompt_tokens + self._slot_growth)
 
-        return _apart(batch, together, alone)
+        return _separately(batch, together=together, alone=alone)
 
     def continue_tokens(self, prompts: Sequence[EncodedChat], max_new_tokens: int, **settings: Any) -> list[list[int]]:
-        """One by one where the longest row may outgrow the cache: without one, a row's padding would stand at its end (A.2)."""
+        """As `WingsModel.continue_tokens`, but prompt by prompt if the longest row may outgrow the cache.
+
+        Without a cache rows are padded on the right, so the last token of a short one would be padding (A.2).
+        """
         limit = self.info.max_context
-        if len(prompts) > 1 and limit is not None and max(len(chat.ids) for chat in prompts) + max_new_tokens > limit:
+        if len(prompts) > 1 and limit is not None and max(len(chat.input_ids) for chat in prompts) + max_new_tokens > limit:
             return [super(ReleasedWingsModel, self).continue_tokens([chat], max_new_tokens, **settings)[0] for chat in prompts]
         return super().continue_tokens(prompts, max_new_tokens, **settings)
 
@@ -58,17 +63,17 @@ class ReleasedWingsModel(WingsModel):
 
     @torch.inference_mode()
     def _score_with_image(self, request: ScoreRequest) -> ScoreResult:
-        chat = self._chats.encode(request.messages, request.continuations)
-        features = self._look(chat.images)
+        chat = self.encoder.encode(request.messages, request.continuations)
+        features = self._image_features(chat.images)
         assert features is not None
-        (result,) = score_prefixed(_WholeRows(self, features), [chat], [len(chat.ids) + self._slot_growth], [chat.replies])
+        (result,) = score_prefixed(_WholeRows(self, features), [chat], [len(chat.input_ids) + self._slot_growth], [chat.replies])
         return result
 
 
-def _apart(
-    batch: Sequence[Request], together: Callable[[Sequence[Request]], list[Result]], alone: Callable[[Request], Result]
+def _separately(
+    batch: Sequence[Request], *, together: Callable[[Sequence[Request]], list[Result]], alone: Callable[[Request], Result]
 ) -> list[Result]:
-    """Results in order: of requests without an image in one call, of the others one by one."""
+    """Results in order: `together` of the requests without images, `alone` of each of the others."""
     has_image = [any(message.images for message in request.messages) for request in batch]
     text = [request for request, image in zip(batch, has_image, strict=True) if not image]
     results = iter(together(text) if text else ())
@@ -76,28 +81,30 @@ def _apart(
 
 
 class _WholeRows:
-    """`scoring.PrefixScorer` of one prompt with an image, without a cache."""
+    """A `scoring.PrefixScorer` of one prompt with an image, without a cache."""
 
     def __init__(self, owner: WingsModel, features: torch.Tensor) -> None:
         self.model, self.device = owner.model, owner.info.device
         self.features = features  # [1, T, D_v]
 
     def prefill(self, prompts: Sequence[EncodedChat]) -> tuple[torch.Tensor, Any]:
+        """Logits [1, V] after the prompt, and its tokens."""
         (chat,) = prompts
-        return self._last([chat.ids]), chat.ids
+        return self._last([chat.input_ids]), chat.input_ids
 
     def extend(self, state: Any, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
-        """Logits after every beginning of every reply, each computed once."""
-        begun = {tuple(reply[:end]) for reply in tokens for end in range(1, len(reply) + 1)}
-        found: dict[tuple[int, ...], torch.Tensor] = {}
-        for length in sorted({len(reply) for reply in begun}):
-            same = sorted(reply for reply in begun if len(reply) == length)
+        """Logits [replies, longest, V] after every prefix of every reply, each prefix computed once."""
+        prefixes = {tuple(reply[:end]) for reply in tokens for end in range(1, len(reply) + 1)}
+        logits_after: dict[tuple[int, ...], torch.Tensor] = {}
+        for length in sorted({len(prefix) for prefix in prefixes}):
+            same = sorted(prefix for prefix in prefixes if len(prefix) == length)
             for start in range(0, len(same), ROWS):
                 part = same[start : start + ROWS]
-                found |= dict(zip(part, self._last([[*state, *reply] for reply in part]), strict=True))
-        logits = [torch.stack([found[tuple(reply[:end])] for end in range(1, len(reply) + 1)]) for reply in tokens]
-        return torch.nn.utils.rnn.pad_sequence(logits, batch_first=True)
+                logits_after |= dict(zip(part, self._last([[*state, *prefix] for prefix in part]), strict=True))
+        of_replies = [torch.stack([logits_after[tuple(reply[:end])] for end in range(1, len(reply) + 1)]) for reply in tokens]
+        return torch.nn.utils.rnn.pad_sequence(of_replies, batch_first=True)
 
     def _last(self, rows: list[list[int]]) -> torch.Tensor:
-        ids = torch.tensor(rows, device=self.device)
-        return self.model(ids, image_features=self.features.expand(len(rows), -1, -1), logits_to_keep=1).logits[:, -1]
+        """Logits [rows, V] after rows of one length."""
+        input_ids = torch.tensor(rows, device=self.device)
+        return self.model(input_ids, image_features=self.features.expand(len(rows), -1, -1), logits_to_keep=1).logits[:, -1]

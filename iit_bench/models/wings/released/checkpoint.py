@@ -24,9 +24,9 @@ INDEX = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  # safetensors' names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a shard says of one tensor. dtype: safetensors' name, e.g. "BF16"."""
+    """A tensor's entry in the header of a shard. dtype: safetensors' name, e.g. "BF16"."""
 
     file: Path
     shape: Shape
@@ -37,7 +37,7 @@ class Header:
 
 
 def read_headers(folder: Path) -> dict[str, Header]:
-    """Every tensor of a folder's shards by its official name; no tensor is read.
+    """Headers of a folder's shards by official name of the tensor; no tensor is read.
 
     Raises:
         UserError: a shard is missing or damaged, or two shards hold the same tensor.
@@ -46,8 +46,8 @@ def read_headers(folder: Path) -> dict[str, Header]:
     for file in _shards(folder):
         try:
             with safe_open(file, framework="pt") as shard:
-                found = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 - a shard is no dict
-                new = {name: Header(file, tuple(piece.get_shape()), piece.get_dtype()) for name, piece in found.items()}
+                slices = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 - a shard is not a dict
+                new = {name: Header(file=file, shape=tuple(piece.get_shape()), dtype=piece.get_dtype()) for name, piece in slices.items()}
         except (SafetensorError, OSError) as error:
             raise UserError(f"shard {str(file)!r} cannot be read ({first_line(error)}); get the file again") from error
         if twice := sorted(new.keys() & headers.keys()):
@@ -63,16 +63,21 @@ def _shards(folder: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{str(index)!r} is no index of safetensors shards; get the file again") from error
+        raise UserError(f"{str(index)!r} is not an index of safetensors shards; get the file again") from error
     if absent := [name for name in names if not (folder / name).is_file()]:
         raise UserError(f"checkpoint {str(folder)!r} lacks {len(absent)} of {len(names)} shards, {absent[0]!r} first; get it again")
     return [folder / name for name in names]
 
 
 def load_official(folder: Path, device: str, dtype: torch.dtype | None = None) -> WingsForConditionalGeneration:
-    """The model of an official folder, in evaluation mode on `device`.
+    """Load the model of an official folder, in evaluation mode on `device`.
 
-    Its parameters exist once: they are made without memory, and each tensor goes from its shard to its device and dtype (None = its own).
+    Its parameters are in memory once: they are created without memory, and each tensor goes from its shard to its device.
+
+    Args:
+        folder: of the checkpoint.
+        device: of the parameters.
+        dtype: of the parameters; None = each tensor's own.
 
     Raises:
         UserError: a shard is missing or damaged, names or shapes do not fit, or a weight is not a number.
@@ -84,7 +89,7 @@ def load_official(folder: Path, device: str, dtype: torch.dtype | None = None) -
     for file in sorted({header.file for header in headers.values()}):
         model.load_state_dict(_read_shard(file, device, dtype), strict=False, assign=True)
     model.tie_weights()
-    model.to(device=device)  # type: ignore[call-arg]  # the buffers, e.g. rotary tables; every parameter is there
+    model.to(device=device)  # type: ignore[call-arg]  # the buffers, e.g. rotary tables; every parameter is loaded
     model.config.dtype = model.dtype
     return model.eval()
 
@@ -93,7 +98,7 @@ def _read_shard(file: Path, device: str, dtype: torch.dtype | None) -> dict[str,
     weights = {}
     try:
         with safe_open(file, framework="pt", device=device) as shard:
-            for name in shard.keys():  # noqa: SIM118 - a shard is no dict
+            for name in shard.keys():  # noqa: SIM118 - a shard is not a dict
                 tensor = shard.get_tensor(name)
                 weights[own_name(name)] = tensor if dtype is None else tensor.to(dtype)
     except (SafetensorError, OSError) as error:
@@ -103,18 +108,25 @@ def _read_shard(file: Path, device: str, dtype: torch.dtype | None) -> dict[str,
 
 
 def check_finite(weights: Mapping[str, torch.Tensor], where: str) -> None:
-    """Raises:
-    UserError: a weight is NaN or infinite.
+    """Refuse weights that are NaN or infinite.
+
+    Args:
+        weights: by this project's names.
+        where: the checkpoint or file, for the message.
+
+    Raises:
+        UserError: naming the first such tensor.
     """
     for name, tensor in weights.items():
         if not tensor.is_floating_point() or not tensor.numel():
             continue
-        if not bool(torch.isfinite(torch.stack(tensor.aminmax())).all()):  # NaN is its own minimum; no mask of the tensor's size
+        extremes = torch.stack(tensor.aminmax())  # NaN is its own minimum, so no mask of the tensor's size is needed
+        if not bool(torch.isfinite(extremes).all()):
             raise UserError(f"{where!r} holds NaN or infinite numbers in {official_name(name)!r}; the checkpoint is damaged, get it again")
 
 
 def empty_model(config: WingsConfig) -> WingsForConditionalGeneration:
-    """A model whose parameters have names and shapes but no memory; its buffers are real."""
+    """Build a model whose parameters have names and shapes but no memory; its buffers are real."""
     with _parameters_on_meta():
         return WingsForConditionalGeneration(config)
 
@@ -131,13 +143,19 @@ def _parameters_on_meta() -> Iterator[None]:
         handle.remove()
 
 
-def check_names(model: WingsForConditionalGeneration, headers: Mapping[str, Header], folder: Path, official: bool) -> None:
-    """Every tensor of the model is in the checkpoint in its shape, and nothing else.
+def check_names(model: WingsForConditionalGeneration, headers: Mapping[str, Header], folder: Path, *, official: bool) -> None:
+    """Refuse a checkpoint that does not hold exactly the model's tensors, each in its shape.
 
-    A tower's names are looked at under official names only: transformers renames some towers' tensors as it saves and loads them.
+    A tower's names are compared only under official names, because transformers renames some towers' tensors when it saves and loads them.
+
+    Args:
+        model: from `empty_model`.
+        headers: of the checkpoint.
+        folder: of the checkpoint, for the message.
+        official: whether the checkpoint has the authors' names.
 
     Raises:
-        UserError: counts and first examples of what is missing, unexpected and of another shape.
+        UserError: with counts and first examples of what is missing, unexpected and of another shape.
     """
     needed = {official_name(name) if official else name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
@@ -148,28 +166,35 @@ def check_names(model: WingsForConditionalGeneration, headers: Mapping[str, Head
     missing = [name for name in needed if name not in headers]
     unexpected = [name for name in headers if name not in needed]
     shapes = [name for name in needed if name in headers and headers[name].shape != needed[name]]
-    found = []
+    problems = []
     if missing:
-        found.append(f"{len(missing)} tensors are missing ({missing[0]!r} first)")
+        problems.append(f"{len(missing)} tensors are missing ({missing[0]!r} first)")
     if unexpected:
-        found.append(f"{len(unexpected)} are unexpected ({unexpected[0]!r} first)")
+        problems.append(f"{len(unexpected)} are unexpected ({unexpected[0]!r} first)")
     if shapes:
         name = shapes[0]
-        found.append(
+        problems.append(
             f"{len(shapes)} have another shape ({name!r} is {list(headers[name].shape)}, its config.json needs {list(needed[name])})"
         )
-    if found:
-        raise UserError(f"checkpoint {str(folder)!r} is not what its config.json describes: {', '.join(found)}; get both from one source")
+    if problems:
+        raise UserError(
+            f"checkpoint {str(folder)!r} is not what its config.json describes: {', '.join(problems)}; get both from one source"
+        )
 
 
 # ---------------------------------------------------------------- export
 
 
 def export_official(model: WingsForConditionalGeneration, folder: Path, shard_bytes: int = 5 * 2**30) -> None:
-    """Write `model` under the official names: shards of at most `shard_bytes` (a larger tensor has one of its own), index and config.json.
+    """Write `model` under the official names: shards, index and config.json.
+
+    Args:
+        model: with a decoder, tower and learners of the released code.
+        folder: created if it does not exist.
+        shard_bytes: largest size of a shard; a larger tensor gets a shard of its own.
 
     Raises:
-        UserError: the model has parts that the released code does not know.
+        UserError: the model has parts that the released code does not have.
     """
     fields = official_config(model.config)
     folder.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
         "eos_token_id": [128001, 128008, 128009],
     },
 }
-# Towers by the last part of `mm_vision_tower`; the shape of the one that the authors' scripts use. Layers are counted in the checkpoint.
+# Towers by the last part of `mm_vision_tower`: the one of the authors' scripts. Its layers are counted in the checkpoint.
 TOWERS: dict[str, dict[str, Any]] = {
     "siglip-so400m-patch14-384": {
         "hidden_size": 1152,
@@ -83,30 +83,32 @@ _OFFICIAL_TOWER, OWN_TOWER = "model.vision_tower.vision_tower.vision_model.", "m
 
 
 def own_name(official: str) -> str:
+    """This project's name of a tensor with an official name."""
     return OWN_TOWER + official.removeprefix(_OFFICIAL_TOWER) if official.startswith(_OFFICIAL_TOWER) else official
 
 
 def official_name(own: str) -> str:
+    """The official name of a tensor with this project's name."""
     return _OFFICIAL_TOWER + own.removeprefix(OWN_TOWER) if own.startswith(OWN_TOWER) else own
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json as it stands.
+    """The fields of a folder's config.json, unchanged.
 
     Raises:
-        UserError: it is no JSON object.
+        UserError: it is not a JSON object.
     """
     try:
         fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"checkpoint {str(folder)!r} has a damaged config.json: {first_line(error)}") from error
     if not isinstance(fields, dict):
-        raise UserError(f"checkpoint {str(folder)!r} has a damaged config.json: it is no object")
+        raise UserError(f"checkpoint {str(folder)!r} has a damaged config.json: it is not an object")
     return fields
 
 
 def is_official(fields: Mapping[str, Any], names: Iterable[str]) -> bool:
-    """Whether a config.json, flat like a backbone's, and tensors of these names are an official Wings checkpoint's."""
+    """Whether a config.json (flat, like a backbone's) and tensors of these names belong to an official Wings checkpoint."""
     return "text_config" not in fields and any(".attn_pool." in name for name in names)
 
 
@@ -118,7 +120,7 @@ def released_config(fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> W
         shapes: official name → shape of its tensors.
 
     Raises:
-        UserError: something is neither in config.json nor in the shapes nor in a table, or contradicts itself.
+        UserError: a value is in none of config.json, the shapes and the tables, or contradicts another.
     """
     try:
         return _released_config(fields, shapes)
@@ -157,16 +159,16 @@ def _released_config(fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> 
 
 
 def _backbone(kind: str, fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> tuple[Any, int | None]:
-    """(configuration of the decoder, its window in mode `released`)."""
+    """Configuration of the decoder, and its sliding window in mode `released`."""
     table = BACKBONES[kind]
     known = {name: fields[name] for name in table if name in fields}
-    seen = dict(zip(("vocab_size", "hidden_size"), shapes.get("model.embed_tokens.weight", ()), strict=False))
+    measured = dict(zip(("vocab_size", "hidden_size"), shapes.get("model.embed_tokens.weight", ()), strict=False))
     if "model.layers.0.mlp.gate_proj.weight" in shapes:
-        seen["intermediate_size"] = shapes["model.layers.0.mlp.gate_proj.weight"][0]
-        seen["num_hidden_layers"] = _count_layers("model.layers.", shapes)
-    merged = table | seen | known
+        measured["intermediate_size"] = shapes["model.layers.0.mlp.gate_proj.weight"][0]
+        measured["num_hidden_layers"] = _count_layers("model.layers.", shapes)
+    merged = table | measured | known
     if merged["hidden_size"] != table["hidden_size"] and "num_attention_heads" not in fields:
-        raise UserError(f"config.json lacks num_attention_heads, which a width of {merged['hidden_size']} does not tell; add it")
+        raise UserError(f"config.json lacks num_attention_heads, which do not follow from a hidden_size of {merged['hidden_size']}; add it")
     if merged["vocab_size"] != table["vocab_size"]:  # then the table's special tokens are not this vocabulary's
         merged |= {name: fields.get(name) for name in ("bos_token_id", "eos_token_id")}
     if "num_key_value_heads" not in fields and "model.layers.0.self_attn.k_proj.weight" in shapes:
@@ -177,7 +179,7 @@ def _backbone(kind: str, fields: Mapping[str, Any], shapes: Mapping[str, Shape])
     scaling = merged.pop("rope_scaling", None) or rope or {}
     merged.pop("rope_theta", None)
     window = merged.pop("sliding_window", None)
-    # The released Qwen2 code knows no rope scaling, and hides keys beyond the window whatever use_sliding_window says.
+    # The released Qwen2 code has no rope scaling, and hides keys beyond the window whatever use_sliding_window is.
     rope_parameters = {"rope_type": "default", "rope_theta": theta, **(scaling if kind == "llama" else {})}
     tied = bool(fields.get("tie_word_embeddings", False)) and "lm_head.weight" not in shapes
     factory: Any = Qwen2Config if kind == "qwen2" else LlamaConfig
@@ -189,7 +191,7 @@ def _tower(fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> SiglipVisi
     name = str(fields.get("mm_vision_tower", DEFAULT_TOWER)).rstrip("/").rsplit("/", 1)[-1]
     given = dict(fields.get("vision_config") or {})
     if name not in TOWERS and not given:
-        raise UserError(f"config.json names the vision tower {name!r}, of which only {', '.join(TOWERS)} is known; add its vision_config")
+        raise UserError(f"config.json names the vision tower {name!r}, and only {', '.join(TOWERS)} is known; add its vision_config")
     merged = TOWERS.get(name, TOWERS[DEFAULT_TOWER]) | given
     patches = shapes.get(f"{_OFFICIAL_TOWER}embeddings.patch_embedding.weight")
     positions = shapes.get(f"{_OFFICIAL_TOWER}embeddings.position_embedding.weight")
@@ -198,15 +200,15 @@ def _tower(fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> SiglipVisi
         merged["intermediate_size"] = shapes.get(f"{_OFFICIAL_TOWER}encoder.layers.0.mlp.fc1.bias", (merged["intermediate_size"],))[0]
         if (merged["image_size"] // patches[-1]) ** 2 != positions[0]:
             merged["image_size"] = math.isqrt(positions[0]) * patches[-1]
-    for foreign in ("model_type", "vision_use_head", "architectures"):
-        merged.pop(foreign, None)
-    # The authors' tower drops its last layers, so the checkpoint knows better than any configuration how many there are.
+    for unused in ("model_type", "vision_use_head", "architectures"):
+        merged.pop(unused, None)
+    # The authors' tower drops its last layers, so they are counted in the checkpoint.
     merged["num_hidden_layers"] = _count_layers(f"{_OFFICIAL_TOWER}encoder.layers.", shapes) or merged.get("num_hidden_layers", 26)
     return SiglipVisionConfig(**merged, vision_use_head=False)
 
 
 def _size(size: Any) -> int:
-    """A side in pixels; transformers also takes pairs, of which square ones occur."""
+    """A side in pixels, of a number or of a square pair, as transformers has both."""
     return int(size if isinstance(size, int) else size[0])
 
 
@@ -215,10 +217,10 @@ def _count_layers(prefix: str, shapes: Mapping[str, Shape]) -> int:
 
 
 def official_config(config: WingsConfig) -> dict[str, Any]:
-    """config.json of an official folder. `vision_config`, `mode` and `conversation` are this project's additions, read back by it.
+    """Fields of an official folder's config.json. `vision_config`, `mode` and `conversation` are this project's additions, which it reads.
 
     Raises:
-        UserError: the decoder or the tower is none of the released code's, or not both learners are there.
+        UserError: the released code does not have the decoder or the tower, or a learner is missing.
     """
     text, vision = config.text_config, config.vision_config
     if text.model_type not in BACKBONES or vision.model_type != "siglip_vision_model" or len(config.learners) != 2:

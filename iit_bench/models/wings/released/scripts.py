@@ -15,9 +15,18 @@ SYSTEM_PROMPT = "You are a helpful assistant."
 _NUMBERED_MARKS = ("<image 1>", "<image 2>", "<image 3>", "<image 4>")
 
 
-@dataclass(frozen=True)
+# The hash of a Script's repr is its model's chat_template_sha256 and enters every response's key: keep names, order and values.
+@dataclass(frozen=True, kw_only=True)
 class Script:
-    """What stands before each role's text and after every turn. `system_prompt_length`: tokens of the default system turn."""
+    """The texts of a conversation around those of its turns.
+
+    Attributes:
+        system: before a system turn's text.
+        user: before a user turn's text.
+        assistant: before an assistant turn's text.
+        end: after every turn.
+        system_prompt_length: tokens of the default system turn.
+    """
 
     system: str
     user: str
@@ -26,18 +35,25 @@ class Script:
     system_prompt_length: int
 
     def before(self, role: str) -> str:
+        """The header of a role's turns."""
         return {"system": self.system, "user": self.user, "assistant": self.assistant}[role]
 
 
 SCRIPTS = {
-    "qwen": Script("<|im_start|>system\n", "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>", 14),
+    "qwen": Script(
+        system="<|im_start|>system\n",
+        user="<|im_start|>user\n",
+        assistant="<|im_start|>assistant\n",
+        end="<|im_end|>",
+        system_prompt_length=14,
+    ),
     # The authors' Llama scripts swap the system's and the user's header, and their "\n" is a backslash and an n, not a line break.
     "llama": Script(
-        r"<|start_header_id|>user<|end_header_id|>\n\n",
-        r"<|start_header_id|>system<|end_header_id|>\n\n",
-        r"<|start_header_id|>assistant<|end_header_id|>\n\n",
-        "<|eot_id|>",
-        17,
+        system=r"<|start_header_id|>user<|end_header_id|>\n\n",
+        user=r"<|start_header_id|>system<|end_header_id|>\n\n",
+        assistant=r"<|start_header_id|>assistant<|end_header_id|>\n\n",
+        end="<|eot_id|>",
+        system_prompt_length=17,
     ),
 }
 
@@ -45,9 +61,15 @@ Encode = Callable[[str], list[int]]  # text without image marks -> token ids, no
 Turn = tuple[str, str]  # role ("system", "user", "assistant") and text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """Attributes: text; input_ids, images as `IMAGE_SLOT`; labels, -100 where not scored."""
+    """A conversation as the released code writes it.
+
+    Attributes:
+        text: the whole conversation.
+        input_ids: its tokens, images as `IMAGE_SLOT`.
+        labels: the same, IGNORED where not scored.
+    """
 
     text: str
     input_ids: list[int]
@@ -55,9 +77,15 @@ class Prompt:
 
 
 def format_conversation(turns: Sequence[Turn], script: Script, encode: Encode, preface: str | None = None) -> Prompt:
-    """A conversation for training, or with `preface` a prompt whose last turn is an assistant's that begins with it.
+    """Write a conversation for training, or with `preface` a prompt that ends in an assistant's turn beginning with it.
 
     Without a system turn the default one is put first. Labels are an assistant's text, its end mark and the line break between turns.
+
+    Args:
+        turns: role and text of each.
+        script: the texts around them.
+        encode: token ids of a text without image marks.
+        preface: beginning of the reply, "" for none; None = the conversation is complete.
     """
     role_length = len(encode(script.assistant))
     text = ""
@@ -69,22 +97,22 @@ def format_conversation(turns: Sequence[Turn], script: Script, encode: Encode, p
         text += piece
         input_ids += ids
         labels += [IGNORED] * hidden + ids[hidden:]
-    return Prompt(text, input_ids, labels)
+    return Prompt(text=text, input_ids=input_ids, labels=labels)
 
 
 def write_turns(turns: Sequence[Turn], script: Script, preface: str | None = None) -> list[Turn]:
-    """Every turn's role and text as it stands in the prompt, header and end mark included; see `format_conversation`."""
+    """Every turn's role and its text in the prompt, header and end mark included; see `format_conversation`."""
     turns = [*turns] if turns and turns[0][0] == "system" else [("system", SYSTEM_PROMPT), *turns]
     if preface is not None:
         turns.append(("assistant", preface))
-    written = [(role, script.before(role) + said + script.end + "\n") for role, said in turns]
+    written = [(role, script.before(role) + text + script.end + "\n") for role, text in turns]
     role, last = written[-1]
     written[-1] = (role, last.removesuffix("\n") if preface is None else last.removesuffix(script.end + "\n"))
     return written
 
 
 def encode_with_slots(text: str, encode: Encode) -> list[int]:
-    """Token ids, each image mark as one `IMAGE_SLOT`."""
+    """Token ids of a text, each image mark as one `IMAGE_SLOT`."""
     ids: list[int] = []
     for index, piece in enumerate(text.split(IMAGE_MARK)):
         ids += ([IMAGE_SLOT] if index else []) + encode(piece)
@@ -92,9 +120,9 @@ def encode_with_slots(text: str, encode: Encode) -> list[int]:
 
 
 def place_image(turns: Sequence[Turn], has_image: bool) -> list[Turn]:
-    """A training sample's turns with one image mark, or none without an image.
+    """Give a training sample's turns one image mark, or none without an image.
 
-    The first mark of the first user turn that has one stays; where none has, the last user turn gets one. All others are removed.
+    The first mark of the first user turn that has one stays; if none has, the last user turn gets one. All others are removed.
     """
     users = [index for index, (role, _) in enumerate(turns) if role == "user"]
     marked = [index for index in users if IMAGE_MARK in turns[index][1]]
@@ -114,11 +142,11 @@ def place_image(turns: Sequence[Turn], has_image: bool) -> list[Turn]:
 
 
 def mark_image(instruction: str) -> str:
-    """A benchmark question with exactly one image mark: the first numbered mark's place, else a line of its own before the text."""
-    found = next((mark for mark in _NUMBERED_MARKS if mark in instruction), None)
-    if found is None:
+    """Give a benchmark question exactly one image mark: in place of the first numbered mark, else on a line of its own before the text."""
+    numbered = next((mark for mark in _NUMBERED_MARKS if mark in instruction), None)
+    if numbered is None:
         return f"{IMAGE_MARK}\n{instruction}"
-    marked = _keep_first(instruction.replace(found, IMAGE_MARK))
+    marked = _keep_first(instruction.replace(numbered, IMAGE_MARK))
     for mark in _NUMBERED_MARKS:
         marked = marked.replace(mark, "")
     return marked
@@ -130,9 +158,10 @@ def _keep_first(text: str) -> str:
 
 
 def collate(prompts: Sequence[Prompt], pad_token_id: int, max_length: int) -> dict[str, torch.Tensor]:
-    """input_ids, labels and attention_mask [B, M] of a training batch, cut to `max_length` before images are put in place.
+    """A training batch: input_ids [B, M] int64, labels [B, M] int64, attention_mask [B, M] bool.
 
-    The mask is `id != pad`, so where the pad token is the end mark (the Llama scripts) every end mark is deleted, also from the labels.
+    Rows are cut to `max_length` tokens before images are put in place. The mask is `id != pad_token_id`; so if the pad token is the end
+    mark, as in the Llama scripts, every end mark is deleted, also from the labels.
     """
 
     def pad(rows: list[list[int]], value: int) -> torch.Tensor:

@@ -58,7 +58,7 @@ def test_ids_and_replies_equal_the_adapters(saved: Any, kit: Any) -> None:
         ]
         turns = [{"role": "user", "content": content}]
         inputs = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
-        assert inputs["input_ids"].tolist() == [adapter._chats.encode(chat).ids]
+        assert inputs["input_ids"].tolist() == [adapter.encoder.encode(chat).input_ids]
         assert inputs["input_ids"].tolist()[0].count(IMAGE_SLOT) == len(chat[0].images)
         output = model.generate(**inputs, max_new_tokens=5, do_sample=False)
         reply = processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -230,7 +230,7 @@ def test_random_batches_equal_part_a_in_plain_loops(seed: int) -> None:
     try:
         expected = reference(model, rows, kept if masked else None, features, labels)
     except (NoTextKeysError, CutImageError) as error:
-        with pytest.raises(ValueError, match="run it alone" if isinstance(error, NoTextKeysError) else "inside its image"):
+        with pytest.raises(ValueError, match="run it by itself" if isinstance(error, NoTextKeysError) else "inside its image"):
             model(torch.tensor(rows), **call)
         return
     with torch.no_grad():
@@ -353,5 +353,5 @@ def test_what_the_released_code_fails_at_is_refused() -> None:
 
 
 def test_a_decoder_the_released_code_does_not_know_is_refused(kit: Any) -> None:
-    with pytest.raises(ValueError, match="mode 'released' knows no decoder of type 'qwen3'"):
+    with pytest.raises(ValueError, match="mode 'released' has no decoder of type 'qwen3'"):
         kit.build("qwen3", mode="released")
