@@ -45,6 +45,7 @@ class BaseTask:
         self._draw = dialogues.facts_and_scenes(recipe.scenes)
 
     def loss(self, step: int) -> torch.Tensor:
+        """Mean cross-entropy of the labelled tokens of the step's batch, a scalar."""
         rng = dialogues.generator(self.recipe.seed, step)
         drawn = dialogues.batch(self._draw, self.recipe.data, self.recipe.optim.batch, rng)
         batch = chat.collate([chat.encode(self.tokenizer, dialogue) for dialogue in drawn], self.tokenizer.pad_token_id)
@@ -61,6 +62,7 @@ class BaseTask:
         return text_scores(self.tokenizer, self.reply_logits, split, limit)
 
     def save(self, folder: Path) -> None:
+        """Write model and tokenizer."""
         save_llm(self.module, self.tokenizer, folder)
 
     def load(self, folder: Path) -> None:
@@ -76,15 +78,15 @@ def text_scores(tok: Any, logits: scores.ReplyLogits, split: str, limit: int | N
     asked = some(facts.questions("test" if split == "test" else "dev"), limit)
     rng = dialogues.generator(0, len(asked), 1)
     others = facts.questions("taught")
-    found: dict[str, scores.Score] = {}
+    by_name: dict[str, scores.Score] = {}
     for subject in dict.fromkeys(question.subject for question in asked):
-        found[f"T {subject}"] = scores.accuracy(tok, logits, [[question] for question in asked if question.subject == subject])
-    found["T"] = scores.Score(sum(score.correct for score in found.values()), len(asked))
+        by_name[f"T {subject}"] = scores.accuracy(tok, logits, [[question] for question in asked if question.subject == subject])
+    by_name["T"] = scores.Score(sum(score.correct for score in by_name.values()), len(asked))
     asked = some(asked, 500)
-    found["TT"] = scores.accuracy(tok, logits, [[others[rng.integers(len(others))], question] for question in asked])
-    found["ST"] = scores.accuracy(tok, logits, [[dialogues.scene(rng), question] for question in asked])
-    found["S"] = scores.accuracy(tok, logits, [[dialogues.scene(rng)] for _ in range(limit or 500)])
-    return found
+    by_name["TT"] = scores.accuracy(tok, logits, [[others[rng.integers(len(others))], question] for question in asked])
+    by_name["ST"] = scores.accuracy(tok, logits, [[dialogues.scene(rng), question] for question in asked])
+    by_name["S"] = scores.accuracy(tok, logits, [[dialogues.scene(rng)] for _ in range(limit or 500)])
+    return by_name
 
 
 def some(questions: Sequence[Question], limit: int | None) -> list[Question]:

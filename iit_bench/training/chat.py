@@ -35,10 +35,10 @@ class Batch:
 
 def messages(dialogue: Sequence[Question]) -> list[Message]:
     """User and assistant turns with gold replies."""
-    found = []
+    turns = []
     for question in dialogue:
-        found += [asking.user_message(question, "cloze"), asking.assistant_message(asking.gold_reply(question, "cloze"))]
-    return found
+        turns += [asking.user_message(question, "cloze"), asking.assistant_message(asking.gold_reply(question, "cloze"))]
+    return turns
 
 
 def as_template_input(turns: Sequence[Message]) -> list[dict[str, Any]]:

@@ -84,9 +84,9 @@ def remove(out: Path) -> None:
 def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and persistent buffers, a tied tensor once."""
     seen: set[int] = set()
-    found = {}
+    tensors = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
         if id(tensor) not in seen:
             seen.add(id(tensor))
-            found[name] = tensor
-    return found
+            tensors[name] = tensor
+    return tensors

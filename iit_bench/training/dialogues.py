@@ -132,14 +132,14 @@ def _negated(question: str) -> bool:
 def _askable() -> Mapping[tuple[str, str, str, str, bool], Sequence[str]]:
     """(shape, colour, subject, answer, negated) -> the train questions of this kind that have this answer over this scene."""
     strings = sorted({(row.question, row.subject) for row in easyvqa.rows("train")})
-    found: dict[tuple[str, str, str, str, bool], list[str]] = {}
+    askable: dict[tuple[str, str, str, str, bool], list[str]] = {}
     for shape in easyvqa.SHAPES:
         for colour in easyvqa.COLOURS:
             for question, subject in strings:
                 answer = answer_for(question, shape, colour)
                 if answer is not None:
-                    found.setdefault((shape, colour, subject, answer, _negated(question)), []).append(question)
-    return found
+                    askable.setdefault((shape, colour, subject, answer, _negated(question)), []).append(question)
+    return askable
 
 
 def _by_subject(questions: Sequence[Question]) -> dict[str, list[Question]]:

@@ -96,12 +96,12 @@ def fit(task: Task, optim: Optimisation, every: Every, out: Path, identity: dict
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     first, before = 0, 0.0
     losses: list[float] = []
-    found = checkpoint.find(out) if resume else None
-    if found is not None:
-        state = checkpoint.state(found)
+    folder = checkpoint.find(out) if resume else None
+    if folder is not None:
+        state = checkpoint.state(folder)
         if state["identity"] != identity:
-            raise UserError(f"{found}: was written by another recipe or other --set values; give another --out or train afresh")
-        checkpoint.load(found, task.module, optimizer, names)
+            raise UserError(f"{folder}: was written by another recipe or other --set values; give another --out or train afresh")
+        checkpoint.load(folder, task.module, optimizer, names)
         first, before, losses = state["step"], state["seconds"], state["losses"]
     start = time.monotonic()
     with (out / "log.jsonl").open("a", encoding="utf-8") as log, _Progress(optim.steps, first) as progress:

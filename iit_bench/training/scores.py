@@ -30,6 +30,7 @@ class Score:
         return self.correct / self.n if self.n else float("nan")
 
     def as_json(self) -> dict[str, float | int]:
+        """Accuracy to four digits, and n."""
         return {"acc": round(self.acc, 4), "n": self.n}
 
 

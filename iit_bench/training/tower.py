@@ -45,6 +45,7 @@ class TowerTask:
         self.groups = {"tower": list(self.module.parameters())}
 
     def loss(self, step: int) -> torch.Tensor:
+        """Sum of the mean cross-entropies of shape and colour over the step's batch, a scalar."""
         rng = dialogues.generator(self.recipe.seed, step)
         pixels, labels = pictures("train")
         chosen = torch.from_numpy(rng.integers(len(pixels), size=self.recipe.optim.batch))
@@ -61,14 +62,15 @@ class TowerTask:
         self.module.eval()
         with torch.inference_mode():
             logits = [self._logits(some) for some in pixels.split(256)]
-        found = {}
+        by_name = {}
         for column, name in enumerate(("shape", "colour")):
             best = torch.cat([some[column] for some in logits]).argmax(1)
             known = labels[:, column] != IGNORED
-            found[name] = Score(int((best == labels[:, column])[known].sum()), int(known.sum()))
-        return found
+            by_name[name] = Score(int((best == labels[:, column])[known].sum()), int(known.sum()))
+        return by_name
 
     def save(self, folder: Path) -> None:
+        """Write the tower, and the two classifiers beside it."""
         import copy
 
         from safetensors.torch import save_file

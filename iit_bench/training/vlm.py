@@ -1,4 +1,4 @@
-"""Stages of a multimodal model: Wings' two, and those of the LLaVA-style rival (the same model without learners)."""
+"""Stages of a multimodal model: those of Wings (`method`), and those of its rivals (`rivals`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from iit_bench.errors import UserError
 from iit_bench.training import assets, chat, dialogues, scores
 from iit_bench.training.base_llm import save_llm, some, text_scores
 from iit_bench.training.recipe import VlmRecipe
+from iit_bench.training.rivals import method_of
 from iit_bench.types import Image, Question
 
 
@@ -29,6 +30,7 @@ class VlmTask:
         self._seen: dict[str, torch.Tensor] = {}  # sha256 of an image -> tower features [T, D_v]
 
     def loss(self, step: int) -> torch.Tensor:
+        """Mean cross-entropy of the labelled tokens of the step's batch, a scalar."""
         rng = dialogues.generator(self.recipe.seed, step)
         drawn = dialogues.batch(self._draw, self.recipe.data, self.recipe.optim.batch, rng)
         rows = [chat.encode(self.tokenizer, dialogue, self.module.config.image_token_length) for dialogue in drawn]
@@ -57,17 +59,18 @@ class VlmTask:
         def measure(of: list[list[Question]]) -> scores.Score:
             return scores.accuracy(self.tokenizer, self.reply_logits, of, length)
 
-        found: dict[str, scores.Score] = {}
+        by_name: dict[str, scores.Score] = {}
         chosen = some(asked, limit)
         for subject in sorted({question.subject for question in asked}):
-            found[f"V {subject}"] = measure([[question] for question in chosen if question.subject == subject])
-        found["V"] = scores.Score(sum(score.correct for score in found.values()), len(chosen))
-        found["VV"] = measure([[asked[rng.integers(len(asked))], question] for question in some(chosen, 500)])
-        found["TV"] = measure([[told[rng.integers(len(told))], question] for question in some(chosen, 500)])
-        found["VT"] = measure([[asked[rng.integers(len(asked))], question] for question in texts])
-        return found | text_scores(self.tokenizer, self.reply_logits, split, limit)
+            by_name[f"V {subject}"] = measure([[question] for question in chosen if question.subject == subject])
+        by_name["V"] = scores.Score(sum(score.correct for score in by_name.values()), len(chosen))
+        by_name["VV"] = measure([[asked[rng.integers(len(asked))], question] for question in some(chosen, 500)])
+        by_name["TV"] = measure([[told[rng.integers(len(told))], question] for question in some(chosen, 500)])
+        by_name["VT"] = measure([[asked[rng.integers(len(asked))], question] for question in texts])
+        return by_name | text_scores(self.tokenizer, self.reply_logits, split, limit)
 
     def save(self, folder: Path) -> None:
+        """Write model, tokenizer and processor."""
         from iit_bench.models.wings.processor import WingsProcessor
 
         save_llm(self.module, self.tokenizer, folder)
@@ -108,13 +111,12 @@ def build(recipe: VlmRecipe) -> tuple[Any, Any]:
     from iit_bench.models.wings.configuration import WingsConfig
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
-    inputs, wanted = recipe.inputs, recipe.model
+    inputs, decided = recipe.inputs, method_of(recipe).config_fields(recipe.model)
     if recipe.optim.lr.tower:
         raise UserError("recipe: optim.lr.tower must be 0 in a visual stage; the tower is frozen here, as in the paper")
-    learners = [name for name, there in (("visual", wanted.visual), ("textual", wanted.textual)) if there]
     if inputs.model:
         previous, tokenizer = _load(assets.find(inputs.model, "inputs.model"))
-        fields = previous.config.to_dict() | {"learners": learners, "router": wanted.router, "lora_dim": wanted.rank}
+        fields = previous.config.to_dict() | decided
         fields.pop("model_type", None)
         fields |= {"text_config": previous.config.text_config, "vision_config": previous.config.vision_config}
         return WingsForConditionalGeneration.from_stage(previous, WingsConfig(**fields)), tokenizer
@@ -128,9 +130,7 @@ def build(recipe: VlmRecipe) -> tuple[Any, Any]:
     config = WingsConfig(
         text_config=llm.config,
         vision_config=tower.config,
-        learners=learners,
-        router=wanted.router,
-        lora_dim=wanted.rank,
+        **decided,
         router_width=llm.config.max_position_embeddings,
         image_token_id=mark,
         image_size=json.loads((tower_folder / "config.json").read_text(encoding="utf-8"))["image_size"],
