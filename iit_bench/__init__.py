@@ -9,7 +9,7 @@ Every command has a twin here, with a record for its options:
     iit_bench.evaluate(iit_bench.RunOptions(model="wings", bench=Path("bench"), out=Path("runs/wings")))
     iit_bench.report([Path("runs/wings")], Path("report"))
     run = iit_bench.load_run("runs/wings")          # run.results, run.predictions, run.errors
-    run = iit_bench.load_suite_run("runs/text")     # of the suites text and vqa: run.results, run.items, run.errors
+    run = iit_bench.load_run("runs/text")           # of the suites text and vqa: run.results, run.items, run.errors
 
 `evaluate_text`, `evaluate_vqa` and `evaluate_all` run the other suites, with `RunOptions(suite="text", …)`. Importing this package imports
 none of its rooms: they load when a name is first used.
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from evaluators.fetch.fetch import FetchOptions, fetch
     from evaluators.iit.evaluate import evaluate
     from evaluators.runs.options import RunOptions
+    from evaluators.runs.reading import load_run
     from evaluators.text.evaluate import evaluate_text
     from evaluators.vqa.evaluate import evaluate_vqa
     from iit_bench.models.contract import ModelOptions
     from iit_bench.models.load import load_model
     from iit_bench.storage.benchmark import Benchmark, load_benchmark
-    from iit_bench.storage.runs import Run, SuiteRun, load_run, load_suite_run
+    from iit_bench.storage.runs import Run
     from iit_bench.training.train import run as train
     from iit_bench.types import ServerOptions
     from iit_bench.workflows.all_suites import evaluate_all
@@ -51,7 +52,6 @@ _PLACES = {
     "Run": "iit_bench.storage.runs",
     "RunOptions": "evaluators.runs.options",
     "ServerOptions": "iit_bench.types",
-    "SuiteRun": "iit_bench.storage.runs",
     "build": "builders.build",
     "compare": "evaluators.compare.runs:comparisons",
     "demo": "iit_bench.workflows.demo",
@@ -63,8 +63,7 @@ _PLACES = {
     "fetch": "evaluators.fetch.fetch",
     "load_benchmark": "iit_bench.storage.benchmark",
     "load_model": "iit_bench.models.load",
-    "load_run": "iit_bench.storage.runs",
-    "load_suite_run": "iit_bench.storage.runs",
+    "load_run": "evaluators.runs.reading",
     "report": "reports.leaderboard",
     "train": "iit_bench.training.train:run",
 }
@@ -77,7 +76,6 @@ __all__ = [
     "Run",
     "RunOptions",
     "ServerOptions",
-    "SuiteRun",
     "build",
     "compare",
     "demo",
@@ -90,7 +88,6 @@ __all__ = [
     "load_benchmark",
     "load_model",
     "load_run",
-    "load_suite_run",
     "report",
     "train",
 ]

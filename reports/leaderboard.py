@@ -16,7 +16,7 @@ from evaluators.iit.forgetting import blind_gap
 from evaluators.runs.reading import read_all
 from iit_bench.errors import UserError
 from iit_bench.storage.atomic import write_atomic
-from iit_bench.storage.runs import SuiteRun
+from iit_bench.storage.runs import TaskRun
 from iit_bench.types import PairedResult
 from reports import figures
 from reports.iit import about, curves, paired, sections
@@ -55,7 +55,7 @@ def report(runs: Sequence[Path], out: Path, title: str | None = None, base: Path
     return folder / "index.html"
 
 
-def _read(paths: Sequence[Path], base: Path | None) -> tuple[list[Entry], Models, list[SuiteRun]]:
+def _read(paths: Sequence[Path], base: Path | None) -> tuple[list[Entry], Models, list[TaskRun]]:
     """IIT runs, what the page shows beside them, and the text runs of the base."""
     if not paths:
         raise UserError("there is no run to report; name one or more run folders, as in `iit-bench report RUN... --out DIR`")
@@ -71,7 +71,7 @@ def _read(paths: Sequence[Path], base: Path | None) -> tuple[list[Entry], Models
     return entries, gather(entries, suites), bases
 
 
-def leaderboard_page(entries: Sequence[Entry], models: Models, bases: Sequence[SuiteRun], title: str) -> str:
+def leaderboard_page(entries: Sequence[Entry], models: Models, bases: Sequence[TaskRun], title: str) -> str:
     """The page as text. `entries` as `entries_of` gives them, `models` as `gather` does."""
     found = [(sections.name_cell(entry), entry.run.errors) for entry in entries]
     context: dict[str, Any] = {

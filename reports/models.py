@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluators.compare.tasks import Asked, differences, how_asked, shown_tasks
-from iit_bench.storage.runs import Run, SuiteRun, folder_label
+from iit_bench.storage.runs import AnyRun, TaskRun, folder_label
 from iit_bench.types import TaskResult
 from reports.iit.entries import Entry
 
@@ -43,17 +43,17 @@ class ModelRow:
 class Models:
     """What the page shows beside the IIT runs."""
 
-    runs: Sequence[SuiteRun]  # suite by suite, in order of path
+    runs: Sequence[TaskRun]  # suite by suite, in order of path
     rows: Sequence[ModelRow]  # IIT entries first, in their order, then by the first column that tells them apart
     columns: Sequence[TaskColumn]  # suite by suite; columns of one task side by side
 
-    def runs_of(self, row: ModelRow, suite: str) -> list[SuiteRun]:
+    def runs_of(self, row: ModelRow, suite: str) -> list[TaskRun]:
         return [self.runs[place] for place in row.runs if self.runs[place].run["suite"] == suite]
 
-    def result(self, row: ModelRow, column: TaskColumn) -> tuple[SuiteRun, TaskResult] | None:
+    def result(self, row: ModelRow, column: TaskColumn) -> tuple[TaskRun, TaskResult] | None:
         return next(((self.runs[place], column.results[place]) for place in row.runs if place in column.results), None)
 
-    def column(self, run: SuiteRun, task: str) -> TaskColumn | None:
+    def column(self, run: TaskRun, task: str) -> TaskColumn | None:
         """The column that shows `run`'s figure of a task; None for a task inside a group."""
         place = next(place for place, other in enumerate(self.runs) if other is run)
         return next((column for column in self.columns if column.task == task and place in column.results), None)
@@ -63,7 +63,7 @@ class Models:
         return [other for other in self.columns if (other.suite, other.task) == (column.suite, column.task)]
 
 
-def gather(entries: Sequence[Entry], found: Sequence[SuiteRun]) -> Models:
+def gather(entries: Sequence[Entry], found: Sequence[TaskRun]) -> Models:
     """Rows and columns of the page; the order of `found` does not matter."""
     runs = sorted(found, key=lambda run: (SUITES.index(run.run["suite"]), "tool" in run.run, str(run.run["name"]), str(run.path)))
     columns = _columns(runs)
@@ -83,9 +83,9 @@ def gather(entries: Sequence[Entry], found: Sequence[SuiteRun]) -> Models:
 # ---------------------------------------------------------------- columns
 
 
-def _columns(runs: Sequence[SuiteRun]) -> list[TaskColumn]:
+def _columns(runs: Sequence[TaskRun]) -> list[TaskColumn]:
     columns: list[TaskColumn] = []
-    unanswered: list[tuple[int, SuiteRun, TaskResult]] = []
+    unanswered: list[tuple[int, TaskRun, TaskResult]] = []
     for place, run in enumerate(runs):
         for result in shown_tasks(run.results.tasks):
             if result.metric:
@@ -101,7 +101,7 @@ def _columns(runs: Sequence[SuiteRun]) -> list[TaskColumn]:
     return sorted(columns, key=lambda column: SUITES.index(column.suite))
 
 
-def _enter(columns: list[TaskColumn], place: int, run: SuiteRun, result: TaskResult) -> None:
+def _enter(columns: list[TaskColumn], place: int, run: TaskRun, result: TaskResult) -> None:
     asked, suite = how_asked(run, result), run.run["suite"]
     last = None
     for column in columns:
@@ -136,9 +136,9 @@ def _why(one: TaskColumn, other: TaskColumn) -> list[str]:
 # ---------------------------------------------------------------- rows
 
 
-def _fits(row: ModelRow, run: SuiteRun, runs: Sequence[SuiteRun], columns: Sequence[TaskColumn]) -> bool:
+def _fits(row: ModelRow, run: TaskRun, runs: Sequence[TaskRun], columns: Sequence[TaskColumn]) -> bool:
     """Whether a run is of the row's model and has no figure that another run of the row has already."""
-    others: list[Run | SuiteRun] = [runs[place] for place in row.runs] + ([row.entry.run] if row.entry else [])
+    others: list[AnyRun] = [runs[place] for place in row.runs] + ([row.entry.run] if row.entry else [])
     taken = any(place in column.results for column in columns for place in row.runs)
     return not taken and all(_same_model(other.run, run.run) for other in others)
 
@@ -161,14 +161,14 @@ def _plain_name(model: Mapping[str, Any]) -> str:
     return str(model["name"]).removeprefix("hf:").rstrip("/")
 
 
-def _name(run: SuiteRun) -> str:
+def _name(run: TaskRun) -> str:
     """The name that was given, else the model's: a folder is mostly named after the suite."""
     return str(run.run["name"] if run.run.get("arguments", {}).get("name") else run.run["model"]["name"])
 
 
-def _tell_apart(rows: Sequence[ModelRow], runs: Sequence[SuiteRun]) -> None:
+def _tell_apart(rows: Sequence[ModelRow], runs: Sequence[TaskRun]) -> None:
     """Rows of one name get the tool or folder of their first run, where that is equal too, its file, and at last its path."""
-    labels: tuple[Callable[[SuiteRun], str], ...] = (
+    labels: tuple[Callable[[TaskRun], str], ...] = (
         lambda run: run.run.get("tool") or folder_label(run.path),
         lambda run: f"{run.run['tool']}, {run.path.name}" if "tool" in run.run else str(run.path),
         lambda run: str(run.path),

@@ -1,1 +1,1 @@
-"""Writes a benchmark folder in the formats of other tools, so that their users can run IIT without this project."""
+"""A benchmark folder in the formats of other tools, so that their users can run IIT without this project."""

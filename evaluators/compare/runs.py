@@ -10,9 +10,9 @@ from typing import Any
 from evaluators.compare.table import suite_as_dict, suite_as_table
 from evaluators.compare.tasks import TaskComparison, compare_suites
 from evaluators.iit.comparison import as_dict, as_table, check_comparable, compare
-from evaluators.runs.reading import read_runs
+from evaluators.runs.reading import is_iit, is_of_tasks, read_runs
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import Run, SuiteRun
+from iit_bench.storage.runs import AnyRun
 from iit_bench.types import PairedResult
 
 
@@ -63,17 +63,17 @@ def comparisons(path_a: Path, path_b: Path) -> Iterator[OfTiers | OfTasks]:
     for suite in shared:
         a, b = side_a[suite], side_b[suite]
         names = (str(a.run["name"]), str(b.run["name"]))
-        if isinstance(a, Run) and isinstance(b, Run):
+        if is_iit(a) and is_iit(b):
             check_comparable(a.run, b.run)
             yield OfTiers(compare(a.predictions, b.predictions, names[1]), *names)
-        elif isinstance(a, SuiteRun) and isinstance(b, SuiteRun):
+        elif is_of_tasks(a) and is_of_tasks(b):
             yield OfTasks(*compare_suites(a, b), suite, *names)
 
 
-def _by_suite(path: Path) -> dict[str, Run | SuiteRun]:
-    found: dict[str, Run | SuiteRun] = {}
+def _by_suite(path: Path) -> dict[str, AnyRun]:
+    runs: dict[str, AnyRun] = {}
     for run in read_runs(path):
-        if run.run["suite"] in found:
+        if run.run["suite"] in runs:
             raise UserError(f"{str(path)!r} holds several runs of suite {run.run['suite']}; name one of them")
-        found[run.run["suite"]] = run
-    return found
+        runs[run.run["suite"]] = run
+    return runs

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from evaluators import statistics
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import SuiteRun
+from iit_bench.storage.runs import TaskRun
 from iit_bench.types import Figure, PairedResult, TaskItem, TaskResult
 
 DEFAULT_SEED = "1234"  # lm-eval's, of the choice of few-shot examples
@@ -56,7 +56,7 @@ def shown_tasks(results: Sequence[TaskResult]) -> list[TaskResult]:
     ]
 
 
-def how_asked(run: SuiteRun, result: TaskResult) -> Asked:
+def how_asked(run: TaskRun, result: TaskResult) -> Asked:
     """How `result` of `run` came about; the model is no part of it."""
     header = run.run
     settings = {"limit": _words(header.get("limit")), "system prompt": str(header.get("system_prompt") or "none")}
@@ -111,7 +111,7 @@ def _words(value: object, otherwise: str = "none") -> str:
 # ---------------------------------------------------------------- paired differences
 
 
-def compare_suites(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskComparison], dict[str, str]]:
+def compare_suites(run_a: TaskRun, run_b: TaskRun) -> tuple[list[TaskComparison], dict[str, str]]:
     """A minus B for every task of both, in A's order, and the tasks left out with the reason.
 
     Returns:
@@ -132,7 +132,7 @@ def compare_suites(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskCompariso
     return found, left_out
 
 
-def matched(run_a: SuiteRun, run_b: SuiteRun) -> tuple[list[TaskComparison], dict[str, str]]:
+def matched(run_a: TaskRun, run_b: TaskRun) -> tuple[list[TaskComparison], dict[str, str]]:
     """As `compare_suites`, of runs of one suite; there may be nothing to compare."""
     theirs = {result.task: result for result in run_b.results.tasks}
     scores_a, scores_b = _by_task(run_a.items), _by_task(run_b.items)
@@ -163,7 +163,7 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} others"
 
 
-def _only(theirs: Mapping[str, TaskResult], run_a: SuiteRun) -> list[str]:
+def _only(theirs: Mapping[str, TaskResult], run_a: TaskRun) -> list[str]:
     mine = {result.task for result in run_a.results.tasks}
     return [task for task in theirs if task not in mine]
 
@@ -178,7 +178,7 @@ def _by_task(items: Sequence[TaskItem]) -> Scores:
     return found
 
 
-def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Scores, run_a: SuiteRun, against: str) -> TaskComparison | None:
+def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Scores, run_a: TaskRun, against: str) -> TaskComparison | None:
     """None where a side has no scores by item, or other items than the other."""
     members = result.members or (result.task,)
     pairs: list[tuple[TaskItem, TaskItem]] = []
@@ -203,7 +203,7 @@ def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Score
     return TaskComparison(metric, result.members is not None, False, best, figure_a, figure_b, paired, retained)
 
 
-def _chance(run: SuiteRun, task: str, metric: str) -> float | None:
+def _chance(run: TaskRun, task: str, metric: str) -> float | None:
     return next((result.chance.get(metric) for result in run.results.tasks if result.task == task), None)
 
 

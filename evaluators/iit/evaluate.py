@@ -27,7 +27,7 @@ from iit_bench.models.contract import Model
 from iit_bench.models.load import load_model
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
-from iit_bench.storage.runs import Run, folder_label, load_run, save_run_header, save_run_outcome
+from iit_bench.storage.runs import IitRun, folder_label, load_run, save_run_header, save_run_outcome
 from iit_bench.types import Dialogue, Prediction, Results, Scoring, Style
 
 NO_IMAGES = "the model takes no images"
@@ -194,13 +194,13 @@ def _progress_bar(show: bool, total: int, name: str) -> Any:
 # ---------------------------------------------------------------- the run folder
 
 
-def load_base(options: RunOptions) -> Run:
+def load_base(options: RunOptions) -> IitRun:
     """The run to measure forgetting against."""
     assert options.base is not None
-    return load_run(options.base)
+    return load_run(options.base, "iit")
 
 
-def _base(options: RunOptions, described: Mapping[str, Any]) -> Run | None:
+def _base(options: RunOptions, described: Mapping[str, Any]) -> IitRun | None:
     """The run to measure forgetting against; one that cannot be compared is refused before the work, not after."""
     if not options.base:
         return None

@@ -5,16 +5,40 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from evaluators.runs.foreign import lm_eval_files, vlmeval_files
+from evaluators.runs.recompute import recomputed
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import Run, SuiteRun, load_run, load_run_header, load_suite_run
+from iit_bench.storage import runs
+from iit_bench.storage.format import RUN_FORMAT, written_version
+from iit_bench.storage.runs import AnyRun, IitRun, Run, TaskRun
+from iit_bench.types import SUITES, Results, Suite, SuiteResults
 
-SUITES = ("iit", "text", "vqa")  # folders that `--suite all` makes
 KINDS = "a run folder, the folder of --suite all, lm-eval's results_*.json or VLMEvalKit's *_acc.csv and *_score.csv"
 
 
-def read_runs(path: Path) -> list[Run | SuiteRun]:
+def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
+    """A finished run folder of any suite, or of the one that is needed; of an earlier format version, with its figures recomputed.
+
+    Raises:
+        UserError: as `storage.runs.load_run`.
+    """
+    run: Run[Any] = runs.load_run(path, suite)
+    return run if run.run["version"] == written_version(RUN_FORMAT) else recomputed(run)
+
+
+def is_iit(run: AnyRun) -> TypeGuard[IitRun]:
+    """Whether a run is of suite iit."""
+    return isinstance(run.results, Results)
+
+
+def is_of_tasks(run: AnyRun) -> TypeGuard[TaskRun]:
+    """Whether a run is of the suite text or vqa."""
+    return isinstance(run.results, SuiteResults)
+
+
+def read_runs(path: Path) -> list[AnyRun]:
     """The finished runs that a path stands for.
 
     Raises:
@@ -23,15 +47,15 @@ def read_runs(path: Path) -> list[Run | SuiteRun]:
     if path.is_file():
         return _of_file(path)
     if (path / "run.json").is_file():
-        return [load_any(path)]
+        return [load_run(path)]
     if path.is_dir() and (folders := run_folders(path)):
-        return [load_any(folder) for folder in folders]
+        return [load_run(folder) for folder in folders]
     if not path.is_dir():
         raise UserError(f"{str(path)!r} is not there; make a run with `iit-bench eval --model NAME --bench DIR --out DIR`")
-    found: list[Run | SuiteRun] = [lm_eval_files.load(file) for file in lm_eval_files.result_files(path)]
-    found += vlmeval_files.load(vlmeval_files.result_files(path))
-    if found:
-        return found
+    foreign: list[AnyRun] = [lm_eval_files.load(file) for file in lm_eval_files.result_files(path)]
+    foreign += vlmeval_files.load(vlmeval_files.result_files(path))
+    if foreign:
+        return foreign
     raise UserError(f"{str(path)!r} is not a run folder (it has no run.json), nor does it hold result files; give {KINDS}")
 
 
@@ -48,39 +72,30 @@ def run_folders(path: Path) -> list[Path]:
     ]
 
 
-def load_any(folder: Path) -> Run | SuiteRun:
-    """A finished run folder of any suite.
-
-    Raises:
-        UserError: as `storage.runs.load_run` and `load_suite_run`.
-    """
-    return load_suite_run(folder) if load_run_header(folder).get("suite") in ("text", "vqa") else load_run(folder)
-
-
-def read_all(paths: Sequence[Path]) -> tuple[list[Run], list[SuiteRun]]:
+def read_all(paths: Sequence[Path]) -> tuple[list[IitRun], list[TaskRun]]:
     """The runs of the suite iit, and those of the suites text and vqa; files of one VLMEvalKit folder are one run.
 
     Raises:
         UserError: as `read_runs`.
     """
     tables = [path for path in paths if path.is_file() and vlmeval_files.is_scores(path)]
-    found: list[Run | SuiteRun] = [*vlmeval_files.load(tables)]
+    every: list[AnyRun] = [*vlmeval_files.load(tables)]
     for path in paths:
-        found += [] if path in tables else read_runs(path)
-    return [run for run in found if isinstance(run, Run)], [run for run in found if isinstance(run, SuiteRun)]
+        every += [] if path in tables else read_runs(path)
+    return [run for run in every if is_iit(run)], [run for run in every if is_of_tasks(run)]
 
 
-def _of_file(path: Path) -> list[Run | SuiteRun]:
+def _of_file(path: Path) -> list[AnyRun]:
     if path.name == "run.json":
-        return [load_any(path.parent)]
+        return [load_run(path.parent)]
     if vlmeval_files.is_scores(path):
         return list(vlmeval_files.load([path]))
     if path.suffix == ".json":
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); give {KINDS}") from error
-        if lm_eval_files.is_results(found):
+        if lm_eval_files.is_results(content):
             return [lm_eval_files.load(path)]
     if path.name.startswith("samples_") and path.suffix == ".jsonl":
         raise UserError(f"{str(path)!r} holds lm-eval's samples without their figures; give the results_*.json beside it")

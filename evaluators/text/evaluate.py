@@ -29,7 +29,7 @@ from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import Model, as_text_model
 from iit_bench.models.load import load_model
 from iit_bench.storage.atomic import check_writable
-from iit_bench.storage.runs import save_run_header, save_suite_outcome
+from iit_bench.storage.runs import save_run_header, save_run_outcome
 from iit_bench.tools.random_states import random_states_kept
 from iit_bench.types import SuiteResults
 
@@ -79,7 +79,7 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
         items = items_of(found, lm.failed)
         results = suite_results(found, items, Circumstances(lm.failed, lm.cut, tasks.left_out, tasks.data_sha256, tasks.revisions))
         _save_lm_eval(options.out / LM_EVAL_FILES, found, lm, options)
-        save_suite_outcome(options.out, items, results, errors_of(lm.failed))
+        save_run_outcome(options.out, items, results, errors_of(lm.failed))
         save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
     return results
 

@@ -36,7 +36,7 @@ from iit_bench.models.contract import GenerateResult, Model
 from iit_bench.models.load import load_model
 from iit_bench.progress import bar
 from iit_bench.storage.atomic import check_writable
-from iit_bench.storage.runs import save_run_header, save_suite_outcome
+from iit_bench.storage.runs import save_run_header, save_run_outcome
 from iit_bench.tools.vlmevalkit import FAILED
 from iit_bench.types import OUTCOMES, Image, SuiteResults, TaskItem, TaskResult
 
@@ -75,7 +75,7 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
             save_run_header(options.out, run)
         results, items, errors = _collect(files, asked)
         keep_result_files(files, options.out)
-        save_suite_outcome(options.out, items, results, errors)
+        save_run_outcome(options.out, items, results, errors)
         save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
     return results
 

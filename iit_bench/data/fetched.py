@@ -14,11 +14,10 @@ from pathlib import Path
 
 from iit_bench.errors import UserError, described
 from iit_bench.storage.atomic import write_atomic
-from iit_bench.storage.format import VERSION, pretty_json, sha256_file
+from iit_bench.storage.format import SNAPSHOTS_FORMAT, VERSIONS, pretty_json, sha256_file, written_version
 from iit_bench.storage.tables import decode
 
 MANIFEST = "fetched.json"
-FORMAT = "iit-bench/snapshots"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def read_sets(path: Path) -> Sets:
     """
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
-        if header["format"] != FORMAT or header["version"] != VERSION:
+        if header["format"] != SNAPSHOTS_FORMAT or header["version"] not in VERSIONS[SNAPSHOTS_FORMAT]:
             raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
         return {name: decode(FetchedSet, one) for name, one in header["sets"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -76,7 +75,8 @@ def read_sets(path: Path) -> Sets:
 def save_sets(data_root: Path, sets: Sets) -> None:
     """Write fetched.json. Raises UserError where that fails."""
     listed = {name: dataclasses.asdict(one) for name, one in sorted(sets.items())}
-    write_atomic(data_root / MANIFEST, pretty_json({"format": FORMAT, "version": VERSION, "sets": listed}))
+    header = {"format": SNAPSHOTS_FORMAT, "version": written_version(SNAPSHOTS_FORMAT)}
+    write_atomic(data_root / MANIFEST, pretty_json(header | {"sets": listed}))
 
 
 def check_unchanged(data_root: Path, paths: Iterable[Path]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from iit_bench.errors import UserError
 from iit_bench.storage.atomic import save_folder
-from iit_bench.storage.format import BENCHMARK_FORMAT, VERSION, pretty_json, read_header, sha256_file
+from iit_bench.storage.format import BENCHMARK_FORMAT, pretty_json, read_header, sha256_file, written_version
 from iit_bench.storage.tables import read_table, rows_sha256, table_bytes
 from iit_bench.types import Dialogue, Question, tier_order
 
@@ -64,7 +64,8 @@ def save_benchmark(
         "dialogues/test-00000-of-00001.parquet": table_bytes(Dialogue, dialogues),
     }
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    whole = {"format": BENCHMARK_FORMAT, "version": VERSION, **manifest, "files": hashes, "rows_sha256": rows_sha256(questions, dialogues)}
+    whole = {"format": BENCHMARK_FORMAT, "version": written_version(BENCHMARK_FORMAT), **manifest}
+    whole |= {"files": hashes, "rows_sha256": rows_sha256(questions, dialogues)}
     texts = {"README.md": card, "manifest.json": pretty_json(whole)}
     return save_folder(out, [*files.items(), *texts.items()], BENCHMARK_FORMAT, overwrite)
 

@@ -12,8 +12,28 @@ from iit_bench.errors import UserError, described
 
 BENCHMARK_FORMAT = "iit-bench/benchmark"
 EXPORT_FORMAT = "iit-bench/export"
+SNAPSHOTS_FORMAT = "iit-bench/snapshots"
 RUN_FORMAT = "iit-bench/run"
-VERSION = 1  # of all formats; a folder of another version is refused
+RESULTS_FORMAT = "iit-bench/run/results"  # of suite iit
+SUITE_RESULTS_FORMAT = "iit-bench/run/suite"  # of the suites text and vqa
+ERRORS_FORMAT = "iit-bench/run/errors"
+
+# Versions that are read, the last of which is written; a folder of any other version is refused.
+# 2: what decides is a field of results.json (1 had it in texts); of a folder of version 1, figures are recomputed from its table.
+VERSIONS: dict[str, tuple[int, ...]] = {
+    BENCHMARK_FORMAT: (1,),
+    EXPORT_FORMAT: (1,),
+    SNAPSHOTS_FORMAT: (1,),
+    RUN_FORMAT: (1, 2),
+    RESULTS_FORMAT: (1, 2),
+    SUITE_RESULTS_FORMAT: (1, 2),
+    ERRORS_FORMAT: (1, 2),
+}
+
+
+def written_version(of: str) -> int:
+    """The version of a format that is written."""
+    return VERSIONS[of][-1]
 
 
 def sha256_file(path: Path) -> str:
@@ -35,6 +55,15 @@ def files_sha256(paths: Iterable[Path]) -> str:
 
 
 def read_header(folder: Path, name: str, expected: str, what: str, fix: str, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """A folder's JSON file, checked for its format, its version and the fields that are `needed`.
+
+    Args:
+        expected: the format, a key of `VERSIONS`.
+        what, fix: for the message: what the folder should be, and how to get one.
+
+    Raises:
+        UserError: it is not there, was not written by iit-bench, has another format or version, or lacks a field.
+    """
     path = folder / name
     if not folder.is_dir():
         raise UserError(f"{str(folder)!r} is not there; {fix}")
@@ -47,9 +76,10 @@ def read_header(folder: Path, name: str, expected: str, what: str, fix: str, nee
         raise UserError(f"{str(path)!r} is not a file that iit-bench wrote ({described(error)}); {fix}") from error
     if found != expected:
         raise UserError(f"{str(folder)!r} is not {what} (its {name} says {found!r}); {fix}")
-    if version != VERSION:
+    if version not in VERSIONS[expected]:
+        known = " and ".join(map(str, VERSIONS[expected]))
         raise UserError(
-            f"{str(folder)!r} has format version {version}, this iit-bench reads {VERSION}; make it again, or install the one that wrote it"
+            f"{str(folder)!r} has format version {version}, this iit-bench reads {known}; make it again, or install the one that wrote it"
         )
     if missing := [field for field in needed if field not in header]:
         raise UserError(f"{str(path)!r} lacks {', '.join(missing)}; {fix}")

@@ -14,13 +14,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from iit_bench.errors import UserError, described
+from iit_bench.storage import version_1
 from iit_bench.storage.atomic import write_atomic
-from iit_bench.storage.format import RUN_FORMAT, VERSION, pretty_json, read_header, sha256_file
+from iit_bench.storage.format import (
+    ERRORS_FORMAT,
+    RESULTS_FORMAT,
+    RUN_FORMAT,
+    SUITE_RESULTS_FORMAT,
+    pretty_json,
+    read_header,
+    sha256_file,
+    written_version,
+)
 from iit_bench.storage.tables import canonical_json, decode, read_table, table_bytes
-from iit_bench.types import Prediction, Results, SuiteResults, TaskItem
+from iit_bench.types import Prediction, Results, Suite, SuiteResults, TaskItem
 
 # Fields of run.json beside `format` and `version`.
 _OF_BENCHMARKS = ("benchmark", "scoring", "style", "history", "tiers", "batch_tokens")
@@ -69,20 +79,54 @@ ERROR_FIELDS = {
     "reason": "short and countable",
     "detail": "the message",
 }
+# The same of the suites text and vqa.
+TASK_ERROR_FIELDS = {"task": "TaskItem.task", "item": "TaskItem.item"} | {name: ERROR_FIELDS[name] for name in ("kind", "reason", "detail")}
+
+ResultsT = TypeVar("ResultsT", bound=Results | SuiteResults, covariant=True)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished (or, with `results.complete` False, interrupted by machine errors) run folder."""
+@dataclass(frozen=True, kw_only=True)
+class Run(Generic[ResultsT]):
+    """A finished run of any suite: `Run[Results]` of suite iit, `Run[SuiteResults]` of text and vqa.
 
-    path: Path
-    run: Mapping[str, Any]
-    results: Results
-    errors: tuple[Mapping[str, Any], ...]
+    With `results.complete` False it was interrupted by errors of the machine.
+    """
+
+    path: Path  # the run folder, or the file of another tool
+    run: Mapping[str, Any]  # run.json
+    results: ResultsT
+    errors: tuple[Mapping[str, Any], ...] = ()
+    foreign_items: Sequence[TaskItem] | None = None  # of another tool's run, which has no table of ours
 
     @cached_property
     def predictions(self) -> list[Prediction]:
-        return read_table(Prediction, [self.path / "predictions.parquet"])
+        """The scored turns of a run of suite iit."""
+        return read_table(Prediction, [self.path / _IIT.table])
+
+    @cached_property
+    def items(self) -> list[TaskItem]:
+        """The scored items of a run of suite text or vqa."""
+        return read_table(TaskItem, [self.path / _TASKS.table]) if self.foreign_items is None else list(self.foreign_items)
+
+
+IitRun = Run[Results]
+TaskRun = Run[SuiteResults]
+AnyRun = IitRun | TaskRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """How the outcome of a suite is stored."""
+
+    results: type[Results] | type[SuiteResults]
+    format: str  # of results.json
+    record: type[Prediction] | type[TaskItem]
+    table: str  # file of the records
+    digest: str  # field of results.json with the table's sha256
+
+
+_IIT = _Kind(results=Results, format=RESULTS_FORMAT, record=Prediction, table="predictions.parquet", digest="predictions_sha256")
+_TASKS = _Kind(results=SuiteResults, format=SUITE_RESULTS_FORMAT, record=TaskItem, table="items.parquet", digest="items_sha256")
 
 
 def folder_label(folder: Path) -> str:
@@ -93,7 +137,7 @@ def folder_label(folder: Path) -> str:
 
 def save_run_header(folder: Path, run: Mapping[str, Any]) -> None:
     """Write run.json; `run` has the fields of RUN_FIELDS."""
-    write_atomic(folder / "run.json", pretty_json({"format": RUN_FORMAT, "version": VERSION, **run}))
+    write_atomic(folder / "run.json", pretty_json({"format": RUN_FORMAT, "version": written_version(RUN_FORMAT), **run}))
 
 
 def load_run_header(folder: Path) -> dict[str, Any]:
@@ -106,85 +150,62 @@ def load_run_header(folder: Path) -> dict[str, Any]:
     return read_header(folder, "run.json", RUN_FORMAT, "a run folder", fix)
 
 
-def save_run_outcome(folder: Path, predictions: Sequence[Prediction], results: Results, errors: Sequence[Mapping[str, Any]]) -> None:
-    """Write predictions, errors and, last, the results that carry the predictions' hash."""
-    table = table_bytes(Prediction, predictions)
-    write_atomic(folder / "predictions.parquet", table)
-    header = {"format": RUN_FORMAT + "/errors", "version": VERSION}
+def save_run_outcome(
+    folder: Path,
+    rows: Sequence[Prediction] | Sequence[TaskItem],
+    results: Results | SuiteResults,
+    errors: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write the table of `rows`, errors.jsonl and, last, results.json, which carries the table's hash.
+
+    Args:
+        rows: predictions of suite iit, items of the suites text and vqa.
+        results: the figures that were made of them.
+        errors: lines with `ERROR_FIELDS` or `TASK_ERROR_FIELDS`.
+    """
+    kind = _IIT if isinstance(results, Results) else _TASKS
+    table = table_bytes(kind.record, rows)
+    write_atomic(folder / kind.table, table)
+    header = {"format": ERRORS_FORMAT, "version": written_version(ERRORS_FORMAT)}
     write_atomic(folder / "errors.jsonl", "".join(canonical_json(line) + "\n" for line in [header, *errors]))
-    body = {"format": RUN_FORMAT + "/results", "version": VERSION, "predictions_sha256": hashlib.sha256(table).hexdigest()}
+    body = {"format": kind.format, "version": written_version(kind.format), kind.digest: hashlib.sha256(table).hexdigest()}
     write_atomic(folder / "results.json", pretty_json(body | dataclasses.asdict(results)))
 
 
-def load_run(path: Path | str) -> Run:
-    """Read a run folder and check its version and the hash of its predictions.
+@overload
+def load_run(path: Path | str, suite: Literal["iit"]) -> IitRun: ...
+@overload
+def load_run(path: Path | str, suite: Literal["text", "vqa"]) -> TaskRun: ...
+@overload
+def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]: ...
+def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
+    """Read a finished run folder and check its version and the hash of its predictions or items.
+
+    A folder of format version 1 has the figures that were stored in it; `evaluators.runs.reading.load_run` recomputes them.
+
+    Args:
+        path: the run folder.
+        suite: the suite that is needed; None for any.
 
     Raises:
-        UserError: empty, foreign, unfinished, of another version or changed afterwards.
+        UserError: empty, foreign, unfinished, of another version or suite, or changed afterwards.
     """
     folder = Path(path)
     run = load_run_header(folder)
-    if run.get("suite") in ("text", "vqa"):
-        raise UserError(f"run {str(folder)!r} is of suite {run['suite']}, and one of suite iit is needed here; name another")
-    if not (folder / "results.json").is_file():
-        raise UserError(f"run {str(folder)!r} is not finished (no results.json); repeat its command to go on: {run.get('command', '')}")
-    results = read_header(folder, "results.json", RUN_FORMAT + "/results", "a run folder", "run its `iit-bench eval` again")
-    predictions = folder / "predictions.parquet"
-    if not predictions.is_file() or sha256_file(predictions) != results["predictions_sha256"]:
-        raise UserError(
-            f"'predictions.parquet' in run {str(folder)!r} is missing or was changed; repeat its command: {run.get('command', '')}"
-        )
-    try:
-        lines = (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
-        return Run(folder, run, decode(Results, results), tuple(json.loads(line) for line in lines[1:]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"run {str(folder)!r} is damaged ({described(error)}); repeat its command: {run.get('command', '')}") from error
-
-
-# ---------------------------------------------------------------- the run folder of the suites "text" and "vqa"
-
-
-@dataclass(frozen=True)
-class SuiteRun:
-    """A finished run folder of a text or VQA suite."""
-
-    path: Path
-    run: Mapping[str, Any]
-    results: SuiteResults
-    errors: tuple[Mapping[str, Any], ...]
-
-    @cached_property
-    def items(self) -> list[TaskItem]:
-        return read_table(TaskItem, [self.path / "items.parquet"])
-
-
-def save_suite_outcome(folder: Path, items: Sequence[TaskItem], results: SuiteResults, errors: Sequence[Mapping[str, Any]]) -> None:
-    """Write items, errors (`task`, `item`, `kind`, `reason`, `detail`) and, last, the results that carry the items' hash."""
-    table = table_bytes(TaskItem, items)
-    write_atomic(folder / "items.parquet", table)
-    header = {"format": RUN_FORMAT + "/errors", "version": VERSION}
-    write_atomic(folder / "errors.jsonl", "".join(canonical_json(line) + "\n" for line in [header, *errors]))
-    body = {"format": RUN_FORMAT + "/suite", "version": VERSION, "items_sha256": hashlib.sha256(table).hexdigest()}
-    write_atomic(folder / "results.json", pretty_json(body | dataclasses.asdict(results)))
-
-
-def load_suite_run(path: Path | str) -> SuiteRun:
-    """Read a run folder of a text or VQA suite and check its version and the hash of its items.
-
-    Raises:
-        UserError: empty, foreign, unfinished, of another version or changed afterwards.
-    """
-    folder = Path(path)
-    run = load_run_header(folder)
+    own = run.get("suite", "iit")
+    if suite is not None and suite != own:
+        raise UserError(f"run {str(folder)!r} is of suite {own}, and one of suite {suite} is needed here; name another")
+    kind = _IIT if own == "iit" else _TASKS
     repeat = f"repeat its command: {run.get('command', '')}"
     if not (folder / "results.json").is_file():
-        raise UserError(f"run {str(folder)!r} is not finished (no results.json); {repeat}")
-    results = read_header(folder, "results.json", RUN_FORMAT + "/suite", "a run of a text or VQA suite", repeat)
-    items = folder / "items.parquet"
-    if not items.is_file() or sha256_file(items) != results.get("items_sha256"):
-        raise UserError(f"'items.parquet' in run {str(folder)!r} is missing or was changed; {repeat}")
+        raise UserError(f"run {str(folder)!r} is not finished (no results.json); to resume it, {repeat}")
+    stored = read_header(folder, "results.json", kind.format, f"a run folder of suite {own}", repeat)
+    table = folder / kind.table
+    if not table.is_file() or sha256_file(table) != stored.get(kind.digest):
+        raise UserError(f"{kind.table!r} in run {str(folder)!r} is missing or was changed; {repeat}")
     try:
         lines = (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
-        return SuiteRun(folder, run, decode(SuiteResults, results), tuple(json.loads(line) for line in lines[1:]))
+        results = decode(kind.results, version_1.upgraded(stored) if stored["version"] == 1 else stored)
+        return Run(path=folder, run=run, results=results, errors=tuple(json.loads(line) for line in lines[1:]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"run {str(folder)!r} is damaged ({described(error)}); {repeat}") from error

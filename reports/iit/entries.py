@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluators.iit.comparison import check_comparable
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import Run, SuiteRun, folder_label
+from iit_bench.storage.runs import AnyRun, IitRun, folder_label
 from iit_bench.types import TierResult, tier_order
 
 # What the page cannot do without; other fields of run.json are shown where they are there.
@@ -23,7 +23,7 @@ _NEEDED_OF_MODEL = ("name", "checkpoint_sha256", "blind")
 class Entry:
     """One run as the page knows it."""
 
-    run: Run
+    run: IitRun
     name: str  # unique on the page
     style: int  # colour, dash and marker in every figure
 
@@ -45,7 +45,7 @@ class Entry:
         return {result.tier: result for result in self.run.results.tiers}
 
 
-def entries_of(found: Sequence[Run]) -> list[Entry]:
+def entries_of(found: Sequence[IitRun]) -> list[Entry]:
     """The IIT runs of a page in order: best IIT score first, then T score, then by name.
 
     The order of `found` does not matter, so that the same runs give the same page.
@@ -66,7 +66,7 @@ def all_tiers(entries: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(sorted({tier for entry in entries for tier in entry.tiers}, key=tier_order))
 
 
-def _checked(run: Run) -> Run:
+def _checked(run: IitRun) -> IitRun:
     missing = [name for name in _NEEDED if name not in run.run]
     for part, needed in (("benchmark", _NEEDED_OF_BENCHMARK), ("model", _NEEDED_OF_MODEL)):
         value = run.run.get(part)
@@ -76,14 +76,14 @@ def _checked(run: Run) -> Run:
     return run
 
 
-def _rank(run: Run) -> tuple[float, float]:
+def _rank(run: IitRun) -> tuple[float, float]:
     """Smaller is better; a score that is not available comes last."""
     scores = (run.results.iit.get("acc"), run.results.t_score.get("acc"))
     iit, text = (1.0 if figure is None or figure.value is None else -figure.value for figure in scores)
     return iit, text
 
 
-def unique_names(runs: Sequence[Run | SuiteRun]) -> list[str]:
+def unique_names(runs: Sequence[AnyRun]) -> list[str]:
     """Display names; equal ones get their folder's name, and where that is equal too, the path."""
     names = [str(run.run["name"]) for run in runs]
     for label in (lambda run: folder_label(run.path), lambda run: str(run.path)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iit_bench.storage.runs import SuiteRun, folder_label
+from iit_bench.storage.runs import TaskRun, folder_label
 from iit_bench.types import OUTCOMES
 from reports.cells import Cell, Column, Table, number_cell, text_cell
 from reports.iit.about import RunCard, run_facts, seconds_cell, tokens_cell
@@ -13,7 +13,7 @@ from reports.models import ModelRow, Models
 from reports.tasks.overview import SUITE_NAMES, row_cell, tool_badge
 
 
-def _runs(models: Models) -> list[tuple[ModelRow, SuiteRun]]:
+def _runs(models: Models) -> list[tuple[ModelRow, TaskRun]]:
     return [(row, models.runs[place]) for row in models.rows for place in row.runs]
 
 
@@ -38,7 +38,7 @@ def runs_table(models: Models) -> Table | None:
     return Table("suite-runs", caption, columns, tuple(rows)) if rows else None
 
 
-def _line(row: ModelRow, run: SuiteRun) -> tuple[Cell, ...]:
+def _line(row: ModelRow, run: TaskRun) -> tuple[Cell, ...]:
     state = "every item finished" if run.results.complete else "stopped by errors of the machine; it can be resumed"
     return (
         row_cell(row),
@@ -53,7 +53,7 @@ def _line(row: ModelRow, run: SuiteRun) -> tuple[Cell, ...]:
     )
 
 
-def _place(run: SuiteRun) -> str:
+def _place(run: TaskRun) -> str:
     return run.path.name if "tool" in run.run else folder_label(run.path)
 
 
@@ -61,7 +61,7 @@ def cards(models: Models) -> tuple[RunCard, ...]:
     return tuple(_card(row, run) for row, run in _runs(models))
 
 
-def _card(row: ModelRow, run: SuiteRun) -> RunCard:
+def _card(row: ModelRow, run: TaskRun) -> RunCard:
     head = Cell(row.name, style=row_cell(row).style, badges=(*tool_badge(run), run.results.suite), words=True)
     return RunCard(head, run_facts(run.run, _place(run)), str(run.run["command"]))
 

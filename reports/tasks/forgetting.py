@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evaluators.compare.tasks import TaskComparison, by_reason, matched
-from iit_bench.storage.runs import SuiteRun
+from iit_bench.storage.runs import TaskRun
 from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, figure_cell, missing_cell, paired_cell, paired_cells, size, text_cell
 from reports.iit.entries import base_of
 from reports.iit.sections import common_n
@@ -25,7 +25,7 @@ class SuiteForgetting:
     left_out: Sequence[tuple[str, str]]  # (model, why nothing or not every task was compared)
 
 
-def text_forgetting(models: Models, base: Sequence[SuiteRun]) -> SuiteForgetting | None:
+def text_forgetting(models: Models, base: Sequence[TaskRun]) -> SuiteForgetting | None:
     """Every text run against its model's base; None where none has a base.
 
     Args:
@@ -45,13 +45,13 @@ def text_forgetting(models: Models, base: Sequence[SuiteRun]) -> SuiteForgetting
     return SuiteForgetting(_matrix(owners, found, models), _details(owners, found, models), left_out) if owners or left_out else None
 
 
-def _base_of(row: ModelRow, models: Models) -> list[SuiteRun]:
+def _base_of(row: ModelRow, models: Models) -> list[TaskRun]:
     """Text runs of the base of the row's IIT run, where the base stands on the page."""
     base = base_of(row.entry, [other.entry for other in models.rows if other.entry]) if row.entry else None
     return [run for other in models.rows if base and other.entry is base for run in models.runs_of(other, "text")]
 
 
-def _against(run: SuiteRun, bases: Sequence[SuiteRun]) -> tuple[list[TaskComparison], list[str]]:
+def _against(run: TaskRun, bases: Sequence[TaskRun]) -> tuple[list[TaskComparison], list[str]]:
     """Accuracies only: nothing is forgotten or retained in a perplexity's unit."""
     compared: list[TaskComparison] = []
     apart: dict[str, str] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from evaluators.compare.tasks import how_asked
-from iit_bench.storage.runs import SuiteRun
+from iit_bench.storage.runs import TaskRun
 from iit_bench.types import OUTCOMES, Figure, TaskResult
 from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, number_cell, percent, score_cell, size, text_cell
 from reports.iit.entries import all_tiers
@@ -22,7 +22,7 @@ def row_cell(row: ModelRow) -> Cell:
     return Cell(row.name, sort=row.name.casefold(), style=style, badges=badges, words=True)
 
 
-def tool_badge(run: SuiteRun) -> tuple[str, ...]:
+def tool_badge(run: TaskRun) -> tuple[str, ...]:
     """Marks a number that another tool's own files hold."""
     return (str(run.run["tool"]),) if "tool" in run.run else ()
 
@@ -107,7 +107,7 @@ def short(name: str, value: str) -> str:
     return words.get(name, f"{name}: {value}")
 
 
-def _cell(found: tuple[SuiteRun, TaskResult] | None, metric: str, n: int | None, row: ModelRow, suite: str) -> Cell:
+def _cell(found: tuple[TaskRun, TaskResult] | None, metric: str, n: int | None, row: ModelRow, suite: str) -> Cell:
     if found is None:
         return missing_cell("the model takes no images" if suite == "vqa" and row.text_only else "not run")
     run, result = found
@@ -149,7 +149,7 @@ def scores(models: Models, suite: str) -> Table | None:
     return Table(f"scores-{suite}", caption, columns, tuple(rows)) if rows else None
 
 
-def _line(row: ModelRow, run: SuiteRun, result: TaskResult, metric: str) -> tuple[Cell, ...]:
+def _line(row: ModelRow, run: TaskRun, result: TaskResult, metric: str) -> tuple[Cell, ...]:
     figure = result.scores[metric]
     shown = metric == result.metric
     cell = score_cell(figure, result.best if shown else _best(figure), show_n=False, badges=tool_badge(run))

@@ -15,7 +15,7 @@ from evaluators.iit.forgetting import forgetting
 from evaluators.iit.results import summarise
 from evaluators.runs.outcomes import count_outcomes
 from evaluators.statistics import codes, mean
-from iit_bench.storage.runs import save_run_header, save_run_outcome, save_suite_outcome
+from iit_bench.storage.runs import save_run_header, save_run_outcome
 from iit_bench.types import Figure, Prediction, SuiteResults, TaskItem, TaskResult, tier_order
 
 ALL_TIERS = tuple(sorted(("".join(p) for n in (1, 2, 3) for p in itertools.product("TV", repeat=n)), key=tier_order))
@@ -250,7 +250,7 @@ def suite_run_maker(root: Path) -> MakeSuiteRun:
         ]
         save_run_header(path, suite_header(name, suite, path, **changes))
         found = SuiteResults(suite=suite, complete=not failed, outcomes=count_outcomes(flat), tasks=tuple(results))  # type: ignore[arg-type]
-        save_suite_outcome(path, flat, found, errors)
+        save_run_outcome(path, flat, found, errors)
         return path
 
     return make

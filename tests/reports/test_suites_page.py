@@ -15,7 +15,7 @@ import pytest
 
 from evaluators.statistics import paired
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import load_run, load_suite_run, save_suite_outcome
+from iit_bench.storage.runs import load_run, save_run_outcome
 from iit_bench.types import Figure, TaskResult
 from reports.leaderboard import report
 
@@ -46,7 +46,7 @@ def test_the_three_suites_of_a_model_stand_in_one_row_with_n_and_interval(
     rows = overview(page)
     assert list(rows["wings"]) == ["model", "IIT", "T score", "V score", "arc_easy", "piqa", "MMBench_DEV_EN"]
     for path in (text, vqa):
-        for result in load_suite_run(path).results.tasks:
+        for result in load_run(path).results.tasks:
             figure = result.scores["acc"]
             value, interval, *_ = rows["wings"][result.task].split(" | ")
             assert value == f"{100 * figure.value:.1f}" and interval == f"{100 * figure.low:.1f}–{100 * figure.high:.1f}"
@@ -89,10 +89,10 @@ def test_groups_stand_for_their_tasks_which_are_in_the_list_of_all_figures(make_
 def test_a_task_of_a_preset_that_was_not_run_says_why(make_suite_run: MakeRun, tmp_path: Path) -> None:
     run = make_suite_run("text", "wings", {"piqa": 0.5})
     reason = "not run: it runs code that the model writes; add --confirm-run-unsafe-code to run it"
-    found = load_suite_run(run)
+    found = load_run(run)
     left_out = TaskResult(task="iit_mbpp", state="not run", metric="", scores={"": Figure(None, note=reason)}, outcomes={})
     results = dataclasses.replace(found.results, tasks=(*found.results.tasks, left_out))
-    save_suite_outcome(run, found.items, results, [])
+    save_run_outcome(run, found.items, results, [])
     page = page_of([run], tmp_path / "out")
     assert overview(page)["wings"]["iit_mbpp"] == "not available | not run"
     assert page.tables["scores-text"][2][-1] == reason
@@ -164,7 +164,7 @@ def test_forgetting_on_text_tasks_is_the_paired_difference_to_the_base(tuned_and
     page = page_of([tuned, base], tmp_path / "out", base=base)
     row = page.rows("text-forgetting")["tuned"]
     for task in ("piqa", "arc_easy"):
-        a, b = ([item.score for item in load_suite_run(run).items if item.task == task] for run in (tuned, base))
+        a, b = ([item.score for item in load_run(run).items if item.task == task] for run in (tuned, base))
         expected = paired(a, b, range(200), over=task, against="base").difference
         value, interval, p = row[task].split(" | ")[:3]
         assert value.replace("−", "-").replace("+", "") == f"{100 * expected.value:.1f}"
@@ -281,7 +281,7 @@ def test_a_base_given_by_another_path_is_not_compared_with_itself(tuned_and_base
 
 def test_a_suite_run_where_an_iit_run_is_needed_is_refused(make_suite_run: MakeRun) -> None:
     with pytest.raises(UserError, match=r"is of suite text, and one of suite iit is needed here"):
-        load_run(make_suite_run("text", "a", {"piqa": 0.5}))
+        load_run(make_suite_run("text", "a", {"piqa": 0.5}), "iit")
 
 
 def test_a_damaged_suite_run_is_one_sentence(make_suite_run: MakeRun, tmp_path: Path) -> None:

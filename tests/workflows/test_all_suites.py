@@ -12,7 +12,7 @@ import pytest
 from evaluators.runs.options import RunOptions
 from iit_bench.cli import main
 from iit_bench.progress import Job, bar, whole_job
-from iit_bench.storage.runs import load_run, load_suite_run
+from iit_bench.storage.runs import load_run
 from iit_bench.workflows import all_suites
 from iit_bench.workflows.all_suites import plan_suites, sort_tasks
 
@@ -70,7 +70,7 @@ def wings(call: Call, base: Path, loads: list[str], tmp_path_factory) -> Path:
 
 def test_every_suite_has_a_run_folder_that_is_what_the_suite_alone_gives(wings: Path, bench, tmp_path) -> None:
     assert sorted(path.name for path in wings.iterdir()) == ["iit", "report", "text", "vqa"]
-    iit, text, vqa = load_run(wings / "iit"), load_suite_run(wings / "text"), load_suite_run(wings / "vqa")
+    iit, text, vqa = load_run(wings / "iit"), load_run(wings / "text"), load_run(wings / "vqa")
     assert {run.run["name"] for run in (iit, text, vqa)} == {"tuned"}
     assert (text.run["tasks"], vqa.run["tasks"]) == (["iit_facts_capital"], ["easyvqa"])
     alone = {
@@ -85,8 +85,8 @@ def test_every_suite_has_a_run_folder_that_is_what_the_suite_alone_gives(wings: 
         if suite == "iit":
             assert load_run(out).predictions == iit.predictions
         else:
-            mine = load_suite_run(wings / suite)
-            assert load_suite_run(out).items == mine.items and load_suite_run(out).results == mine.results
+            mine = load_run(wings / suite)
+            assert load_run(out).items == mine.items and load_run(out).results == mine.results
 
 
 def test_one_page_shows_the_model_and_its_base_with_what_was_forgotten(wings: Path, base: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_suite_that_fails_leaves_the_others_and_the_report_whole(call: Call, t
     printed = capsys.readouterr()
     assert printed.err.splitlines()[-1].startswith("iit-bench: suite text failed (")
     assert "out (iit)" in printed.out and "out (vqa)" in printed.out and "Leaderboard: " in printed.out
-    assert load_run(tmp_path / "out" / "iit").results.complete and load_suite_run(tmp_path / "out" / "vqa").results.complete
+    assert load_run(tmp_path / "out" / "iit").results.complete and load_run(tmp_path / "out" / "vqa").results.complete
     assert 'id="overview"' in (tmp_path / "out" / "report" / "index.html").read_text()
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluators.runs.foreign.run import ForeignRun, foreign_header
+from evaluators.runs.foreign.run import foreign_header
 from evaluators.text.results import Circumstances, items_of, suite_results
 from iit_bench.errors import UserError, described
+from iit_bench.storage.runs import Run, TaskRun
 
 TOOL = "lm-eval"
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)\.json$")
@@ -31,7 +32,7 @@ def result_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.json") if _DATE.search(path.name))
 
 
-def load(path: Path) -> ForeignRun:
+def load(path: Path) -> TaskRun:
     """One results file with its samples.
 
     Raises:
@@ -51,7 +52,7 @@ def load(path: Path) -> ForeignRun:
         whole = found | {"samples": samples, "group_subtasks": found.get("group_subtasks", {}), "groups": found.get("groups", {})}
         items = items_of(whole, ())
         results = suite_results(whole, items, Circumstances())
-        return ForeignRun(path, _header(found, tasks, path), results, (), items)
+        return Run(path=path, run=_header(found, tasks, path), results=results, foreign_items=items)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(f"{str(path)!r} is damaged ({described(error)}); run lm-eval again") from error
 

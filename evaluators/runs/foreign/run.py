@@ -1,26 +1,9 @@
-"""A run that another tool did, in the form of a suite run of ours."""
+"""run.json of a run that another tool did."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-
-from iit_bench.storage.runs import SuiteRun
-from iit_bench.types import TaskItem
-
-
-@dataclass(frozen=True)
-class ForeignRun(SuiteRun):
-    """`run` has the fields of run.json that the tool's files tell, and "tool" with its name; `path` is the file it was read from."""
-
-    read: Sequence[TaskItem] = ()
-
-    @cached_property
-    def items(self) -> list[TaskItem]:
-        return list(self.read)
 
 
 def foreign_header(tool: str, suite: Literal["text", "vqa"], model: str, path: Path, **known: Any) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evaluators.runs.foreign.run import ForeignRun, foreign_header
+from evaluators.runs.foreign.run import foreign_header
 from evaluators.runs.foreign.table_files import FORMATS, number, read_rows
 from evaluators.vqa.scores import Asked, task_result
 from iit_bench.errors import UserError, described
+from iit_bench.storage.runs import Run, TaskRun
 from iit_bench.types import OUTCOMES, SuiteResults, TaskItem, TaskResult
 
 TOOL = "VLMEvalKit"
@@ -39,7 +40,7 @@ def result_files(folder: Path) -> list[Path]:
     return sorted(found.values())
 
 
-def load(paths: Sequence[Path]) -> list[ForeignRun]:
+def load(paths: Sequence[Path]) -> list[TaskRun]:
     """The runs of these files: one per model and folder, its data sets in order of name.
 
     Raises:
@@ -69,7 +70,7 @@ def _names(path: Path) -> tuple[str, str]:
     raise UserError(f"the name of {str(path)!r} does not tell where the model's name ends, and no folder is named like it; {_FIX}")
 
 
-def _run(model: str, files: Mapping[str, Path]) -> ForeignRun:
+def _run(model: str, files: Mapping[str, Path]) -> TaskRun:
     results: list[TaskResult] = []
     items: list[TaskItem] = []
     for task in sorted(files):
@@ -83,7 +84,7 @@ def _run(model: str, files: Mapping[str, Path]) -> ForeignRun:
     path = min(files.values())
     header = foreign_header(TOOL, "vqa", model, path, tasks=sorted(files))
     figures = SuiteResults(suite="vqa", complete=True, outcomes=outcomes, tasks=tuple(results))
-    return ForeignRun(path, header, figures, (), items)
+    return Run(path=path, run=header, results=figures, foreign_items=items)
 
 
 # ---------------------------------------------------------------- one data set

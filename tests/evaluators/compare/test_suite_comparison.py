@@ -17,7 +17,7 @@ from evaluators.compare.tasks import compare_suites, differences, how_asked, sho
 from evaluators.statistics import paired_means
 from iit_bench.cli import main
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import SuiteRun, load_suite_run, save_run_header, save_suite_outcome
+from iit_bench.storage.runs import TaskRun, load_run, save_run_header, save_run_outcome
 from iit_bench.types import Figure, SuiteResults, TaskItem, TaskResult
 
 pytestmark = pytest.mark.oracle
@@ -30,7 +30,7 @@ def scored(seed: int, level: float, n: int = 60) -> list[float]:
     return [float(x) for x in np.random.default_rng(seed).random(n) < level]
 
 
-def run_of(name: str, scores: dict[str, list[float]], *, suite: str = "text", clusters: int = 0, **changes: Any) -> SuiteRun:
+def run_of(name: str, scores: dict[str, list[float]], *, suite: str = "text", clusters: int = 0, **changes: Any) -> TaskRun:
     """A run whose items have these scores; the items of a task hang on `clusters` images, or each stands alone."""
     asked = {"n_shot": 0, "output_type": "multiple_choice", "documents_sha256": "d", "chance": {"acc": 0.25}} | changes.pop("asked", {})
     items, results = [], []
@@ -43,9 +43,8 @@ def run_of(name: str, scores: dict[str, list[float]], *, suite: str = "text", cl
         results.append(TaskResult(task=task, metric="acc", scores={"acc": figure}, outcomes={}, **asked))
         items += mine
     header = HEADER | {"name": name, "suite": suite} | changes
-    run = SuiteRun(Path(name), header, SuiteResults(suite=suite, complete=True, outcomes={}, tasks=tuple(results)), ())  # type: ignore[arg-type]
-    run.__dict__["items"] = items  # where the cached property keeps them
-    return run
+    figures = SuiteResults(suite=suite, complete=True, outcomes={}, tasks=tuple(results))  # type: ignore[arg-type]
+    return TaskRun(path=Path(name), run=header, results=figures, foreign_items=items)
 
 
 # ---------------------------------------------------------------- differences
@@ -103,8 +102,7 @@ def test_a_group_is_compared_over_the_items_of_its_tasks_and_is_a_family_of_its_
         asked = {"members": ("x", "y"), "n_shot": 0, "documents_sha256": "g"}
         group = TaskResult(task="g", metric="acc", scores={"acc": Figure(0.5, n=120)}, outcomes={}, **asked)
         results = SuiteResults(suite="text", complete=True, outcomes={}, tasks=(group, *run.results.tasks))
-        runs.append(SuiteRun(run.path, run.run, results, ()))
-        runs[-1].__dict__["items"] = run.items
+        runs.append(dataclasses.replace(run, results=results))
     found, _ = compare_suites(*runs)
     of = {one.result.over: one for one in found}
     assert of["g"].group and of["g"].result.difference.n == 120 and of["g"].result.p_holm == of["g"].result.p
@@ -168,16 +166,16 @@ def test_runs_asked_differently_and_of_other_suites_are_refused() -> None:
 # ---------------------------------------------------------------- the command
 
 
-def save(run: SuiteRun, folder: Path) -> Path:
+def save(run: TaskRun, folder: Path) -> Path:
     save_run_header(folder, run.run)
-    save_suite_outcome(folder, run.items, run.results, [])
+    save_run_outcome(folder, run.items, run.results, [])
     return folder
 
 
 def test_compare_prints_a_table_and_json(tmp_path, capsys) -> None:
     a = save(run_of("tuned", {"piqa": scored(1, 0.5), "arc": scored(2, 0.9)}), tmp_path / "a")
     b = save(run_of("base", {"piqa": scored(3, 0.9)}), tmp_path / "b")
-    (found,), _ = compare_suites(load_suite_run(a), load_suite_run(b))
+    (found,), _ = compare_suites(load_run(a), load_run(b))
     assert main(["compare", str(a), str(b)]) == 0
     shown = capsys.readouterr().out
     assert "A = tuned minus B = base" in shown and f"{100 * found.result.difference.value:+.1f}" in shown

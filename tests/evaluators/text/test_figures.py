@@ -10,7 +10,7 @@ import statsmodels.api as sm
 from statsmodels.stats.proportion import proportion_confint
 
 from evaluators.text.evaluate import evaluate_text
-from iit_bench.storage.runs import load_suite_run
+from iit_bench.storage.runs import load_run
 
 pytestmark = pytest.mark.oracle
 
@@ -24,7 +24,7 @@ def run(data_root, checkpoint, tmp_path_factory):
         model=checkpoint, out=out, suite="text", tasks=("iit_facts", "arc_easy"), data_root=data_root, limit=30, device="cpu"
     )
     evaluate_text(options, progress=False)
-    return load_suite_run(out)
+    return load_run(out)
 
 
 @pytest.fixture(scope="module")

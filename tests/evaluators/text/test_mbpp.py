@@ -12,7 +12,7 @@ from evaluators.text.evaluate import evaluate_text
 from evaluators.text.tasks import OURS, PRESETS, TaskOptions, load_tasks
 from iit_bench.errors import UserError
 from iit_bench.models.contract import GenerateResult
-from iit_bench.storage.runs import load_suite_run
+from iit_bench.storage.runs import load_run
 
 
 def test_mbpp_is_left_out_of_the_preset_and_said_so_unless_code_may_run(data_root, tmp_path, monkeypatch):
@@ -62,7 +62,7 @@ def test_what_a_model_writes_is_run_with_the_flag_and_scored(options, run_with, 
             return [GenerateResult(programs[re.findall(r"add_(\d+)", request.context)[-1]], 5, 5) for request in batch]
 
     results = run_with(as_kind(model, Writes), options("iit_mbpp", confirm_run_unsafe_code=True))
-    assert [item.score for item in load_suite_run(options().out).items] == [1, 0, 0, 1]
+    assert [item.score for item in load_run(options().out).items] == [1, 0, 0, 1]
     assert results.tasks[0].scores["pass_at_1"].value == 0.5
     assert trace.exists()
 

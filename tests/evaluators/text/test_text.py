@@ -22,7 +22,7 @@ from iit_bench.cli import main
 from iit_bench.errors import ItemError, MachineError, UserError
 from iit_bench.models.contract import ModelOptions, ScoreResult
 from iit_bench.models.load import load_model
-from iit_bench.storage.runs import load_suite_run
+from iit_bench.storage.runs import load_run
 
 # ---------------------------------------------------------------- the preset
 
@@ -84,7 +84,7 @@ def test_the_facts_are_a_group_of_lm_eval_with_as_many_questions_as_the_source(o
 
 def test_the_run_folder_holds_lm_evals_files_unchanged_and_figures_that_agree(options):
     results = evaluate_text(options("arc_easy", "gsm8k"), progress=False)
-    run = load_suite_run(options().out)
+    run = load_run(options().out)
     assert run.results == results and run.results.complete and run.errors == ()
     assert run.run["suite"] == "text" and run.run["tasks"] == ["arc_easy", "gsm8k"] and run.run["ended"]
     files = sorted((run.path / "lm_eval").rglob("*.json*"))
@@ -107,7 +107,7 @@ def test_examples_of_a_chat_are_turns_of_their_own_or_not(word, turns, checkpoin
     prompts = [json.loads(line)["arguments"]["gen_args_0"]["arg_0"] for line in samples.read_text().splitlines()]
     assert [prompt.count("<|user|>") for prompt in prompts] == [turns, turns]
     assert all(prompt.count("Question: ") == 3 for prompt in prompts)
-    assert load_suite_run(tmp_path / "run").run["fewshot_as_multiturn"] is (turns == 3)
+    assert load_run(tmp_path / "run").run["fewshot_as_multiturn"] is (turns == 3)
 
 
 def test_without_progress_nothing_is_printed_and_the_process_is_left_as_it_was(
@@ -180,7 +180,7 @@ def test_a_document_that_fails_counts_as_wrong_and_is_told(error, kind, options,
             return [ScoreResult((0.0, -9.0), (1, 1), (True, False), 5) for _ in batch]
 
     results = run_with(as_kind(model, Fails), options("piqa", batch_size=1))  # documents 0 and 2 have gold 0
-    run = load_suite_run(options().out)
+    run = load_run(options().out)
     assert run.errors == ({"task": "piqa", "item": "0", "kind": kind, "reason": error.reason, "detail": "why"},)
     (task,) = results.tasks
     assert task.outcomes == {"correct": 1, "wrong": 2, "unparsed": 0, "error": 1}
@@ -230,7 +230,7 @@ def test_a_choice_longer_than_the_models_context_fails_alone_and_counts_as_wrong
     }
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(task))
     results = run_with(model, options("own_long", include_path=tmp_path, data_root=None))
-    run = load_suite_run(options().out)
+    run = load_run(options().out)
     (error,) = run.errors
     assert (error["task"], error["item"], error["kind"], error["reason"]) == ("own_long", "1", "item", "context overflow")
     assert [item.outcome for item in run.items].index("error") == 1 and run.items[1].score == 0

@@ -15,7 +15,7 @@ import pytest
 from evaluators.runs.options import RunOptions
 from evaluators.vqa.evaluate import evaluate_vqa_model
 from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo
-from iit_bench.storage.runs import SuiteRun, load_suite_run
+from iit_bench.storage.runs import TaskRun, load_run
 
 MAKERS = runpy.run_path(str(Path(__file__).parents[2] / "data" / "make_vqa_tables.py"))
 
@@ -100,13 +100,13 @@ def parrot(make_parrot: Callable[[], Parrot]) -> Parrot:
 
 
 @pytest.fixture
-def vqa(tables: Path, tmp_path: Path) -> Callable[..., SuiteRun]:
+def vqa(tables: Path, tmp_path: Path) -> Callable[..., TaskRun]:
     """vqa(model, "TASK", …, option=…) → the finished run."""
 
-    def call(model: Model, *tasks: str, **more: Any) -> SuiteRun:
+    def call(model: Model, *tasks: str, **more: Any) -> TaskRun:
         options = RunOptions(model=model.info.name, out=tmp_path / "run", suite="vqa", tasks=tasks, data_root=tables)
         options = dataclasses.replace(options, **more)
         evaluate_vqa_model(model, options, progress=False)
-        return load_suite_run(options.out)
+        return load_run(options.out)
 
     return call

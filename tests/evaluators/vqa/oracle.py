@@ -14,7 +14,7 @@ import pandas as pd
 from evaluators.runs.options import RunOptions
 from evaluators.vqa.evaluate import evaluate_vqa_model
 from iit_bench.models.contract import Model
-from iit_bench.storage.runs import SuiteRun, load_suite_run
+from iit_bench.storage.runs import TaskRun, load_run
 
 TOKENS = 6
 VERDICTS = (("_exact_matching_result", "hit"), ("_auxmatch", "score"), ("_results", "eval_match"))  # result file of a kind, its column
@@ -39,13 +39,13 @@ def vlmevalkits_own(model: str, folder: Path, tasks: tuple[str, ...], tables: Pa
     return found
 
 
-def ours(model: Model, tasks: tuple[str, ...], tables: Path, out: Path) -> SuiteRun:
+def ours(model: Model, tasks: tuple[str, ...], tables: Path, out: Path) -> TaskRun:
     options = RunOptions(model=model.info.name, out=out, suite="vqa", tasks=tasks, data_root=tables, max_new_tokens=TOKENS)
     evaluate_vqa_model(model, options, progress=False)
-    return load_suite_run(out)
+    return load_run(out)
 
 
-def check_equal_item_by_item(run: SuiteRun, own: dict[str, Any]) -> None:
+def check_equal_item_by_item(run: TaskRun, own: dict[str, Any]) -> None:
     for task, theirs in own.items():
         folder = run.path / "vlmeval" / task / "main"
         (predictions,) = folder.glob(f"*{task}.tsv")

@@ -13,7 +13,7 @@ from evaluators.iit.extraction import extract_choice
 from iit_bench.cli import main
 from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
-from iit_bench.storage.runs import load_suite_run
+from iit_bench.storage.runs import load_run
 
 pytestmark = pytest.mark.oracle
 
@@ -23,7 +23,7 @@ TIERS = ("T", "TT", "V", "TV", "VVT", "VVV")
 @pytest.fixture(scope="module")
 def exported(bench, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "LMU"
-    export(ExportOptions(bench=bench.path, out=out, to="vlmeval", tiers=TIERS), progress=False)
+    export(ExportOptions(bench.path, out, "vlmeval", TIERS), progress=False)
     return out
 
 
@@ -90,4 +90,4 @@ def test_a_text_only_model_is_asked_the_text_tiers_of_the_command_line(exported,
         "2",
     ]
     assert main([*words, "--max-new-tokens", "3", "--device", "cpu", "--out", str(tmp_path / "run"), "--quiet"]) == 0
-    assert len(load_suite_run(tmp_path / "run").items) == 2
+    assert len(load_run(tmp_path / "run").items) == 2

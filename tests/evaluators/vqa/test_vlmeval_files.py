@@ -15,7 +15,7 @@ from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import read_all, read_runs
 from evaluators.vqa.evaluate import evaluate_vqa_model
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import SuiteRun, load_suite_run
+from iit_bench.storage.runs import TaskRun, load_run
 
 CHOICE = ("AI2D_TEST", "MMBench_DEV_EN", "MMMU_DEV_VAL")
 YES_NO = ("MME", "HallusionBench", "POPE")
@@ -23,11 +23,11 @@ OPEN = ("ChartQA_TEST", "DocVQA_VAL", "TextVQA_VAL")
 
 
 @pytest.fixture(scope="module")
-def run(make_parrot, tables, tmp_path_factory) -> SuiteRun:
+def run(make_parrot, tables, tmp_path_factory) -> TaskRun:
     out = tmp_path_factory.mktemp("run") / "vqa"
     options = RunOptions(model="parrot", out=out, suite="vqa", tasks=(*CHOICE, *YES_NO, *OPEN), data_root=tables)
     evaluate_vqa_model(make_parrot(), options, progress=False)
-    return load_suite_run(out)
+    return load_run(out)
 
 
 @pytest.fixture(scope="module")

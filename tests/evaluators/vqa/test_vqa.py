@@ -17,7 +17,7 @@ from evaluators.vqa.messages import as_vlmeval_model
 from iit_bench.errors import ItemError, MachineError, UserError
 from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
-from iit_bench.storage.runs import SUITE_FIELDS, load_run, load_suite_run
+from iit_bench.storage.runs import SUITE_FIELDS, load_run
 from iit_bench.tools.vlmevalkit import dataset_class, kit
 
 
@@ -45,7 +45,7 @@ def several(tables, make_parrot, tmp_path_factory):
         ),
         progress=False,
     )
-    run = load_suite_run(out)
+    run = load_run(out)
     object.__setattr__(run, "model", model)
     return run
 
@@ -341,12 +341,12 @@ def test_run_json_has_the_documented_fields(several) -> None:
 
 
 def test_run_folders_of_the_suites_are_told_apart(several, tmp_path) -> None:
-    run = load_suite_run(shutil.copytree(several.path, tmp_path / "run"))
+    run = load_run(shutil.copytree(several.path, tmp_path / "run"))
     with pytest.raises(UserError, match="is of suite vqa, and one of suite iit is needed"):
-        load_run(run.path)
+        load_run(run.path, "iit")
     (run.path / "items.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=r"'items.parquet' .* was changed"):
-        load_suite_run(run.path)
+        load_run(run.path)
 
 
 def test_a_data_set_of_another_kind_is_not_taken_for_a_table_of_ones_own() -> None:

@@ -11,7 +11,7 @@ from evaluators.runs.options import RunOptions
 from evaluators.vqa.presets import PRESETS, known_tasks
 from evaluators.vqa.scores import Asked, task_result
 from iit_bench.cli import main
-from iit_bench.storage.runs import load_suite_run
+from iit_bench.storage.runs import load_run
 
 # ---------------------------------------------------------------- the command line
 
@@ -23,7 +23,7 @@ def test_the_command_line_scores_and_repeats(tables, tmp_path, capsys) -> None:
     assert "MME (total)" in shown and "of 200" in shown and "n=1" in shown
     assert main(["eval", "--from", str(tmp_path / "a/run.json"), "--quiet", "--json", "--out", str(tmp_path / "b")]) == 0
     assert json.loads(capsys.readouterr().out)["suite"] == "vqa"
-    first, second = (load_suite_run(tmp_path / name) for name in "ab")
+    first, second = (load_run(tmp_path / name) for name in "ab")
     assert first.items == second.items and first.results == second.results
     assert "--suite vqa --tasks MME --limit 1 --max-new-tokens 2" in first.run["command"]
 

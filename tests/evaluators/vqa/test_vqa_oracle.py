@@ -14,7 +14,7 @@ import pytest
 from iit_bench.models.bundled import ASSETS
 from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
-from iit_bench.storage.runs import SuiteRun
+from iit_bench.storage.runs import TaskRun
 
 pytestmark = pytest.mark.oracle
 
@@ -29,7 +29,7 @@ ALL = (*CHOICE, *CIRCULAR, *YES_NO, *OPEN)
 
 
 @pytest.fixture(scope="module")
-def fixed(oracle, tables, make_parrot, tmp_path_factory) -> tuple[SuiteRun, dict[str, Any]]:
+def fixed(oracle, tables, make_parrot, tmp_path_factory) -> tuple[TaskRun, dict[str, Any]]:
     work = tmp_path_factory.mktemp("fixed")
     return oracle.ours(make_parrot(), ALL, tables, work / "run"), oracle.vlmevalkits_own("mixed", tables, ALL, tables, work)
 
@@ -45,7 +45,7 @@ def test_predictions_and_verdicts_are_vlmevalkits(oracle, fixed) -> None:
         )
 
 
-def figures(run: SuiteRun, task: str) -> dict[str, float | None]:
+def figures(run: TaskRun, task: str) -> dict[str, float | None]:
     (result,) = [result for result in run.results.tasks if result.task == task]
     assert not [note for note in result.notes if "own figure" in note]
     return {name: figure.value for name, figure in result.scores.items()}

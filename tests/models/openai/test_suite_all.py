@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 
 from iit_bench.cli import main
-from iit_bench.storage.runs import load_run, load_suite_run
+from iit_bench.storage.runs import load_run
 
 TASK = """
 task: my_words
@@ -49,9 +49,7 @@ def test_a_chat_server_goes_through_all_suites_and_each_says_what_it_used(serve,
     words += ["--price-in", "1", "--price-out", "1"]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err
-    iit, text, vqa = (
-        load(tmp_path / "out" / suite) for suite, load in (("iit", load_run), ("text", load_suite_run), ("vqa", load_suite_run))
-    )
+    iit, text, vqa = (load_run(tmp_path / "out" / suite) for suite in ("iit", "text", "vqa"))
     assert text.results.outcomes["correct"] == 3 and vqa.run["model"] == text.run["model"] == iit.run["model"]
     for suite, run in (("iit", iit), ("text", text), ("vqa", vqa)):
         usage = run.run["usage"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from iit_bench.cli import main
-from iit_bench.storage.runs import load_run, load_suite_run
+from iit_bench.storage.runs import load_run
 
 KEY = "sk-verysecret"
 DATA = Path(__file__).parents[2] / "data"
@@ -195,7 +195,7 @@ def test_text_suite_generates_as_chats_and_counts(serve, evaluate, replies, data
     server = serve(lambda path, body: replies.chat("So the answer is 4. #### 4", prompt=50, reply=9))
     more = ("--tasks", "gsm8k", "--data-root", str(data_root), "--limit", "4", "--apply-chat-template", "--num-fewshot", "2")
     assert evaluate(server, *more, suite="text") == 0
-    found = load_suite_run(tmp_path / "run")
+    found = load_run(tmp_path / "run")
     asked = [body for body in server.bodies() if "Answer with yes." not in json.dumps(body)]
     assert len(asked) == 4 and found.run["usage"]["prompt_tokens"] == 200
     roles = [[turn["role"] for turn in body["messages"]] for body in asked]
@@ -227,7 +227,7 @@ def test_vqa_suite_asks_with_images(serve, evaluate, replies, tmp_path):
         pytest.skip("VLMEvalKit is installed by hand (README)")
     server = serve()
     assert evaluate(server, "--tasks", "easyvqa", "--limit", "3", suite="vqa") == 0
-    found = load_suite_run(tmp_path / "run")
+    found = load_run(tmp_path / "run")
     assert found.results.tasks[0].scores["acc"].n == 3
     assert len(questions_asked(server)) == found.run["usage"]["answers"] >= 3
     assert all("data:image/png;base64," in text for text in questions_asked(server))

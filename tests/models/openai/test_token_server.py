@@ -11,7 +11,7 @@ from iit_bench.cli import main
 from iit_bench.errors import ItemError, UserError
 from iit_bench.models.contract import GenerateRequest, ModelOptions, RollingRequest, ScoreRequest, TextGenerateRequest, TextScoreRequest
 from iit_bench.models.load import load_model
-from iit_bench.storage.runs import load_run, load_suite_run
+from iit_bench.storage.runs import load_run
 from iit_bench.types import Message
 
 DATA = Path(__file__).parents[2] / "data"
@@ -161,7 +161,7 @@ def test_text_suite_has_the_scores_of_the_same_model_in_this_process(both_runs, 
     runpy.run_path(str(DATA / "make_text_snapshots.py"))["write_text"](snapshots, 6)
     options = ("--suite", "text", "--tasks", "arc_easy,gsm8k", "--data-root", str(snapshots), "--limit", "4", "--num-fewshot", "1")
     both_runs(*options, "--max-new-tokens", "6", "--apply-chat-template")
-    served, here = load_suite_run(tmp_path / "served"), load_suite_run(tmp_path / "here")
+    served, here = load_run(tmp_path / "served"), load_run(tmp_path / "here")
     assert len(served.items) > 8 and served.items == here.items
     assert [task.scores for task in served.results.tasks] == [task.scores for task in here.results.tasks]
 

@@ -21,7 +21,7 @@ from evaluators.statistics import Z
 from evaluators.text.evaluate import evaluate_text_model
 from evaluators.text.tasks import TaskOptions, load_tasks, write_facts
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import load_suite_run
+from iit_bench.storage.runs import load_run
 from iit_bench.types import SuiteResults
 from reports.leaderboard import report
 from reports.models import gather
@@ -80,7 +80,7 @@ def ours(tasks_folder, llama, tmp_path_factory) -> Path:
 
 def test_a_run_of_lm_evals_command_has_our_figures_and_was_asked_the_same(command, ours):
     (theirs,) = read_runs(command)
-    mine = load_suite_run(ours)
+    mine = load_run(ours)
     assert theirs.run["tool"].startswith("lm-eval 0.4") and theirs.run["suite"] == "text"
     assert [result.task for result in theirs.results.tasks] == [result.task for result in mine.results.tasks]
     for their, my in zip(theirs.results.tasks, mine.results.tasks, strict=True):
@@ -95,7 +95,7 @@ def test_a_run_of_lm_evals_command_has_our_figures_and_was_asked_the_same(comman
 
 def test_the_two_are_compared_document_by_document(command, ours):
     (found,) = comparisons(command, ours)
-    assert {one.result.over for one in found.results} == {result.task for result in load_suite_run(ours).results.tasks}
+    assert {one.result.over for one in found.results} == {result.task for result in load_run(ours).results.tasks}
     assert all(one.result.difference.value == 0 and one.result.difference.note == "no pair differs" for one in found.results)
     assert found.left_out == {}
 
@@ -132,7 +132,7 @@ def test_settings_come_from_lm_evals_file(command, tmp_path):
 def test_the_leaderboard_marks_whose_numbers_they_are_and_has_one_column_a_task(command, ours, tmp_path):
     page = report([command, ours], tmp_path / "out").read_text()
     (run,) = read_runs(command)
-    models = gather([], [run, load_suite_run(ours)])
+    models = gather([], [run, load_run(ours)])
     assert [column.task for column in models.columns] == ["iit_facts", "iit_words"]
     (file,) = command.rglob("results_*.json")
     name = run.run["model"]["name"]
@@ -151,7 +151,7 @@ def test_what_another_tools_file_says_is_hostile_text(command, tmp_path):
 
 def test_another_tools_run_of_other_tasks_stands_in_the_row_of_the_same_model(command, ours):
     (run,) = read_runs(command)
-    mine = load_suite_run(ours)
+    mine = load_run(ours)
     words, facts = ([r for r in each.results.tasks if (r.task == "iit_words") is only] for each, only in ((run, True), (mine, False)))
     parts = [
         dataclasses.replace(each, results=SuiteResults(suite="text", complete=True, outcomes={}, tasks=tuple(r)))

@@ -1,0 +1,74 @@
+"""The figures of a run folder of an earlier format version, computed again from its predictions or items.
+
+Where items do not suffice (a figure that the tool's own standard error gave, or that weighs items by what items.parquet does not hold), the
+stored figure is kept and the task's notes name it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from evaluators.iit.results import summarise
+from evaluators.statistics import codes, mean, weighted_mean
+from iit_bench.storage.runs import IitRun, Run
+from iit_bench.types import Figure, Results, SuiteResults, TaskItem, TaskResult
+
+_REPEATED = "POPE"  # VLMEvalKit counts a question once in each of its categories, which items do not name
+Items = Mapping[tuple[str, str], Sequence[TaskItem]]  # (task, metric) -> its items
+
+
+def recomputed(run: Run[Any]) -> Run[Any]:
+    """The run with its figures recomputed; what cannot be is as it was stored."""
+    of_iit = isinstance(run.results, Results)
+    return dataclasses.replace(run, results=_iit(run) if of_iit else _tasks(run.results, run.items))
+
+
+def _iit(run: IitRun) -> Results:
+    """All figures but those of forgetting, whose base run is not in the folder: they are as stored."""
+    answered = {prediction.tier for prediction in run.predictions if prediction.is_target}
+    unavailable = {result.tier: result.acc.note for result in run.results.tiers if result.tier not in answered}
+    results = summarise(run.predictions, unavailable, run.results.complete)
+    return dataclasses.replace(results, forgetting=run.results.forgetting)
+
+
+def _tasks(stored: SuiteResults, rows: Sequence[TaskItem]) -> SuiteResults:
+    items: dict[tuple[str, str], list[TaskItem]] = {}
+    for row in rows:
+        items.setdefault((row.task, row.metric), []).append(row)
+    return dataclasses.replace(stored, tasks=tuple(_task(result, items) for result in stored.tasks))
+
+
+def _task(stored: TaskResult, items: Items) -> TaskResult:
+    scores, kept = {}, []
+    for metric, figure in stored.scores.items():
+        again = _figure(stored, metric, items) if figure.value is not None else None
+        scores[metric] = again or figure
+        if again is None and figure.value is not None:
+            kept.append(metric)
+    note = f"{', '.join(kept)}: as stored by an earlier iit-bench, since it cannot be recomputed from the items"
+    return dataclasses.replace(stored, scores=scores, notes=(*stored.notes, note) if kept else stored.notes)
+
+
+def _figure(stored: TaskResult, metric: str, items: Items) -> Figure | None:
+    """None where the stored value is no mean of the items, or its interval did not come from them."""
+    figure = stored.scores[metric]
+    parts = [rows for task in stored.members or (stored.task,) if (rows := items.get((task, metric)))]
+    if figure.value is None or figure.low is None or figure.from_stderr or not parts or _REPEATED in stored.task:
+        return None
+    scores = [[row.score for row in rows] for rows in parts]
+    everything = list(chain.from_iterable(scores))
+    if len(everything) != figure.n:
+        return None
+    by_size = math.isclose(sum(everything) / len(everything), figure.value, abs_tol=1e-9)
+    if stored.members is None:
+        return mean(everything, codes(row.cluster for rows in parts for row in rows)) if by_size else None
+    equally = math.isclose(sum(sum(part) / len(part) for part in scores) / len(scores), figure.value, abs_tol=1e-9)
+    if not by_size and not equally:
+        return None
+    strata = [number for number, part in enumerate(scores) for _ in part]
+    weights = [float(len(part)) for part in scores] if by_size else None
+    return weighted_mean(everything, range(len(everything)), strata, weights)

@@ -1,0 +1,69 @@
+"""results.json of run folders of format version 1, in the form that version 2 has.
+
+Version 1 kept in texts what version 2 has in fields: hashes, counts and chance levels as strings in `details`, the state of a task in the
+first words of a note, positions in a subject. Values and intervals are taken as they were stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_CHANCE_METRICS = ("acc", "acc_norm", "acc_bytes")  # metrics that the chance level of version 1 was of
+_NOT_RUN, _FAILED, _STDERR = "not run", "VLMEvalKit failed", "stderr"  # as notes began, and what a method had in it
+
+
+def upgraded(results: Mapping[str, Any]) -> dict[str, Any]:
+    """results.json of version 1 (of any suite) with the fields of version 2.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not one.
+    """
+    if "tasks" in results:
+        return {**results, "tasks": [_task(task) for task in results["tasks"]]}
+    forgetting = results.get("forgetting")
+    return {
+        **results,
+        "interleaving": [_paired(one) for one in results["interleaving"]],
+        "positions": [_position(one) for one in results.get("positions", ())],
+        "forgetting": forgetting
+        and {**forgetting, "per_tier": [_paired(one) for one in forgetting["per_tier"]], "pooled": _paired(forgetting["pooled"])},
+    }
+
+
+def _paired(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {**result, "over": result["tier"]}
+
+
+def _position(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {**part, "position": int(part["subject"].removeprefix("position "))}
+
+
+def _task(task: Mapping[str, Any]) -> dict[str, Any]:
+    details, scores = task["details"], task["scores"]
+    chance = {name: float(details["chance"]) for name in _CHANCE_METRICS if name in scores} if "chance" in details else {}
+    n_documents = details.get("documents", details.get("rows main"))
+    return {
+        **task,
+        "scores": {name: {**figure, "from_stderr": _STDERR in figure["method"]} for name, figure in scores.items()},
+        "state": _state(scores),
+        "members": [name for name in details["members"].split(",") if name] if "members" in details else None,
+        "chance": chance,
+        "n_shot": int(details["n-shot"]) if "n-shot" in details else None,
+        "output_type": details.get("output_type", details.get("type", "")),
+        "version": details.get("version", ""),
+        "n_documents": None if n_documents is None else int(n_documents),
+        "n_without_image": int(details.get("rows no-image", 0)),
+        "documents_sha256": details.get("documents_sha256", details.get("sha256", "")),
+        "data_sha256": details.get("data_sha256", ""),
+        "revision": details.get("revision", ""),
+        "judge": details.get("judge", ""),
+        "dataset_class": details.get("class", ""),
+    }
+
+
+def _state(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    notes = [figure["note"] for figure in scores.values() if figure["value"] is None]
+    if any(note.startswith(_FAILED) for note in notes):
+        return "failed"
+    return "not run" if any(note.startswith(_NOT_RUN) for note in notes) else "scored"
