@@ -1,10 +1,10 @@
-"""Speed and memory of Wings beside its own backbone in transformers (SDPA, KV cache), the same weights, in one run.
+"""Measures speed and memory of Wings beside its own backbone in transformers (SDPA, KV cache), with the same weights, in one run.
 
     python benchmarks/wings.py [--shape 31m smollm2] [--threads 1 2] [--dtype float32 bfloat16] [--smollm2 FOLDER] [--json]
 
-Prints, for each shape, dtype and number of threads: seconds and ratios (Wings / backbone; below 1 is better for Wings) of prefill and
-decoding after 1,024 tokens with an image; tokens per second of 300 + 64 tokens, beside mode `released` without a cache and the released
-code as it was measured; peak memory by length with a linear fit; FLOPs for the 8B shape. Timings are taken in turn, backbone and Wings, and
+Prints for each shape, dtype and number of threads: seconds and ratios (Wings / backbone; below 1, Wings is faster) of prefill, and of
+decoding after 1,024 tokens with an image; tokens per second of 300 + 64 tokens, beside mode `released` without a cache and the measured
+speed of the released code; peak memory by length with a linear fit; FLOPs for the 8B shape. Backbone and Wings are timed alternately, and
 the ratio is the median over the pairs. Weights are random (speed does not depend on them) unless a folder of SmolLM2-135M is given.
 """
 
@@ -53,7 +53,7 @@ LENGTHS = (512, 1024, 2048, 3072, 4096)
 
 
 def build(shape: str, dtype: str, folder: str | None = None, learners: bool = True) -> tuple[Any, Any, Any]:
-    """(backbone, the same with learners or None, projectable image features [1, T, D_v])."""
+    """(backbone, the same with learners or None, image features to project [1, T, D_v])."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
@@ -88,7 +88,7 @@ def build(shape: str, dtype: str, folder: str | None = None, learners: bool = Tr
     )
     wings = WingsForConditionalGeneration.from_base(llm, SiglipVisionModel(vision).to(llm.dtype), config).eval()
     for name, weight in wings.named_parameters():
-        if "attn_pool" in name or "attn_t_pool" in name:  # fresh learners add nothing; here they do
+        if "attn_pool" in name or "attn_t_pool" in name:  # fresh learners add zero; these do not
             torch.nn.init.normal_(weight, std=0.02)
     return llm, wings, features
 
@@ -106,11 +106,12 @@ def make_ids(model: Any, length: int) -> tuple[Any, Any]:
 
 
 def prefill(model: Any, ids: Any, **images: Any) -> Any:
+    """The KV cache after one forward pass over `ids`."""
     return model(ids, use_cache=True, logits_to_keep=1, **images).past_key_values
 
 
 def decode(model: Any, cache: Any, tokens: int) -> None:
-    """As transformers' generate does: one forward pass a token, nothing but the cache kept."""
+    """Decode as transformers' generate does: one forward pass per token, keeping only the cache."""
     import torch
 
     token = torch.zeros(1, 1, dtype=torch.long)
@@ -122,34 +123,35 @@ def decode(model: Any, cache: Any, tokens: int) -> None:
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    """(seconds that `work` took, what it returned)."""
     started = time.perf_counter()
-    done = work()
-    return time.perf_counter() - started, done
+    result = work()
+    return time.perf_counter() - started, result
 
 
 def time_pairs(llm: Any, wings: Any, features: Any, pairs: int) -> dict[str, dict[str, float]]:
-    """Prefill of 1,024 tokens with an image, and decoding after it, in turn; the first pair warms up."""
+    """Times of prefilling 1,024 tokens with an image, and of decoding after it, alternately; the first pair is a warm-up."""
     plain, with_image = make_ids(llm, LENGTH)
-    found: dict[str, list[tuple[float, float]]] = {"prefill": [], "decode": []}
+    pairs_of: dict[str, list[tuple[float, float]]] = {"prefill": [], "decode": []}
     for _ in range(pairs + 1):
         theirs, cache = seconds(lambda: prefill(llm, plain))
         ours, own_cache = seconds(lambda: prefill(wings, with_image, image_features=features))
-        found["prefill"].append((theirs, ours))
+        pairs_of["prefill"].append((theirs, ours))
         theirs, _ = seconds(lambda cache=cache: decode(llm, cache, DECODED))  # type: ignore[misc]
         ours, _ = seconds(lambda cache=own_cache: decode(wings, cache, DECODED))  # type: ignore[misc]
-        found["decode"].append((theirs / DECODED, ours / DECODED))
+        pairs_of["decode"].append((theirs / DECODED, ours / DECODED))
     return {
         kind: {
             "backbone s": statistics.median(a for a, _ in rows[1:]),
             "wings s": statistics.median(b for _, b in rows[1:]),
             "ratio": statistics.median(b / a for a, b in rows[1:]),
         }
-        for kind, rows in found.items()
+        for kind, rows in pairs_of.items()
     }
 
 
 def time_generation(wings: Any, features: Any) -> dict[str, float]:
-    """300 + 64 tokens by transformers' generate: mode strict, and mode released, which computes everything anew for every token."""
+    """Speed of generating 64 tokens after 300: mode strict, and mode released, which recomputes everything for each token."""
     import torch
 
     from iit_bench.models.wings.configuration import WingsConfig
@@ -161,35 +163,38 @@ def time_generation(wings: Any, features: Any) -> dict[str, float]:
     runs = [seconds(lambda: wings.generate(ids, attention_mask=mask, **settings))[0] for _ in range(3)]
     fields = wings.config.to_dict() | {"mode": "released", "tokenizer_max_length": None}
     fields.pop("model_type")
-    # As the authors' code does, with attention matrices.
+    # With attention matrices, as in the authors' code.
     released = WingsForConditionalGeneration._from_config(WingsConfig(**fields), dtype=wings.dtype, attn_implementation="eager").eval()
     released.load_state_dict(wings.state_dict())
     mark = wings.config.image_token_id
-    slot = torch.cat((ids[ids != mark][:90], torch.tensor([mark]), ids[ids != mark][90:])).unsqueeze(0)  # an image is one slot there
+    slot = torch.cat((ids[ids != mark][:90], torch.tensor([mark]), ids[ids != mark][90:])).unsqueeze(
+        0
+    )  # mode released has one slot per image
     uncached, _ = seconds(lambda: released.generate(slot, attention_mask=torch.ones_like(slot), use_cache=False, **settings))
     return {"strict tokens/s": 64 / min(runs), "released uncached tokens/s": 64 / uncached, "times released": uncached / min(runs)}
 
 
 def run_timings(shape: str, dtype: str, threads: int, folder: str | None, pairs: int) -> dict[str, Any]:
+    """All timings of one shape, dtype and number of threads."""
     import torch
 
     torch.set_num_threads(threads)
     llm, wings, features = build(shape, dtype, folder)
     with torch.inference_mode():
-        found: dict[str, Any] = time_pairs(llm, wings, features, pairs)
-        found["generate"] = time_generation(wings, features)
+        timings: dict[str, Any] = time_pairs(llm, wings, features, pairs)
+        timings["generate"] = time_generation(wings, features)
     if shape == "31m":
-        found["generate"]["times the released code"] = found["generate"]["strict tokens/s"] / RELEASED_TOKENS_PER_SECOND
-    found["parameters"] = {"backbone": llm.num_parameters(), "wings": wings.num_parameters()}
-    return found
+        timings["generate"]["times the released code"] = timings["generate"]["strict tokens/s"] / RELEASED_TOKENS_PER_SECOND
+    timings["parameters"] = {"backbone": llm.num_parameters(), "wings": wings.num_parameters()}
+    return timings
 
 
 # ---------------------------------------------------------------- memory
 
 
 def peak_of(shape: str, length: int, learners: bool) -> int:
-    """Bytes at the peak of a prefill with a cache, above those of the process with its libraries loaded; in a process of its own."""
-    # Freed blocks go back to the system at once, so that the peak is what was in use.
+    """Peak bytes of a prefill with a cache, in a process of its own, without those of its loaded libraries."""
+    # Return freed blocks to the system at once, so that the peak is what was in use.
     os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     context = multiprocessing.get_context("spawn")
     with context.Pool(1, maxtasksperchild=1) as pool:
@@ -199,15 +204,15 @@ def peak_of(shape: str, length: int, learners: bool) -> int:
 def _peak(shape: str, length: int, learners: bool) -> int:
     import torch
 
-    from iit_bench.models.wings import modeling  # noqa: F401 - loaded before memory is counted, for both
+    from iit_bench.models.wings import modeling  # noqa: F401 - loaded for both before memory is counted
 
     torch.set_num_threads(1)
     before = _resident()
     llm, wings, features = build(shape, "float32", learners=learners)
     plain, with_image = make_ids(llm, length)
     if wings is not None:
-        llm = None  # the weights were copied: only Wings' own count
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far, of building, is forgotten
+        llm = None  # its weights were copied: count only those of Wings
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak, which building the model has raised
     with torch.inference_mode():
         if wings is None:
             prefill(llm, plain)
@@ -217,13 +222,13 @@ def _peak(shape: str, length: int, learners: bool) -> int:
 
 
 def _resident(field: str = "VmRSS") -> int:
-    """Bytes in memory now, or at the peak (VmHWM)."""
+    """Bytes of memory that this process has now (VmRSS), or had at its peak (VmHWM)."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(re.findall(rf"{field}:\s+(\d+) kB", status)[0])
 
 
 def measure_memory(shape: str) -> dict[str, Any]:
-    """Peaks in MiB by length, a straight line through Wings' (its worst residual as a share of the peak), and where the bytes are."""
+    """Peaks in MiB by length, a linear fit of those of Wings (with its worst residual as a share of the peak), and what the cache holds."""
     import numpy as np
 
     rows = {length: [peak_of(shape, length, learners) / 2**20 for learners in (False, True)] for length in LENGTHS}
@@ -249,9 +254,9 @@ def measure_memory(shape: str) -> dict[str, Any]:
 
 
 def count_flops() -> dict[str, float]:
-    """One pass of the 8B shape over 1,024 tokens with one image of 729, by torch's counter on the meta device, and by hand.
+    """FLOPs of one pass of the 8B shape over 1,024 tokens, 729 of them an image, by torch's counter on the meta device and by hand.
 
-    The counter counts a causal attention in full, and so does the count by hand.
+    Both count a causal attention in full.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -290,7 +295,7 @@ def count_flops() -> dict[str, float]:
 
 
 def _meta_pass(model: Any, n: int, t: int) -> None:
-    """The layers alone over an image at the start of text: on the meta device there is no layout to read from token ids."""
+    """Run only the layers, over an image at the start of text: on the meta device no layout can be read from token ids."""
     import torch
 
     from iit_bench.models.wings.state import Images, Layout
@@ -313,6 +318,7 @@ def _meta_pass(model: Any, n: int, t: int) -> None:
 
 
 def main() -> None:
+    """Run the measurements that the arguments choose, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", nargs="+", choices=SHAPES, default=["31m", "smollm2"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
@@ -322,22 +328,23 @@ def main() -> None:
     parser.add_argument("--skip", nargs="*", choices=["time", "memory", "flops"], default=[])
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for shape in arguments.shape if "time" not in arguments.skip else ():
         folder = arguments.smollm2 if shape == "smollm2" else None
         for dtype in arguments.dtype:
             for threads in arguments.threads:
-                found[f"{shape} {dtype} {threads} thread(s)"] = run_timings(shape, dtype, threads, folder, arguments.pairs)
+                results[f"{shape} {dtype} {threads} thread(s)"] = run_timings(shape, dtype, threads, folder, arguments.pairs)
     if "memory" not in arguments.skip:
-        found["memory 31m float32"] = measure_memory("31m")
+        results["memory 31m float32"] = measure_memory("31m")
     if "flops" not in arguments.skip:
-        found["flops 8B"] = count_flops()
-    print(json.dumps(found, indent=2) if arguments.json else as_table(found))
+        results["flops 8B"] = count_flops()
+    print(json.dumps(results, indent=2) if arguments.json else as_table(results))
 
 
-def as_table(found: Any, depth: int = 0) -> str:
+def as_table(results: Any, depth: int = 0) -> str:
+    """Nested results as indented lines, one per number."""
     lines = []
-    for name, value in found.items():
+    for name, value in results.items():
         if isinstance(value, dict):
             lines += [f"{'  ' * depth}{name}", as_table(value, depth + 1)]
         else:
