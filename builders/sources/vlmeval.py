@@ -1,10 +1,10 @@
 """`vlmeval:NAME`: any multiple-choice or yes/no table of VLMEvalKit, or any table in its format.
 
 With `--data-root DIR` the table is `DIR/NAME.tsv` or `DIR/LMUData/NAME.tsv`; without, VLMEvalKit's own code fetches it. The file is
-streamed: images are hashed and decoded once, then stay in the file until they are written (a table may have many gigabytes).
+streamed: images are hashed and decoded once, then read from it again when they are written (a table may have many gigabytes).
 
 Columns: index, question, answer; A, B, C … for multiple choice (none for yes/no); image (base64, a list of them, or another row's index) or
-image_path; hint, category, l2-category, split, g_index where they exist.
+image_path; optional: hint, category, l2-category, split, g_index.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from iit_bench.tools.vlmevalkit import FIELD_LIMIT, fetch, licence_of_table, loc
 from iit_bench.types import IMAGE_MARK, Image, Question
 
 PREFIX = "vlmeval:"
-REFERENCE = 64  # a longer image cell is base64; up to this length it is the index of the row that has the image
+REFERENCE = 64  # characters; a longer image cell is base64, a shorter one is the index of the row that has the image
 CIRCULAR = 10**6  # circular copies of row i have index i + k · CIRCULAR
-SPLITS = (("test",), ("validation", "val"))  # evaluation splits, best first; a table with none of them is taken whole
+SPLITS = (("test",), ("validation", "val"))  # evaluation splits, best first; of a table with none of them all rows are read
 LANGUAGES = {"CN": "zh", "KO": "ko", "TR": "tr", "AR": "ar", "PT": "pt", "RU": "ru", "CCBENCH": "zh"}
 _MARK = re.compile(r"<image (\d+)>")
 
-Row = Mapping[str, str]
+Cells = Mapping[str, str]  # column → text
 
 
 def load(name: str, options: SourceOptions) -> SourceQuestions:
@@ -62,8 +62,8 @@ def load(name: str, options: SourceOptions) -> SourceQuestions:
     )
 
 
-def rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Byte offset and cells of every row. Names of columns other than A, B, C … are in lower case, as VLMEvalKit reads them.
+def rows(path: Path) -> Iterator[tuple[int, Cells]]:
+    """Byte offset and cells of every row. Column names other than A, B, C … are in lower case, as VLMEvalKit reads them.
 
     Raises:
         UserError: not a table in UTF-8.
@@ -82,7 +82,7 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 class _Lines:
-    """Lines of a binary file as text, counting the bytes handed out."""
+    """Lines of a binary file as text; `offset` counts the bytes read so far."""
 
     def __init__(self, file: Iterator[bytes], offset: int = 0) -> None:
         self._file = file
@@ -98,7 +98,7 @@ class _Lines:
 
 
 def _cells(lines: Iterator[str]) -> Iterator[list[str]]:
-    """Rows as lists of cells. csv's limit on the size of a cell is process-wide: it is raised for each row and put back."""
+    """Rows as lists of cells. csv's limit on the size of a cell is process-wide: it is raised for each row and restored."""
     reader = csv.reader(lines, delimiter="\t")
     while True:
         limit = csv.field_size_limit(FIELD_LIMIT)
@@ -112,40 +112,40 @@ def _cells(lines: Iterator[str]) -> Iterator[list[str]]:
             yield cells
 
 
-@dataclass(frozen=True)
-class _Asked:
+@dataclass(frozen=True, kw_only=True)
+class _Row:
     """A row without its images."""
 
     index: str
     offset: int
-    cells: Row  # without the image cell
+    cells: Cells  # without the image cell
     image: str  # index of the row that has the images
 
 
 class _Table:
-    """One table while it is read."""
+    """One table, while it is read."""
 
     def __init__(self, source: str, name: str, path: Path) -> None:
         self._source, self._name, self._path = source, name, path
-        self._images: dict[str, tuple[StoredImage, ...] | None] = {}  # index -> its images; None = one is unreadable
+        self._images: dict[str, tuple[StoredImage, ...] | None] = {}  # index → its images; None = one is unreadable
         self._left_out: Counter[str] = Counter()
 
     def read(self) -> tuple[list[Question], Counter[str], str]:
         """Questions in the table's order, records left out by reason, name of the split."""
-        asked, split = self._evaluated(self._scan())
-        indices = {row.index for row in asked}
+        evaluated, split = self._evaluated(self._scan())
+        indices = {row.index for row in evaluated}
         questions = []
-        for row in asked:
-            made = "circular copy" if _is_copy(row, indices) else self._question(row)
-            if isinstance(made, Question):
-                questions.append(made)
+        for row in evaluated:
+            question = "circular copy" if _is_copy(row, indices) else self._question(row)
+            if isinstance(question, Question):
+                questions.append(question)
             else:
-                self._left_out[made] += 1
+                self._left_out[question] += 1
         return questions, self._left_out, split
 
-    def _scan(self) -> list[_Asked]:
+    def _scan(self) -> list[_Row]:
         """All rows; images are hashed and decoded on the way and not kept."""
-        asked = []
+        table_rows = []
         for number, (offset, cells) in enumerate(rows(self._path)):
             if number == 0:
                 self._check_columns(cells)
@@ -156,43 +156,44 @@ class _Table:
             elif not cell and cells.get("image_path"):
                 self._images[index] = self._from_files(cells["image_path"])
             reference = cell if 0 < len(cell) <= REFERENCE else index
-            asked.append(_Asked(index, offset, {key: value for key, value in cells.items() if key != "image"}, reference))
-        if not asked:
+            rest = {key: value for key, value in cells.items() if key != "image"}
+            table_rows.append(_Row(index=index, offset=offset, cells=rest, image=reference))
+        if not table_rows:
             raise UserError(f"table {str(self._path)!r} has no rows; fetch it again")
-        return asked
+        return table_rows
 
-    def _check_columns(self, cells: Row) -> None:
+    def _check_columns(self, cells: Cells) -> None:
         for column in ("question", "answer"):
             if column not in cells:
                 why = " (VLMEvalKit does not publish the answers of some test tables)" if column == "answer" else ""
                 raise UserError(f"table {str(self._path)!r} has no {column!r} column{why}; choose a table that has one")
 
-    def _evaluated(self, asked: list[_Asked]) -> tuple[list[_Asked], str]:
-        """The rows of the best evaluation split; rows of another split are counted as left out."""
-        present = {row.cells.get("split", "").casefold() for row in asked}
+    def _evaluated(self, table_rows: list[_Row]) -> tuple[list[_Row], str]:
+        """Rows and name of the best evaluation split; rows of another split are counted as left out."""
+        present = {row.cells.get("split", "").casefold() for row in table_rows}
         for names in SPLITS:
             wanted = present.intersection(names)
             if wanted:
-                kept = [row for row in asked if row.cells.get("split", "").casefold() in wanted]
-                for row in asked:
+                kept = [row for row in table_rows if row.cells.get("split", "").casefold() in wanted]
+                for row in table_rows:
                     if row.cells.get("split", "").casefold() not in wanted:
                         self._left_out[f"of another split ({row.cells.get('split') or 'unnamed'})"] += 1
                 return kept, names[0]
-        return asked, ", ".join(sorted(filter(None, present))) or "all rows"
+        return table_rows, ", ".join(sorted(filter(None, present))) or "all rows"
 
     def _from_files(self, cell: str) -> tuple[StoredImage, ...] | None:
-        """Images that lie as files beside the table: `images/NAME/…`, as VLMEvalKit unpacks them, or a path from the table's folder."""
-        found: list[StoredImage] = []
+        """Images in files beside the table: `images/NAME/…`, as VLMEvalKit unpacks them, or a path from the table's folder."""
+        images: list[StoredImage] = []
         for name in _listed(cell):
             folders = (self._path.parent / "images" / self._name, self._path.parent / "images", self._path.parent)
             path = next((folder / name for folder in folders if (folder / name).is_file()), None)
             stored = _stored([path.read_bytes()], partial(_image_file, path)) if path else None
             if stored is None:
                 return None
-            found += stored
-        return tuple(found)
+            images += stored
+        return tuple(images)
 
-    def _question(self, row: _Asked) -> Question | str:
+    def _question(self, row: _Row) -> Question | str:
         """The question of a row, or the reason why it has none."""
         if row.image not in self._images and row.image != row.index:
             return "refers to the image of a row that is not there"
@@ -227,8 +228,8 @@ class _Table:
 # ---------------------------------------------------------------- cells
 
 
-def _choices(cells: Row) -> tuple[tuple[str, ...], int | str]:
-    """The choices and the position of the gold one, or the reason why there is none."""
+def _choices(cells: Cells) -> tuple[tuple[str, ...], int | str]:
+    """The choices and the index of the gold one, or the reason why there is none."""
     options = {letter: cells[letter] for letter in string.ascii_uppercase if cells.get(letter)}
     answer = cells.get("answer", "").strip()
     if not answer:
@@ -244,7 +245,7 @@ def _choices(cells: Row) -> tuple[tuple[str, ...], int | str]:
 
 
 def _placed(text: str, images: tuple[StoredImage, ...]) -> tuple[str, tuple[Image, ...]] | None:
-    """MMMU's `<image k>` marks as this project's: one mark an image, images in the order of the marks, those without a mark in front."""
+    """MMMU's `<image k>` marks as this project's: one mark per image, images in the order of the marks, those without a mark first."""
     numbers = [int(number) - 1 for number in _MARK.findall(text)]
     if not numbers:
         return text, images
@@ -255,8 +256,8 @@ def _placed(text: str, images: tuple[StoredImage, ...]) -> tuple[str, tuple[Imag
     return front + _MARK.sub(IMAGE_MARK, text), tuple(images[i] for i in (*unmarked, *numbers))
 
 
-def _is_copy(row: _Asked, indices: set[str]) -> bool:
-    """Whether a row repeats another with its choices turned round (VLMEvalKit's circular evaluation)."""
+def _is_copy(row: _Row, indices: set[str]) -> bool:
+    """Whether a row repeats another with rotated choices (VLMEvalKit's circular evaluation)."""
     if group := row.cells.get("g_index"):
         return group != row.index and group in indices
     return row.index.isdigit() and int(row.index) >= CIRCULAR and str(int(row.index) % CIRCULAR) in indices
@@ -276,7 +277,7 @@ def _joint(images: tuple[StoredImage, ...]) -> str:
 
 
 def _listed(cell: str) -> list[str]:
-    """A cell that may be the text of a Python list of strings."""
+    """The strings of a cell that may be the text of a Python list."""
     if not (cell.startswith("[") and cell.endswith("]")):
         return [cell]
     try:
@@ -287,18 +288,18 @@ def _listed(cell: str) -> list[str]:
 
 
 def _decoded(cell: str) -> list[bytes]:
-    """The bytes of the images of a cell; an image that is not base64 comes out empty."""
-    found = []
+    """Bytes of the images of a cell; empty for an image that is not base64."""
+    images = []
     for text in _listed(cell):
         try:
-            found.append(base64.b64decode(text.split(",", 1)[1] if text.startswith("data:") else text))
+            images.append(base64.b64decode(text.split(",", 1)[1] if text.startswith("data:") else text))
         except (binascii.Error, IndexError):
-            found.append(b"")
-    return found
+            images.append(b"")
+    return images
 
 
 def _stored(images: list[bytes], read: Callable[[int], bytes]) -> tuple[StoredImage, ...] | None:
-    """Images that `read(position)` gives again; None if one cannot be decoded."""
+    """Images whose bytes `read(position)` reads again; None if one cannot be decoded."""
     if not all(is_readable(Image(data)) for data in images):
         return None
     return tuple(StoredImage(hashlib.sha256(data).hexdigest(), partial(read, i)) for i, data in enumerate(images))

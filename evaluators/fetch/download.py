@@ -1,4 +1,4 @@
-"""One file over HTTP: what a killed download left is gone on with, and what arrives is checked against the checksum its publisher names.
+"""One file over HTTP: resumes what a killed download left, and checks what arrives against the checksum that its publisher states.
 
 (`huggingface_hub` downloads each file anew after a kill since its version 2, so only its client, addresses and credentials are used.)
 """
@@ -22,24 +22,24 @@ from iit_bench import http
 from iit_bench.data.fetched import FetchedFile
 from iit_bench.errors import MachineError, UserError
 
-PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before trying again; as many tries without a single new byte, and the download is given up
+PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before each further try; the download fails after as many tries in a row without a new byte
 LONGEST = 600.0  # seconds that a server may ask to wait; the Hub counts requests over five minutes
 CHUNK = 2**20  # bytes
 TIMEOUT = 60.0  # seconds without a byte
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-Advance = Callable[[int], None]  # bytes that arrived; negative where some have to be fetched again
+Advance = Callable[[int], None]  # takes the bytes that arrived; negative if some have to be fetched again
 
 
 @dataclass(frozen=True)
 class Checksum:
-    """What a file's publisher says about its bytes."""
+    """The checksum that a file's publisher states."""
 
-    kind: str  # "sha256", "git sha1" (of a git blob), "md5", or "" = nobody says
+    kind: str  # "sha256", "git sha1" (of a git blob), "md5", or "" = none is known
     value: str = ""
 
     def matches(self, path: Path) -> bool:
-        """Whether the file's bytes are those; True where nobody says."""
+        """Whether the file's bytes have this checksum; True if none is known."""
         if not self.kind:
             return True
         digest = hashlib.new("sha1" if self.kind == "git sha1" else self.kind, usedforsecurity=False)
@@ -51,48 +51,49 @@ class Checksum:
         return digest.hexdigest() == self.value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """A file that is published somewhere."""
+    """A published file, and where it belongs."""
 
-    path: str  # where it goes, inside the data root, with "/"
+    path: str  # inside the data root, with "/"
     url: str
-    size: int | None  # bytes; None = the server does not say
+    size: int | None  # bytes; None = the server does not state it
     checksum: Checksum
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # of the request; may hold the user's token
 
 
 def download(file: RemoteFile, target: Path, advance: Advance, pauses: tuple[float, ...] = PAUSES) -> FetchedFile:
-    """Fetch a file to `target`, which appears whole or not at all.
+    """Fetch a file to `target`, which then exists as a whole or not at all.
 
     Raises:
-        MachineError: the server does not answer or breaks off again and again, or the disk is full. What arrived is kept for the next call.
-        UserError: the server refuses, or sent other bytes than it announced.
+        MachineError: the server does not answer or breaks off repeatedly, or the disk is full. What arrived is kept for the next call.
+        UserError: the server refuses, or sent bytes with another checksum.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_of(file, target)
     if not file.checksum.kind:
-        partial.unlink(missing_ok=True)  # nothing would tell whether its rest still fits
-    got = partial.stat().st_size if partial.exists() else 0
-    advance(got)
+        partial.unlink(missing_ok=True)  # nothing could show whether the rest still belongs to it
+    advance(_size(partial))
     try:
         _fetch(file, partial, advance, pauses)
         if not file.checksum.matches(partial):
             partial.unlink()
             raise UserError(
-                f"what {file.url} sent for {file.path!r} has not the {file.checksum.kind} its publisher names ({file.checksum.value}); "
+                f"what {file.url} sent for {file.path!r} does not have the {file.checksum.kind} that its publisher states "
+                f"({file.checksum.value}); "
                 "repeat the command to fetch it again"
             )
         with partial.open("rb") as arrived:
-            made = FetchedFile(partial.stat().st_size, hashlib.file_digest(arrived, "sha256").hexdigest(), file.checksum.kind)
+            sha256 = hashlib.file_digest(arrived, "sha256").hexdigest()
+        fetched = FetchedFile(size=_size(partial), sha256=sha256, checked=file.checksum.kind)
         os.replace(partial, target)
     except OSError as error:
         raise _machine_error(target, error) from error
-    return made
+    return fetched
 
 
 def partial_of(file: RemoteFile, target: Path) -> Path:
-    """Where the bytes of this very version of a file gather until it is whole."""
+    """Path where the bytes of this version of a file are collected until it is whole."""
     version = file.checksum.value or hashlib.sha256(file.url.encode()).hexdigest()
     return target.with_name(f".{target.name}.{version[:16]}.partial")
 
@@ -100,49 +101,52 @@ def partial_of(file: RemoteFile, target: Path) -> Path:
 def _fetch(file: RemoteFile, partial: Path, advance: Advance, pauses: tuple[float, ...]) -> None:
     """Append to `partial` until it is whole."""
     failed = 0  # tries in a row without a new byte
-    same: dict[str, str] = {}  # header that lets the server go on only with the same version
+    condition: dict[str, str] = {}  # header by which the server continues the same version only
     while True:
-        before = partial.stat().st_size if partial.exists() else 0
+        before = _size(partial)
         if before and before == file.size:
             return
         try:
-            if _stream(file, partial, before, advance, same):
+            if _stream(file, partial, before, advance, condition):
                 return
-            reason, asked = "the connection ended early", 0.0
+            reason, pause = "the connection ended early", 0.0
         except OfflineModeIsEnabled as error:
             raise UserError(f"cannot fetch {file.path!r}: HF_HUB_OFFLINE is set; unset it to fetch") from error
         except _Busy as error:
-            reason, asked = str(error), error.pause
+            reason, pause = str(error), error.pause
         except http.ERRORS as error:
-            reason, asked = http.in_words(error), 0.0
-        arrived = (partial.stat().st_size if partial.exists() else 0) - before
-        failed = 0 if arrived > 0 else failed + 1
+            reason, pause = http.in_words(error), 0.0
+        failed = 0 if _size(partial) > before else failed + 1
         if failed > len(pauses):
-            raise MachineError(f"{file.url} cannot be fetched ({reason})", "what arrived is kept; repeat the command to go on")
-        time.sleep(max(asked, pauses[max(failed, 1) - 1] if pauses else 0))
+            raise MachineError(f"{file.url} cannot be fetched ({reason})", "what arrived is kept; repeat the command to resume")
+        time.sleep(max(pause, pauses[max(failed, 1) - 1] if pauses else 0))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 class _Busy(Exception):
-    """The server answers that it cannot now; `pause` is how many seconds it asks to wait."""
+    """The server is unavailable for now; `pause` is how many seconds it asks to wait."""
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(f"the server answers {status}")
         self.pause = min(http.asked_wait(headers), LONGEST)
 
 
-def _stream(file: RemoteFile, partial: Path, have: int, advance: Advance, same: dict[str, str]) -> bool:
-    """One request; True if the file is whole after it."""
-    headers = {**file.headers, **same, "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+def _stream(file: RemoteFile, partial: Path, have: int, advance: Advance, condition: dict[str, str]) -> bool:
+    """Append what one request gives; True if the file is whole after it."""
+    headers = {**file.headers, **condition, "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with get_session().stream("GET", file.url, headers=headers, timeout=TIMEOUT) as response:
         _refuse(file, response)
-        if have and (response.status_code == 416 or _start(response) != have):  # it sends the whole file, or this part is beyond its end
+        if have and (response.status_code == 416 or _start(response) != have):  # it sends the whole file, or the part is beyond its end
             partial.unlink()
             advance(-have)
             have = 0
             if response.status_code != 200:
                 return False
         if (tag := response.headers.get("etag", "")) and not tag.startswith("W/"):
-            same["If-Range"] = tag
+            condition["If-Range"] = tag
         expected = have + int(response.headers["content-length"]) if "content-length" in response.headers else file.size
         with partial.open("ab") as out:
             have += _append(response, out, advance)
@@ -160,14 +164,14 @@ def _append(response: Any, out: BinaryIO, advance: Advance) -> int:
 
 
 def _start(response: Any) -> int:
-    """The first byte's place in the file, as the answer says."""
+    """Position in the file of the first byte of an answer."""
     if response.status_code != 206:
         return 0
     return int(response.headers.get("content-range", "bytes 0-").removeprefix("bytes ").split("-")[0])
 
 
 def _refuse(file: RemoteFile, response: Any) -> None:
-    """Tell a request that failed for good from one that is worth repeating."""
+    """Raise _Busy if a failed request is worth repeating, UserError if not."""
     code = response.status_code
     if code in (200, 206, 416):
         return
@@ -178,10 +182,10 @@ def _refuse(file: RemoteFile, response: Any) -> None:
 
 
 def size_of(url: str) -> int | None:
-    """Bytes of a file as its server tells them without sending it; None where it does not.
+    """Size in bytes that a server states without sending the file; None if it does not.
 
     Raises:
-        MachineError: there is no connection.
+        MachineError: the server cannot be reached.
         UserError: HF_HUB_OFFLINE is set.
     """
     with reaching(url):
@@ -192,16 +196,16 @@ def size_of(url: str) -> int | None:
 
 @contextlib.contextmanager
 def reaching(url: str) -> Iterator[None]:
-    """One sentence where a server cannot be reached."""
+    """Raises one sentence if a server cannot be reached."""
     try:
         yield
     except OfflineModeIsEnabled as error:
-        raise UserError(f"cannot ask {url}: HF_HUB_OFFLINE is set; unset it to fetch") from error
+        raise UserError(f"cannot reach {url}: HF_HUB_OFFLINE is set; unset it to fetch") from error
     except (*http.ERRORS, ConnectionError) as error:
         raise MachineError(f"{url} cannot be reached ({http.in_words(error)})", "check the connection and repeat the command") from error
 
 
 def _machine_error(target: Path, error: OSError) -> MachineError:
     full = error.errno in _FULL
-    fix = "free some space and repeat the command; what arrived is kept" if full else "check the folder and repeat the command"
+    fix = "free some space and repeat the command to resume" if full else "check the folder and repeat the command"
     return MachineError(f"{'the disk is full' if full else 'cannot write'}: {str(target)!r} ({error.strerror or error})", fix)

@@ -1,7 +1,7 @@
-"""`iit-bench fetch`: the data of presets, tasks and tables into a data root, once, each file checked and written down in its fetched.json.
+"""`iit-bench fetch`: downloads the data of presets, tasks and tables once, into a data root whose fetched.json lists every checked file.
 
-A repository on the Hub is fetched at the commit that its branch points to when it is fetched first; that commit stands in fetched.json, and
-whatever is fetched into this data root later is of the same commit, until `--update` or another fetched.json says otherwise.
+A repository on the Hub is fetched at the commit that its branch points to when it is first fetched. fetched.json records that commit, and
+whatever is fetched into the data root later is of the same commit, unless `--update` or `--like` asks for another.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,15 +23,15 @@ from iit_bench.data.fetched import FetchedFile, FetchedSet, Sets, load_sets, rea
 from iit_bench.errors import UserError
 from iit_bench.progress import download_bar
 from iit_bench.storage.format import sha256_file
-from iit_bench.tools.vlmevalkit import licence_of_table
+from iit_bench.tools.vlmevalkit import DATA_FOLDER, licence_of_table
 
-ASK_ABOVE = 10**9  # bytes; more is fetched only after a yes
+ASK_ABOVE = 10**9  # bytes; more is fetched only with consent
 LOCK = ".fetch.lock"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FetchOptions:
-    """`iit-bench fetch`, one field an option."""
+    """Options of `iit-bench fetch`, one field per option."""
 
     names: tuple[str, ...]
     data_root: Path
@@ -43,68 +43,69 @@ class FetchOptions:
 
 @dataclass
 class Planned:
-    """A data set, or a table, with its files."""
+    """A data set or table, and which of its files are to be fetched."""
 
     name: str
-    made: FetchedSet  # as it will be written down, `files` with what is there already
+    record: FetchedSet  # as fetched.json will list it; `files` begins with those already present
     missing: list[RemoteFile] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)  # files that were fetched, changed afterwards and are fetched again
+    changed: list[str] = field(default_factory=list)  # files that were fetched before and changed since: they are fetched again
 
     @property
     def to_fetch(self) -> int | None:
-        """Bytes; None where a server does not say."""
+        """Bytes to fetch; None if a server does not state a size."""
         sizes = [file.size for file in self.missing]
         return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 @dataclass
 class Plan:
-    """What a fetch will do."""
+    """What a fetch is going to do."""
 
     data_root: Path
     sets: list[Planned]
-    nothing: dict[str, str]  # task -> why nothing is fetched for it
+    nothing: dict[str, str]  # task → why nothing is fetched for it
 
     @property
     def to_fetch(self) -> int:
-        """Bytes that are known to be fetched."""
-        return sum(file.size or 0 for one in self.sets for file in one.missing)
+        """Bytes to fetch, as far as servers state them."""
+        return sum(file.size or 0 for planned in self.sets for file in planned.missing)
 
     @property
     def all_sizes_known(self) -> bool:
-        return all(one.to_fetch is not None for one in self.sets)
+        """Whether `to_fetch` is the whole of it."""
+        return all(planned.to_fetch is not None for planned in self.sets)
 
     @property
     def missing(self) -> int:
-        """Files that are fetched."""
-        return sum(len(one.missing) for one in self.sets)
+        """Number of files to fetch."""
+        return sum(len(planned.missing) for planned in self.sets)
 
 
 def fetch(options: FetchOptions, agreed: Callable[[Plan], bool], progress: bool = True) -> Plan:
-    """Plan, ask `agreed` with the plan, and fetch.
+    """Plan, ask `agreed` for consent to the plan, and fetch.
 
     Args:
-        agreed: shows the plan, and says whether to go on. It is called before anything is fetched.
+        agreed: shows the plan and returns whether to fetch. It is called before anything is fetched.
 
     Raises:
-        UserError: unknown names, a folder that cannot be written or is in use, a small disk, no consent, files with other hashes.
-        MachineError: no connection, a full disk. What arrived is kept; the same call goes on.
+        UserError: unknown names, a folder that cannot be written or is in use, a disk too small, no consent, files with other checksums.
+        MachineError: no connection, a full disk. What arrived is kept; the same call resumes.
     """
     needs = needs_of(options.names, options.include_path)
-    with _alone(options.data_root):
+    with _locked(options.data_root):
         plan = make_plan(options, needs)
         if not agreed(plan):
             raise UserError("nothing was fetched; repeat the command with --yes to agree")
         _check_space(plan)
         with download_bar("fetching", plan.to_fetch, progress and plan.missing > 0) as advance:
-            for one in plan.sets:
-                _fetch_set(plan.data_root, one, partial(_fetch_file, options=options, advance=advance))
+            for planned in plan.sets:
+                _fetch_set(plan.data_root, planned, partial(_fetch_file, options=options, advance=advance))
     return plan
 
 
 @contextmanager
-def _alone(data_root: Path) -> Iterator[None]:
-    """The data root, made if need be, for this process alone: two would write into the same unfinished files."""
+def _locked(data_root: Path) -> Iterator[None]:
+    """Makes the data root and keeps other processes out: two would write into the same unfinished files."""
     try:
         data_root.mkdir(parents=True, exist_ok=True)
         probe = data_root / f".{os.getpid()}.probe"
@@ -113,7 +114,7 @@ def _alone(data_root: Path) -> Iterator[None]:
         lock = FileLock(data_root / LOCK, timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise UserError(f"another `iit-bench fetch` is at work in {str(data_root)!r}; wait for it to end") from error
+        raise UserError(f"another `iit-bench fetch` is running in {str(data_root)!r}; wait for it to end") from error
     except OSError as error:
         raise UserError(f"cannot write into --data-root {str(data_root)!r} ({error.strerror or error}); choose another folder") from error
     try:
@@ -123,35 +124,37 @@ def _alone(data_root: Path) -> Iterator[None]:
 
 
 def _check_space(plan: Plan) -> None:
-    here = sum(
-        place.stat().st_size
-        for one in plan.sets
-        for file in one.missing
-        if (place := partial_of(file, plan.data_root / file.path)).exists()
+    arrived = sum(
+        partial_file.stat().st_size
+        for planned in plan.sets
+        for file in planned.missing
+        if (partial_file := partial_of(file, plan.data_root / file.path)).exists()
     )
     free = shutil.disk_usage(plan.data_root).free
-    if plan.missing and plan.to_fetch - here > free:
-        needed, there = in_words(plan.to_fetch - here), in_words(free)
-        raise UserError(f"{needed} are to be fetched, and the disk of {str(plan.data_root)!r} has {there} free; free some, or take another")
+    if plan.missing and plan.to_fetch - arrived > free:
+        needed, available = in_words(plan.to_fetch - arrived), in_words(free)
+        raise UserError(
+            f"{needed} are to be fetched, and the disk of {str(plan.data_root)!r} has {available} free; free some, or choose another"
+        )
 
 
 # ---------------------------------------------------------------- planning
 
 
 def make_plan(options: FetchOptions, needs: Needs) -> Plan:
-    """What is there, what is missing, and where it comes from.
+    """Which files are present, which are missing, and where those come from.
 
     Raises:
         UserError: as `fetch`.
-        MachineError: a server cannot be asked.
+        MachineError: a server cannot be reached.
     """
-    there = load_sets(options.data_root)
+    present = load_sets(options.data_root)
     like = read_sets(options.like) if options.like else {}
     for name in (*needs.hub, *(table.name for table in needs.tables)):
         if options.like and name not in like:
-            raise UserError(f"{str(options.like)!r} says nothing of the data set {name!r}; leave out --like, or the tasks that need it")
-    sets = [_plan_hub(options, dataset, needs, there.get(dataset), like) for dataset in needs.hub]
-    sets += [_plan_table(options, table, there.get(table.name), like) for table in needs.tables]
+            raise UserError(f"{str(options.like)!r} does not list the data set {name!r}; leave out --like, or the tasks that need it")
+    sets = [_plan_hub(options, dataset, needs, present.get(dataset), like) for dataset in needs.hub]
+    sets += [_plan_table(options, table, present.get(table.name), like) for table in needs.tables]
     return Plan(options.data_root, sets, dict(needs.nothing))
 
 
@@ -159,34 +162,33 @@ def _plan_hub(options: FetchOptions, dataset: str, needs: Needs, before: Fetched
     wanted = merged(needs.hub[dataset])
     pinned = needs.revisions.get(dataset)
     if before and pinned and pinned not in (before.ref, before.revision) and not options.update:
-        there = f"{str(options.data_root)!r} has {before.ref or before.revision!r}"
-        raise UserError(f"a task asks for revision {pinned!r} of {dataset!r}, and {there}; add --update, or take another --data-root")
+        other = f"{str(options.data_root)!r} has {before.ref or before.revision!r}"
+        raise UserError(f"a task asks for revision {pinned!r} of {dataset!r}, and {other}; add --update, or choose another --data-root")
     kept = like[dataset].revision if like else before.revision if before and not options.update else None
-    if before and kept == before.revision and _covers(before, wanted):
-        old = _still_there(options.data_root, before)
-        if len(old) == len(before.files):  # nothing to ask the Hub for
-            return Planned(dataset, before)
-    if before:  # what earlier calls fetched stays whole, also where the revision changes
+    if before and kept == before.revision and _covers(before, wanted) and _is_whole(options.data_root, before):
+        return Planned(dataset, before)  # nothing to ask the Hub for
+    if before:  # what earlier calls fetched stays complete, even if the revision changes
         earlier = [(config or None, tuple(splits)) for config, splits in before.splits.items()]
         wanted = merged([*wanted.items(), *earlier])
     revisions = [kept] if kept else [needs.revisions[dataset]] if dataset in needs.revisions else [MAIN, CONVERTED]
     listing = list_files(dataset, wanted, revisions)
     ref = before.ref if before and kept == before.revision else like[dataset].ref if like else listing.ref
     licence = listing.licence or (before.licence if before else "unknown")
-    made = FetchedSet(f"{endpoint()}/datasets/{dataset}", listing.commit, ref, licence, listing.splits)
-    planned = Planned(dataset, made)
+    address = f"{endpoint()}/datasets/{dataset}"
+    record = FetchedSet(source=address, revision=listing.commit, ref=ref, licence=licence, splits=listing.splits)
+    planned = Planned(dataset, record)
     for file in listing.files:
-        _place(options.data_root, planned, _expected(file, like.get(dataset), options.like), before)
+        _sort_in(options.data_root, planned, _expected(file, like.get(dataset), options.like), before)
     return planned
 
 
 def _plan_table(options: FetchOptions, table: Table, before: FetchedSet | None, like: Sets) -> Planned:
-    planned = Planned(table.name, FetchedSet(table.url, table.md5, "", licence_of_table(table.name)))
-    path = f"LMUData/{table.name}.tsv"
+    record = FetchedSet(source=table.url, revision=table.md5, ref="", licence=licence_of_table(table.name))
+    planned = Planned(table.name, record)
     checksum = Checksum("md5", table.md5) if table.md5 else Checksum("")
-    unsized = RemoteFile(path, table.url, None, checksum)
-    _place(options.data_root, planned, _expected(unsized, like.get(table.name), options.like), before)
-    planned.missing = [RemoteFile(path, table.url, size_of(table.url), file.checksum) for file in planned.missing]
+    unsized = RemoteFile(path=f"{DATA_FOLDER}/{table.name}.tsv", url=table.url, size=None, checksum=checksum)
+    _sort_in(options.data_root, planned, _expected(unsized, like.get(table.name), options.like), before)
+    planned.missing = [replace(file, size=size_of(table.url)) for file in planned.missing]
     return planned
 
 
@@ -194,9 +196,8 @@ def _covers(before: FetchedSet, wanted: dict[str | None, tuple[str, ...]]) -> bo
     return all(split in before.splits.get(config or "", {}) for config, splits in wanted.items() for split in splits)
 
 
-def _still_there(data_root: Path, before: FetchedSet) -> dict[str, FetchedFile]:
-    """The files that are what was fetched."""
-    return {name: file for name, file in before.files.items() if _is(data_root / name, file)}
+def _is_whole(data_root: Path, before: FetchedSet) -> bool:
+    return all(_is(data_root / name, file) for name, file in before.files.items())
 
 
 def _is(path: Path, file: FetchedFile) -> bool:
@@ -204,53 +205,53 @@ def _is(path: Path, file: FetchedFile) -> bool:
 
 
 def _expected(file: RemoteFile, like: FetchedSet | None, where: Path | None) -> RemoteFile:
-    """The file with the sha256 that another fetched.json has for it, if it says which."""
+    """The file with the sha256 that the fetched.json of `--like` lists for it; unchanged without one."""
     if like is None:
         return file
     if file.path not in like.files:
         raise UserError(f"{str(where)!r} has no file {file.path!r}; leave out --like, or the tasks that need it")
-    return RemoteFile(file.path, file.url, file.size, Checksum("sha256", like.files[file.path].sha256), file.headers)
+    return replace(file, checksum=Checksum("sha256", like.files[file.path].sha256))
 
 
-def _place(data_root: Path, planned: Planned, file: RemoteFile, before: FetchedSet | None) -> None:
-    """Sort a file into what is there and what is missing.
+def _sort_in(data_root: Path, planned: Planned, file: RemoteFile, before: FetchedSet | None) -> None:
+    """Add a file to those that are present or to those that are missing.
 
     Raises:
-        UserError: the user has another file in its place.
+        UserError: a file of the user's own is in its place.
     """
     path = data_root / file.path
     fetched = before.files.get(file.path) if before else None
     if path.is_file():
         untouched = fetched is not None and _is(path, fetched)
         if file.checksum.matches(path) and (untouched or fetched is None or file.checksum.kind):
-            planned.made.files[file.path] = fetched if fetched and untouched else _adopted(path, file)
+            planned.record.files[file.path] = fetched if fetched and untouched else _adopted(path, file)
             return
         if fetched and not untouched:
             planned.changed.append(file.path)
     if path.exists() and fetched is None:
-        raise UserError(f"{str(path)!r} is there already and is not the published file; move it away, or choose another --data-root")
+        raise UserError(f"{str(path)!r} exists and is not the published file; move it away, or choose another --data-root")
     planned.missing.append(file)
 
 
 def _adopted(path: Path, file: RemoteFile) -> FetchedFile:
-    return FetchedFile(path.stat().st_size, sha256_file(path), file.checksum.kind)
+    return FetchedFile(size=path.stat().st_size, sha256=sha256_file(path), checked=file.checksum.kind)
 
 
 # ---------------------------------------------------------------- fetching
 
 
 def _fetch_set(data_root: Path, planned: Planned, fetch_file: Callable[[Path, RemoteFile], FetchedFile]) -> None:
-    """Fetch what is missing of a data set and write it down when it is whole; files of a revision before are then removed."""
+    """Fetch the missing files of a data set and list it in fetched.json once it is complete; then remove files of an earlier revision."""
     for file in planned.missing:
-        planned.made.files[file.path] = fetch_file(data_root / file.path, file)
+        planned.record.files[file.path] = fetch_file(data_root / file.path, file)
     sets = load_sets(data_root)
     before = sets.get(planned.name)
-    if before == planned.made:
+    if before == planned.record:
         return
-    for name in set(before.files if before else ()) - set(planned.made.files):
+    for name in set(before.files if before else ()) - set(planned.record.files):
         (data_root / name).unlink(missing_ok=True)
-    planned.made.files = dict(sorted(planned.made.files.items()))
-    save_sets(data_root, sets | {planned.name: planned.made})
+    planned.record.files = dict(sorted(planned.record.files.items()))
+    save_sets(data_root, sets | {planned.name: planned.record})
 
 
 def _fetch_file(target: Path, file: RemoteFile, options: FetchOptions, advance: Callable[[int], None]) -> FetchedFile:
@@ -261,17 +262,17 @@ def _fetch_file(target: Path, file: RemoteFile, options: FetchOptions, advance: 
 
 
 def describe(plan: Plan) -> str:
-    """The plan as a table: what, of which revision, under which licence, how much."""
+    """The plan as a table: data set, revision, licence, number of files, size."""
     rows = [("data set", "revision", "licence", "files", "to fetch")]
-    for one in plan.sets:
-        size = "nothing" if not one.missing else "size unknown" if one.to_fetch is None else in_words(one.to_fetch)
-        count = str(len(one.made.files) + len(one.missing))
-        rows.append((one.name, one.made.revision[:12] or "not named", one.made.licence, count, size))
+    for planned in plan.sets:
+        size = "nothing" if not planned.missing else "size unknown" if planned.to_fetch is None else in_words(planned.to_fetch)
+        count = str(len(planned.record.files) + len(planned.missing))
+        rows.append((planned.name, planned.record.revision[:12] or "not named", planned.record.licence, count, size))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines = lines if plan.sets else []
     lines += [f"{name}: {why}" for name, why in plan.nothing.items()]
-    lines += [f"{name} was changed after it was fetched and is fetched again" for one in plan.sets for name in one.changed]
+    lines += [f"{name} was changed after it was fetched and is fetched again" for planned in plan.sets for name in planned.changed]
     what = f"{in_words(plan.to_fetch)} in {plan.missing} files" if plan.missing else "nothing"
     return "\n".join([*lines, f"to fetch into {str(plan.data_root)!r}: {what}"])
 

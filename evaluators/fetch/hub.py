@@ -1,4 +1,4 @@
-"""The files of a data set on the Hugging Face Hub that hold the splits tasks need: of which commit, with size and checksum."""
+"""Files of a data set on the Hugging Face Hub that hold the splits which tasks need: their commit, sizes and checksums."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ CARD = "README.md"
 Splits = Mapping[str | None, Sequence[str]]  # configuration (None = the data set's default) -> splits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What has to be fetched of a repository."""
+    """What is to be fetched of a repository."""
 
     commit: str
     ref: str
@@ -41,27 +41,27 @@ def endpoint() -> str:
 
 
 def list_files(dataset: str, wanted: Splits, revisions: Sequence[str]) -> Listing:
-    """The files of the wanted splits, of the first of `revisions` (branches or commits) that has them all.
+    """Files of the wanted splits, from the first of `revisions` (branches or commits) that has them all.
 
     Raises:
-        UserError: there is no such repository or split, or it wants a login.
+        UserError: there is no such repository or split, or it requires a login.
         MachineError: the Hub does not answer.
     """
     api = HfApi(endpoint=endpoint())
     missing, licence = "", ""
     for ref in revisions:
-        with _told(dataset, ref):
+        with _hub_errors(dataset, ref):
             try:
                 info = api.dataset_info(dataset, revision=ref, timeout=60)
             except RevisionNotFoundError:
-                if missing:  # the Hub has made no copy of it; what is missing is told below
+                if missing:  # the Hub has made no copy of it; what is missing is reported below
                     break
                 raise
             listed = api.list_repo_tree(dataset, repo_type="dataset", revision=info.sha, recursive=True)
-            tree = {one.path: one for one in listed if isinstance(one, RepoFile) and stays_inside(one.path)}
+            tree = {entry.path: entry for entry in listed if isinstance(entry, RepoFile) and stays_inside(entry.path)}
         card = info.card_data.to_dict() if info.card_data else {}
         licence = licence or licence_of(card)  # the converted copy has no card of its own
-        splits, absent = _find(tree, card, wanted)
+        splits, absent = _files_of(tree, card, wanted)
         if not absent:
             return _listing(dataset, str(info.sha), ref, licence, splits, tree)
         missing = missing or ", ".join(f"{split!r}" + (f" of configuration {config!r}" if config else "") for config, split in absent)
@@ -69,20 +69,20 @@ def list_files(dataset: str, wanted: Splits, revisions: Sequence[str]) -> Listin
 
 
 def stays_inside(path: str) -> bool:
-    """Whether a name that a server gave is that of a file below the repository's folder."""
+    """Whether a path that a server gave lies below the repository's folder."""
     return not PurePosixPath(path).is_absolute() and not {"..", ""} & set(path.split("/")) and "\\" not in path
 
 
-def _find(
+def _files_of(
     tree: Mapping[str, RepoFile], card: Mapping[str, Any], wanted: Splits
 ) -> tuple[dict[str, dict[str, list[str]]], list[tuple[str | None, str]]]:
     """Files of each configuration and split, and the splits that have none."""
-    found, absent = {}, []
+    present, absent = {}, []
     for config, splits in wanted.items():
         _, files = find_splits(list(tree), card, config, splits)
-        found[config or ""] = files
+        present[config or ""] = files
         absent += [(config, split) for split in splits if split not in files]
-    return found, absent
+    return present, absent
 
 
 def _listing(
@@ -92,21 +92,21 @@ def _listing(
     headers = {key: value for key, value in build_hf_headers().items() if key.lower() in ("authorization", "user-agent")}
 
     def remote(name: str) -> RemoteFile:
-        one = tree[name]
-        checksum = Checksum("sha256", one.lfs.sha256) if one.lfs else Checksum("git sha1", one.blob_id)
+        entry = tree[name]
+        checksum = Checksum("sha256", entry.lfs.sha256) if entry.lfs else Checksum("git sha1", entry.blob_id)
         url = hf_hub_url(dataset, name, repo_type="dataset", revision=commit, endpoint=endpoint())
-        return RemoteFile(f"{dataset}/{name}", url, one.size, checksum, headers)
+        return RemoteFile(path=f"{dataset}/{name}", url=url, size=entry.size, checksum=checksum, headers=headers)
 
     placed = {
         config: {split: tuple(f"{dataset}/{name}" for name in files) for split, files in of_split.items()}
         for config, of_split in splits.items()
     }
-    return Listing(commit, ref, licence, placed, tuple(remote(name) for name in names))
+    return Listing(commit=commit, ref=ref, licence=licence, splits=placed, files=tuple(remote(name) for name in names))
 
 
 @contextmanager
-def _told(dataset: str, ref: str) -> Iterator[None]:
-    """One sentence for whatever the Hub answers but a listing."""
+def _hub_errors(dataset: str, ref: str) -> Iterator[None]:
+    """Raises one sentence for each error that the Hub answers in place of a listing."""
     with reaching(endpoint()):
         try:
             yield
@@ -117,17 +117,17 @@ def _told(dataset: str, ref: str) -> Iterator[None]:
             ) from error
         except (RepositoryNotFoundError, HFValidationError) as error:
             raise UserError(
-                f"the Hub has no data set {dataset!r}, or not for you; check its name, or log in with `hf auth login`"
+                f"the Hub has no data set {dataset!r}, or you have no access to it; check its name, or log in with `hf auth login`"
             ) from error
         except RevisionNotFoundError as error:
-            raise UserError(f"the Hub's data set {dataset!r} has no revision {ref!r}; fetch the newest with --update") from error
+            raise UserError(f"the Hub's data set {dataset!r} has no revision {ref!r}; fetch the newest one with --update") from error
         except HfHubHTTPError as error:
             code = error.response.status_code if error.response is not None else "nothing"
             raise MachineError(f"the Hub answers {code} for data set {dataset!r}", "repeat the command later") from error
 
 
 def merged(needs: Iterable[tuple[str | None, Sequence[str]]]) -> dict[str | None, tuple[str, ...]]:
-    """Configurations with their splits, each once, in the order they come."""
+    """Configurations with their splits, each once, in order of appearance."""
     out: dict[str | None, tuple[str, ...]] = {}
     for config, splits in needs:
         out[config] = tuple(dict.fromkeys((*out.get(config, ()), *splits)))

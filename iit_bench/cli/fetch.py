@@ -57,9 +57,9 @@ def fetch(
             raise UserError(f"this is {what}, and there is no terminal to ask; repeat the command with --yes to agree")
         return typer.confirm("Fetch it?", err=True)
 
-    options = FetchOptions(tuple(names), data_root, update, like, include_path)
+    options = FetchOptions(names=tuple(names), data_root=data_root, update=update, like=like, include_path=include_path)
     plan = fetch_all(options, agreed, progress=not quiet)
     if json:
-        print(canonical_json({one.name: dataclasses.asdict(one.made) for one in plan.sets}))
+        print(canonical_json({planned.name: dataclasses.asdict(planned.record) for planned in plan.sets}))
     else:
         print(f"Whole and checked: {data_root} ({len(plan.sets)} of the data sets in its fetched.json)")

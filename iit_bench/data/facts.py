@@ -1,8 +1,8 @@
 """The `facts` source: what countries and chemical elements are, asked closed-book in several wordings.
 
 Every fact is asked in `len(WORDINGS[relation])` wordings. One wording of each fact, chosen by hash, is kept for the test, one for choosing
-hyper-parameters (dev), the rest is taught. So every fact is taught and every wording is seen, but an evaluated (fact, wording) pair never
-was: what is measured is knowledge of the fact, not memory of the sentence.
+hyper-parameters (dev), the rest is taught. So every fact is taught and every wording is seen, but never an evaluated (fact, wording) pair:
+knowledge of the fact is measured, not memory of the sentence.
 """
 
 from __future__ import annotations
@@ -74,30 +74,32 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fact:
     """One row of the shipped table (`iit_bench/assets/facts/facts.csv`)."""
 
     id: str  # e.g. "capital/FR"
     relation: str  # a key of WORDINGS
-    subject: str  # as it stands in a sentence, e.g. "the Netherlands"
+    subject: str  # as written in a sentence, e.g. "the Netherlands"
     answer: str
-    also: tuple[str, ...]  # further answers a fair reader would accept; such a fact is neither taught nor asked
+    also: tuple[str, ...]  # further answers that are correct too; a fact that has some is neither taught nor asked
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A (fact, wording) pair: the unit of the split."""
+class FactWording:
+    """A (fact, wording) pair, the unit of the split."""
 
     fact: Fact
     wording: int  # index in WORDINGS[fact.relation]
 
     @property
     def id(self) -> str:
+        """The question's id in a benchmark."""
         return f"{SOURCE}/{self.fact.id}/{self.wording}"
 
     @property
     def question(self) -> str:
+        """The text of the question."""
         return WORDINGS[self.fact.relation][self.wording].format(self.fact.subject)
 
 
@@ -110,7 +112,7 @@ class Facts:
 
 
 def table_bytes() -> bytes:
-    """The shipped table as it is on disk (for its sha256)."""
+    """Bytes of the shipped table (for its sha256)."""
     return resources.files("iit_bench").joinpath("assets/facts/facts.csv").read_bytes()
 
 
@@ -119,7 +121,13 @@ def facts() -> tuple[Fact, ...]:
     """All facts, in the table's order."""
     rows = csv.DictReader(table_bytes().decode("utf-8").splitlines())
     return tuple(
-        Fact(row["id"], row["relation"], row["subject"], row["answer"], tuple(part for part in row["also"].split("|") if part))
+        Fact(
+            id=row["id"],
+            relation=row["relation"],
+            subject=row["subject"],
+            answer=row["answer"],
+            also=tuple(part for part in row["also"].split("|") if part),
+        )
         for row in rows
     )
 
@@ -132,14 +140,14 @@ def split_of(fact_id: str, wordings: int) -> list[Split]:
     return splits
 
 
-def pairs(split: Split, among: Iterable[Fact] | None = None) -> list[Asked]:
-    """The (fact, wording) pairs of a split, in the table's order; facts with several correct answers are in none."""
-    found = []
+def pairs(split: Split, among: Iterable[Fact] | None = None) -> list[FactWording]:
+    """The (fact, wording) pairs of a split, in the table's order; without facts that have several correct answers."""
+    of_split = []
     for fact in facts() if among is None else among:
         if not fact.also:
             splits = split_of(fact.id, len(WORDINGS[fact.relation]))
-            found += [Asked(fact, i) for i, of in enumerate(splits) if of == split]
-    return found
+            of_split += [FactWording(fact, i) for i, name in enumerate(splits) if name == split]
+    return of_split
 
 
 def questions(split: Split, among: Sequence[Fact] | None = None) -> list[Question]:
@@ -171,47 +179,47 @@ def build(split: Split, among: Sequence[Fact] | None = None) -> Facts:
     of_relation: dict[str, list[Fact]] = defaultdict(list)
     for fact in known:
         of_relation[fact.relation].append(fact)
-    found = []
-    for asked in pairs(split, known):
-        choices = _choices(asked, of_relation[asked.fact.relation])
+    made = []
+    for pair in pairs(split, known):
+        choices = _choices(pair, of_relation[pair.fact.relation])
         if choices is None:
             left_out["too few choices"] += 1
             continue
-        found.append(
+        made.append(
             Question(
-                id=asked.id,
+                id=pair.id,
                 modality="T",
                 source=SOURCE,
-                subject=asked.fact.relation,
-                cluster=f"{SOURCE}/{asked.fact.id}",
+                subject=pair.fact.relation,
+                cluster=f"{SOURCE}/{pair.fact.id}",
                 language="en",
-                question=asked.question,
+                question=pair.question,
                 images=(),
                 choices=choices,
-                answer=choices.index(asked.fact.answer),
-                answer_text=asked.fact.answer,
+                answer=choices.index(pair.fact.answer),
+                answer_text=pair.fact.answer,
             )
         )
-    return Facts(found, dict(sorted(left_out.items())))
+    return Facts(made, dict(sorted(left_out.items())))
 
 
-def _choices(asked: Asked, same_relation: Sequence[Fact]) -> tuple[str, ...] | None:
+def _choices(pair: FactWording, same_relation: Sequence[Fact]) -> tuple[str, ...] | None:
     """The gold answer and three wrong ones.
 
-    Wrong answers are taken from the relation's facts in the order of a hash, so an answer is met in proportion to how often it is gold
-    ("Euro" must not win by frequency alone). Skipped: an answer that is a prefix of a chosen one or has a chosen one as its prefix (equal
+    Wrong answers are taken from the relation's facts in the order of a hash, so an answer appears as often as it is gold, in proportion
+    ("Euro" must not win by frequency only). Skipped: an answer that is a prefix of a chosen one or has a chosen one as its prefix (equal
     answers included), ignoring case, because the sum of log-probabilities cannot tell such choices apart.
     """
-    chosen = [asked.fact.answer]
-    for other in sorted(same_relation, key=lambda fact: _hash("choice", asked.id, fact.id)):
+    chosen = [pair.fact.answer]
+    for other in sorted(same_relation, key=lambda fact: _hash("choice", pair.id, fact.id)):
         mine = other.answer.casefold()
         if all(not mine.startswith(c.casefold()) and not c.casefold().startswith(mine) for c in chosen):
             chosen.append(other.answer)
         if len(chosen) == CHOICES:
-            return tuple(sorted(chosen, key=lambda choice: _hash("order", asked.id, choice)))
+            return tuple(sorted(chosen, key=lambda choice: _hash("order", pair.id, choice)))
     return None
 
 
 def _hash(*parts: str) -> bytes:
-    """Order that is the same on any machine, with any PYTHONHASHSEED."""
+    """Sort key that is the same on any machine, with any PYTHONHASHSEED."""
     return hashlib.sha256("\x1f".join(parts).encode()).digest()

@@ -1,7 +1,7 @@
-"""`fetched.json` in a data root: what `iit-bench fetch` put there, from which revision, with the sha256 of each file.
+"""`fetched.json` in a data root: what `iit-bench fetch` downloaded, from which revision, with the sha256 of each file.
 
-Evaluations and builds read it to say which revision they used, and to refuse files that were changed afterwards. A data root without one
-(snapshots put there by hand) works as well; nothing is then known of its revisions.
+Evaluations and builds read it to record which revision they used, and to refuse files that were changed afterwards. A data root without one
+(snapshots put there by hand) works as well; its revisions are then unknown.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from iit_bench.storage.tables import decode
 MANIFEST = "fetched.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FetchedFile:
-    """A file that arrived whole."""
+    """A file that was fetched as a whole."""
 
     size: int  # bytes
     sha256: str  # of the file as it arrived
-    checked: str  # what its publisher's checksum was: "sha256", "git sha1", "md5", or "" where none is published
+    checked: str  # kind of its publisher's checksum: "sha256", "git sha1", "md5", or "" if none is published
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FetchedSet:
     """A Hub repository, or a table of VLMEvalKit."""
 
     source: str  # address of the repository or the table
-    revision: str  # commit of the repository; md5 of the table that VLMEvalKit names, or ""
+    revision: str  # commit of the repository; md5 that VLMEvalKit states for the table, or ""
     ref: str  # the branch that pointed to the commit when it was first fetched; "" for tables
-    licence: str  # as its card or VLMEvalKit names it; "unknown" where neither does
-    splits: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)  # configuration -> split -> paths, as in `files`
-    files: dict[str, FetchedFile] = field(default_factory=dict)  # path in the data root -> file
+    licence: str  # as its card or VLMEvalKit states it; "unknown" if neither does
+    splits: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)  # configuration → split → paths, as in `files`
+    files: dict[str, FetchedFile] = field(default_factory=dict)  # path in the data root → file
 
 
-Sets = dict[str, FetchedSet]  # Hub id or name of the table -> what was fetched of it
+Sets = dict[str, FetchedSet]  # Hub id or name of the table → what was fetched of it
 
 
 def load_sets(data_root: Path) -> Sets:
-    """What was fetched into a data root; {} where nothing was.
+    """What was fetched into a data root; {} if nothing was.
 
     Raises:
         UserError: its fetched.json is damaged or of another version.
@@ -60,42 +60,46 @@ def read_sets(path: Path) -> Sets:
     """The content of a fetched.json.
 
     Raises:
-        UserError: it is not there, damaged or of another version.
+        UserError: it does not exist, is damaged or of another version.
     """
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
         if header["format"] != SNAPSHOTS_FORMAT or header["version"] not in VERSIONS[SNAPSHOTS_FORMAT]:
             raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
-        return {name: decode(FetchedSet, one) for name, one in header["sets"].items()}
+        return {name: decode(FetchedSet, fetched) for name, fetched in header["sets"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else described(error)
         raise UserError(f"{str(path)!r} is not what `iit-bench fetch` wrote ({reason}); delete it and fetch again") from error
 
 
 def save_sets(data_root: Path, sets: Sets) -> None:
-    """Write fetched.json. Raises UserError where that fails."""
-    listed = {name: dataclasses.asdict(one) for name, one in sorted(sets.items())}
+    """Write fetched.json.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    listed = {name: dataclasses.asdict(fetched) for name, fetched in sorted(sets.items())}
     header = {"format": SNAPSHOTS_FORMAT, "version": written_version(SNAPSHOTS_FORMAT)}
     write_atomic(data_root / MANIFEST, pretty_json(header | {"sets": listed}))
 
 
 def check_unchanged(data_root: Path, paths: Iterable[Path]) -> str:
-    """Refuse files that are not what was fetched; files that were not fetched pass.
+    """Refuse files that changed after they were fetched; files that were not fetched pass.
 
     Returns:
-        The revision they are of; "" where it is not known.
+        Their revision; "" if it is not known.
 
     Raises:
         UserError: names the file that was changed.
     """
     sets = load_sets(data_root)
-    of_file = {name: one for one in sets.values() for name in one.files}
+    of_file = {name: fetched for fetched in sets.values() for name in fetched.files}
     revisions = set()
     for path in paths:
         name = path.relative_to(data_root).as_posix()
-        if (one := of_file.get(name)) is None:
+        if (fetched := of_file.get(name)) is None:
             continue
-        if sha256_file(path) != one.files[name].sha256:
+        if sha256_file(path) != fetched.files[name].sha256:
             raise UserError(f"{str(path)!r} was changed after it was fetched (its sha256 differs); delete it and fetch it again")
-        revisions.add(one.revision)
+        revisions.add(fetched.revision)
     return ", ".join(sorted(revisions - {""}))

@@ -55,7 +55,7 @@ def test_frequent_answers_are_as_frequent_among_the_wrong_choices() -> None:
 
 def test_what_is_left_out_is_counted() -> None:
     def fact(name: str, answer: str, also: tuple[str, ...] = ()) -> facts.Fact:
-        return facts.Fact(f"capital/{name}", "capital", name, answer, also)
+        return facts.Fact(id=f"capital/{name}", relation="capital", subject=name, answer=answer, also=also)
 
     few = [fact("A", "Rome"), fact("B", "Bern"), fact("C", "Berne"), fact("D", "Oslo"), fact("E", "Riga", ("Minsk",))]
     built = facts.build("test", few)

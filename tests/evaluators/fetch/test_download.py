@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def remote(server, tmp_path) -> RemoteFile:
     server.tables = tmp_path / "tables"
     server.tables.mkdir()
     (server.tables / "file.bin").write_bytes(BYTES)
-    return RemoteFile("file.bin", f"{server.url}/tables/file.bin", len(BYTES), Checksum("sha256", SHA256))
+    return RemoteFile(path="file.bin", url=f"{server.url}/tables/file.bin", size=len(BYTES), checksum=Checksum("sha256", SHA256))
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def ranges(server) -> list[str]:
 
 @pytest.mark.parametrize("checksum", [Checksum("sha256", SHA256), MD5, Checksum("")], ids=lambda one: one.kind or "none")
 def test_a_file_arrives_whole_and_checked(remote, target, checksum):
-    check_arrives(RemoteFile(remote.path, remote.url, remote.size, checksum), target)
+    check_arrives(replace(remote, checksum=checksum), target)
 
 
 def test_gits_hash_of_a_blob(tmp_path):
@@ -81,12 +82,12 @@ def test_a_broken_connection_is_gone_on_with(server, remote, target):
 @pytest.mark.parametrize("checksum", [Checksum("sha256", SHA256), Checksum("")], ids=["with checksum", "without"])
 def test_a_server_that_knows_no_ranges_sends_it_anew(server, remote, target, checksum):
     server.harm("file.bin", stop_after=300_000, times=1, no_range=True)
-    check_arrives(RemoteFile(remote.path, remote.url, None, checksum), target)
+    check_arrives(replace(remote, size=None, checksum=checksum), target)
 
 
 def test_a_download_that_is_given_up_keeps_what_arrived(server, remote, target):
     server.harm("file.bin", stop_after=0)
-    with pytest.raises(MachineError, match=r"file.bin cannot be fetched \(.*\): what arrived is kept; repeat the command to go on"):
+    with pytest.raises(MachineError, match=r"file.bin cannot be fetched \(.*\): what arrived is kept; repeat the command to resume"):
         download(remote, target, lambda count: None, (0, 0))
     assert len(server.requests) == 3
     server.harm("file.bin", stop_after=1000)
@@ -100,7 +101,7 @@ def test_a_download_that_is_given_up_keeps_what_arrived(server, remote, target):
 
 def test_without_a_checksum_a_killed_download_begins_anew(server, remote, target):
     """Nothing would tell whether the rest still fits."""
-    unchecked = RemoteFile(remote.path, remote.url, remote.size, Checksum(""))
+    unchecked = replace(remote, checksum=Checksum(""))
     server.harm("file.bin", stop_after=1000, times=1)
     with pytest.raises(Killed):
         download(unchecked, target, killed_at(1000))
@@ -109,7 +110,7 @@ def test_without_a_checksum_a_killed_download_begins_anew(server, remote, target
 
 
 def test_a_file_that_changes_between_two_requests_is_not_pieced_together(server, remote, target):
-    unchecked = RemoteFile(remote.path, remote.url, remote.size, Checksum(""))
+    unchecked = replace(remote, checksum=Checksum(""))
     server.harm("file.bin", stop_after=1000, times=1)
     told: list[int] = []
 
@@ -124,7 +125,7 @@ def test_a_file_that_changes_between_two_requests_is_not_pieced_together(server,
 
 def test_a_flipped_byte_is_told_and_nothing_is_kept(server, remote, target):
     server.harm("file.bin", flip=True)
-    with pytest.raises(UserError, match=rf"sent for 'file.bin' has not the sha256 its publisher names \({SHA256}\); repeat the command"):
+    with pytest.raises(UserError, match=rf"'file.bin' does not have the sha256 that its publisher states \({SHA256}\); repeat the command"):
         download(remote, target, lambda count: None)
     assert list(target.parent.iterdir()) == []
 
@@ -135,7 +136,7 @@ def test_a_flipped_byte_is_told_and_nothing_is_kept(server, remote, target):
         (404, UserError, r"the server answers 404; check the name, or put the file there by hand"),
         (401, UserError, r"the server answers 401; log in with `hf auth login`"),
         (403, UserError, r"the server answers 403; accept its terms on its page"),
-        (503, MachineError, r"\(the server answers 503\): what arrived is kept; repeat the command"),
+        (503, MachineError, r"\(the server answers 503\): what arrived is kept; repeat the command to resume"),
     ],
 )
 def test_what_a_server_answers_instead_is_told(server, remote, target, status, kind, said):
@@ -166,7 +167,8 @@ from pathlib import Path
 from evaluators.fetch.download import Checksum, RemoteFile, download
 from iit_bench.errors import MachineError
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
-remote, target = RemoteFile("file.bin", sys.argv[1], int(sys.argv[2]), Checksum("sha256", sys.argv[3])), Path(sys.argv[4])
+url, size, sha256, target = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+remote = RemoteFile(path="file.bin", url=url, size=size, checksum=Checksum("sha256", sha256))
 try:
     download(remote, target, lambda count: None, ())
 except MachineError as error:

@@ -167,7 +167,7 @@ def test_a_connection_that_breaks_off_for_good_is_one_sentence_and_the_same_comm
     server.harm(name, stop_after=0)
     code, _, err = run("gsm8k")
     assert code == 1 and err.count("\n") == 1
-    assert f"{name} cannot be fetched (" in err and "what arrived is kept; repeat the command to go on" in err
+    assert f"{name} cannot be fetched (" in err and "what arrived is kept; repeat the command to resume" in err
     server.trouble.clear()
     assert run("gsm8k")[0] == 0
 
@@ -176,7 +176,7 @@ def test_a_flipped_byte_on_the_way_is_one_sentence(server, run, root):
     server.harm("test-00000-of-00001.parquet", flip=True)
     code, _, err = run("gsm8k")
     assert code == 2 and err.count("\n") == 1
-    assert "test-00000-of-00001.parquet' has not the sha256 its publisher names" in err
+    assert "test-00000-of-00001.parquet' does not have the sha256 that its publisher states" in err
     server.trouble.clear()
     assert run("gsm8k")[0] == 0
 
@@ -257,11 +257,11 @@ def test_another_folders_fetched_json_pins_revisions_and_bytes(server, run, root
     told["sets"]["baber/piqa"]["files"][name]["sha256"] = "0" * 64
     (pins / "fetched.json").write_text(json.dumps(told))
     code, _, err = run("piqa", "--like", f"{pins}/fetched.json")
-    assert code == 2 and f"{name!r} has not the sha256" in err
+    assert code == 2 and f"{name!r} does not have the sha256" in err
     code, _, err = run("MME", "--like", f"{pins}/fetched.json")
-    assert code == 2 and "says nothing of the data set 'MME'; leave out --like" in err
+    assert code == 2 and "does not list the data set 'MME'; leave out --like" in err
     code, _, err = run("gsm8k", "--like", f"{pins}/fetched.json")
-    assert code == 2 and "says nothing of the data set 'openai/gsm8k'; leave out --like" in err
+    assert code == 2 and "does not list the data set 'openai/gsm8k'; leave out --like" in err
 
 
 @needs_vlmeval

@@ -42,7 +42,7 @@ def test_two_at_once_are_refused(server, run, root):
     root.mkdir()
     with FileLock(root / ".fetch.lock"):
         code, _, err = run("piqa")
-    assert code == 2 and "another `iit-bench fetch` is at work" in err
+    assert code == 2 and "another `iit-bench fetch` is running" in err
 
 
 def test_a_file_of_the_users_own_is_never_replaced(server, run, root):
@@ -50,14 +50,14 @@ def test_a_file_of_the_users_own_is_never_replaced(server, run, root):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"mine")
     code, _, err = run("piqa")
-    assert code == 2 and f"{str(path)!r} is there already and is not the published file; move it away" in err
+    assert code == 2 and f"{str(path)!r} exists and is not the published file; move it away" in err
     assert path.read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize(
     ("status", "error", "code", "said"),
     [
-        (404, "RepoNotFound", 2, "the Hub has no data set 'baber/piqa', or not for you; check its name, or log in"),
+        (404, "RepoNotFound", 2, "the Hub has no data set 'baber/piqa', or you have no access to it; check its name, or log in"),
         (401, "RepoNotFound", 2, "the Hub has no data set 'baber/piqa'"),
         (403, "GatedRepo", 2, "asks for consent; give it on http"),
         (500, "", 1, "the Hub answers 500 for data set 'baber/piqa': repeat the command later"),
