@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from builders.sources.base import SourceOptions
+from builders.sources.base import SourceOptions, load_source
 from iit_bench import registry
 from iit_bench.errors import UserError
 from iit_bench.models.baselines import RandomModel
 from iit_bench.models.contract import ModelOptions
+from iit_bench.models.load import load_model
 
 THIRD_PARTY = """
 from iit_bench.models.baselines import RandomModel
@@ -45,23 +46,23 @@ def test_third_party_model_is_found_by_its_entry_point(install):
     assert "mine" not in registry.list_models()
     install("[iit_bench.models]\nmine = third_party:load\nlab: = third_party:load\n")
     assert registry.list_models()["mine"] == "third_party:load"
-    model = registry.load_model("mine", ModelOptions(seed=4))
+    model = load_model("mine", ModelOptions(seed=4))
     assert isinstance(model, RandomModel)
     assert (model.info.name, model.seed) == ("mine", 4)
-    assert registry.load_model("lab:v2", ModelOptions()).info.name == "lab:v2"
-    assert registry.load_model("mine", ModelOptions(), blind=True).info.blind
+    assert load_model("lab:v2", ModelOptions()).info.name == "lab:v2"
+    assert load_model("mine", ModelOptions(), blind=True).info.blind
 
 
 def test_third_party_source_is_found_by_its_entry_point(install):
     install("[iit_bench.sources]\nmydata = third_party:source\n")
     options = SourceOptions()
-    assert registry.load_source("mydata", options) == ("source", "mydata", options)
+    assert load_source("mydata", options) == ("source", "mydata", options)
     assert "mydata" in registry.list_sources()
 
 
 def test_built_in_name_cannot_be_taken(install):
     install("[iit_bench.models]\nrandom = third_party:missing\n")
-    assert isinstance(registry.load_model("random", ModelOptions()), RandomModel)
+    assert isinstance(load_model("random", ModelOptions()), RandomModel)
     assert registry.list_models()["random"] == registry.MODELS["random"]
 
 
@@ -70,7 +71,7 @@ def test_broken_entry_point_is_one_sentence_and_listed_all_the_same(install, tar
     install(f"[iit_bench.models]\nbroken = {target}\n")
     assert registry.list_models()["broken"] == target
     with pytest.raises(UserError, match=f"'broken' of entry point '{target}' cannot be imported"):
-        registry.load_model("broken", ModelOptions())
+        load_model("broken", ModelOptions())
 
 
 @pytest.mark.parametrize(
@@ -78,27 +79,27 @@ def test_broken_entry_point_is_one_sentence_and_listed_all_the_same(install, tar
 )
 def test_unknown_model_names_the_nearest_and_where_to_look(name, hint):
     with pytest.raises(UserError, match=hint) as caught:
-        registry.load_model(name, ModelOptions())
+        load_model(name, ModelOptions())
     assert "`iit-bench list models`" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["fact", "lm_eval:x"])
 def test_unknown_source_is_refused(name):
     with pytest.raises(UserError, match="There is no source called"):
-        registry.load_source(name, SourceOptions())
+        load_source(name, SourceOptions())
 
 
 def test_prefix_alone_is_refused():
     with pytest.raises(UserError, match="source 'lm-eval:' is a prefix; put a name after the colon"):
-        registry.load_source("lm-eval:", SourceOptions())
+        load_source("lm-eval:", SourceOptions())
     with pytest.raises(UserError, match="model 'hf:' is a prefix"):
-        registry.load_model("hf:", ModelOptions())
+        load_model("hf:", ModelOptions())
 
 
 def test_longest_prefix_wins():
-    assert registry._match("lab:x:y", {"lab:": 1, "lab:x:": 2, "lab": 3}) == "lab:x:"
-    assert registry._match("lab:", {"lab:": 1}) is None
-    assert registry._match("laboratory", {"lab": 1}) is None
+    assert registry.match("lab:x:y", {"lab:": 1, "lab:x:": 2, "lab": 3}) == "lab:x:"
+    assert registry.match("lab:", {"lab:": 1}) is None
+    assert registry.match("laboratory", {"lab": 1}) is None
 
 
 def test_every_built_in_place_exists():

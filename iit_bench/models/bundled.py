@@ -20,7 +20,7 @@ def load_wings(name: str, options: ModelOptions) -> Model:
 
 def load_base_llm(name: str, options: ModelOptions) -> Model:
     """`base-llm`: the text-only model that the bundled multimodal ones started from."""
-    from iit_bench.models.huggingface.adapter import load
+    from iit_bench.models.huggingface.load import load
 
     return load(name, _with_default(name, options))
 

@@ -1,12 +1,14 @@
-"""Where weights come from and where they go: folders and Hub ids, their hash, device and dtype. Only safetensors are read."""
+"""From a checkpoint to a model on its device: folders and Hub ids, their hash, device, dtype and weights. Only safetensors are read."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import UserError, first_line
+from iit_bench.models.contract import ModelInfo, ModelOptions
+from iit_bench.models.rendering import template_sha256
 from iit_bench.storage.format import sha256_file
 from iit_bench.storage.tables import canonical_json
 
@@ -21,7 +23,7 @@ def resolve_checkpoint(checkpoint: str) -> Path:
     """The local folder of a checkpoint; a Hub id is downloaded (or found in the cache) first.
 
     Raises:
-        UserError: neither a folder nor to be had from the Hub, or without safetensors.
+        UserError: neither a folder nor available from the Hub, or without safetensors.
     """
     folder = Path(checkpoint).expanduser()
     if not folder.is_dir():
@@ -41,7 +43,7 @@ def _download(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=list(PATTERNS)))
     except (HFValidationError, RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise UserError(
-            f"checkpoint {hub_id!r} is neither a folder nor to be had from the Hub ({first_line(error)}); check the path or the network"
+            f"checkpoint {hub_id!r} is neither a folder nor available from the Hub ({first_line(error)}); check the path or the network"
         ) from error
 
 
@@ -83,3 +85,42 @@ def pick_dtype(dtype: str, device: str, checkpoint_dtype: torch.dtype | None) ->
     if dtype not in known:
         raise UserError(f"--dtype {dtype!r} is unknown; use auto, {', '.join(known)}")
     return known[dtype]
+
+
+def load_weights(factory: Any, folder: Path, config: Any, options: ModelOptions) -> tuple[Any, str]:
+    """The model in eval mode on its device, and the device. `factory` is an AutoModelFor… class.
+
+    Raises:
+        UserError: transformers cannot build it.
+    """
+    from safetensors import SafetensorError
+
+    device = pick_device(options.device)
+    dtype = pick_dtype(options.dtype, device, getattr(config, "dtype", None))
+    try:
+        model, report = factory.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=options.trust_remote_code, output_loading_info=True
+        )
+    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"checkpoint {str(folder)!r} cannot be loaded: {first_line(error)}; get the file again") from error
+    if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
+        raise UserError(f"checkpoint {str(folder)!r} lacks {len(missing)} weights, {missing[0]!r} first; it is not whole, get it again")
+    return model.to(device).eval(), device
+
+
+def describe(model: Any, *, name: str, checkpoint: str, folder: Path, device: str, template: Any, accepts_images: bool) -> ModelInfo:
+    """The record of a model of transformers that runs in this process. `template` is its chat template, as its `str` has it."""
+    text_config = model.config.get_text_config()
+    return ModelInfo(
+        name=name,
+        checkpoint=checkpoint,
+        checkpoint_sha256=checkpoint_sha256(folder),
+        chat_template_sha256=template_sha256(template),
+        accepts_images=accepts_images,
+        blind=False,
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=device,
+        max_context=getattr(text_config, "max_position_embeddings", None),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        details={"architecture": type(model).__name__},
+    )

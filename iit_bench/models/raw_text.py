@@ -20,6 +20,7 @@ from iit_bench.models.contract import (
     TextScoreRequest,
     cut_at,
 )
+from iit_bench.models.rendering import render_task_chat, special_tokens_of
 from iit_bench.models.scoring import score_prefixed, split_continuation
 
 if TYPE_CHECKING:
@@ -27,18 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONTEXT = 2048  # tokens, of a model that names no limit (lm-eval's own default)
 WINDOW_TOKENS = 8192  # of rolling windows encoded together
-# For a tokenizer without a chat template: the plain form base LLMs are asked in.
-PLAIN_TEMPLATE = (
-    "{% for m in messages %}{% if m.role == 'user' %}Question: {{ m.content }}\nAnswer:{% elif m.role == 'assistant' %} {{ m.content }}\n\n"
-    "{% else %}{{ m.content }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %} {% endif %}"
-)
 Pair = tuple[list[int], list[int]]  # tokens of a context, and of the continuation scored after it
-
-
-def special_tokens_of(tokenizer: Any, text: str) -> dict[str, bool]:
-    """Whether the tokenizer adds its own special tokens: not where the text starts with the first of them already (as lm-eval has it)."""
-    first = tokenizer.bos_token or tokenizer.eos_token
-    return {"add_special_tokens": False} if first and text.startswith(first) else {}
 
 
 class RawText:
@@ -191,18 +181,9 @@ class RawText:
     # ------------------------------------------------------------ chats as text
 
     def render_text(self, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
-        from jinja2 import TemplateError
-
         if not self.has_chat_template:
             raise UserError(f"model {self.info.name!r} has no chat template; leave out --apply-chat-template")
-        ending = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
-        try:
-            return str(self.tokenizer.apply_chat_template(list(chat), tokenize=False, **ending))
-        except TemplateError as error:  # as lm-eval does: some templates have no place for a system turn
-            without = [turn for turn in chat if turn["role"] != "system"]
-            if len(without) == len(chat):
-                raise UserError(f"the chat template of model {self.info.name!r} refuses the task's chat: {error}") from error
-            return self.render_text(without, add_generation_prompt)
+        return render_task_chat(self.tokenizer, chat, add_generation_prompt, self.info.name)
 
 
 def until_end(tokens: list[int], ends: Iterable[int | None]) -> list[int]:

@@ -104,7 +104,7 @@ BAD = {
     "base of another limit": ("eval --model random --bench {bench} --out {out} --base {run}", "limit"),
     "from is no run": ("eval --from {bench} --out {out}", "is not a run folder"),
     "from and more": ("eval --from {run}/run.json --out {out} --limit 3", "leave out --limit"),
-    "hub id": ("eval --model hf:not/there/at/all --bench {bench} --out {out}", "neither a folder nor to be had"),
+    "hub id": ("eval --model hf:not/there/at/all --bench {bench} --out {out}", "neither a folder nor available"),
     "unknown option": ("eval --model random --becnh {bench} --out {out}", "--becnh"),
     "unknown command": ("evla --model random", "evla"),
     "unknown source": ("build --text facst --out {out}", "no source called 'facst'; did you mean 'facts'?"),

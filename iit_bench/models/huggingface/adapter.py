@@ -1,137 +1,51 @@
-"""`hf:PATH_OR_HUB_ID`: any AutoModelForCausalLM or AutoModelForImageTextToText of transformers, with its own chat template."""
+"""Any AutoModelForCausalLM of transformers behind the model contract, with its own chat template."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from iit_bench.errors import ItemError, UserError, first_line
-from iit_bench.models.checkpoints import checkpoint_sha256, pick_device, pick_dtype, resolve_checkpoint
-from iit_bench.models.contract import (
-    Capabilities,
-    GenerateRequest,
-    GenerateResult,
-    Model,
-    ModelInfo,
-    ModelOptions,
-    ScoreRequest,
-    ScoreResult,
-)
-from iit_bench.models.raw_text import PLAIN_TEMPLATE, RawText, special_tokens_of, until_end
-from iit_bench.models.scoring import pad_left, pad_right, score_prefixed, split_continuation
+from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.models.raw_text import RawText, until_end
+from iit_bench.models.rendering import encode_prompt, encode_replies, render_prompt, text_turns
+from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
 from iit_bench.types import Message
 
-
-def load(name: str, options: ModelOptions) -> Model:
-    """A model from a folder or the Hub; `name` is `hf:CHECKPOINT`, or any other name with the checkpoint in the options.
-
-    Raises:
-        UserError: no such checkpoint, no safetensors, an architecture that transformers does not know.
-    """
-    checkpoint = name.removeprefix("hf:") if name.startswith("hf:") else options.checkpoint
-    if not checkpoint or (name.startswith("hf:") and options.checkpoint):
-        raise UserError(f"model {name!r} needs one checkpoint: hf:PATH_OR_HUB_ID, without --checkpoint")
-    folder = resolve_checkpoint(checkpoint)
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
-    except (ValueError, OSError) as error:
-        raise UserError(f"checkpoint {checkpoint!r} cannot be read by transformers: {first_line(error)}") from error
-    if config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        from iit_bench.models.huggingface.image_text_adapter import VisionLanguageModel
-
-        return VisionLanguageModel(name, checkpoint, folder, config, options)
-    return CausalLM(name, checkpoint, folder, config, options)
-
-
-def load_weights(factory: Any, folder: Path, config: Any, options: ModelOptions) -> tuple[Any, str]:
-    """The model in eval mode on its device, and the device. `factory` is an AutoModelFor… class.
-
-    Raises:
-        UserError: transformers cannot build it.
-    """
-    device = pick_device(options.device)
-    dtype = pick_dtype(options.dtype, device, getattr(config, "dtype", None))
-    try:
-        model, found = factory.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=options.trust_remote_code, output_loading_info=True
-        )
-    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"checkpoint {str(folder)!r} cannot be loaded: {first_line(error)}; get the file again") from error
-    if missing := sorted(found["missing_keys"]):  # transformers would go on with random numbers
-        raise UserError(f"checkpoint {str(folder)!r} lacks {len(missing)} weights, {missing[0]!r} first; it is not whole, get it again")
-    return model.to(device).eval(), device
-
-
-def describe(name: str, checkpoint: str, folder: Path, model: Any, device: str, template: str, accepts_images: bool) -> ModelInfo:
-    text_config = model.config.get_text_config()
-    return ModelInfo(
-        name=name,
-        checkpoint=checkpoint,
-        checkpoint_sha256=checkpoint_sha256(folder),
-        chat_template_sha256=hashlib.sha256(template.encode()).hexdigest(),
-        accepts_images=accepts_images,
-        blind=False,
-        dtype=str(model.dtype).removeprefix("torch."),
-        device=device,
-        max_context=getattr(text_config, "max_position_embeddings", None),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        details={"architecture": type(model).__name__},
-    )
+TEXT_ONLY = "transformers knows its architecture as one for text only"
 
 
 class CausalLM(RawText, Model):
     """A text-only model. A prompt is encoded once for all its replies where the model's cache is a plain one."""
 
-    capabilities = Capabilities(
-        takes_images=False, takes_raw_text=True, why_not={"takes_images": "transformers knows its architecture as one for text only"}
-    )
+    capabilities = Capabilities(takes_images=False, takes_raw_text=True, why_not={"takes_images": TEXT_ONLY})
 
-    def __init__(self, name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
-        self.has_chat_template = self.tokenizer.chat_template is not None
-        if not self.has_chat_template:
-            self.tokenizer.chat_template = PLAIN_TEMPLATE
-        self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id or 0
-        self.model, device = load_weights(AutoModelForCausalLM, folder, config, options)
-        self.info = describe(name, checkpoint, folder, self.model, device, str(self.tokenizer.chat_template), accepts_images=False)
-        accepted = inspect.signature(self.model.forward).parameters
+    def __init__(self, model: Any, tokenizer: Any, info: ModelInfo, has_chat_template: bool) -> None:
+        self.model, self.tokenizer, self.info, self.has_chat_template = model, tokenizer, info, has_chat_template
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+        accepted = inspect.signature(model.forward).parameters
         self._takes_positions, self._takes_logits_to_keep = "position_ids" in accepted, "logits_to_keep" in accepted
 
-    # ------------------------------------------------------------ rendering
+    # ------------------------------------------------------------ prompts
 
     def render(self, messages: Sequence[Message]) -> str:
         """The chat as the model's own template writes it, up to where the reply begins.
 
         Raises:
-            ItemError: the template refuses the chat (a system turn, say).
+            ItemError: the template refuses the chat.
         """
-        chat = [{"role": message.role, "content": message.text} for message in messages]
-        try:
-            return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
-        except TemplateError as error:
-            raise ItemError("chat template refused", str(error)) from error
-
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, **special_tokens_of(self.tokenizer, text))
+        return render_prompt(self.tokenizer, text_turns(messages))
 
     def _tokens(self, request: ScoreRequest) -> tuple[list[int], list[list[int]]]:
-        prompt = self.render(request.messages)
-        pairs = [split_continuation(self._encode, prompt, text) for text in request.continuations]
-        return pairs[0][0], [reply for _, reply in pairs]
+        return encode_replies(self.tokenizer, self.render(request.messages), request.continuations)
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):
-            return len(self._encode(self.render(request.messages))) + request.max_new_tokens
+            return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.max_new_tokens
         prompt, replies = self._tokens(request)
         return len(prompt) + max(map(len, replies))
 
@@ -153,8 +67,9 @@ class CausalLM(RawText, Model):
         return output.logits[:, -1], (prompts, mask, cache if plain else None)
 
     def extend(self, state: Any, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
+        """`scoring.PrefixScorer`: a branch of the cache per reply, or prompt and reply in one piece where there is no cache."""
         prompts, mask, cache = state
-        if cache is None:  # sliding windows, recurrent states: encode prompt and reply in one piece
+        if cache is None:  # sliding windows, recurrent states
             return self._whole([prompts[row] for row in rows], tokens)
         ids, token_mask = pad_right(tokens, self.pad, self.info.device)
         chosen = torch.tensor(rows, device=mask.device)
@@ -183,7 +98,7 @@ class CausalLM(RawText, Model):
 
     @torch.inference_mode()
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
-        prompts = [self._encode(self.render(request.messages)) for request in batch]
+        prompts = [encode_prompt(self.tokenizer, self.render(request.messages)) for request in batch]
         longest = max(request.max_new_tokens for request in batch)
         results = []
         for request, prompt, row in zip(batch, prompts, self.continue_tokens(prompts, longest), strict=True):

@@ -1,14 +1,11 @@
 """`openai:MODEL --base-url URL`: a model behind any server that speaks OpenAI's protocol, asked in its own chat format.
 
-Chats go to /chat/completions, images as data URLs; such a server can only generate. What it takes is tried out at the start with a word or
-two: the name of the length limit, whether it takes images or drops them in silence. To score replies, see token_adapter.py.
+Chats go to /chat/completions, images as data URLs; such a server can only generate. To score replies, see token_adapter.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -20,51 +17,33 @@ from iit_bench.models.contract import (
     GenerateResult,
     Model,
     ModelInfo,
-    ModelOptions,
     RollingRequest,
     ScoreRequest,
     ScoreResult,
     TextGenerateRequest,
     TextRequest,
     TextScoreRequest,
-    cut_at,
 )
-from iit_bench.models.openai.client import BUSY, NOBODY, TOO_LATE, Client, Refused, Unwell
-from iit_bench.models.openai.encoding import chat_messages, read_chat, read_text
-from iit_bench.types import Image, Message
+from iit_bench.models.openai.client import BUSY, Client, RejectedError, UnavailableError
+from iit_bench.models.openai.encoding import (
+    chat_body,
+    chat_messages,
+    chat_to_text,
+    cut_reply,
+    decoding_settings,
+    read_chat,
+    read_text,
+    text_to_chat,
+)
+from iit_bench.models.openai.probe import NO_ACCESS, TAKEN, Findings, Request, chat_probe, rejected
 
 Read = TypeVar("Read")
-CHAT = "\x00chat:"  # before a chat that lm-eval carries around as a text; no task's own text begins so
-STOPS = 4  # stop strings that OpenAI's protocol allows; the others are cut off here
-TAKEN = "taken"  # what becomes of images; else the reason why not
 NEEDS_TOKENIZER = (
     "that needs --tokenizer (the model's folder or Hub id) and a server whose /completions takes token ids with echo and logprobs, "
     "as vLLM's does"
 )
-HELLO = "Answer with yes."
-HELLO_TOKENS = 16
-_HELLO = ({"role": "user", "content": HELLO},)
-# How a server may want the length and the temperature to be named: OpenAI's reasoning models take neither `max_tokens` nor a temperature.
-SPELLINGS: tuple[tuple[str, bool], ...] = (("max_tokens", True), ("max_completion_tokens", True), ("max_completion_tokens", False))
-AT_THE_DOOR = (301, 302, 303, 307, 308, 401, 402, 403, 404)  # refusals that may be meant for us, not for the item
-
-
-def load(name: str, options: ModelOptions) -> Model:
-    """A model behind a server; `name` is `openai:MODEL`, MODEL as the server knows it.
-
-    Raises:
-        UserError: no server answers, it refuses, or it does not speak OpenAI's protocol.
-    """
-    plain = ModelOptions()
-    for option in ("checkpoint", "device", "dtype"):
-        if getattr(options, option) != getattr(plain, option):
-            raise UserError(f"model {name!r} runs on a server, which was told so when it was started; leave out --{option}")
-    client = Client(options.server)
-    if options.server.tokenizer:
-        from iit_bench.models.openai.token_adapter import TokenServer
-
-        return TokenServer(name, client, options)
-    return ChatServer(name, client)
+MAYBE_ACCESS = (301, 302, 303, 307, 308, *NO_ACCESS, 404)  # statuses that may concern every request, not only this one
+NO_SUCH_PATH = (404, 405)
 
 
 class ChatServer(Model):
@@ -72,16 +51,14 @@ class ChatServer(Model):
 
     tokenizer: Any = None
 
-    def __init__(self, name: str, client: Client) -> None:
-        self.model = name.removeprefix("openai:")
-        self.client = client
-        self._spelling = SPELLINGS[0]
-        plain = self._greet()
-        images = self._try_image(plain)
-        self.capabilities = self._capabilities(images, scores=False, why_not={"scores": NEEDS_TOKENIZER})
-        self.info = self._describe(name, images, "")
+    def __init__(self, name: str, served: str, client: Client, findings: Findings) -> None:
+        """`served`: the model's name on the server."""
+        self.served, self.client, self.findings = served, client, findings
+        self.capabilities = self._capabilities(scores=False, why_not={"scores": NEEDS_TOKENIZER})
+        self.info = self._describe(name)
 
-    def _capabilities(self, images: str, scores: bool, why_not: Mapping[str, str]) -> Capabilities:
+    def _capabilities(self, *, scores: bool, why_not: Mapping[str, str]) -> Capabilities:
+        images = self.findings.images
         return Capabilities(
             takes_images=images == TAKEN,
             takes_raw_text=True,
@@ -91,9 +68,9 @@ class ChatServer(Model):
             why_not=dict(why_not) | ({} if images == TAKEN else {"takes_images": images}),
         )
 
-    def _describe(self, name: str, images: str, template_sha256: str, max_context: int | None = None) -> ModelInfo:
-        limit, temperature = self._spelling
-        told = {"images": images, "length limit": limit, "temperature": "0" if temperature else "the server's own: it takes none"}
+    def _describe(self, name: str, template_sha256: str = "", **details: Any) -> ModelInfo:
+        images, spelling = self.findings.images, self.findings.spelling
+        temperature = "0" if spelling.takes_temperature else "the server's own: it takes none"
         return ModelInfo(
             name=name,
             checkpoint=self.client.url,
@@ -103,123 +80,60 @@ class ChatServer(Model):
             blind=False,
             dtype="unknown",
             device=SERVER,
-            max_context=max_context,
-            details=told,
+            max_context=self.findings.max_context,
+            details={"images": images, "length limit": spelling.length_limit, "temperature": temperature, **details},
         )
 
-    # ------------------------------------------------------------ the first words
-
-    def _greet(self) -> GenerateResult:
-        """Ask a word or two, in the first spelling that the server takes.
-
-        Raises:
-            UserError: nobody answers, or not in OpenAI's protocol.
-        """
-        refusals = []
-        for self._spelling in SPELLINGS:
-            try:
-                return self._hello()
-            except Refused as error:
-                refusals.append(error)
-                if error.status not in (400, 422):
-                    break
-        self._spelling = SPELLINGS[0]
-        raise self._not_welcome(refusals[0])
-
-    def _hello(self) -> GenerateResult:
-        return self._knock("/chat/completions", self._chat_body(_HELLO, HELLO_TOKENS), read_chat)
-
-    def _knock(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read]) -> Read:
-        """A first request: where no one is there at all, nobody waits."""
-        try:
-            try:
-                return self.client.post(path, body, read, retries=0)
-            except Unwell as error:
-                if error.status in (NOBODY, TOO_LATE):
-                    raise
-                return self.client.post(path, body, read)  # it may still be loading the model
-        except Unwell as error:
-            raise self._silent(error) from error
-
-    def _silent(self, error: Unwell) -> UserError:
-        log = "look into its log; a model without chat template needs --tokenizer"
-        fix = {NOBODY: "start it, or check --base-url", TOO_LATE: "look into its log"}.get(error.status, log)
-        return UserError(f"the server at {self.client.url} gives no answer to a first question: {error}; {fix}")
-
-    def _try_image(self, plain: GenerateResult) -> str:
-        """`taken`, or why not. Some servers drop images in silence: then the prompt is no longer with one than without."""
-        body = self._chat_body(chat_messages([Message("user", (_white_square(), HELLO))]), HELLO_TOKENS)
-        try:
-            seen = self.client.post("/chat/completions", body, read_chat)
-        except Refused as error:
-            return f"refused ({error})"
-        except Unwell as error:
-            if not error.may_be_the_request:
-                raise self._silent(error) from error
-            return f"not answered ({error})"  # llama.cpp says "not supported" with status 500
-        if plain.prompt_tokens and seen.prompt_tokens <= plain.prompt_tokens:
-            return f"dropped: a prompt has {seen.prompt_tokens} tokens with an image, {plain.prompt_tokens} without"
-        return TAKEN
-
-    # ------------------------------------------------------------ asking
-
-    def _chat_body(self, chat: Sequence[Mapping[str, Any]], max_new_tokens: int, **settings: Any) -> dict[str, Any]:
-        limit, takes_temperature = self._spelling
-        how = {"temperature": 0} | settings
-        if not takes_temperature:
-            del how["temperature"]
-        return {"model": self.model, "messages": list(chat), limit: max_new_tokens, **how}
+    # ------------------------------------------------------------ requests
 
     def ask(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read]) -> Read:
         """One request of a run.
 
         Raises:
             ItemError: the server answers others, but not this one.
-            MachineError: the server is gone.
-            UserError: the server wants no more of us.
+            MachineError: the server is unavailable.
+            UserError: the server rejects every request by now.
         """
         try:
             return self.client.post(path, body, read)
-        except Refused as error:
-            if error.status in AT_THE_DOOR and isinstance(closed := self._trouble(), Refused):
-                raise self._not_welcome(closed) from error
+        except RejectedError as error:
+            if error.status in MAYBE_ACCESS and isinstance(again := self._probe_again(), RejectedError):
+                raise rejected(self.client, self.served, again) from error
             reason = "context overflow" if error.code == "context_length_exceeded" else "refused by the server"
             raise ItemError(reason, str(error)) from error
-        except Unwell as error:
-            if not error.may_be_the_request or isinstance(self._trouble(), Unwell):
-                raise self._gone(error) from error
-        try:  # it answers others: once more, for it may have been away meanwhile
+        except UnavailableError as error:
+            if not error.may_be_the_request or isinstance(self._probe_again(), UnavailableError):
+                raise self._unavailable(error) from error
+        try:  # the server answers other requests: repeat this one, for it may have been unavailable only for a moment
             return self.client.post(path, body, read, retries=0)
-        except (Refused, Unwell) as error:
-            if isinstance(error, Unwell) and not error.may_be_the_request:
-                raise self._gone(error) from error
+        except (RejectedError, UnavailableError) as error:
+            if isinstance(error, UnavailableError) and not error.may_be_the_request:
+                raise self._unavailable(error) from error
             raise ItemError("the server fails on it", str(error)) from error
 
-    def _gone(self, error: Unwell) -> MachineError:
-        return MachineError(f"the server at {self.client.url} {'is gone' if error.status not in BUSY else 'is too busy'}", str(error))
+    def _unavailable(self, error: UnavailableError) -> MachineError:
+        state = "too busy" if error.status in BUSY else "unavailable"
+        return MachineError(f"the server at {self.client.url} is {state}", str(error))
 
-    def _trouble(self) -> Refused | Unwell | None:
-        """What the server has to say to a request that it took at the start."""
+    def _probe_again(self) -> RejectedError | UnavailableError | None:
+        """What is wrong with a request that the server answered at the start; None if it answers again."""
+        path, body, read = self._probe()
         try:
-            self.client.post(*self._small_request(), retries=0)
-        except (Refused, Unwell) as error:
+            self.client.post(path, body, read, retries=0)
+        except (RejectedError, UnavailableError) as error:
             return error
         return None
 
-    def _small_request(self) -> tuple[str, dict[str, Any], Callable[[Any], Any]]:
-        return "/chat/completions", self._chat_body(_HELLO, HELLO_TOKENS), read_chat
+    def _probe(self) -> Request:
+        return chat_probe(self.served, self.findings.spelling)
 
-    def _not_welcome(self, error: Refused) -> UserError:
-        key = self.client.options.api_key_env
-        fixes = {401: f"put a valid key into ${key}", 402: "see to your account", 403: f"check the key in ${key}"}
-        fixes |= {404: f"check the name {self.model!r}, and that --base-url ends where the API begins, mostly in /v1"}
-        other = "give the address that it names" if error.status < 400 else "a model without chat template needs --tokenizer"
-        return UserError(f"the server at {self.client.url} refuses ({error}); {fixes.get(error.status, other)}")
+    def _chat_body(self, chat: Sequence[Mapping[str, Any]], max_new_tokens: int, **settings: Any) -> dict[str, Any]:
+        return chat_body(self.served, self.findings.spelling, chat, max_new_tokens, **settings)
 
     # ------------------------------------------------------------ chats
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
-        return 1  # unknown: the server counts, and refuses what is too long
+        return 1  # unknown: the server counts, and rejects what is too long
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
         raise UserError(f"model {self.info.name!r} cannot score replies: {self.capabilities.why_not['scores']}")
@@ -255,18 +169,25 @@ class ChatServer(Model):
 
     def _continue(self, request: TextGenerateRequest) -> GenerateResult:
         """A chat that `render_text` made goes to /chat/completions, any other text to /completions."""
-        how = decoding(request)
-        if request.context.startswith(CHAT):
-            body = self._chat_body(json.loads(request.context.removeprefix(CHAT)), request.max_new_tokens, **how)
-            return until(self.ask("/chat/completions", body, read_chat), request.until)
-        return self.continue_prompt(request.context, request, how)
+        settings = decoding_settings(request)
+        chat = text_to_chat(request.context)
+        if chat is None:
+            return self.continue_prompt(request.context, request, settings)
+        body = self._chat_body(chat, request.max_new_tokens, **settings)
+        return cut_reply(self.ask("/chat/completions", body, read_chat), request.until)
 
-    def continue_prompt(self, prompt: Any, request: TextGenerateRequest, how: Mapping[str, Any]) -> GenerateResult:
-        body = {"model": self.model, "prompt": prompt, "max_tokens": request.max_new_tokens, **how}
+    def continue_prompt(self, prompt: Any, request: TextGenerateRequest, settings: Mapping[str, Any]) -> GenerateResult:
+        """The continuation of a prompt, a text or token ids, up to the request's length and stop strings.
+
+        Raises:
+            ItemError, MachineError: as `ask`.
+            UserError: as `ask`, or the server has no /completions.
+        """
+        body = {"model": self.served, "prompt": prompt, "max_tokens": request.max_new_tokens, **settings}
         try:
-            return until(self.ask("/completions", body, read_text), request.until)
+            return cut_reply(self.ask("/completions", body, read_text), request.until)
         except ItemError as error:
-            if "HTTP 404" in error.detail or "HTTP 405" in error.detail:
+            if isinstance(error.__cause__, RejectedError) and error.__cause__.status in NO_SUCH_PATH:
                 raise UserError(
                     f"the server at {self.client.url} does not continue raw text ({error.detail}); add --apply-chat-template"
                 ) from error
@@ -275,34 +196,6 @@ class ChatServer(Model):
     def render_text(self, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         if not add_generation_prompt:
             raise UserError(
-                f"a task begins the reply itself, where model {self.info.name!r} cannot go on in a chat; leave out --apply-chat-template"
+                f"a task begins the reply itself, which model {self.info.name!r} cannot continue in a chat; leave out --apply-chat-template"
             )
-        return CHAT + json.dumps(list(chat))
-
-
-def decoding(request: TextGenerateRequest) -> dict[str, Any]:
-    """lm-eval's settings in OpenAI's names.
-
-    Raises:
-        UserError: a setting that the protocol does not have.
-    """
-    given = dict(request.settings)
-    sampled = given.pop("do_sample", False)
-    if unknown := sorted(set(given) - {"temperature", "top_p", "seed"}):
-        raise UserError(f"a server takes temperature, top_p and seed only, not {', '.join(unknown)}; leave it out of --gen-kwargs")
-    how = {"temperature": 1.0, "seed": request.repeat} | given if sampled else {"temperature": 0}
-    stops = [stop for stop in request.until if stop][:STOPS]
-    return how | ({"stop": stops} if stops else {})
-
-
-def until(result: GenerateResult, stops: Sequence[str]) -> GenerateResult:
-    """The reply up to the first stop string: servers take few of them, and some leave the last one in."""
-    return dataclasses.replace(result, text=cut_at(result.text, stops))
-
-
-def _white_square() -> Image:
-    from PIL import Image as PillowImage
-
-    sink = io.BytesIO()
-    PillowImage.new("RGB", (64, 64), "white").save(sink, "PNG")
-    return Image(sink.getvalue())
+        return chat_to_text(chat)

@@ -21,16 +21,20 @@ from iit_bench.types import ServerOptions
 
 Read = TypeVar("Read")
 
-NOBODY, TOO_LATE, CUT = 0, -1, -2  # in the place of an HTTP status: no connection, no answer in time, or a connection that broke
-STATUS: dict[http.Failure, int] = {"no connection": NOBODY, "late": TOO_LATE, "broken off": CUT}
+NO_CONNECTION, TIMED_OUT, BROKEN_OFF = (
+    0,
+    -1,
+    -2,
+)  # in the place of an HTTP status: no connection, no answer in time, or a connection that broke
+STATUS: dict[http.Failure, int] = {"no connection": NO_CONNECTION, "late": TIMED_OUT, "broken off": BROKEN_OFF}
 BUSY = (*http.AGAIN, 503)  # whatever was asked for
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between tries, doubled each time
 LONGEST_ASKED_WAIT = 600.0  # a server that asks to be left alone for longer ends the run
 SHOWN = 300  # characters of a server's own words in an error
-GARBAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError)  # what reading a reply of another shape raises
+MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)  # what reading a reply of another shape raises
 
 
-class Refused(Exception):
+class RejectedError(Exception):
     """The server understood and said no (4xx): the same request will be refused again."""
 
     def __init__(self, status: int, code: str, words: str) -> None:
@@ -39,18 +43,18 @@ class Refused(Exception):
         self.code = code  # the server's own, e.g. "context_length_exceeded"; "" where it gives none
 
 
-class Unwell(Exception):
+class UnavailableError(Exception):
     """No usable answer."""
 
     def __init__(self, words: str, status: int, wait: float = 0.0) -> None:
         super().__init__(words)
-        self.status = status  # of the last try: of HTTP (200: what came is no completion), NOBODY, TOO_LATE or CUT
+        self.status = status  # of the last try: of HTTP (200: what came is no completion), NO_CONNECTION, TIMED_OUT or BROKEN_OFF
         self.wait = wait  # seconds that the server asks to be left alone
 
     @property
     def may_be_the_request(self) -> bool:
         """Whether another request might do better: the server is there and not merely busy. Some break the connection where they fail."""
-        return self.status not in (NOBODY, *BUSY)
+        return self.status not in (NO_CONNECTION, *BUSY)
 
 
 class Client:
@@ -73,11 +77,11 @@ class Client:
         self._not_before = 0.0  # on the monotonic clock: a server that is overloaded is left alone by all threads
 
     def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read], retries: int | None = None) -> Read:
-        """The server's JSON reply as `read` understands it; `read` raises one of GARBAGE where it is another thing.
+        """The server's JSON reply as `read` understands it; `read` raises one of MALFORMED where it is another thing.
 
         Raises:
-            Refused: it said no.
-            Unwell: no usable answer after all tries.
+            RejectedError: it said no.
+            UnavailableError: no usable answer after all tries.
         """
         tries = 1 + (self.options.retries if retries is None else retries)
         wait = FIRST_WAIT
@@ -85,23 +89,23 @@ class Client:
             self._leave_alone()
             try:
                 return self._try(path, body, read)
-            except Unwell as error:
+            except UnavailableError as error:
                 trouble = error
             if trouble.wait > LONGEST_ASKED_WAIT:
-                raise Unwell(f"{trouble}; it asks to wait {trouble.wait:.0f} seconds", trouble.status)
+                raise UnavailableError(f"{trouble}; it asks to wait {trouble.wait:.0f} seconds", trouble.status)
             if trouble.wait:
                 self._not_before = max(self._not_before, monotonic() + trouble.wait)
             if left:
                 sleep(max(wait, trouble.wait))
                 wait = min(2 * wait, LONGEST_WAIT)
-        raise Unwell(f"{trouble} ({tries} {'tries' if tries > 1 else 'try'})", trouble.status)
+        raise UnavailableError(f"{trouble} ({tries} {'tries' if tries > 1 else 'try'})", trouble.status)
 
     def _try(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read]) -> Read:
         headers, seconds = {"Content-Type": "application/json"}, http.timeout(self.options.timeout)
         try:
             reply = self._session.post(self.url + path, content=json.dumps(body), headers=headers, timeout=seconds)
         except http.ERRORS as error:
-            raise Unwell(self._without_key(_why(error)), STATUS[http.failure(error)]) from error
+            raise UnavailableError(self._without_key(_why(error)), STATUS[http.failure(error)]) from error
         return self._understand(reply, read)
 
     def get(self, path: str) -> Any:
@@ -114,18 +118,18 @@ class Client:
     def _understand(self, reply: Response, read: Callable[[Any], Read]) -> Read:
         status = reply.status_code
         if http.may_pass(status):
-            raise Unwell(f"HTTP {status}: {self._words(reply)[1]}", status, http.asked_wait(reply.headers))
+            raise UnavailableError(f"HTTP {status}: {self._words(reply)[1]}", status, http.asked_wait(reply.headers))
         if status != 200:
             code, words = self._words(reply)
-            raise Refused(status, code, words)
+            raise RejectedError(status, code, words)
         try:
             found = json.loads(reply.content)
             if isinstance(found, dict) and found.get("error") and not found.get("choices"):  # some gateways say so with status 200
                 raise ValueError(_message(found)[1])
             return read(found)
-        except GARBAGE as error:
+        except MALFORMED as error:
             why, shown = (self._without_key(_one_line(words))[:SHOWN] for words in (str(error), reply.text))
-            raise Unwell(f"it answers what is not a completion ({why}): {shown!r}", status) from error
+            raise UnavailableError(f"it answers what is not a completion ({why}): {shown!r}", status) from error
 
     def _words(self, reply: Response) -> tuple[str, str]:
         """Code and message of an error, from OpenAI's form, FastAPI's or plain text."""

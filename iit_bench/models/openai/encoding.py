@@ -1,16 +1,81 @@
-"""Chats as an OpenAI-compatible server takes them, and its replies as ours: pure functions."""
+"""Requests as an OpenAI-compatible server takes them, and its replies as ours: pure functions."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from iit_bench.errors import UserError
 from iit_bench.images import encode, of_item, opened
-from iit_bench.models.contract import GenerateResult
+from iit_bench.models.contract import GenerateResult, TextGenerateRequest, cut_at
 from iit_bench.types import Image, Message
 
+CHAT = "\x00chat:"  # before a chat that lm-eval carries around as a text; no task's own text begins so
+STOPS = 4  # stop strings that OpenAI's protocol allows; the others are cut off here
 _MEDIA = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}  # by the first bytes of the file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spelling:
+    """What a server calls the limit of a reply's length, and whether it takes a temperature."""
+
+    length_limit: str
+    takes_temperature: bool
+
+
+# In the order of probing. OpenAI's reasoning models take neither `max_tokens` nor a temperature.
+SPELLINGS = (
+    Spelling(length_limit="max_tokens", takes_temperature=True),
+    Spelling(length_limit="max_completion_tokens", takes_temperature=True),
+    Spelling(length_limit="max_completion_tokens", takes_temperature=False),
+)
+
+# ---------------------------------------------------------------- requests
+
+
+def chat_body(model: str, spelling: Spelling, chat: Sequence[Mapping[str, Any]], max_new_tokens: int, **settings: Any) -> dict[str, Any]:
+    """For /chat/completions: greedy unless `settings` say otherwise."""
+    how = {"temperature": 0} | settings
+    if not spelling.takes_temperature:
+        del how["temperature"]
+    return {"model": model, "messages": list(chat), spelling.length_limit: max_new_tokens, **how}
+
+
+def echo_body(model: str, prompts: Sequence[list[int]]) -> dict[str, Any]:
+    """For /completions: log-probabilities of the tokens of prompts."""
+    return {"model": model, "prompt": list(prompts), "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
+
+
+def decoding_settings(request: TextGenerateRequest) -> dict[str, Any]:
+    """lm-eval's settings in OpenAI's names.
+
+    Raises:
+        UserError: a setting that the protocol does not have.
+    """
+    given = dict(request.settings)
+    sampled = given.pop("do_sample", False)
+    if unknown := sorted(set(given) - {"temperature", "top_p", "seed"}):
+        raise UserError(f"a server takes temperature, top_p and seed only, not {', '.join(unknown)}; leave it out of --gen-kwargs")
+    how = {"temperature": 1.0, "seed": request.repeat} | given if sampled else {"temperature": 0}
+    stops = [stop for stop in request.until if stop][:STOPS]
+    return how | ({"stop": stops} if stops else {})
+
+
+def chat_to_text(chat: Sequence[Mapping[str, Any]]) -> str:
+    """A chat as a text that `text_to_chat` reads back."""
+    return CHAT + json.dumps(list(chat))
+
+
+def text_to_chat(text: str) -> list[dict[str, Any]] | None:
+    """The chat of `chat_to_text`; None for any other text."""
+    if not text.startswith(CHAT):
+        return None
+    chat: list[dict[str, Any]] = json.loads(text.removeprefix(CHAT))
+    return chat
 
 
 def chat_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -45,7 +110,7 @@ def data_url(image: Image) -> str:
     return f"data:{media};base64,{base64.b64encode(data).decode()}"
 
 
-# ---------------------------------------------------------------- replies; raise what `Client.post` takes for garbage
+# ---------------------------------------------------------------- replies; raise one of client.MALFORMED where one has another shape
 
 
 def read_chat(reply: Any) -> GenerateResult:
@@ -73,6 +138,11 @@ def read_echo(reply: Any, prompts: int) -> list[tuple[list[float | None], list[M
     if len(choices) != prompts:
         raise ValueError(f"{len(choices)} choices for {prompts} prompts")
     return [(choice["logprobs"]["token_logprobs"], choice["logprobs"]["top_logprobs"]) for choice in choices]
+
+
+def cut_reply(result: GenerateResult, stops: Sequence[str]) -> GenerateResult:
+    """The reply up to the first stop string: servers take few of them, and some leave the last one in."""
+    return dataclasses.replace(result, text=cut_at(result.text, stops))
 
 
 def counts(reply: Any) -> tuple[int, int]:

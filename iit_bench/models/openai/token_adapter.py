@@ -1,4 +1,4 @@
-"""`openai:MODEL --tokenizer PATH_OR_HUB_ID`: text is rendered and tokenised here, as for a model in this process, and the server goes on.
+"""`openai:MODEL --tokenizer PATH_OR_HUB_ID`: text is rendered and tokenised here, as under `hf:`, and continued there.
 
 What that needs of the server, beside /completions:
 - to score replies: a prompt of token ids, `echo` and `logprobs`, answered with `token_logprobs` and `top_logprobs` of the prompt's tokens
@@ -11,20 +11,17 @@ Chats with images still go to /chat/completions, and replies to them cannot be s
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import TemplateError
-
-from iit_bench.errors import ItemError, UserError, first_line
-from iit_bench.models.contract import GenerateRequest, GenerateResult, ModelOptions, ScoreRequest, ScoreResult, TextGenerateRequest
-from iit_bench.models.openai.adapter import HELLO, ChatServer, decoding
-from iit_bench.models.openai.client import GARBAGE, Client, Refused, Unwell
-from iit_bench.models.openai.encoding import read_echo, read_text
-from iit_bench.models.raw_text import PLAIN_TEMPLATE, Pair, RawText, joined
-from iit_bench.models.scoring import split_continuation
+from iit_bench.errors import UserError
+from iit_bench.models.contract import GenerateRequest, GenerateResult, ScoreRequest, ScoreResult, TextGenerateRequest
+from iit_bench.models.openai.adapter import ChatServer
+from iit_bench.models.openai.client import Client
+from iit_bench.models.openai.encoding import decoding_settings, echo_body, read_echo
+from iit_bench.models.openai.probe import PROBE, Findings, Request, text_probe, text_prompt
+from iit_bench.models.raw_text import Pair, RawText, joined
+from iit_bench.models.rendering import encode_prompt, encode_replies, render_prompt, template_sha256, text_turns
 from iit_bench.types import Message
 
 NO_LOGPROBS = (
@@ -34,71 +31,16 @@ NO_LOGPROBS = (
 
 
 class TokenServer(RawText, ChatServer):
-    """A text in tokens in, scores of its last ones or its continuation out."""
+    """Tokens of a text in, scores of its last ones or its continuation out."""
 
-    def __init__(self, name: str, client: Client, options: ModelOptions) -> None:
-        self.model = name.removeprefix("openai:")
-        self.client = client
-        self.tokenizer = load_tokenizer(client.options.tokenizer or "", options.trust_remote_code)
-        self.has_chat_template = self.tokenizer.chat_template is not None
-        if not self.has_chat_template:
-            self.tokenizer.chat_template = PLAIN_TEMPLATE
-        self._takes_tokens = True
-        scores = self._greet_with_text(self.tokenizer.encode(HELLO))
-        template = str(self.tokenizer.chat_template)
-        images = self._images()
-        why_not = {"scores_images": "/completions has no place for an image"} | ({} if scores else {"scores": NO_LOGPROBS})
-        self.capabilities = self._capabilities(images, scores, why_not)
-        info = self._describe(name, images, hashlib.sha256(template.encode()).hexdigest(), self._told_context())
-        told = {"tokenizer": client.options.tokenizer, "prompts": "token ids" if self._takes_tokens else "text"}
-        self.info = dataclasses.replace(info, details={**info.details, **told})
-
-    # ------------------------------------------------------------ the first words
-
-    def _greet_with_text(self, ids: list[int]) -> bool:
-        """Find out what /completions takes, and whether it scores prompts.
-
-        Raises:
-            UserError: there is no /completions, or no server at all.
-        """
-        try:
-            found = self._knock("/completions", self._echo_body([ids]), lambda reply: reply)
-            return _has_logprobs(found, len(ids))
-        except Refused as error:
-            if error.status not in (400, 422):
-                raise self._no_completions(error) from error
-        self._takes_tokens = False
-        try:
-            self._knock(*self._small_request())
-        except Refused as error:
-            raise self._no_completions(error) from error
-        return False
-
-    def _no_completions(self, error: Refused) -> UserError:
-        if error.status in (401, 402, 403):
-            return self._not_welcome(error)
-        return UserError(f"the server at {self.client.url} does not continue raw text ({error}), which --tokenizer needs; leave it out")
-
-    def _images(self) -> str:
-        """Chats with images go to /chat/completions, which a server of text alone may not have."""
-        try:
-            return self._try_image(self._greet())
-        except UserError as error:
-            if isinstance(error.__cause__, Unwell) and not error.__cause__.may_be_the_request:
-                raise  # busy or gone: that says nothing of images
-            return f"refused ({error})"
-
-    def _told_context(self) -> int | None:
-        """vLLM says in /models how long a prompt with its reply may be."""
-        try:
-            found = [entry.get("max_model_len") for entry in self.client.get("/models")["data"] if entry.get("id") == self.model]
-            return int(found[0]) if found and found[0] else None
-        except GARBAGE:
-            return None
-
-    def _small_request(self) -> tuple[str, dict[str, Any], Callable[[Any], Any]]:
-        prompt = self._prompt(HELLO, self.tokenizer.encode(HELLO))
-        return "/completions", {"model": self.model, "prompt": prompt, "max_tokens": 1, "temperature": 0}, read_text
+    def __init__(self, name: str, served: str, client: Client, findings: Findings, tokenizer: Any, has_chat_template: bool) -> None:
+        """`served`: the model's name on the server."""
+        self.served, self.client, self.findings = served, client, findings
+        self.tokenizer, self.has_chat_template = tokenizer, has_chat_template
+        why_not = {"scores_images": "/completions has no place for an image"} | ({} if findings.scores else {"scores": NO_LOGPROBS})
+        self.capabilities = self._capabilities(scores=findings.scores, why_not=why_not)
+        told = {"tokenizer": client.options.tokenizer, "prompts": "token ids" if findings.takes_tokens else "text"}
+        self.info = self._describe(name, template_sha256(tokenizer.chat_template), **told)
 
     # ------------------------------------------------------------ prompts
 
@@ -107,35 +49,33 @@ class TokenServer(RawText, ChatServer):
         """Two tokens less than the model takes: a server generates at least one, and our own models never read a reply's last."""
         return super().context_limit - 2
 
-    def _prompt(self, text: str, ids: list[int]) -> Any:
-        """What the server continues. A text that begins with a special token which the server's own tokenizer adds goes without it."""
-        if self._takes_tokens:
-            return ids
-        first = self.tokenizer.bos_token or ""
-        adds = bool(first) and self.tokenizer.encode("")[:1] == [self.tokenizer.bos_token_id]
-        return text.removeprefix(first) if adds else text
+    def _probe(self) -> Request:
+        return text_probe(self.served, self._prompt(PROBE, self.tokenizer.encode(PROBE)))
+
+    def _prompt(self, text: str, ids: Sequence[int]) -> Any:
+        return text_prompt(self.tokenizer, text, ids, self.findings.takes_tokens)
 
     def render(self, messages: Sequence[Message]) -> str:
-        chat = [{"role": message.role, "content": message.text} for message in messages]
-        try:
-            return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
-        except TemplateError as error:
-            raise ItemError("chat template refused", str(error)) from error
+        """The chat as the tokenizer's template writes it, up to where the reply begins.
+
+        Raises:
+            ItemError: the template refuses the chat.
+        """
+        return render_prompt(self.tokenizer, text_turns(messages))
+
+    def _pairs_of(self, request: ScoreRequest) -> list[Pair]:
+        prompt, replies = encode_replies(self.tokenizer, self.render(request.messages), request.continuations)
+        return [(prompt, reply) for reply in replies]
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         """Without the tokens of images, which only the server knows."""
         if _has_images(request.messages):
             return 1
-        prompt = self.render(request.messages)
         if isinstance(request, GenerateRequest):
-            return len(self.encode_text(prompt)) + request.max_new_tokens
-        pairs = [split_continuation(self.encode_text, prompt, text) for text in request.continuations]
-        return max(len(before) + len(after) for before, after in pairs) + 1
+            return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.max_new_tokens
+        return max(len(before) + len(after) for before, after in self._pairs_of(request)) + 1
 
     # ------------------------------------------------------------ scoring
-
-    def _echo_body(self, prompts: list[list[int]]) -> dict[str, Any]:
-        return {"model": self.model, "prompt": prompts, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
         return [self._score(request) for request in batch]
@@ -144,13 +84,13 @@ class TokenServer(RawText, ChatServer):
         if not self.capabilities.scores or _has_images(request.messages):
             why = self.capabilities.why_not["scores_images" if self.capabilities.scores else "scores"]
             raise UserError(f"model {self.info.name!r} cannot score replies: {why}")
-        prompt = self.render(request.messages)
-        pairs = [split_continuation(self.encode_text, prompt, text) for text in request.continuations]
+        pairs = self._pairs_of(request)
         return joined(self._score_pairs(pairs), len(pairs[0][0]))
 
     def _score_pairs(self, pairs: Sequence[Pair]) -> list[ScoreResult]:
         """One request for all pairs: the server shares what they have in common, and their answers come together or not at all."""
-        return self.ask("/completions", self._echo_body([before + after for before, after in pairs]), lambda reply: _scored(reply, pairs))
+        body = echo_body(self.served, [before + after for before, after in pairs])
+        return self.ask("/completions", body, lambda reply: _scored(reply, pairs))
 
     def text_tokens(self, request: Any) -> int:
         if not self.capabilities.scores and not isinstance(request, TextGenerateRequest):
@@ -164,7 +104,7 @@ class TokenServer(RawText, ChatServer):
             return super()._generate(request)
         text = self.render(request.messages)
         asked = TextGenerateRequest(text, max_new_tokens=request.max_new_tokens)
-        result = self.continue_prompt(self._prompt(text, self.encode_text(text)), asked, {"temperature": 0})
+        result = self.continue_prompt(self._prompt(text, encode_prompt(self.tokenizer, text)), asked, {"temperature": 0})
         return dataclasses.replace(result, text=result.text.strip())
 
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
@@ -174,44 +114,20 @@ class TokenServer(RawText, ChatServer):
         ids = self._cut_prompt(request)
         whole = len(ids) == len(self.encode_text(request.context))
         text = request.context if whole else str(self.tokenizer.decode(ids))
-        return self.continue_prompt(self._prompt(text, ids), request, decoding(request))
-
-
-def load_tokenizer(place: str, trust_remote_code: bool) -> Any:
-    """A tokenizer of transformers, from a folder or the Hub.
-
-    Raises:
-        UserError: there is none.
-    """
-    from transformers import AutoTokenizer
-
-    folder = Path(place).expanduser()
-    try:
-        return AutoTokenizer.from_pretrained(folder if folder.is_dir() else place, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"--tokenizer {place!r} cannot be loaded ({first_line(error)}); give the model's folder or Hub id") from error
+        return self.continue_prompt(self._prompt(text, ids), request, decoding_settings(request))
 
 
 def _has_images(messages: Sequence[Message]) -> bool:
     return any(message.images for message in messages)
 
 
-def _has_logprobs(reply: Any, tokens: int) -> bool:
-    """Whether an echoed prompt comes with a log-probability for each token but the first."""
-    try:
-        (logprobs, tops), *_ = read_echo(reply, 1)
-        return len(logprobs) >= tokens and all(isinstance(value, float) for value in logprobs[1:tokens]) and len(tops) >= tokens
-    except GARBAGE:
-        return False
-
-
 def _scored(reply: Any, pairs: Sequence[Pair]) -> list[ScoreResult]:
-    found = []
+    results = []
     for (logprobs, tops), (before, after) in zip(read_echo(reply, len(pairs)), pairs, strict=True):
         own = slice(len(before), len(before) + len(after))
         values, best = logprobs[own], tops[own]
         if len(values) != len(after) or not all(isinstance(value, (int, float)) for value in values):
             raise ValueError("log-probabilities are missing")
         greedy = all(value >= max(top.values()) for value, top in zip(values, best, strict=True))  # type: ignore[union-attr, operator]
-        found.append(ScoreResult((float(sum(values)),), (len(after),), (greedy,), len(before)))  # type: ignore[arg-type]
-    return found
+        results.append(ScoreResult((float(sum(values)),), (len(after),), (greedy,), len(before)))  # type: ignore[arg-type]
+    return results

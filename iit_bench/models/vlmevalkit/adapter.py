@@ -1,9 +1,9 @@
-"""`vlmeval:NAME`: any model of VLMEvalKit's zoo (`supported_VLM`), where its full package is installed. It can only generate.
+"""`vlmeval:NAME`: a model of VLMEvalKit's zoo behind the model contract. It can only generate.
 
 VLMEvalKit runs in a process of its own (worker.py): what importing it does to a process (TLS verification off, torch seeded,
 gradients off, variables of the environment set) reaches nobody here.
 
-Its models take one message of texts and images, not a chat: earlier turns stand in the message as plain questions and answers. How long a
+Its models take one message of texts and images, not a chat: earlier turns are plain questions and answers in that message. How long a
 reply may be is the zoo's own setting of each model.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from iit_bench.errors import ItemError, UserError
@@ -23,29 +22,12 @@ from iit_bench.models.contract import (
     GenerateResult,
     Model,
     ModelInfo,
-    ModelOptions,
     ScoreRequest,
     ScoreResult,
 )
+from iit_bench.models.vlmevalkit.encoding import one_message, vlmeval_message
 from iit_bench.tools.worker_process import WorkerProcess
-from iit_bench.types import Image, Message
-
-WHOLE = "pip install ms-vlmeval"
-
-
-def load(name: str, options: ModelOptions) -> Model:
-    """A model of the zoo; `name` is `vlmeval:NAME`.
-
-    Raises:
-        UserError: VLMEvalKit is not whole, has no model of this name, or cannot load it.
-    """
-    if find_spec("vlmeval") is None:
-        raise UserError(f"model {name!r} needs the whole of VLMEvalKit, which is not installed: {WHOLE}")
-    plain = ModelOptions()
-    for option in ("checkpoint", "device", "dtype", "trust_remote_code"):
-        if getattr(options, option) != getattr(plain, option):
-            raise UserError(f"VLMEvalKit decides itself how {name!r} is loaded; leave out --{option.replace('_', '-')}")
-    return ZooModel(name)
+from iit_bench.types import Image
 
 
 class ZooModel(Model):
@@ -101,10 +83,7 @@ class ZooModel(Model):
         images = sum(isinstance(part, Image) for part in message)
         if images > 1 and not self._interleaves:
             raise ItemError("several images", f"{images}; the model takes one, and VLMEvalKit would leave the others out in silence")
-        lines = [
-            {"type": "image", "value": self._file(part)} if isinstance(part, Image) else {"type": "text", "value": part} for part in message
-        ]
-        answer = self._worker.ask(lines)
+        answer = self._worker.ask(vlmeval_message(message, self._file))
         if "error" in answer:
             raise ItemError("VLMEvalKit's model failed", answer["error"])
         return GenerateResult(str(answer["text"]).strip(), 0, 0)
@@ -120,25 +99,3 @@ class ZooModel(Model):
 def _end(worker: WorkerProcess, folder: tempfile.TemporaryDirectory[str]) -> None:
     worker.close(kill=True)
     folder.cleanup()
-
-
-def one_message(messages: Sequence[Message]) -> list[str | Image]:
-    """A chat as one message: a lone question as it is, earlier turns before it in the plain form that base LLMs are asked in."""
-    system = [message.text + "\n\n" for message in messages if message.role == "system"]
-    turns = [message for message in messages if message.role != "system"]
-    if len(turns) == 1:
-        return _merged([*system, *turns[0].parts])
-    parts: list[str | Image] = list(system)
-    for turn in turns:
-        parts += ["Question: ", *turn.parts, "\nAnswer:"] if turn.role == "user" else [f" {turn.text}\n\n"]
-    return _merged(parts)
-
-
-def _merged(parts: Sequence[str | Image]) -> list[str | Image]:
-    found: list[str | Image] = []
-    for part in parts:
-        if isinstance(part, str) and found and isinstance(found[-1], str):
-            found[-1] += part
-        else:
-            found.append(part)
-    return [part for part in found if part != ""]

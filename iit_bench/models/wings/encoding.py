@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import TemplateError
-
 from iit_bench.errors import ItemError
-from iit_bench.models.huggingface.adapter import special_tokens_of
+from iit_bench.models.rendering import TEMPLATE_REFUSED, render_prompt, special_tokens_of
 from iit_bench.models.scoring import split_continuation
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.released.scripts import IMAGE_MARK, SCRIPTS, Script, write_turns
@@ -74,16 +72,13 @@ class ChatEncoder:
         pairs = [split_continuation(encode, prompt, self._guarded(text, guard)) for text in continuations]
         ids = pairs[0][0] if pairs else encode(prompt)
         if ids.count(self.image_token_id) != len(images):
-            raise ItemError("chat template refused", f"it renders {ids.count(self.image_token_id)} of {len(images)} images")
+            raise ItemError(TEMPLATE_REFUSED, f"it renders {ids.count(self.image_token_id)} of {len(images)} images")
         expanded = [copy for token in ids for copy in [token] * (self.image_token_length if token == self.image_token_id else 1)]
         return EncodedChat(input_ids=expanded, replies=[reply for _, reply in pairs], images=images)
 
     def _render(self, messages: Sequence[Message], guard: str) -> str:
         chat = [{"role": message.role, "content": self._content(message, guard)} for message in messages]
-        try:
-            return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
-        except TemplateError as error:
-            raise ItemError("chat template refused", str(error)) from error
+        return render_prompt(self.tokenizer, chat)
 
     def _content(self, message: Message, guard: str) -> str:
         pieces, text = [], ""

@@ -9,9 +9,8 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from iit_bench.errors import UserError, first_line
-from iit_bench.models.checkpoints import pick_device, pick_dtype, resolve_checkpoint
+from iit_bench.models.checkpoints import describe, load_weights, pick_device, pick_dtype, resolve_checkpoint
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
-from iit_bench.models.huggingface.adapter import describe, load_weights
 from iit_bench.models.wings.adapter import WingsModel
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
@@ -43,8 +42,8 @@ def load(name: str, options: ModelOptions) -> Model:
     template = tokenizer.chat_template if conversation is None else SCRIPTS[conversation]
     if not template:
         raise UserError(f"checkpoint {checkpoint!r} has no chat template, so chats cannot be rendered; add a chat_template.jinja")
-    accepts_images = hasattr(model.model, "vision_tower")
-    info = describe(name, checkpoint, folder, model, device, template=str(template), accepts_images=accepts_images)
+    sees = hasattr(model.model, "vision_tower")
+    info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=sees)
     adapter = ReleasedWingsModel if model.config.mode == "released" else WingsModel
     return adapter(model, tokenizer, _with_limits(info, model.config))
 

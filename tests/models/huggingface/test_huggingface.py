@@ -9,7 +9,7 @@ from lm_eval.models.huggingface import HFLM
 
 from iit_bench.errors import ItemError, UserError
 from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreRequest
-from iit_bench.models.huggingface.adapter import load
+from iit_bench.models.huggingface.load import load
 from iit_bench.types import Message
 
 pytestmark = pytest.mark.oracle
@@ -107,7 +107,7 @@ def test_template_that_refuses_a_turn_is_an_error_of_the_item(save_tiny):
     ("name", "message"),
     [
         ("hf:", "needs one checkpoint"),
-        ("hf:not/there/at/all", "neither a folder nor to be had"),
+        ("hf:not/there/at/all", "neither a folder nor available"),
         ("hf:{empty}", r"no \*.safetensors"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 
 from iit_bench.errors import ItemError
 from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreRequest
-from iit_bench.models.huggingface.adapter import load
+from iit_bench.models.huggingface.load import load
 from iit_bench.types import Image, Message
 
 

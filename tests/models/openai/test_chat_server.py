@@ -128,16 +128,16 @@ def test_images_that_the_server_refuses_or_drops_in_silence_are_not_taken(serve,
 
 
 START = {
-    "wrong key": ((401, {"error": {"message": "bad key"}}), "refuses (HTTP 401: bad key); put a valid key into $OPENAI_API_KEY"),
-    "no money": ((402, {"error": {"message": "no credits"}}), "refuses (HTTP 402: no credits); see to your account"),
+    "wrong key": ((401, {"error": {"message": "bad key"}}), "rejects requests (HTTP 401: bad key); put a valid key into $OPENAI_API_KEY"),
+    "no money": ((402, {"error": {"message": "no credits"}}), "rejects requests (HTTP 402: no credits); check your account"),
     "wrong name": ((404, {"error": {"message": "no model m"}}), "(HTTP 404: no model m); check the name 'm', and that --base-url"),
-    "moved": ((308, ""), "refuses (HTTP 308: Permanent Redirect); give the address that it names"),
+    "moved": ((308, ""), "rejects requests (HTTP 308: Permanent Redirect); give the address that it names"),
     "no template": ((400, {"error": "no chat template"}), "(HTTP 400: no chat template); a model without chat template needs"),
-    "out of order": ((500, "ouch"), "gives no answer to a first question: HTTP 500: ouch (2 tries); look"),
+    "out of order": ((500, "ouch"), "is unavailable: HTTP 500: ouch (2 tries); check its log"),
     "a web page": ((200, "<html>hello"), "it answers what is not a completion"),
     "cut off": ((200, '{"choices": [{"mess'), "it answers what is not a completion"),
     "another protocol": ((200, {"answer": "yes"}), "it answers what is not a completion ('choices')"),
-    "hangs up": (None, "gives no answer to a first question: it does not answer (Server disconnected without sending a response)"),
+    "hangs up": (None, "is unavailable: it does not answer (Server disconnected without sending a response)"),
 }  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def test_server_that_is_still_loading_is_waited_for(serve, load, replies):
 
 def test_nobody_there_is_told_at_once(load):
     with pytest.raises(
-        UserError, match=r"127.0.0.1:9/v1 gives no answer .*\(Connection refused\) \(1 try\); start it, or check --base-url"
+        UserError, match=r"127.0.0.1:9/v1 is unavailable: .*\(Connection refused\) \(1 try\); start it, or check --base-url"
     ):
         load("http://127.0.0.1:9/v1", retries=9)
 
@@ -204,7 +204,7 @@ def test_server_that_was_away_for_longer_than_the_tries_is_no_error_of_the_item(
 @pytest.mark.parametrize("reply", [(500, "down"), (200, "<html>maintenance"), None])
 def test_server_that_answers_nobody_is_an_error_of_the_machine(serve, load, replies, reply):
     model = broken(serve, load, replies, reply, everything=True)
-    with pytest.raises(MachineError, match=r"the server at http://127.0.0.1:[0-9]+/v1 is gone"):
+    with pytest.raises(MachineError, match=r"the server at http://127.0.0.1:[0-9]+/v1 is unavailable"):
         model.generate([ask("say yes")])
 
 
@@ -229,14 +229,14 @@ def test_server_that_is_busy_at_the_start_is_not_taken_for_one_without_images(se
     busy = [1]
     script = lambda path, body: (429, "") if replies.content(body)[1] and busy and busy.pop() else replies.parrot(path, body)  # noqa: E731
     assert load(serve(script)).info.accepts_images
-    with pytest.raises(UserError, match="gives no answer to a first question: HTTP 429"):
+    with pytest.raises(UserError, match="is unavailable: HTTP 429"):
         load(serve(lambda path, body: (429, "") if replies.content(body)[1] else replies.parrot(path, body)))
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404])
 def test_server_that_wants_no_more_of_us_is_told_as_it_is(serve, load, replies, status):
     model = broken(serve, load, replies, (status, "go away"), everything=True)
-    with pytest.raises(UserError, match=rf"refuses \(HTTP {status}: go away\)"):
+    with pytest.raises(UserError, match=rf"rejects requests \(HTTP {status}: go away\)"):
         model.generate([ask("say yes")])
 
 

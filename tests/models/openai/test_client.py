@@ -11,7 +11,7 @@ import pytest
 from iit_bench import http
 from iit_bench.errors import UserError
 from iit_bench.models.openai import client as openai_client
-from iit_bench.models.openai.client import Client, Refused, Unwell
+from iit_bench.models.openai.client import Client, RejectedError, UnavailableError
 from iit_bench.models.openai.encoding import read_chat
 from iit_bench.types import ServerOptions
 
@@ -75,14 +75,14 @@ def test_what_may_pass_is_tried_again(serve, replies, clock, failure):
 def test_body_that_breaks_off_is_tried_again_and_told(serve, replies, clock):
     torn = (200, replies.torn(json.dumps(replies.chat("yes")).encode()[:-1]))
     assert post(serve(after([torn], replies))).text == "yes"
-    with pytest.raises(Unwell, match=r"it does not answer \(peer closed connection .*\) \(1 try\)") as found:
+    with pytest.raises(UnavailableError, match=r"it does not answer \(peer closed connection .*\) \(1 try\)") as found:
         post(serve(lambda path, body: torn), retries=0)
     assert found.value.may_be_the_request
 
 
 def test_waits_double_up_to_a_limit_and_tries_come_to_an_end(serve, replies, clock):
     server = serve(lambda path, body: (500, "out of order"))
-    with pytest.raises(Unwell, match=r"HTTP 500: out of order \(9 tries\)") as found:
+    with pytest.raises(UnavailableError, match=r"HTTP 500: out of order \(9 tries\)") as found:
         post(server, retries=8)
     assert found.value.may_be_the_request
     assert clock.slept == [0.5, 1, 2, 4, 8, 16, 30, 30]
@@ -103,7 +103,7 @@ def test_retry_after_is_waited_for_in_seconds_or_by_date(serve, replies, clock, 
 def test_overloaded_server_is_left_alone_by_whoever_asks_next(serve, replies, clock):
     server = serve(after([(429, "", {"Retry-After": "40"})], replies))
     client = Client(ServerOptions(base_url=server.url, retries=0))
-    with pytest.raises(Unwell):
+    with pytest.raises(UnavailableError):
         client.post("/chat/completions", {}, read_chat)
     assert clock.slept == []  # this one gave up, but any that asks now waits first
     client.post("/chat/completions", {}, read_chat)
@@ -111,7 +111,7 @@ def test_overloaded_server_is_left_alone_by_whoever_asks_next(serve, replies, cl
 
 
 def test_server_that_wants_to_be_left_alone_for_hours_ends_the_tries(serve, replies, clock):
-    with pytest.raises(Unwell, match="it asks to wait 7200 seconds"):
+    with pytest.raises(UnavailableError, match="it asks to wait 7200 seconds"):
         post(serve(after([(429, "", {"Retry-After": "7200"})], replies)))
     assert clock.slept == []
 
@@ -129,7 +129,7 @@ def test_server_that_wants_to_be_left_alone_for_hours_ends_the_tries(serve, repl
 )
 def test_refusal_is_final_and_told_in_the_servers_words(serve, clock, reply, words):
     server = serve(lambda path, body: reply)
-    with pytest.raises(Refused) as found:
+    with pytest.raises(RejectedError) as found:
         post(server)
     assert str(found.value).startswith(words)
     assert found.value.code == ("context_length_exceeded" if reply[0] == 400 else "")
@@ -140,7 +140,7 @@ def test_nobody_at_the_address_is_told_plainly(clock):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    with pytest.raises(Unwell, match=r"it does not answer \(Connection refused\) \(2 tries\)") as found:
+    with pytest.raises(UnavailableError, match=r"it does not answer \(Connection refused\) \(2 tries\)") as found:
         Client(ServerOptions(base_url=url, retries=1)).post("/chat/completions", {}, read_chat)
     assert not found.value.may_be_the_request
 
@@ -150,7 +150,7 @@ def test_server_that_hangs_is_given_up(serve):
 
     never = threading.Event()
     server = serve(lambda path, body: never.wait(5))
-    with pytest.raises(Unwell, match="it does not answer in time; give more with --timeout"):
+    with pytest.raises(UnavailableError, match="it does not answer in time; give more with --timeout"):
         post(server, retries=0, timeout=0.3)
     never.set()
 
@@ -163,20 +163,20 @@ def test_key_goes_to_the_server_and_no_further(serve, replies, monkeypatch, tmp_
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password netrcsecret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     server = serve(lambda path, body: (400, {"error": f"Incorrect API key provided: {KEY}"}))
-    with pytest.raises(Refused) as found:
+    with pytest.raises(RejectedError) as found:
         post(server, api_key_env="MY_KEY")
     assert KEY not in str(found.value) and "***" in str(found.value)
     assert server.seen[0][2]["Authorization"] == f"Bearer {KEY}"
     server.script = lambda path, body: f"no JSON but {KEY}"
-    with pytest.raises(Unwell) as garbage:
+    with pytest.raises(UnavailableError) as garbage:
         post(server, api_key_env="MY_KEY", retries=0)
     assert KEY not in str(garbage.value)
     server.script = lambda path, body: {"error": {"message": f"Incorrect API key provided: {KEY}"}}  # with status 200
-    with pytest.raises(Unwell, match=r"Incorrect API key provided: \*\*\*") as polite:
+    with pytest.raises(UnavailableError, match=r"Incorrect API key provided: \*\*\*") as polite:
         post(server, api_key_env="MY_KEY", retries=0)
     assert KEY not in str(polite.value)
     server.script = lambda path, body: "x" * 290 + KEY  # where the words are cut off
-    with pytest.raises(Unwell) as long:
+    with pytest.raises(UnavailableError) as long:
         post(server, api_key_env="MY_KEY", retries=0)
     assert KEY[:6] not in str(long.value)
 
@@ -200,7 +200,7 @@ def test_key_that_no_header_can_carry_is_refused_without_repeating_it(monkeypatc
 
 
 def test_words_of_a_server_are_shown_without_control_characters(serve):
-    with pytest.raises(Refused) as found:
+    with pytest.raises(RejectedError) as found:
         post(serve(lambda path, body: (400, {"error": "red \x1b[31malert\u202e\n\n!"})))
     assert str(found.value) == "HTTP 400: red  [31malert  !"
 

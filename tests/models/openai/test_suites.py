@@ -127,7 +127,7 @@ def test_server_of_text_alone_runs_the_text_tiers_or_everything_blind(serve, eva
     ("more", "message"),
     [
         (("--scoring", "loglikelihood"), "cannot score replies: that needs --tokenizer"),
-        (("--checkpoint", "x"), "runs on a server, which was told so when it was started; leave out --checkpoint"),
+        (("--checkpoint", "x"), "runs on a server, which got this option when it was started; leave out --checkpoint"),
         (("--concurrency", "0"), "--concurrency 0 is too low"),
         (("--batch-size", "4"), "makes its own batches; give --concurrency, not --batch-size"),
     ],

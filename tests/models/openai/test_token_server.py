@@ -56,7 +56,7 @@ def test_server_that_is_busy_as_it_is_shown_an_image_is_not_taken_for_one_withou
             return completions(path, body)
         return (429, "") if replies.content(body)[1] else replies.parrot(path, body)
 
-    with pytest.raises(UserError, match="gives no answer to a first question: HTTP 429"):
+    with pytest.raises(UserError, match="is unavailable: HTTP 429"):
         load(serve(busy), tokenizer=str(folder))
 
 

@@ -109,7 +109,7 @@ def test_images_that_a_text_model_drops_in_silence_are_noticed(server, save_tiny
 def test_model_without_chat_template_is_one_sentence_and_runs_with_its_tokenizer(server, save_tiny):
     bare = save_tiny("llama", chat_template=None, max_position_embeddings=512)
     options = ServerOptions(base_url=server.url, retries=0)
-    with pytest.raises(UserError, match=r"gives no answer .*; look into its log; a model without chat template needs --tokenizer"):
+    with pytest.raises(UserError, match=r"is unavailable: .*; check its log; a model without chat template needs --tokenizer"):
         load_model(f"openai:{bare}", ModelOptions(server=options))
     model = load_model(f"openai:{bare}", ModelOptions(server=dataclasses.replace(options, tokenizer=str(bare))))
     assert (model.capabilities.scores, model.info.details["prompts"]) == (False, "text")
@@ -133,7 +133,9 @@ def test_server_killed_and_restarted_in_the_middle_loses_nothing_and_is_asked_no
     killer.join()
     said = capsys.readouterr().err.strip().splitlines()
     assert code == 2 and len(said) == 1
-    assert f"the server at {server.url} is gone" in said[0] and said[0].endswith("what was answered is kept, repeat the command to go on")
+    assert f"the server at {server.url} is unavailable" in said[0] and said[0].endswith(
+        "what was answered is kept, repeat the command to go on"
+    )
     kept = answers(run)
     before = (run / "responses.jsonl").read_bytes()
     server.start()

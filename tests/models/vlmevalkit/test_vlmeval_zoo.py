@@ -17,7 +17,7 @@ from iit_bench.cli import main
 from iit_bench.errors import ItemError, UserError
 from iit_bench.models.contract import GenerateRequest, ModelOptions
 from iit_bench.models.load import load_model
-from iit_bench.models.vlmevalkit.adapter import one_message
+from iit_bench.models.vlmevalkit.encoding import one_message
 from iit_bench.storage.runs import load_run
 from iit_bench.types import Image, Message
 

@@ -1,0 +1,56 @@
+"""From a folder or a Hub id to a model: any AutoModelForCausalLM or AutoModelForImageTextToText of transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from iit_bench.errors import UserError, first_line
+from iit_bench.models.checkpoints import describe, load_weights, resolve_checkpoint
+from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.huggingface.adapter import CausalLM
+from iit_bench.models.huggingface.image_text_adapter import ImageTextModel
+from iit_bench.models.rendering import ensure_template
+
+
+def load(name: str, options: ModelOptions) -> Model:
+    """A model from a folder or the Hub; `name` is `hf:CHECKPOINT`, or any other name with the checkpoint in the options.
+
+    Raises:
+        UserError: no such checkpoint, no safetensors, or an architecture that transformers does not know.
+    """
+    checkpoint = name.removeprefix("hf:") if name.startswith("hf:") else options.checkpoint
+    if not checkpoint or (name.startswith("hf:") and options.checkpoint):
+        raise UserError(f"model {name!r} needs one checkpoint: hf:PATH_OR_HUB_ID, without --checkpoint")
+    folder = resolve_checkpoint(checkpoint)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+    except (ValueError, OSError) as error:
+        raise UserError(f"checkpoint {checkpoint!r} cannot be read by transformers: {first_line(error)}") from error
+    make = _image_text_model if config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES else _causal_lm
+    return make(name, checkpoint, folder, config, options)
+
+
+def _causal_lm(name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> Model:
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+    has_template = ensure_template(tokenizer)
+    model, device = load_weights(AutoModelForCausalLM, folder, config, options)
+    template = tokenizer.chat_template
+    info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=False)
+    return CausalLM(model, tokenizer, info, has_template)
+
+
+def _image_text_model(name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> Model:
+    try:
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+    except (ImportError, OSError, ValueError) as error:
+        raise UserError(f"the processor of {checkpoint!r} cannot be loaded: {first_line(error)}") from error
+    template = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
+    if not template:
+        raise UserError(f"checkpoint {checkpoint!r} has no chat template, so images cannot be placed; add a chat_template.jinja")
+    model, device = load_weights(AutoModelForImageTextToText, folder, config, options)
+    info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=True)
+    return ImageTextModel(model, processor, info)

@@ -1,0 +1,49 @@
+"""From `openai:MODEL --base-url URL` to a model behind a server, probed: a chat server, or with --tokenizer one that is sent tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from iit_bench.errors import UserError, first_line
+from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.openai.adapter import ChatServer
+from iit_bench.models.openai.client import Client
+from iit_bench.models.openai.probe import probe_chat_server, probe_token_server
+from iit_bench.models.openai.token_adapter import TokenServer
+from iit_bench.models.rendering import ensure_template
+
+PREFIX = "openai:"
+
+
+def load(name: str, options: ModelOptions) -> Model:
+    """A model behind a server; `name` is `openai:MODEL`, MODEL as the server knows it.
+
+    Raises:
+        UserError: the server is unavailable, rejects the probes, or does not speak OpenAI's protocol.
+    """
+    defaults = ModelOptions()
+    for option in ("checkpoint", "device", "dtype"):
+        if getattr(options, option) != getattr(defaults, option):
+            raise UserError(f"model {name!r} runs on a server, which got this option when it was started; leave out --{option}")
+    client, served = Client(options.server), name.removeprefix(PREFIX)
+    if not options.server.tokenizer:
+        return ChatServer(name, served, client, probe_chat_server(client, served))
+    tokenizer = load_tokenizer(options.server.tokenizer, options.trust_remote_code)
+    has_template = ensure_template(tokenizer)
+    return TokenServer(name, served, client, probe_token_server(client, served, tokenizer), tokenizer, has_template)
+
+
+def load_tokenizer(place: str, trust_remote_code: bool) -> Any:
+    """A tokenizer of transformers, from a folder or the Hub.
+
+    Raises:
+        UserError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    folder = Path(place).expanduser()
+    try:
+        return AutoTokenizer.from_pretrained(folder if folder.is_dir() else place, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"--tokenizer {place!r} cannot be loaded ({first_line(error)}); give the model's folder or Hub id") from error

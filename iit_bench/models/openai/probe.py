@@ -1,0 +1,208 @@
+"""What a server takes and returns, found out by requests of a few words before a run.
+
+- /chat/completions: the name of the length limit, whether a temperature is taken, whether images are taken or dropped in silence.
+- /completions, for a server that is sent tokens: whether it takes token ids, and whether it returns the log-probabilities of a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from iit_bench.errors import UserError
+from iit_bench.images import encode
+from iit_bench.models.contract import GenerateResult
+from iit_bench.models.openai.client import MALFORMED, NO_CONNECTION, TIMED_OUT, Client, RejectedError, UnavailableError
+from iit_bench.models.openai.encoding import SPELLINGS, Spelling, chat_body, chat_messages, echo_body, read_chat, read_echo, read_text
+from iit_bench.types import Image, Message
+
+Read = TypeVar("Read")
+Request = tuple[str, dict[str, Any], Callable[[Any], Any]]  # path, body, and how to read the reply
+
+TAKEN = "taken"  # of images; any other text is the reason why not
+PROBE = "Answer with yes."
+PROBE_TOKENS = 16
+BAD_REQUEST = (400, 422)  # another spelling may do
+NO_ACCESS = (401, 402, 403)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What the probes found out."""
+
+    spelling: Spelling
+    images: str  # TAKEN, or why not
+    takes_tokens: bool = False  # /completions takes prompts of token ids
+    scores: bool = False  # and returns the log-probabilities of their tokens
+    max_context: int | None = None  # tokens of a prompt and its reply, if the server reports it
+
+
+def probe_chat_server(client: Client, model: str) -> Findings:
+    """Probe /chat/completions.
+
+    Raises:
+        UserError: the server is unavailable, rejects the request, or does not speak OpenAI's protocol.
+    """
+    spelling, plain = _probe_chat(client, model)
+    return Findings(spelling=spelling, images=_probe_images(client, model, spelling, plain))
+
+
+def probe_token_server(client: Client, model: str, tokenizer: Any) -> Findings:
+    """Probe /completions, and /chat/completions for images, which a text-only server may lack.
+
+    Raises:
+        UserError: the server is unavailable or has no /completions.
+    """
+    takes_tokens, scores = _probe_completions(client, model, tokenizer)
+    spelling = SPELLINGS[0]
+    try:
+        spelling, plain = _probe_chat(client, model)
+        images = _probe_images(client, model, spelling, plain)
+    except UserError as error:
+        if isinstance(error.__cause__, UnavailableError) and not error.__cause__.may_be_the_request:
+            raise  # busy or unavailable: that has nothing to do with images
+        images = f"refused ({error})"
+    context = _reported_context(client, model)
+    return Findings(spelling=spelling, images=images, takes_tokens=takes_tokens, scores=scores, max_context=context)
+
+
+# ---------------------------------------------------------------- requests
+
+
+def chat_probe(model: str, spelling: Spelling) -> Request:
+    """A chat that any chat server can answer."""
+    return "/chat/completions", chat_body(model, spelling, [{"role": "user", "content": PROBE}], PROBE_TOKENS), read_chat
+
+
+def text_probe(model: str, prompt: Any) -> Request:
+    """A prompt (text or token ids) that any server with /completions can continue."""
+    return "/completions", {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0}, read_text
+
+
+def text_prompt(tokenizer: Any, text: str, ids: Sequence[int], takes_tokens: bool) -> Any:
+    """What /completions continues. A text that begins with a special token which the server's own tokenizer adds goes without it."""
+    if takes_tokens:
+        return list(ids)
+    first = tokenizer.bos_token or ""
+    adds = bool(first) and tokenizer.encode("")[:1] == [tokenizer.bos_token_id]
+    return text.removeprefix(first) if adds else text
+
+
+def first_request(client: Client, path: str, body: Mapping[str, Any], read: Callable[[Any], Read]) -> Read:
+    """The answer to a first request. No retries if nothing is listening; retries while the server loads its model.
+
+    Raises:
+        UserError: the server is unavailable.
+        RejectedError: it rejects the request.
+    """
+    try:
+        try:
+            return client.post(path, body, read, retries=0)
+        except UnavailableError as error:
+            if error.status in (NO_CONNECTION, TIMED_OUT):
+                raise
+            return client.post(path, body, read)
+    except UnavailableError as error:
+        raise unavailable(client, error) from error
+
+
+# ---------------------------------------------------------------- probes
+
+
+def _probe_chat(client: Client, model: str) -> tuple[Spelling, GenerateResult]:
+    """The first spelling that the server takes, and its reply."""
+    rejections = []
+    for spelling in SPELLINGS:
+        try:
+            return spelling, first_request(client, *chat_probe(model, spelling))
+        except RejectedError as error:
+            rejections.append(error)
+            if error.status not in BAD_REQUEST:
+                break
+    raise rejected(client, model, rejections[0])
+
+
+def _probe_images(client: Client, model: str, spelling: Spelling, plain: GenerateResult) -> str:
+    """TAKEN, or why not. Some servers drop images in silence: then a prompt has no more tokens with an image than without."""
+    body = chat_body(model, spelling, chat_messages([Message("user", (_white_square(), PROBE))]), PROBE_TOKENS)
+    try:
+        reply = client.post("/chat/completions", body, read_chat)
+    except RejectedError as error:
+        return f"refused ({error})"
+    except UnavailableError as error:
+        if not error.may_be_the_request:
+            raise unavailable(client, error) from error
+        return f"not answered ({error})"  # llama.cpp reports "not supported" with status 500
+    if plain.prompt_tokens and reply.prompt_tokens <= plain.prompt_tokens:
+        return f"dropped: a prompt has {reply.prompt_tokens} tokens with an image, {plain.prompt_tokens} without"
+    return TAKEN
+
+
+def _white_square() -> Image:
+    from PIL import Image as PillowImage
+
+    return Image(encode(PillowImage.new("RGB", (64, 64), "white")))
+
+
+def _probe_completions(client: Client, model: str, tokenizer: Any) -> tuple[bool, bool]:
+    """Whether /completions takes token ids, and whether it returns the log-probabilities of a prompt.
+
+    Raises:
+        UserError: there is no /completions, or the server is unavailable.
+    """
+    ids = tokenizer.encode(PROBE)
+    try:
+        reply = first_request(client, "/completions", echo_body(model, [ids]), lambda reply: reply)
+        return True, _has_logprobs(reply, len(ids))
+    except RejectedError as error:
+        if error.status not in BAD_REQUEST:
+            raise _no_completions(client, model, error) from error
+    try:
+        first_request(client, *text_probe(model, text_prompt(tokenizer, PROBE, ids, takes_tokens=False)))
+    except RejectedError as error:
+        raise _no_completions(client, model, error) from error
+    return False, False
+
+
+def _has_logprobs(reply: Any, tokens: int) -> bool:
+    """Whether an echoed prompt comes with a log-probability for each token but the first."""
+    try:
+        (logprobs, tops), *_ = read_echo(reply, 1)
+        return len(logprobs) >= tokens and all(isinstance(value, float) for value in logprobs[1:tokens]) and len(tops) >= tokens
+    except MALFORMED:
+        return False
+
+
+def _reported_context(client: Client, model: str) -> int | None:
+    """vLLM reports in /models how long a prompt with its reply may be."""
+    try:
+        lengths = [entry.get("max_model_len") for entry in client.get("/models")["data"] if entry.get("id") == model]
+        return int(lengths[0]) if lengths and lengths[0] else None
+    except MALFORMED:
+        return None
+
+
+# ---------------------------------------------------------------- errors
+
+
+def unavailable(client: Client, error: UnavailableError) -> UserError:
+    """A probe has no answer."""
+    other = "check its log; a model without chat template needs --tokenizer"
+    fix = {NO_CONNECTION: "start it, or check --base-url", TIMED_OUT: "check its log"}.get(error.status, other)
+    return UserError(f"the server at {client.url} is unavailable: {error}; {fix}")
+
+
+def rejected(client: Client, model: str, error: RejectedError) -> UserError:
+    """A probe is rejected."""
+    key = client.options.api_key_env
+    fixes = {401: f"put a valid key into ${key}", 402: "check your account", 403: f"check the key in ${key}"}
+    fixes |= {404: f"check the name {model!r}, and that --base-url ends where the API begins, mostly in /v1"}
+    other = "give the address that it names" if error.status < 400 else "a model without chat template needs --tokenizer"
+    return UserError(f"the server at {client.url} rejects requests ({error}); {fixes.get(error.status, other)}")
+
+
+def _no_completions(client: Client, model: str, error: RejectedError) -> UserError:
+    if error.status in NO_ACCESS:
+        return rejected(client, model, error)
+    return UserError(f"the server at {client.url} does not continue raw text ({error}), which --tokenizer needs; leave it out")

@@ -1,0 +1,104 @@
+"""Chats as a model's own template writes them: the template, what it refuses, its hash, and the special tokens around a prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from iit_bench.errors import ItemError, UserError
+from iit_bench.models.scoring import split_continuation
+from iit_bench.types import Image, Message
+
+TEMPLATE_REFUSED = "chat template refused"  # the reason in errors.jsonl
+# For a tokenizer without a chat template: the plain form base LLMs are asked in.
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'user' %}Question: {{ m.content }}\nAnswer:{% elif m.role == 'assistant' %} {{ m.content }}\n\n"
+    "{% else %}{{ m.content }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %} {% endif %}"
+)
+Turn = dict[str, Any]  # {"role", "content"}, as templates take it
+
+
+def ensure_template(tokenizer: Any) -> bool:
+    """Give a tokenizer without a chat template the plain one. Returns whether it had one of its own."""
+    if tokenizer.chat_template is not None:
+        return True
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    return False
+
+
+def template_sha256(template: Any) -> str:
+    """Hash of a template's text, for `ModelInfo.chat_template_sha256`."""
+    return hashlib.sha256(str(template).encode()).hexdigest()
+
+
+def text_turns(messages: Sequence[Message]) -> list[Turn]:
+    """A chat for templates of text-only models: a content is a string."""
+    return [{"role": message.role, "content": message.text} for message in messages]
+
+
+def turns_of_parts(messages: Sequence[Message]) -> list[Turn]:
+    """A chat for templates of image-text models: a content is a list of texts and places of images, in reading order."""
+    return [{"role": message.role, "content": [_part(part) for part in message.parts]} for message in messages]
+
+
+def _part(part: str | Image) -> dict[str, str]:
+    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
+
+
+def render_prompt(renderer: Any, turns: Sequence[Turn]) -> str:
+    """A chat up to where the reply begins. `renderer` is a tokenizer or a processor of transformers.
+
+    Raises:
+        ItemError: the template refuses the chat (a system turn, say).
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return str(renderer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True))
+    except TemplateError as error:
+        raise ItemError(TEMPLATE_REFUSED, str(error)) from error
+
+
+def render_task_chat(tokenizer: Any, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool, name: str) -> str:
+    """A chat of an lm-eval task, without its system turns if the template refuses them, as lm-eval does it.
+
+    Without the generation prompt the last turn stays open. `name` is the model's, for the error.
+
+    Raises:
+        UserError: the template refuses the chat.
+    """
+    from jinja2 import TemplateError
+
+    ending = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+    try:
+        return str(tokenizer.apply_chat_template(list(chat), tokenize=False, **ending))
+    except TemplateError as error:
+        without_system = [turn for turn in chat if turn["role"] != "system"]
+        if len(without_system) == len(chat):
+            raise UserError(f"the chat template of model {name!r} refuses the task's chat: {error}") from error
+        return render_task_chat(tokenizer, without_system, add_generation_prompt, name)
+
+
+# ---------------------------------------------------------------- tokens
+
+
+def special_tokens_of(tokenizer: Any, text: str) -> dict[str, bool]:
+    """Arguments of `encode`: special tokens are added, except where the text starts with the first of them already (as lm-eval does it)."""
+    first = tokenizer.bos_token or tokenizer.eos_token
+    return {"add_special_tokens": False} if first and text.startswith(first) else {}
+
+
+def encode_prompt(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a rendered chat, special tokens included."""
+    return list(tokenizer.encode(text, **special_tokens_of(tokenizer, text)))
+
+
+def encode_replies(tokenizer: Any, prompt: str, continuations: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+    """Token ids of a rendered chat, and of each reply after it, cut as `scoring.split_continuation` cuts them.
+
+    Raises:
+        ItemError: a reply has no token of its own.
+    """
+    pairs = [split_continuation(lambda text: encode_prompt(tokenizer, text), prompt, reply) for reply in continuations]
+    return pairs[0][0], [reply for _, reply in pairs]
