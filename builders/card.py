@@ -1,4 +1,4 @@
-"""The data set card: README.md of a benchmark folder, with the Hub's YAML header, licences and a gallery."""
+"""Writes the data set card: README.md of a benchmark folder, with the Hub's YAML header, licences and a gallery."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ THUMBNAIL = 96  # pixels of the longer side
 
 
 def card(manifest: Mapping[str, Any], questions: Sequence[Question], dialogues: Sequence[Dialogue]) -> str:
-    """The card as Markdown. Texts of the data are escaped: a question may hold anything."""
+    """The card as Markdown. Texts from data sets are escaped."""
     by_id = {question.id: question for question in questions}
     parts = [
         _header(manifest, questions),
         f"# IIT benchmark `{manifest['name']}`\n",
-        "Interleaved image-text dialogues: every target question is asked under every history whose tier ends in its modality, so\n"
+        "Interleaved image-text dialogues: every target question is asked after every history whose tier ends in its modality, so\n"
         "that differences between tiers are paired. Built by iit-bench after the benchmark that the paper *Wings* (arXiv 2406.03496)\n"
         "describes. `questions` holds the items, `dialogues` the turns (question ids) and the target.\n",
         '```python\nfrom datasets import load_dataset\nquestions = load_dataset("DIR", "questions", split="test")\n'
@@ -87,10 +87,10 @@ def _tiers(manifest: Mapping[str, Any]) -> str:
 def _sources(manifest: Mapping[str, Any]) -> str:
     rows = []
     for name, entry in manifest["sources"].items():
-        out = ", ".join(f"{count} {reason}" for reason, count in entry["left_out"].items()) or "none"
+        left_out = ", ".join(f"{count} {reason}" for reason, count in entry["left_out"].items()) or "none"
         origin = " ".join(filter(None, (entry["origin"], entry["revision"])))
-        cells = (name, entry["modality"], origin, entry["licence"], entry["targets"], entry["in_benchmark"], out)
-        rows.append("| " + " | ".join(_text(str(cell)) for cell in cells) + " |")
+        cells = (name, entry["modality"], origin, entry["licence"], entry["targets"], entry["in_benchmark"], left_out)
+        rows.append("| " + " | ".join(_escaped(str(cell)) for cell in cells) + " |")
     head = "| source | modality | origin | licence | targets | questions here | left out |\n" + "|---" * 7 + "|\n"
     return "## Sources and their licences\n\n" + head + "\n".join(rows) + "\n"
 
@@ -100,39 +100,39 @@ def _baselines(manifest: Mapping[str, Any]) -> str:
     rows = []
     for key, figures in manifest["baselines"].items():
         cells = ["–" if figures[rule] is None else str(figures[rule]) if rule == "n" else f"{figures[rule]:.3f}" for rule in rules]
-        rows.append(f"| {_text(key)} | " + " | ".join(cells) + " |")
+        rows.append(f"| {_escaped(key)} | " + " | ".join(cells) + " |")
     head = "| targets | " + " | ".join(rule.replace("_", " ") for rule in rules) + " |\n" + "|---" * (len(rules) + 1) + "|\n"
-    return "## Reachable without understanding (accuracy)\n\n" + head + "\n".join(rows) + "\n"
+    return "## Baselines that need no understanding (accuracy)\n\n" + head + "\n".join(rows) + "\n"
 
 
 def _gallery(dialogues: Sequence[Dialogue], by_id: Mapping[str, Question]) -> str:
     longest = max(len(dialogue.turns) for dialogue in dialogues)
-    shown: dict[str, Dialogue] = {}  # tier -> a dialogue; mixed tiers first, each with a target of its own
+    shown: dict[str, Dialogue] = {}  # tier -> a dialogue; mixed tiers first, no two dialogues with one target
     for dialogue in sorted((d for d in dialogues if len(d.turns) == longest), key=lambda d: -len(set(d.tier))):
-        fresh = dialogue.tier not in shown and dialogue.group not in {other.group for other in shown.values()}
-        if fresh and len(shown) < GALLERY:
+        is_new = dialogue.tier not in shown and dialogue.group not in {other.group for other in shown.values()}
+        if is_new and len(shown) < GALLERY:
             shown[dialogue.tier] = dialogue
     parts = ["## Gallery\n"]
     for dialogue in shown.values():
-        turns = "\n".join(_turn(by_id[name]) for name in dialogue.turns)
+        turns = "\n".join(_turn(by_id[question_id]) for question_id in dialogue.turns)
         parts.append(f"**{dialogue.tier}**\n\n<table>\n{turns}\n</table>\n")
     return "\n".join(parts)
 
 
 def _turn(question: Question) -> str:
     images = "".join(_thumbnail(image.data) for image in question.images)
-    choices = " · ".join(f"<b>{_text(c)}</b>" if i == question.answer else _text(c) for i, c in enumerate(question.choices))
-    words = _text(question.question.replace(IMAGE_MARK, " [image] ").strip())
-    return f"<tr><td>{images}</td><td>{words}<br>{choices}</td></tr>"
+    choices = " · ".join(f"<b>{_escaped(c)}</b>" if i == question.answer else _escaped(c) for i, c in enumerate(question.choices))
+    text = _escaped(question.question.replace(IMAGE_MARK, " [image] ").strip())
+    return f"<tr><td>{images}</td><td>{text}<br>{choices}</td></tr>"
 
 
 def _thumbnail(data: bytes) -> str:
-    small = decode(data)
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(encode(small, "JPEG", quality=80)).decode()}">'
+    picture = decode(data)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(encode(picture, "JPEG", quality=80)).decode()}">'
 
 
-def _text(text: str) -> str:
-    """Text of a data set as harmless, one-line HTML inside a Markdown table."""
+def _escaped(text: str) -> str:
+    """A data set's text as one line of HTML without markup, safe in a Markdown table."""
     escaped = html.escape(" ".join(text.split()))
     return "".join(f"&#{ord(char)};" if char in "|`*_[]~\\$" else char for char in escaped)

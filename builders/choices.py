@@ -1,4 +1,4 @@
-"""Checking and ordering the choices of a question (docs/spec/iit.md#building-5-choices, #building-9-records-left-out)."""
+"""Checks questions and orders their choices (docs/spec/iit.md#building-5-choices, #building-9-records-left-out)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from builders.words import hashed
 from iit_bench.images import UNREADABLE, is_readable
 from iit_bench.types import IMAGE_MARK, Question
 
-# A choice that only makes sense beside the others, in their source order. A needless match costs no more than an unshuffled question.
-_SPEAKS_OF_OTHERS = re.compile(
+# A choice that refers to others, and so needs them in source order. A false match costs no more than an unshuffled question.
+_REFERS_TO_OTHERS = re.compile(
     r"\b(?:all|none|both|neither|either|any|each|some|two|three|more than one|one)\s+of\s+(?:the\s+|these\s+)*"
     r"(?:above|below|these|them|options?|choices?|answers?|alternatives|other|others|following)\b"
     r"|\b(?:the|as)\s+above\b|\bother\s+(?:options|choices|answers)\b"
@@ -48,25 +48,25 @@ def flaw(question: Question) -> str | None:
 
 
 def has_prefix(choices: Iterable[str]) -> bool:
-    """Whether one choice begins with another, ignoring case: a sum of log-probabilities could never prefer the longer one."""
-    ordered = sorted(choice.casefold() for choice in choices)  # whoever has a prefix in the list has it right before, or shares it
+    """Whether one choice begins with another, ignoring case: the longer one could never have the higher sum of log-probabilities."""
+    ordered = sorted(choice.casefold() for choice in choices)  # if a text has a prefix in the list, so has its predecessor, or is one
     return any(later.startswith(earlier) for earlier, later in pairwise(ordered))
 
 
 def admit(questions: Iterable[Question]) -> tuple[list[Question], Counter[str]]:
-    """The usable questions in their order, and how many were left out for which reason. Of several with one id the first counts."""
+    """The usable questions in their order, and reason -> number left out. Of several questions with one id the first is kept."""
     kept: list[Question] = []
     left_out: Counter[str] = Counter()
-    seen: set[str] = set()
-    broken: dict[str, bool] = {}  # image sha256 -> unreadable; sources that use StoredImage have looked already
+    seen_ids: set[str] = set()
+    readable: dict[str, bool] = {}  # image sha256 -> decodes; sources have already checked each StoredImage
     for question in questions:
-        reason = "duplicate id" if question.id in seen else flaw(question)
-        seen.add(question.id)
+        reason = "duplicate id" if question.id in seen_ids else flaw(question)
+        seen_ids.add(question.id)
         if reason is None:
             for image in question.images:
-                if not isinstance(image, StoredImage) and image.sha256 not in broken:
-                    broken[image.sha256] = not is_readable(image)
-            if any(broken.get(image.sha256, False) for image in question.images):
+                if not isinstance(image, StoredImage) and image.sha256 not in readable:
+                    readable[image.sha256] = is_readable(image)
+            if not all(readable.get(image.sha256, True) for image in question.images):
                 reason = UNREADABLE
         if reason is None:
             kept.append(question)
@@ -76,16 +76,16 @@ def admit(questions: Iterable[Question]) -> tuple[list[Question], Counter[str]]:
 
 
 def keeps_order(question: Question) -> bool:
-    """Whether the choices must stay in source order: yes/no, or one that speaks of the others ("all of the above", "A and B")."""
+    """Whether the choices must stay in source order: yes/no, or one that refers to others ("all of the above", "A and B")."""
     if question.fixed_order or {choice.casefold().strip(" .") for choice in question.choices} == YES_NO:
         return True
-    return any(_SPEAKS_OF_OTHERS.search(choice) for choice in question.choices)
+    return any(_REFERS_TO_OTHERS.search(choice) for choice in question.choices)
 
 
 def shuffled(question: Question, seed: int) -> Question:
     """The question with its choices in the order of a hash of (seed, question id, choice), or flagged `fixed_order` in source order.
 
-    The hash makes every gold position equally likely, so positions are balanced to within sampling error.
+    The hash makes every position of the gold answer equally likely.
     """
     if keeps_order(question):
         return replace(question, fixed_order=True)

@@ -1,4 +1,4 @@
-"""How a question becomes chat turns (docs/spec/iit.md#asking); shared by evaluation and training, so that both use one form.
+"""Renders a question as chat turns (docs/spec/iit.md#asking), for evaluation and for training.
 
 Styles: `cloze` shows no choices and the reply is the choice's text; `options` shows the choices and the reply is the choice's text;
 `letters` shows them with letters and the reply is the letter.
@@ -15,45 +15,47 @@ LETTERS = string.ascii_uppercase
 
 
 def user_message(question: Question, style: Style, connector: str = "") -> Message:
-    """The user turn that asks `question`. `connector` is a transition sentence before it; it never changes the question's words."""
+    """The user turn of `question`. `connector`, a transition sentence, precedes it and never changes the question's words."""
     parts = question_parts(question)
-    shown = _shown_choices(question.choices, style)
-    if shown:
-        parts = (*parts, shown)
+    choice_list = _choice_list(question.choices, style)
+    if choice_list:
+        parts = (*parts, choice_list)
     if connector:
         parts = (connector + "\n", *parts)
     return Message("user", _join_text(parts))
 
 
 def chat(
-    questions: Sequence[Question], style: Style, connectors: Sequence[str] = (), said: Sequence[str] | None = None
+    questions: Sequence[Question], style: Style, connectors: Sequence[str] = (), given_replies: Sequence[str] | None = None
 ) -> tuple[Message, ...]:
-    """The turns of a dialogue, its last question unanswered. Earlier replies are `said`, or the gold ones."""
+    """The turns of a dialogue up to its last question. Earlier replies are `given_replies`, or the gold replies if it is None."""
     messages: list[Message] = []
     for turn, question in enumerate(questions):
         messages.append(user_message(question, style, connectors[turn] if connectors else ""))
         if turn < len(questions) - 1:
-            messages.append(assistant_message(gold_reply(question, style) if said is None else said[turn]))
+            messages.append(assistant_message(gold_reply(question, style) if given_replies is None else given_replies[turn]))
     return tuple(messages)
 
 
 def assistant_message(reply: str) -> Message:
+    """The assistant turn of a reply."""
     return Message("assistant", (reply,))
 
 
 def replies(question: Question, style: Style) -> tuple[str, ...]:
-    """The reply that stands for each choice, in the order of `question.choices`."""
+    """The reply for each choice, in the order of `question.choices`: its text, or its letter in style `letters`."""
     if style == "letters":
         return tuple(LETTERS[i] for i in range(len(question.choices)))
     return question.choices
 
 
 def gold_reply(question: Question, style: Style) -> str:
+    """The reply for the gold answer."""
     return replies(question, style)[question.answer]
 
 
 def question_parts(question: Question) -> tuple[Part, ...]:
-    """Text and images in reading order: a mark places each image; without marks the images precede the text on a line of their own.
+    """Text and images in reading order. Each mark is the place of an image; without marks, images precede the text on a line of their own.
 
     Raises:
         ValueError: the number of marks is neither 0 nor the number of images.
@@ -71,7 +73,7 @@ def question_parts(question: Question) -> tuple[Part, ...]:
     return tuple(part for part in parts if part != "")
 
 
-def _shown_choices(choices: Sequence[str], style: Style) -> str:
+def _choice_list(choices: Sequence[str], style: Style) -> str:
     if style == "cloze":
         return ""
     if style == "letters":

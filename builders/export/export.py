@@ -1,4 +1,4 @@
-"""`iit-bench export`: one benchmark folder, one tool's format, one new folder with a README that says how to run it there."""
+"""`iit-bench export`: writes a benchmark folder in one tool's format, as a new folder with a README on how to run it there."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from iit_bench.version import __version__
 Tool = Literal["lm-eval", "vlmeval"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What `iit-bench export` may be told; every field is an option of the same name."""
+    """Options of `iit-bench export`; each field is an option of the same name."""
 
     bench: Path
     out: Path
     to: Tool
     tiers: tuple[str, ...] | None = None  # None = all
-    style: Style | None = None  # lm-eval: None = the benchmark's; vlmeval: letters, whatever the benchmark's
-    overwrite: bool = False  # replace an export that is already in `out`
+    style: Style | None = None  # None = the benchmark's for lm-eval; vlmeval always has letters
+    overwrite: bool = False  # replace an existing export in `out`
 
 
 def export(options: ExportOptions, progress: bool = True) -> dict[str, Any]:
-    """Write the folder, whole or not at all. Returns its manifest.
+    """Write the folder, whole or not at all, and return its manifest.
 
     Raises:
-        UserError: not a benchmark, a tier it has not, a style that the tool cannot ask in, an `out` that holds something else.
+        UserError: not a benchmark, a tier that it lacks, a style that the tool does not support, or `out` holds something else.
     """
-    style = _style_of_vlmeval(options.style) if options.to == "vlmeval" else options.style
+    style = _vlmeval_style(options.style) if options.to == "vlmeval" else options.style
     check_target(options.out, EXPORT_FORMAT, options.overwrite)
     benchmark = load_benchmark(options.bench)
     tiers = benchmark.chosen_tiers(options.tiers)
-    plan = Plan(benchmark, tiers, style or benchmark.manifest.get("default_style", "cloze"))
-    _check_letters(plan)
+    plan = Plan(benchmark=benchmark, tiers=tiers, style=style or benchmark.manifest.get("default_style", "cloze"))
+    _check_choice_counts(plan)
     manifest: dict[str, Any] = {}
     total = sum(dialogue.tier in tiers for dialogue in benchmark.dialogues)
     with bar(f"exporting to {options.to}", total, progress) as advance:
@@ -52,22 +52,22 @@ def export(options: ExportOptions, progress: bool = True) -> dict[str, Any]:
     return manifest
 
 
-def _style_of_vlmeval(style: Style | None) -> Style:
+def _vlmeval_style(style: Style | None) -> Style:
     if style not in (None, "letters"):
         raise UserError(f"--style {style} is not possible for VLMEvalKit, which shows choices with letters; leave --style out")
     return "letters"
 
 
-def _check_letters(plan: Plan) -> None:
-    many = next((question for question in plan.benchmark.questions.values() if len(question.choices) > len(LETTERS)), None)
-    if plan.style == "letters" and many:
+def _check_choice_counts(plan: Plan) -> None:
+    too_many = next((question for question in plan.benchmark.questions.values() if len(question.choices) > len(LETTERS)), None)
+    if plan.style == "letters" and too_many:
         raise UserError(
-            f"question {many.id!r} has {len(many.choices)} choices, more than there are letters; --style letters is not possible"
+            f"question {too_many.id!r} has {len(too_many.choices)} choices, more than there are letters; --style letters is not possible"
         )
 
 
 def _files(tool: Tool, plan: Plan, manifest: dict[str, Any], advance: Advance) -> Iterator[File]:
-    """All files; `manifest` is filled once the others are made."""
+    """All files of the export. `manifest` is filled once the others are made."""
     yield from (lm_eval if tool == "lm-eval" else vlmeval).files(plan, advance)
     manifest |= {
         "format": EXPORT_FORMAT,
@@ -85,7 +85,7 @@ def _files(tool: Tool, plan: Plan, manifest: dict[str, Any], advance: Advance) -
 
 
 def summary(out: Path, manifest: Mapping[str, Any]) -> str:
-    """What was written, for the end of an export; every dialogue left out, by reason."""
+    """A few lines about what was written, for the end of an export; the dialogues left out, by reason."""
     tiers = manifest["tiers"]
     lines = [
         f"{out}: {sum(tiers.values())} dialogues in {len(tiers)} tiers, style {manifest['style']}, for {manifest['to']}; "

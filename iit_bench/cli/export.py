@@ -32,5 +32,5 @@ def export(
     from builders.export.export import ExportOptions, summary
     from builders.export.export import export as export_benchmark
 
-    options = ExportOptions(bench, out, to, names(tiers), style, overwrite)
+    options = ExportOptions(bench=bench, out=out, to=to, tiers=names(tiers), style=style, overwrite=overwrite)
     print(summary(out, export_benchmark(options, progress=not quiet)))

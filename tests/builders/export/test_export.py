@@ -40,7 +40,7 @@ def changed(bench: Benchmark, tmp_path: Path) -> Changed:
 
 
 def write(benchmark: Benchmark, out: Path, to: Any, **more: Any) -> dict[str, Any]:
-    return export(ExportOptions(benchmark.path, out, to, **more), progress=False)
+    return export(ExportOptions(bench=benchmark.path, out=out, to=to, **more), progress=False)
 
 
 def first_target(benchmark: Benchmark, tier: str) -> Question:

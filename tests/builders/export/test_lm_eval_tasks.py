@@ -40,7 +40,7 @@ def talkative(tmp_path_factory) -> Benchmark:
 
 
 def write(benchmark: Benchmark, out: Path, style: Style | None = None) -> Path:
-    export(ExportOptions(benchmark.path, out, "lm-eval", style=style), progress=False)
+    export(ExportOptions(bench=benchmark.path, out=out, to="lm-eval", style=style), progress=False)
     return out
 
 

@@ -23,7 +23,7 @@ TIERS = ("T", "TT", "V", "TV", "VVT", "VVV")
 @pytest.fixture(scope="module")
 def exported(bench, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "LMU"
-    export(ExportOptions(bench.path, out, "vlmeval", TIERS), progress=False)
+    export(ExportOptions(bench=bench.path, out=out, to="vlmeval", tiers=TIERS), progress=False)
     return out
 
 
