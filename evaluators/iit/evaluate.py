@@ -1,6 +1,6 @@
 """Score one model on one benchmark folder into one run folder (docs/spec/iit.md#asking, #scoring, #figures).
 
-Killed at any moment, the same call goes on: what was answered is in the response log, and batches are planned as they were.
+Killed at any moment, the same call resumes: answers are in the response log, and batches are planned as before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from evaluators.iit.forgetting import check_comparable, forgetting
 from evaluators.iit.results import summarise
 from evaluators.iit.turns import Asking, Course, prediction, request, rounds
-from evaluators.runs.header import check_same_run, describe_run
+from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import enter
 from iit_bench.engine.log import ResponseLog
@@ -35,11 +35,11 @@ OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl")
 
 
 def evaluate(options: RunOptions, progress: bool = True) -> Results:
-    """Run or go on with the evaluation that `options` describe; the run folder is complete when this returns.
+    """Run or resume the evaluation that `options` describe; the run folder is complete when this returns.
 
     Raises:
-        UserError: bad options, an unusable benchmark, model or folder. What was answered before stays in the folder.
-        KeyboardInterrupt: likewise; the same call goes on.
+        UserError: bad options, an unusable benchmark, model or folder. Earlier answers stay in the folder.
+        KeyboardInterrupt: likewise; the same call resumes.
     """
     options.check_suite("iit")
     assert options.bench is not None  # RunOptions refuses suite iit without one
@@ -53,66 +53,72 @@ def evaluate(options: RunOptions, progress: bool = True) -> Results:
 
 
 def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, progress: bool = True) -> Results:
-    """`evaluate` with a model and a benchmark that are loaded already."""
+    """`evaluate` with a model and a benchmark that are already loaded."""
     plan = choose_dialogues(benchmark, options.tiers, options.limit, model.capabilities.takes_images)
     scoring = choose_scoring(model, options.scoring, any("V" in tier for tier in plan.tiers))
     assert options.max_new_tokens is not None  # RunOptions has a number in suite iit
-    asking = Asking(scoring, _style(options, benchmark), options.history, options.system_prompt, options.max_new_tokens)
+    asking = Asking(
+        scoring=scoring,
+        style=_style(options, benchmark),
+        history=options.history,
+        system_prompt=options.system_prompt,
+        max_new_tokens=options.max_new_tokens,
+    )
     if asking.style not in (styles := model.capabilities.styles):
-        raise UserError(f"model {model.info.name!r} cannot be asked in style {asking.style!r}; use --style {' or '.join(styles)}")
+        raise UserError(f"model {model.info.name!r} does not support style {asking.style!r}; use --style {' or '.join(styles)}")
     limits = BatchLimits.for_model(model.info, options.batch_size)
-    described = describe_run(options, model.info, benchmark, asking, plan.tiers, limits)
-    base = _base(options, described)
+    described = describe_run(options, model.info, benchmark=benchmark, asking=asking, tiers=plan.tiers, limits=limits)
+    base = _comparable_base(options, described)
     courses = [Course(dialogue, tuple(benchmark.questions[turn] for turn in dialogue.turns)) for dialogue in plan.dialogues]
-    with enter(options.out, described, options.fresh, check_same_run, OUTCOME_FILES) as (run, log):
+    with enter(options.out, described, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log):
         started = time.monotonic()
         try:
-            predictions, errors = ask(model, courses, asking, log, limits, progress)
+            predictions, errors = ask(model, courses, asking, log=log, limits=limits, progress=progress)
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
             save_run_header(options.out, run)
         complete = not any(error["kind"] == "machine" for error in errors)
         results = summarise(predictions, plan.unavailable, complete)
         if base:
-            found = forgetting(predictions, base.predictions, base.run["name"], folder_label(base.path))
-            results = dataclasses.replace(results, forgetting=found)
+            against_base = forgetting(predictions, base.predictions, base.run["name"], folder_label(base.path))
+            results = dataclasses.replace(results, forgetting=against_base)
         save_run_outcome(options.out, predictions, results, errors)
         save_run_header(options.out, run | {"ended": _now()})
     return results
 
 
-# ---------------------------------------------------------------- what is asked
+# ---------------------------------------------------------------- scoring and dialogues of a run
 
 
-def choose_scoring(model: Model, asked: Scoring | Literal["auto"], images: bool) -> Scoring:
-    """How a run is scored: one way for all its tiers, so that they compare.
+def choose_scoring(model: Model, wanted: Scoring | Literal["auto"], images: bool) -> Scoring:
+    """The scoring of a run: one for all its tiers, so that they compare. `images`: whether some of its tiers have images.
 
     Raises:
-        UserError: the model cannot do what is asked for.
+        UserError: the model cannot score as wanted.
     """
     can = model.capabilities
     can_score = can.scores and (can.scores_images or not images)
-    if asked == "auto":
+    if wanted == "auto":
         return "loglikelihood" if can_score else "generate"
-    if asked == "generate" and not can.generates:
+    if wanted == "generate" and not can.generates:
         raise UserError(f"model {model.info.name!r} cannot generate; use --scoring loglikelihood")
-    if asked == "loglikelihood" and not can_score:
-        why = can.why_not["scores"] if not can.scores else "it scores replies to text alone; leave the tiers with images out with --tiers"
+    if wanted == "loglikelihood" and not can_score:
+        why = can.why_not["scores"] if not can.scores else "it scores only replies to text; leave out the tiers with images with --tiers"
         raise UserError(f"model {model.info.name!r} cannot score replies: {why}, or use --scoring generate")
-    return asked
+    return wanted
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The dialogues of a run, and the tiers it leaves out."""
+class ChosenDialogues:
+    """The dialogues and tiers of a run, and the tiers that it cannot run."""
 
     dialogues: tuple[Dialogue, ...]
     tiers: tuple[str, ...]  # tiers that are run
     unavailable: Mapping[str, str]  # tier -> why it cannot be run
 
 
-def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: int | None, accepts_images: bool) -> Chosen:
-    """Whole groups only: the first `limit` groups; builders mix text and visual targets, so they are a fair sample of all.
+def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: int | None, accepts_images: bool) -> ChosenDialogues:
+    """The dialogues of the first `limit` groups, which are run as a whole; builders mix text and visual targets, so they are a fair sample.
 
     Raises:
         UserError: the benchmark has no such tier, or the limit is below 1.
@@ -123,9 +129,7 @@ def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: i
     unavailable = {tier: NO_IMAGES for tier in wanted if "V" in tier and not accepts_images}
     run = tuple(tier for tier in wanted if tier not in unavailable)
     if not run:
-        raise UserError(
-            "the model takes no images and every tier asked for has some; add a text-only tier, or --blind to remove the images"
-        )
+        raise UserError("the model takes no images and every chosen tier has some; add a text-only tier, or --blind to remove the images")
     dialogues = [dialogue for dialogue in benchmark.dialogues if dialogue.tier in wanted]
     if limit is not None:  # before the tiers that this model cannot run are left out: every model gets the same groups
         groups = set(list(dict.fromkeys(dialogue.group for dialogue in dialogues))[:limit])
@@ -133,7 +137,7 @@ def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: i
     dialogues = [dialogue for dialogue in dialogues if dialogue.tier in run]
     if not dialogues:
         raise UserError(f"--limit {limit} leaves only groups with images, which the model does not take; raise it, or add --blind")
-    return Chosen(tuple(dialogues), run, unavailable)
+    return ChosenDialogues(tuple(dialogues), run, unavailable)
 
 
 def _style(options: RunOptions, benchmark: Benchmark) -> Style:
@@ -144,7 +148,7 @@ def _style(options: RunOptions, benchmark: Benchmark) -> Style:
 
 
 def ask(
-    model: Model, courses: Sequence[Course], asking: Asking, log: ResponseLog, limits: BatchLimits, progress: bool
+    model: Model, courses: Sequence[Course], asking: Asking, *, log: ResponseLog, limits: BatchLimits, progress: bool
 ) -> tuple[list[Prediction], list[dict[str, Any]]]:
     """Ask every turn that is scored. Returns predictions and error lines, in the order of `courses`, then of turns."""
     total = sum(len(course.questions) if asking.history == "own" else 1 for course in courses)
@@ -200,8 +204,8 @@ def load_base(options: RunOptions) -> IitRun:
     return load_run(options.base, "iit")
 
 
-def _base(options: RunOptions, described: Mapping[str, Any]) -> IitRun | None:
-    """The run to measure forgetting against; one that cannot be compared is refused before the work, not after."""
+def _comparable_base(options: RunOptions, described: Mapping[str, Any]) -> IitRun | None:
+    """The run to measure forgetting against, if any; one that cannot be compared is refused before the model is asked anything."""
     if not options.base:
         return None
     base = load_base(options)

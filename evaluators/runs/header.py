@@ -24,20 +24,17 @@ if TYPE_CHECKING:
     from iit_bench.storage.benchmark import Benchmark
 
 PACKAGES = ("iit-bench", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "lm-eval")
-# What must be equal for a run folder to be taken up again. The key of each response guards the rest.
-SAME = ("suite", "scoring", "style", "history", "limit", "tiers", "max_new_tokens", "batch_size", "batch_tokens", "seed", "system_prompt")
-SAME_MODEL = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dtype", "device")
-
-
-# Beside the tasks and the model, what must be equal for a run folder to be taken up again. The key of each response guards the rest.
-SAME_TASKS: tuple[str, ...] = ("suite", "tasks", "limit", "max_new_tokens", "system_prompt", "batch_size", "seed")
-SAME_TASKS += ("num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
+# Fields of run.json that must be equal for a run folder to be resumed. The key of each response guards the rest.
+_RESUMABLE = ("limit", "max_new_tokens", "system_prompt", "batch_size", "seed")
+_RESUMABLE_IIT = ("scoring", "style", "history", "tiers", "batch_tokens")
+_RESUMABLE_TASKS = ("tasks", "num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
+_RESUMABLE_MODEL = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dtype", "device")
 
 
 def describe_run(
-    options: RunOptions, info: ModelInfo, benchmark: Benchmark, asking: Asking, tiers: Sequence[str], limits: BatchLimits
+    options: RunOptions, info: ModelInfo, *, benchmark: Benchmark, asking: Asking, tiers: Sequence[str], limits: BatchLimits
 ) -> dict[str, Any]:
-    """A new run.json; its fields are storage.runs.RUN_FIELDS."""
+    """A new run.json of suite iit; its fields are storage.runs.RUN_FIELDS."""
     manifest = benchmark.manifest
     copied = ("name", "rows_sha256", "seed", "sources", "baselines")
     counts = {tier: sum(dialogue.tier == tier for dialogue in benchmark.dialogues) for tier in benchmark.tiers}
@@ -60,8 +57,36 @@ def describe_run(
     }
 
 
+def describe_suite(options: RunOptions, info: ModelInfo, tasks: Sequence[str], packages: Sequence[str] = ()) -> dict[str, Any]:
+    """A new run.json of suite text or vqa; its fields are storage.runs.SUITE_FIELDS.
+
+    Args:
+        options: of the run.
+        info: the model.
+        tasks: names of the tasks, presets expanded.
+        packages: the tool's distributions, whose versions are recorded.
+    """
+    return {
+        "name": options.name or options.out.name,
+        "model": dataclasses.asdict(info),
+        "suite": options.suite,
+        "tasks": list(tasks),
+        "judge": options.judge,
+        "num_fewshot": options.num_fewshot,
+        "apply_chat_template": options.apply_chat_template,
+        "fewshot_as_multiturn": options.fewshot_as_multiturn,
+        "gen_kwargs": options.gen_kwargs,
+        "limit": options.limit,
+        "max_new_tokens": options.max_new_tokens,
+        "system_prompt": options.system_prompt,
+        "batch_size": options.batch_size,
+        "seed": options.seed,
+        **bookkeeping(options, packages),
+    }
+
+
 def bookkeeping(options: RunOptions, packages: Sequence[str] = ()) -> dict[str, Any]:
-    """The part of a new run.json that every suite shares: how to repeat the run, with what it was made, when and how much."""
+    """The fields of a new run.json that all suites share: how to repeat the run, versions, times and counts."""
     return {
         "command": command(options),
         "arguments": arguments(options),
@@ -117,54 +142,30 @@ def command(options: RunOptions) -> str:
 
 
 def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on in a folder that holds another run.
+    """Refuse to resume a folder that holds another run.
+
+    Args:
+        folder: the run folder.
+        before: its run.json.
+        now: run.json of the run that is to be resumed.
 
     Raises:
-        UserError: says what differs.
+        UserError: names what differs.
     """
-    pairs = [(name, before.get(name), now.get(name)) for name in SAME]
-    pairs += [(f"model {name}", before["model"].get(name), now["model"].get(name)) for name in SAME_MODEL]
-    pairs.append(("benchmark", before["benchmark"]["rows_sha256"], now["benchmark"]["rows_sha256"]))
-    different = [f"{name} {old!r} there, {new!r} now" for name, old, new in pairs if old != new]
-    if different:
-        raise UserError(f"{str(folder)!r} holds another run ({'; '.join(different)}); choose another --out or add --fresh to replace it")
-
-
-def describe_suite(options: RunOptions, info: ModelInfo, tasks: Sequence[str], packages: Sequence[str] = ()) -> dict[str, Any]:
-    """A new run.json of a suite; `tasks` are the names behind the presets, `packages` the tool's distributions."""
-    return {
-        "name": options.name or options.out.name,
-        "model": dataclasses.asdict(info),
-        "suite": options.suite,
-        "tasks": list(tasks),
-        "judge": options.judge,
-        "num_fewshot": options.num_fewshot,
-        "apply_chat_template": options.apply_chat_template,
-        "fewshot_as_multiturn": options.fewshot_as_multiturn,
-        "gen_kwargs": options.gen_kwargs,
-        "limit": options.limit,
-        "max_new_tokens": options.max_new_tokens,
-        "system_prompt": options.system_prompt,
-        "batch_size": options.batch_size,
-        "seed": options.seed,
-        **bookkeeping(options, packages),
-    }
-
-
-def check_same_suite(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on in a folder that holds another run.
-
-    Raises:
-        UserError: says what differs.
-    """
-    pairs = [(name, before.get(name), now.get(name)) for name in SAME_TASKS]
-    pairs += [(f"model {name}", before["model"].get(name), now["model"].get(name)) for name in SAME_MODEL]
+    pairs = [("suite", before.get("suite"), now["suite"])]
+    if before.get("suite") == now["suite"]:
+        names = (*_RESUMABLE, *(_RESUMABLE_IIT if now["suite"] == "iit" else _RESUMABLE_TASKS))
+        pairs += [(name, before.get(name), now.get(name)) for name in names]
+        pairs += [(f"model {name}", before["model"].get(name), now["model"].get(name)) for name in _RESUMABLE_MODEL]
+        if now["suite"] == "iit":
+            pairs.append(("benchmark", before["benchmark"]["rows_sha256"], now["benchmark"]["rows_sha256"]))
     different = [f"{name} {old!r} there, {new!r} now" for name, old, new in pairs if old != new]
     if different:
         raise UserError(f"{str(folder)!r} holds another run ({'; '.join(different)}); choose another --out or add --fresh to replace it")
 
 
 def version(package: str) -> str | None:
+    """The version of an installed distribution; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -172,9 +173,9 @@ def version(package: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """Of the checkout this file stands in; None where iit-bench is installed from a wheel."""
+    """The commit of the checkout that holds this file; None if iit-bench is installed from a wheel."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-    found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+    head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return head.stdout.strip() or None

@@ -1,33 +1,29 @@
-"""A run folder while it is at work: started or taken up again under a lock, by every suite."""
+"""One session of work in a run folder: started or resumed under a lock, for every suite."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evaluators.runs.header import check_same_run
 from iit_bench.engine.log import ResponseLog
 from iit_bench.storage.runs import load_run_header, save_run_header
 
-Check = Callable[[Path, Mapping[str, Any], Mapping[str, Any]], None]
-
 
 @contextmanager
-def enter(
-    folder: Path, run: dict[str, Any], fresh: bool, check: Check, outcome_files: Sequence[str]
-) -> Iterator[tuple[dict[str, Any], ResponseLog]]:
-    """Start the run folder, or take it up again where it holds the same run; yields run.json and the response log.
+def enter(folder: Path, run: dict[str, Any], *, fresh: bool, outcome_files: Sequence[str]) -> Iterator[tuple[dict[str, Any], ResponseLog]]:
+    """Start the run folder, or resume it if it holds the same run; yields run.json and the response log.
 
-    What is in the folder is not touched before its lock is held: another process may be at work there.
+    Nothing in an existing folder is changed before its lock is held, because another process may be working there.
 
     Args:
-        folder: the run folder; made where it is not there.
+        folder: the run folder; made if it does not exist.
         run: a new run.json, without format and version.
-        fresh: start over; `outcome_files` (names in the folder) are removed.
-        check: `check(folder, run.json there, run)` raises UserError where the folder holds another run.
-        outcome_files: what a finished run leaves beside run.json and the log.
+        fresh: start over; `outcome_files` are removed.
+        outcome_files: names of the files and folders that a finished run has beside run.json and the log.
 
     Raises:
         UserError: a foreign folder, another run in it, or another process at work.
@@ -36,7 +32,7 @@ def enter(
     if folder.is_dir() and any(not _is_partial(path) for path in folder.iterdir()):
         before = load_run_header(folder)  # refuses a foreign folder, also with `fresh`
         if not fresh:
-            check(folder, before, run)
+            check_same_run(folder, before, run)
             run |= {name: before[name] for name in ("started", "seconds")} | {"resumed": before["resumed"] + 1}
     else:
         save_run_header(folder, run)

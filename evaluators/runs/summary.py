@@ -1,4 +1,4 @@
-"""What `iit-bench eval` prints when it is done: the figures of one run, for a terminal or for a machine."""
+"""The output of `iit-bench eval`: the figures of one run, for a terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Figure, Results, SuiteResults
 
-_NOT_COMPLETE = "  not complete: some items failed for reasons of the machine (errors.jsonl); repeat the command to go on"
+_NOT_COMPLETE = "  not complete: some items failed for reasons of the machine (errors.jsonl); repeat the command to resume"
+_SUITE_NOT_COMPLETE = "  not complete: some items (errors.jsonl) or data sets (see above) failed; repeat the command to resume"
 
 
 def summary_text(name: str, results: Results | SuiteResults) -> str:
-    """Scores with 95% intervals and n, one line each."""
+    """The scores with 95% intervals and n, one per line."""
     if isinstance(results, SuiteResults):
         return _suite_text(name, results)
     lines = [f"{name}: {results.n_dialogues} dialogues, " + ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)]
@@ -28,7 +29,7 @@ def summary_text(name: str, results: Results | SuiteResults) -> str:
 
 
 def _suite_text(name: str, results: SuiteResults) -> str:
-    """The figure of each task that tables show, and what a reader must know of it."""
+    """The main figure of each task, with its notes."""
     counts = ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)
     lines = [f"{name}: suite {results.suite}, {counts or 'no items'}"]
     labels = [f"{task.task} ({task.metric})" if task.metric else task.task for task in results.tasks]
@@ -37,8 +38,7 @@ def _suite_text(name: str, results: SuiteResults) -> str:
         figure = task.scores.get(task.metric, Figure(None, note="no score"))
         lines += [f"  {label:{width}}  {_figure(figure) if task.best == 1 else _points(figure, task.best)}"]
         lines += [f"  {'':{width}}  {note}" for note in task.notes]
-    failed = "  not complete: some items (errors.jsonl) or data sets (see above) failed; repeat the command to go on"
-    return "\n".join(lines + ([] if results.complete else [failed]))
+    return "\n".join(lines + ([] if results.complete else [_SUITE_NOT_COMPLETE]))
 
 
 def _points(figure: Figure, best: float | None) -> str:
@@ -50,7 +50,7 @@ def _points(figure: Figure, best: float | None) -> str:
 
 
 def server_text(run: Mapping[str, Any]) -> str:
-    """What a server was asked for, and that it takes no images, of a run.json; "" where there was none."""
+    """The server's answers and tokens of a run.json, and whether it takes images; "" if the model was not behind a server."""
     usage = run["usage"]
     if not usage:
         return ""
@@ -58,11 +58,12 @@ def server_text(run: Mapping[str, Any]) -> str:
     counts = f"{usage['prompt_tokens']:,} prompt and {usage['reply_tokens']:,} reply tokens"
     missing = f" ({usage['answers_without_counts']} without counts)" if usage["answers_without_counts"] else ""
     images = run["model"]["details"].get("images", "taken")
-    blind = "" if images == "taken" or run["model"]["blind"] else f"; images were found to be {images}"
-    return f"the server gave {usage['answers']:,} answers{missing}: {counts}{cost}{blind}"
+    refused = "" if images == "taken" or run["model"]["blind"] else f"; images: {images}"
+    return f"the server gave {usage['answers']:,} answers{missing}: {counts}{cost}{refused}"
 
 
 def summary_json(results: Results | SuiteResults) -> str:
+    """The results as one line of JSON."""
     return canonical_json(dataclasses.asdict(results))
 
 

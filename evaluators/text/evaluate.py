@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from evaluators.runs.header import check_same_suite, describe_suite, git_commit
+from evaluators.runs.header import describe_suite, git_commit
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import enter
 from evaluators.text.model import EngineLM
@@ -68,7 +68,7 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
     described = describe_suite(options, model.info, sorted(tasks.loaded["tasks"]), ("lm-eval", "datasets"))
     limits = BatchLimits.for_model(model.info, options.batch_size)
     described |= {"batch_tokens": limits.tokens, "data_sha256": tasks.data_sha256}
-    with enter(options.out, described, options.fresh, check_same_suite, OUTCOME_FILES) as (run, log):
+    with enter(options.out, described, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log):
         started = time.monotonic()
         lm = EngineLM(model, log, limits, progress)
         try:

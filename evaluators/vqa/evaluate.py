@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from evaluators.runs.header import check_same_suite, describe_suite
+from evaluators.runs.header import describe_suite
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import enter
 from evaluators.runs.task_names import expand, unknown_task
@@ -63,7 +63,7 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
     if why := unable(model):
         raise UserError(why)
     header = describe_suite(options, model.info, tasks, PACKAGES)
-    with enter(options.out, header, options.fresh, check_same_suite, OUTCOME_FILES) as (run, log), scratch(options.out) as files:
+    with enter(options.out, header, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log), scratch(options.out) as files:
         started = time.monotonic()
         try:
             with VlmevalProcess(files, _spec(options, tasks, run["model"]["name"]), options.out / LOG) as process:

@@ -132,6 +132,6 @@ def test_blind_model_says_so_and_takes_every_tier():
 
 def test_majority_refuses_letters_before_a_run_folder_is_made(bench, tmp_path):
     options = RunOptions(model="majority", bench=bench.path, out=tmp_path / "run", style="letters")
-    with pytest.raises(UserError, match="cannot be asked in style 'letters'; use --style cloze or options"):
+    with pytest.raises(UserError, match="does not support style 'letters'; use --style cloze or options"):
         evaluate(options, progress=False)
     assert not (tmp_path / "run").exists()

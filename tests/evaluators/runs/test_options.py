@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evaluators.runs.header import arguments, bookkeeping, command, load_options
+from evaluators.runs.header import arguments, bookkeeping, check_same_run, command, load_options
 from evaluators.runs.options import PARTS, RunOptions
 from iit_bench.cli import main
 from iit_bench.errors import UserError
@@ -88,6 +88,13 @@ def test_runs_of_before_come_back_and_unknown_arguments_are_refused(tmp_path):
     save_run_header(tmp_path, {"suite": "iit", "arguments": before | {"colour": "red"}})
     with pytest.raises(UserError, match="arguments this version does not know: colour"):
         load_options(tmp_path, out=Path("o"))
+
+
+def test_a_run_of_another_suite_is_not_resumed(tmp_path):
+    run = {"suite": "text", "model": {}, "tasks": ["t"]}
+    check_same_run(tmp_path, run, run)
+    with pytest.raises(UserError, match=r"holds another run \(suite 'text' there, 'iit' now\); choose another --out"):
+        check_same_run(tmp_path, run, {"suite": "iit", "model": {}, "benchmark": {"rows_sha256": ""}})
 
 
 @pytest.mark.parametrize("suite", GIVEN)

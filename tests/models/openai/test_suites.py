@@ -116,11 +116,11 @@ def test_server_of_text_alone_runs_the_text_tiers_or_everything_blind(serve, eva
     assert {one.tier for one in found.predictions} == {"T", "TT", "TTT"}
     assert {tier.acc.note for tier in found.results.tiers if "V" in tier.tier} == {"the model takes no images"}
     told = capsys.readouterr().err
-    assert "answers: " in told and "reply tokens; images were found to be refused (HTTP 400: text only)" in told
+    assert "answers: " in told and "reply tokens; images: refused (HTTP 400: text only)" in told
     assert evaluate(server, "--limit", "1", "--blind", out="blind") == 0
     assert len({one.tier for one in load_run(tmp_path / "blind").predictions}) == 7
     assert evaluate(server, "--tiers", "V", out="v") == 2
-    assert "the model takes no images and every tier asked for has some" in capsys.readouterr().err
+    assert "the model takes no images and every chosen tier has some" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
