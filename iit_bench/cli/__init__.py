@@ -1,6 +1,6 @@
-"""The command line: parses, calls one function, prints. No logic, and no room is imported before its command runs.
+"""The command line: each command parses its options, calls one function and prints. A room is imported only when its command runs.
 
-A file per command; importing one adds it, so `iit-bench --help` shows them in the order below.
+One file per command. Importing a file adds its command, so `iit-bench --help` shows them in the order below.
 """
 
 # isort: off

@@ -1,4 +1,4 @@
-"""The application: options that commands share, exit codes, errors in one sentence."""
+"""The application: options that commands share, exit codes, errors as one sentence."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="iit-bench",
     help="Evaluate what multimodal LLMs forget: build the Interleaved Image-Text benchmark, score models on it, look at the leaderboard.",
-    epilog="Start with `iit-bench demo`. Every command explains itself: `iit-bench eval --help`.",
+    epilog="Start with `iit-bench demo`. Options and examples of a command: `iit-bench eval --help`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # importing rich for boxes around the help would double its time
+    rich_markup_mode=None,  # importing rich would double the time of --help
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
@@ -46,7 +46,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point. Exit codes: 0 the work is whole, 1 it is not (items failed), 2 bad input, 70 a bug, 130 interrupted."""
+    """Run a command and return its exit code: 0 complete, 1 some items failed, 2 bad input, 70 a bug, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         if debug:
             raise
         return _complain(str(error), 2)
-    except MachineError as error:  # the same command goes on
+    except MachineError as error:  # the same command resumes
         if debug:
             raise
         return _complain(str(error), 1)
@@ -66,26 +66,26 @@ def main(arguments: list[str] | None = None) -> int:
         code = INTERRUPTED
     except typer.Exit as stop:
         return stop.exit_code
-    except Exception as error:  # the last resort: a bug, too, is told in one sentence
+    except Exception as error:  # the last resort: a bug is reported in one sentence, too
         if debug:
             raise
         return _complain(f"internal error, {described(error)}; please report it with the output of the same command and --debug", 70)
-    if code == INTERRUPTED:  # typer itself turns Ctrl-C into this code, without a word
-        return _complain(_how_to_go_on(words), INTERRUPTED)
+    if code == INTERRUPTED:  # typer itself turns Ctrl-C into this code, and prints nothing
+        return _complain(_how_to_resume(words), INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 
 def _command(words: list[str]) -> str:
-    """The command among the words, for a hint at its help."""
+    """The command in the words, followed by a space, for a hint at its help; "" if there is none."""
     known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     return words[0] + " " if words and words[0] in known else ""
 
 
-def _how_to_go_on(words: list[str]) -> str:
-    """After Ctrl-C: evaluations and trainings go on where they were, anything else left nothing behind."""
+def _how_to_resume(words: list[str]) -> str:
+    """The message after Ctrl-C: evaluations, trainings and downloads resume, other commands wrote nothing."""
     if words and words[0] in ("eval", "demo", "train", "fetch"):
         return (
-            f"interrupted; what was done is kept, go on with: {shlex.join(['iit-bench', *(word for word in words if word != '--fresh')])}"
+            f"interrupted; finished work is kept, resume with: {shlex.join(['iit-bench', *(word for word in words if word != '--fresh')])}"
         )
     return f"interrupted, nothing was written; start again with: {shlex.join(['iit-bench', *words])}"
 
@@ -96,6 +96,7 @@ def _complain(text: str, code: int) -> int:
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
+    """Names separated by commas, without the spaces around them; None for None."""
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text is not None else None
 
 

@@ -13,7 +13,7 @@ from iit_bench.cli.app import Out, app, names
 @app.command()
 def build(
     out: Out,
-    preset: Annotated[str, typer.Option(help="Sources by name of a preset: `iit-bench list presets`.")] = "lab",
+    preset: Annotated[str, typer.Option(help="Name of a preset of sources: `iit-bench list presets`.")] = "lab",
     text: Annotated[str | None, typer.Option(help="Text sources instead of the preset's, comma-separated: facts, lm-eval:TASK.")] = None,
     visual: Annotated[str | None, typer.Option(help="Visual sources instead of the preset's: easyvqa, vlmeval:NAME.")] = None,
     tiers: Annotated[str, typer.Option(help="full (14 patterns of up to 3 turns), paper (6), or a list such as T,TV,VVT.")] = "full",
@@ -22,9 +22,9 @@ def build(
     match: Annotated[str, typer.Option(help="History by meaning: tfidf, none, or a text encoder's path or Hub id.")] = "tfidf",
     connector: Annotated[str, typer.Option(help="Transition sentence between turns: none or template.")] = "none",
     data_root: Annotated[
-        Path | None, typer.Option(help="Folder of `iit-bench fetch`, read instead of the Hub.", show_default=False)
+        Path | None, typer.Option(help="Folder of `iit-bench fetch`, used instead of the Hub.", show_default=False)
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a benchmark that is there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing benchmark.")] = False,
 ) -> None:
     """Build a benchmark folder from text and visual sources.
 

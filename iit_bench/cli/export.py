@@ -20,12 +20,12 @@ def export(
         Literal["cloze", "options", "letters"] | None,
         typer.Option(help="How choices are shown; default: the benchmark's, for VLMEvalKit letters.", show_default=False),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a benchmark as tasks of lm-eval or tables of VLMEvalKit, to run it there without iit-bench.
 
-    The folder has a README.md: how to run it, and which of its figures equal those of `iit-bench eval`.
+    README.md in the folder explains how to run it, and which of its figures equal those of `iit-bench eval`.
 
     Example: iit-bench export bench --to lm-eval --out bench-lm-eval
     """

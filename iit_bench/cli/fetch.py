@@ -13,32 +13,32 @@ from iit_bench.cli.app import AsJson, Quiet, app
 from iit_bench.errors import UserError
 
 
-@app.command(short_help="Download the data of tasks into a folder, once; killed, the same command goes on.")
+@app.command(short_help="Download the data of tasks into a folder; after an interruption, the same command resumes.")
 def fetch(
     names: Annotated[
         list[str],
         typer.Argument(help="Presets (wings-text, wings-vqa, paper), lm-eval tasks or groups, VLMEvalKit tables.", show_default=False),
     ],
     data_root: Annotated[
-        Path, typer.Option("--data-root", help="Folder for the data; `eval` and `build` take it with --data-root.", show_default=False)
+        Path, typer.Option("--data-root", help="Folder for the data; give it to `eval` and `build` with --data-root.", show_default=False)
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch more than 1 GB, or what has no known size, without being asked.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show revisions, licences and sizes, and stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Download more than 1 GB, or data of unknown size, without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List revisions, licences and sizes, and stop.")] = False,
     update: Annotated[
-        bool, typer.Option("--update", help="Take the newest revisions from the Hub, not those the folder was fetched with.")
+        bool, typer.Option("--update", help="Download the newest revisions on the Hub instead of those that the folder has.")
     ] = False,
     like: Annotated[
         Path | None,
-        typer.Option(help="fetched.json of another folder: take its revisions, and refuse any file that differs.", show_default=False),
+        typer.Option(help="fetched.json of another folder: download its revisions, and refuse any file that differs.", show_default=False),
     ] = None,
-    include_path: Annotated[Path | None, typer.Option(help="Folder with tasks of yours in lm-eval's format.", show_default=False)] = None,
+    include_path: Annotated[Path | None, typer.Option(help="Folder with your own tasks in lm-eval's format.", show_default=False)] = None,
     quiet: Quiet = False,
     json: AsJson = False,
 ) -> None:
-    """Download the data of presets, tasks and tables into a folder: once, with checksums, going on where it was stopped.
+    """Download the data of presets, tasks and tables into a folder, once and with checksums. Interrupted, the same command resumes.
 
-    Lists revision, licence and size first. What was fetched stands in DIR/fetched.json; everything that is fetched into DIR later is of the
-    same revisions. Afterwards evaluations need no network:
+    Lists revisions, licences and sizes first, and records them in DIR/fetched.json; later downloads into DIR are of the same revisions.
+    Afterwards evaluations need no network:
 
     Example: iit-bench fetch wings-text --data-root data && iit-bench eval --suite text --tasks wings-text --data-root data …
     """
@@ -54,7 +54,7 @@ def fetch(
             return True
         if not sys.stdin.isatty():
             what = "more than 1 GB" if plan.all_sizes_known else "of unknown size"
-            raise UserError(f"this is {what}, and there is no terminal to ask; repeat the command with --yes to agree")
+            raise UserError(f"the download is {what}, and there is no terminal to ask for consent; repeat the command with --yes to agree")
         return typer.confirm("Fetch it?", err=True)
 
     options = FetchOptions(names=tuple(names), data_root=data_root, update=update, like=like, include_path=include_path)
@@ -62,4 +62,4 @@ def fetch(
     if json:
         print(canonical_json({planned.name: dataclasses.asdict(planned.record) for planned in plan.sets}))
     else:
-        print(f"Whole and checked: {data_root} ({len(plan.sets)} of the data sets in its fetched.json)")
+        print(f"Complete and verified: {data_root} ({len(plan.sets)} of the data sets in its fetched.json)")

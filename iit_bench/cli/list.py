@@ -16,7 +16,7 @@ def list_names(
     ],
     json: AsJson = False,
 ) -> None:
-    """List the names that other commands take."""
+    """List the names that other commands accept."""
     from iit_bench.cli.listing import listing
 
     rows = listing(what)

@@ -1,4 +1,4 @@
-"""What `iit-bench list` shows: the names that other commands take."""
+"""The lists of `iit-bench list`: names that other commands accept."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def _models() -> Rows:
         "llava-one-rate": "the same, tuned with one learning rate for projector and LLM, as LLaVA is",
         "base-llm": "bundled text-only model that both were tuned from, or --checkpoint FOLDER",
         "hf:": "hf:PATH or hf:HUB_ID, any AutoModelForCausalLM or AutoModelForImageTextToText",
-        "openai:": "openai:NAME with --base-url URL, any server that speaks OpenAI's protocol (vLLM, llama.cpp, transformers serve, …)",
-        "vllm:": "vllm:PATH or vllm:HUB_ID, run by vLLM in this process, where it is installed",
-        "vlmeval:": "vlmeval:NAME, a model of VLMEvalKit's zoo, where its full package is installed",
+        "openai:": "openai:NAME with --base-url URL, any server with OpenAI's protocol (vLLM, llama.cpp, transformers serve, …)",
+        "vllm:": "vllm:PATH or vllm:HUB_ID, run by vLLM in this process, if it is installed",
+        "vlmeval:": "vlmeval:NAME, a model of VLMEvalKit's zoo, if its full package is installed",
         "random": "every choice equally likely",
         "majority": "the choice that is the most frequent answer",
     }
@@ -43,7 +43,7 @@ def _sources() -> Rows:
 
 
 def _tasks() -> Rows:
-    """IIT, then what --tasks takes in the suites text and vqa, without the thousands of names that lm-eval has itself."""
+    """Suite iit, then names for --tasks in the suites text and vqa, without the thousands of lm-eval's own."""
     from evaluators.text import tasks as lm_eval_tasks
     from evaluators.vqa import presets as vqa
     from iit_bench.errors import UserError

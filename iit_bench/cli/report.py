@@ -24,13 +24,13 @@ def report(
     title: Annotated[str | None, typer.Option(help="Title of the page.", show_default=False)] = None,
     base: Annotated[
         Path | None,
-        typer.Option(help="Run of the base LLM: text tasks are compared with it; default: the base of the IIT runs.", show_default=False),
+        typer.Option(help="Run of the base LLM that text tasks are compared with; default: the base of the IIT runs.", show_default=False),
     ] = None,
 ) -> None:
     """Write the leaderboard of several runs: one HTML page that needs no network. A row is a model with its IIT, text-only and VQA figures.
 
-    Numbers of one task that were not asked the same (few-shot examples, chat template, limit, data …) stand in columns of their own. IIT
-    runs of different benchmarks or settings are refused.
+    Figures of one task under different settings (few-shot examples, chat template, limit, data …) get separate columns. IIT runs of
+    different benchmarks or settings are refused.
 
     Example: iit-bench report runs/* lm_eval_output/ --base runs/base --out report
     """
@@ -39,23 +39,23 @@ def report(
     print(f"Leaderboard: {write_report(runs, out, **({'title': title} if title else {}), base=base)}")
 
 
-@app.command(short_help="Paired differences between two runs.")
+@app.command(short_help="Print paired differences between two runs.")
 def compare(
     run_a: Annotated[
         Path, typer.Argument(help="Run A: a run folder of any suite, or lm-eval's or VLMEvalKit's results.", show_default=False)
     ],
-    run_b: Annotated[Path, typer.Argument(help="Run B, asked the same; for forgetting, the base LLM's.", show_default=False)],
+    run_b: Annotated[Path, typer.Argument(help="Run B, with the same settings; for forgetting, the base LLM's.", show_default=False)],
     json: AsJson = False,
 ) -> None:
-    """Paired differences A - B over the same items, per tier or task, with intervals and tests; for text tasks also what A retained of B.
+    """Print paired differences A - B over the same items, per tier or task, with intervals and tests; for text tasks also the retention.
 
     Example: iit-bench compare runs/tuned/text runs/base/text
     """
     from evaluators.compare.runs import comparisons
     from iit_bench.storage.tables import canonical_json
 
-    found: list[Any] = list(comparisons(run_a, run_b))
+    compared: list[Any] = list(comparisons(run_a, run_b))
     if json:
-        print(canonical_json(found[0].as_dict() if len(found) == 1 else {"suites": [one.as_dict() for one in found]}))
+        print(canonical_json(compared[0].as_dict() if len(compared) == 1 else {"suites": [one.as_dict() for one in compared]}))
     else:
-        print("\n".join(one.as_table() for one in found), end="")
+        print("\n".join(one.as_table() for one in compared), end="")

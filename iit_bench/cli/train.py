@@ -16,9 +16,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change one value of the recipe: KEY=VALUE; repeatable.", show_default=False)
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Start over, or go on from the last checkpoint.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Start over, or resume from the last checkpoint.")] = False,
 ) -> None:
-    """Train the lab's models, or your own, from a recipe. Interrupted, the same command goes on from the last checkpoint.
+    """Train the lab's models, or your own, from a recipe. Interrupted, the same command resumes from the last checkpoint.
 
     Example: iit-bench train lab-base --out trained/base
     """

@@ -1,7 +1,7 @@
 """`--suite all`: one model, loaded once, through IIT, the text-only tasks and the VQA data sets, and one report of it.
 
-OUT/iit, OUT/text and OUT/vqa are run folders like any other; OUT/report/index.html shows them together. A suite that fails leaves the
-others whole. Killed at any moment, the same call goes on.
+OUT/iit, OUT/text and OUT/vqa are run folders like any other; OUT/report/index.html shows them together. A suite that fails does not affect
+the others. Killed at any moment, the same call resumes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from evaluators.text import evaluate as text
 from evaluators.text import tasks as lm_eval_tasks
 from evaluators.text.tasks import Tasks
 from evaluators.vqa import evaluate as vqa
+from evaluators.vqa import presets
 from iit_bench.errors import UserError
 from iit_bench.models.contract import Model
 from iit_bench.models.load import load_model
@@ -30,13 +31,13 @@ from iit_bench.types import SUITES, Results, Suite, SuiteResults
 TASKS = ("wings-text", "wings-vqa")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Outcome:
-    """What came of each suite."""
+    """The outcome of each suite."""
 
     results: dict[str, Results | SuiteResults] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)  # suite -> why this model or call has none; no failure
-    failed: dict[str, BaseException] = field(default_factory=dict)  # suite, or "report" -> what went wrong
+    left_out: dict[str, str] = field(default_factory=dict)  # suite → why this model cannot run it, which is no failure
+    failed: dict[str, BaseException] = field(default_factory=dict)  # suite or "report" → the error
     page: Path | None = None
 
     @property
@@ -53,7 +54,7 @@ def evaluate_all(options: RunOptions, progress: bool = True) -> Outcome:
         progress: show a progress bar.
 
     Raises:
-        UserError: bad options, an unknown task or an unusable model, benchmark or folder: found before anything is scored.
+        UserError: bad options, an unknown task or an unusable model, benchmark or folder; raised before anything is scored.
         KeyboardInterrupt: the same call resumes.
     """
     plan = plan_suites(options)
@@ -79,14 +80,14 @@ def evaluate_all(options: RunOptions, progress: bool = True) -> Outcome:
 
 @contextlib.contextmanager
 def _kept(what: str, outcome: Outcome) -> Iterator[None]:
-    """Whatever goes wrong in one suite must not take the others with it."""
+    """Record any error under `what` instead of raising it: an error in one suite must not stop the others."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - told at the end, with a code that says so
+    except Exception as error:  # noqa: BLE001 - reported at the end, with an exit code
         outcome.failed[what] = error
 
 
-# ---------------------------------------------------------------- what is to be done
+# ---------------------------------------------------------------- the plan
 
 
 def plan_suites(options: RunOptions) -> dict[Suite, RunOptions]:
@@ -118,7 +119,7 @@ def sort_tasks(names: Sequence[str], data_root: Path | None = None) -> dict[Suit
     Raises:
         UserError: a name that is VLMEvalKit's but for its capitals, or none at all.
     """
-    known = {*vqa.PRESETS, *_vqa_tasks(data_root)}
+    known = {*presets.PRESETS, *_vqa_tasks(data_root)}
     folded = {name.casefold(): name for name in known}
     ours = set(lm_eval_tasks.known_tasks())
     by_suite: dict[Suite, tuple[str, ...]] = {"text": (), "vqa": ()}
@@ -133,20 +134,20 @@ def sort_tasks(names: Sequence[str], data_root: Path | None = None) -> dict[Suit
 
 def _vqa_tasks(data_root: Path | None) -> set[str]:
     try:
-        return vqa.known_tasks(data_root)
+        return presets.known_tasks(data_root)
     except UserError:
         if data_root is not None:
             raise
-        return set()  # VLMEvalKit is not installed: said when one of its data sets is asked for
+        return set()  # VLMEvalKit is not installed: reported when one of its data sets is chosen
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Step:
     """One suite, ready to run."""
 
-    planned: int  # items, for the estimate of the whole job
+    planned: int  # items, for the progress bar of the whole job
     run: Callable[[Model, bool], Results | SuiteResults]
-    unable: Callable[[Model], str] = lambda model: ""  # why this model has no such suite, which is no failure; "" where it has
+    unable: Callable[[Model], str] = lambda model: ""  # why this model cannot run the suite, which is no failure; "" if it can
 
 
 def _prepared(plan: Mapping[Suite, RunOptions], scratch: Path) -> dict[Suite, _Step]:
@@ -170,28 +171,28 @@ def _iit_step(options: RunOptions) -> _Step:
         model.prepare(benchmark)
         return iit.evaluate_model(model, benchmark, options, progress)
 
-    return _Step(planned, run)
+    return _Step(planned=planned, run=run)
 
 
 def _text_step(options: RunOptions, tasks: Tasks) -> _Step:
-    text.gen_kwargs_of(options)  # bad ones are told before the other suites have run
+    text.gen_kwargs_of(options)  # bad settings are refused before the other suites have run
     sizes = [len(task.eval_docs) for task in tasks.loaded["tasks"].values()]
     planned = sum(size if options.limit is None else min(size, options.limit) for size in sizes)
     return _Step(
-        planned,
-        lambda model, progress: text.evaluate_text_model(model, tasks, options, progress),
-        lambda model: text.unable(model, tasks),
+        planned=planned,
+        run=lambda model, progress: text.evaluate_text_model(model, tasks, options, progress),
+        unable=lambda model: text.unable(model, tasks),
     )
 
 
 def _vqa_step(options: RunOptions) -> _Step:
-    """The sizes of data sets that are not limited are only known when VLMEvalKit has read them: 1,000 is a middling one."""
+    """The sizes of data sets that are not limited are known only when VLMEvalKit has read them: 1,000 is typical."""
     planned = len(vqa.chosen_tasks(options)) * (options.limit or 1000)
-    return _Step(planned, lambda model, progress: vqa.evaluate_vqa_model(model, options, progress), vqa.unable)
+    return _Step(planned=planned, run=lambda model, progress: vqa.evaluate_vqa_model(model, options, progress), unable=vqa.unable)
 
 
 def _report(out: Path, base: Path | None) -> Path:
-    """The page of the finished runs, the base's among them where `--suite all` made it."""
+    """Write the page of the finished runs, with those of the base if `--suite all` made it."""
     from reports.leaderboard import report
 
     folders = [out, *([base] if base is not None and base.resolve() != out.resolve() else [])]

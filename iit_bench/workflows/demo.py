@@ -1,4 +1,4 @@
-"""The main job in one call: build the lab benchmark, score the bundled models and baselines, write the leaderboard."""
+"""The whole job in one call: build the lab benchmark, score the bundled models and baselines, write the leaderboard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ RUNS: dict[str, dict] = {  # run folder -> options beside bench, out and limit, 
 
 
 def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
-    """Fill `out` with bench/, runs/<name>/ and report/index.html. What is there already is gone on with. Returns the page."""
+    """Fill `out` with bench/, runs/<name>/ and report/index.html, and return the page. Resumes from existing files.
+
+    Args:
+        out: folder of the demo; made if it does not exist.
+        limit: evaluate this many groups only; None for all.
+        progress: show progress bars.
+
+    Raises:
+        UserError: `out` cannot be written, or holds something else.
+    """
     from builders.build import BuildOptions, build, summary
     from evaluators.iit.evaluate import evaluate
     from evaluators.runs.options import RunOptions
@@ -28,12 +37,8 @@ def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
     if (bench / "manifest.json").is_file():
         load_benchmark(bench)  # refuses a changed or foreign folder
     else:
-        _say(summary(load_manifest(build(BuildOptions(out=bench)))))
+        print(summary(load_manifest(build(BuildOptions(out=bench)))), file=sys.stderr)
     for name, arguments in RUNS.items():
         base = out / "runs" / "base-llm" if name not in ("base-llm", "majority", "random") else None
         evaluate(RunOptions(bench=bench, out=out / "runs" / name, limit=limit, base=base, **arguments), progress)
     return report([out / "runs" / name for name in RUNS], out / "report")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -153,7 +153,7 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback (most recent call last)" in done.stderr
 
 
-def test_bug_is_told_in_one_sentence_too(capsys, monkeypatch):
+def test_bug_is_reported_in_one_sentence_too(capsys, monkeypatch):
     import iit_bench.cli.listing
 
     monkeypatch.setattr(iit_bench.cli.listing, "listing", lambda what: 1 // 0)
@@ -190,7 +190,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(capsys, bench, tmp_path):
     assert capsys.readouterr().err == ""
 
 
-def test_full_disk_in_an_evaluation_is_one_sentence_and_it_goes_on_later(capsys, bench, tmp_path):
+def test_full_disk_in_an_evaluation_is_one_sentence_and_it_resumes_later(capsys, bench, tmp_path):
     out = tmp_path / "run"
     words = words_of("eval --model random --bench {bench} --out {out} --batch-size 4 --quiet", bench=bench.path, out=out)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -296,7 +296,7 @@ def test_lost_server_is_exit_code_one_until_the_run_is_whole(capsys, monkeypatch
     assert load_run(tmp_path / "run").results.complete
 
 
-def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(capsys, bench, slow_model, tmp_path):
+def test_ctrl_c_keeps_finished_work_and_prints_how_to_resume(capsys, bench, slow_model, tmp_path):
     out = tmp_path / "a run"
     words = words_of("eval --model slow --bench {bench} --out '{out}' --batch-size 2 --fresh --quiet", bench=bench.path, out=out)
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell in the background ignores Ctrl-C
@@ -315,15 +315,15 @@ def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(capsys, bench, slow_mo
     assert "Traceback" not in error
     message = [line for line in error.splitlines() if line.strip()]
     assert len(message) == 1
-    assert "what was done is kept" in message[0]
+    assert "finished work is kept" in message[0]
     assert not (out / "results.json").exists()
     done = log.read_bytes()
     assert 84 > done.count(b"\n") - 1 >= 6
 
-    go_on = shlex.split(message[0].split("go on with: ")[1])
-    assert go_on[0] == "iit-bench"
-    assert "--fresh" not in go_on
-    assert main(go_on[1:]) == 0
+    again = shlex.split(message[0].split("resume with: ")[1])
+    assert again[0] == "iit-bench"
+    assert "--fresh" not in again
+    assert main(again[1:]) == 0
     assert log.read_bytes().startswith(done)
     whole = words_of("eval --model slow --bench {bench} --out {out} --batch-size 2 --quiet", bench=bench.path, out=tmp_path / "whole")
     assert main(whole) == 0

@@ -48,7 +48,7 @@ MMLU = ("README.md", "anatomy/dev-00000-of-00001.parquet", "anatomy/test-00000-o
 
 def test_what_a_task_needs_is_fetched_and_nothing_else(server, run, root, published):
     code, out, _ = run("mmlu_anatomy", "gsm8k")
-    assert code == 0 and f"Whole and checked: {root} (2 of the data sets" in out
+    assert code == 0 and f"Complete and verified: {root} (2 of the data sets" in out
     gsm8k = {"openai/gsm8k/README.md"} | {f"openai/gsm8k/main/{split}-00000-of-00001.parquet" for split in ("train", "test")}
     assert files_in(root) == {f"cais/mmlu/{name}" for name in MMLU} | gsm8k | {"fetched.json"}
     for name in files_in(root) - {"fetched.json"}:

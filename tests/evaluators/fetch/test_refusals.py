@@ -128,7 +128,7 @@ def test_what_has_no_known_size_needs_a_yes_too(server, run, monkeypatch):
     monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: SIM115
     server.no_head = True
     code, out, err = run("MME")
-    assert code == 2 and "size unknown" in out and "this is of unknown size, and there is no terminal to ask" in err
+    assert code == 2 and "size unknown" in out and "the download is of unknown size, and there is no terminal to ask" in err
     assert run("MME", "--yes")[0] == 0
 
 
