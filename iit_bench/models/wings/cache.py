@@ -99,7 +99,7 @@ class GrowingLayer(DynamicLayer):
         self.batch_select_indices(beam_idx)
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep the given rows ([M] int64, repeats allowed), in place."""
+        """Keep the given rows ([chosen] int64, repeats allowed), in place."""
         if self.get_seq_length():
             length, whole = self.get_seq_length(), self._room or self.layer_tensors
             keys, values = (tensor.index_select(0, indices.to(tensor.device)) for tensor in whole)
@@ -155,7 +155,7 @@ class KeyBank:
         return replace(self, layers={index: layer.share() for index, layer in self.layers.items()})
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep the given rows ([M] int64, repeats allowed), in place."""
+        """Keep the given rows ([chosen] int64, repeats allowed), in place."""
         if self.visible_from is not None:
             self.visible_from = self.visible_from[indices]
         for layer in self.layers.values():
@@ -200,7 +200,7 @@ class WingsCache(DynamicCache):
         return other
 
     def select(self, rows: torch.Tensor) -> WingsCache:
-        """A new cache with the given rows ([M] int64, repeats allowed); this one is unchanged."""
+        """A new cache with the given rows ([chosen] int64, repeats allowed); this one is unchanged."""
         other = self.fork()
         other.batch_select_indices(rows)
         return other

@@ -126,7 +126,7 @@ def image_grid(images: Images, n_rows: int) -> tuple[torch.Tensor, torch.Tensor]
     """This pass's images arranged by row.
 
     Returns:
-        Index of the image in each slot [B, M] int64, and whether the slot has one [B, M] bool; M = most images of a row.
+        Index of the image in each slot [B, slots] int64, and whether the slot has one [B, slots] bool; slots = most images of a row.
     """
     device = images.rows.device
     counts = torch.bincount(images.rows, minlength=n_rows)

@@ -1,8 +1,9 @@
 """The records that pass between the parts of the model: positions, visibility, and what all layers share in one forward pass.
 
-Only records, so that every other file can import them. Letters in shapes: B rows, N tokens of this pass, K keys, M image tokens, n images
-that begin in this pass, T vectors per image, D hidden size, H heads, d size of a head, r rank of a learner, L layers with learners.
-Integer tensors are int64; the other dtypes follow the model unless stated.
+Only records, so that every other file can import them. Letters in shapes: B rows, N tokens of this pass (queries), K keys, M image tokens,
+n images that begin in this pass or keys that arrive with it, T vectors per image, D hidden size, D_v feature size of the tower, H heads, d
+size of a head, r rank of a learner, m stacked learners, L layers with learners, V vocabulary. Integer tensors are int64; the other dtypes
+are the model's unless stated.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class RowState:
     padded: bool
 
     def select(self, rows: torch.Tensor) -> RowState:
-        """A copy with the given rows ([M] int64, repeats allowed)."""
+        """A copy with the given rows ([chosen] int64, repeats allowed)."""
         return replace(
             self,
             visible_from=self.visible_from[rows],

@@ -141,7 +141,7 @@ def _new_keys(
     if images is not None and features is not None:
         index, filled = image_grid(images, embeddings.shape[0])
         length = features.shape[1]
-        start = images.starts[index]  # [B, M]
+        start = images.starts[index]  # [B, slots]
         position_ids = (start[:, :, None] + torch.arange(length, device=start.device)).flatten(1)
         arriving["visual"] = _NewKeys(
             embeddings=features[index].flatten(1, 2).to(dtype),

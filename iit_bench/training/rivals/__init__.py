@@ -10,7 +10,7 @@ from iit_bench.training.recipe import VlmRecipe
 from iit_bench.training.rivals.llava import Llava
 from iit_bench.training.rivals.llava_one_rate import LlavaOneRate
 
-METHODS: tuple[type[Method], ...] = (LlavaOneRate, Llava, Method)  # the most special first
+METHODS: tuple[type[Method], ...] = (LlavaOneRate, Llava, Method)  # the most specific first
 
 
 def method_of(recipe: VlmRecipe) -> type[Method]:

@@ -62,9 +62,9 @@ def expand(
     Args:
         config: of the model.
         embed_tokens: the decoder's input embeddings.
-        input_ids: [B, M] int64.
-        attention_mask: [B, M] or None.
-        labels: [B, M] int64 or None.
+        input_ids: [B, tokens] int64, an image as one slot.
+        attention_mask: [B, tokens] or None.
+        labels: [B, tokens] int64 or None.
         features: projected [B, T, D], one image per row, or None.
 
     Raises:

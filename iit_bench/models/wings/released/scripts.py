@@ -158,7 +158,7 @@ def _keep_first(text: str) -> str:
 
 
 def collate(prompts: Sequence[Prompt], pad_token_id: int, max_length: int) -> dict[str, torch.Tensor]:
-    """A training batch: input_ids [B, M] int64, labels [B, M] int64, attention_mask [B, M] bool.
+    """A training batch: input_ids [B, tokens] int64, labels [B, tokens] int64, attention_mask [B, tokens] bool.
 
     Rows are cut to `max_length` tokens before images are put in place. The mask is `id != pad_token_id`; so if the pad token is the end
     mark, as in the Llama scripts, every end mark is deleted, also from the labels.
