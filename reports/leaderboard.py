@@ -12,17 +12,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from evaluators.iit.forgetting import blind_gap
 from evaluators.runs.reading import read_all
 from iit_bench.errors import UserError
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.runs import TaskRun
-from iit_bench.types import PairedResult
 from reports import figures
-from reports.iit import about, curves, paired, sections
-from reports.iit.entries import Entry, entries_of
+from reports.entries import Entry, entries_of
+from reports.iit import about, blind_gap, curves, forgetting, interleaving, sections
 from reports.models import Models, apart, gather
 from reports.page import render
+from reports.shared import SUITE_NAMES, name_cell
 from reports.tasks import about as suite_about
 from reports.tasks import overview
 from reports.tasks.forgetting import text_forgetting
@@ -73,7 +72,7 @@ def _read(paths: Sequence[Path], base: Path | None) -> tuple[list[Entry], Models
 
 def leaderboard_page(entries: Sequence[Entry], models: Models, bases: Sequence[TaskRun], title: str) -> str:
     """The page as text. `entries` as `entries_of` gives them, `models` as `gather` does."""
-    found = [(sections.name_cell(entry), entry.run.errors) for entry in entries]
+    found = [(name_cell(entry), entry.run.errors) for entry in entries]
     context: dict[str, Any] = {
         "title": title,
         "entries": entries,
@@ -83,7 +82,7 @@ def leaderboard_page(entries: Sequence[Entry], models: Models, bases: Sequence[T
         "cards": [*(about.run_cards(entries)), *suite_about.cards(models)],
         "overview": overview.overview(models) if models.runs else None,
         "apart": apart(models),
-        "scores": [table for suite in overview.SUITE_NAMES if (table := overview.scores(models, suite))],
+        "scores": [table for suite in SUITE_NAMES if (table := overview.scores(models, suite))],
         "suite_runs": suite_about.runs_table(models),
         "text_forgetting": text_forgetting(models, bases),
     }
@@ -98,28 +97,12 @@ def _iit_parts(entries: Sequence[Entry]) -> dict[str, Any]:
         "baselines": about.baselines(entries),
         "leaderboards": [(sections.METRICS[metric][0], sections.leaderboard(entries, metric)) for metric in sections.METRICS],
         "curves": curves.panels(entries),
-        "interleaving": paired.interleaving(entries),
-        "forgetting": paired.forgetting(entries),
+        "interleaving": interleaving.interleaving(entries),
+        "forgetting": forgetting.forgetting(entries),
         "without_base": [entry.name for entry in entries if entry.run.results.forgetting is None],
         "breakdowns": [table for modality in "VT" if (table := sections.breakdown(entries, modality)) is not None],
         "positions": sections.positions(entries),
-        "blind_gap": paired.blind_gap(_blind_gaps(entries), entries),
+        "blind_gap": blind_gap.blind_gap(entries),
         "runs": about.runs_table(entries),
         "outcomes": about.outcomes(entries),
     }
-
-
-def _blind_gaps(entries: Sequence[Entry]) -> dict[str, Sequence[PairedResult]]:
-    """By the sighted entry's name: its differences to the first blind run of the same checkpoint that shares a V tier with it."""
-    gaps: dict[str, Sequence[PairedResult]] = {}
-    for entry in entries:
-        digest = entry.model["checkpoint_sha256"]
-        blind = [other for other in entries if other.model["blind"] and other.model["checkpoint_sha256"] == digest]
-        blind = [other for other in blind if any(_answered(entry, tier) and _answered(other, tier) for tier in entry.tiers)]
-        if digest and blind and not entry.model["blind"]:
-            gaps[entry.name] = blind_gap(entry.run.predictions, blind[0].run.predictions, blind[0].name)
-    return gaps
-
-
-def _answered(entry: Entry, tier: str) -> bool:
-    return tier.endswith("V") and tier in entry.tiers and entry.tiers[tier].acc.value is not None

@@ -9,7 +9,8 @@ from typing import Any
 from evaluators.compare.tasks import Asked, differences, how_asked, shown_tasks
 from iit_bench.storage.runs import AnyRun, TaskRun, folder_label
 from iit_bench.types import TaskResult
-from reports.iit.entries import Entry
+from reports.entries import Entry
+from reports.row_order import tasks_rank
 
 SUITES = ("text", "vqa")
 
@@ -181,12 +182,12 @@ def _tell_apart(rows: Sequence[ModelRow], runs: Sequence[TaskRun]) -> None:
 
 
 def _rank(row: ModelRow, models: Models) -> tuple[Any, ...]:
-    """IIT entries in their order; the others by their figures, column by column: a missing one comes last."""
+    """IIT entries in their order, then the others in the order of `row_order.tasks_rank`."""
     if row.entry is not None:
         return (0, row.entry.style)
-    values = []
-    for column in models.columns:
-        found = models.result(row, column)
-        figure = found[1].scores.get(column.metric) if found and found[1].best == 1 else None
-        values.append((1, 0.0) if figure is None or figure.value is None else (0, -figure.value))
-    return (1, values, row.name)
+    results = [models.result(row, column) for column in models.columns]
+    accuracies = [
+        run_and_result[1].scores.get(column.metric) if run_and_result and run_and_result[1].best == 1 else None
+        for run_and_result, column in zip(results, models.columns, strict=True)
+    ]
+    return (1, *tasks_rank(accuracies, row.name))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from iit_bench.storage.runs import RUN_FIELDS, SUITE_FIELDS, folder_label
+from iit_bench.storage.runs import folder_label
 from iit_bench.types import OUTCOMES, tier_order
-from reports.cells import NOT_AVAILABLE, Cell, Column, Table, count, duration, missing_cell, number_cell, percent, text_cell
-from reports.iit.entries import Entry, baseline, plain
-from reports.iit.sections import name_cell
-
-Facts = tuple[tuple[str, str], ...]  # (term, value), for a definition list
-
+from reports.cells import Cell, Column, Table, count, missing_cell, number_cell, percent, text_cell
+from reports.entries import Entry, baseline, plain
+from reports.shared import Facts, RunCard, is_number, name_cell, run_facts, seconds_cell, tokens_cell
 
 # Rules of the manifest's baselines, in reading order: what the page calls them, and what they do.
 _BASELINES = {
@@ -37,18 +33,6 @@ _SOURCE = {
     "targets": "targets",
     "left_out": "left out",
 }
-_SHOWN_ELSEWHERE = ("name", "model", "benchmark", "suite", "command", "arguments")  # of run.json; `arguments` says what `command` says
-
-
-@dataclass(frozen=True)
-class RunCard:
-    """One run's section: how to run it again, and what it ran on."""
-
-    head: Cell
-    facts: Facts
-    command: str
-
-
 # ---------------------------------------------------------------- the benchmark
 
 
@@ -79,7 +63,7 @@ def sources(entries: Sequence[Entry]) -> Table | None:
         cells = [text_cell(str(name))]
         for key in list(_SOURCE)[1:]:
             value = values.get(key)
-            cells.append(number_cell(value) if _is_number(value) else text_cell(_source_words(key, value)))
+            cells.append(number_cell(value) if is_number(value) else text_cell(_source_words(key, value)))
         rows.append(tuple(cells))
     return Table("sources", "Where the questions come from, and what was left out.", columns, tuple(rows))
 
@@ -115,10 +99,6 @@ def _baseline_cell(entries: Sequence[Entry], part: str, rule: str) -> Cell:
     return missing_cell("could not be fitted for every source") if value is None else Cell(percent(value), sort=value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 # ---------------------------------------------------------------- the runs
 
 
@@ -152,48 +132,14 @@ def _run_row(entry: Entry) -> tuple[Cell, ...]:
         seconds_cell(header["seconds"]),
         tokens_cell(header["tokens"]),
         number_cell(entry.run.results.n_dialogues),
-        number_cell(header["resumed"]) if _is_number(header["resumed"]) else text_cell(plain(header["resumed"])),
+        number_cell(header["resumed"]) if is_number(header["resumed"]) else text_cell(plain(header["resumed"])),
     )
-
-
-def seconds_cell(seconds: Any) -> Cell:
-    return number_cell(seconds, duration(seconds)) if _is_number(seconds) else text_cell(NOT_AVAILABLE)
-
-
-def tokens_cell(tokens: Any) -> Cell:
-    """`tokens` is a number, or a dict of prompt and reply tokens."""
-    if isinstance(tokens, Mapping):
-        tokens = sum(value for value in tokens.values() if _is_number(value))
-    return number_cell(tokens if _is_number(tokens) else None)
 
 
 def run_cards(entries: Sequence[Entry]) -> tuple[RunCard, ...]:
     return tuple(
         RunCard(name_cell(entry), run_facts(entry.header, folder_label(entry.run.path)), str(entry.header["command"])) for entry in entries
     )
-
-
-def run_facts(header: Mapping[str, Any], folder: str) -> Facts:
-    """run.json in words; its fields in the order of storage.runs.RUN_FIELDS, then those of the suites text and vqa."""
-    model: Mapping[str, Any] = header["model"]
-    names = {
-        "name": "model",
-        "checkpoint": "checkpoint",
-        "checkpoint_sha256": "checkpoint sha256",
-        "chat_template_sha256": "chat template sha256",
-        "system_prompt": "system prompt",
-        "accepts_images": "takes images",
-        "blind": "images removed (blind)",
-        "parameters": "parameters",
-        "dtype": "precision",
-        "device": "device",
-        "max_context": "context, tokens",
-        "details": "details",
-    }
-    facts = [("run folder", folder), ("suite", plain(header["suite"]))]
-    facts += [(words, plain(model[key]) or "none") for key, words in names.items() if key in model]
-    facts += [(key, plain(header[key])) for key in {**RUN_FIELDS, **SUITE_FIELDS} if key in header and key not in _SHOWN_ELSEWHERE]
-    return tuple((words.replace("_", " "), value) for words, value in facts)
 
 
 # ---------------------------------------------------------------- outcomes and errors

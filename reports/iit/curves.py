@@ -11,9 +11,9 @@ from markupsafe import Markup
 from evaluators import statistics
 from evaluators.iit.results import finished, right
 from iit_bench.types import Prediction, tier_order, visual_share
+from reports.entries import Entry, all_tiers
 from reports.figures import Curve, Point, curve_figure
-from reports.iit.entries import Entry, all_tiers
-from reports.iit.sections import chance_by_tier
+from reports.shared import chance_by_tier
 
 _PANELS = (("all", "All targets", "TV"), ("text", "Text targets", "T"), ("visual", "Visual targets", "V"))
 

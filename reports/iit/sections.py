@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from iit_bench.types import Breakdown, Figure, PositionResult, TierResult, tier_order
 from reports.cells import Cell, Column, Table, figure_cell, missing_cell, number_cell, percent, size, text_cell
-from reports.iit.entries import Entry, all_tiers, baseline
+from reports.entries import Entry, all_tiers, baseline
+from reports.shared import SCORES, chance_by_tier, common_n, means, name_cell
 
 # On-disk name of a metric -> its short label and what it is.
 METRICS = {
@@ -19,13 +19,6 @@ METRICS = {
 }
 
 
-_SCORES = (("IIT", "iit", ""), ("T score", "t_score", "T"), ("V score", "v_score", "V"))  # name, field of Results, what its tiers end in
-
-
-def name_cell(entry: Entry) -> Cell:
-    return Cell(entry.name, sort=entry.name.casefold(), style=entry.style, badges=entry.badges, words=True)
-
-
 # ---------------------------------------------------------------- leaderboard
 
 
@@ -34,7 +27,7 @@ def leaderboard(entries: Sequence[Entry], metric: str) -> Table:
     tiers = all_tiers(entries)
     label, meaning = METRICS[metric]
     heads, columns = [Column("model", words=True)], [[name_cell(entry) for entry in entries]]
-    for name, attribute, ending in _SCORES:
+    for name, attribute, ending in SCORES:
         scores = [_score(entry, attribute, metric) for entry in entries]
         members = [[result for tier, result in entry.tiers.items() if tier.endswith(ending)] for entry in entries]
         strict = [_strict_mean(mine) if metric == "acc" and any(map(_has_errors, mine)) else None for mine in members]
@@ -69,26 +62,11 @@ def _prior_line(entries: Sequence[Entry], tiers: Sequence[str]) -> tuple[Cell, .
     return (head, *means({tier: value for tier, value in priors.items() if value is not None}, tiers, "not in the manifest"))
 
 
-def means(known: Mapping[str, float], tiers: Sequence[str], otherwise: str) -> list[Cell]:
-    """Cells under the scores (means over their tiers) and the tiers."""
-    cells = []
-    for members in (*([t for t in tiers if t.endswith(ending)] for _, _, ending in _SCORES), *([tier] for tier in tiers)):
-        values = [known[tier] for tier in members if tier in known]
-        whole = bool(values) and len(values) == len(members)
-        cells.append(Cell(percent(sum(values) / len(values))) if whole else missing_cell(otherwise if members else "no such tier"))
-    return cells
-
-
 def _sized(column: Column, figures: Sequence[Figure], strict: Sequence[Figure | None]) -> tuple[Column, list[Cell]]:
     """The most common n goes into the heading; cells with another one print theirs."""
     n = common_n(figures)
     cells = [figure_cell(figure, show_n=figure.n != n, strict=hard) for figure, hard in zip(figures, strict, strict=True)]
     return replace(column, small=(*column.small, *([size(n)] if n else []))), cells
-
-
-def common_n(figures: Sequence[Figure]) -> int | None:
-    sizes = Counter(figure.n for figure in figures if figure.value is not None)
-    return max(sizes, key=lambda n: (sizes[n], n)) if sizes else None
 
 
 def _score(entry: Entry, attribute: str, metric: str) -> Figure:
@@ -118,16 +96,6 @@ def _over_tiers(cell: Cell, mine: Sequence[TierResult], wanted: Sequence[str]) -
     if len(reasons) == 1 and lacking == len(wanted):
         return replace(cell, lines=(next(iter(reasons)),))
     return replace(cell, lines=(f"{lacking} of {len(wanted)} tiers have no result",))
-
-
-def chance_by_tier(entries: Sequence[Entry]) -> dict[str, float]:
-    """Mean 1/k per tier, from the run that finished most of it."""
-    best: dict[str, TierResult] = {}
-    for entry in entries:
-        for tier, result in entry.tiers.items():
-            if result.chance is not None and (tier not in best or result.acc.n > best[tier].acc.n):
-                best[tier] = result
-    return {tier: best[tier].chance or 0.0 for tier in sorted(best, key=tier_order)}
 
 
 # ---------------------------------------------------------------- parts of tiers

@@ -8,9 +8,8 @@ from typing import Any
 from iit_bench.storage.runs import TaskRun, folder_label
 from iit_bench.types import OUTCOMES
 from reports.cells import Cell, Column, Table, number_cell, text_cell
-from reports.iit.about import RunCard, run_facts, seconds_cell, tokens_cell
 from reports.models import ModelRow, Models
-from reports.tasks.overview import SUITE_NAMES, row_cell, tool_badge
+from reports.shared import SUITE_NAMES, RunCard, row_cell, run_facts, seconds_cell, tokens_cell, tool_badge
 
 
 def _runs(models: Models) -> list[tuple[ModelRow, TaskRun]]:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from evaluators.compare.tasks import TaskComparison, by_reason, matched
 from iit_bench.storage.runs import TaskRun
 from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, figure_cell, missing_cell, paired_cell, paired_cells, size, text_cell
-from reports.iit.entries import base_of
-from reports.iit.sections import common_n
+from reports.entries import base_of
 from reports.models import ModelRow, Models, TaskColumn
-from reports.tasks.overview import row_cell, settings_apart
+from reports.shared import common_n, row_cell, settings_apart
 
 Compared = tuple[TaskColumn | None, TaskComparison]  # the page's column of the task as this run was asked it; None inside a group
 

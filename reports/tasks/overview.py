@@ -8,23 +8,12 @@ from evaluators.compare.tasks import how_asked
 from iit_bench.storage.runs import TaskRun
 from iit_bench.types import OUTCOMES, Figure, TaskResult
 from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, number_cell, percent, score_cell, size, text_cell
-from reports.iit.entries import all_tiers
-from reports.iit.sections import chance_by_tier, common_n, means
+from reports.entries import all_tiers
 from reports.models import ModelRow, Models, TaskColumn
+from reports.shared import SUITE_NAMES, chance_by_tier, common_n, means, row_cell, settings_apart, short, tool_badge
 
-SUITE_NAMES = {"text": "Text-only (lm-eval)", "vqa": "VQA (VLMEvalKit)"}
 _IIT = (("IIT", "iit", "all tiers"), ("T score", "t_score", "ending in T"), ("V score", "v_score", "ending in V"))
 _USUAL = ("none", "default", "the task's own")  # settings that need no words
-
-
-def row_cell(row: ModelRow) -> Cell:
-    style, badges = (None, ()) if row.entry is None else (row.entry.style, row.entry.badges)
-    return Cell(row.name, sort=row.name.casefold(), style=style, badges=badges, words=True)
-
-
-def tool_badge(run: TaskRun) -> tuple[str, ...]:
-    """Marks a number that another tool's own files hold."""
-    return (str(run.run["tool"]),) if "tool" in run.run else ()
 
 
 # ---------------------------------------------------------------- leaderboard
@@ -87,24 +76,6 @@ def _task_column(models: Models, column: TaskColumn, divider: bool) -> tuple[Col
     metric = column.metric.replace(",", ", ") or "no run has it"
     small = (metric, *settings_apart(models, column), *([size(n)] if n else []))
     return Column(column.task, small, over=SUITE_NAMES[column.suite], divider=divider), cells
-
-
-def settings_apart(models: Models, column: TaskColumn) -> list[str]:
-    """How it was asked, where that is told apart from other columns of the task."""
-    siblings = [other for other in models.siblings(column) if other.asked]
-    if len(siblings) < 2 or not column.asked:
-        return []
-    mine, others = column.asked[0].settings, [other.asked[0].settings for other in siblings]
-    told = [name for name in mine if all(name in other for other in others) and len({other[name] for other in others}) > 1]
-    words = [short(name, mine[name]) for name in told]
-    hashes = {asked.documents for other in siblings for asked in other.asked if asked.documents}
-    return words if len(hashes) < 2 else [*words, f"documents {column.asked[0].documents[:8] or 'not recorded'}"]
-
-
-def short(name: str, value: str) -> str:
-    """A setting in few words."""
-    words = {"few-shot examples": f"{value}-shot", "chat template": "chat" if value == "yes" else "no chat"}
-    return words.get(name, f"{name}: {value}")
 
 
 def _cell(found: tuple[TaskRun, TaskResult] | None, metric: str, n: int | None, row: ModelRow, suite: str) -> Cell:

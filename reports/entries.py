@@ -12,6 +12,7 @@ from evaluators.iit.comparison import check_comparable
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun, IitRun, folder_label
 from iit_bench.types import TierResult, tier_order
+from reports.row_order import iit_rank
 
 # What the page cannot do without; other fields of run.json are shown where they are there.
 _NEEDED = ("name", "model", "benchmark", "scoring", "style", "history", "limit", "command", "seconds", "tokens", "resumed")
@@ -46,7 +47,7 @@ class Entry:
 
 
 def entries_of(found: Sequence[IitRun]) -> list[Entry]:
-    """The IIT runs of a page in order: best IIT score first, then T score, then by name.
+    """The IIT runs of a page in the order of `row_order.iit_rank`.
 
     The order of `found` does not matter, so that the same runs give the same page.
 
@@ -57,7 +58,7 @@ def entries_of(found: Sequence[IitRun]) -> list[Entry]:
     for other in runs[1:]:
         check_comparable(runs[0].run, other.run)
     names = unique_names(runs)
-    order = sorted(range(len(runs)), key=lambda i: (*_rank(runs[i]), names[i]))
+    order = sorted(range(len(runs)), key=lambda i: iit_rank(runs[i], names[i]))
     return [Entry(runs[i], names[i], style) for style, i in enumerate(order)]
 
 
@@ -74,13 +75,6 @@ def _checked(run: IitRun) -> IitRun:
     if missing:
         raise UserError(f"'run.json' in run {str(run.path)!r} lacks {', '.join(missing)}; run its `iit-bench eval` again with --fresh")
     return run
-
-
-def _rank(run: IitRun) -> tuple[float, float]:
-    """Smaller is better; a score that is not available comes last."""
-    scores = (run.results.iit.get("acc"), run.results.t_score.get("acc"))
-    iit, text = (1.0 if figure is None or figure.value is None else -figure.value for figure in scores)
-    return iit, text
 
 
 def unique_names(runs: Sequence[AnyRun]) -> list[str]:

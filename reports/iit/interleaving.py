@@ -1,0 +1,19 @@
+"""The page's section on the interleaving effect: what a history changes for the same targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.cells import Table
+from reports.entries import Entry
+from reports.iit.paired import BOLD, matrix, paired_list
+
+
+def interleaving(entries: Sequence[Entry]) -> tuple[Table, Table] | None:
+    """(matrix, list), or None where no tier has a history."""
+    found = {entry.name: entry.run.results.interleaving for entry in entries}
+    if not any(found.values()):
+        return None
+    caption = f"Accuracy with the history minus accuracy on the same targets without it, in percentage points. {BOLD}"
+    detail = "Every tier (A) against its targets without history (B)."
+    return matrix("interleaving", caption, entries, found), paired_list("interleaving-detail", detail, "against (B)", entries, found)
