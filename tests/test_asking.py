@@ -1,4 +1,4 @@
-"""How a question becomes chat turns."""
+"""Tests of rendering a question as chat turns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def visual(text: str, *images) -> Question:
     return dataclasses.replace(TEXT, modality="V", question=text, images=images)
 
 
-def test_cloze_shows_the_question_alone():
+def test_cloze_shows_only_the_question():
     assert user_message(TEXT, "cloze") == Message("user", ("What is it?",))
     assert replies(TEXT, "cloze") == ("red", "blue")
 
@@ -74,5 +74,5 @@ def test_equal_chats_have_equal_parts(pictures):
     assert not any(isinstance(a, str) and isinstance(b, str) for a, b in zip(message.parts, message.parts[1:], strict=False))
 
 
-def test_assistant_message_is_the_reply_alone():
+def test_assistant_message_is_only_the_reply():
     assert assistant_message("blue") == Message("assistant", ("blue",))

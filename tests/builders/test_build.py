@@ -78,7 +78,7 @@ def test_questions_keep_their_contract(small_lab: Benchmark) -> None:
         assert q.question.count(IMAGE_MARK) in (0, len(q.images))
 
 
-def test_every_question_serves_and_every_turn_is_there(small_lab: Benchmark) -> None:
+def test_every_question_is_a_turn_and_every_turn_is_a_question(small_lab: Benchmark) -> None:
     turns = {turn for dialogue in small_lab.dialogues for turn in dialogue.turns}
     assert turns == set(small_lab.questions)
 
@@ -90,7 +90,7 @@ def test_the_first_groups_mix_both_modalities(small_lab: Benchmark) -> None:
     assert groups[::2] != sorted(groups[::2])  # an order by id would put one subject first
 
 
-def test_the_manifest_says_what_was_built(small_lab: Benchmark) -> None:
+def test_the_manifest_describes_what_was_built(small_lab: Benchmark) -> None:
     manifest = small_lab.manifest
     assert manifest["tiers"] == dict.fromkeys(small_lab.tiers, 12)
     assert manifest["name"] == "lab"
@@ -110,7 +110,7 @@ def test_the_manifest_says_what_was_built(small_lab: Benchmark) -> None:
     assert "2" not in manifest["gold_positions"]  # yes/no is exempt
 
 
-def test_only_the_tiers_asked_for_and_only_what_they_need(tmp_path: Path) -> None:
+def test_only_the_chosen_tiers_and_only_the_questions_they_need(tmp_path: Path) -> None:
     built = load_benchmark(build(BuildOptions(out=tmp_path / "b", size=3, tiers="T,TT,TTTT")))
     assert built.tiers == ("T", "TT", "TTTT")
     assert {q.modality for q in built.questions.values()} == {"T"}
@@ -190,7 +190,7 @@ def test_two_sources_with_one_question_id_are_refused(tmp_path: Path, question: 
         build(BuildOptions(out=tmp_path / "b", text=("one", "two"), tiers="T", size=4))
 
 
-def test_what_is_in_out_is_not_overwritten_unasked(tmp_path: Path) -> None:
+def test_out_is_not_overwritten_without_the_option(tmp_path: Path) -> None:
     options = {"size": 2, "tiers": "T"}
     build(BuildOptions(out=tmp_path / "b", **options))
     with pytest.raises(UserError, match="--overwrite"):
@@ -225,7 +225,7 @@ def test_out_below_a_file_is_refused(tmp_path: Path) -> None:
         build(BuildOptions(out=tmp_path / "file" / "b", size=2))
 
 
-def test_the_card_declares_both_tables_and_escapes_what_the_data_say(tmp_path: Path, question: Make, serve: Serve) -> None:
+def test_the_card_declares_both_tables_and_escapes_texts_of_the_data(tmp_path: Path, question: Make, serve: Serve) -> None:
     import yaml
 
     hostile = '<script>alert(1)</script> | **bold** "><img src=x onerror=y>'

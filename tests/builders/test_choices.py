@@ -77,7 +77,7 @@ def test_left_out_records_are_counted_and_the_rest_keeps_its_order(question: Mak
         "Neither of them",
     ],
 )
-def test_choices_that_speak_of_others_keep_their_order(question: Make, choice: str) -> None:
+def test_choices_that_refer_to_others_keep_their_order(question: Make, choice: str) -> None:
     made = shuffled(question(choices=("zinc", "iron", choice), answer=1), 0)
     assert made.fixed_order
     assert made.choices == ("zinc", "iron", choice)

@@ -20,7 +20,7 @@ def test_none_changes_nothing(small_lab: Benchmark) -> None:
     assert connect(small_lab.dialogues, small_lab.questions, "none", 0) == list(small_lab.dialogues)
 
 
-def test_a_template_stands_before_every_turn_but_the_first(small_lab: Benchmark) -> None:
+def test_a_template_precedes_every_turn_but_the_first(small_lab: Benchmark) -> None:
     connected = connect(small_lab.dialogues, small_lab.questions, "template", 0)
     for plain, dialogue in zip(small_lab.dialogues, connected, strict=True):
         assert (plain.id, plain.turns) == (dialogue.id, dialogue.turns)
@@ -34,7 +34,7 @@ def test_dialogues_that_share_turns_share_connectors(small_lab: Benchmark) -> No
     for dialogue in connect(small_lab.dialogues, small_lab.questions, "template", 0):
         for n in range(1, len(dialogue.turns) + 1):
             sentences[dialogue.turns[:n]].add(dialogue.connectors[:n])
-    assert all(len(found) == 1 for found in sentences.values())
+    assert all(len(connectors) == 1 for connectors in sentences.values())
 
 
 def test_a_template_fits_the_modalities_and_the_language(question: Make) -> None:
@@ -47,14 +47,14 @@ def test_a_template_fits_the_modalities_and_the_language(question: Make) -> None
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict]]:
-    """A local server that speaks the API; gives the requests it got."""
-    asked: list[dict] = []
+    """The requests that a local server of the API has received."""
+    requests: list[dict] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append(body | {"path": self.path, "key": self.headers["Authorization"]})
-            reply = json.dumps({"choices": [{"message": {"content": f" Let us\n go on ({len(asked)}). "}}]}).encode()
+            requests.append(body | {"path": self.path, "key": self.headers["Authorization"]})
+            reply = json.dumps({"choices": [{"message": {"content": f" Let us\n go on ({len(requests)}). "}}]}).encode()
             self.send_response(500 if body["model"] == "broken" else 200)
             self.send_header("Content-Length", str(len(reply)))
             self.end_headers()
@@ -68,12 +68,12 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict]]:
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1/")
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     monkeypatch.setenv("IIT_BENCH_CONNECTOR_MODEL", "some-model")
-    yield asked
+    yield requests
     server.shutdown()
     server.server_close()
 
 
-def test_an_llm_is_asked_once_per_pair_of_turns_and_its_sentence_is_one_line(small_lab: Benchmark, api: list[dict]) -> None:
+def test_an_llm_gets_one_request_per_pair_of_turns_and_its_sentence_is_one_line(small_lab: Benchmark, api: list[dict]) -> None:
     group = [dialogue for dialogue in small_lab.dialogues if dialogue.group == small_lab.dialogues[0].group]
     connected = connect(group, small_lab.questions, "openai", 0)
     pairs = {pair for dialogue in group for pair in zip(dialogue.turns, dialogue.turns[1:], strict=False)}

@@ -30,18 +30,18 @@ def test_trie_holds_every_prefix_of_every_history_parents_first() -> None:
     assert trie(("T", "V"), "V") == []
 
 
-# ---------------------------------------------------------------- the rules, looked at on a built benchmark
+# ---------------------------------------------------------------- the rules, checked on a built benchmark
 
 
-def test_every_target_is_asked_under_every_tier_that_ends_in_its_modality(small_lab: Benchmark) -> None:
+def test_every_target_has_a_dialogue_in_every_tier_that_ends_in_its_modality(small_lab: Benchmark) -> None:
     tiers = defaultdict(set)
     for dialogue in small_lab.dialogues:
         tiers[dialogue.group].add(dialogue.tier)
         assert "".join(small_lab.questions[turn].modality for turn in dialogue.turns) == dialogue.tier
         assert dialogue.turns[-1] == dialogue.target == dialogue.group
         assert dialogue.visual_share == dialogue.tier.count("V") / len(dialogue.tier)
-    for group, found in tiers.items():
-        assert found == {tier for tier in FULL if tier.endswith(small_lab.questions[group].modality)}
+    for group, group_tiers in tiers.items():
+        assert group_tiers == {tier for tier in FULL if tier.endswith(small_lab.questions[group].modality)}
     assert len(tiers) == 24
 
 
@@ -55,7 +55,7 @@ def test_no_two_turns_share_a_cluster_an_image_or_a_text(small_lab: Benchmark) -
         assert len(set(texts)) == len(texts)
 
 
-def test_no_history_question_says_the_targets_answer(small_lab: Benchmark) -> None:
+def test_no_history_question_contains_the_targets_answer(small_lab: Benchmark) -> None:
     exposed = 0
     for dialogue in small_lab.dialogues:
         answer = small_lab.questions[dialogue.target].answer_text.casefold()
@@ -72,7 +72,7 @@ def test_histories_of_one_group_share_their_first_turns(small_lab: Benchmark) ->
     for dialogue in small_lab.dialogues:
         for n in range(1, len(dialogue.tier)):
             prefixes[dialogue.group, dialogue.tier[:n]].add(dialogue.turns[:n])
-    assert all(len(found) == 1 for found in prefixes.values())
+    assert all(len(turns) == 1 for turns in prefixes.values())
 
 
 def test_use_of_history_questions_is_capped_and_reported(small_lab: Benchmark) -> None:

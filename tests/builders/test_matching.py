@@ -37,8 +37,8 @@ def test_similarity_is_the_cosine_of_counts_times_idf() -> None:
     idf = np.array([integer_idf(len(TEXTS), int(df)) for df in (counts > 0).sum(axis=0)])
     expected = cosine_similarity(counts * idf)
     matcher = TfIdf(TEXTS)
-    found = np.stack([matcher.similarities(i) for i in range(len(TEXTS))])
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    similarities = np.stack([matcher.similarities(i) for i in range(len(TEXTS))])
+    np.testing.assert_allclose(similarities, expected, rtol=0, atol=1e-12)
 
 
 def test_spelling_apart_from_words_does_not_count() -> None:
@@ -81,8 +81,8 @@ def test_an_encoder_gives_the_cosine_of_mean_pooled_states_whatever_the_batch(en
             pooled.append(model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).numpy())
     expected = cosine_similarity(np.stack(pooled))
     matcher = Encoder(TEXTS, str(encoder_folder), batch_size=3)
-    found = np.stack([matcher.similarities(i) for i in range(len(TEXTS))])
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    similarities = np.stack([matcher.similarities(i) for i in range(len(TEXTS))])
+    np.testing.assert_allclose(similarities, expected, atol=1e-5)
 
 
 def test_what_is_no_encoder_is_refused_by_name() -> None:

@@ -56,7 +56,7 @@ def table(folder: Path, tier: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("to", "style", "name"), [("lm-eval", "cloze", "iit_text.yaml"), ("vlmeval", "letters", "IIT_VT_{}.tsv")])
-def test_the_command_writes_every_dialogue_and_says_how_to_run_it(capsys, bench, tmp_path, to, style, name):
+def test_the_command_writes_every_dialogue_and_a_readme_on_running_it(capsys, bench, tmp_path, to, style, name):
     assert main(["export", str(bench.path), "--to", to, "--out", str(tmp_path / "out"), "--quiet"]) == 0
     shown = capsys.readouterr().out
     assert "84 dialogues in 14 tiers" in shown
@@ -91,8 +91,8 @@ def test_a_table_of_single_questions_is_read_back_as_the_same_questions(bench, t
     write(bench, tmp_path / "out", "vlmeval", tiers=("V",))
     (path,) = (tmp_path / "out").glob("*.tsv")
     read = load_vlmeval(f"vlmeval:{path.stem}", SourceOptions(data_root=path.parent)).questions
-    asked = [bench.questions[dialogue.target] for dialogue in bench.dialogues if dialogue.tier == "V"]
-    for one, other in zip(read, asked, strict=True):
+    targets = [bench.questions[dialogue.target] for dialogue in bench.dialogues if dialogue.tier == "V"]
+    for one, other in zip(read, targets, strict=True):
         assert (one.question, one.choices, one.answer) == (other.question, other.choices, other.answer)
         assert [image.data for image in one.images] == [image.data for image in other.images]
 
@@ -256,7 +256,7 @@ def test_overwrite_replaces_an_export_whole(bench, places):
 
 @pytest.mark.parametrize("to", ["lm-eval", "vlmeval"])
 def test_a_full_disk_leaves_the_old_export(capsys, places, bench, to):
-    """A limit on the size of files stands in for it: the kernel refuses in the midst of a write."""
+    """A limit on the size of files has the same effect: the kernel rejects a write after a part of it."""
     out = places["tmp"] / "export"
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -54,8 +54,8 @@ def theirs(peer: Any, folder: Path, *tasks: str, **more: Any) -> Any:
     return simple_evaluate(peer, tasks=list(tasks), task_manager=manager, bootstrap_iters=0, apply_chat_template=True, **more)
 
 
-def by_dialogue(found: Any, task: str) -> dict[str, Any]:
-    return {sample["doc"]["id"]: sample for sample in found["samples"][task]}
+def by_dialogue(results: Any, task: str) -> dict[str, Any]:
+    return {sample["doc"]["id"]: sample for sample in results["samples"][task]}
 
 
 # ---------------------------------------------------------------- text tiers
@@ -63,11 +63,11 @@ def by_dialogue(found: Any, task: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Both:
-    """What lm-eval found, and our runs under both scorings."""
+    """lm-eval's results, and our runs with both scorings."""
 
     theirs: Any
     scored: Run
-    said: Run
+    generated: Run
 
 
 @pytest.fixture(scope="module", params=["base-llm, cloze", "tiny llama, letters, connectors, system prompt"])
@@ -90,9 +90,9 @@ def both(request, bench, talkative, save_tiny, tmp_path_factory) -> Both:
 def test_every_choice_of_every_dialogue_scores_as_in_lm_eval(both: Both):
     for tier in TEXT:
         samples = by_dialogue(both.theirs, f"iit_{tier}")
-        mine = [p for p in both.scored.predictions if p.tier == tier]
-        assert len(mine) == len(samples) >= 4
-        for p in mine:
+        ours = [p for p in both.scored.predictions if p.tier == tier]
+        assert len(ours) == len(samples) >= 4
+        for p in ours:
             sample = samples[p.dialogue]
             assert p.logprobs == pytest.approx([logprob for logprob, _ in sample["filtered_resps"]], abs=1e-4)
             right = {"acc": p.chosen == p.answer, "acc_norm": p.chosen_norm == p.answer, "acc_bytes": p.chosen_bytes == p.answer}
@@ -101,19 +101,19 @@ def test_every_choice_of_every_dialogue_scores_as_in_lm_eval(both: Both):
 
 def test_every_reply_is_the_same_and_means_the_same(both: Both):
     outcomes = set()
-    for p in both.said.predictions:
+    for p in both.generated.predictions:
         sample = by_dialogue(both.theirs, f"iit_{p.tier}_generate")[p.dialogue]
         assert sample["resps"][0][0].strip() == p.reply
         outcome = "correct" if sample["acc"] else "unparsed" if sample["unparsed"] else "wrong"
         assert outcome == p.outcome
         outcomes.add(outcome)
-    assert outcomes >= {"correct", "unparsed"} or "base-llm" not in both.said.run["model"]["checkpoint"]
+    assert outcomes >= {"correct", "unparsed"} or "base-llm" not in both.generated.run["model"]["checkpoint"]
 
 
 def test_a_groups_mean_over_tiers_is_the_iit_score(both: Both):
     for metric in METRICS:
         assert both.theirs["groups"]["iit_text"][f"{metric},none"] == pytest.approx(both.scored.results.iit[metric].value)
-    assert both.theirs["groups"]["iit_text_generate"]["acc,choice"] == pytest.approx(both.said.results.iit["acc"].value)
+    assert both.theirs["groups"]["iit_text_generate"]["acc,choice"] == pytest.approx(both.generated.results.iit["acc"].value)
 
 
 def test_our_text_suite_runs_the_exported_tasks_with_the_same_figures(bench, tmp_path):
@@ -123,12 +123,12 @@ def test_our_text_suite_runs_the_exported_tasks_with_the_same_figures(bench, tmp
     options = RunOptions(
         model="base-llm", out=tmp_path / "text", suite="text", tasks=names, include_path=folder, apply_chat_template=True, device="cpu"
     )
-    found = {result.task: result for result in evaluate_text(options, progress=False).tasks}
+    results = {result.task: result for result in evaluate_text(options, progress=False).tasks}
     for tier in ours.results.tiers:
         for metric in METRICS:
-            assert found[f"iit_{tier.tier}"].scores[metric].value == pytest.approx(getattr(tier, metric).value)
-    assert found["iit_text"].scores["acc"].value == pytest.approx(ours.results.iit["acc"].value)
-    assert sum(found["iit_TT_generate"].outcomes.values()) == 6
+            assert results[f"iit_{tier.tier}"].scores[metric].value == pytest.approx(getattr(tier, metric).value)
+    assert results["iit_text"].scores["acc"].value == pytest.approx(ours.results.iit["acc"].value)
+    assert sum(results["iit_TT_generate"].outcomes.values()) == 6
 
 
 def test_without_a_chat_template_turns_follow_as_examples_do(bench, tmp_path):
@@ -146,25 +146,25 @@ def test_replies_over_images_are_those_of_lm_evals_multimodal_model(talkative, t
         load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu")), talkative, tmp_path / "run", tiers=("TV", "VVT"), scoring="generate"
     )
     peer = HFMultimodalLM(pretrained=str(tiny_llava), device="cpu", dtype="float32", batch_size=3)
-    found = theirs(peer, write(talkative, tmp_path / "tasks"), "iit_visual_generate")
+    results = theirs(peer, write(talkative, tmp_path / "tasks"), "iit_visual_generate")
     assert {p.tier for p in ours.predictions} == {"TV", "VVT"}
     for p in ours.predictions:
-        sample = by_dialogue(found, f"iit_{p.tier}_generate")[p.dialogue]
+        sample = by_dialogue(results, f"iit_{p.tier}_generate")[p.dialogue]
         assert sample["resps"][0][0].strip() == p.reply != ""
-    assert found["groups"]["iit_visual_generate"]["acc,choice"] == pytest.approx(ours.results.iit["acc"].value)
+    assert results["groups"]["iit_visual_generate"]["acc,choice"] == pytest.approx(ours.results.iit["acc"].value)
 
 
-# ---------------------------------------------------------------- the folder alone
+# ---------------------------------------------------------------- only the folder
 
-ALONE = """
+WITHOUT_IIT_BENCH = """
 import sys
 for name in ("iit_bench", "builders", "evaluators", "reports"):
     sys.modules[name] = None  # any import of them fails
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 manager = TaskManager(include_path="moved", include_defaults=False)
-found = simple_evaluate("dummy", tasks=["iit_text", "iit_text_generate"], task_manager=manager, bootstrap_iters=0)
-print(len(found["samples"]), sum(len(samples) for samples in found["samples"].values()))
+results = simple_evaluate("dummy", tasks=["iit_text", "iit_text_generate"], task_manager=manager, bootstrap_iters=0)
+print(len(results["samples"]), sum(len(samples) for samples in results["samples"].values()))
 task = manager.load(["iit_VVT_generate"])["tasks"]["iit_VVT_generate"]
 doc = task.eval_docs[0]
 print([image.size for image in task.doc_to_image(doc)], [turn["content"].count("<image>") for turn in doc["messages"]])
@@ -173,6 +173,6 @@ print([image.size for image in task.doc_to_image(doc)], [turn["content"].count("
 
 def test_a_moved_folder_runs_without_this_project_from_anywhere(talkative, tmp_path):
     write(talkative, tmp_path / "tasks").rename(tmp_path / "moved")
-    done = subprocess.run([sys.executable, "-c", ALONE], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", WITHOUT_IIT_BENCH], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == ["6 24", "[(64, 64), (64, 64)] [1, 0, 1, 0, 0]"]
