@@ -17,10 +17,11 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from evaluators.fetch.needs import configs_of, needs_of  # noqa: E402 - run as a script, the package may not be installed
-from evaluators.text.tasks import PRESETS, evaluated_split  # noqa: E402
+from evaluators.fetch.needs import needs_of, suite_configs  # noqa: E402 - run as a script, the package may not be installed
+from evaluators.text.tasks import PRESETS  # noqa: E402
 from evaluators.vqa.datasets import kind_of  # noqa: E402
 from evaluators.vqa.presets import PRESETS as VQA_PRESETS  # noqa: E402
+from iit_bench.tools.lm_eval.configs import evaluated_split  # noqa: E402
 from iit_bench.tools.vlmevalkit import (  # noqa: E402
     dataset_class,
     licence_of_table,
@@ -90,7 +91,7 @@ def _table(title: str, rows: Iterator[tuple[str, ...]]) -> str:
 
 def _text_rows() -> Iterator[tuple[str, ...]]:
     for name in PRESETS["wings-text"]:
-        configs = configs_of([name])
+        configs = suite_configs([name])
         config = next(iter(configs.values()))
         source = f"{config['dataset_path']}" + (f", {config['dataset_name']}" if config.get("dataset_name") and len(configs) == 1 else "")
         metric = ", ".join(_metric(one) for one in config["metric_list"])

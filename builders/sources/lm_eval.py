@@ -12,20 +12,23 @@ import re
 import string
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks._yaml_loader import load_yaml
+
 from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions
 from builders.sources.lm_eval_fields import Fields, fields_of
-from iit_bench.data.fetched import check_unchanged
-from iit_bench.data.snapshots import card_licence, fetch_it, missing_split, snapshot_folder, split_files
+from iit_bench.data.snapshots import card_licence
 from iit_bench.errors import UserError
-from iit_bench.storage.format import files_sha256
 from iit_bench.storage.tables import canonical_json
+from iit_bench.tools.lm_eval.index import expand
+from iit_bench.tools.lm_eval.local_data import LocalTask, localised, readable, revisions_of
+from iit_bench.tools.lm_eval.process import loading
 from iit_bench.types import Question
 
 PREFIX = "lm-eval:"
@@ -79,73 +82,15 @@ def load(name: str, options: SourceOptions) -> SourceQuestions:
     )
 
 
-# ---------------------------------------------------------------- names
-
-
-Index = Mapping[str, Any]  # name -> lm_eval.tasks._index.Entry
-
-
-@cache
-def _index(folder: Path | None) -> Index:
-    """lm-eval's index of the tasks, groups and tags in one of its folders; of all its 15,000 YAML files, in many seconds, for None."""
-    from lm_eval.tasks import TaskManager
-
-    index: Index = TaskManager(include_path=folder, include_defaults=folder is None).task_index
-    return index
-
-
-def expand(name: str) -> Index:
-    """The tasks behind a name of lm-eval, by name: itself, or the members of a group or tag.
-
-    Looks first into the folder the name begins with (`mmlu_anatomy` stands in `mmlu`), because reading all of lm-eval takes seconds.
-
-    Raises:
-        UserError: lm-eval knows no such name.
-    """
-    from difflib import get_close_matches
-
-    from lm_eval import tasks
-
-    root = Path(tasks.__file__).parent
-    words = name.split("_")
-    near = [path for n in range(len(words), 0, -1) if (path := root / "_".join(words[:n])).is_dir()]
-    folders: list[Path | None] = [*near[:1], None]
-    for folder in folders:
-        index = _index(folder)
-        if name in index:
-            members = set(_members(name, index))
-            if members <= set(index):
-                return {member: index[member] for member in sorted(members)}
-    close = get_close_matches(name, _index(None), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "; `lm_eval ls tasks` shows them all"
-    raise UserError(f"lm-eval has no task or group called {name!r}{hint}")
-
-
-def _members(name: str, index: Index) -> Iterator[str]:
-    """Names of the tasks in a group or tag; a name that `index` lacks comes out as it is."""
-    kind = index[name].kind.name if name in index else "TASK"
-    if kind == "TAG":
-        yield from index[name].tags
-    elif kind == "GROUP":
-        members = index[name].cfg["task"]
-        for member in [members] if isinstance(members, str) else members:
-            if not isinstance(member, str):
-                raise UserError(
-                    f"lm-eval's group {name!r} defines a task in place, which has no name to load it by; name its tasks one by one"
-                )
-            yield from _members(member, index)
-    else:
-        yield name
-
-
 # ---------------------------------------------------------------- one task
 
 
 def _read_task(place: _Place, options: SourceOptions, found: _Found) -> None:
     fields = fields_of(place.name)
-    config = _config(place.name, place.entry)
-    with _quiet(), tempfile.TemporaryDirectory(prefix="iit-bench-") as scratch, _readable(place.name, config["dataset_path"], options):
-        task, files, folder = _build(place.name, config, options, Path(scratch))
+    dataset = str((place.entry.cfg or {}).get("dataset_path", "its data set"))
+    with loading(), tempfile.TemporaryDirectory(prefix="iit-bench-") as scratch, readable(place.name, dataset, options.data_root):
+        local = _local(place.name, _config(place.name, place.entry), options, Path(scratch))
+        task = ConfigurableTask(config=dict(local.config))
         split = "test" if task.has_test_docs() else "validation"
         docs = list(task.eval_docs)
         reader = _Reader(place.source, place.name, place.group, task, fields)
@@ -158,12 +103,10 @@ def _read_task(place: _Place, options: SourceOptions, found: _Found) -> None:
                 found.left_out[made] += 1
         _read_train(task, reader, found)
         found.splits.add(split)
-        found.origins.add(config["dataset_path"])
-        found.revisions.update(revisions_of(task))
-        if options.data_root is not None and (revision := check_unchanged(options.data_root, files)):
-            found.revisions.add(revision)
-        found.licences.add((card_licence(folder) if folder else "") or fields.licence)
-        found.hashes.append(files_sha256(files) if files else _docs_sha256(docs))
+        found.origins.add(dataset)
+        found.revisions |= revisions_of(task) | {local.revision} - {""}
+        found.licences.add((card_licence(local.folder) if local.folder else "") or fields.licence)
+        found.hashes.append(local.sha256 if local.files else _docs_sha256(docs))
 
 
 def _config(name: str, entry: Any) -> dict[str, Any]:
@@ -172,8 +115,6 @@ def _config(name: str, entry: Any) -> dict[str, Any]:
     Raises:
         UserError: the task is not multiple choice.
     """
-    from lm_eval.tasks._yaml_loader import load_yaml
-
     if entry.kind.name == "PY_TASK" or entry.yaml_path is None:
         raise UserError(f"lm-eval task {name!r} is a Python class, which has no declared choices; choose a multiple-choice task")
     config: dict[str, Any] = load_yaml(entry.yaml_path, resolve_func=True)
@@ -190,51 +131,10 @@ def _config(name: str, entry: Any) -> dict[str, Any]:
 _ACC = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
 
 
-def _build(name: str, config: dict[str, Any], options: SourceOptions, scratch: Path) -> tuple[Any, list[Path], Path | None]:
-    """The task with its data, the local files it was read from, and the snapshot's folder (none when the Hub was asked)."""
-    from lm_eval.api.task import ConfigurableTask
-
+def _local(name: str, config: dict[str, Any], options: SourceOptions, cache: Path) -> LocalTask:
     if options.data_root is None:
-        return ConfigurableTask(config=dict(config)), [], None
-    folder = snapshot_folder(options.data_root, config["dataset_path"], name)
-    config, files = _localised(name, config, folder, scratch, options.data_root)
-    return ConfigurableTask(config=dict(config)), files, folder
-
-
-@contextmanager
-def _readable(name: str, dataset: str, options: SourceOptions) -> Iterator[None]:
-    """One sentence for whatever lm-eval, `datasets` or a task's own functions raise over data that are missing or of another form."""
-    from datasets.exceptions import DatasetsError
-    from jinja2 import TemplateError
-
-    try:
-        yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError, DatasetsError) as error:
-        reason = " ".join(str(error).split())[:200]
-        place, fix = "the Hub", f"go online, or {fetch_it(name)} and give --data-root DIR"
-        if options.data_root is not None:
-            place, fix = repr(str(options.data_root)), f"check its files, or {fetch_it(name, options.data_root)}"
-        raise UserError(f"lm-eval task {name!r} cannot read {dataset!r} from {place} ({type(error).__name__}: {reason}); {fix}") from error
-
-
-def _localised(name: str, config: dict[str, Any], folder: Path, scratch: Path, data_root: Path) -> tuple[dict[str, Any], list[Path]]:
-    """The configuration with its data set replaced by the files of a snapshot.
-
-    The files are named one by one and cached in `scratch`: for a folder, `datasets` would key its cache by the folder's base name and give
-    back old rows in silence.
-    """
-    evaluation = config.get("test_split") or config.get("validation_split")
-    splits = [split for key in ("test_split", "validation_split", "training_split") if (split := config.get(key))]
-    loader, found = split_files(folder, config.get("dataset_name"), splits)
-    if evaluation not in found:
-        raise missing_split(name, config, str(evaluation), folder, data_root)
-    kwargs: dict[str, Any] = {"data_files": {split: [str(path) for path in paths] for split, paths in found.items()}}
-    kwargs["cache_dir"] = str(scratch)
-    if loader == "csv":
-        kwargs["keep_default_na"] = False  # "None" and "NA" are words here
-    missing = {key: None for key in ("validation_split", "training_split") if config.get(key) not in found}
-    local = config | {"dataset_path": loader, "dataset_name": None, "dataset_kwargs": kwargs} | missing
-    return local, [path for paths in found.values() for path in paths]
+        return LocalTask(config=config)
+    return localised(name, config, data_root=options.data_root, cache=cache)
 
 
 def _read_train(task: Any, reader: _Reader, found: _Found) -> None:
@@ -351,29 +251,8 @@ def _index_of(target: Any, choices: list[str]) -> int | str:
 # ---------------------------------------------------------------- provenance
 
 
-def revisions_of(task: Any) -> set[str]:
-    """Commits of the Hub repositories that were read: `datasets` keeps what it loads in a folder that has the commit's name."""
-    splits = (getattr(task, "dataset", None) or {}).values()
-    folders = {Path(file["filename"]).parent.name for split in splits for file in getattr(split, "cache_files", ())}
-    return {name for name in folders if re.fullmatch("[0-9a-f]{40}", name)}
-
-
 def _docs_sha256(docs: Iterable[Mapping[str, Any]]) -> str:
     digest = hashlib.sha256()
     for doc in docs:
         digest.update(canonical_json(doc).encode() + b"\n")
     return digest.hexdigest()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars from `datasets` while the build shows its own."""
-    import datasets
-
-    shown = datasets.are_progress_bars_disabled() is False
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any
-
-from lm_eval.tasks._factory import TaskFactory
-from lm_eval.tasks._yaml_loader import load_yaml
 
 from builders.presets import describe_presets, load_preset
 from evaluators.runs.task_names import expand
-from evaluators.text import tasks as lm_eval_tasks
+from evaluators.text.tasks import FACTS, suite_index
+from evaluators.text.tasks import PRESETS as TEXT_PRESETS
 from evaluators.vqa import presets as vqa
 from iit_bench.data.snapshots import LOADERS
 from iit_bench.errors import UserError
+from iit_bench.tools.lm_eval.configs import configs_of, splits_of
+from iit_bench.tools.lm_eval.index import matched
 from iit_bench.tools.vlmevalkit import dataset_class, installed, shells
 
 TEXT, VISUAL = "lm-eval:", "vlmeval:"
@@ -64,7 +63,7 @@ def needs_of(names: Sequence[str], include_path: Path | None = None) -> Needs:
 def presets() -> dict[str, tuple[str, ...]]:
     """Every preset that can be fetched, with the names it stands for: of the suites, and of `iit-bench build`."""
     built = {name: (*load_preset(name).text, *load_preset(name).visual) for name, _ in describe_presets()}
-    return {**built, **lm_eval_tasks.PRESETS, **vqa.PRESETS}
+    return {**built, **TEXT_PRESETS, **vqa.PRESETS}
 
 
 def _sorted(names: Sequence[str], include_path: Path | None) -> tuple[list[str], list[str], Needs]:
@@ -75,7 +74,7 @@ def _sorted(names: Sequence[str], include_path: Path | None) -> tuple[list[str],
     known = presets()
     tables = _tables()
     for name in expand([name for name in names if name.strip()], known):
-        if name in ("facts", vqa.EASYVQA) or name.startswith(lm_eval_tasks.FACTS):
+        if name in ("facts", vqa.EASYVQA) or name.startswith(FACTS):
             needs.nothing[name] = BUNDLED
         elif name.startswith(VISUAL) or (name in tables and not name.startswith(TEXT)):
             visual.append(name.removeprefix(VISUAL))
@@ -107,46 +106,25 @@ def _tables() -> set[str]:
 
 def _is_lm_evals(name: str, include_path: Path | None) -> bool:
     with TemporaryDirectory(prefix="iit-bench-fetch-") as scratch:
-        return name in lm_eval_tasks.index([name], lm_eval_tasks.TaskOptions(include_path=include_path), Path(scratch)).task_index
+        return name in suite_index([name], include_path, Path(scratch)).task_index
 
 
 # ---------------------------------------------------------------- lm-eval
 
 
-class _Reader(TaskFactory):
-    """Walks groups and tags as lm-eval does, and keeps each task's configuration instead of building the task."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.configs: dict[str, dict[str, Any]] = {}
-
-    def _build_task(self, entry: Any, overrides: dict[str, Any] | None) -> Any:
-        self.configs[entry.name] = self._load_full_config(entry, overrides)
-        return SimpleNamespace(task_name=entry.name)
-
-    def _load_full_config(self, entry: Any, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Without the functions it names: some run code as soon as they are loaded."""
-        config = load_yaml(entry.yaml_path, resolve_func=False) if entry.yaml_path else dict(entry.cfg or {})
-        return {**config, **(overrides or {}), "metadata": {}}
-
-
-def configs_of(names: Sequence[str], include_path: Path | None = None) -> dict[str, dict[str, Any]]:
+def suite_configs(names: Sequence[str], include_path: Path | None = None) -> dict[str, dict[str, Any]]:
     """Configuration of each task behind the names, by name.
 
     Raises:
         UserError: lm-eval and we know no such name.
     """
-    reader = _Reader()
-    with TemporaryDirectory(prefix="iit-bench-fetch-") as scratch, lm_eval_tasks.without_advice():
-        manager = lm_eval_tasks.index(names, lm_eval_tasks.TaskOptions(include_path=include_path), Path(scratch))
-        manager._factory = reader
-        for name in lm_eval_tasks.matched(names, manager):
-            manager.load([name])
-    return reader.configs
+    with TemporaryDirectory(prefix="iit-bench-fetch-") as scratch:
+        index = suite_index(names, include_path, Path(scratch))
+        return configs_of(matched(names, index, [*TEXT_PRESETS, FACTS]), index)
 
 
 def _add_text(names: Sequence[str], include_path: Path | None, needs: Needs) -> None:
-    for name, config in configs_of(names, include_path).items():
+    for name, config in suite_configs(names, include_path).items():
         dataset, given = config.get("dataset_path"), config.get("dataset_kwargs") or {}
         if dataset is None or config.get("custom_dataset"):
             needs.nothing[name] = "reads its data by code of its own, which cannot be fetched before: run it once online"
@@ -160,11 +138,6 @@ def _add_text(names: Sequence[str], include_path: Path | None, needs: Needs) -> 
                     f"task {name!r} asks for revision {revision!r} of {dataset!r}, another task for {needs.revisions[dataset]!r}; "
                     "fetch them into different folders"
                 )
-
-
-def splits_of(config: Mapping[str, Any]) -> list[str]:
-    """The split that a task evaluates, and the one its few-shot examples come from, also where it shows none by itself."""
-    return [split for split in dict.fromkeys((lm_eval_tasks.evaluated_split(config), lm_eval_tasks.shown_split(config))) if split]
 
 
 # ---------------------------------------------------------------- VLMEvalKit

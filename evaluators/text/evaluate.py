@@ -6,23 +6,19 @@ model could not be asked counts as wrong, whatever lm-eval made of its missing a
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import io
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from evaluators.runs.header import describe_suite, git_commit
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import enter
 from evaluators.text.model import EngineLM
 from evaluators.text.results import Circumstances, errors_of, items_of, suite_results
-from evaluators.text.tasks import TaskOptions, Tasks, code_allowed, load_tasks, without_advice
+from evaluators.text.tasks import TaskOptions, Tasks, load_tasks
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError, one_line
@@ -30,7 +26,7 @@ from iit_bench.models.contract import Model, as_text_model
 from iit_bench.models.load import load_model
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.runs import save_run_header, save_run_outcome
-from iit_bench.tools.random_states import random_states_kept
+from iit_bench.tools.lm_eval.process import evaluating
 from iit_bench.types import SuiteResults
 
 LM_EVAL_FILES = "lm_eval"  # folder inside the run folder
@@ -103,7 +99,7 @@ def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: RunOptions) -> dict[st
     from lm_eval import simple_evaluate
 
     settings = gen_kwargs_of(options)
-    with _surroundings(options.confirm_run_unsafe_code):
+    with evaluating(git_commit, unsafe_code=options.confirm_run_unsafe_code):
         try:
             found = simple_evaluate(
                 model=lm,
@@ -142,38 +138,6 @@ def gen_kwargs_of(options: RunOptions) -> dict[str, Any] | None:
     return given or None
 
 
-@contextlib.contextmanager
-def _surroundings(unsafe_code: bool) -> Iterator[None]:
-    """What lm-eval does to the process is kept from the user and undone: bars, seeds, git's complaint where there is no repository.
-
-    Scores of failed documents are -inf, of which numpy would warn. Where code may be run, lm-eval's metrics ask for a variable.
-    """
-    import numpy as np
-    from lm_eval import evaluator
-    from lm_eval.api import metrics, task
-
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(without_advice())
-        stack.enter_context(random_states_kept())
-        stack.enter_context(np.errstate(invalid="ignore"))
-        stack.enter_context(patch.object(task, "tqdm", functools.partial(task.tqdm, disable=True)))
-        stack.enter_context(patch.object(metrics, "bootstrap_stderr", _silent(metrics.bootstrap_stderr)))
-        stack.enter_context(patch.object(evaluator, "get_git_commit_hash", git_commit))
-        stack.enter_context(code_allowed(unsafe_code))
-        yield
-
-
-def _silent(function: Callable[..., Any]) -> Callable[..., Any]:
-    """lm-eval's bootstrap prints its name and a bar: on standard output, where --json writes."""
-
-    @functools.wraps(function)
-    def call(*arguments: Any, **options: Any) -> Any:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            return function(*arguments, **options)
-
-    return call
-
-
 def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options: RunOptions) -> None:
     """lm-eval's results and samples, through its own tracker; those of an earlier session of this run are replaced."""
     import copy
@@ -192,7 +156,7 @@ def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options:
         fewshot_as_multiturn=options.apply_chat_template and options.fewshot_as_multiturn,
     )
     samples: Mapping[str, Sequence[Any]] = found["samples"]
-    with _surroundings(False):
+    with evaluating(git_commit):
         tracker.save_results_aggregated({key: value for key, value in found.items() if key != "samples"}, dict(samples))
         for task, lines in samples.items():
             tracker.save_results_samples(task, copy.deepcopy(lines))  # type: ignore[arg-type]

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from functools import cache, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import yaml
-from datasets.exceptions import DatasetsError
 from jinja2 import TemplateError
-from lm_eval.tasks import TaskManager
 from lm_eval.tasks._factory import TaskFactory
 
-from builders.sources.lm_eval import revisions_of
-from iit_bench.data.fetched import check_unchanged
-from iit_bench.data.snapshots import fetch_it, missing_split, snapshot_folder, split_files
 from iit_bench.errors import UserError
-from iit_bench.storage.format import files_sha256
-from iit_bench.tools.random_states import random_states_kept
+from iit_bench.tools.lm_eval.index import Index, matched, read_index
+from iit_bench.tools.lm_eval.local_data import localised, readable, revisions_of
+from iit_bench.tools.lm_eval.process import loading
 
 # The text-only benchmarks of the Wings paper. RACE-high is lm-eval's `race`.
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -37,8 +27,6 @@ PRESETS: dict[str, tuple[str, ...]] = {
 }
 FACTS = "iit_facts"
 OURS = Path(__file__).parent / "task_files"
-# Folders of lm-eval whose names do not begin like their tasks'; spares reading its 15,000 files (many seconds).
-FOLDERS = {"social_iqa": "siqa", "wsc": "super_glue", "ai2_arc": "arc"}
 UNSAFE = "runs code that the model writes"
 
 
@@ -56,7 +44,7 @@ class TaskOptions:
 class Tasks:
     """What `load_tasks` found. `manager.load` gives the loaded tasks to lm-eval, whatever it is asked for."""
 
-    manager: TaskManager
+    manager: Index
     loaded: Mapping[str, Any]  # lm-eval's TaskDict
     left_out: dict[str, str] = field(default_factory=dict)  # task of a preset -> why it is not run
     data_sha256: dict[str, str] = field(default_factory=dict)  # task -> of the local files it was read from
@@ -79,13 +67,12 @@ def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tas
                 wanted.append(task)
     if not wanted:
         raise UserError("no task is asked for; name some with --tasks, e.g. --tasks wings-text or --tasks arc_easy,gsm8k")
-    manager = index(wanted, options, scratch)
-    wanted = matched(wanted, manager)
+    manager = suite_index(wanted, options.include_path, scratch)
+    wanted = matched(wanted, manager, [*PRESETS, FACTS])
     factory = _Factory(options, scratch)
-    manager._factory = factory
     try:
-        with _quiet(), code_allowed(options.unsafe_code):  # lm-eval's mbpp and humaneval run a program when they are loaded
-            manager.loaded = manager.load(wanted)
+        with loading(unsafe_code=options.unsafe_code):  # lm-eval's mbpp and humaneval run a program when they are loaded
+            manager.loaded = manager.load_with(factory, wanted)
     except ValueError as error:  # a task asked for twice, alone and in a group
         raise UserError(f"lm-eval cannot run these tasks together ({error}); name fewer with --tasks") from error
     for name, task in manager.loaded["tasks"].items():
@@ -99,89 +86,20 @@ def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tas
 # ---------------------------------------------------------------- names
 
 
-class _Manager(TaskManager):
-    """lm-eval's index of tasks; once `loaded` is set, that is what it gives whatever it is asked for."""
-
-    loaded: Any = None
-
-    def add(self, other: TaskManager) -> None:
-        """Know the names of another index as well; on a clash, ours win."""
-        self._index: dict[str, Any] = {**other.task_index, **self.task_index}
-        self._all_tasks = sorted(self._index)
-
-    def load(self, task_list: Any) -> Any:
-        return self.loaded or super().load(task_list)
-
-
-def index(names: Sequence[str], options: TaskOptions, scratch: Path) -> _Manager:
-    """The index of the folders that hold the names, or of all of lm-eval where that is not enough."""
-    own: list[str | Path] = [OURS]
-    if any(name.startswith(FACTS) for name in names):
-        own.append(write_facts(scratch / "facts"))
-    if options.include_path:
-        if not options.include_path.is_dir():
-            raise UserError(f"--include-path {str(options.include_path)!r} is no folder; give one with lm-eval tasks (*.yaml)")
-        own.append(options.include_path)
-    root = Path(str(importlib.util.find_spec("lm_eval").origin)).parent / "tasks"  # type: ignore[union-attr]
-    near = [folder for name in names if (folder := _folder(root, name))]
-    narrow = _Manager(include_path=[*dict.fromkeys(near), *own], include_defaults=False)
-    if not all(_whole(name, narrow.task_index) for name in names):
-        narrow.add(_lm_evals_own())
-    return narrow
-
-
-@cache
-def _lm_evals_own() -> TaskManager:
-    """All of lm-eval's tasks: 15,000 files, many seconds."""
-    return TaskManager()
-
-
-def _folder(root: Path, name: str) -> Path | None:
-    """The folder of lm-eval that the name begins with: `arc_easy` stands in `arc`."""
-    if name in FOLDERS:
-        return root / FOLDERS[name]
-    words = name.split("_")
-    candidates = (root / "_".join(words[:n]) for n in range(len(words), 0, -1))
-    return next((path for path in candidates if path.is_dir()), None)
-
-
-def _whole(name: str, index: Mapping[str, Any]) -> bool:
-    """Whether a name and all it stands for is in this index. A tag may have members anywhere, so only the whole index knows them."""
-    if name not in index or index[name].kind.name == "TAG":
-        return False
-    if index[name].kind.name != "GROUP":
-        return True
-    return all(_whole(member, index) for member in _members(index[name].cfg.get("task")))
-
-
-def _members(listed: Any) -> Iterator[str]:
-    for member in [listed] if isinstance(listed, str) else listed or ():
-        if isinstance(member, str):
-            yield member
-        elif isinstance(member, Mapping) and isinstance(member.get("task"), list):  # a group defined in place
-            yield from _members(member["task"])
-        elif isinstance(member, Mapping) and "dataset_path" not in member:
-            yield str(member.get("group") or member.get("task"))
-
-
-def matched(names: Sequence[str], manager: TaskManager) -> list[str]:
-    """The names, with patterns such as `mmlu_*` replaced by what they match.
+def suite_index(names: Sequence[str], include_path: Path | None, scratch: Path) -> Index:
+    """The index that has the names, with our own tasks, the facts if they are asked for, and a user's.
 
     Raises:
-        UserError: a name that neither lm-eval nor we know.
+        UserError: `include_path` is not a folder.
     """
-    found: list[str] = []
-    for name in names:
-        if name in manager.task_index:
-            found.append(name)
-            continue
-        matches = manager.match_tasks([name]) if any(mark in name for mark in "*?[") else []
-        if not matches:
-            close = get_close_matches(name, [*manager.all_tasks, *PRESETS, FACTS], n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "`lm_eval ls tasks` shows lm-eval's, `iit-bench list tasks` ours"
-            raise UserError(f"there is no lm-eval task, group, tag or preset called {name!r}; {hint}")
-        found += matches
-    return list(dict.fromkeys(found))
+    own = [OURS]
+    if any(name.startswith(FACTS) for name in names):
+        own.append(write_facts(scratch / "facts"))
+    if include_path:
+        if not include_path.is_dir():
+            raise UserError(f"--include-path {str(include_path)!r} is not a folder; give one with lm-eval tasks (*.yaml)")
+        own.append(include_path)
+    return read_index(names, own)
 
 
 # ---------------------------------------------------------------- data
@@ -200,85 +118,24 @@ class _Factory(TaskFactory):
         listed = entry.cfg or {}
         if listed.get("unsafe_code") and not self.options.unsafe_code:  # before its functions are loaded: some run code at once
             raise UserError(f"lm-eval task {entry.name!r} {UNSAFE}; add --confirm-run-unsafe-code to allow it on this machine")
-        with _readable(entry.name, str(listed.get("dataset_path", "its data set")), self.options.data_root):
+        with readable(entry.name, str(listed.get("dataset_path", "its data set")), self.options.data_root):
             return super()._build_task(entry, overrides)
 
     def _load_full_config(self, entry: Any, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
         config: dict[str, Any] = super()._load_full_config(entry, overrides)
         if self.options.data_root is None or entry.kind.name == "GROUP":
             return config
-        return self._localised(entry.name, config)
-
-    def _localised(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
-        """The configuration with its data set replaced by the files of a snapshot, named one by one and cached in `scratch`.
-
-        (For a folder, `datasets` keys its cache by the folder's base name and gives back old rows in silence.)
-        """
-        given = config.get("dataset_kwargs") or {}
-        if "data_files" in given or callable(config.get("custom_dataset")):
-            return config  # it is local, or made, already
-        if "dataset_path" not in config:
-            raise UserError(f"lm-eval task {name!r} is a Python class that reads its own data; leave out --data-root or the task")
-        assert self.options.data_root is not None
-        folder = snapshot_folder(self.options.data_root, config["dataset_path"], name)
-        fewshot_split = _fewshot_split(config)
-        named = [config.get(key) for key in ("test_split", "validation_split", "training_split")]
-        loader, found = split_files(folder, config.get("dataset_name"), [s for s in dict.fromkeys([*named, fewshot_split]) if s])
-        for split in (evaluated_split(config), shown_split(config) if self._fewshot(config) else None):
-            if split and split not in found:
-                raise missing_split(name, config, split, folder, self.options.data_root)
-        files = [path for paths in found.values() for path in paths]
-        if revision := check_unchanged(self.options.data_root, files):
-            self.revisions[name] = revision
-        self.sha256[name] = files_sha256(files)
-        kwargs: dict[str, Any] = {"data_files": {split: [str(path) for path in paths] for split, paths in found.items()}}
-        kwargs["cache_dir"] = str(self.scratch / "datasets")
-        if loader == "csv":
-            kwargs["keep_default_na"] = False  # "None" and "NA" are words here
-        changed: dict[str, Any] = {"dataset_path": loader, "dataset_name": None, "dataset_kwargs": kwargs}
-        changed |= {key: None for key in ("validation_split", "training_split") if config.get(key) not in found}
-        if fewshot_split and fewshot_split not in found:  # no example is shown, but lm-eval would look into the split
-            changed |= {"fewshot_split": None, "fewshot_config": {"samples": [], "sampler": "first_n"}}
-        return config | changed
+        cache = self.scratch / "datasets"
+        local = localised(entry.name, config, data_root=self.options.data_root, cache=cache, examples=self._fewshot(config))
+        if local.files:
+            self.sha256[entry.name] = local.sha256
+        if local.revision:
+            self.revisions[entry.name] = local.revision
+        return local.config
 
     def _fewshot(self, config: Mapping[str, Any]) -> int:
         own = config.get("num_fewshot")
         return 0 if own == 0 else self.options.num_fewshot if self.options.num_fewshot is not None else int(own or 0)
-
-
-def evaluated_split(config: Mapping[str, Any]) -> str | None:
-    """The split that lm-eval asks."""
-    return config.get("test_split") or config.get("validation_split")
-
-
-def shown_split(config: Mapping[str, Any]) -> str | None:
-    """Where lm-eval takes few-shot examples from; None where the task brings its own."""
-    shots = config.get("fewshot_config")
-    if (named := _fewshot_split(config)) or not (isinstance(shots, dict) and shots.get("samples") is not None):
-        return named or config.get("training_split") or config.get("validation_split") or config.get("test_split")
-    return None
-
-
-def _fewshot_split(config: Mapping[str, Any]) -> str | None:
-    """The split that the task names for its examples."""
-    shots = config.get("fewshot_config")
-    return config.get("fewshot_split") or (shots.get("split") if isinstance(shots, dict) else None)
-
-
-@contextmanager
-def _readable(name: str, dataset: str, data_root: Path | None) -> Iterator[None]:
-    """One sentence for whatever lm-eval, `datasets` or a task's own functions raise over data that are missing or of another form."""
-    try:
-        yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError, DatasetsError) as error:
-        reason = " ".join(str(error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error).split())[:200]
-        if "module script" in reason:
-            fix = "go online, or choose another task (for MBPP, iit_mbpp)"
-            raise UserError(f"lm-eval task {name!r} needs a metric that `evaluate` loads from the Hub ({reason}); {fix}") from error
-        place, fix = ("the Hub", f"go online, or {fetch_it(name)} and give --data-root DIR")
-        if data_root is not None:
-            place, fix = repr(str(data_root)), f"check that its files are whole and in the published form, or {fetch_it(name, data_root)}"
-        raise UserError(f"lm-eval task {name!r} cannot read {dataset!r} from {place} ({type(error).__name__}: {reason}); {fix}") from error
 
 
 def _named(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -295,39 +152,6 @@ def _named(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             raise UserError(f"lm-eval task {name!r} fails over its data ({type(error).__name__}: {reason}); check them") from error
 
     return call
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        with without_advice(), random_states_kept():
-            yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
-
-
-@contextmanager
-def code_allowed(allowed: bool) -> Iterator[None]:
-    """Sets the variable that metrics which run programs ask for, where the user allowed it."""
-    with patch.dict(os.environ, {"HF_ALLOW_CODE_EVAL": "1"} if allowed else {}):
-        yield
-
-
-@contextmanager
-def without_advice() -> Iterator[None]:
-    """lm-eval's warnings are for its own users: ours did not write the tasks, and what they must know stands in the results."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 # ---------------------------------------------------------------- the lab's facts

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from builders.build import BuildOptions, build
-from builders.sources.lm_eval import expand
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
+from iit_bench.tools.lm_eval.index import expand
 from iit_bench.types import IMAGE_MARK
 
 

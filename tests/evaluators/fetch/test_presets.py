@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.fetch.needs import configs_of
+from evaluators.fetch.needs import suite_configs
 from evaluators.runs.options import RunOptions
 from evaluators.text.evaluate import evaluate_text_model
 from evaluators.text.tasks import PRESETS, TaskOptions, load_tasks
@@ -27,7 +27,7 @@ def repositories(tmp_path_factory) -> Path:
     for make in ("openbookqa", "hellaswag", "winogrande"):
         old[make](root, 6)
     for group in SUBJECTS:
-        old[group](root, [config["dataset_name"] for config in configs_of([group]).values()], 1)
+        old[group](root, [config["dataset_name"] for config in suite_configs([group]).values()], 1)
     return root
 
 

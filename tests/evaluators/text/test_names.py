@@ -10,19 +10,20 @@ from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from evaluators.text.tasks import TaskOptions, _lm_evals_own, index, load_tasks, matched
+from evaluators.text.tasks import TaskOptions, load_tasks, suite_index
+from iit_bench.tools.lm_eval.index import matched, whole_index
 
 
 def test_names_of_every_kind_mean_what_they_mean_to_lm_eval(tmp_path):
     """Our index of the folders that a name needs knows what lm-eval's whole index says of it."""
-    lm_evals = _lm_evals_own()  # its TaskManager, 15,000 files: the one that other tests of this process have read too
+    lm_evals = whole_index()  # its TaskManager, 15,000 files: the one that other tests of this process have read too
     of_kind: dict[str, list[str]] = {}
     for name, entry in sorted(lm_evals.task_index.items()):
         of_kind.setdefault(entry.kind.name, []).append(name)
     assert {"TASK", "GROUP", "TAG"} <= set(of_kind)
     for names in of_kind.values():
         for name in names[:: max(1, len(names) // 3)]:
-            manager = index([name], TaskOptions(), tmp_path)
+            manager = suite_index([name], None, tmp_path)
             assert matched([name], manager) == [name]
             theirs, ours = lm_evals.task_index[name], manager.task_index[name]
             assert (ours.kind, ours.cfg, sorted(ours.tags)) == (theirs.kind, theirs.cfg, sorted(theirs.tags)), name

@@ -301,7 +301,7 @@ def test_a_snapshot_that_is_not_there_a_missing_split_and_a_missing_column_are_t
     with pytest.raises(UserError, match=r"split 'test' of configuration 'main'"):
         load_tasks(["gsm8k"], TaskOptions(broken, num_fewshot=0), tmp_path / "d")
     _drop_column(broken / "baber/piqa/data/validation-00000-of-00001.parquet", "goal")
-    with pytest.raises(UserError, match=r"'piqa' cannot read 'baber/piqa' from .*goal.*; check that its files are whole"):
+    with pytest.raises(UserError, match=r"'piqa' cannot read 'baber/piqa' from .*goal.*; check that its files are complete"):
         load_tasks(["piqa"], TaskOptions(broken), tmp_path / "e")
 
 
