@@ -1,8 +1,8 @@
 """`lm-eval:TASK`: any multiple-choice task or group of lm-eval, read through lm-eval's own task code.
 
 The evaluation split is the test split, else the validation split. With `--data-root DIR` the data set is read from `DIR/<dataset_path>`
-(a Hub snapshot) instead of the Hub. What a task cannot give is refused in one sentence: other output types, choices that are bare letters
-without a declared mapping (`lm_eval_fields.py`), choices that are contexts (WinoGrande), images.
+(a Hub snapshot) instead of the Hub. Rejected in one sentence: other output types, choices that are bare letters without a declared mapping
+(`lm_eval_fields.py`), choices that are contexts (WinoGrande), images.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from iit_bench.tools.lm_eval.process import loading
 from iit_bench.types import Question
 
 PREFIX = "lm-eval:"
-_PROBED = 20  # documents looked at to tell bare letters from options that happen to be letters
+_PROBED = 20  # documents that are read to tell bare letters from options that happen to be letters
 
 
 @dataclass
-class _Found:
-    """What the tasks of one source gave so far."""
+class _Collected:
+    """Questions of the tasks of one source that were read so far, and where they come from."""
 
     questions: list[Question] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -49,9 +49,9 @@ class _Found:
     hashes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Which task of which source is being read."""
+@dataclass(frozen=True, kw_only=True)
+class _SourceTask:
+    """One task of a source."""
 
     source: str  # "lm-eval:mmlu"
     group: str  # "mmlu"
@@ -66,47 +66,48 @@ def load(name: str, options: SourceOptions) -> SourceQuestions:
         UserError: unknown task, data that cannot be found, or a task that cannot become questions with text choices.
     """
     wanted = name.removeprefix(PREFIX)
-    found = _Found()
+    collected = _Collected()
     for task, entry in expand(wanted).items():
-        _read_task(_Place(name, wanted, task, entry), options, found)
+        _read_task(_SourceTask(source=name, group=wanted, name=task, entry=entry), options, collected)
     return SourceQuestions(
         name=name,
-        questions=tuple(found.questions),
-        split=", ".join(sorted(found.splits)),
-        licence=", ".join(sorted(found.licences)),
-        origin=", ".join(sorted(found.origins)),
-        revision=", ".join(sorted(found.revisions)),
-        sha256=found.hashes[0] if len(found.hashes) == 1 else hashlib.sha256("\n".join(found.hashes).encode()).hexdigest(),
-        left_out=dict(found.left_out),
-        train_answers=AnswerCounts.of(found.train) if found.train else None,
+        questions=tuple(collected.questions),
+        split=", ".join(sorted(collected.splits)),
+        licence=", ".join(sorted(collected.licences)),
+        origin=", ".join(sorted(collected.origins)),
+        revision=", ".join(sorted(collected.revisions)),
+        sha256=collected.hashes[0] if len(collected.hashes) == 1 else hashlib.sha256("\n".join(collected.hashes).encode()).hexdigest(),
+        left_out=dict(collected.left_out),
+        train_answers=AnswerCounts.of(collected.train) if collected.train else None,
     )
 
 
 # ---------------------------------------------------------------- one task
 
 
-def _read_task(place: _Place, options: SourceOptions, found: _Found) -> None:
-    fields = fields_of(place.name)
-    dataset = str((place.entry.cfg or {}).get("dataset_path", "its data set"))
-    with loading(), tempfile.TemporaryDirectory(prefix="iit-bench-") as scratch, readable(place.name, dataset, options.data_root):
-        local = _local(place.name, _config(place.name, place.entry), options, Path(scratch))
+def _read_task(source_task: _SourceTask, options: SourceOptions, collected: _Collected) -> None:
+    """Add the questions of one task."""
+    fields = fields_of(source_task.name)
+    dataset = str((source_task.entry.cfg or {}).get("dataset_path", "its data set"))
+    with loading(), tempfile.TemporaryDirectory(prefix="iit-bench-") as scratch, readable(source_task.name, dataset, options.data_root):
+        local = _local(source_task.name, _config(source_task.name, source_task.entry), options, Path(scratch))
         task = ConfigurableTask(config=dict(local.config))
         split = "test" if task.has_test_docs() else "validation"
         docs = list(task.eval_docs)
-        reader = _Reader(place.source, place.name, place.group, task, fields)
-        reader.refuse(docs)
+        reader = _DocumentReader(source=source_task.source, name=source_task.name, group=source_task.group, task=task, fields=fields)
+        reader.check(docs)
         for i, doc in enumerate(docs):
             made = reader.question(i, doc)
             if isinstance(made, Question):
-                found.questions.append(made)
+                collected.questions.append(made)
             else:
-                found.left_out[made] += 1
-        _read_train(task, reader, found)
-        found.splits.add(split)
-        found.origins.add(dataset)
-        found.revisions |= revisions_of(task) | {local.revision} - {""}
-        found.licences.add((card_licence(local.folder) if local.folder else "") or fields.licence)
-        found.hashes.append(local.sha256 if local.files else _docs_sha256(docs))
+                collected.left_out[made] += 1
+        _read_train(task, reader, collected)
+        collected.splits.add(split)
+        collected.origins.add(dataset)
+        collected.revisions |= revisions_of(task) | {local.revision} - {""}
+        collected.licences.add((card_licence(local.folder) if local.folder else "") or fields.licence)
+        collected.hashes.append(local.sha256 if local.files else _docs_sha256(docs))
 
 
 def _config(name: str, entry: Any) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def _config(name: str, entry: Any) -> dict[str, Any]:
         kind = config.get("output_type", "generate_until")
         raise UserError(f"lm-eval task {name!r} is of type {kind!r}, not multiple_choice; choose a multiple-choice task")
     if config.get("doc_to_image") or config.get("doc_to_audio"):
-        raise UserError(f"lm-eval task {name!r} asks about images or sound, which this source does not read; use a vlmeval: table")
+        raise UserError(f"lm-eval task {name!r} has images or sound, which this source does not read; use a vlmeval: table")
     scoring = ("tag", "group", "task_list", "filter_list", "process_results", "fewshot_split", "num_fewshot", "use_prompt", "metric_list")
     config = {key: value for key, value in config.items() if key not in scoring}
     return config | {"task": name, "metric_list": [_ACC], "fewshot_config": {"samples": [], "sampler": "first_n"}}
@@ -132,27 +133,28 @@ _ACC = {"metric": "acc", "aggregation": "mean", "higher_is_better": True}
 
 
 def _local(name: str, config: dict[str, Any], options: SourceOptions, cache: Path) -> LocalTask:
+    """The configuration over the files in the data root, if there is one."""
     if options.data_root is None:
         return LocalTask(config=config)
     return localised(name, config, data_root=options.data_root, cache=cache)
 
 
-def _read_train(task: Any, reader: _Reader, found: _Found) -> None:
+def _read_train(task: Any, reader: _DocumentReader, collected: _Collected) -> None:
     """Add the (question, answer) pairs of the train split. A source has a train split only if all its tasks have one."""
-    if found.train is None or not task.has_training_docs():
-        found.train = None
+    if collected.train is None or not task.has_training_docs():
+        collected.train = None
         return
     for doc in task.training_docs():
         choices, answer = reader.answered(doc)
         if isinstance(answer, int):
-            found.train.append((reader.text(doc), choices[answer]))
+            collected.train.append((reader.text(doc), choices[answer]))
 
 
 # ---------------------------------------------------------------- one document
 
 
-@dataclass(frozen=True)
-class _Reader:
+@dataclass(frozen=True, kw_only=True)
+class _DocumentReader:
     """Turns documents of one task into questions."""
 
     source: str
@@ -161,12 +163,12 @@ class _Reader:
     task: Any  # lm_eval.api.task.ConfigurableTask
     fields: Fields
 
-    def refuse(self, docs: list[Mapping[str, Any]]) -> None:
-        """Raises UserError where the task's choices cannot be asked as texts."""
+    def check(self, docs: list[Mapping[str, Any]]) -> None:
+        """Raise UserError if the task's choices cannot be asked as texts."""
         if not docs:
             raise UserError(f"lm-eval task {self.name!r} has no documents in its evaluation split; check its data")
         if self.task.multiple_input or isinstance(self.task.doc_to_text(docs[0]), int):
-            raise UserError(f"lm-eval task {self.name!r} has contexts as choices, which cannot be asked as answers; leave it out")
+            raise UserError(f"lm-eval task {self.name!r} has contexts as choices, which cannot be asked as answers; leave the task out")
         if not self.fields.choices and all(_bare(self.task.doc_to_choice(doc)) for doc in docs[:_PROBED]):
             raise UserError(
                 f"lm-eval task {self.name!r} has bare letters as choices and no declared mapping to its options; "
@@ -194,6 +196,7 @@ class _Reader:
         )
 
     def text(self, doc: Mapping[str, Any]) -> str:
+        """The question's words."""
         return _render(self.fields.question, doc) or str(self.task.doc_to_text(doc)).strip()
 
     def answered(self, doc: Mapping[str, Any]) -> tuple[tuple[str, ...], int | str]:
@@ -223,7 +226,7 @@ def _render(template: str, doc: Mapping[str, Any]) -> str:
 
 @cache
 def _compiled(template: str) -> Any:
-    """In lm-eval's own jinja environment, with its filters and its refusal of unknown fields, but compiled once."""
+    """Compiled once, in lm-eval's own jinja environment: with its filters, and unknown fields are errors."""
     from lm_eval.utils import env
 
     return env.from_string(template)

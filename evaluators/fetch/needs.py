@@ -1,4 +1,4 @@
-"""What tasks need to be fetched: splits of data sets on the Hub for lm-eval's tasks, tables for VLMEvalKit's data sets."""
+"""What has to be fetched for tasks: splits of data sets on the Hub for lm-eval's tasks, tables for VLMEvalKit's data sets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Table:
 
     name: str
     url: str
-    md5: str  # "" = VLMEvalKit names none
+    md5: str  # "" = VLMEvalKit knows none
 
 
 @dataclass
@@ -38,18 +38,18 @@ class Needs:
     """What has to be in the data root for some tasks."""
 
     hub: dict[str, list[tuple[str | None, tuple[str, ...]]]] = field(default_factory=dict)  # data set -> (configuration, splits) of tasks
-    revisions: dict[str, str] = field(default_factory=dict)  # data set -> revision that a task asks for by itself
+    revisions: dict[str, str] = field(default_factory=dict)  # data set -> revision that a task pins
     tables: list[Table] = field(default_factory=list)
     nothing: dict[str, str] = field(default_factory=dict)  # task -> why nothing is fetched for it
 
 
 def needs_of(names: Sequence[str], include_path: Path | None = None) -> Needs:
-    """What presets, tasks, groups and tables need.
+    """What has to be fetched for presets, tasks, groups and tables.
 
     Raises:
         UserError: an unknown name (with the nearest), no name, or VLMEvalKit is needed and not installed.
     """
-    text, visual, needs = _sorted(names, include_path)
+    text, visual, needs = _by_kind(names, include_path)
     if text:
         _add_text(text, include_path, needs)
     if visual:
@@ -61,12 +61,12 @@ def needs_of(names: Sequence[str], include_path: Path | None = None) -> Needs:
 
 
 def presets() -> dict[str, tuple[str, ...]]:
-    """Every preset that can be fetched, with the names it stands for: of the suites, and of `iit-bench build`."""
+    """Presets of the suites and of `iit-bench build`, each with the names it stands for."""
     built = {name: (*load_preset(name).text, *load_preset(name).visual) for name, _ in describe_presets()}
     return {**built, **TEXT_PRESETS, **vqa.PRESETS}
 
 
-def _sorted(names: Sequence[str], include_path: Path | None) -> tuple[list[str], list[str], Needs]:
+def _by_kind(names: Sequence[str], include_path: Path | None) -> tuple[list[str], list[str], Needs]:
     """The names behind `names`: lm-eval's, VLMEvalKit's, and those for which nothing is fetched."""
     text: list[str] = []
     visual: list[str] = []
@@ -86,9 +86,9 @@ def _sorted(names: Sequence[str], include_path: Path | None) -> tuple[list[str],
         if name not in tables:
             close = get_close_matches(name, sorted(tables), n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see `iit-bench list tasks`"
-            raise UserError(f"VLMEvalKit names no address of a table called {name!r}; {hint}")
+            raise UserError(f"VLMEvalKit has no address for a table called {name!r}; {hint}")
     others = sorted({*known, *tables})
-    for name in text:  # is it another's name, mistyped? (what resembles lm-eval's names is told by `matched`)
+    for name in text:  # a mistyped preset or table? (`matched` suggests names of lm-eval)
         near = [one for one in others if one.casefold() == name.casefold()] or get_close_matches(name, others, n=1, cutoff=0.85)
         if near and not _is_lm_evals(name, include_path):
             raise UserError(f"there is no preset, lm-eval task or VLMEvalKit table called {name!r}; did you mean {near[0]!r}?")
@@ -96,7 +96,7 @@ def _sorted(names: Sequence[str], include_path: Path | None) -> tuple[list[str],
 
 
 def _tables() -> set[str]:
-    """Tables that VLMEvalKit has an address for; none where it is not installed."""
+    """Tables that VLMEvalKit has an address for; none if it is not installed."""
     try:
         installed()
     except UserError:
@@ -105,6 +105,7 @@ def _tables() -> set[str]:
 
 
 def _is_lm_evals(name: str, include_path: Path | None) -> bool:
+    """Whether the text suite has a task of this name."""
     with TemporaryDirectory(prefix="iit-bench-fetch-") as scratch:
         return name in suite_index([name], include_path, Path(scratch)).task_index
 
@@ -116,7 +117,7 @@ def suite_configs(names: Sequence[str], include_path: Path | None = None) -> dic
     """Configuration of each task behind the names, by name.
 
     Raises:
-        UserError: lm-eval and we know no such name.
+        UserError: no task, group or tag has such a name.
     """
     with TemporaryDirectory(prefix="iit-bench-fetch-") as scratch:
         index = suite_index(names, include_path, Path(scratch))
@@ -127,9 +128,9 @@ def _add_text(names: Sequence[str], include_path: Path | None, needs: Needs) -> 
     for name, config in suite_configs(names, include_path).items():
         dataset, given = config.get("dataset_path"), config.get("dataset_kwargs") or {}
         if dataset is None or config.get("custom_dataset"):
-            needs.nothing[name] = "reads its data by code of its own, which cannot be fetched before: run it once online"
+            needs.nothing[name] = "reads its data with its own code, so they cannot be fetched in advance; run it once online"
         elif dataset in LOADERS.values() or "data_files" in given:
-            needs.nothing[name] = "names its files itself"
+            needs.nothing[name] = "names its own files"
         else:
             needs.hub.setdefault(dataset, []).append((config.get("dataset_name"), tuple(splits_of(config))))
             revision = given.get("revision")

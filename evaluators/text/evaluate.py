@@ -1,7 +1,7 @@
 """The text-only suite: lm-eval's `simple_evaluate` over one of our models, into a run folder.
 
-lm-eval's own files are kept as it writes them, in `lm_eval/`; `results.json` holds each task's figures with intervals. A document that the
-model could not be asked counts as wrong, whatever lm-eval made of its missing answer, and stands in `errors.jsonl`.
+lm-eval's own files are kept as it writes them, in `lm_eval/`; `results.json` holds each task's figures with intervals. A document whose
+requests failed counts as wrong, whatever lm-eval makes of the missing answer, and is listed in `errors.jsonl`.
 """
 
 from __future__ import annotations
@@ -34,25 +34,30 @@ OUTCOME_FILES = ("items.parquet", "results.json", "errors.jsonl", LM_EVAL_FILES)
 
 
 def evaluate_text(options: RunOptions, progress: bool = True) -> SuiteResults:
-    """Run or go on with the text suite that `options` describe; the run folder is complete when this returns.
+    """Run or resume the text suite that `options` describe; the run folder is complete when this returns.
 
     Raises:
-        UserError: unknown tasks, data that are missing, an unusable model or folder. What was answered before stays in the folder.
-        KeyboardInterrupt: likewise; the same call goes on.
+        UserError: unknown tasks, data that are missing, an unusable model or folder. Earlier answers stay in the folder.
+        KeyboardInterrupt: likewise; the same call resumes the run.
     """
     options.check_suite("text")
     if options.blind:
         raise UserError("--blind removes images, and the text suite has none; leave it out")
     check_writable(options.out)
     with tempfile.TemporaryDirectory(prefix="iit-bench-text-") as scratch:
-        found = load_tasks_of(options, Path(scratch))  # a wrong name is told before a model is loaded
-        return evaluate_text_model(load_model(options.model, options.model_options), found, options, progress)
+        tasks = load_tasks_of(options, Path(scratch))  # a wrong name is reported before a model is loaded
+        return evaluate_text_model(load_model(options.model, options.model_options), tasks, options, progress)
 
 
 def load_tasks_of(options: RunOptions, scratch: Path) -> Tasks:
     """The tasks that `options` name, with their data; `scratch` must outlive them."""
-    how = TaskOptions(options.data_root, options.include_path, options.num_fewshot, options.confirm_run_unsafe_code)
-    return load_tasks(options.tasks or (), how, scratch)
+    task_options = TaskOptions(
+        data_root=options.data_root,
+        include_path=options.include_path,
+        num_fewshot=options.num_fewshot,
+        unsafe_code=options.confirm_run_unsafe_code,
+    )
+    return load_tasks(options.tasks or (), task_options, scratch)
 
 
 def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progress: bool = True) -> SuiteResults:
@@ -68,20 +73,23 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
         started = time.monotonic()
         lm = EngineLM(model, log, limits, progress)
         try:
-            found = _simple_evaluate(lm, tasks, options)
+            evaluated = _simple_evaluate(lm, tasks, options)
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
             save_run_header(options.out, run)
-        items = items_of(found, lm.failed)
-        results = suite_results(found, items, Circumstances(lm.failed, lm.cut, tasks.left_out, tasks.data_sha256, tasks.revisions))
-        _save_lm_eval(options.out / LM_EVAL_FILES, found, lm, options)
+        items = items_of(evaluated, lm.failed)
+        circumstances = Circumstances(
+            failed=lm.failed, cut=lm.cut, left_out=tasks.left_out, data_sha256=tasks.data_sha256, revisions=tasks.revisions
+        )
+        results = suite_results(evaluated, items, circumstances)
+        _save_lm_eval(options.out / LM_EVAL_FILES, evaluated, lm, options)
         save_run_outcome(options.out, items, results, errors_of(lm.failed))
         save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
     return results
 
 
 def unable(model: Model, tasks: Tasks) -> str:
-    """Why the model cannot run the tasks, or "": one that only generates is told so before it is asked, and paid for, anything."""
+    """Why the model cannot run the tasks, or "". Known before the first request, which may cost money."""
     try:
         as_text_model(model)
     except UserError as error:
@@ -101,7 +109,7 @@ def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: RunOptions) -> dict[st
     settings = gen_kwargs_of(options)
     with evaluating(git_commit, unsafe_code=options.confirm_run_unsafe_code):
         try:
-            found = simple_evaluate(
+            evaluated = simple_evaluate(
                 model=lm,
                 tasks=list(tasks.loaded["tasks"]),
                 task_manager=tasks.manager,
@@ -118,12 +126,12 @@ def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: RunOptions) -> dict[st
             if lm.at_work:
                 raise
             raise UserError(f"lm-eval cannot run these tasks: {one_line(error)}") from error
-    assert found is not None  # only other ranks of a distributed run get nothing
-    return dict(found)
+    assert evaluated is not None  # only other ranks of a distributed run get nothing
+    return dict(evaluated)
 
 
 def gen_kwargs_of(options: RunOptions) -> dict[str, Any] | None:
-    """lm-eval's settings of generation.
+    """The generation settings for lm-eval; None for none.
 
     Raises:
         UserError: not of the form NAME=VALUE,NAME=VALUE.
@@ -131,15 +139,15 @@ def gen_kwargs_of(options: RunOptions) -> dict[str, Any] | None:
     from lm_eval.utils import simple_parse_args_string
 
     if any(not part.partition("=")[2] for part in options.gen_kwargs.split(",") if options.gen_kwargs):
-        raise UserError(f"--gen-kwargs {options.gen_kwargs!r} is not of the form NAME=VALUE,NAME=VALUE; write it so")
+        raise UserError(f"--gen-kwargs {options.gen_kwargs!r} is not of the form NAME=VALUE,NAME=VALUE; use that form")
     given: dict[str, Any] = simple_parse_args_string(options.gen_kwargs) or {}
     if options.max_new_tokens is not None:
         given["max_gen_toks"] = options.max_new_tokens
     return given or None
 
 
-def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options: RunOptions) -> None:
-    """lm-eval's results and samples, through its own tracker; those of an earlier session of this run are replaced."""
+def _save_lm_eval(folder: Path, evaluated: Mapping[str, Any], lm: EngineLM, options: RunOptions) -> None:
+    """Write lm-eval's results and samples through its own tracker, in place of those of an earlier session of this run."""
     import copy
     import shutil
 
@@ -155,9 +163,9 @@ def _save_lm_eval(folder: Path, found: Mapping[str, Any], lm: EngineLM, options:
         chat_template=lm.chat_template(options.apply_chat_template) or "",
         fewshot_as_multiturn=options.apply_chat_template and options.fewshot_as_multiturn,
     )
-    samples: Mapping[str, Sequence[Any]] = found["samples"]
+    samples: Mapping[str, Sequence[Any]] = evaluated["samples"]
     with evaluating(git_commit):
-        tracker.save_results_aggregated({key: value for key, value in found.items() if key != "samples"}, dict(samples))
+        tracker.save_results_aggregated({key: value for key, value in evaluated.items() if key != "samples"}, dict(samples))
         for task, lines in samples.items():
             tracker.save_results_samples(task, copy.deepcopy(lines))  # type: ignore[arg-type]
     if not list(folder.rglob("results_*.json")):  # lm-eval only warns

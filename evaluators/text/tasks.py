@@ -1,4 +1,4 @@
-"""lm-eval tasks by name: its own tasks, groups and tags, ours in `tasks/`, the lab's facts, a user's; from the Hub or local snapshots."""
+"""The text suite's tasks by name: lm-eval's, ours in `task_files/`, the lab's facts, a user's; with data of the Hub or snapshots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from jinja2 import TemplateError
 from lm_eval.tasks._factory import TaskFactory
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 from iit_bench.tools.lm_eval.index import Index, matched, read_index
 from iit_bench.tools.lm_eval.local_data import localised, readable, revisions_of
 from iit_bench.tools.lm_eval.process import loading
@@ -30,32 +30,32 @@ OURS = Path(__file__).parent / "task_files"
 UNSAFE = "runs code that the model writes"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskOptions:
     """Where tasks are found and how they are read."""
 
     data_root: Path | None = None  # folder with local snapshots, read instead of the Hub
     include_path: Path | None = None  # a user's own tasks in lm-eval's format; they win over lm-eval's of the same name
-    num_fewshot: int | None = None  # None = each task's own
-    unsafe_code: bool = False  # run what a model writes
+    num_fewshot: int | None = None  # few-shot examples; None = each task's own number
+    unsafe_code: bool = False  # allow tasks that run code that the model writes
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Tasks:
-    """What `load_tasks` found. `manager.load` gives the loaded tasks to lm-eval, whatever it is asked for."""
+    """Loaded tasks. `manager.load` returns them to lm-eval, whatever it is asked for."""
 
     manager: Index
     loaded: Mapping[str, Any]  # lm-eval's TaskDict
-    left_out: dict[str, str] = field(default_factory=dict)  # task of a preset -> why it is not run
-    data_sha256: dict[str, str] = field(default_factory=dict)  # task -> of the local files it was read from
-    revisions: dict[str, str] = field(default_factory=dict)  # task -> commit of the Hub repository that its data are of, where known
+    left_out: Mapping[str, str] = field(default_factory=dict)  # task of a preset -> why it is not run
+    data_sha256: Mapping[str, str] = field(default_factory=dict)  # task -> of the local files it was read from
+    revisions: Mapping[str, str] = field(default_factory=dict)  # task -> commit of the Hub repository that its data are from, if known
 
 
 def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tasks:
     """Load tasks with their data; `scratch` holds caches and must outlive the tasks.
 
     Raises:
-        UserError: an unknown name, data that are missing or of another form, or a task that runs code without leave.
+        UserError: an unknown name, data that are missing or malformed, or a task that runs code and `unsafe_code` is off.
     """
     left_out = {}
     wanted: list[str] = []
@@ -66,28 +66,31 @@ def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tas
             elif task not in wanted:
                 wanted.append(task)
     if not wanted:
-        raise UserError("no task is asked for; name some with --tasks, e.g. --tasks wings-text or --tasks arc_easy,gsm8k")
+        raise UserError("no task is named; name some with --tasks, e.g. --tasks wings-text or --tasks arc_easy,gsm8k")
     manager = suite_index(wanted, options.include_path, scratch)
     wanted = matched(wanted, manager, [*PRESETS, FACTS])
     factory = _Factory(options, scratch)
     try:
         with loading(unsafe_code=options.unsafe_code):  # lm-eval's mbpp and humaneval run a program when they are loaded
             manager.loaded = manager.load_with(factory, wanted)
-    except ValueError as error:  # a task asked for twice, alone and in a group
+    except ValueError as error:  # a task that is named twice, by itself and in a group
         raise UserError(f"lm-eval cannot run these tasks together ({error}); name fewer with --tasks") from error
     for name, task in manager.loaded["tasks"].items():
         if name not in factory.revisions and (commits := revisions_of(task)):
             factory.revisions[name] = ", ".join(sorted(commits))
-        task.build_all_requests = _named(name, task.build_all_requests)
-        task.process_results = _named(name, task.process_results)
-    return Tasks(manager, manager.loaded, left_out, factory.sha256, factory.revisions)
+        task.build_all_requests = _with_name(name, task.build_all_requests)
+        task.process_results = _with_name(name, task.process_results)
+    return Tasks(manager=manager, loaded=manager.loaded, left_out=left_out, data_sha256=factory.sha256, revisions=factory.revisions)
 
 
 # ---------------------------------------------------------------- names
 
 
 def suite_index(names: Sequence[str], include_path: Path | None, scratch: Path) -> Index:
-    """The index that has the names, with our own tasks, the facts if they are asked for, and a user's.
+    """The index that has the names, with our own tasks, the facts if they are named, and those of `include_path`.
+
+    Args:
+        scratch: receives the facts as task files.
 
     Raises:
         UserError: `include_path` is not a folder.
@@ -106,7 +109,7 @@ def suite_index(names: Sequence[str], include_path: Path | None, scratch: Path) 
 
 
 class _Factory(TaskFactory):
-    """Builds lm-eval's tasks, with data from local snapshots where asked; complains in one sentence."""
+    """Builds lm-eval's tasks, with data from local snapshots if there is a data root; its errors are one sentence."""
 
     def __init__(self, options: TaskOptions, scratch: Path) -> None:
         super().__init__()
@@ -115,10 +118,10 @@ class _Factory(TaskFactory):
         self.revisions: dict[str, str] = {}
 
     def _build_task(self, entry: Any, overrides: dict[str, Any] | None) -> Any:
-        listed = entry.cfg or {}
-        if listed.get("unsafe_code") and not self.options.unsafe_code:  # before its functions are loaded: some run code at once
+        config = entry.cfg or {}
+        if config.get("unsafe_code") and not self.options.unsafe_code:  # before its functions are loaded: some run code at once
             raise UserError(f"lm-eval task {entry.name!r} {UNSAFE}; add --confirm-run-unsafe-code to allow it on this machine")
-        with readable(entry.name, str(listed.get("dataset_path", "its data set")), self.options.data_root):
+        with readable(entry.name, str(config.get("dataset_path", "its data set")), self.options.data_root):
             return super()._build_task(entry, overrides)
 
     def _load_full_config(self, entry: Any, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -126,20 +129,21 @@ class _Factory(TaskFactory):
         if self.options.data_root is None or entry.kind.name == "GROUP":
             return config
         cache = self.scratch / "datasets"
-        local = localised(entry.name, config, data_root=self.options.data_root, cache=cache, examples=self._fewshot(config))
+        local = localised(entry.name, config, data_root=self.options.data_root, cache=cache, examples=self._examples(config))
         if local.files:
             self.sha256[entry.name] = local.sha256
         if local.revision:
             self.revisions[entry.name] = local.revision
         return local.config
 
-    def _fewshot(self, config: Mapping[str, Any]) -> int:
+    def _examples(self, config: Mapping[str, Any]) -> int:
+        """Few-shot examples that are shown."""
         own = config.get("num_fewshot")
         return 0 if own == 0 else self.options.num_fewshot if self.options.num_fewshot is not None else int(own or 0)
 
 
-def _named(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """A task's method that tells in one sentence, with the task's name, which document data it cannot work with."""
+def _with_name(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """A task's method, whose errors over documents become one sentence with the task's name."""
 
     @wraps(method)
     def call(*arguments: Any, **options: Any) -> Any:
@@ -147,9 +151,8 @@ def _named(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             return method(*arguments, **options)
         except (ValueError, LookupError, TypeError, AttributeError, TemplateError) as error:
             if "larger than population" in str(error):
-                raise UserError(f"lm-eval task {name!r} has fewer examples than are to be shown; give fewer with --num-fewshot") from error
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"lm-eval task {name!r} fails over its data ({type(error).__name__}: {reason}); check them") from error
+                raise UserError(f"lm-eval task {name!r} has fewer examples than --num-fewshot asks for; lower it") from error
+            raise UserError(f"lm-eval task {name!r} fails on its data ({described(error)}); check the data") from error
 
     return call
 
@@ -158,7 +161,7 @@ def _named(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def write_facts(folder: Path) -> Path:
-    """The facts (`iit_bench.data.facts`) as lm-eval tasks: `iit_facts_RELATION` over the test split, dev as examples; group `iit_facts`.
+    """Write the facts (`iit_bench.data.facts`) as lm-eval tasks `iit_facts_RELATION` (test split, dev as examples) and group `iit_facts`.
 
     Returns:
         `folder`, with a YAML and two JSON files per relation.
@@ -189,7 +192,7 @@ def _facts_task(task: str, files: Mapping[str, str], cache: Path) -> dict[str, A
         "test_split": "test",
         "fewshot_split": "dev",
         "output_type": "multiple_choice",
-        "doc_to_text": "{{question}}",  # with --apply-chat-template the very form in which IIT asks, and in which the lab's models learnt
+        "doc_to_text": "{{question}}",  # with --apply-chat-template the form in which IIT asks and the lab's models were trained
         "doc_to_choice": "choices",
         "doc_to_target": "answer",
         "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")],

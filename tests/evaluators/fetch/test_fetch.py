@@ -100,7 +100,7 @@ def test_a_data_set_published_otherwise_is_taken_from_the_hubs_parquet_copy(serv
     assert run("piqa")[0] == 0
     assert (load_sets(root)["baber/piqa"].ref, load_sets(root)["baber/piqa"].licence) == ("refs/convert/parquet", "afl-3.0")
     assert files_in(root) == {f"baber/piqa/plain_text/{split}/0000.parquet" for split in ("train", "validation")} | {"fetched.json"}
-    assert len(load_tasks(["piqa"], TaskOptions(root), tmp_path / "scratch").loaded["tasks"]["piqa"].eval_docs) == 6
+    assert len(load_tasks(["piqa"], TaskOptions(data_root=root), tmp_path / "scratch").loaded["tasks"]["piqa"].eval_docs) == 6
 
 
 @needs_vlmeval
@@ -189,7 +189,7 @@ def test_a_file_changed_on_disk_is_refused_by_evaluation_and_fetched_again(serve
     with pytest.raises(
         UserError, match=r"validation-00000-of-00001.parquet' was changed after it was fetched \(its sha256 differs\); delete"
     ):
-        load_tasks(["piqa"], TaskOptions(root), tmp_path / "scratch")
+        load_tasks(["piqa"], TaskOptions(data_root=root), tmp_path / "scratch")
     code, out, _ = run("piqa")
     assert code == 0 and f"{path.relative_to(root)} was changed after it was fetched and is fetched again" in out
     assert path.read_bytes() == whole
@@ -242,7 +242,7 @@ def test_files_of_the_revision_before_do_not_stay(server, run, root, published, 
     run("gsm8k", "--update")
     here = {path.name for path in (root / "openai/gsm8k/main").glob("test*")}
     assert here == {"test-00000-of-00002.parquet", "test-00001-of-00002.parquet"}
-    assert len(load_tasks(["gsm8k"], TaskOptions(root), tmp_path / "scratch").loaded["tasks"]["gsm8k"].eval_docs) == 12
+    assert len(load_tasks(["gsm8k"], TaskOptions(data_root=root), tmp_path / "scratch").loaded["tasks"]["gsm8k"].eval_docs) == 12
 
 
 def test_another_folders_fetched_json_pins_revisions_and_bytes(server, run, root, tmp_path):
@@ -274,5 +274,5 @@ def test_a_benchmark_says_which_revision_it_was_built_from(server, run, root):
 
 def test_evaluation_says_which_revision_it_read(server, run, root, tmp_path):
     run("piqa")
-    tasks = load_tasks(["piqa"], TaskOptions(root), tmp_path / "scratch")
+    tasks = load_tasks(["piqa"], TaskOptions(data_root=root), tmp_path / "scratch")
     assert tasks.revisions == {"piqa": server.commit("baber/piqa")}

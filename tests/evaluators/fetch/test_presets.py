@@ -39,7 +39,7 @@ def model(save_tiny) -> Model:
 def test_the_whole_preset_is_fetched_loads_and_scores(server, repositories, model, tmp_path):
     server.repositories = repositories
     assert main(["fetch", "wings-text", "--data-root", str(tmp_path / "data"), "--quiet"]) == 0
-    tasks = load_tasks(["wings-text"], TaskOptions(tmp_path / "data", unsafe_code=True), tmp_path / "scratch")
+    tasks = load_tasks(["wings-text"], TaskOptions(data_root=tmp_path / "data", unsafe_code=True), tmp_path / "scratch")
     assert tasks.left_out == {} and set(tasks.revisions) == set(tasks.loaded["tasks"])
     options = RunOptions(
         model="tiny", out=tmp_path / "run", suite="text", tasks=("wings-text",), limit=1, max_new_tokens=4, confirm_run_unsafe_code=True

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from evaluators.runs.options import RunOptions
-from evaluators.text.evaluate import evaluate_text_model
-from evaluators.text.tasks import TaskOptions, load_tasks
+from evaluators.text.evaluate import evaluate_text_model, load_tasks_of
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.load import load_model
 
@@ -54,9 +53,7 @@ def run_with(tmp_path) -> Callable:
     """Runs the suite with a model that is loaded already."""
 
     def run(model: Model, options: RunOptions):
-        scratch = tmp_path / "scratch"
-        how = TaskOptions(options.data_root, options.include_path, options.num_fewshot, options.confirm_run_unsafe_code)
-        return evaluate_text_model(model, load_tasks(options.tasks, how, scratch), options, progress=False)
+        return evaluate_text_model(model, load_tasks_of(options, tmp_path / "scratch"), options, progress=False)
 
     return run
 

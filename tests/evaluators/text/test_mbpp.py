@@ -17,7 +17,7 @@ from iit_bench.storage.runs import load_run
 
 def test_mbpp_is_left_out_of_the_preset_and_said_so_unless_code_may_run(data_root, tmp_path, monkeypatch):
     monkeypatch.setitem(PRESETS, "short", ("piqa", "iit_mbpp"))
-    tasks = load_tasks(["short"], TaskOptions(data_root), tmp_path)
+    tasks = load_tasks(["short"], TaskOptions(data_root=data_root), tmp_path)
     assert list(tasks.loaded["tasks"]) == ["piqa"]
     assert "--confirm-run-unsafe-code" in tasks.left_out["iit_mbpp"]
 
@@ -25,7 +25,7 @@ def test_mbpp_is_left_out_of_the_preset_and_said_so_unless_code_may_run(data_roo
 @pytest.mark.parametrize("name", ["iit_mbpp", "mbpp", "humaneval"])
 def test_a_task_that_runs_code_is_refused_without_the_flag(name, data_root, tmp_path):
     with pytest.raises(UserError, match=r"runs code that the model writes; add --confirm-run-unsafe-code"):
-        load_tasks([name], TaskOptions(data_root), tmp_path)
+        load_tasks([name], TaskOptions(data_root=data_root), tmp_path)
 
 
 def test_mbpp_runs_the_program_with_the_tests():
@@ -38,7 +38,7 @@ def test_mbpp_runs_the_program_with_the_tests():
 
 
 def test_mbpp_shows_the_examples_of_lm_evals_own_task(data_root, tmp_path):
-    options = TaskOptions(data_root, unsafe_code=True)
+    options = TaskOptions(data_root=data_root, unsafe_code=True)
     task = load_tasks(["iit_mbpp"], options, tmp_path).loaded["tasks"]["iit_mbpp"]
     task.set_fewshot_seed(1234)
     prompt = task.fewshot_context(task.eval_docs[0], 3)
@@ -111,7 +111,7 @@ def test_lm_evals_own_mbpp_runs_too_and_agrees(options, run_with, model, as_kind
 
 def test_a_metric_that_is_not_here_is_told(data_root, tmp_path):
     with pytest.raises(UserError, match=r"'humaneval' needs a metric that `evaluate` loads from the Hub .*; go online, or choose another"):
-        load_tasks(["humaneval"], TaskOptions(data_root, unsafe_code=True), tmp_path)
+        load_tasks(["humaneval"], TaskOptions(data_root=data_root, unsafe_code=True), tmp_path)
 
 
 def test_without_the_flag_no_model_is_asked_and_nothing_is_run(options, tmp_path):

@@ -38,7 +38,7 @@ def test_names_of_every_kind_mean_what_they_mean_to_lm_eval(tmp_path):
     ],
 )
 def test_a_tag_and_a_pattern_stand_for_their_tasks(name, members, data_root, tmp_path):
-    assert sorted(load_tasks([name], TaskOptions(data_root), tmp_path).loaded["tasks"]) == members
+    assert sorted(load_tasks([name], TaskOptions(data_root=data_root), tmp_path).loaded["tasks"]) == members
 
 
 def _write_group(folder) -> None:

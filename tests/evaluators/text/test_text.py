@@ -42,7 +42,7 @@ def test_every_task_of_the_papers_list_loads_from_a_snapshot_and_scores(options,
 
 def test_race_middle_has_the_form_of_lm_evals_race(data_root, tmp_path):
     """Both made from the same passages, once as EleutherAI/race has them and once as ehovy/race has them."""
-    loaded = load_tasks(["race", "iit_race_middle"], TaskOptions(data_root), tmp_path).loaded["tasks"]
+    loaded = load_tasks(["race", "iit_race_middle"], TaskOptions(data_root=data_root), tmp_path).loaded["tasks"]
     prompts = [
         [(task.doc_to_text(doc), task.doc_to_choice(doc), task.doc_to_target(doc)) for doc in task.eval_docs] for task in loaded.values()
     ]
@@ -50,7 +50,7 @@ def test_race_middle_has_the_form_of_lm_evals_race(data_root, tmp_path):
 
 
 def test_chid_asks_each_blank_and_leaves_the_other_open(data_root, tmp_path):
-    task = load_tasks(["iit_chid"], TaskOptions(data_root), tmp_path).loaded["tasks"]["iit_chid"]
+    task = load_tasks(["iit_chid"], TaskOptions(data_root=data_root), tmp_path).loaded["tasks"]["iit_chid"]
     docs = list(task.eval_docs)
     assert len(docs) == 12
     assert "#" not in docs[0]["text"]
@@ -59,7 +59,7 @@ def test_chid_asks_each_blank_and_leaves_the_other_open(data_root, tmp_path):
 
 
 def test_ocnli_asks_rows_with_a_label_only_and_its_gold_choice_says_the_label(data_root, tmp_path):
-    task = load_tasks(["iit_ocnli"], TaskOptions(data_root), tmp_path).loaded["tasks"]["iit_ocnli"]
+    task = load_tasks(["iit_ocnli"], TaskOptions(data_root=data_root), tmp_path).loaded["tasks"]["iit_ocnli"]
     words = {0: "所以", 1: "是的", 2: "不是的"}  # neutral, entailment, contradiction
     docs = list(task.eval_docs)
     assert [doc["idx"] for doc in docs] == [1, 2, 3, 5]
@@ -279,41 +279,41 @@ def test_sampled_answers_are_drawn_once_per_repeat_and_repeat_themselves_on_anot
     [
         (["arc_eazy"], "no lm-eval task, group, tag or preset called 'arc_eazy'; did you mean 'arc_easy'"),
         (["wings_text"], "did you mean 'wings-text'"),
-        ([], "no task is asked for"),
+        ([], "no task is named"),
     ],
 )
 def test_a_wrong_name_is_told_with_the_nearest(names, said, data_root, tmp_path):
     with pytest.raises(UserError, match=said):
-        load_tasks(names, TaskOptions(data_root), tmp_path)
+        load_tasks(names, TaskOptions(data_root=data_root), tmp_path)
 
 
 def test_a_snapshot_that_is_not_there_a_missing_split_and_a_missing_column_are_told_in_one_sentence(data_root, tmp_path):
     with pytest.raises(UserError, match=r"'sciq' needs the data set 'allenai/sciq', .*; fetch it with `iit-bench fetch sciq --data-root"):
-        load_tasks(["sciq"], TaskOptions(data_root), tmp_path / "a")
+        load_tasks(["sciq"], TaskOptions(data_root=data_root), tmp_path / "a")
     broken = tmp_path / "root"
     shutil.copytree(data_root / "openai", broken / "openai")
     shutil.copytree(data_root / "baber", broken / "baber")
     (broken / "openai/gsm8k/main/train-00000-of-00001.parquet").unlink()
     with pytest.raises(UserError, match=r"'gsm8k' finds no parquet, json or csv file of split 'train'"):
-        load_tasks(["gsm8k"], TaskOptions(broken), tmp_path / "b")
-    assert load_tasks(["gsm8k"], TaskOptions(broken, num_fewshot=0), tmp_path / "c").loaded["tasks"]  # no example is needed
+        load_tasks(["gsm8k"], TaskOptions(data_root=broken), tmp_path / "b")
+    assert load_tasks(["gsm8k"], TaskOptions(data_root=broken, num_fewshot=0), tmp_path / "c").loaded["tasks"]  # no example is needed
     (broken / "openai/gsm8k/main/test-00000-of-00001.parquet").unlink()
     with pytest.raises(UserError, match=r"split 'test' of configuration 'main'"):
-        load_tasks(["gsm8k"], TaskOptions(broken, num_fewshot=0), tmp_path / "d")
+        load_tasks(["gsm8k"], TaskOptions(data_root=broken, num_fewshot=0), tmp_path / "d")
     _drop_column(broken / "baber/piqa/data/validation-00000-of-00001.parquet", "goal")
     with pytest.raises(UserError, match=r"'piqa' cannot read 'baber/piqa' from .*goal.*; check that its files are complete"):
-        load_tasks(["piqa"], TaskOptions(broken), tmp_path / "e")
+        load_tasks(["piqa"], TaskOptions(data_root=broken), tmp_path / "e")
 
 
 def test_too_few_examples_and_a_document_that_a_task_cannot_put_are_told_with_the_tasks_name(data_root, tmp_path, options, run_with, model):
-    with pytest.raises(UserError, match=r"'gsm8k' has fewer examples than are to be shown; give fewer with --num-fewshot"):
+    with pytest.raises(UserError, match=r"'gsm8k' has fewer examples than --num-fewshot asks for; lower it"):
         run_with(model, options("gsm8k", num_fewshot=9))
     broken = tmp_path / "root"
     shutil.copytree(data_root / "allenai/ai2_arc", broken / "allenai/ai2_arc")
     path = broken / "allenai/ai2_arc/ARC-Easy/test-00000-of-00001.parquet"
     table = pq.read_table(path)
     pq.write_table(table.set_column(table.schema.get_field_index("answerKey"), "answerKey", [["A", "B", "Z", "A", "A", "A"]]), path)
-    with pytest.raises(UserError, match=r"'arc_easy' fails over its data \(.*\); check them"):
+    with pytest.raises(UserError, match=r"'arc_easy' fails on its data \(.*\); check the data"):
         run_with(model, options("arc_easy", data_root=broken, fresh=True))
 
 

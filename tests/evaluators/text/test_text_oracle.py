@@ -65,7 +65,7 @@ class Loaded:
 def load_tasks_once(data_root, tmp_path_factory) -> Callable[[tuple[str, ...], int | None], Tasks]:
     @cache
     def load(names: tuple[str, ...], shots: int | None) -> Tasks:
-        return load_tasks(names, TaskOptions(data_root, num_fewshot=shots), tmp_path_factory.mktemp("scratch"))
+        return load_tasks(names, TaskOptions(data_root=data_root, num_fewshot=shots), tmp_path_factory.mktemp("scratch"))
 
     return load
 
@@ -175,7 +175,8 @@ def check_texts(theirs: list, ours: list, may_be_empty: bool) -> None:
 )
 def test_settings_of_generation_mean_what_they_mean_to_hflm(settings, load_once, data_root, tmp_path):
     loaded = load_once("tiny llama")
-    tasks = load_tasks(["gsm8k"], TaskOptions(data_root, num_fewshot=0), tmp_path)  # lm-eval writes settings into the tasks: new ones
+    # Not those that other tests use: lm-eval writes settings into the tasks.
+    tasks = load_tasks(["gsm8k"], TaskOptions(data_root=data_root, num_fewshot=0), tmp_path)
     said = []
     with ResponseLog(tmp_path / "responses.jsonl") as log:
         ours = EngineLM(loaded.ours, log, BatchLimits.for_model(loaded.ours.info, None))

@@ -28,7 +28,7 @@ def tasks_of(tmp_path_factory):
     runpy.run_path(str(DATA / "make_text_snapshots.py"))["write_text"](root, 6)
     old = runpy.run_path(str(DATA / "make_snapshots.py"))
     old["hellaswag"](root), old["winogrande"](root)
-    return lambda *names: load_tasks(names, TaskOptions(root, num_fewshot=1), tmp_path_factory.mktemp("scratch"))
+    return lambda *names: load_tasks(names, TaskOptions(data_root=root, num_fewshot=1), tmp_path_factory.mktemp("scratch"))
 
 
 def run(lm, tasks: Tasks, **more):
