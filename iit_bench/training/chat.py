@@ -71,7 +71,7 @@ def encode(tokenizer: Any, dialogue: Sequence[Question], image_tokens: int = 1) 
     for i in range(1, len(turns), 2):
         start = len(render(tokenizer, turns[:i], generation_prompt=True))
         spans.append((start, len(render(tokenizer, turns[: i + 1]).rstrip())))
-    return tokens(tokenizer, text, spans, turns, image_tokens)
+    return tokens(tokenizer, text, spans, turns=turns, image_tokens=image_tokens)
 
 
 def tokens(tokenizer: Any, text: str, spans: Sequence[tuple[int, int]], turns: Sequence[Message], image_tokens: int) -> Row:

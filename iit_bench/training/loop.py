@@ -129,7 +129,7 @@ def fit(task: Task, optim: Optimisation, every: Every, out: Path, identity: dict
             progress.advance(done, losses[-1])
             if done % every.checkpoint == 0 and done < optim.steps:
                 state = {"identity": identity, "step": done, "seconds": seconds, "losses": losses}
-                checkpoint.save(out, task.module, optimizer, names, state)
+                checkpoint.save(out, task.module, optimizer, names=names, state=state)
     return Fitted(optim.steps, before + time.monotonic() - start, sum(losses) / len(losses))
 
 

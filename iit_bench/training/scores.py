@@ -75,6 +75,6 @@ def _choice_rows(tokenizer: Any, dialogue: Sequence[Question], image_tokens: int
     turns = chat.messages(dialogue)[:-1]
     prompt = chat.render(tokenizer, turns, generation_prompt=True)
     return [
-        chat.tokens(tokenizer, prompt + reply, [(len(prompt), len(prompt) + len(reply))], turns, image_tokens)
+        chat.tokens(tokenizer, prompt + reply, [(len(prompt), len(prompt) + len(reply))], turns=turns, image_tokens=image_tokens)
         for reply in asking.replies(dialogue[-1], "cloze")
     ]

@@ -67,7 +67,7 @@ def _run_stage(loaded: Loaded, recipe: BaseRecipe | TowerRecipe | VlmRecipe, out
         raise UserError(f"{out}: is not empty; give another --out, or --resume to go on with what is there")
     task = make_task(recipe)
     out.mkdir(parents=True, exist_ok=True)
-    fitted = loop.fit(task, recipe.optim, recipe.every, out, identity, resume)
+    fitted = loop.fit(task, recipe.optim, recipe.every, out=out, identity=identity, resume=resume)
     task.save(out)
     task.load(out)
     start = time.monotonic()

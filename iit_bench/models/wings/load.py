@@ -42,8 +42,8 @@ def load(name: str, options: ModelOptions) -> Model:
     template = tokenizer.chat_template if conversation is None else SCRIPTS[conversation]
     if not template:
         raise UserError(f"checkpoint {checkpoint!r} has no chat template, so chats cannot be rendered; add a chat_template.jinja")
-    sees = hasattr(model.model, "vision_tower")
-    info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=sees)
+    accepts_images = hasattr(model.model, "vision_tower")
+    info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=accepts_images)
     adapter = ReleasedWingsModel if model.config.mode == "released" else WingsModel
     return adapter(model, tokenizer, _with_limits(info, model.config))
 
