@@ -1,4 +1,4 @@
-"""Benchmark folders: written whole or not at all, checked by hash when read (docs/spec/iit.md#on-disk).
+"""Writes benchmark folders whole or not at all, and reads them with their hashes checked (docs/spec/iit.md#on-disk).
 
 `questions/test-*.parquet` and `dialogues/test-*.parquet` (columns = fields of `types.Question` and `types.Dialogue`; how a record becomes
 a row: tables.py), `manifest.json`, `README.md` (data set card).
@@ -31,18 +31,19 @@ class Benchmark:
 
     @property
     def rows_sha256(self) -> str:
+        """Hash of the content, as in the manifest."""
         return self.manifest["rows_sha256"]
 
     @cached_property
     def tiers(self) -> tuple[str, ...]:
-        """From text-only to multimodal-rich."""
+        """The tiers, from text-only to multimodal-rich."""
         return tuple(sorted({dialogue.tier for dialogue in self.dialogues}, key=tier_order))
 
     def chosen_tiers(self, names: Sequence[str] | None) -> tuple[str, ...]:
-        """The tiers of these names, in order; all for None.
+        """The tiers called `names`, from text-only to multimodal-rich; all for None.
 
         Raises:
-            UserError: the benchmark has no such tier, or none is named.
+            UserError: a tier that the benchmark lacks, or an empty list.
         """
         if unknown := [name for name in names or () if name not in self.tiers]:
             raise UserError(f"benchmark {str(self.path)!r} has no tier {', '.join(unknown)}; it has {', '.join(self.tiers)}")
@@ -54,7 +55,9 @@ class Benchmark:
 def save_benchmark(
     out: Path, questions: Sequence[Question], dialogues: Sequence[Dialogue], manifest: Mapping[str, Any], card: str, overwrite: bool = False
 ) -> Path:
-    """Write a benchmark folder whole or not at all. `manifest` gets format, version, files (sha256 each) and rows_sha256.
+    """Write a benchmark folder whole or not at all, and return its path.
+
+    Format, version, files (with the sha256 of each) and rows_sha256 are added to `manifest`.
 
     Raises:
         UserError: `out` holds something else, or cannot be written.
@@ -64,17 +67,17 @@ def save_benchmark(
         "dialogues/test-00000-of-00001.parquet": table_bytes(Dialogue, dialogues),
     }
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    whole = {"format": BENCHMARK_FORMAT, "version": written_version(BENCHMARK_FORMAT), **manifest}
-    whole |= {"files": hashes, "rows_sha256": rows_sha256(questions, dialogues)}
-    texts = {"README.md": card, "manifest.json": pretty_json(whole)}
+    full_manifest = {"format": BENCHMARK_FORMAT, "version": written_version(BENCHMARK_FORMAT), **manifest}
+    full_manifest |= {"files": hashes, "rows_sha256": rows_sha256(questions, dialogues)}
+    texts = {"README.md": card, "manifest.json": pretty_json(full_manifest)}
     return save_folder(out, [*files.items(), *texts.items()], BENCHMARK_FORMAT, overwrite)
 
 
 def load_manifest(folder: Path) -> dict[str, Any]:
-    """manifest.json of a benchmark folder, without reading its tables.
+    """The manifest of a benchmark folder, without reading its tables.
 
     Raises:
-        UserError: not a benchmark folder, or of another version.
+        UserError: not a benchmark folder, or one of another version.
     """
     fix = "build one with `iit-bench build --out DIR`"
     return read_header(folder, "manifest.json", BENCHMARK_FORMAT, "a benchmark folder", fix, needed=("files", "rows_sha256"))
@@ -84,7 +87,7 @@ def load_benchmark(path: Path | str) -> Benchmark:
     """Read a benchmark folder and check its version and hashes.
 
     Raises:
-        UserError: missing, of another version, changed after it was built.
+        UserError: not a benchmark folder, of another version, incomplete, or changed after it was built.
     """
     folder = Path(path)
     manifest = load_manifest(folder)
@@ -94,7 +97,7 @@ def load_benchmark(path: Path | str) -> Benchmark:
         if sha256_file(folder / name) != expected:
             raise UserError(f"{name!r} in benchmark {str(folder)!r} was changed after it was built (its sha256 differs); build it again")
     questions, dialogues = (
-        read_table(kind, [folder / name for name in sorted(manifest["files"]) if name.startswith(table)])
-        for kind, table in ((Question, "questions/"), (Dialogue, "dialogues/"))
+        read_table(record_type, [folder / name for name in sorted(manifest["files"]) if name.startswith(table)])
+        for record_type, table in ((Question, "questions/"), (Dialogue, "dialogues/"))
     )
     return Benchmark(folder, manifest, {question.id: question for question in questions}, tuple(dialogues))
