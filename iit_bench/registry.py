@@ -1,4 +1,4 @@
-"""Names → sources (and models). Built-ins stand in one table each; third parties add theirs by entry point.
+"""Names → sources (and models). Built-ins are in one table each; third parties add theirs by entry point.
 
 A built-in is `"module:function"`, imported only when its name is asked for, so that listing names stays instant. A name that ends in `:` is
 a prefix and serves every name that starts with it (`lm-eval:openbookqa`). An entry point of group `iit_bench.sources` is the same: its name
@@ -73,9 +73,9 @@ def resolve(name: str, kind: str, builtin: Mapping[str, str], group: str) -> Cal
 
 
 def match(name: str, keys: Iterable[str]) -> str | None:
-    """The key equal to `name`, else the longest prefix key (ending in `:`) with something after it; a prefix alone names nothing."""
-    found = [key for key in keys if name != "" and (name.startswith(key) and name != key if key.endswith(":") else name == key)]
-    return max(found, key=len, default=None)
+    """The key equal to `name`, else the longest prefix key (ending in `:`) with something after it; a prefix by itself names nothing."""
+    matching = [key for key in keys if name != "" and (name.startswith(key) and name != key if key.endswith(":") else name == key)]
+    return max(matching, key=len, default=None)
 
 
 def _suggestion(name: str, known: list[str]) -> str:

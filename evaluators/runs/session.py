@@ -36,7 +36,7 @@ def enter(folder: Path, run: dict[str, Any], *, fresh: bool, outcome_files: Sequ
             run |= {name: before[name] for name in ("started", "seconds")} | {"resumed": before["resumed"] + 1}
     else:
         save_run_header(folder, run)
-    with ResponseLog(folder / "responses.jsonl", fresh) as log:
+    with ResponseLog(folder / "responses.jsonl", fresh=fresh) as log:
         stale = [path for path in folder.iterdir() if _is_partial(path)]  # of a process that was killed
         for path in (*stale, *(folder / name for name in outcome_files if fresh)):
             _remove(path)

@@ -6,6 +6,7 @@ kill. All choices of a document that share a context become one request, so a co
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class EngineLM(LM):
         seen: Counter[str] = Counter()
         for i, one in enumerate(asked):
             if dict(one.settings).get("do_sample"):  # equal requests have answers of their own
-                asked[i] = TextGenerateRequest(one.context, one.until, one.max_new_tokens, one.settings, seen[repr(one)])
+                asked[i] = dataclasses.replace(one, repeat=seen[repr(one)])
                 seen[repr(one)] += 1
         alike: dict[str, list[int]] = defaultdict(list)  # requests that may share a batch
         for i, one in enumerate(asked):
@@ -111,7 +112,7 @@ class EngineLM(LM):
             for name in ("temperature", "top_p", "top_k", "min_p"):
                 given.pop(name, None)
             given["do_sample"] = False
-        return TextGenerateRequest(context, tuple(until), length, tuple(sorted(given.items())))
+        return TextGenerateRequest(context, until=tuple(until), max_new_tokens=length, settings=tuple(sorted(given.items())))
 
     # ------------------------------------------------------------ chats
 

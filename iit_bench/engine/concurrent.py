@@ -1,7 +1,7 @@
-"""Answer requests that a server computes: several at once, each logged the moment it is answered.
+"""Answer requests that a server computes: several at once, each logged as soon as it is answered.
 
-Nothing is batched here, so an answer never depends on which others were still open: a run that is killed asks again what has no line in the
-log, and nothing else.
+Nothing is batched here, so an answer never depends on which others were still open: a run that was killed sends again only the requests
+without a line in the log.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def ask_concurrently(
 ) -> dict[str, ItemError]:
     """Answer `requests` (by key) into the log, `at_once` at a time, in the order given. Returns the requests that have no answer.
 
-    A request that fails for reasons of its own (ItemError) does not stop the others. Anything else does: no new request is begun, those
-    under way come to their end, and what they answer is logged.
+    A request that fails for reasons of its own (ItemError) does not stop the others. Any other error does: no new request is sent, those
+    in flight are waited for, and their answers are logged.
 
     Raises:
-        UserError: the server gave up (MachineError of `ask`) or refuses us; what was answered is in the log.
+        UserError: the server is unavailable (MachineError of `ask`) or rejects every request; answers so far are in the log.
     """
     failed: dict[str, ItemError] = {}
     stop: BaseException | None = None
@@ -44,23 +44,23 @@ def ask_concurrently(
                 else:
                     log.append({key: outcome})
                 settled(key)
-        except KeyboardInterrupt:  # what has come in is kept, what is under way is not waited for
+        except KeyboardInterrupt:  # answers that have arrived are kept, those in flight are not waited for
             log.append({key: outcome for key, outcome in workers.arrived() if not isinstance(outcome, BaseException)})
             raise
     if isinstance(stop, MachineError):
-        raise UserError(f"{stop}; what was answered is kept, repeat the command to go on") from stop
+        raise UserError(f"{stop}; answers so far are kept, repeat the command to resume") from stop
     if stop is not None:
         raise stop
     return failed
 
 
 class _Workers:
-    """Threads that take requests from a queue and put outcomes on another; leaving the context leaves none of their answers behind."""
+    """Threads that take requests from one queue and put outcomes on another. Leaving the context sends no new request."""
 
     def __init__(self, ask: Ask, requests: Mapping[str, Request], at_once: int) -> None:
         self._ask = ask
         self._open: queue.SimpleQueue[tuple[str, Request]] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[str, Outcome] | None] = queue.SimpleQueue()  # None: a thread has come to its end
+        self._done: queue.SimpleQueue[tuple[str, Outcome] | None] = queue.SimpleQueue()  # None: a thread has ended
         for item in requests.items():
             self._open.put(item)
         # Daemons: after Ctrl-C the process does not wait for answers that may take minutes.
@@ -72,10 +72,10 @@ class _Workers:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.begin_no_more()
+        self.drop_open()
 
     def outcomes(self) -> Iterator[tuple[str, Outcome]]:
-        """Every outcome, as it comes, until all threads have come to their end."""
+        """Every outcome as it arrives, until all threads have ended."""
         running = len(self._threads)
         while running:
             item = self._done.get()
@@ -85,13 +85,14 @@ class _Workers:
                 yield item
 
     def arrived(self) -> Iterator[tuple[str, Outcome]]:
-        """The outcomes that are there, without waiting."""
+        """The outcomes that have arrived, without waiting."""
         with contextlib.suppress(queue.Empty):
             while True:
                 if (item := self._done.get_nowait()) is not None:
                     yield item
 
-    def begin_no_more(self) -> None:
+    def drop_open(self) -> None:
+        """Empty the queue of requests that are not sent yet."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._open.get_nowait()
@@ -104,7 +105,7 @@ class _Workers:
                     self._done.put((key, self._ask(request)))
                 except ItemError as error:
                     self._done.put((key, error))
-                except BaseException as error:  # noqa: BLE001 - told to the thread that waits, which raises it
-                    self.begin_no_more()
+                except BaseException as error:  # noqa: BLE001 - passed to the thread that waits, which raises it
+                    self.drop_open()
                     self._done.put((key, error))
         self._done.put(None)

@@ -1,4 +1,4 @@
-"""The response log of a run: append-only JSON lines, one per answered request, so that a killed run goes on where it was.
+"""The response log of a run: append-only JSON lines, one per answered request, so that a killed run resumes where it stopped.
 
 Line 1: {"format": "iit-bench/responses", "version": 1}. Every other line: {"key": …, "kind": "score" | "generate", …fields of the result}.
 `key` hashes all that determines the answer (see plan.request_key).
@@ -32,11 +32,11 @@ class ResponseLog:
         UserError: the file is foreign, damaged before its last line, locked by another process, or cannot be written.
     """
 
-    def __init__(self, path: Path, fresh: bool = False) -> None:
+    def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = path
         self.responses: dict[str, Response] = {}
         try:
-            self._file = path.open("a+b", buffering=0)  # nothing waits in a buffer that a full disk could fail to take on closing
+            self._file = path.open("a+b", buffering=0)  # a full disk must fail in `append`, not on closing
         except OSError as error:
             raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error
         try:
@@ -55,7 +55,7 @@ class ResponseLog:
         self._file.close()
 
     def append(self, responses: Mapping[str, Response]) -> None:
-        """Log answers and make them durable. Keys that are logged already are left as they are.
+        """Log answers and make them durable. Keys that are logged already are skipped.
 
         Raises:
             UserError: the disk is full or the file is gone.
@@ -77,7 +77,7 @@ class ResponseLog:
             with contextlib.suppress(OSError):
                 self._file.truncate(start)
             raise UserError(
-                f"cannot write {str(self.path)!r}: {error.strerror}; free some space and repeat the command to go on"
+                f"cannot write {str(self.path)!r}: {error.strerror}; free some space and repeat the command to resume"
             ) from error
 
     def _read(self) -> None:
@@ -109,7 +109,7 @@ def _line(key: str, response: Response) -> dict[str, Any]:
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    if os.name != "posix":  # elsewhere two processes in one folder stay the user's own care
+    if os.name != "posix":  # elsewhere nothing keeps two processes out of one folder
         return
     import fcntl
 

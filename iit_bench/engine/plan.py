@@ -23,13 +23,13 @@ from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Image, Message
 
 Request = ScoreRequest | GenerateRequest | TextRequest
-BATCH_TOKENS = {"cpu": 4096}  # padded tokens a batch; elsewhere:
+BATCH_TOKENS = {"cpu": 4096}  # padded tokens per batch; on other devices:
 BATCH_TOKENS_ACCELERATOR = 32768
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """A batch holds at most `rows` requests and, padded to its longest, `tokens` tokens; one request may exceed `tokens` alone."""
+    """A batch holds at most `rows` requests and, padded to its longest, `tokens` tokens; a longer request has a batch of its own."""
 
     rows: int
     tokens: int
@@ -48,13 +48,16 @@ class BatchLimits:
 
 
 def model_identity(info: ModelInfo) -> dict[str, Any]:
-    """What of a model determines its answers."""
+    """The fields of a model's record that determine its answers."""
     names = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dtype")
     return {name: getattr(info, name) for name in names}
 
 
 def request_key(request: Request, identity: Mapping[str, Any]) -> str:
-    """sha256 of all that determines the answer: model, dtype, chat or text, images, and what is scored."""
+    """sha256 of all that determines the answer: model, dtype, chat or text, images, and what is scored.
+
+    Names of request classes and of their fields are part of it: to rename one invalidates every log.
+    """
     if isinstance(request, (TextScoreRequest, RollingRequest, TextGenerateRequest)):
         whole = {"model": identity, "kind": type(request).__name__, **dataclasses.asdict(request)}
         return hashlib.sha256(canonical_json(whole).encode()).hexdigest()
@@ -73,7 +76,7 @@ def _message(message: Message) -> list[Any]:
 def plan_batches(lengths: Mapping[str, int], limits: BatchLimits) -> list[list[str]]:
     """Batches of request keys, longest first (out of memory shows at once), equal lengths together (little padding).
 
-    The plan depends on the whole job only, never on what is answered already: a resumed run computes each batch in the same company.
+    The plan depends on the whole job only, not on what is answered already: a resumed run computes each batch with the same members.
     """
     order: Sequence[str] = sorted(lengths, key=lambda key: (-lengths[key], key))
     batches: list[list[str]] = []

@@ -1,8 +1,9 @@
-"""Answer many requests with one model: dedupe, plan, batch (or ask a server several at once), log, and keep failures of items apart."""
+"""Answer many requests with one model: dedupe, plan, batch (or send several at once to a server), log, and record failures per item."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ from iit_bench.models.contract import (
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a request has no answer. `kind` "item": it never will have one; "machine": it may, on resuming."""
+    """Why a request has no answer. `kind` "item": resuming will not change that; "machine": resuming may."""
 
     kind: str
     reason: str
@@ -53,7 +54,7 @@ def answer(
     `advance` is called with the number of entries of `requests` that were settled since the last call.
 
     Raises:
-        UserError: the model, or the server behind it, refuses or is gone; what was answered is in the log.
+        UserError: the model, or the server behind it, rejects the requests or is unavailable; answers so far are in the log.
     """
     identity = model_identity(model.info)
     keys = [request_key(request, identity) for request in requests]
@@ -95,7 +96,7 @@ def _checked_length(model: Model, request: Request) -> int:
 
 
 def _compute(model: Model, batch: dict[str, Request], log: ResponseLog) -> dict[str, Failure]:
-    """Answer one batch into the log. Where a batch fails as a whole, its halves are tried, down to the request that fails alone."""
+    """Answer one batch into the log. If a batch fails, its halves are tried, down to single requests."""
     try:
         log.append(dict(zip(batch, _call(model, list(batch.values())), strict=True)))
         return {}
@@ -104,7 +105,7 @@ def _compute(model: Model, batch: dict[str, Request], log: ResponseLog) -> dict[
     except MachineError as error:
         return {key: Failure("machine", error.reason, error.detail) for key in batch}
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, without importing torch
+        if not _is_out_of_memory(error):
             raise
         failure = Failure("machine", "out of memory", "one request alone does not fit; use a smaller model or dtype")
     if len(batch) == 1:
@@ -115,6 +116,11 @@ def _compute(model: Model, batch: dict[str, Request], log: ResponseLog) -> dict[
     for part in (keys[:half], keys[half:]):
         failures |= _compute(model, {key: batch[key] for key in part}, log)
     return failures
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    torch = sys.modules.get("torch")  # only loaded models raise it, so the engine need not import torch
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def _call(model: Model, requests: Sequence[Request]) -> Sequence[Response]:

@@ -1,4 +1,4 @@
-"""How much a run has read and written: tokens, and what a server charges for them."""
+"""Tokens that a run has read and written, and what a server charges for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from iit_bench.types import ServerOptions
 
 
 def work_done(model: Model, log: ResponseLog, server: ServerOptions) -> dict[str, Any]:
-    """The fields `tokens` and `usage` of run.json, over every answer in the log, whichever session got it."""
+    """The fields `tokens` and `usage` of run.json, over every answer in the log, of resumed sessions too."""
     return {"tokens": _tokens(log), "usage": _usage(log, server) if model.capabilities.requests_at_once else None}
 
 
@@ -23,10 +23,10 @@ def _replies(response: Response) -> tuple[int, ...]:
 
 
 def _usage(log: ResponseLog, server: ServerOptions) -> dict[str, Any]:
-    """What a server bills: to score n replies is to send the prompt n times with a reply behind it, and to let it write one token each.
+    """What a server bills. Scoring n replies sends the prompt n times, each with a reply, and generates one token each.
 
-    `cost` is in the prices' own currency; null where no price is given, or where the server told no counts. Requests without an answer in
-    the log (probes at the start, tries that failed) are not in it.
+    `cost` is in the currency of the prices; null if no price is given, or if the server reported no counts. Requests without an answer in
+    the log (probes at the start, tries that failed) are not counted.
     """
     prompt = reply = uncounted = 0
     for response in log.responses.values():

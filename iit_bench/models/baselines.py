@@ -1,4 +1,4 @@
-"""What a score means without understanding: `random`, `majority`, and any model made blind."""
+"""Baselines: `random`, `majority`, and any model without the images (`BlindModel`)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ R = TypeVar("R", bound=ScoreRequest | GenerateRequest)
 
 
 class ChoiceBaseline(Model):
-    """A baseline that scores replies without reading the question. It only scores; it has no text to generate."""
+    """A baseline that scores replies without reading the question, and cannot generate."""
 
     def __init__(self, name: str, options: ModelOptions, details: Mapping[str, Any]) -> None:
         if options.checkpoint:
@@ -53,7 +53,7 @@ class ChoiceBaseline(Model):
 
     @abstractmethod
     def choose(self, request: ScoreRequest) -> int:
-        """Index of the reply it says."""
+        """Index of the reply it prefers."""
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         return 1
@@ -72,7 +72,7 @@ class ChoiceBaseline(Model):
 
 
 class RandomModel(ChoiceBaseline):
-    """Every reply is equally likely to be the best, by a hash of (seed, chat, reply): the same on every machine, at 1/k on average."""
+    """Prefers a reply by a hash of (seed, chat, reply): chance level, 1/k on average, and the same on every machine."""
 
     capabilities = Capabilities(takes_raw_text=True, generates=False, why_not={"generates": ONLY_CHOOSES})
     tokenizer = None
@@ -117,9 +117,9 @@ class RandomModel(ChoiceBaseline):
 
 
 class MajorityModel(ChoiceBaseline):
-    """Says the reply that was the most frequent gold answer where the builder could count without looking at the benchmark's own targets.
+    """Prefers the reply that was the most frequent gold answer among questions that are not the benchmark's own targets.
 
-    The counts are the manifest's `answer_counts`. Ties take the first choice. A letter says nothing about the answer it stands for.
+    The builder counts them, as `answer_counts` in the manifest. Ties take the first choice. Letters do not depend on their answers.
     """
 
     capabilities = Capabilities(
@@ -150,7 +150,7 @@ class MajorityModel(ChoiceBaseline):
 
 
 class BlindModel(Model):
-    """Any model with all images removed on purpose: what is left is what the words alone give away."""
+    """Any model with all images removed on purpose: measures what the text gives away."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -183,8 +183,10 @@ def _text_only(message: Message) -> Message:
 
 
 def load_random(name: str, options: ModelOptions) -> Model:
+    """The model `random`; `options.seed` chooses which random replies it prefers."""
     return RandomModel(name, options)
 
 
 def load_majority(name: str, options: ModelOptions) -> Model:
+    """The model `majority`, which reads a benchmark's counts in `prepare`."""
     return MajorityModel(name, options)

@@ -1,4 +1,4 @@
-"""The models that are shipped with the project, by name; `--checkpoint` puts any other of the same family in their place."""
+"""The models that are shipped with the project, by name; `--checkpoint` takes any other of the same family instead."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def pick_device(device: str) -> str:
     """`auto` = cuda, else mps, else cpu.
 
     Raises:
-        UserError: the device is not there.
+        UserError: the device is not available.
     """
     import torch
 
@@ -67,12 +67,12 @@ def pick_device(device: str) -> str:
     kind, _, index = device.partition(":")
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}.get(kind, 0)
     if not count or (index and (not index.isdigit() or int(index) >= count)):
-        raise UserError(f"--device {device!r} is not there; this machine has {count} of its kind, use auto or cpu")
+        raise UserError(f"--device {device!r} is not available; this machine has {count} of its kind, use auto or cpu")
     return device
 
 
 def pick_dtype(dtype: str, device: str, checkpoint_dtype: torch.dtype | None) -> torch.dtype:
-    """`auto` = float32 on a CPU, else the checkpoint's own (bfloat16 where it does not say).
+    """`auto` = float32 on a CPU, else the checkpoint's own (bfloat16 if it has none).
 
     Raises:
         UserError: not a dtype to run a model in.

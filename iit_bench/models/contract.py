@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol, get_args, runtime_checkable
 
 from iit_bench.errors import UserError
@@ -83,7 +83,7 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """Per continuation, in order: sum of its tokens' log-probabilities (nats), its token count, and whether greedy decoding would say it.
+    """Per continuation, in order: sum of its tokens' log-probabilities (nats), its token count, and whether greedy decoding returns it.
 
     The delimiter before the reply and the end-of-turn after it are not scored (docs/spec/iit.md#scoring).
     """
@@ -104,6 +104,8 @@ class GenerateRequest:
 
 @dataclass(frozen=True)
 class GenerateResult:
+    """A generated reply. Token counts are 0 if a server does not report them."""
+
     text: str  # without the end-of-turn token
     prompt_tokens: int  # image tokens included; 0 where a server does not count
     new_tokens: int  # of the reply
@@ -113,7 +115,7 @@ class GenerateResult:
 class TextScoreRequest:
     """Log-probabilities of several continuations of one raw text, as lm-eval asks for them: no chat template, no end of turn."""
 
-    context: str  # may be empty: then the model's own first token stands for it
+    context: str  # may be empty: then the model's own first token takes its place
     continuations: tuple[str, ...]
 
 
@@ -129,6 +131,7 @@ class TextGenerateRequest:
     """A continuation of a raw text up to the first of the stop strings `until` (which is not part of it) or the model's end of text."""
 
     context: str
+    _: KW_ONLY
     until: tuple[str, ...] = ()
     max_new_tokens: int = 256
     settings: tuple[tuple[str, Any], ...] = ()  # of the decoder, by name, e.g. ("temperature", 0.7); without "do_sample" it is greedy
@@ -152,7 +155,7 @@ class Model(ABC):
     capabilities: Capabilities
 
     def prepare(self, benchmark: Any) -> None:  # noqa: B027 - optional
-        """Look at the benchmark's manifest before the run. Only baselines need it; a model under test must not."""
+        """Read the benchmark's manifest before the run. Only baselines need it; a model under test must not."""
 
     @abstractmethod
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:

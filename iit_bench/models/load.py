@@ -10,7 +10,7 @@ from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.registry import MODEL_GROUP, MODELS, match, resolve
 
 
-def load_model(name: str, options: ModelOptions, blind: bool = False) -> Model:
+def load_model(name: str, options: ModelOptions, *, blind: bool = False) -> Model:
     """The model called `name`, loaded; with `blind`, all images are removed before it sees a chat.
 
     Raises:
@@ -24,7 +24,7 @@ def load_model(name: str, options: ModelOptions, blind: bool = False) -> Model:
 
 
 def _refuse_server_options(name: str, options: ModelOptions) -> None:
-    """Only a model behind a server has an address and a price; models of entry points may have both."""
+    """Only a model behind a server has an address and a price; a model of an entry point may have both."""
     given = [field.name for field in fields(options.server) if getattr(options.server, field.name) != field.default]
     if given and match(name, MODELS) not in (None, "openai:"):
         flags = ", ".join("--" + field.replace("_", "-") for field in given)

@@ -74,13 +74,13 @@ class RawText:
 
     def _pairs(self, request: TextScoreRequest) -> list[Pair]:
         """Tokens to score, cut on the left to the model's context as lm-eval cuts them: the continuation's last token is never read."""
-        found = []
+        pairs = []
         for continuation in request.continuations:
             before, after = self._pair(request.context, continuation)
             if len(after) > self.context_limit:
                 raise ItemError("context overflow", f"a continuation of {len(after)} tokens, the model takes {self.context_limit}")
-            found.append((before[-(self.context_limit + 1 - len(after)) :], after))
-        return found
+            pairs.append((before[-(self.context_limit + 1 - len(after)) :], after))
+        return pairs
 
     def _pair(self, context: str, continuation: str) -> Pair:
         if context:
@@ -109,6 +109,7 @@ class RawText:
         return (self.encode_text(request.context) or [self._first_token])[-room:]
 
     def text_tokens(self, request: TextRequest) -> int:
+        """As `contract.TextModel.text_tokens`."""
         if isinstance(request, TextGenerateRequest):
             return len(self._cut_prompt(request)) + request.max_new_tokens
         if isinstance(request, RollingRequest):
@@ -118,11 +119,13 @@ class RawText:
     # ------------------------------------------------------------ scoring
 
     def score_text(self, batch: Sequence[TextScoreRequest]) -> list[ScoreResult]:
+        """As `contract.TextModel.score_text`; equal contexts of a batch are encoded once."""
         pairs = [self._pairs(request) for request in batch]
         scores = iter(self._score_pairs([pair for some in pairs for pair in some]))
         return [joined([next(scores) for _ in some], len(some[0][0])) for some in pairs]
 
     def score_rolling(self, batch: Sequence[RollingRequest]) -> list[ScoreResult]:
+        """As `contract.TextModel.score_rolling`, in lm-eval's windows."""
         windows = [self._windows(request.text) for request in batch]
         flat = [window for some in windows for window in some]
         step = max(1, WINDOW_TOKENS // self.context_limit)
@@ -157,6 +160,7 @@ class RawText:
     # ------------------------------------------------------------ generating
 
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
+        """As `contract.TextModel.generate_text`; sampling is seeded by the batch."""
         import torch
 
         one = batch[0]
@@ -181,6 +185,7 @@ class RawText:
     # ------------------------------------------------------------ chats as text
 
     def render_text(self, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
+        """As `contract.TextModel.render_text`."""
         if not self.has_chat_template:
             raise UserError(f"model {self.info.name!r} has no chat template; leave out --apply-chat-template")
         return render_task_chat(self.tokenizer, chat, add_generation_prompt, self.info.name)
@@ -194,7 +199,7 @@ def until_end(tokens: list[int], ends: Iterable[int | None]) -> list[int]:
 
 def _tokenizer_limit(tokenizer: Any) -> int | None:
     limit = getattr(tokenizer, "model_max_length", None)
-    return int(limit) if limit and limit < 10**15 else None  # transformers writes 10**30 for "not known"
+    return int(limit) if limit and limit < 10**15 else None  # transformers writes 10**30 for "unknown"
 
 
 def _split(result: ScoreResult) -> list[ScoreResult]:
@@ -214,7 +219,7 @@ def _seed(batch: Sequence[TextGenerateRequest]) -> int:
 
 
 def _stopping(tokenizer: Any, stops: Sequence[str], prompt_width: int) -> dict[str, Any]:
-    """Ends a row once a stop string stands in its last tokens. It only saves time: the text is cut at the stop string afterwards."""
+    """Ends a row once its last tokens hold a stop string. It only saves time: the text is cut at the stop string afterwards."""
     import torch
     from transformers import StoppingCriteria, StoppingCriteriaList
 

@@ -50,7 +50,7 @@ def render_prompt(renderer: Any, turns: Sequence[Turn]) -> str:
     """A chat up to where the reply begins. `renderer` is a tokenizer or a processor of transformers.
 
     Raises:
-        ItemError: the template refuses the chat (a system turn, say).
+        ItemError: the template refuses the chat (a system turn, for example).
     """
     from jinja2 import TemplateError
 

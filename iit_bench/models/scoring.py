@@ -20,13 +20,13 @@ ROWS_PER_EXTENSION = 64  # replies scored together, at least; each holds a copy 
 
 
 class PrefixScorer(Protocol):
-    """What a model offers to `score_prefixed`."""
+    """What `score_prefixed` needs of a model."""
 
     def prefill(self, prompts: Sequence[Any]) -> tuple[torch.Tensor, Any]:
         """Encode prompts. Returns the logits after each one's last token [B, V] and a state that is never changed."""
 
     def extend(self, state: Any, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
-        """Go on from row `rows[i]` of `state` with `tokens[i]` (1 or more, ragged). Returns logits [len(rows), longest, V]."""
+        """Extend row `rows[i]` of `state` by `tokens[i]` (1 or more, ragged). Returns logits [len(rows), longest, V]."""
 
 
 def split_continuation(encode: Callable[[str], list[int]], prompt: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -63,9 +63,9 @@ def score_prefixed(
     for start in range(0, len(longer), step):
         part = longer[start : start + step]
         more = scorer.extend(state, [rows[i] for i in part], [tokens[i][:-1] for i in part])
-        for i, (total, said) in zip(part, _later_tokens(more, [tokens[i][1:] for i in part]), strict=True):
+        for i, (total, is_greedy) in zip(part, _later_tokens(more, [tokens[i][1:] for i in part]), strict=True):
             sums[i] += total
-            greedy[i] &= said
+            greedy[i] &= is_greedy
     results, done = [], 0
     for texts, length in zip(replies, prompt_tokens, strict=True):
         own = slice(done, done + len(texts))

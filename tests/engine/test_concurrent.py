@@ -86,7 +86,7 @@ def test_server_that_goes_away_ends_the_run_in_a_sentence_and_resuming_asks_the_
         return MachineError("the server is gone", "connection refused") if gone.is_set() else None
 
     first = server_model(fails)
-    with pytest.raises(UserError, match=r"the server is gone: connection refused; what was answered is kept, repeat the command to go on"):
+    with pytest.raises(UserError, match=r"the server is gone: connection refused; answers so far are kept, repeat the command to resume"):
         run(first, requests)
     kept = answered(tmp_path)
     assert 1 <= kept <= 12

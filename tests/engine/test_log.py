@@ -96,7 +96,7 @@ def test_full_disk_is_one_sentence_and_the_log_goes_on_when_there_is_space(path)
     before, size = resource.getrlimit(resource.RLIMIT_FSIZE), path.stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, before[1]))  # the kernel takes nine bytes of the next line and no more
     try:
-        with pytest.raises(UserError, match="free some space and repeat the command to go on"), ResponseLog(path) as log:
+        with pytest.raises(UserError, match="free some space and repeat the command to resume"), ResponseLog(path) as log:
             log.append({"d": SCORE})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,7 +1,7 @@
 """HTTP to an OpenAI-compatible server: retries with backoff, Retry-After, and what each failure means.
 
-The key is read from the environment for each request and goes into its Authorization header alone; texts of the server that repeat it are
-blanked before anyone sees them.
+The key is read from the environment for each request and goes only into its Authorization header; it is blanked in texts of the server
+that repeat it.
 """
 
 from __future__ import annotations
@@ -21,21 +21,18 @@ from iit_bench.types import ServerOptions
 
 Read = TypeVar("Read")
 
-NO_CONNECTION, TIMED_OUT, BROKEN_OFF = (
-    0,
-    -1,
-    -2,
-)  # in the place of an HTTP status: no connection, no answer in time, or a connection that broke
+# In the place of an HTTP status: no connection, no answer in time, or a connection that broke.
+NO_CONNECTION, TIMED_OUT, BROKEN_OFF = 0, -1, -2
 STATUS: dict[http.Failure, int] = {"no connection": NO_CONNECTION, "late": TIMED_OUT, "broken off": BROKEN_OFF}
-BUSY = (*http.AGAIN, 503)  # whatever was asked for
+BUSY = (*http.AGAIN, 503)  # for any request
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between tries, doubled each time
-LONGEST_ASKED_WAIT = 600.0  # a server that asks to be left alone for longer ends the run
-SHOWN = 300  # characters of a server's own words in an error
+LONGEST_ASKED_WAIT = 600.0  # a server that asks for a longer pause ends the run
+SHOWN = 300  # characters of a server's message that an error repeats
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)  # what reading a reply of another shape raises
 
 
 class RejectedError(Exception):
-    """The server understood and said no (4xx): the same request will be refused again."""
+    """The server rejects the request (3xx or 4xx): the same request will be rejected again."""
 
     def __init__(self, status: int, code: str, words: str) -> None:
         super().__init__(f"HTTP {status}: {words}")
@@ -49,11 +46,11 @@ class UnavailableError(Exception):
     def __init__(self, words: str, status: int, wait: float = 0.0) -> None:
         super().__init__(words)
         self.status = status  # of the last try: of HTTP (200: what came is no completion), NO_CONNECTION, TIMED_OUT or BROKEN_OFF
-        self.wait = wait  # seconds that the server asks to be left alone
+        self.wait = wait  # seconds that the server asks to wait
 
     @property
     def may_be_the_request(self) -> bool:
-        """Whether another request might do better: the server is there and not merely busy. Some break the connection where they fail."""
+        """Whether another request might succeed: the server is up and not busy. Some servers break the connection if a request fails."""
         return self.status not in (NO_CONNECTION, *BUSY)
 
 
@@ -61,7 +58,7 @@ class Client:
     """One server, asked from any number of threads.
 
     Raises:
-        UserError: an address that is none, or options out of range.
+        UserError: not an address, or options out of range.
     """
 
     def __init__(self, options: ServerOptions) -> None:
@@ -71,22 +68,22 @@ class Client:
             if value is not None and value < least:
                 raise UserError(f"--{name.replace('_', '-')} {value} is too low; give {least} or more")
         self.options = options
-        if not self._key().isprintable() or not self._key().isascii():  # and it would be repeated in the complaint about the header
+        if not self._key().isprintable() or not self._key().isascii():  # the error about the header would repeat it
             raise UserError(f"the key in ${options.api_key_env} has characters that no key has; set it again")
         self._session = http.session(self._authorise)
-        self._not_before = 0.0  # on the monotonic clock: a server that is overloaded is left alone by all threads
+        self._not_before = 0.0  # on the monotonic clock: all threads wait for an overloaded server
 
     def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read], retries: int | None = None) -> Read:
-        """The server's JSON reply as `read` understands it; `read` raises one of MALFORMED where it is another thing.
+        """The server's JSON reply, read by `read`, which raises one of MALFORMED if the reply has another shape.
 
         Raises:
-            RejectedError: it said no.
+            RejectedError: the server rejects the request.
             UnavailableError: no usable answer after all tries.
         """
         tries = 1 + (self.options.retries if retries is None else retries)
         wait = FIRST_WAIT
         for left in reversed(range(tries)):
-            self._leave_alone()
+            self._wait_until_allowed()
             try:
                 return self._try(path, body, read)
             except UnavailableError as error:
@@ -106,32 +103,33 @@ class Client:
             reply = self._session.post(self.url + path, content=json.dumps(body), headers=headers, timeout=seconds)
         except http.ERRORS as error:
             raise UnavailableError(self._without_key(_why(error)), STATUS[http.failure(error)]) from error
-        return self._understand(reply, read)
+        return self._read_reply(reply, read)
 
     def get(self, path: str) -> Any:
-        """What the server tells about itself, or None where it does not."""
+        """JSON that the server returns without a request body, or None."""
         try:
             return json.loads(self._session.get(self.url + path).content)
         except (*http.ERRORS, ValueError):
             return None
 
-    def _understand(self, reply: Response, read: Callable[[Any], Read]) -> Read:
+    def _read_reply(self, reply: Response, read: Callable[[Any], Read]) -> Read:
         status = reply.status_code
         if http.may_pass(status):
-            raise UnavailableError(f"HTTP {status}: {self._words(reply)[1]}", status, http.asked_wait(reply.headers))
+            raise UnavailableError(f"HTTP {status}: {self._error_of(reply)[1]}", status, http.asked_wait(reply.headers))
         if status != 200:
-            code, words = self._words(reply)
+            code, words = self._error_of(reply)
             raise RejectedError(status, code, words)
         try:
-            found = json.loads(reply.content)
-            if isinstance(found, dict) and found.get("error") and not found.get("choices"):  # some gateways say so with status 200
-                raise ValueError(_message(found)[1])
-            return read(found)
+            content = json.loads(reply.content)
+            # Some gateways send errors with status 200.
+            if isinstance(content, dict) and content.get("error") and not content.get("choices"):
+                raise ValueError(_message(content)[1])
+            return read(content)
         except MALFORMED as error:
             why, shown = (self._without_key(_one_line(words))[:SHOWN] for words in (str(error), reply.text))
             raise UnavailableError(f"it answers what is not a completion ({why}): {shown!r}", status) from error
 
-    def _words(self, reply: Response) -> tuple[str, str]:
+    def _error_of(self, reply: Response) -> tuple[str, str]:
         """Code and message of an error, from OpenAI's form, FastAPI's or plain text."""
         try:
             code, words = _message(json.loads(reply.content))
@@ -139,9 +137,9 @@ class Client:
             code, words = "", reply.text
         return code, self._without_key(_one_line(words or reply.reason_phrase))[:SHOWN]
 
-    # ------------------------------------------------------------ manners
+    # ------------------------------------------------------------ waiting, the key
 
-    def _leave_alone(self) -> None:
+    def _wait_until_allowed(self) -> None:
         while (left := self._not_before - monotonic()) > 0:
             sleep(left)
 
@@ -169,9 +167,9 @@ def _checked_url(url: str | None) -> str:
     return url.rstrip("/")
 
 
-def _message(found: Any) -> tuple[str, str]:
+def _message(content: Any) -> tuple[str, str]:
     """(code, message) of a JSON error."""
-    error = found.get("error", found.get("detail", found.get("message", ""))) if isinstance(found, dict) else found
+    error = content.get("error", content.get("detail", content.get("message", ""))) if isinstance(content, dict) else content
     if isinstance(error, dict):
         return str(error.get("code") or ""), str(error.get("message") or error)
     return "", error if isinstance(error, str) else json.dumps(error)

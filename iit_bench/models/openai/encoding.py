@@ -79,7 +79,7 @@ def text_to_chat(text: str) -> list[dict[str, Any]] | None:
 
 
 def chat_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """A chat: text alone as a string, text and images as parts in reading order.
+    """A chat: a string if it is text only, text and images as parts in reading order.
 
     Raises:
         ItemError: the bytes of an image are no image.
@@ -114,7 +114,7 @@ def data_url(image: Image) -> str:
 
 
 def read_chat(reply: Any) -> GenerateResult:
-    """Of /chat/completions. A reply without content (all tokens went into reasoning, say) is an empty text; a refusal is its words."""
+    """The reply of /chat/completions; "" if it has no content (all tokens went into reasoning, for example), a refusal as its own text."""
     message = _choices(reply)[0]["message"]
     text = message.get("content")
     if text is None:
@@ -125,7 +125,7 @@ def read_chat(reply: Any) -> GenerateResult:
 
 
 def read_text(reply: Any) -> GenerateResult:
-    """Of /completions."""
+    """The reply of /completions."""
     text = _choices(reply)[0]["text"]
     if not isinstance(text, str):
         raise TypeError("text is no text")
@@ -133,7 +133,7 @@ def read_text(reply: Any) -> GenerateResult:
 
 
 def read_echo(reply: Any, prompts: int) -> list[tuple[list[float | None], list[Mapping[str, float] | None]]]:
-    """Of /completions with `echo` and `logprobs`: per prompt, each token's log-probability and the most likely ones in its place."""
+    """The reply of /completions to `echo_body`: per prompt, each token's log-probability and the most likely tokens in its place."""
     choices = sorted(_choices(reply), key=lambda choice: choice.get("index", 0))
     if len(choices) != prompts:
         raise ValueError(f"{len(choices)} choices for {prompts} prompts")
@@ -146,7 +146,7 @@ def cut_reply(result: GenerateResult, stops: Sequence[str]) -> GenerateResult:
 
 
 def counts(reply: Any) -> tuple[int, int]:
-    """Prompt and reply tokens, as the server counts them; 0, 0 where it does not say."""
+    """Prompt and reply tokens, as the server counts them; 0, 0 if it does not report them."""
     usage = reply.get("usage") or {}
     return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
 

@@ -39,8 +39,8 @@ class TokenServer(RawText, ChatServer):
         self.tokenizer, self.has_chat_template = tokenizer, has_chat_template
         why_not = {"scores_images": "/completions has no place for an image"} | ({} if findings.scores else {"scores": NO_LOGPROBS})
         self.capabilities = self._capabilities(scores=findings.scores, why_not=why_not)
-        told = {"tokenizer": client.options.tokenizer, "prompts": "token ids" if findings.takes_tokens else "text"}
-        self.info = self._describe(name, template_sha256(tokenizer.chat_template), **told)
+        details = {"tokenizer": client.options.tokenizer, "prompts": "token ids" if findings.takes_tokens else "text"}
+        self.info = self._describe(name, template_sha256(tokenizer.chat_template), **details)
 
     # ------------------------------------------------------------ prompts
 

@@ -1,7 +1,7 @@
 """`vllm:PATH_OR_HUB_ID`: a checkpoint run by vLLM inside this process, where vLLM is installed; the same prompts and tokens as under `hf:`.
 
 Written against vLLM's documented offline interface (`LLM.generate` on token prompts, `prompt_logprobs`); it has never been run with vLLM
-itself, only with a stand-in of that interface (tests/models/vllm/test_vllm_offline.py). A server that vLLM runs is reached by `openai:`.
+itself, only with a stand-in of that interface (tests/models/vllm/test_adapter.py). A server that vLLM runs is reached by `openai:`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from iit_bench.types import Message
 
 
 class VllmModel(RawText, Model):
-    """vLLM batches and caches prefixes itself; a batch here is only what is asked for in one call."""
+    """vLLM batches and caches prefixes itself; a batch here is only what one call holds."""
 
     def __init__(self, llm: Any, sampling: Any, renderer: Any, info: ModelInfo, has_chat_template: bool) -> None:
         """`llm`: vLLM's `LLM`; `sampling`: its class `SamplingParams`; `renderer`: a processor or tokenizer of transformers."""

@@ -27,7 +27,7 @@ def main(name: str) -> int:
     for message in requests():
         try:
             text = str(model.generate(message))
-        except Exception as error:  # noqa: BLE001 - code of any model: one item that fails is told and counted
+        except Exception as error:  # noqa: BLE001 - code of any model: an item that fails is reported and counted
             traceback.print_exc()
             reply({"error": described(error)})
         else:

@@ -166,7 +166,7 @@ def load() -> Callable[..., Model]:
 
     def call(server: Any, name: str = "m", blind: bool = False, **more: Any) -> Model:
         url = server if isinstance(server, str) else server.url
-        return load_model(f"openai:{name}", ModelOptions(server=ServerOptions(base_url=url, **({"retries": 1} | more))), blind)
+        return load_model(f"openai:{name}", ModelOptions(server=ServerOptions(base_url=url, **({"retries": 1} | more))), blind=blind)
 
     return call
 

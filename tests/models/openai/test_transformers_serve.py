@@ -134,7 +134,7 @@ def test_server_killed_and_restarted_in_the_middle_loses_nothing_and_is_asked_no
     said = capsys.readouterr().err.strip().splitlines()
     assert code == 2 and len(said) == 1
     assert f"the server at {server.url} is unavailable" in said[0] and said[0].endswith(
-        "what was answered is kept, repeat the command to go on"
+        "answers so far are kept, repeat the command to resume"
     )
     kept = answers(run)
     before = (run / "responses.jsonl").read_bytes()

@@ -97,9 +97,11 @@ def test_text_model_answers_as_it_does_under_hf(vllm, save_tiny):
     assert ours.generate([GenerateRequest(CHAT, 7)])[0] == theirs.generate([GenerateRequest(CHAT, 7)])[0]
     text = TextScoreRequest("What is the capital", (" of France?", " of the circle"))
     assert same(ours.score_text([text])[0], theirs.score_text([text])[0])
-    greedy = TextGenerateRequest("The circle", ("e",), 9, (("do_sample", False),))
+    greedy = TextGenerateRequest("The circle", until=("e",), max_new_tokens=9, settings=(("do_sample", False),))
     assert ours.generate_text([greedy])[0].text == theirs.generate_text([greedy])[0].text
-    drawn = TextGenerateRequest("The circle", (), 3, (("do_sample", True), ("temperature", 0.7), ("top_p", 0.9)), repeat=4)
+    drawn = TextGenerateRequest(
+        "The circle", max_new_tokens=3, settings=(("do_sample", True), ("temperature", 0.7), ("top_p", 0.9)), repeat=4
+    )
     how = ours._decoding(drawn)
     assert (how.temperature, how.top_p, how.seed) == (0.7, 0.9, 4)
     assert (ours.info.checkpoint_sha256, ours.info.accepts_images) == (theirs.info.checkpoint_sha256, False)

@@ -101,7 +101,7 @@ def test_replies_and_continuations_are_those_of_the_same_model(serve, load, comp
     request = GenerateRequest(CHAT, 9)
     (ours,), (theirs,) = model.generate([request]), hf.generate([request])
     assert (ours.text, ours.prompt_tokens) == (theirs.text, theirs.prompt_tokens) and ours.text
-    text = TextGenerateRequest("The circle", (ours.text[2],), 9, (("do_sample", False),))
+    text = TextGenerateRequest("The circle", until=(ours.text[2],), max_new_tokens=9, settings=(("do_sample", False),))
     assert model.generate_text([text])[0].text == hf.generate_text([text])[0].text
 
 
@@ -182,7 +182,7 @@ def test_scores_that_cannot_be_had_are_refused_in_one_sentence_and_auto_generate
     echoing = completions_of(folder)
     sees = lambda path, body: replies.parrot(path, body) if "chat" in path else echoing(path, body)  # noqa: E731
     assert run(sees, "--scoring", "loglikelihood") == 2
-    assert "it scores replies to text alone; leave the tiers with images out with --tiers" in capsys.readouterr().err
+    assert "it scores only replies to text; leave out the tiers with images with --tiers" in capsys.readouterr().err
     assert run(sees, "--max-new-tokens", "2") == 0
     assert load_run(tmp_path / "run").run["scoring"] == "generate"
     assert run(sees, "--tiers", "T,TT", "--fresh") == 0
