@@ -1,6 +1,6 @@
-"""VLMEvalKit's image data sets, built from tables in a folder of our own, so that no image of another version of a table is ever reused.
+"""VLMEvalKit's image data sets, built from tables in the scratch folder, so that images of another version of a table are never reused.
 
-For use in `evaluators.vqa.worker`'s process, while `tools.vlmevalkit.kit` is open and `$LMUData` is the scratch folder's `lmu`.
+For use in the process of `evaluators.vqa.worker`, inside `tools.vlmevalkit.kit` and with the scratch folder's `lmu` as `$LMUData`.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from iit_bench.storage.format import sha256_file
 from iit_bench.tools.vlmevalkit import DATA_FOLDER, FIELD_LIMIT, USERS_DATA, dataset_class, download, local_table, tame
 
 LMU = Exchange(Path()).lmu  # the scratch folder is the current one
-TURN = 10**6  # circular copies of row i have index i + k · TURN where the table has no g_index
+TURN = 10**6  # circular copies of row i have index i + k · TURN in tables without g_index
 # A stand-in cell, longer than a reference to another row, for rows without an image; never decoded.
 _NO_IMAGE = base64.b64encode(b"this row has no image: it is asked as text alone, and told apart").decode()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Part:
     """Rows of one data set that are asked and scored together."""
 
     task: str
     name: str  # "main": the rows that VLMEvalKit scores; "no-image": those it leaves out
     dataset: Any  # vlmeval.dataset.image_base.ImageBaseDataset
-    kind: str  # how its figures are made: "choice", "circular", "yes/no", "mme", "hallusion", "open", "other"
+    kind: str  # how it is scored: "choice", "circular", "yes/no", "mme", "hallusion", "open", "other"
     exact: bool  # open answers with one gold answer, in a table that VLMEvalKit has no rule for
 
     def clusters(self) -> list[str]:
-        """Hash of the images of each row: rows over one image depend on each other."""
+        """Cluster of each row, a hash of its images: rows about one image depend on each other."""
         data = self.dataset.data
         column = next((name for name in ("image", "image_path") if name in data), None)
         if self.name != "main" or column is None:
@@ -78,7 +78,7 @@ def parts_of(task: str, data_root: str | None, limit: int | None, root: Path) ->
             continue
         facts[f"rows {name}"] = len(dataset.data)
         dataset.data = _limited(kind, dataset.data, limit)
-        parts.append(Part(task, name, dataset, kind, exact))
+        parts.append(Part(task=task, name=name, dataset=dataset, kind=kind, exact=exact))
     return facts, parts
 
 
@@ -86,7 +86,7 @@ def parts_of(task: str, data_root: str | None, limit: int | None, root: Path) ->
 
 
 def _table(task: str, known: Any, data_root: str | None) -> Path:
-    """`lmu/TASK.tsv`, a link to the table wherever it lies."""
+    """Path `lmu/TASK.tsv`, a link to the table itself."""
     path = LMU / f"{task}.tsv"
     if path.exists():
         return path
@@ -101,13 +101,13 @@ def _table(task: str, known: Any, data_root: str | None) -> Path:
         table = _downloaded(task, known)
     path.symlink_to(table.resolve())
     images = table.resolve().parent / "images"
-    if "image" not in _header(path) and images.is_dir():  # nothing is decoded: the images lie as files beside the table
+    if "image" not in _header(path) and images.is_dir():  # the images are files beside the table
         (LMU / "images").symlink_to(images)
     return path
 
 
 def _downloaded(task: str, known: Any) -> Path:
-    """The table in the user's own `$LMUData` or `~/LMUData`, fetched where it is missing."""
+    """The table in the user's own `$LMUData` or `~/LMUData`, downloaded if it is missing."""
     url = getattr(known, "DATASET_URL", {}).get(task)
     if not url:
         raise UserError(f"VLMEvalKit has no address for {task!r}; put {task}.tsv into a folder and give it with --data-root")
@@ -125,7 +125,7 @@ def _header(path: Path) -> list[str]:
     """Column names, other than A, B, C … in lower case, as VLMEvalKit reads them.
 
     Raises:
-        UserError: no table, or one that lacks what every data set has.
+        UserError: not a table, or one that lacks a column that every data set has.
     """
     csv.field_size_limit(FIELD_LIMIT)
     try:
@@ -149,7 +149,7 @@ def _has_choices(columns: list[str]) -> bool:
 
 
 def _custom_class(header: list[str], path: Path) -> Any:
-    """The class for a table that VLMEvalKit does not know, as its `build_dataset` chooses; yes/no and open answers beside."""
+    """Class for a table that VLMEvalKit does not know: as its `build_dataset` chooses, and classes for yes/no and open answers."""
     if not _has_images(header):
         return import_module("vlmeval.dataset.text_mcq").CustomTextMCQDataset
     if _has_choices(header):
@@ -162,7 +162,7 @@ def _custom_class(header: list[str], path: Path) -> Any:
 
 
 def _is_published(task: str, base: Any, path: Path) -> bool | None:
-    """Whether the table is the one that VLMEvalKit publishes; None where it names no checksum."""
+    """Whether the table is the one that VLMEvalKit publishes; None if it states no checksum."""
     md5 = getattr(base, "DATASET_MD5", {}).get(task)
     if not md5:
         return None
@@ -171,7 +171,7 @@ def _is_published(task: str, base: Any, path: Path) -> bool | None:
 
 
 def write_easyvqa(path: Path) -> None:
-    """The official test split of easy-VQA as a VLMEvalKit table; an image stands in the first row that has it."""
+    """Write the official test split of easy-VQA as a VLMEvalKit table; an image is in its first row, to which later rows refer."""
     first: dict[int, int] = {}
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
@@ -186,7 +186,7 @@ def write_easyvqa(path: Path) -> None:
 
 
 def _build(task: str, base: Any, part: str) -> Any:
-    """A part of a data set; it may have no rows.
+    """One part of a data set; it may have no rows.
 
     Raises:
         UserError: VLMEvalKit cannot read the table.
@@ -194,7 +194,7 @@ def _build(task: str, base: Any, part: str) -> Any:
     import pandas as pd
 
     class Built(base):  # type: ignore[misc, valid-type]
-        DATASET_MD5: ClassVar[dict[str, str]] = {}  # a table of another version is told in the results, not downloaded over
+        DATASET_MD5: ClassVar[dict[str, str]] = {}  # a table of another version is noted in the results, not replaced by a download
 
         def load_data(self, dataset: str) -> Any:
             data = super().load_data(dataset)
@@ -213,7 +213,7 @@ def _build(task: str, base: Any, part: str) -> Any:
 
 
 def _dumped(dump: Any, img_root: str, line: Any) -> list[str]:
-    """Paths of a row's images. One that does not decode is written as it is, so that the model refuses this item and no other."""
+    """Paths of a row's images. An image that cannot be decoded is written unchanged, so that the model refuses this item only."""
     try:
         return list(dump(line))
     except decoding_errors():
@@ -234,7 +234,7 @@ def _decoded(cell: str) -> bytes:
 
 
 def kind_of(task: str, base: Any) -> str:
-    """How VLMEvalKit scores a data set, told from its class and, as it does, from pieces of its name."""
+    """How VLMEvalKit scores a data set, by its class and, as VLMEvalKit itself decides, by parts of its name."""
     scores = base.evaluate.__qualname__
     if scores == "TextMCQDataset.evaluate":
         return "choice"
@@ -246,7 +246,7 @@ def kind_of(task: str, base: Any) -> str:
 
 
 def unit_of(kind: str, row: Any) -> Hashable:
-    """What VLMEvalKit counts once, or needs whole to count: circular copies, MME's pairs, HallusionBench's sets; else the row."""
+    """The rows that VLMEvalKit counts together: circular copies, MME's pairs, HallusionBench's sets; else the row."""
     if kind == "circular":
         return str(int(row["g_index"] if "g_index" in row else int(row["index"]) % TURN))
     if kind == "mme":
@@ -257,7 +257,7 @@ def unit_of(kind: str, row: Any) -> Hashable:
 
 
 def _limited(kind: str, data: Any, limit: int | None) -> Any:
-    """The rows of the first `limit` units; of the evaluation split first, where a table has several."""
+    """The rows of the first `limit` units, of the evaluation split if a table has several."""
     if limit is None:
         return data
     if "split" in data:

@@ -1,11 +1,10 @@
-"""`--suite vqa`: VLMEvalKit's image data sets, asked of any of our models, scored by VLMEvalKit.
+"""`--suite vqa`: VLMEvalKit's image data sets, answered by any of our models and scored by VLMEvalKit.
 
-VLMEvalKit runs in a process of its own (see worker.py): nothing that it does to a process reaches the caller's. The model stays
-here: its replies go through the engine, in batches and into the response log, so that a killed run goes on where it was.
+VLMEvalKit runs in a process of its own (see worker.py), so nothing that it does to a process affects the caller's. The model stays
+in this process: the engine asks it in batches and keeps its replies in the response log, from which a killed run resumes.
 
 The run folder holds run.json, responses.jsonl, items.parquet, errors.jsonl and results.json (`types.SuiteResults`), and VLMEvalKit's own
-result files in vlmeval/TASK/PART/, unchanged but for its pickles, which are removed: this project reads none. What it prints is in
-vlmeval.log.
+result files in vlmeval/TASK/PART/, unchanged, without its pickles: this project reads none. What it prints is in vlmeval.log.
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ PACKAGES = ("ms-vlmeval", "pandas")
 
 
 def evaluate_vqa(options: RunOptions, progress: bool = True) -> SuiteResults:
-    """Run or go on with the evaluation that `options` describe; the run folder is complete when this returns.
+    """Start or resume the evaluation that `options` describe; the run folder is complete when this returns.
 
     Raises:
-        UserError: bad options, an unknown task, an unusable table, model or folder. What was answered before stays in the folder.
-        KeyboardInterrupt: likewise; the same call goes on.
+        UserError: bad options, an unknown task, an unusable table, model or folder. Earlier replies stay in the folder.
+        KeyboardInterrupt: likewise; the same call resumes.
     """
     options.check_suite("vqa")
     chosen_tasks(options)
@@ -58,7 +57,11 @@ def evaluate_vqa(options: RunOptions, progress: bool = True) -> SuiteResults:
 
 
 def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True) -> SuiteResults:
-    """`evaluate_vqa` with a model that is loaded already."""
+    """`evaluate_vqa` with a loaded model.
+
+    Raises:
+        UserError: as `evaluate_vqa`; the model cannot generate or takes no images.
+    """
     tasks = chosen_tasks(options)
     if why := unable(model):
         raise UserError(why)
@@ -86,7 +89,7 @@ def unable(model: Model) -> str:
         return f"model {model.info.name!r} cannot generate, which every task of suite vqa needs; choose another model"
     if not model.capabilities.takes_images:
         why = model.capabilities.why_not["takes_images"]
-        return f"model {model.info.name!r} takes no images ({why}); add --blind to ask it the words alone"
+        return f"model {model.info.name!r} takes no images ({why}); add --blind to give it the text only"
     return ""
 
 
@@ -94,7 +97,7 @@ def unable(model: Model) -> str:
 
 
 def chosen_tasks(options: RunOptions) -> tuple[str, ...]:
-    """The data sets asked for, presets expanded.
+    """Names of the data sets in `--tasks`, presets expanded.
 
     Raises:
         UserError: VLMEvalKit is not installed, no task is named, one is unknown, or the limit is below 1.
@@ -117,7 +120,7 @@ def chosen_tasks(options: RunOptions) -> tuple[str, ...]:
 def _ask(
     model: Model, files: Exchange, tasks: Sequence[str], log: ResponseLog, options: RunOptions, progress: bool
 ) -> dict[str, list[Asked]]:
-    """Answer all messages of all data sets, one data set's images in memory at a time."""
+    """Have the model answer all messages, with the images of one data set in memory at a time."""
     limits = BatchLimits.for_model(model.info, options.batch_size)
     asked = {}
     with bar(f"{model.info.name}: answering", sum(len(files.load_prompts(task)[1]) for task in tasks), progress) as advance:
@@ -136,7 +139,7 @@ def _ask_task(
     advance: Callable[[int], None],
 ) -> list[Asked]:
     prompts = files.load_prompts(task)[1]
-    images: dict[bytes, Image] = {}  # circular copies and shared images are files of their own: one object each
+    images: dict[bytes, Image] = {}  # circular copies of a question have files of their own: equal ones become one object
 
     def read(path: str) -> Image:
         data = (files.folder / path).read_bytes()
@@ -144,9 +147,12 @@ def _ask_task(
 
     ask = partial(generate_request, max_new_tokens=options.max_new_tokens or MAX_NEW_TOKENS, system_prompt=options.system_prompt, read=read)
     answers = answer(model, [ask(prompt.message) for prompt in prompts], log, limits, advance).answers
-    said = [one if isinstance(one, Failure) else _text(one) for one in answers]
-    files.save_replies(task, [FAILED if isinstance(one, Failure) else one for one in said])
-    return [Asked(prompt.part, prompt.index, prompt.unit, prompt.cluster, one) for prompt, one in zip(prompts, said, strict=True)]
+    replies = [one if isinstance(one, Failure) else _text(one) for one in answers]
+    files.save_replies(task, [FAILED if isinstance(reply, Failure) else reply for reply in replies])
+    return [
+        Asked(part=prompt.part, index=prompt.index, unit=prompt.unit, cluster=prompt.cluster, said=reply)
+        for prompt, reply in zip(prompts, replies, strict=True)
+    ]
 
 
 def _spec(options: RunOptions, tasks: Sequence[str], model: str) -> Spec:
@@ -164,7 +170,7 @@ def _text(response: Any) -> str:
     return response.text
 
 
-# ---------------------------------------------------------------- what comes out
+# ---------------------------------------------------------------- results
 
 
 def _collect(files: Exchange, asked: Mapping[str, Sequence[Asked]]) -> tuple[SuiteResults, list[TaskItem], list[dict[str, Any]]]:

@@ -15,14 +15,14 @@ from iit_bench.types import Image, Message
 MAX_NEW_TOKENS = 512
 
 VlmevalMessage = Sequence[Mapping[str, str]]  # [{"type": "image", "value": path} | {"type": "text", "value": text}, …]
-Answer = Callable[[VlmevalMessage, str], str]  # (message, data set) -> reply
+Answer = Callable[[VlmevalMessage, str], str]  # (message, data set) → reply
 
 
 # ---------------------------------------------------------------- the model
 
 
 def vlmeval_model(answer: Answer) -> Any:
-    """A `vlmeval.vlm.base.BaseModel` whose replies `answer` gives; VLMEvalKit must be importable when it is made, not before."""
+    """A `vlmeval.vlm.base.BaseModel` whose replies `answer` returns. VLMEvalKit need not be importable before this call."""
     base = import_module("vlmeval.vlm.base").BaseModel
 
     class Adapter(base):  # type: ignore[misc, valid-type]
@@ -35,7 +35,7 @@ def vlmeval_model(answer: Answer) -> Any:
 
 
 def as_vlmeval_model(model: Model, max_new_tokens: int = MAX_NEW_TOKENS, system_prompt: str = "") -> Any:
-    """Any of our models as one of VLMEvalKit's, asked item by item; for use in VLMEvalKit's own scripts."""
+    """One of our models as one of VLMEvalKit's, asked item by item, for VLMEvalKit's own scripts."""
 
     def answer(message: VlmevalMessage, dataset: str) -> str:
         try:

@@ -1,8 +1,8 @@
-"""The process in which VLMEvalKit runs: `python -m evaluators.vqa.worker`, started by `evaluators.vqa.evaluate` in a scratch folder.
+"""The process in which VLMEvalKit runs: `python -m evaluators.vqa.worker`, started by `evaluators.vqa.process` in a scratch folder.
 
-VLMEvalKit's inference loop runs twice. In stage "prepare" an adapter writes down every message that the loop would put to a model. The
-messages are answered outside, in batches and into a log that survives a kill. In stage "score" an adapter replays the replies to the same
-loop, and the data set scores what it wrote. The files exchanged are those of `protocol.py`.
+VLMEvalKit's inference loop runs twice. In stage "prepare" an adapter records every message that the loop would send to a model. The
+messages are answered by the caller, in batches and with a log that survives a kill. In stage "score" an adapter replays the replies to
+the same loop, and the data set scores what the loop wrote. The files exchanged are those of `protocol.py`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> int:
     return 0
 
 
-# ---------------------------------------------------------------- before the model is asked
+# ---------------------------------------------------------------- stage "prepare"
 
 
 def prepare(task: str, spec: Spec, files: Exchange, vlmeval: SimpleNamespace) -> None:
@@ -61,27 +61,27 @@ def prepare(task: str, spec: Spec, files: Exchange, vlmeval: SimpleNamespace) ->
 
 
 def _infer(vlmeval: SimpleNamespace, part: Part, model: str, place: Path, answer: Any) -> str:
-    """Run VLMEvalKit's loop over a part; returns the folder it wrote to. Its caches are pickles: the folder is always new."""
+    """Run VLMEvalKit's loop over a part and return the folder it wrote to: always a new one, because its caches are pickles."""
     folder = place / part.task / part.name
     folder.mkdir(parents=True)
     vlmeval.infer_data_job(vlmeval_model(answer), str(folder), model, part.dataset)
     return str(folder)
 
 
-# ---------------------------------------------------------------- after it
+# ---------------------------------------------------------------- stage "score"
 
 
 def score(task: str, spec: Spec, files: Exchange, vlmeval: SimpleNamespace) -> None:
-    """Replay the replies, let the data set score them, and write down what it found."""
+    """Replay the replies, have the data set score them, and write its scores."""
     _, prompts = files.load_prompts(task)
     answers = files.load_replies(task)
     scores: dict[str, Any] = {}
     for part in parts_of(task, spec.data_root, spec.limit, vlmeval.root)[1]:
-        said = {_key(prompt.message): text for prompt, text in zip(prompts, answers, strict=True) if prompt.part == part.name}
+        by_message = {_key(prompt.message): text for prompt, text in zip(prompts, answers, strict=True) if prompt.part == part.name}
         try:
-            folder = _infer(vlmeval, part, spec.model, files.work, lambda message, dataset, said=said: said[_key(message)])
+            folder = _infer(vlmeval, part, spec.model, files.work, lambda message, dataset, replies=by_message: replies[_key(message)])
             scores[part.name] = _scored(part, Path(folder) / f"{spec.model}_{task}.tsv", spec.judge, vlmeval)
-        except Exception as error:  # noqa: BLE001 - code of any data set: one that fails must not take the others' figures with it
+        except Exception as error:  # noqa: BLE001 - code of any data set: the figures of the others must survive its failure
             traceback.print_exc()
             scores[part.name] = {"failure": described(error)}
     files.save_scores(task, scores)
@@ -109,7 +109,7 @@ def _scored(part: Part, predictions: Path, judge: str, vlmeval: SimpleNamespace)
 
 
 def _row(part: Part, row: dict[str, Any], vlmeval: SimpleNamespace) -> dict[str, Any]:
-    """One item as VLMEvalKit scored it: index, score, unparsed, and the columns that its figures are grouped by."""
+    """One item as VLMEvalKit scored it: index, score, unparsed, and the columns by which its figures are grouped."""
     kept = {name: _plain(row.get(name)) for name in ("split", "category", "l2-category", "image_path")}
     kept |= {"index": str(row["index"])}
     if part.kind in ("choice", "circular"):
@@ -124,16 +124,16 @@ def _row(part: Part, row: dict[str, Any], vlmeval: SimpleNamespace) -> dict[str,
 
 
 def _flat(metrics: Any) -> dict[str, float]:
-    """Figures of a data frame (`split|column` where it has splits) or of a dict, numbers only."""
+    """The numbers in a data frame (`split|column` if it has splits) or in a dict."""
     if hasattr(metrics, "to_dict"):
         rows = metrics.to_dict("records")
-        found: dict[str, Any] = {}
+        figures: dict[str, Any] = {}
         for row in rows:
             split = str(row.get("split", "")) if len(rows) > 1 or row.get("split") not in (None, "none") else ""
-            found |= {f"{split}|{name}" if split else str(name): value for name, value in row.items() if name != "split"}
+            figures |= {f"{split}|{name}" if split else str(name): value for name, value in row.items() if name != "split"}
     else:
-        found = dict(metrics) if isinstance(metrics, dict) else {}
-    return {name: float(value) for name, value in found.items() if _is_number(value)}
+        figures = dict(metrics) if isinstance(metrics, dict) else {}
+    return {name: float(value) for name, value in figures.items() if _is_number(value)}
 
 
 def _is_number(value: Any) -> bool:
@@ -144,7 +144,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _plain(value: Any) -> str | None:
-    """A cell as text; None where it is empty, as pandas reads it."""
+    """A cell as text; None if it is empty, as pandas reads it."""
     return None if value is None or value != value else str(value)
 
 

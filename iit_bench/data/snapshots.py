@@ -1,4 +1,4 @@
-"""Finding the files of a data set's split inside a local copy of its Hub repository."""
+"""Files of a data set's splits in a local copy of its Hub repository."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def snapshot_folder(data_root: Path, dataset_path: str, task: str) -> Path:
     """`data_root/<dataset_path>`, or `data_root/<owner>--<name>` and `data_root/<name>`.
 
     Raises:
-        UserError: none of them is there.
+        UserError: none of them exists.
     """
     names = (dataset_path, dataset_path.replace("/", "--"), dataset_path.rsplit("/", 1)[-1])
     for name in names:
@@ -31,7 +31,7 @@ def snapshot_folder(data_root: Path, dataset_path: str, task: str) -> Path:
 
 
 def fetch_it(name: str, data_root: Path | str = "DIR") -> str:
-    """What to do about missing data, for the end of an error's sentence."""
+    """How to get missing data, for the end of an error's sentence."""
     return f"fetch it with `iit-bench fetch {name} --data-root {data_root}`"
 
 
@@ -45,15 +45,15 @@ def missing_split(task: str, config: Mapping[str, Any], split: str, folder: Path
 
 
 def split_files(folder: Path, config: str | None, splits: Iterable[str]) -> tuple[str, dict[str, list[Path]]]:
-    """The files of each split that is there, and the `datasets` builder that reads them: `find_splits` over a folder.
+    """The files of each split that exists, and the `datasets` builder that reads them: `find_splits` over a folder.
 
     Returns:
-        ("parquet" | "json" | "csv", {split: files in the order of their names}); ("", {}) where nothing fits.
+        ("parquet" | "json" | "csv", {split: files in the order of their names}); ("", {}) if no file matches.
     """
     inside = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix in LOADERS and path.is_file())
     names = [path.as_posix() for path in inside if not any(part.startswith(".") for part in path.parts)]
-    loader, found = find_splits(names, _card_header(folder), config, list(splits))
-    return loader, {split: [folder / name for name in files] for split, files in found.items()}
+    loader, files_of = find_splits(names, _card_header(folder), config, list(splits))
+    return loader, {split: [folder / name for name in files] for split, files in files_of.items()}
 
 
 def find_splits(
@@ -61,40 +61,41 @@ def find_splits(
 ) -> tuple[str, dict[str, list[str]]]:
     """Which of a repository's files belong to the splits of a configuration.
 
-    What the repository's card says (`configs:` in its YAML header) counts first. Else these layouts, first match wins: `config/split-*`,
+    The repository's card (`configs:` in its YAML header) comes first. Else these layouts, first match wins: `config/split-*`,
     `config/split/*`, `split/config*`, `config-split*`, with or without a `data` folder around them; without a configuration the same with
     `config` left out, `default`, `main` or `plain_text`.
 
     Args:
         names: paths inside the repository, with "/".
-        card: the header of its README.md; {} where it has none.
+        card: the header of its README.md; {} if it has none.
 
     Returns:
         As `split_files`, with names.
     """
-    told, inside = _told(card, config)
+    patterns, inside = _of_card(card, config)
     for suffix, loader in LOADERS.items():
         of_kind = sorted(name for name in names if name.endswith(suffix))
-        if of_kind and (found := {split: files for split in splits if (files := _matching(of_kind, told.get(split, ())))}):
-            return loader, found
+        if of_kind and (files_of := {split: files for split in splits if (files := _matching(of_kind, patterns.get(split, ())))}):
+            return loader, files_of
     for suffix, loader in LOADERS.items():
         of_kind = sorted(name for name in names if name.endswith(suffix))
         for root in (inside, f"{inside}data/") if of_kind else ():
             for name in [config] if config and not inside else _UNNAMED:
-                if found := {split: files for split in splits if (files := _laid_out(of_kind, root, name, split, suffix))}:
-                    return loader, found
+                if files_of := {split: files for split in splits if (files := _laid_out(of_kind, root, name, split, suffix))}:
+                    return loader, files_of
     return "", {}
 
 
-def _told(card: Mapping[str, Any], config: str | None) -> tuple[dict[str, list[str]], str]:
-    """What a card's `configs` say of a configuration: split -> patterns of its files; the folder ("…/", "" = any) they are laid out in."""
+def _of_card(card: Mapping[str, Any], config: str | None) -> tuple[dict[str, list[str]], str]:
+    """A configuration in a card's `configs`: split → patterns of its files; the folder ("…/", "" = any) of its files."""
     listed = card.get("configs")
-    configs = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+    configs = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
     if config is None:  # as `datasets` chooses: the default, or the only one
-        chosen = [one for one in configs if one.get("default")] or [one for one in configs if one.get("config_name") == "default"]
+        chosen = [entry for entry in configs if entry.get("default")]
+        chosen = chosen or [entry for entry in configs if entry.get("config_name") == "default"]
         configs = chosen or (configs if len(configs) == 1 else [])
     else:
-        configs = [one for one in configs if one.get("config_name") == config]
+        configs = [entry for entry in configs if entry.get("config_name") == config]
     if not configs:
         return {}, ""
     files, folder = configs[0].get("data_files"), str(configs[0].get("data_dir") or "").strip("/")
@@ -104,10 +105,10 @@ def _told(card: Mapping[str, Any], config: str | None) -> tuple[dict[str, list[s
     if isinstance(files, Mapping):
         files = [{"split": split, "path": path} for split, path in files.items()]
     patterns: dict[str, list[str]] = {}
-    for one in files if isinstance(files, list) else ():
-        if isinstance(one, Mapping) and "split" in one and "path" in one:
-            paths = one["path"] if isinstance(one["path"], list) else [one["path"]]
-            patterns.setdefault(str(one["split"]), []).extend(f"{inside}{path}" for path in paths)
+    for entry in files if isinstance(files, list) else ():
+        if isinstance(entry, Mapping) and "split" in entry and "path" in entry:
+            paths = entry["path"] if isinstance(entry["path"], list) else [entry["path"]]
+            patterns.setdefault(str(entry["split"]), []).extend(f"{inside}{path}" for path in paths)
     return patterns, ""
 
 
@@ -126,29 +127,29 @@ def _laid_out(names: Sequence[str], root: str, config: str | None, split: str, s
 
 
 def _matching(names: Sequence[str], patterns: Iterable[str]) -> list[str]:
-    """The names that one of the patterns covers: `*` and `?` within a folder, `**` across folders."""
-    found = []
+    """The names that match one of the patterns: `*` and `?` within a folder, `**` across folders."""
+    matching = []
     for pattern in patterns:
         pieces = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
         wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
         matches = re.compile("".join(wild.get(piece) or re.escape(piece) for piece in pieces)).fullmatch
-        found += [name for name in names if matches(name)]
-    return sorted(set(found))
+        matching += [name for name in names if matches(name)]
+    return sorted(set(matching))
 
 
 def card_licence(folder: Path) -> str:
-    """The licence that a snapshot's README.md declares in its YAML header; "" where there is none."""
+    """The licence that a snapshot's README.md declares in its YAML header; "" if it declares none."""
     return licence_of(_card_header(folder))
 
 
 def licence_of(card: Mapping[str, Any]) -> str:
-    """The licence that a card's header declares; "" where it declares none."""
+    """The licence that a card's header declares; "" if it declares none."""
     licence = card.get("license") or card.get("licence") or ""
     return ", ".join(map(str, licence)) if isinstance(licence, list) else str(licence)
 
 
 def _card_header(folder: Path) -> Mapping[str, Any]:
-    """The YAML header of a snapshot's README.md; {} where there is none."""
+    """The YAML header of a snapshot's README.md; {} if there is none."""
     import yaml
 
     readme = folder / "README.md"

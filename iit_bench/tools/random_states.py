@@ -1,4 +1,4 @@
-"""The caller's random numbers, kept from tools that seed every generator of the process."""
+"""Random states of the caller, restored after tools that seed every generator of the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def random_states_kept() -> Iterator[None]:
-    """Python's, numpy's and torch's generators (those of the GPUs too, once CUDA is in use) are afterwards as they were before."""
+    """Restores the states of Python's, numpy's and torch's generators on exit; those of the GPUs too, if CUDA is in use."""
     import numpy as np
     import torch
 

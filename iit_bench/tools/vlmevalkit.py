@@ -40,7 +40,7 @@ _INSTALL = "pip install --no-deps ms-vlmeval==0.0.20 && pip install sty tabulate
 
 
 def fetch(name: str) -> Path:
-    """The file `$LMUData/NAME.tsv`, downloaded by VLMEvalKit where it is missing or has another checksum.
+    """The file `$LMUData/NAME.tsv`, downloaded by VLMEvalKit if it is missing or has another checksum.
 
     Raises:
         UserError: VLMEvalKit is not installed, knows no multiple-choice or yes/no table of this name, or cannot download it.
@@ -50,7 +50,7 @@ def fetch(name: str) -> Path:
 
 
 def download(name: str, url: str, md5: str) -> Path:
-    """The file `$LMUData/NAME.tsv`, downloaded from `url` where it is missing or its md5 ("" = none known) differs. For use in `shells`.
+    """The file `$LMUData/NAME.tsv`, downloaded from `url` if it is missing or its md5 ("" = none known) differs. For use in `shells`.
 
     Raises:
         UserError: it cannot be downloaded, or has another checksum.
@@ -70,7 +70,7 @@ def download(name: str, url: str, md5: str) -> Path:
     if md5 and files.md5(str(partial)) != md5:
         partial.unlink()
         raise UserError(
-            f"the file that {url} gave for {name!r} has not the checksum VLMEvalKit expects ({md5}); try again, or use --data-root"
+            f"the file that {url} gave for {name!r} does not have the checksum that VLMEvalKit states ({md5}); retry, or use --data-root"
         )
     os.replace(partial, path)
     return path
@@ -102,11 +102,11 @@ def _address(name: str, root: Path) -> tuple[str, str]:
         try:
             module = import_module(".".join(("vlmeval", *file.relative_to(root).with_suffix("").parts)))
         except ImportError:
-            continue  # a data set that needs packages which are not here
+            continue  # a data set that needs packages which are not installed
         for kind in vars(module).values():
             urls = getattr(kind, "DATASET_URL", None)
-            asked = str(getattr(kind, "TYPE", ""))
-            if isinstance(kind, type) and isinstance(urls, dict) and urls.get(name) and (asked.startswith("MCQ") or asked == "Y/N"):
+            task_type = str(getattr(kind, "TYPE", ""))
+            if isinstance(kind, type) and isinstance(urls, dict) and urls.get(name) and (task_type.startswith("MCQ") or task_type == "Y/N"):
                 return urls[name], getattr(kind, "DATASET_MD5", {}).get(name) or ""
     raise UserError(
         f"VLMEvalKit has no multiple-choice or yes/no table called {name!r} with an address; "
@@ -115,7 +115,7 @@ def _address(name: str, root: Path) -> tuple[str, str]:
 
 
 def installed() -> Path:
-    """VLMEvalKit's folder; nothing of it is imported.
+    """VLMEvalKit's folder. VLMEvalKit is not imported.
 
     Raises:
         UserError: VLMEvalKit is not installed.
@@ -130,7 +130,7 @@ def installed() -> Path:
 
 @contextmanager
 def shells() -> Iterator[Path]:
-    """VLMEvalKit's folder, importable without its package `__init__` files; `sys.modules` and Pillow's limit are as before afterwards."""
+    """Yields VLMEvalKit's folder, importable without its package `__init__` files; restores `sys.modules` and Pillow's limit on pixels."""
     from PIL import Image
 
     pixels = Image.MAX_IMAGE_PIXELS  # vlmeval.smp raises this limit
@@ -160,13 +160,13 @@ def shells() -> Iterator[Path]:
 
 @contextmanager
 def kit(judge: str = "exact_matching") -> Iterator[SimpleNamespace]:
-    """VLMEvalKit's inference loop and the names that its data set files import, importable while the context is open.
+    """Yields VLMEvalKit's inference loop, with the names that its data set files import importable while the context is open.
 
-    Three things of it are exchanged for safe ones: `eval` on cells of a table reads literals only, pools of processes are pools of
-    threads, and the file that circular evaluation leaves in /tmp has a name of its own and is removed.
+    Three parts of it are replaced by safe ones: `eval` on cells of a table reads literals only, pools of processes are pools of
+    threads, and the file that circular evaluation leaves in /tmp has a unique name and is removed.
 
     Raises:
-        UserError: VLMEvalKit is not installed, or the judge model that is asked for does not work.
+        UserError: VLMEvalKit is not installed, or the judge model does not work.
     """
     with shells() as root:
         _module("vlmeval.config", supported_VLM={})
@@ -198,24 +198,24 @@ def _module(name: str, **names: Any) -> None:
 
 
 def _no_judge(**settings: Any) -> Any:
-    raise RuntimeError("this data set is scored by a judge model alone; name one with --judge")
+    raise RuntimeError("only a judge model can score this data set; name one with --judge")
 
 
 def _load_judge(name: str) -> None:
-    """Make VLMEvalKit's judge models usable; one that does not answer is refused here, where VLMEvalKit would fall back in silence."""
+    """Make VLMEvalKit's judge models usable; refuse one that does not answer, where VLMEvalKit would silently score without it."""
     del sys.modules["vlmeval.api"]  # the stand-in
     try:
         import_module("vlmeval.api")
         build = import_module("vlmeval.dataset.utils.judge_util").build_judge
     except ImportError as error:
-        raise UserError(f"a judge model needs the whole of VLMEvalKit ({error}): pip install ms-vlmeval, or leave out --judge") from error
+        raise UserError(f"a judge model needs all of VLMEvalKit ({error}): pip install ms-vlmeval, or leave out --judge") from error
     if not build(model=name).working():
         raise UserError(f"judge model {name!r} does not answer; check its key and address, or leave out --judge")
     sys.modules["vlmeval.dataset.utils"].build_judge = build  # type: ignore[attr-defined]
 
 
 def tame(kind: type) -> None:
-    """Make a data set class's file read cells as literals, and start threads where it would start 16 copies of this process."""
+    """Make the file of a data set class read cells as literals, and start threads in place of 16 copies of this process."""
     module: Any = sys.modules[kind.__module__]
     module.eval = ast.literal_eval
     if hasattr(module, "mp"):
@@ -223,16 +223,16 @@ def tame(kind: type) -> None:
 
 
 def _localize(files: Any, table: str, local: str) -> None:
-    """VLMEvalKit's LOCALIZE: the images of a table beyond 1 GB become files."""
+    """VLMEvalKit's LOCALIZE: write the images of a table beyond 1 GB to files."""
     files.mp = SimpleNamespace(Pool=ThreadPool)
     files.dump(files.localize_df(files.load(table), os.path.splitext(os.path.basename(table))[0]), local)
 
 
 def dataset_class(name: str, root: Path) -> type | None:
-    """VLMEvalKit's class for the image data set `name`, or None where it knows no data set of that name.
+    """VLMEvalKit's class for the image data set `name`, or None if it knows no data set of that name.
 
     Raises:
-        UserError: it knows one, but of another kind, or in a file that needs a package that is not here.
+        UserError: it knows one, but of another modality, or in a file that needs a package that is not installed.
     """
     listed = [root / (place.replace(".", "/") + ".py") for place in _SEARCHED_FIRST]
     why = ""

@@ -203,7 +203,7 @@ def test_a_table_is_fetched_once_and_its_checksum_is_looked_at(tmp_path: Path, s
     monkeypatch.setattr(vlmevalkit, "_address", lambda name, root: ("file:///nowhere.tsv", hashlib.md5(content).hexdigest()))
     assert vlmevalkit.fetch("POPE").read_bytes() == content  # there already
     monkeypatch.setattr(vlmevalkit, "_address", lambda name, root: (address, "0" * 32))
-    with pytest.raises(UserError, match="has not the checksum"):
+    with pytest.raises(UserError, match="does not have the checksum"):
         vlmevalkit.fetch("POPE")
     monkeypatch.setattr(vlmevalkit, "_address", lambda name, root: ("file:///nowhere.tsv", "0" * 32))
     with pytest.raises(UserError, match=r"cannot download 'POPE' from file:///nowhere\.tsv"):

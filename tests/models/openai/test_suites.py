@@ -238,5 +238,5 @@ def test_vqa_suite_says_how_it_found_out_that_a_server_takes_no_images(serve, ev
         pytest.skip("VLMEvalKit is installed by hand (README)")
     server = serve(lambda path, body: replies.chat("red", prompt=7))
     assert evaluate(server, "--tasks", "easyvqa", suite="vqa") == 2
-    said = "takes no images (dropped: a prompt has 7 tokens with an image, 7 without); add --blind to ask it the words alone"
+    said = "takes no images (dropped: a prompt has 7 tokens with an image, 7 without); add --blind to give it the text only"
     assert said in capsys.readouterr().err
