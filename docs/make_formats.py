@@ -65,13 +65,12 @@ def samples(folder: Path) -> None:
             if code not in (0, 1) or not Path(shlex.split(command)[shlex.split(command).index("--out") + 1]).is_dir():
                 raise RuntimeError(f"`iit-bench {command}` ended with {code}: {log.getvalue()}")
         Path("data").mkdir()
-        file = FetchedFile(2134, "5" * 64, "sha256")
+        file = FetchedFile(size=2134, sha256="5" * 64, checked="sha256")
         path = "allenai/openbookqa/main/test-00000-of-00001.parquet"
         address = "https://huggingface.co/datasets/allenai/openbookqa"
-        save_sets(
-            Path("data"),
-            {"allenai/openbookqa": FetchedSet(address, "3" * 40, "main", "unknown", {"main": {"test": (path,)}}, {path: file})},
-        )
+        splits = {"main": {"test": (path,)}}
+        fetched = FetchedSet(source=address, revision="3" * 40, ref="main", licence="unknown", splits=splits, files={path: file})
+        save_sets(Path("data"), {"allenai/openbookqa": fetched})
 
 
 _REPLACED = {

@@ -151,7 +151,8 @@ def test_a_source_of_a_third_party_is_found_by_its_entry_point(tmp_path: Path, m
         "    top = int(name.removeprefix('sums:'))\n"
         "    made = [Question(f'{name}/{i}', 'T', name, 'sum', f'{name}/{i}', 'en', f'What is {i} plus {3 * i + 1}?', (),\n"
         "            (f'about {4 * i + 1}', f'nearly {4 * i + 2}'), 0, f'about {4 * i + 1}') for i in range(top)]\n"
-        "    return SourceQuestions(name, tuple(made), 'test', 'CC0-1.0', 'sums', '1', '0' * 64)\n"
+        "    facts = {'split': 'test', 'licence': 'CC0-1.0', 'origin': 'sums', 'revision': '1', 'sha256': '0' * 64}\n"
+        "    return SourceQuestions(name=name, questions=tuple(made), **facts)\n"
     )
     monkeypatch.syspath_prepend(str(package))
     built = load_benchmark(build(BuildOptions(out=tmp_path / "b", text=("sums:40",), tiers="TT,T", size=6)))
