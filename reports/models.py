@@ -8,18 +8,16 @@ from typing import Any
 
 from evaluators.compare.tasks import Asked, differences, how_asked, shown_tasks
 from iit_bench.storage.runs import AnyRun, TaskRun, folder_label
-from iit_bench.types import TaskResult
+from iit_bench.types import TASK_SUITES, TaskResult, TaskSuite
 from reports.entries import Entry
 from reports.row_order import tasks_rank
-
-SUITES = ("text", "vqa")
 
 
 @dataclass
 class TaskColumn:
     """The figures of one task that were asked the same."""
 
-    suite: str
+    suite: TaskSuite
     task: str
     metric: str  # that its cells show; "" where no run has a figure
     asked: list[Asked] = field(default_factory=list)
@@ -48,7 +46,7 @@ class Models:
     rows: Sequence[ModelRow]  # IIT entries first, in their order, then by the first column that tells them apart
     columns: Sequence[TaskColumn]  # suite by suite; columns of one task side by side
 
-    def runs_of(self, row: ModelRow, suite: str) -> list[TaskRun]:
+    def runs_of(self, row: ModelRow, suite: TaskSuite) -> list[TaskRun]:
         return [self.runs[place] for place in row.runs if self.runs[place].run["suite"] == suite]
 
     def result(self, row: ModelRow, column: TaskColumn) -> tuple[TaskRun, TaskResult] | None:
@@ -66,7 +64,7 @@ class Models:
 
 def gather(entries: Sequence[Entry], found: Sequence[TaskRun]) -> Models:
     """Rows and columns of the page; the order of `found` does not matter."""
-    runs = sorted(found, key=lambda run: (SUITES.index(run.run["suite"]), "tool" in run.run, str(run.run["name"]), str(run.path)))
+    runs = sorted(found, key=lambda run: (TASK_SUITES.index(run.run["suite"]), "tool" in run.run, str(run.run["name"]), str(run.path)))
     columns = _columns(runs)
     rows = [ModelRow(entry.name, entry) for entry in entries]
     for place, run in enumerate(runs):
@@ -99,7 +97,7 @@ def _columns(runs: Sequence[TaskRun]) -> list[TaskColumn]:
             column = TaskColumn(run.run["suite"], result.task, "")
             columns.append(column)
         column.results[place] = result
-    return sorted(columns, key=lambda column: SUITES.index(column.suite))
+    return sorted(columns, key=lambda column: TASK_SUITES.index(column.suite))
 
 
 def _enter(columns: list[TaskColumn], place: int, run: TaskRun, result: TaskResult) -> None:

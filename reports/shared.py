@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from iit_bench.storage.runs import RUN_FIELDS, SUITE_FIELDS, TaskRun
-from iit_bench.types import Figure, TierResult, tier_order
+from iit_bench.types import Figure, TaskSuite, TierResult, tier_order
 from reports.cells import NOT_AVAILABLE, Cell, duration, missing_cell, number_cell, percent, text_cell
 from reports.entries import Entry, plain
 from reports.models import ModelRow, Models, TaskColumn
 
-SUITE_NAMES = {"text": "Text-only (lm-eval)", "vqa": "VQA (VLMEvalKit)"}
+SUITE_NAMES: dict[TaskSuite, str] = {"text": "Text-only (lm-eval)", "vqa": "VQA (VLMEvalKit)"}
 SCORES = (("IIT", "iit", ""), ("T score", "t_score", "T"), ("V score", "v_score", "V"))  # name, field of Results, what its tiers end in
 _SHOWN_ELSEWHERE = ("name", "model", "benchmark", "suite", "command", "arguments")  # of run.json; `arguments` says what `command` says
 

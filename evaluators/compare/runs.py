@@ -13,7 +13,7 @@ from evaluators.iit.comparison import as_dict, as_table, check_comparable, compa
 from evaluators.runs.reading import is_iit, is_of_tasks, read_runs
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun
-from iit_bench.types import PairedResult
+from iit_bench.types import PairedResult, Suite
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class OfTasks:
 
     results: Sequence[TaskComparison]
     left_out: Mapping[str, str]
-    suite: str
+    suite: Suite
     a: str
     b: str
 
@@ -70,8 +70,8 @@ def comparisons(path_a: Path, path_b: Path) -> Iterator[OfTiers | OfTasks]:
             yield OfTasks(*compare_suites(a, b), suite, *names)
 
 
-def _by_suite(path: Path) -> dict[str, AnyRun]:
-    runs: dict[str, AnyRun] = {}
+def _by_suite(path: Path) -> dict[Suite, AnyRun]:
+    runs: dict[Suite, AnyRun] = {}
     for run in read_runs(path):
         if run.run["suite"] in runs:
             raise UserError(f"{str(path)!r} holds several runs of suite {run.run['suite']}; name one of them")

@@ -9,7 +9,7 @@ from typing import Any
 
 from evaluators.compare.tasks import TaskComparison, by_reason
 from evaluators.iit.comparison import TEST_LABELS
-from iit_bench.types import Figure
+from iit_bench.types import Figure, Suite
 
 _COLUMNS = ("A", "B", "A - B", "95% interval", "n", "clusters", "A only", "B only", "p", "Holm", "retention")
 _ROOM = 30  # characters for names of tasks; longer ones are folded
@@ -55,7 +55,7 @@ def suite_as_table(found: Sequence[TaskComparison], left_out: Mapping[str, str],
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def suite_as_dict(found: Sequence[TaskComparison], left_out: Mapping[str, str], suite: str, name_a: str, name_b: str) -> dict[str, Any]:
+def suite_as_dict(found: Sequence[TaskComparison], left_out: Mapping[str, str], suite: Suite, name_a: str, name_b: str) -> dict[str, Any]:
     """For `--json`; differences in the unit of the metric, fractions where `best` is 1."""
     return {
         "a": name_a,

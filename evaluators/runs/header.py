@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from evaluators.runs.options import RunOptions, default_in, flag, suites_of
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run_header
-from iit_bench.types import SUITES
+from iit_bench.types import TASK_SUITES
 
 if TYPE_CHECKING:
     from evaluators.iit.turns import Asking
@@ -103,7 +103,7 @@ def bookkeeping(options: RunOptions, packages: Sequence[str] = ()) -> dict[str, 
 
 def arguments(options: RunOptions) -> dict[str, Any]:
     """run.json's `arguments`: the options of the run's suite by name. Runs of the suites text and vqa have the same names."""
-    family = {"iit"} if options.suite == "iit" else set(SUITES) - {"iit"}
+    family = {"iit"} if options.suite == "iit" else set(TASK_SUITES)
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options) if family & set(suites_of(field))}
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 

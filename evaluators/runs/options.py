@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from iit_bench.errors import UserError
-from iit_bench.types import History, Scoring, ServerOptions, Style, Suite
+from iit_bench.types import TASK_SUITES, History, Scoring, ServerOptions, Style, Suite
 
 if TYPE_CHECKING:
     from iit_bench.models.contract import ModelOptions
@@ -82,7 +82,7 @@ class CommonPart:
         metadata=option(
             "Suites text, vqa, all: tasks, data sets or presets, comma-separated; default of suite all: wings-text,wings-vqa.",
             suites=_IN_TASKS,
-            needed=("text", "vqa"),
+            needed=TASK_SUITES,
         ),
     )
     limit: int | None = field(default=None, metadata=option("Evaluate N whole groups, or N items of each task."))

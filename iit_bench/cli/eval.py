@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluators.runs.options import PARTS, RunOptions, flag, refuse_foreign
+from evaluators.runs.options import PARTS, RunOptions, SuiteChoice, flag, refuse_foreign
 from iit_bench.cli.app import AsJson, PanelCommand, Quiet, app
 from iit_bench.cli.eval_all import evaluate_all_suites
 from iit_bench.cli.options import options_of, record_values
@@ -68,7 +68,7 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _evaluator(suite: str) -> Callable[..., Any]:
+def _evaluator(suite: SuiteChoice) -> Callable[..., Any]:
     if suite == "text":
         from evaluators.text.evaluate import evaluate_text
 

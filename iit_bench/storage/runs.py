@@ -30,7 +30,7 @@ from iit_bench.storage.format import (
     written_version,
 )
 from iit_bench.storage.tables import canonical_json, decode, read_table, table_bytes
-from iit_bench.types import Prediction, Results, Suite, SuiteResults, TaskItem
+from iit_bench.types import SUITES, Prediction, Results, Suite, SuiteResults, TaskItem, TaskSuite
 
 # Fields of run.json beside `format` and `version`.
 _OF_BENCHMARKS = ("benchmark", "scoring", "style", "history", "tiers", "batch_tokens")
@@ -132,7 +132,7 @@ _TASKS = _Kind(results=SuiteResults, format=SUITE_RESULTS_FORMAT, record=TaskIte
 def folder_label(folder: Path) -> str:
     """What pages and tables call a run folder: its name, and its parent's where it is one suite of `--suite all`."""
     whole = folder.absolute()
-    return f"{whole.parent.name}/{whole.name}" if whole.name in ("iit", "text", "vqa") else whole.name
+    return f"{whole.parent.name}/{whole.name}" if whole.name in SUITES else whole.name
 
 
 def save_run_header(folder: Path, run: Mapping[str, Any]) -> None:
@@ -175,7 +175,7 @@ def save_run_outcome(
 @overload
 def load_run(path: Path | str, suite: Literal["iit"]) -> IitRun: ...
 @overload
-def load_run(path: Path | str, suite: Literal["text", "vqa"]) -> TaskRun: ...
+def load_run(path: Path | str, suite: TaskSuite) -> TaskRun: ...
 @overload
 def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]: ...
 def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:

@@ -32,11 +32,11 @@ TASKS = ("wings-text", "wings-vqa")
 
 
 @dataclass(kw_only=True)
-class Outcome:
+class AllResults:
     """The outcome of each suite."""
 
-    results: dict[str, Results | SuiteResults] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)  # suite → why this model cannot run it, which is no failure
+    results: dict[Suite, Results | SuiteResults] = field(default_factory=dict)
+    left_out: dict[Suite, str] = field(default_factory=dict)  # suite → why this model cannot run it, which is no failure
     failed: dict[str, BaseException] = field(default_factory=dict)  # suite or "report" → the error
     page: Path | None = None
 
@@ -45,7 +45,7 @@ class Outcome:
         return not self.failed and all(result.complete for result in self.results.values())
 
 
-def evaluate_all(options: RunOptions, progress: bool = True) -> Outcome:
+def evaluate_all(options: RunOptions, progress: bool = True) -> AllResults:
     """Run or resume all suites. Each suite gets the options that it has.
 
     Args:
@@ -62,7 +62,7 @@ def evaluate_all(options: RunOptions, progress: bool = True) -> Outcome:
     if (out / "run.json").exists():
         raise UserError(f"{str(out)!r} is the run folder of one suite; choose another --out for --suite all")
     check_writable(out)
-    outcome = Outcome()
+    outcome = AllResults()
     with tempfile.TemporaryDirectory(prefix="iit-bench-all-") as scratch:
         steps = _prepared(plan, Path(scratch))
         model = load_model(options.model, options.model_options, blind=options.blind)
@@ -79,7 +79,7 @@ def evaluate_all(options: RunOptions, progress: bool = True) -> Outcome:
 
 
 @contextlib.contextmanager
-def _kept(what: str, outcome: Outcome) -> Iterator[None]:
+def _kept(what: str, outcome: AllResults) -> Iterator[None]:
     """Record any error under `what` instead of raising it: an error in one suite must not stop the others."""
     try:
         yield

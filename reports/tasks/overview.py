@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from evaluators.compare.tasks import how_asked
 from iit_bench.storage.runs import TaskRun
-from iit_bench.types import OUTCOMES, Figure, TaskResult
+from iit_bench.types import OUTCOMES, Figure, TaskResult, TaskSuite
 from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, number_cell, percent, score_cell, size, text_cell
 from reports.entries import all_tiers
 from reports.models import ModelRow, Models, TaskColumn
@@ -78,7 +78,7 @@ def _task_column(models: Models, column: TaskColumn, divider: bool) -> tuple[Col
     return Column(column.task, small, over=SUITE_NAMES[column.suite], divider=divider), cells
 
 
-def _cell(found: tuple[TaskRun, TaskResult] | None, metric: str, n: int | None, row: ModelRow, suite: str) -> Cell:
+def _cell(found: tuple[TaskRun, TaskResult] | None, metric: str, n: int | None, row: ModelRow, suite: TaskSuite) -> Cell:
     if found is None:
         return missing_cell("the model takes no images" if suite == "vqa" and row.text_only else "not run")
     run, result = found
@@ -94,7 +94,7 @@ def _cell(found: tuple[TaskRun, TaskResult] | None, metric: str, n: int | None, 
 # ---------------------------------------------------------------- every score
 
 
-def scores(models: Models, suite: str) -> Table | None:
+def scores(models: Models, suite: TaskSuite) -> Table | None:
     """Every metric of every task of a suite, one line each, or None where no run has the suite."""
     rows = []
     for row in models.rows:

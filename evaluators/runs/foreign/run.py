@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from iit_bench.types import TaskSuite
 
 
-def foreign_header(tool: str, suite: Literal["text", "vqa"], model: str, path: Path, **known: Any) -> dict[str, Any]:
+def foreign_header(tool: str, suite: TaskSuite, model: str, path: Path, **known: Any) -> dict[str, Any]:
     """run.json of a foreign run: what its files do not tell is None, an empty text or 0.
 
     Args:
