@@ -18,7 +18,7 @@ from iit_bench.types import Image, Question
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What a user may set for any source."""
+    """Options of every source."""
 
     data_root: Path | None = None  # folder with local snapshots, read instead of the Hub or the maker's server
 
@@ -45,7 +45,7 @@ class AnswerCounts:
 class SourceQuestions:
     """The evaluation questions of one source and their origin."""
 
-    name: str  # as asked for, e.g. "lm-eval:openbookqa"
+    name: str  # as in the command, e.g. "lm-eval:openbookqa"
     questions: tuple[Question, ...]  # evaluation split, source order, choices unshuffled
     split: str  # name of the evaluation split, e.g. "test"
     licence: str  # SPDX id if there is one, else the maker's words; "unknown" if nothing is known
@@ -89,7 +89,7 @@ def load_source(name: str, options: SourceOptions) -> SourceQuestions:
     """The evaluation questions of the source called `name`.
 
     Raises:
-        UserError: no source has this name, or the source refuses (unknown task, missing files, unsupported kind of task).
+        UserError: no source has this name, or the source rejects it (unknown task, missing files, unsupported kind of task).
     """
     source: SourceQuestions = resolve(name, "source", SOURCES, SOURCE_GROUP)(name, options)
     return source

@@ -65,10 +65,10 @@ def load(name: str, options: SourceOptions) -> SourceQuestions:
     Raises:
         UserError: unknown task, data that cannot be found, or a task that cannot become questions with text choices.
     """
-    wanted = name.removeprefix(PREFIX)
+    group = name.removeprefix(PREFIX)
     collected = _Collected()
-    for task, entry in expand(wanted).items():
-        _read_task(_SourceTask(source=name, group=wanted, name=task, entry=entry), options, collected)
+    for task, entry in expand(group).items():
+        _read_task(_SourceTask(source=name, group=group, name=task, entry=entry), options, collected)
     return SourceQuestions(
         name=name,
         questions=tuple(collected.questions),
@@ -97,11 +97,11 @@ def _read_task(source_task: _SourceTask, options: SourceOptions, collected: _Col
         reader = _DocumentReader(source=source_task.source, name=source_task.name, group=source_task.group, task=task, fields=fields)
         reader.check(docs)
         for i, doc in enumerate(docs):
-            made = reader.question(i, doc)
-            if isinstance(made, Question):
-                collected.questions.append(made)
+            question = reader.question(i, doc)
+            if isinstance(question, Question):
+                collected.questions.append(question)
             else:
-                collected.left_out[made] += 1
+                collected.left_out[question] += 1
         _read_train(task, reader, collected)
         collected.splits.add(split)
         collected.origins.add(dataset)
@@ -164,11 +164,15 @@ class _DocumentReader:
     fields: Fields
 
     def check(self, docs: list[Mapping[str, Any]]) -> None:
-        """Raise UserError if the task's choices cannot be asked as texts."""
+        """Check that the task has documents and choices that are texts.
+
+        Raises:
+            UserError: it has not.
+        """
         if not docs:
             raise UserError(f"lm-eval task {self.name!r} has no documents in its evaluation split; check its data")
         if self.task.multiple_input or isinstance(self.task.doc_to_text(docs[0]), int):
-            raise UserError(f"lm-eval task {self.name!r} has contexts as choices, which cannot be asked as answers; leave the task out")
+            raise UserError(f"lm-eval task {self.name!r} has contexts as choices, which cannot be answers; leave the task out")
         if not self.fields.choices and all(_bare(self.task.doc_to_choice(doc)) for doc in docs[:_PROBED]):
             raise UserError(
                 f"lm-eval task {self.name!r} has bare letters as choices and no declared mapping to its options; "
@@ -180,13 +184,13 @@ class _DocumentReader:
         choices, answer = self.answered(doc)
         if isinstance(answer, str):
             return answer
-        identity = f"{PREFIX}{self.name}/{i}"
+        question_id = f"{PREFIX}{self.name}/{i}"
         return Question(
-            id=identity,
+            id=question_id,
             modality="T",
             source=self.source,
             subject=_render(self.fields.subject, doc) or self._short_name(),
-            cluster=self._cluster(doc) or identity,
+            cluster=self._cluster(doc) or question_id,
             language=self.fields.language,
             question=self.text(doc),
             images=(),
@@ -200,7 +204,7 @@ class _DocumentReader:
         return _render(self.fields.question, doc) or str(self.task.doc_to_text(doc)).strip()
 
     def answered(self, doc: Mapping[str, Any]) -> tuple[tuple[str, ...], int | str]:
-        """The choices and the position of the gold one, or the reason why there is none."""
+        """The choices and the index of the gold one, or the reason why there is none."""
         own = [str(choice) for choice in self.task.doc_to_choice(doc)]
         answer = _index_of(self.task.doc_to_target(doc), own)
         mapped = self.task.doc_to_choice(doc, self.fields.choices) if self.fields.choices else own
@@ -210,6 +214,7 @@ class _DocumentReader:
         return choices, answer
 
     def _cluster(self, doc: Mapping[str, Any]) -> str:
+        """Cluster that the document shares with others; "" for none."""
         shared = _render(self.fields.cluster, doc)
         return f"{PREFIX}{self.name}/{hashlib.sha256(shared.encode()).hexdigest()[:16]}" if shared else ""
 
@@ -226,7 +231,7 @@ def _render(template: str, doc: Mapping[str, Any]) -> str:
 
 @cache
 def _compiled(template: str) -> Any:
-    """Compiled once, in lm-eval's own jinja environment: with its filters, and unknown fields are errors."""
+    """The template compiled in lm-eval's own jinja environment, which has its filters and rejects unknown fields."""
     from lm_eval.utils import env
 
     return env.from_string(template)
@@ -240,7 +245,7 @@ def _bare(choices: Iterable[Any]) -> bool:
 
 
 def _index_of(target: Any, choices: list[str]) -> int | str:
-    """The position of the gold answer, or the reason why there is none."""
+    """The index of the gold answer, or the reason why there is none."""
     if isinstance(target, (list, tuple)):
         return "several correct answers"
     if isinstance(target, int):
@@ -255,6 +260,7 @@ def _index_of(target: Any, choices: list[str]) -> int | str:
 
 
 def _docs_sha256(docs: Iterable[Mapping[str, Any]]) -> str:
+    """sha256 of documents whose files are not known."""
     digest = hashlib.sha256()
     for doc in docs:
         digest.update(canonical_json(doc).encode() + b"\n")

@@ -205,20 +205,20 @@ class _Table:
             return answer
         if any(_MARK.search(choice) for choice in choices):
             return "images as choices"
-        placed = _placed(row.cells["question"].strip(), images)
-        if placed is None:
+        marked = _marked(row.cells["question"].strip(), images)
+        if marked is None:
             return "image marks do not fit the images"
-        text, shown = placed
+        text, ordered_images = marked
         hint = row.cells.get("hint", "").strip()
         return Question(
             id=f"{self._source}/{row.index}",
-            modality="V" if shown else "T",
+            modality="V" if ordered_images else "T",
             source=self._source,
             subject=row.cells.get("category") or row.cells.get("l2-category") or "all",
-            cluster=f"{self._source}/{_joint(images) or row.index}",
+            cluster=f"{self._source}/{_images_sha256(images) or row.index}",
             language=_language(self._name),
             question=f"{hint}\n{text}" if hint else text,
-            images=shown,
+            images=ordered_images,
             choices=choices,
             answer=answer,
             answer_text=choices[answer],
@@ -244,7 +244,7 @@ def _choices(cells: Cells) -> tuple[tuple[str, ...], int | str]:
     return choices, choices.index(answer) if answer in choices else "answer outside the choices"
 
 
-def _placed(text: str, images: tuple[StoredImage, ...]) -> tuple[str, tuple[Image, ...]] | None:
+def _marked(text: str, images: tuple[StoredImage, ...]) -> tuple[str, tuple[Image, ...]] | None:
     """MMMU's `<image k>` marks as this project's: one mark per image, images in the order of the marks, those without a mark first."""
     numbers = [int(number) - 1 for number in _MARK.findall(text)]
     if not numbers:
@@ -264,11 +264,13 @@ def _is_copy(row: _Row, indices: set[str]) -> bool:
 
 
 def _language(name: str) -> str:
+    """Language in a table's name, else English."""
     parts = set(name.upper().split("_"))
     return next((language for mark, language in LANGUAGES.items() if mark in parts), "en")
 
 
-def _joint(images: tuple[StoredImage, ...]) -> str:
+def _images_sha256(images: tuple[StoredImage, ...]) -> str:
+    """sha256 of one image, or one over those of several; "" for none."""
     hashes = [image.sha256 for image in images]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest() if hashes else ""
 
@@ -281,10 +283,10 @@ def _listed(cell: str) -> list[str]:
     if not (cell.startswith("[") and cell.endswith("]")):
         return [cell]
     try:
-        listed = ast.literal_eval(cell)
+        strings = ast.literal_eval(cell)
     except (ValueError, SyntaxError):
         return [cell]
-    return [str(item) for item in listed]
+    return [str(item) for item in strings]
 
 
 def _decoded(cell: str) -> list[bytes]:
