@@ -13,10 +13,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from iit_bench.errors import UserError
 from iit_bench.models.contract import GenerateResult, ScoreResult
+from iit_bench.storage.locks import lock_file
 from iit_bench.storage.tables import canonical_json, decode
 
 LOG_FORMAT = "iit-bench/responses"
@@ -40,7 +41,7 @@ class ResponseLog:
         except OSError as error:
             raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error
         try:
-            _lock(self._file, path)
+            lock_file(self._file, path)
             if fresh:
                 self._file.truncate(0)
             self._read()
@@ -106,14 +107,3 @@ class ResponseLog:
 def _line(key: str, response: Response) -> dict[str, Any]:
     kind = next(name for name, cls in _KINDS.items() if isinstance(response, cls))
     return {"key": key, "kind": kind, **dataclasses.asdict(response)}
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    if os.name != "posix":  # elsewhere nothing keeps two processes out of one folder
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise UserError(f"another process is writing {str(path)!r}; wait for it or choose another --out") from error

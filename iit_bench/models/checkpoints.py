@@ -1,4 +1,4 @@
-"""From a checkpoint to a model on its device: folders and Hub ids, their hash, device, dtype and weights. Only safetensors are read."""
+"""From a checkpoint to a model on its device: folders and Hub ids, their hash and weights. Only safetensors are read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import UserError, first_line
 from iit_bench.models.contract import ModelInfo, ModelOptions
+from iit_bench.models.devices import pick_device, pick_dtype
 from iit_bench.models.rendering import template_sha256
 from iit_bench.storage.format import sha256_file
 from iit_bench.storage.tables import canonical_json
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 # What determines answers: weights, configuration, tokenizer, template. Not read-me files, training logs or images.
 PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*config.json", "*token*.json", "*.model", "vocab.*", "merges.txt", "*.jinja")
@@ -51,40 +52,6 @@ def checkpoint_sha256(folder: Path) -> str:
     """One hash for all files that determine answers, by name and content."""
     files = {path.name: path for pattern in PATTERNS for path in folder.glob(pattern)}
     return hashlib.sha256(canonical_json([(name, sha256_file(files[name])) for name in sorted(files)]).encode()).hexdigest()
-
-
-def pick_device(device: str) -> str:
-    """`auto` = cuda, else mps, else cpu.
-
-    Raises:
-        UserError: the device is not available.
-    """
-    import torch
-
-    has_mps = torch.backends.mps.is_available()
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
-    kind, _, index = device.partition(":")
-    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}.get(kind, 0)
-    if not count or (index and (not index.isdigit() or int(index) >= count)):
-        raise UserError(f"--device {device!r} is not available; this machine has {count} of its kind, use auto or cpu")
-    return device
-
-
-def pick_dtype(dtype: str, device: str, checkpoint_dtype: torch.dtype | None) -> torch.dtype:
-    """`auto` = float32 on a CPU, else the checkpoint's own (bfloat16 if it has none).
-
-    Raises:
-        UserError: not a dtype to run a model in.
-    """
-    import torch
-
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype == "auto":
-        return torch.float32 if device.startswith("cpu") else checkpoint_dtype or torch.bfloat16
-    if dtype not in known:
-        raise UserError(f"--dtype {dtype!r} is unknown; use auto, {', '.join(known)}")
-    return known[dtype]
 
 
 def load_weights(factory: Any, folder: Path, config: Any, options: ModelOptions) -> tuple[Any, str]:

@@ -9,8 +9,9 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from iit_bench.errors import UserError, first_line
-from iit_bench.models.checkpoints import describe, load_weights, pick_device, pick_dtype, resolve_checkpoint
+from iit_bench.models.checkpoints import describe, load_weights, resolve_checkpoint
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
+from iit_bench.models.devices import pick_device, pick_dtype
 from iit_bench.models.wings.adapter import WingsModel
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration

@@ -1,0 +1,44 @@
+"""Where a model runs and in which number format: what `--device` and `--dtype` mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iit_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device(device: str) -> str:
+    """`auto` = cuda, else mps, else cpu.
+
+    Raises:
+        UserError: this machine has no such device.
+    """
+    import torch
+
+    has_mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    kind, _, index = device.partition(":")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}.get(kind, 0)
+    if not count or (index and (not index.isdigit() or int(index) >= count)):
+        raise UserError(f"--device {device!r} is not available; this machine has {count} of its kind, use auto or cpu")
+    return device
+
+
+def pick_dtype(dtype: str, device: str, checkpoint_dtype: torch.dtype | None) -> torch.dtype:
+    """`auto` = float32 on a CPU, else the checkpoint's own (bfloat16 if it has none).
+
+    Raises:
+        UserError: not a dtype to run a model in.
+    """
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype == "auto":
+        return torch.float32 if device.startswith("cpu") else checkpoint_dtype or torch.bfloat16
+    if dtype not in known:
+        raise UserError(f"--dtype {dtype!r} is unknown; use auto, {', '.join(known)}")
+    return known[dtype]
