@@ -2,8 +2,8 @@
 
     python docs/make_tasks.py
 
-Task, split, metric, source and revision are read from lm-eval, VLMEvalKit and tests/. What no package says stands below: how many items the
-makers publish, and under which licence.
+Task, split, metric, source and revision are read from lm-eval, VLMEvalKit and tests/. What no package
+states is below: how many items the makers publish, and under which licence.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ HEAD = """# Tasks of the presets
 Made by `docs/make_tasks.py`; do not edit. `--tasks wings-text` and `--tasks wings-vqa` are these; any other task of lm-eval and image data
 set of VLMEvalKit works by its name. `iit-bench fetch PRESET --data-root DIR` fetches them.
 
-**n** is what the makers publish, **licence** what their pages say; nobody has counted the real files with this version. `fetch` shows the
-licence that stands on a data set's card before it starts.
+**n** is what the makers publish, **licence** what their pages state; nobody has counted the real files with this version. `fetch` shows
+the licence of a data set's card before it starts.
 
 **Revision.** No commit of a Hub data set is fixed here: none was verified. `iit-bench fetch` takes the commit that the branch points to at
 the first fetch and writes it into `DIR/fetched.json`; everything fetched into DIR later is of that commit, `results.json` names it, and

@@ -1,4 +1,4 @@
-"""The examples of docs/reference/python.md run as they stand, in one folder, offline."""
+"""The examples of docs/reference/python.md run unchanged, in one folder, offline."""
 
 from __future__ import annotations
 
