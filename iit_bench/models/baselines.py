@@ -20,6 +20,7 @@ from iit_bench.models.contract import (
     ScoreRequest,
     ScoreResult,
     TextGenerateRequest,
+    TextModel,
     TextRequest,
     TextScoreRequest,
 )
@@ -71,7 +72,7 @@ class ChoiceBaseline(Model):
         raise UserError(f"model {self.info.name!r} cannot generate; use --scoring loglikelihood")
 
 
-class RandomModel(ChoiceBaseline):
+class RandomModel(ChoiceBaseline, TextModel):
     """Prefers a reply by a hash of (seed, chat, reply): chance level, 1/k on average, and the same on every machine."""
 
     capabilities = Capabilities(takes_raw_text=True, generates=False, why_not={"generates": ONLY_CHOOSES})

@@ -182,6 +182,7 @@ class TextModel(Protocol):
     capabilities: Capabilities
     tokenizer: Any | None  # of transformers; None if there is none in this process
 
+    @abstractmethod
     def text_tokens(self, request: TextRequest) -> int:
         """Tokens of the longest row that `request` needs, at most the model's context: what does not fit is cut off, as lm-eval does.
 
@@ -190,15 +191,19 @@ class TextModel(Protocol):
             ItemError: the request cannot be encoded.
         """
 
+    @abstractmethod
     def score_text(self, batch: Sequence[TextScoreRequest]) -> list[ScoreResult]:
         """Score every continuation of every request. Raises ItemError only if a single-request batch cannot be scored."""
 
+    @abstractmethod
     def score_rolling(self, batch: Sequence[RollingRequest]) -> list[ScoreResult]:
         """Score whole texts."""
 
+    @abstractmethod
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
         """Continue texts. All requests of a batch have the same `until`, `max_new_tokens` and `settings`."""
 
+    @abstractmethod
     def render_text(self, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True) -> str:
         """A chat ({"role", "content"} each) as the model's own template writes it; without the generation prompt the last turn stays open.
 

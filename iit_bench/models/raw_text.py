@@ -16,6 +16,7 @@ from iit_bench.models.contract import (
     RollingRequest,
     ScoreResult,
     TextGenerateRequest,
+    TextModel,
     TextRequest,
     TextScoreRequest,
     cut_at,
@@ -31,7 +32,7 @@ WINDOW_TOKENS = 8192  # of rolling windows encoded together
 Pair = tuple[list[int], list[int]]  # tokens of a context, and of the continuation scored after it
 
 
-class RawText:
+class RawText(TextModel):
     """Mixin that makes a `contract.Model` which is a `scoring.PrefixScorer` a `contract.TextModel`."""
 
     tokenizer: Any

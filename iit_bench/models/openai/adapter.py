@@ -21,6 +21,7 @@ from iit_bench.models.contract import (
     ScoreRequest,
     ScoreResult,
     TextGenerateRequest,
+    TextModel,
     TextRequest,
     TextScoreRequest,
 )
@@ -46,7 +47,7 @@ MAYBE_ACCESS = (301, 302, 303, 307, 308, *NO_ACCESS, 404)  # statuses that may c
 NO_SUCH_PATH = (404, 405)
 
 
-class ChatServer(Model):
+class ChatServer(Model, TextModel):
     """A chat in, a reply out."""
 
     tokenizer: Any = None
