@@ -94,7 +94,7 @@ def _panels(options: list[Any]) -> list[tuple[str, list[Any]]]:
 def _row(option: Any, context: Any) -> str:
     record = option.get_help_record(context) or (", ".join(option.opts), option.help or "")
     spelling, text = (" ".join(part.split()) for part in record)
-    names = ", ".join([*option.opts, *option.secondary_opts])
+    names = ", ".join(_code(name) for name in (*option.opts, *option.secondary_opts))
     default = ""
     while extra := _EXTRAS.search(text):
         text = text[: extra.start()]
@@ -104,7 +104,7 @@ def _row(option: Any, context: Any) -> str:
             elif part.startswith("default: "):
                 default = _code(part.removeprefix("default: "))
     takes = _code(spelling.rpartition(option.opts[-1])[2].strip(" ,/")) if not _is_switch(option) else ""
-    return f"| {_code(names)} | {takes} | {default} | {_cell(text)} |"
+    return f"| {names} | {takes} | {default} | {_cell(text)} |"
 
 
 def _is_switch(option: Any) -> bool:
