@@ -46,15 +46,15 @@ class Entry:
         return {result.tier: result for result in self.run.results.tiers}
 
 
-def entries_of(found: Sequence[IitRun]) -> list[Entry]:
+def entries_of(unordered: Sequence[IitRun]) -> list[Entry]:
     """The IIT runs of a page in the order of `row_order.iit_rank`.
 
-    The order of `found` does not matter, so that the same runs give the same page.
+    The order of `unordered` does not matter, so that the same runs give the same page.
 
     Raises:
         UserError: runs that differ in what makes figures comparable, or that lack what the page needs.
     """
-    runs = [_checked(run) for run in found]
+    runs = [_checked(run) for run in unordered]
     for other in runs[1:]:
         check_comparable(runs[0].run, other.run)
     names = unique_names(runs)
@@ -89,8 +89,8 @@ def unique_names(runs: Sequence[AnyRun]) -> list[str]:
 def base_of(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
     """The run that its forgetting was measured against, where it stands on the page and no other run there is called the same."""
     forgotten = entry.run.results.forgetting
-    found = [other for other in entries if forgotten and other is not entry and folder_label(other.run.path) == forgotten.base_run]
-    return found[0] if len(found) == 1 else None
+    bases = [other for other in entries if forgotten and other is not entry and folder_label(other.run.path) == forgotten.base_run]
+    return bases[0] if len(bases) == 1 else None
 
 
 def baseline(entries: Sequence[Entry], part: str, rule: str) -> float | None:
@@ -103,8 +103,8 @@ def baseline(entries: Sequence[Entry], part: str, rule: str) -> float | None:
     Returns:
         A fraction, or None where the manifest has none.
     """
-    found = entries[0].header["benchmark"].get("baselines")
-    figures = found.get(part) if isinstance(found, Mapping) else None
+    baselines = entries[0].header["benchmark"].get("baselines")
+    figures = baselines.get(part) if isinstance(baselines, Mapping) else None
     value = figures.get(rule) if isinstance(figures, Mapping) else None
     return float(value) if isinstance(value, (int, float)) else None
 

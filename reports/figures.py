@@ -206,14 +206,14 @@ def _clean(element: ET.Element, key: str) -> None:
 
 def _declarations(style: str) -> dict[str, str]:
     """CSS declarations as presentation attributes; the font's family is the page's."""
-    found = {}
+    declarations = {}
     for declaration in style.split(";"):
         name, _, value = (part.strip() for part in declaration.partition(":"))
         if name == "font" and (size := re.search(r"([\d.]+)px", value)):
-            found["font-size"] = size.group(1)
+            declarations["font-size"] = size.group(1)
         elif name and name not in ("font", "font-family"):
-            found[name] = value.removesuffix("px") if name == "font-size" else value
-    return found
+            declarations[name] = value.removesuffix("px") if name == "font-size" else value
+    return declarations
 
 
 def _local(name: str) -> str:

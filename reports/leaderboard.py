@@ -72,13 +72,13 @@ def _read(paths: Sequence[Path], base: Path | None) -> tuple[list[Entry], Models
 
 def leaderboard_page(entries: Sequence[Entry], models: Models, bases: Sequence[TaskRun], title: str) -> str:
     """The page as text. `entries` as `entries_of` gives them, `models` as `gather` does."""
-    found = [(name_cell(entry), entry.run.errors) for entry in entries]
+    errors_of_iit = [(name_cell(entry), entry.run.errors) for entry in entries]
     context: dict[str, Any] = {
         "title": title,
         "entries": entries,
         "incomplete": list(dict.fromkeys([*(e.name for e in entries if not e.run.results.complete), *suite_about.incomplete(models)])),
         "sprite": Markup(figures.swatches(len(entries))) if entries else "",
-        "errors": about.errors([*found, *suite_about.errors(models)]),
+        "errors": about.errors([*errors_of_iit, *suite_about.errors(models)]),
         "cards": [*(about.run_cards(entries)), *suite_about.cards(models)],
         "overview": overview.overview(models) if models.runs else None,
         "apart": apart(models),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluators.compare.tasks import Asked, differences, how_asked, shown_tasks
+from evaluators.compare.tasks import TaskSettings, differences, how_asked, shown_tasks
 from iit_bench.storage.runs import AnyRun, TaskRun, folder_label
 from iit_bench.types import TASK_SUITES, TaskResult, TaskSuite
 from reports.entries import Entry
@@ -20,7 +20,7 @@ class TaskColumn:
     suite: TaskSuite
     task: str
     metric: str  # that its cells show; "" where no run has a figure
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[TaskSettings] = field(default_factory=list)
     results: dict[int, TaskResult] = field(default_factory=dict)  # place of a run -> its result
 
 
@@ -62,9 +62,9 @@ class Models:
         return [other for other in self.columns if (other.suite, other.task) == (column.suite, column.task)]
 
 
-def gather(entries: Sequence[Entry], found: Sequence[TaskRun]) -> Models:
-    """Rows and columns of the page; the order of `found` does not matter."""
-    runs = sorted(found, key=lambda run: (TASK_SUITES.index(run.run["suite"]), "tool" in run.run, str(run.run["name"]), str(run.path)))
+def gather(entries: Sequence[Entry], unordered: Sequence[TaskRun]) -> Models:
+    """Rows and columns of the page; the order of `unordered` does not matter."""
+    runs = sorted(unordered, key=lambda run: (TASK_SUITES.index(run.run["suite"]), "tool" in run.run, str(run.run["name"]), str(run.path)))
     columns = _columns(runs)
     rows = [ModelRow(entry.name, entry) for entry in entries]
     for place, run in enumerate(runs):
@@ -129,7 +129,7 @@ def apart(models: Models) -> list[str]:
 def _why(one: TaskColumn, other: TaskColumn) -> list[str]:
     if one.metric != other.metric:
         return [f"metric ({one.metric} and {other.metric})"]
-    return next((found for a in one.asked for b in other.asked if (found := differences(a, b))), [])
+    return next((reasons for a in one.asked for b in other.asked if (reasons := differences(a, b))), [])
 
 
 # ---------------------------------------------------------------- rows

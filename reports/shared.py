@@ -76,8 +76,8 @@ def settings_apart(models: Models, column: TaskColumn) -> list[str]:
     mine, others = column.asked[0].settings, [other.asked[0].settings for other in siblings]
     told = [name for name in mine if all(name in other for other in others) and len({other[name] for other in others}) > 1]
     words = [short(name, mine[name]) for name in told]
-    hashes = {asked.documents for other in siblings for asked in other.asked if asked.documents}
-    return words if len(hashes) < 2 else [*words, f"documents {column.asked[0].documents[:8] or 'not recorded'}"]
+    hashes = {asked.documents_sha256 for other in siblings for asked in other.asked if asked.documents_sha256}
+    return words if len(hashes) < 2 else [*words, f"documents {column.asked[0].documents_sha256[:8] or 'not recorded'}"]
 
 
 def short(name: str, value: str) -> str:

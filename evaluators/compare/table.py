@@ -16,7 +16,7 @@ _ROOM = 30  # characters for names of tasks; longer ones are folded
 _WIDTH = 122  # of the other columns
 
 
-def suite_as_table(found: Sequence[TaskComparison], left_out: Mapping[str, str], name_a: str, name_b: str) -> str:
+def suite_as_table(comparisons: Sequence[TaskComparison], left_out: Mapping[str, str], name_a: str, name_b: str) -> str:
     """The comparisons as plain text: fractions in %, differences in percentage points, other scores in their own unit.
 
     As wide as the names of tasks ask for: 120 to 150 characters.
@@ -27,14 +27,14 @@ def suite_as_table(found: Sequence[TaskComparison], left_out: Mapping[str, str],
     from rich.text import Text
 
     table = Table(box=SIMPLE, title=Text(f"A = {name_a} minus B = {name_b}"), title_justify="left")
-    names = [("  " if one.member else "") + one.result.over + (" (group)" if one.group else "") for one in found]
+    names = [("  " if one.member else "") + one.result.over + (" (group)" if one.group else "") for one in comparisons]
     room = min(_ROOM, max(map(len, names), default=0))
     table.add_column("task", overflow="fold", min_width=room)
     table.add_column("metric", overflow="fold")
     for heading in _COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("test", no_wrap=True)
-    for name, one in zip(names, found, strict=True):
+    for name, one in zip(names, comparisons, strict=True):
         scale, d, r = (100 if one.best == 1 else 1), one.result.difference, one.result
         numbers = (_number(one.a.value, scale), _number(one.b.value, scale), _number(d.value, scale, "+"), _interval(d, scale))
         counts = (str(d.n), str(d.clusters), str(r.only_a), str(r.only_b))
@@ -55,13 +55,15 @@ def suite_as_table(found: Sequence[TaskComparison], left_out: Mapping[str, str],
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def suite_as_dict(found: Sequence[TaskComparison], left_out: Mapping[str, str], suite: Suite, name_a: str, name_b: str) -> dict[str, Any]:
+def suite_as_dict(
+    comparisons: Sequence[TaskComparison], left_out: Mapping[str, str], suite: Suite, name_a: str, name_b: str
+) -> dict[str, Any]:
     """For `--json`; differences in the unit of the metric, fractions where `best` is 1."""
     return {
         "a": name_a,
         "b": name_b,
         "suite": suite,
-        "results": [dataclasses.asdict(one) for one in found],
+        "results": [dataclasses.asdict(one) for one in comparisons],
         "left_out": dict(left_out),
     }
 

@@ -19,22 +19,23 @@ DEFAULT_SEED = "1234"  # lm-eval's, of the choice of few-shot examples
 NOT_RECORDED = "not recorded"
 
 
-@dataclass(frozen=True)
-class Asked:
+@dataclass(frozen=True, kw_only=True)
+class TaskSettings:
     """How a task was asked."""
 
     settings: Mapping[str, str]  # what a message calls a setting -> its value in words
-    documents: str  # hash of what was asked, or "" where the files do not tell
-    n: int  # items
+    usual: frozenset[str] = frozenset()  # settings that nobody changed: the tool's or the task's own
+    documents_sha256: str = ""  # of what was asked; "" where the files do not record it
+    n: int = 0  # items
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskComparison:
     """One task of two runs, over the items of both."""
 
     metric: str
     group: bool  # of tasks, each of which has a comparison of its own too
-    member: bool  # part of a group that has one
+    member: bool = False  # part of a group that has one
     best: float | None  # 1 where scores are fractions
     a: Figure
     b: Figure
@@ -56,10 +57,11 @@ def shown_tasks(results: Sequence[TaskResult]) -> list[TaskResult]:
     ]
 
 
-def how_asked(run: TaskRun, result: TaskResult) -> Asked:
+def how_asked(run: TaskRun, result: TaskResult) -> TaskSettings:
     """How `result` of `run` came about; the model is no part of it."""
     header = run.run
     settings = {"limit": _words(header.get("limit")), "system prompt": str(header.get("system_prompt") or "none")}
+    usual = {"limit": header.get("limit") is None, "system prompt": not header.get("system_prompt")}
     if header["suite"] == "text":
         shots = NOT_RECORDED if result.n_shot is None else str(result.n_shot)
         chat = bool(header.get("apply_chat_template"))
@@ -67,19 +69,29 @@ def how_asked(run: TaskRun, result: TaskResult) -> Asked:
         if result.n_shot:
             settings["seed of few-shot examples"] = _words(header.get("fewshot_seed", DEFAULT_SEED), "unset")
             settings["examples as turns"] = "yes" if chat and header.get("fewshot_as_multiturn", True) else "no"
-        settings["generation"] = _generation(header) if result.output_type in ("generate_until", "") else "none"
+        given = _generation_settings(header)
+        generates = result.output_type in ("generate_until", "")
+        settings["generation"] = (", ".join(given) or "the task's own") if generates else "none"
+        usual |= {"version": not result.version, "generation": not (generates and given)}
     else:
         settings |= {"judge": result.judge or str(header.get("judge") or NOT_RECORDED)}
         settings |= {"reply length": _words(header.get("max_new_tokens"), "default")}
+        usual["reply length"] = header.get("max_new_tokens") is None
     figure = result.scores.get(result.metric)
-    return Asked(settings, result.documents_sha256, figure.n if figure else 0)
+    return TaskSettings(
+        settings=settings,
+        usual=frozenset(name for name, holds in usual.items() if holds),
+        documents_sha256=result.documents_sha256,
+        n=figure.n if figure else 0,
+    )
 
 
-def _generation(header: Mapping[str, object]) -> str:
+def _generation_settings(header: Mapping[str, object]) -> list[str]:
+    """What the run set of lm-eval's generation, as "name=value", sorted."""
     given = dict(part.split("=", 1) for part in str(header.get("gen_kwargs") or "").split(",") if "=" in part)
     if header.get("max_new_tokens") is not None:
         given["max_gen_toks"] = str(header["max_new_tokens"])
-    return ", ".join(f"{name}={_plain(given[name])}" for name in sorted(given)) or "the task's own"
+    return [f"{name}={_plain(given[name])}" for name in sorted(given)]
 
 
 def _plain(value: str) -> str:
@@ -90,18 +102,18 @@ def _plain(value: str) -> str:
         return value.strip().casefold()
 
 
-def differences(a: Asked, b: Asked) -> list[str]:
+def differences(a: TaskSettings, b: TaskSettings) -> list[str]:
     """In what two ways of asking a task differ, with both values; nothing where their numbers may be compared.
 
     Where one side does not tell which documents it asked, their number has to be the same. A setting that one side alone has (the seed of
     few-shot examples) follows from another that differs.
     """
-    found = [(name, a.settings[name], b.settings[name]) for name in a.settings if name in b.settings]
-    if a.documents and b.documents:
-        found.append(("documents", a.documents[:12], b.documents[:12]))
+    pairs = [(name, a.settings[name], b.settings[name]) for name in a.settings if name in b.settings]
+    if a.documents_sha256 and b.documents_sha256:
+        pairs.append(("documents", a.documents_sha256[:12], b.documents_sha256[:12]))
     else:
-        found.append(("number of items", str(a.n), str(b.n)))
-    return [f"{name} ({one} and {other})" for name, one, other in found if one != other]
+        pairs.append(("number of items", str(a.n), str(b.n)))
+    return [f"{name} ({one} and {other})" for name, one, other in pairs if one != other]
 
 
 def _words(value: object, otherwise: str = "none") -> str:
@@ -124,12 +136,12 @@ def compare_suites(run_a: TaskRun, run_b: TaskRun) -> tuple[list[TaskComparison]
     names = f"runs {str(run_a.run['name'])!r} and {str(run_b.run['name'])!r}"
     if run_a.run["suite"] != run_b.run["suite"]:
         raise UserError(f"{names} cannot be compared, one is of suite {run_a.run['suite']} and one of {run_b.run['suite']}")
-    found, left_out = matched(run_a, run_b)
-    if not found:
+    comparisons, left_out = matched(run_a, run_b)
+    if not comparisons:
         here = {result.task for result in run_a.results.tasks}
         why = "; ".join(by_reason({task: reason for task, reason in left_out.items() if task in here})) or "the first ran no task"
         raise UserError(f"{names} have no task that can be compared ({why}); evaluate both on the same tasks with the same settings")
-    return found, left_out
+    return comparisons, left_out
 
 
 def matched(run_a: TaskRun, run_b: TaskRun) -> tuple[list[TaskComparison], dict[str, str]]:
@@ -137,7 +149,7 @@ def matched(run_a: TaskRun, run_b: TaskRun) -> tuple[list[TaskComparison], dict[
     theirs = {result.task: result for result in run_b.results.tasks}
     scores_a, scores_b = _by_task(run_a.items), _by_task(run_b.items)
     shown = {result.task for result in shown_tasks(run_a.results.tasks)}
-    found, left_out = [], {}
+    comparisons, left_out = [], {}
     for result in run_a.results.tasks:
         other = theirs.get(result.task)
         if other is None:
@@ -147,8 +159,8 @@ def matched(run_a: TaskRun, run_b: TaskRun) -> tuple[list[TaskComparison], dict[
         elif (one := _compared(result, other, scores_a, scores_b, run_a, str(run_b.run["name"]))) is None:
             left_out[result.task] = "no scores by item on both sides"
         else:
-            found.append(dataclasses.replace(one, member=one.result.over not in shown))
-    return _with_holm(found), left_out | {task: f"{str(run_a.run['name'])!r} did not run it" for task in _only(theirs, run_a)}
+            comparisons.append(dataclasses.replace(one, member=one.result.over not in shown))
+    return _with_holm(comparisons), left_out | {task: f"{str(run_a.run['name'])!r} did not run it" for task in _only(theirs, run_a)}
 
 
 def by_reason(left_out: Mapping[str, str]) -> list[str]:
@@ -172,10 +184,10 @@ Scores = dict[str, dict[str, dict[str, TaskItem]]]  # task -> metric -> item
 
 
 def _by_task(items: Sequence[TaskItem]) -> Scores:
-    found: Scores = {}
+    scores: Scores = {}
     for item in items:
-        found.setdefault(item.task, {}).setdefault(item.metric, {})[item.item] = item
-    return found
+        scores.setdefault(item.task, {}).setdefault(item.metric, {})[item.item] = item
+    return scores
 
 
 def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Scores, run_a: TaskRun, against: str) -> TaskComparison | None:
@@ -200,7 +212,15 @@ def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Score
     best = result.best if metric == result.metric else 1.0
     figure_a, figure_b = (side.scores.get(metric) or Figure(None, note="no figure of this metric") for side in (result, other))
     retained = _retention(a, b, chances, cluster, binary)
-    return TaskComparison(metric, result.members is not None, False, best, figure_a, figure_b, paired, retained)
+    return TaskComparison(
+        metric=metric,
+        group=result.members is not None,
+        best=best,
+        a=figure_a,
+        b=figure_b,
+        result=paired,
+        retention=retained,
+    )
 
 
 def _chance(run: TaskRun, task: str, metric: str) -> float | None:
@@ -214,9 +234,9 @@ def _retention(a: Sequence[float], b: Sequence[float], chances: Sequence[float |
     return statistics.retention(a, b, known, cluster)
 
 
-def _with_holm(found: Sequence[TaskComparison]) -> list[TaskComparison]:
+def _with_holm(comparisons: Sequence[TaskComparison]) -> list[TaskComparison]:
     adjusted: dict[str, PairedResult] = {}
     for member in (False, True):
-        family = [one.result for one in found if one.member is member]
+        family = [one.result for one in comparisons if one.member is member]
         adjusted |= {result.over: result for result in statistics.with_holm(family)}
-    return [dataclasses.replace(one, result=adjusted[one.result.over]) for one in found]
+    return [dataclasses.replace(one, result=adjusted[one.result.over]) for one in comparisons]

@@ -18,7 +18,7 @@ from iit_bench.types import Figure, PairedResult, Prediction, tier_order
 Pair = tuple[Prediction, Prediction]
 
 # Where two runs must agree: what the message calls it -> path in run.json.
-SAME = {
+MUST_AGREE = {
     "benchmark hash": ("benchmark", "rows_sha256"),
     "scoring": ("scoring",),
     "style": ("style",),
@@ -38,7 +38,7 @@ def check_comparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> None
     Raises:
         UserError: they differ in benchmark hash, scoring, style, history or limit; the message says in which, and both values.
     """
-    values = {what: (_look_up(run_a, path), _look_up(run_b, path)) for what, path in SAME.items()}
+    values = {what: (_look_up(run_a, path), _look_up(run_b, path)) for what, path in MUST_AGREE.items()}
     differing = [f"{what} ({_show(a)} and {_show(b)})" for what, (a, b) in values.items() if a != b]
     if differing:
         raise UserError(

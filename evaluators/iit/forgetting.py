@@ -31,10 +31,10 @@ def forgetting(run: Sequence[Prediction], base: Sequence[Prediction], base_name:
     Raises:
         UserError: no tier that ends in T was run by both.
     """
-    pairs = {tier: found for tier, found in comparison.pair_targets(run, base).items() if tier.endswith("T")}
+    pairs = {tier: of_tier for tier, of_tier in comparison.pair_targets(run, base).items() if tier.endswith("T")}
     if not pairs:
         raise UserError(f"base run {base_run!r} has no tier that ends in T in common with this run; evaluate both on such a tier, e.g. T")
-    done = [(a, b) for found in pairs.values() for a, b in found if finished(a) and finished(b)]
+    done = [(a, b) for of_tier in pairs.values() for a, b in of_tier if finished(a) and finished(b)]
     cluster = statistics.components([a.group for a, _ in done], [a.cluster for a, _ in done])
     right_run, right_base = np.array([right(a) for a, _ in done], dtype=bool), np.array([right(b) for _, b in done], dtype=bool)
     return Forgetting(
@@ -59,7 +59,7 @@ def blind_gap(run: Sequence[Prediction], blind: Sequence[Prediction], blind_run:
     Raises:
         UserError: no tier that ends in V was run by both.
     """
-    pairs = {tier: found for tier, found in comparison.pair_targets(run, blind).items() if tier.endswith("V")}
+    pairs = {tier: of_tier for tier, of_tier in comparison.pair_targets(run, blind).items() if tier.endswith("V")}
     if not pairs:
         raise UserError(f"blind run {blind_run!r} has no tier that ends in V in common with this run; evaluate both on such a tier, e.g. V")
     return (*comparison.per_tier(pairs, blind_run), comparison.pool(pairs, pairs, "V*", blind_run))

@@ -13,5 +13,5 @@ def count_outcomes(items: Iterable[TaskItem]) -> dict[str, int]:
     first: dict[tuple[str, str], Outcome] = {}
     for item in items:
         first.setdefault((item.task, item.item), item.outcome)
-    found = Counter(first.values())
-    return {outcome: found[outcome] for outcome in OUTCOMES}
+    counts = Counter(first.values())
+    return {outcome: counts[outcome] for outcome in OUTCOMES}

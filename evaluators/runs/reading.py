@@ -52,8 +52,8 @@ def read_runs(path: Path) -> list[AnyRun]:
         return [load_run(folder) for folder in folders]
     if not path.is_dir():
         raise UserError(f"{str(path)!r} is not there; make a run with `iit-bench eval --model NAME --bench DIR --out DIR`")
-    foreign: list[AnyRun] = [lm_eval_files.load(file) for file in lm_eval_files.result_files(path)]
-    foreign += vlmeval_files.load(vlmeval_files.result_files(path))
+    foreign: list[AnyRun] = [lm_eval_files.read_results(file) for file in lm_eval_files.result_files(path)]
+    foreign += vlmeval_files.read_scores(vlmeval_files.result_files(path))
     if foreign:
         return foreign
     raise UserError(f"{str(path)!r} is not a run folder (it has no run.json), nor does it hold result files; give {KINDS}")
@@ -79,7 +79,7 @@ def read_all(paths: Sequence[Path]) -> tuple[list[IitRun], list[TaskRun]]:
         UserError: as `read_runs`.
     """
     tables = [path for path in paths if path.is_file() and vlmeval_files.is_scores(path)]
-    every: list[AnyRun] = [*vlmeval_files.load(tables)]
+    every: list[AnyRun] = [*vlmeval_files.read_scores(tables)]
     for path in paths:
         every += [] if path in tables else read_runs(path)
     return [run for run in every if is_iit(run)], [run for run in every if is_of_tasks(run)]
@@ -89,14 +89,14 @@ def _of_file(path: Path) -> list[AnyRun]:
     if path.name == "run.json":
         return [load_run(path.parent)]
     if vlmeval_files.is_scores(path):
-        return list(vlmeval_files.load([path]))
+        return list(vlmeval_files.read_scores([path]))
     if path.suffix == ".json":
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); give {KINDS}") from error
         if lm_eval_files.is_results(content):
-            return [lm_eval_files.load(path)]
+            return [lm_eval_files.read_results(path)]
     if path.name.startswith("samples_") and path.suffix == ".jsonl":
         raise UserError(f"{str(path)!r} holds lm-eval's samples without their figures; give the results_*.json beside it")
     raise UserError(f"{str(path)!r} is no result file that is known here; give {KINDS}")

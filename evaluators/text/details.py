@@ -12,19 +12,19 @@ from iit_bench.types import TaskResult
 CHANCE_METRICS = ("acc", "acc_norm", "acc_bytes")
 
 
-def details_of(task: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def details_of(task: str, evaluated: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of `TaskResult` for a task of lm-eval's EvalResults; those that its samples give only where it has samples.
 
     documents_sha256 does not depend on the model or its chat template: two runs with the same one were asked the same documents.
     """
-    config = found.get("configs", {}).get(task, {})
+    config = evaluated.get("configs", {}).get(task, {})
     details: dict[str, Any] = {
-        "n_shot": int(found.get("n-shot", {}).get(task) or 0),
-        "version": str(found.get("versions", {}).get(task, "")),
-        "n_documents": int(found["n-samples"][task]["original"]),
+        "n_shot": int(evaluated.get("n-shot", {}).get(task) or 0),
+        "version": str(evaluated.get("versions", {}).get(task, "")),
+        "n_documents": int(evaluated["n-samples"][task]["original"]),
         "output_type": str(config.get("output_type") or ""),
     }
-    samples = found.get("samples", {}).get(task)
+    samples = evaluated.get("samples", {}).get(task)
     if samples:
         details["documents_sha256"] = documents_sha256(samples)
         if config.get("output_type") == "multiple_choice":
@@ -33,7 +33,7 @@ def details_of(task: str, found: Mapping[str, Any]) -> dict[str, Any]:
     return details
 
 
-def group_details(name: str, found: Mapping[str, Any], members: Mapping[str, TaskResult]) -> dict[str, Any]:
+def group_details(name: str, evaluated: Mapping[str, Any], members: Mapping[str, TaskResult]) -> dict[str, Any]:
     """Fields of `TaskResult` for a group: what all its tasks agree on, the chance level and a hash over all their documents."""
     shots = {result.n_shot for result in members.values()}
     output_types = {result.output_type for result in members.values()}
@@ -41,10 +41,10 @@ def group_details(name: str, found: Mapping[str, Any], members: Mapping[str, Tas
         "members": tuple(members),
         "n_shot": shots.pop() if len(shots) == 1 else None,
         "output_type": output_types.pop() if len(output_types) == 1 else "",
-        "version": str(found.get("versions", {}).get(name, "")),
+        "version": str(evaluated.get("versions", {}).get(name, "")),
     }
     known = [metric for metric in CHANCE_METRICS if members and all(metric in result.chance for result in members.values())]
-    sizes = [found["n-samples"][task]["effective"] for task in members]
+    sizes = [evaluated["n-samples"][task]["effective"] for task in members]
     for metric in known:
         levels = [result.chance[metric] for result in members.values()]
         level = sum(level * size for level, size in zip(levels, sizes, strict=True)) / sum(sizes)

@@ -68,11 +68,11 @@ class EngineLM(LM):
             places.append((group, grouped[group].setdefault(continuation, len(grouped[group]))))
         asked = {group: TextScoreRequest(group[0], tuple(continuations)) for group, continuations in grouped.items()}
         answers = dict(zip(asked, self._answer(list(asked.values()), [group[1:] for group in asked]), strict=True))
-        found = []
+        scores = []
         for group, place in places:
             one = answers[group]
-            found.append((one.logprobs[place], one.greedy[place]) if isinstance(one, ScoreResult) else (NO_SCORE, False))
-        return found
+            scores.append((one.logprobs[place], one.greedy[place]) if isinstance(one, ScoreResult) else (NO_SCORE, False))
+        return scores
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         answers = self._answer([RollingRequest(request.args[0]) for request in requests], _documents(requests))

@@ -31,11 +31,11 @@ class Circumstances:
     revisions: Mapping[str, str] = field(default_factory=dict)  # task -> commit of the Hub repository that its data are of
 
 
-def items_of(found: Mapping[str, Any], failed: Sequence[FailedDocument]) -> list[TaskItem]:
+def items_of(evaluated: Mapping[str, Any], failed: Sequence[FailedDocument]) -> list[TaskItem]:
     """One row per document and metric whose value is a number; a document that failed has score 0 and outcome "error"."""
     lost = {(one.task, one.document) for one in failed}
     rows = []
-    for task, samples in found["samples"].items():
+    for task, samples in evaluated["samples"].items():
         for sample in samples:
             error = (task, sample["doc_id"]) in lost
             for metric in sample["metrics"]:
@@ -81,14 +81,14 @@ def errors_of(failed: Sequence[FailedDocument]) -> list[dict[str, Any]]:
     ]
 
 
-def suite_results(found: Mapping[str, Any], items: Sequence[TaskItem], circumstances: Circumstances) -> SuiteResults:
+def suite_results(evaluated: Mapping[str, Any], items: Sequence[TaskItem], circumstances: Circumstances) -> SuiteResults:
     """results.json: groups first, then their tasks; tasks of a preset that were not run last, without a value."""
     of_task: dict[str, list[TaskItem]] = {}
     for item in items:
         of_task.setdefault(item.task, []).append(item)
-    names = [task for task in found["results"] if task in found["n-samples"]]  # the others are groups
-    single = {task: _task(task, found, of_task.get(task, []), circumstances) for task in names}
-    groups = [_group(name, found, single, of_task) for name in found.get("groups", {})]
+    names = [task for task in evaluated["results"] if task in evaluated["n-samples"]]  # the others are groups
+    single = {task: _task(task, evaluated, of_task.get(task, []), circumstances) for task in names}
+    groups = [_group(name, evaluated, single, of_task) for name in evaluated.get("groups", {})]
     missing = [_not_run(task, why) for task, why in circumstances.left_out.items()]
     complete = not any(one.failure.kind == "machine" for one in circumstances.failed)
     tasks = (*groups, *single.values(), *missing)
@@ -99,13 +99,13 @@ def _not_run(task: str, why: str) -> TaskResult:
     return TaskResult(task=task, state="not run", metric="", scores={"": Figure(None, note=f"not run: {why}")}, outcomes={})
 
 
-def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], around: Circumstances) -> TaskResult:
-    count = found["n-samples"][task]["effective"]
+def _task(task: str, evaluated: Mapping[str, Any], items: Sequence[TaskItem], around: Circumstances) -> TaskResult:
+    count = evaluated["n-samples"][task]["effective"]
     failed = len({one.document for one in around.failed if one.task == task})
     scores = {}
-    for key, value, stderr in _values(found["results"][task]):
+    for key, value, stderr in _values(evaluated["results"][task]):
         rows = [item for item in items if item.metric == key]
-        own = None if rows or stderr is not None else perplexity(_pairs(found, task, key), value)
+        own = None if rows or stderr is not None else perplexity(_pairs(evaluated, task, key), value)
         scores[key] = own or _figure(rows, value, stderr, count, failed)
     notes = []
     if failed:
@@ -116,7 +116,7 @@ def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], around
         )
     metric = next(iter(scores), "")
     shown = [item for item in items if item.metric == metric]
-    best = _best(scores.get(metric), found.get("higher_is_better", {}).get(task, {}).get(metric.partition(",")[0]), shown)
+    best = _best(scores.get(metric), evaluated.get("higher_is_better", {}).get(task, {}).get(metric.partition(",")[0]), shown)
     return TaskResult(
         task=task,
         metric=metric,
@@ -126,14 +126,14 @@ def _task(task: str, found: Mapping[str, Any], items: Sequence[TaskItem], around
         notes=tuple(notes),
         data_sha256=around.data_sha256.get(task, ""),
         revision=around.revisions.get(task, ""),
-        **details_of(task, found),
+        **details_of(task, evaluated),
     )
 
 
-def _pairs(found: Mapping[str, Any], task: str, key: str) -> list[Any]:
+def _pairs(evaluated: Mapping[str, Any], task: str, key: str) -> list[Any]:
     """What each document adds to a metric that is no mean: (log-likelihood, words or bytes)."""
     metric = key.partition(",")[0]
-    samples = [sample for sample in found.get("samples", {}).get(task, ()) if _key(metric, sample["filter"]) == key]
+    samples = [sample for sample in evaluated.get("samples", {}).get(task, ()) if _key(metric, sample["filter"]) == key]
     return [sample[metric] for sample in samples if isinstance(sample.get(metric), (tuple, list))]
 
 
@@ -144,13 +144,15 @@ def _best(figure: Figure | None, higher_is_better: bool | None, items: Sequence[
     return 1.0 if inside and higher_is_better is not False else None
 
 
-def _group(name: str, found: Mapping[str, Any], single: Mapping[str, TaskResult], items: Mapping[str, Sequence[TaskItem]]) -> TaskResult:
+def _group(
+    name: str, evaluated: Mapping[str, Any], single: Mapping[str, TaskResult], items: Mapping[str, Sequence[TaskItem]]
+) -> TaskResult:
     """A group's aggregate: over its tasks as strata where lm-eval's value is their mean, else lm-eval's value and standard error."""
-    members = [task for task in _leaves(name, found["group_subtasks"]) if task in single]
+    members = [task for task in _leaves(name, evaluated["group_subtasks"]) if task in single]
     scores = {}
-    for key, value, stderr in _values(found["groups"][name]):
-        count = sum(found["n-samples"][task]["effective"] for task in members)
-        scores[key] = _pooled(key, value, [task for task in members if key in single[task].scores], found, items) or _from_stderr(
+    for key, value, stderr in _values(evaluated["groups"][name]):
+        count = sum(evaluated["n-samples"][task]["effective"] for task in members)
+        scores[key] = _pooled(key, value, [task for task in members if key in single[task].scores], evaluated, items) or _from_stderr(
             value, stderr, count, "normal, pooled stderr of lm-eval"
         )
     outcomes: Counter[str] = Counter()
@@ -167,16 +169,16 @@ def _group(name: str, found: Mapping[str, Any], single: Mapping[str, TaskResult]
         outcomes=dict(outcomes),
         best=best,
         notes=notes,
-        **group_details(name, found, {task: single[task] for task in members}),
+        **group_details(name, evaluated, {task: single[task] for task in members}),
     )
 
 
 def _pooled(
-    key: str, value: float, members: Sequence[str], found: Mapping[str, Any], items: Mapping[str, Sequence[TaskItem]]
+    key: str, value: float, members: Sequence[str], evaluated: Mapping[str, Any], items: Mapping[str, Sequence[TaskItem]]
 ) -> Figure | None:
     """The members' items as one figure, weighted as lm-eval weighted them; None where its value is no mean of 0/1 items."""
-    raw = [_raw(found["results"][task], key) for task in members]
-    sizes = [found["n-samples"][task]["effective"] for task in members]
+    raw = [_raw(evaluated["results"][task], key) for task in members]
+    sizes = [evaluated["n-samples"][task]["effective"] for task in members]
     rows = [(row.score, number) for number, task in enumerate(members) for row in items.get(task, ()) if row.metric == key]
     if not rows or len(rows) != sum(sizes) or any(score not in (0.0, 1.0) for score, _ in rows):
         return None

@@ -25,7 +25,7 @@ from evaluators.vqa.messages import MAX_NEW_TOKENS, generate_request
 from evaluators.vqa.presets import PRESETS, known_tasks
 from evaluators.vqa.process import LOG, RESULT_FILES, VlmevalProcess, keep_result_files, scratch
 from evaluators.vqa.protocol import Exchange, Spec
-from evaluators.vqa.scores import Asked, task_result
+from evaluators.vqa.scores import Answered, task_result
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
@@ -119,7 +119,7 @@ def chosen_tasks(options: RunOptions) -> tuple[str, ...]:
 
 def _ask(
     model: Model, files: Exchange, tasks: Sequence[str], log: ResponseLog, options: RunOptions, progress: bool
-) -> dict[str, list[Asked]]:
+) -> dict[str, list[Answered]]:
     """Have the model answer all messages, with the images of one data set in memory at a time."""
     limits = BatchLimits.for_model(model.info, options.batch_size)
     asked = {}
@@ -137,7 +137,7 @@ def _ask_task(
     limits: BatchLimits,
     options: RunOptions,
     advance: Callable[[int], None],
-) -> list[Asked]:
+) -> list[Answered]:
     prompts = files.load_prompts(task)[1]
     images: dict[bytes, Image] = {}  # circular copies of a question have files of their own: equal ones become one object
 
@@ -150,7 +150,7 @@ def _ask_task(
     replies = [one if isinstance(one, Failure) else _text(one) for one in answers]
     files.save_replies(task, [FAILED if isinstance(reply, Failure) else reply for reply in replies])
     return [
-        Asked(part=prompt.part, index=prompt.index, unit=prompt.unit, cluster=prompt.cluster, said=reply)
+        Answered(part=prompt.part, index=prompt.index, unit=prompt.unit, cluster=prompt.cluster, reply=reply)
         for prompt, reply in zip(prompts, replies, strict=True)
     ]
 
@@ -173,7 +173,7 @@ def _text(response: Any) -> str:
 # ---------------------------------------------------------------- results
 
 
-def _collect(files: Exchange, asked: Mapping[str, Sequence[Asked]]) -> tuple[SuiteResults, list[TaskItem], list[dict[str, Any]]]:
+def _collect(files: Exchange, asked: Mapping[str, Sequence[Answered]]) -> tuple[SuiteResults, list[TaskItem], list[dict[str, Any]]]:
     results: list[TaskResult] = []
     items: list[TaskItem] = []
     errors: list[dict[str, Any]] = []
@@ -182,8 +182,8 @@ def _collect(files: Exchange, asked: Mapping[str, Sequence[Asked]]) -> tuple[Sui
         results.append(result)
         items += made
         for one in its:
-            if isinstance(one.said, Failure):
-                errors.append({"task": task, "item": one.index, **dataclasses.asdict(one.said)})
+            if isinstance(one.reply, Failure):
+                errors.append({"task": task, "item": one.index, **dataclasses.asdict(one.reply)})
     outcomes: dict[str, int] = {outcome: sum(result.outcomes[outcome] for result in results) for outcome in OUTCOMES}
     complete = not any(error["kind"] == "machine" for error in errors) and all(result.state != "failed" for result in results)
     return SuiteResults(suite="vqa", complete=complete, outcomes=outcomes, tasks=tuple(results)), items, errors

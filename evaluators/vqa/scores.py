@@ -24,22 +24,22 @@ PERCEPTION = ("OCR", "artwork", "celebrity", "color", "count", "existence", "lan
 REASONING = ("code_reasoning", "commonsense_reasoning", "numerical_calculation", "text_translation")
 NO_IMAGE = "acc without image"  # metric of the rows that VLMEvalKit leaves out
 TOLERANCE = 1e-9
-Said: TypeAlias = "str | Failure"  # a reply, or why there is none
+Reply: TypeAlias = "str | Failure"  # a reply, or why there is none
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """One message that was put to the model."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One message that was put to the model, and what it replied."""
 
-    part: str
-    index: str
-    unit: str
-    cluster: str
-    said: Said
+    part: str  # "main" or "no-image"
+    index: str  # VLMEvalKit's, of the row
+    unit: str  # the question, which circular copies share
+    cluster: str  # its image
+    reply: Reply
 
 
 def task_result(
-    task: str, facts: Mapping[str, Any], asked: Sequence[Asked], scored: Mapping[str, Any]
+    task: str, facts: Mapping[str, Any], asked: Sequence[Answered], scored: Mapping[str, Any]
 ) -> tuple[TaskResult, list[TaskItem]]:
     """Figures of a data set and the items they are made of.
 
@@ -102,7 +102,7 @@ class _Part:
     failed: bool = False  # it could not be scored
 
 
-def _part(task: str, part: str, scored: Mapping[str, Any], asked: Sequence[Asked]) -> _Part:
+def _part(task: str, part: str, scored: Mapping[str, Any], asked: Sequence[Answered]) -> _Part:
     mine = [one for one in asked if one.part == part]
     metric = NO_IMAGE if part != "main" else {"mme": "total", "hallusion": "aAcc"}.get(scored.get("kind", ""), "acc")
     if "failure" in scored:
@@ -133,9 +133,9 @@ def _primary(name: str) -> tuple[int, str]:
     return next((10 - i for i, word in enumerate(("overall", "acc", "score", "avg")) if word in lower), 0), name
 
 
-def _items(task: str, part: str, kind: str, rows: Sequence[Mapping[str, Any]], asked: Sequence[Asked], metric: str) -> list[TaskItem]:
+def _items(task: str, part: str, kind: str, rows: Sequence[Mapping[str, Any]], asked: Sequence[Answered], metric: str) -> list[TaskItem]:
     """One item a row that VLMEvalKit scored; the circular copies of a question are one."""
-    by_row: dict[str, list[Asked]] = defaultdict(list)
+    by_row: dict[str, list[Answered]] = defaultdict(list)
     for one in asked:
         by_row[one.unit if kind == "circular" else one.index].append(one)
     best = best_split(row["split"] for row in rows) if kind in ("choice", "circular") else None  # elsewhere splits are one
@@ -145,7 +145,7 @@ def _items(task: str, part: str, kind: str, rows: Sequence[Mapping[str, Any]], a
         copies = by_row[row["index"]]
         outcome = _outcome(row, copies)
         of_split = name if part != "main" or best is None or row["split"] == best else f"{name} {row['split']}"
-        reply = "\n".join(one.said if isinstance(one.said, str) else "" for one in copies)
+        reply = "\n".join(one.reply if isinstance(one.reply, str) else "" for one in copies)
         score = 0.0 if outcome == "error" else row["score"]
         items.append(TaskItem(task, row["index"], copies[0].cluster if copies else row["index"], of_split, score, outcome, reply))
     return items
@@ -157,9 +157,9 @@ def best_split(splits: Iterable[str | None]) -> str | None:
     return next((name for name in SPLITS if name in present), min((name for name in present if name), default=None))
 
 
-def _outcome(row: Mapping[str, Any], copies: Sequence[Asked]) -> Outcome:
+def _outcome(row: Mapping[str, Any], copies: Sequence[Answered]) -> Outcome:
     """Partial credit (ANLS, ten annotators) is in the score; the outcome is "correct" only where it is whole."""
-    if any(not isinstance(one.said, str) for one in copies):
+    if any(not isinstance(one.reply, str) for one in copies):
         return "error"
     return "correct" if row["score"] >= 1 else "unparsed" if row["unparsed"] else "wrong"
 
@@ -178,8 +178,8 @@ def _difference(
     elif kind == "mme":
         theirs = metrics.get("perception", 0) + metrics.get("reasoning", 0)
     else:
-        found = next((metrics[name] for name in ("Overall|aAcc", "Overall|acc", "Overall", "acc", "Avg ACC") if name in metrics), None)
-        theirs = None if found is None else found / 100
+        percent = next((metrics[name] for name in ("Overall|aAcc", "Overall|acc", "Overall", "acc", "Avg ACC") if name in metrics), None)
+        theirs = None if percent is None else percent / 100
     if theirs is None or figure.value is None or abs(theirs - figure.value) <= TOLERANCE * max(1.0, abs(theirs)):
         return []
     failed = sum(item.outcome == "error" for item in items)

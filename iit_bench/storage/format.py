@@ -71,11 +71,11 @@ def read_header(folder: Path, name: str, expected: str, what: str, fix: str, nee
         raise UserError(f"{str(folder)!r} is not {what} (it has no {name}); {fix}")
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
-        found, version = header["format"], header["version"]
+        format_there, version = header["format"], header["version"]
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{str(path)!r} is not a file that iit-bench wrote ({described(error)}); {fix}") from error
-    if found != expected:
-        raise UserError(f"{str(folder)!r} is not {what} (its {name} says {found!r}); {fix}")
+    if format_there != expected:
+        raise UserError(f"{str(folder)!r} is not {what} (its {name} says {format_there!r}); {fix}")
     if version not in VERSIONS[expected]:
         known = " and ".join(map(str, VERSIONS[expected]))
         raise UserError(

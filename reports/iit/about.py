@@ -53,12 +53,12 @@ def benchmark_facts(entries: Sequence[Entry]) -> Facts:
 
 def sources(entries: Sequence[Entry]) -> Table | None:
     """Where the questions come from, under which licence, and what was left out of them."""
-    found = entries[0].header["benchmark"].get("sources")
-    if not isinstance(found, Mapping) or not found:
+    records = entries[0].header["benchmark"].get("sources")
+    if not isinstance(records, Mapping) or not records:
         return None
     columns = tuple(Column(words, words=key not in ("usable", "targets")) for key, words in _SOURCE.items())
     rows = []
-    for name, record in found.items():
+    for name, record in records.items():
         values: Mapping[str, Any] = record if isinstance(record, Mapping) else {}
         cells = [text_cell(str(name))]
         for key in list(_SOURCE)[1:]:
@@ -76,11 +76,11 @@ def _source_words(key: str, value: Any) -> str:
 
 def baselines(entries: Sequence[Entry]) -> Table | None:
     """What is reachable without understanding, from the manifest: modalities and sources; subjects stand in the breakdown."""
-    found = entries[0].header["benchmark"].get("baselines")
-    if not isinstance(found, Mapping) or not found:
+    manifest = entries[0].header["benchmark"].get("baselines")
+    if not isinstance(manifest, Mapping) or not manifest:
         return None
     subjects = {f"{b.source}/{b.subject}" for entry in entries for b in entry.run.results.breakdown}
-    parts = [part for part in found if part not in subjects]
+    parts = [part for part in manifest if part not in subjects]
     rows = tuple(
         (
             text_cell(_MODALITIES.get(part, part)),
@@ -149,10 +149,10 @@ def outcomes(entries: Sequence[Entry]) -> Table:
     """Correct, wrong, unparsed and error, kept apart, per run."""
     rows = []
     for entry in entries:
-        found = entry.run.results.outcomes
-        names = [*OUTCOMES, *sorted(set(found) - set(OUTCOMES))]
+        counts = entry.run.results.outcomes
+        names = [*OUTCOMES, *sorted(set(counts) - set(OUTCOMES))]
         whole = "every item finished" if entry.run.results.complete else "stopped by errors of the machine; it can be resumed"
-        rows.append((name_cell(entry), *(number_cell(found.get(name, 0)) for name in names[: len(OUTCOMES)]), text_cell(whole)))
+        rows.append((name_cell(entry), *(number_cell(counts.get(name, 0)) for name in names[: len(OUTCOMES)]), text_cell(whole)))
     columns = (Column("run", words=True), *(Column(name) for name in OUTCOMES), Column("state", words=True))
     caption = (
         "Outcomes of all scored turns. Unparsed: a reply without a recognisable choice, counted as wrong. Error: never answered; left out "
@@ -161,10 +161,10 @@ def outcomes(entries: Sequence[Entry]) -> Table:
     return Table("outcomes", caption, columns, tuple(rows))
 
 
-def errors(found: Sequence[tuple[Cell, Sequence[Mapping[str, Any]]]]) -> Table | None:
-    """Errors by kind and reason with counts, or None where there is none; `found` has a run's name and its errors."""
+def errors(runs: Sequence[tuple[Cell, Sequence[Mapping[str, Any]]]]) -> Table | None:
+    """Errors by kind and reason with counts, or None where there is none; `runs` has a run's name and its errors."""
     rows = []
-    for head, lines in found:
+    for head, lines in runs:
         reasons = Counter((str(error.get("kind", "")), str(error.get("reason", ""))) for error in lines)
         first = {(str(error.get("kind", "")), str(error.get("reason", ""))): str(error.get("detail", "")) for error in lines[::-1]}
         for (kind, reason), n in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):

@@ -22,15 +22,15 @@ def panels(entries: Sequence[Entry]) -> list[tuple[str, Markup]]:
     """(heading, SVG): all targets, then text and visual targets apart; a panel without a point is left out."""
     answered = {entry.name: _by_tier(entry.run.predictions) for entry in entries}
     chance = chance_by_tier(entries)
-    found = []
+    drawn = []
     for key, heading, endings in _PANELS:
         tiers = [tier for tier in all_tiers(entries) if tier[-1] in endings]
         curves = [Curve(entry.style, curve_points(answered[entry.name], tiers)) for entry in entries]
         if any(curve.points for curve in curves):
             description = f"{heading}: accuracy over visual share, one line a model. The numbers are in the leaderboard."
             svg = curve_figure(curves, _chance_points(chance, tiers), key=f"curve-{key}", description=description)
-            found.append((heading, Markup(svg)))
-    return found
+            drawn.append((heading, Markup(svg)))
+    return drawn
 
 
 def curve_points(answered: Mapping[str, Sequence[Prediction]], tiers: Sequence[str]) -> tuple[Point, ...]:

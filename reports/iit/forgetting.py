@@ -44,11 +44,11 @@ def _pooled_row(entry: Entry, result: Forgetting) -> tuple[Cell, ...]:
     return (name_cell(entry), base, *(figure_cell(figure) for figure in figures), *paired_cells(result.pooled))
 
 
-def _forgetting_list(owners: Sequence[Entry], found: Mapping[str, Sequence[PairedResult]], entries: Sequence[Entry]) -> Table:
+def _forgetting_list(owners: Sequence[Entry], results: Mapping[str, Sequence[PairedResult]], entries: Sequence[Entry]) -> Table:
     lines = []
     for entry in owners:
         base = base_of(entry, entries)
-        for result in found[entry.name]:
+        for result in results[entry.name]:
             own, its = _own_acc(entry, result.over, ""), _own_acc(base, result.over, "the base run is not on this page")
             lines.append((name_cell(entry), text_cell(result.over), its, own, *paired_cells(result)))
     heads = (Column("model", words=True), Column("tier", words=True), Column("base acc"), Column("acc"), *PAIRED_COLUMNS)

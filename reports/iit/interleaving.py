@@ -11,9 +11,9 @@ from reports.iit.paired import BOLD, matrix, paired_list
 
 def interleaving(entries: Sequence[Entry]) -> tuple[Table, Table] | None:
     """(matrix, list), or None where no tier has a history."""
-    found = {entry.name: entry.run.results.interleaving for entry in entries}
-    if not any(found.values()):
+    effects = {entry.name: entry.run.results.interleaving for entry in entries}
+    if not any(effects.values()):
         return None
     caption = f"Accuracy with the history minus accuracy on the same targets without it, in percentage points. {BOLD}"
     detail = "Every tier (A) against its targets without history (B)."
-    return matrix("interleaving", caption, entries, found), paired_list("interleaving-detail", detail, "against (B)", entries, found)
+    return matrix("interleaving", caption, entries, effects), paired_list("interleaving-detail", detail, "against (B)", entries, effects)

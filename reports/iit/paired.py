@@ -13,9 +13,9 @@ from reports.shared import common_n, name_cell
 BOLD = "Small print: 95% interval, p adjusted by Holm over the tiers of a run. Bold: adjusted p < 0.05."
 
 
-def matrix(key: str, caption: str, entries: Sequence[Entry], found: Mapping[str, Sequence[PairedResult]]) -> Table:
+def matrix(key: str, caption: str, entries: Sequence[Entry], of_entry: Mapping[str, Sequence[PairedResult]]) -> Table:
     """Models × tiers; the heading names side B, where that is the same for all, and the most common n."""
-    results = {(name, result.over): result for name, line in found.items() for result in line}
+    results = {(name, result.over): result for name, line in of_entry.items() for result in line}
     heads, columns = [Column("model", words=True)], [[name_cell(entry) for entry in entries]]
     for tier in _tiers(results):
         column = [results.get((entry.name, tier)) for entry in entries]
@@ -35,11 +35,11 @@ def _matrix_cell(result: PairedResult | None, entry: Entry, tier: str, n: int | 
     return missing_cell(own.acc.note if own is not None and own.acc.value is None else "no pairs in this run")
 
 
-def paired_list(key: str, caption: str, against: str, entries: Sequence[Entry], found: Mapping[str, Sequence[PairedResult]]) -> Table:
+def paired_list(key: str, caption: str, against: str, entries: Sequence[Entry], of_entry: Mapping[str, Sequence[PairedResult]]) -> Table:
     lines = tuple(
         (name_cell(entry), text_cell(result.over), text_cell(result.against), *paired_cells(result))
         for entry in entries
-        for result in found[entry.name]
+        for result in of_entry[entry.name]
     )
     heads = (Column("model", words=True), Column("tier (A)", words=True), Column(against, words=True), *PAIRED_COLUMNS)
     return Table(key, caption, heads, lines)

@@ -109,11 +109,11 @@ class _Part:
 
 def positions(entries: Sequence[Entry]) -> Table | None:
     """Accuracy by position in the dialogue, tier by tier, one column a model; None unless history turns were scored (own history)."""
-    found = {(b.tier, b.position, entry.name): b for entry in entries for b in entry.run.results.positions}
-    keys = sorted({(tier, position) for tier, position, _ in found}, key=lambda key: (tier_order(key[0]), key[1]))
+    parts = {(b.tier, b.position, entry.name): b for entry in entries for b in entry.run.results.positions}
+    keys = sorted({(tier, position) for tier, position, _ in parts}, key=lambda key: (tier_order(key[0]), key[1]))
     rows = []
     for tier, position in keys:
-        cells = [found.get((tier, position, entry.name)) for entry in entries]
+        cells = [parts.get((tier, position, entry.name)) for entry in entries]
         figures = [_part_cell(cell, entry, tier) for cell, entry in zip(cells, entries, strict=True)]
         rows.append((text_cell(tier), text_cell(f"position {position}"), *figures))
     columns = (Column("tier", words=True), Column("turn", words=True), *(Column(entry.name, name=True) for entry in entries))
@@ -123,15 +123,15 @@ def positions(entries: Sequence[Entry]) -> Table | None:
 def breakdown(entries: Sequence[Entry], modality: str) -> Table | None:
     """Source × subject of the targets of one modality without history, one column a model, chance beside them."""
     tier = next((tier for tier in sorted(all_tiers(entries), key=len) if tier[-1] == modality), None)
-    found: dict[tuple[_Part, str], Breakdown] = {}
+    by_part: dict[tuple[_Part, str], Breakdown] = {}
     for entry in entries:
-        found |= {(_Part(b.source, b.subject), entry.name): b for b in entry.run.results.breakdown if b.tier == tier}
-    parts = sorted({part for part, _ in found}, key=lambda part: (part.source, part.subject))
+        by_part |= {(_Part(b.source, b.subject), entry.name): b for b in entry.run.results.breakdown if b.tier == tier}
+    parts = sorted({part for part, _ in by_part}, key=lambda part: (part.source, part.subject))
     if tier is None or not parts:
         return None
     rows = []
     for part in parts:
-        cells = [found.get((part, entry.name)) for entry in entries]
+        cells = [by_part.get((part, entry.name)) for entry in entries]
         chances = [cell.chance for cell in cells if cell is not None and cell.chance is not None]
         figures = [_part_cell(cell, entry, tier) for cell, entry in zip(cells, entries, strict=True)]
         chance = number_cell(chances[0], percent(chances[0])) if chances else missing_cell("no run answered it")

@@ -31,17 +31,17 @@ def text_forgetting(models: Models, base: Sequence[TaskRun]) -> SuiteForgetting 
         models: of the page.
         base: text runs of the base LLM; where empty, those of the base that a model's IIT run was compared with.
     """
-    found: dict[str, list[Compared]] = {}
+    by_model: dict[str, list[Compared]] = {}
     left_out: list[tuple[str, str]] = []
     for row in models.rows:
         bases = base or _base_of(row, models)
         mine = [run for run in models.runs_of(row, "text") if all(run.path.resolve() != other.path.resolve() for other in bases)]
         for run in mine if bases else ():
             compared, reasons = _against(run, bases)
-            found.setdefault(row.name, []).extend((models.column(run, one.result.over), one) for one in compared)
+            by_model.setdefault(row.name, []).extend((models.column(run, one.result.over), one) for one in compared)
             left_out += [(row.name, reason) for reason in reasons]
-    owners = [row for row in models.rows if found.get(row.name)]
-    return SuiteForgetting(_matrix(owners, found, models), _details(owners, found, models), left_out) if owners or left_out else None
+    owners = [row for row in models.rows if by_model.get(row.name)]
+    return SuiteForgetting(_matrix(owners, by_model, models), _details(owners, by_model, models), left_out) if owners or left_out else None
 
 
 def _base_of(row: ModelRow, models: Models) -> list[TaskRun]:
@@ -62,12 +62,12 @@ def _against(run: TaskRun, bases: Sequence[TaskRun]) -> tuple[list[TaskCompariso
     return compared, by_reason({task: reason for task, reason in apart.items() if task not in done})
 
 
-def _matrix(owners: Sequence[ModelRow], found: dict[str, list[Compared]], models: Models) -> Table:
+def _matrix(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], models: Models) -> Table:
     """A column for every way of asking a task, as in the overview; tasks inside groups are in the details."""
-    shown = [column for column in models.columns if any(one is column for row in owners for one, _ in found[row.name])]
+    shown = [column for column in models.columns if any(one is column for row in owners for one, _ in by_model[row.name])]
     heads, columns = [Column("model", words=True)], [[row_cell(row) for row in owners]]
     for way in shown:
-        column = [next((one for asked, one in found[row.name] if asked is way), None) for row in owners]
+        column = [next((one for asked, one in by_model[row.name] if asked is way), None) for row in owners]
         n = common_n([one.result.difference for one in column if one])
         heads.append(Column(way.task, (*settings_apart(models, way), *([size(n)] if n else []))))
         columns.append(
@@ -80,9 +80,11 @@ def _matrix(owners: Sequence[ModelRow], found: dict[str, list[Compared]], models
     return Table("text-forgetting", caption, tuple(heads), tuple(zip(*columns, strict=True)))
 
 
-def _details(owners: Sequence[ModelRow], found: dict[str, list[Compared]], models: Models) -> Table:
+def _details(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], models: Models) -> Table:
     rows = [
-        (row_cell(row), *_line(one, settings_apart(models, column) if column else [])) for row in owners for column, one in found[row.name]
+        (row_cell(row), *_line(one, settings_apart(models, column) if column else []))
+        for row in owners
+        for column, one in by_model[row.name]
     ]
     columns = (
         Column("model", words=True),

@@ -13,7 +13,6 @@ from reports.models import ModelRow, Models, TaskColumn
 from reports.shared import SUITE_NAMES, chance_by_tier, common_n, means, row_cell, settings_apart, short, tool_badge
 
 _IIT = (("IIT", "iit", "all tiers"), ("T score", "t_score", "ending in T"), ("V score", "v_score", "ending in V"))
-_USUAL = ("none", "default", "the task's own")  # settings that need no words
 
 
 # ---------------------------------------------------------------- leaderboard
@@ -69,19 +68,19 @@ def _iit(row: ModelRow, attribute: str) -> Figure:
 
 
 def _task_column(models: Models, column: TaskColumn, divider: bool) -> tuple[Column, list[Cell]]:
-    found = [models.result(row, column) for row in models.rows]
-    figures = [one[1].scores[column.metric] for one in found if one and column.metric in one[1].scores]
+    results = [models.result(row, column) for row in models.rows]
+    figures = [one[1].scores[column.metric] for one in results if one and column.metric in one[1].scores]
     n = common_n(figures)
-    cells = [_cell(one, column.metric, n, row, column.suite) for one, row in zip(found, models.rows, strict=True)]
+    cells = [_cell(one, column.metric, n, row, column.suite) for one, row in zip(results, models.rows, strict=True)]
     metric = column.metric.replace(",", ", ") or "no run has it"
     small = (metric, *settings_apart(models, column), *([size(n)] if n else []))
     return Column(column.task, small, over=SUITE_NAMES[column.suite], divider=divider), cells
 
 
-def _cell(found: tuple[TaskRun, TaskResult] | None, metric: str, n: int | None, row: ModelRow, suite: TaskSuite) -> Cell:
-    if found is None:
+def _cell(of_run: tuple[TaskRun, TaskResult] | None, metric: str, n: int | None, row: ModelRow, suite: TaskSuite) -> Cell:
+    if of_run is None:
         return missing_cell("the model takes no images" if suite == "vqa" and row.text_only else "not run")
-    run, result = found
+    run, result = of_run
     figure = result.scores.get(metric) or next(iter(result.scores.values()), Figure(None))
     if result.state == "not run":  # the list of all figures gives the reason
         return replace(missing_cell("not run"), title=figure.note)
@@ -124,8 +123,8 @@ def _line(row: ModelRow, run: TaskRun, result: TaskResult, metric: str) -> tuple
     figure = result.scores[metric]
     shown = metric == result.metric
     cell = score_cell(figure, result.best if shown else _best(figure), show_n=False, badges=tool_badge(run))
-    told = {name: value for name, value in how_asked(run, result).settings.items() if value not in _USUAL}
-    asked = "; ".join(short(name, value) for name, value in told.items()) or "as usual"
+    how = how_asked(run, result)
+    asked = "; ".join(short(name, value) for name, value in how.settings.items() if name not in how.usual) or "as usual"
     size_of = "" if result.members is None else f"group of {len(result.members)}"
     return (
         row_cell(row),

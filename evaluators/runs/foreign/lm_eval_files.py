@@ -22,9 +22,9 @@ _NEEDED = ("results", "configs", "versions", "n-shot", "n-samples")  # what lm-e
 _KEPT = ("doc_id", "doc_hash", "target_hash", "filter", "metrics", "filtered_resps", "resps", "arguments")
 
 
-def is_results(found: Any) -> bool:
+def is_results(content: Any) -> bool:
     """Whether a JSON value is what lm-eval writes into `results_DATE.json`."""
-    return isinstance(found, dict) and isinstance(found.get("results"), dict) and "configs" in found and "versions" in found
+    return isinstance(content, dict) and isinstance(content.get("results"), dict) and "configs" in content and "versions" in content
 
 
 def result_files(folder: Path) -> list[Path]:
@@ -32,52 +32,52 @@ def result_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.json") if _DATE.search(path.name))
 
 
-def load(path: Path) -> TaskRun:
+def read_results(path: Path) -> TaskRun:
     """One results file with its samples.
 
     Raises:
         UserError: not such a file, or one that is damaged or of a version that does not tell how many documents were asked.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); give the results_*.json that lm-eval wrote") from error
-    if not is_results(found):
+    if not is_results(content):
         raise UserError(f"{str(path)!r} is not a results file of lm-eval; give the results_*.json of `lm_eval --output_path DIR`")
-    if missing := [name for name in _NEEDED if not isinstance(found.get(name), dict)]:
+    if missing := [name for name in _NEEDED if not isinstance(content.get(name), dict)]:
         raise UserError(f"{str(path)!r} lacks {', '.join(missing)}; run it again with lm-eval 0.4.3 or newer")
     try:
-        tasks = [task for task in found["results"] if task in found["n-samples"]]
+        tasks = [task for task in content["results"] if task in content["n-samples"]]
         samples = {task: lines for task in tasks if (lines := _samples(path, task))}
-        whole = found | {"samples": samples, "group_subtasks": found.get("group_subtasks", {}), "groups": found.get("groups", {})}
+        whole = content | {"samples": samples, "group_subtasks": content.get("group_subtasks", {}), "groups": content.get("groups", {})}
         items = items_of(whole, ())
         results = suite_results(whole, items, Circumstances())
-        return Run(path=path, run=_header(found, tasks, path), results=results, foreign_items=items)
+        return Run(path=path, run=_header(content, tasks, path), results=results, foreign_items=items)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(f"{str(path)!r} is damaged ({described(error)}); run lm-eval again") from error
 
 
-def _header(found: Mapping[str, Any], tasks: list[str], path: Path) -> dict[str, Any]:
-    config = found.get("config") or {}
-    model = str(found.get("model_name") or config.get("model") or path.parent.name)
+def _header(content: Mapping[str, Any], tasks: list[str], path: Path) -> dict[str, Any]:
+    config = content.get("config") or {}
+    model = str(content.get("model_name") or config.get("model") or path.parent.name)
     info = {"dtype": str(config.get("model_dtype") or "").removeprefix("torch."), "parameters": config.get("model_num_parameters")}
-    info |= {"chat_template_sha256": str(found.get("chat_template_sha") or ""), "device": str(config.get("device") or "")}
+    info |= {"chat_template_sha256": str(content.get("chat_template_sha") or ""), "device": str(config.get("device") or "")}
     settings = config.get("gen_kwargs") or {}
     return foreign_header(
-        f"{TOOL} {found.get('lm_eval_version') or ''}".strip(),
+        f"{TOOL} {content.get('lm_eval_version') or ''}".strip(),
         "text",
         model,
         path,
         model_info=info,
         tasks=tasks,
         limit=config.get("limit"),
-        apply_chat_template=bool(found.get("chat_template")),
-        fewshot_as_multiturn=bool(found.get("fewshot_as_multiturn")),
+        apply_chat_template=bool(content.get("chat_template")),
+        fewshot_as_multiturn=bool(content.get("fewshot_as_multiturn")),
         **({"fewshot_seed": config["fewshot_seed"]} if "fewshot_seed" in config else {}),
-        system_prompt=str(found.get("system_instruction") or ""),
+        system_prompt=str(content.get("system_instruction") or ""),
         gen_kwargs=settings if isinstance(settings, str) else ",".join(f"{name}={value}" for name, value in settings.items()),
-        seconds=float(found["total_evaluation_time_seconds"]) if found.get("total_evaluation_time_seconds") else None,
-        versions={"lm-eval": found.get("lm_eval_version"), "transformers": found.get("transformers_version")},
+        seconds=float(content["total_evaluation_time_seconds"]) if content.get("total_evaluation_time_seconds") else None,
+        versions={"lm-eval": content.get("lm_eval_version"), "transformers": content.get("transformers_version")},
     )
 
 

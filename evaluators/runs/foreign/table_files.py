@@ -22,8 +22,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """
     try:
         if path.suffix == ".json":
-            found = json.loads(path.read_text(encoding="utf-8"))
-            rows = [found] if isinstance(found, dict) else found
+            content = json.loads(path.read_text(encoding="utf-8"))
+            rows = [content] if isinstance(content, dict) else content
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise ValueError("it holds no records")
             return rows

@@ -15,7 +15,7 @@ from typing import Any
 
 from evaluators.runs.foreign.run import foreign_header
 from evaluators.runs.foreign.table_files import FORMATS, number, read_rows
-from evaluators.vqa.scores import Asked, task_result
+from evaluators.vqa.scores import Answered, task_result
 from iit_bench.errors import UserError, described
 from iit_bench.storage.runs import Run, TaskRun
 from iit_bench.types import OUTCOMES, SuiteResults, TaskItem, TaskResult
@@ -36,11 +36,11 @@ def is_scores(path: Path) -> bool:
 def result_files(folder: Path) -> list[Path]:
     """VLMEvalKit's files of figures in a folder and below, each once (it links to its newest)."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_scores(path)]
-    found = {path.resolve(): path for path in sorted(files, key=lambda path: not path.is_symlink())}  # a file before the links to it
-    return sorted(found.values())
+    by_target = {path.resolve(): path for path in sorted(files, key=lambda path: not path.is_symlink())}  # a file before the links to it
+    return sorted(by_target.values())
 
 
-def load(paths: Sequence[Path]) -> list[TaskRun]:
+def read_scores(paths: Sequence[Path]) -> list[TaskRun]:
     """The runs of these files: one per model and folder, its data sets in order of name.
 
     Raises:
@@ -102,9 +102,7 @@ def _task(task: str, path: Path) -> tuple[TaskResult, list[TaskItem]]:
             lines = read_rows(table)
             kind, rows = _kind(task, kind_of_rows), read(lines, metrics)
             judge = _judge(table, stem, suffix) if kind == "choice" else RULES if kind == "open" else ""
-            asked = [
-                Asked("main", str(line["index"]), str(line["index"]), _cluster(line), str(line.get("prediction", ""))) for line in lines
-            ]
+            asked = [_message(line) for line in lines]
             break
     result, items = task_result(task, {"published": None}, asked, {"main": {"kind": kind, "metrics": metrics, "rows": rows}})
     notes = () if rows else (f"{TOOL}'s own number without an interval: no table of scored rows beside {path.name}",)
@@ -113,6 +111,11 @@ def _task(task: str, path: Path) -> tuple[TaskResult, list[TaskItem]]:
     best = 1.0 if not rows and _fractions(read_rows(path)) else result.best
     n_documents = len(rows) if rows else None
     return replace(result, best=best, notes=(*result.notes, *notes), judge=judge, n_documents=n_documents), items
+
+
+def _message(line: Mapping[str, Any]) -> Answered:
+    index = str(line["index"])
+    return Answered(part="main", index=index, unit=index, cluster=_cluster(line), reply=str(line.get("prediction", "")))
 
 
 def _kind(task: str, kind: str) -> str:
@@ -130,10 +133,10 @@ def _beside(stem: Path, suffix: str) -> Path | None:
     own = re.compile(re.escape(stem.name) + named + suffix + rf"\.(?:{'|'.join(FORMATS)})")
     files = sorted(stem.parent.iterdir())
     others = [match["stem"] for path in files if (match := _SCORES.match(path.name)) and match["stem"].startswith(f"{stem.name}_")]
-    found = [path for path in files if own.fullmatch(path.name) and not any(path.name.startswith(f"{other}_") for other in others)]
-    if len(found) > 1:
-        raise UserError(f"{str(stem.parent)!r} holds {found[0].name} and {found[1].name}, of two judges or formats; leave one of them")
-    return found[0] if found else None
+    tables = [path for path in files if own.fullmatch(path.name) and not any(path.name.startswith(f"{other}_") for other in others)]
+    if len(tables) > 1:
+        raise UserError(f"{str(stem.parent)!r} holds {tables[0].name} and {tables[1].name}, of two judges or formats; leave one of them")
+    return tables[0] if tables else None
 
 
 def _judge(table: Path, stem: Path, suffix: str) -> str:
@@ -144,15 +147,15 @@ def _judge(table: Path, stem: Path, suffix: str) -> str:
 
 def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """`split|column` where there are splits, as `evaluators.vqa.worker` names figures."""
-    found = {}
+    metrics = {}
     for row in rows:
         split = str(row.get("split") or "")
         split = "" if len(rows) == 1 and split in ("", "none") else split
         for name, cell in row.items():
             value = None if name == "split" else number(cell)
             if value is not None:
-                found[f"{split}|{name}" if split else str(name)] = value
-    return found
+                metrics[f"{split}|{name}" if split else str(name)] = value
+    return metrics
 
 
 def _fractions(rows: Sequence[Mapping[str, Any]]) -> bool:

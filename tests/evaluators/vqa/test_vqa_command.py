@@ -9,7 +9,7 @@ import pytest
 from evaluators.runs.header import command
 from evaluators.runs.options import RunOptions
 from evaluators.vqa.presets import PRESETS, known_tasks
-from evaluators.vqa.scores import Asked, task_result
+from evaluators.vqa.scores import Answered, task_result
 from iit_bench.cli import main
 from iit_bench.storage.runs import load_run
 
@@ -61,10 +61,14 @@ def test_the_preset_names_vlmevalkits_data_sets() -> None:
     assert set(PRESETS["wings-vqa"]) <= known_tasks() and len(PRESETS["wings-vqa"]) == 8
 
 
+def message(index: str, cluster: str, reply: str) -> Answered:
+    return Answered(part="main", index=index, unit=index, cluster=cluster, reply=reply)
+
+
 def test_a_data_set_that_vlmevalkit_fails_on_has_no_figure_and_says_so() -> None:
     facts = {"published": None}
-    result, items = task_result("X", facts, [Asked("main", "1", "1", "c", "yes")], {"main": {"failure": "KeyError: 'x'"}})
-    assert items == [] and result.scores["acc"].value is None
+    result, items = task_result("X", facts, [message("1", "c", "yes")], {"main": {"failure": "KeyError: 'x'"}})
+    assert result.state == "failed" and items == [] and result.scores["acc"].value is None
     assert result.scores["acc"].note.startswith("VLMEvalKit failed to score it (KeyError: 'x')")
 
 
@@ -72,7 +76,7 @@ def test_questions_over_one_image_widen_the_interval() -> None:
     rows = [{"index": str(i), "score": float(i < 8), "unparsed": False, "split": None} for i in range(16)]
     scored = {"main": {"kind": "choice", "rows": rows, "metrics": {"Overall": 0.5}}}
     apart, together = (
-        task_result("X", {"published": None}, [Asked("main", str(i), str(i), cluster(i), "A") for i in range(16)], scored)[0].scores["acc"]
+        task_result("X", {"published": None}, [message(str(i), cluster(i), "A") for i in range(16)], scored)[0].scores["acc"]
         for cluster in (str, lambda i: str(i // 8))
     )
     assert apart.value == together.value == 0.5
