@@ -56,7 +56,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text parts alone, joined; for a text-only model or a baseline."""
+        """The text parts only, joined; for a text-only model or a baseline."""
         return "".join(part for part in self.parts if isinstance(part, str))
 
 

@@ -22,7 +22,7 @@ class Cell:
     text: str
     lines: tuple[str, ...] = ()  # small print below: interval, n, reason
     sort: float | str | None = None  # what the column is sorted by; None sorts last
-    title: str = ""  # tooltip; nothing stands in it alone that a reader needs
+    title: str = ""  # tooltip; what a reader needs is also elsewhere on the page
     strong: bool = False
     missing: bool = False  # there is no figure; `lines` say why
     style: int | None = None  # number of the model's line style, for its swatch

@@ -58,7 +58,7 @@ def shown_tasks(results: Sequence[TaskResult]) -> list[TaskResult]:
 
 
 def how_asked(run: TaskRun, result: TaskResult) -> TaskSettings:
-    """How `result` of `run` came about; the model is no part of it."""
+    """The settings with which `run` asked the task of `result`; the model is no part of them."""
     header = run.run
     settings = {"limit": _words(header.get("limit")), "system prompt": str(header.get("system_prompt") or "none")}
     usual = {"limit": header.get("limit") is None, "system prompt": not header.get("system_prompt")}
@@ -105,7 +105,7 @@ def _plain(value: str) -> str:
 def differences(a: TaskSettings, b: TaskSettings) -> list[str]:
     """In what two ways of asking a task differ, with both values; nothing where their numbers may be compared.
 
-    Where one side does not tell which documents it asked, their number has to be the same. A setting that one side alone has (the seed of
+    Where one side does not record which documents it asked, their numbers must be equal. A setting that only one side has (the seed of
     few-shot examples) follows from another that differs.
     """
     pairs = [(name, a.settings[name], b.settings[name]) for name in a.settings if name in b.settings]

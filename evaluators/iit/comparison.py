@@ -124,7 +124,7 @@ def as_table(results: Sequence[PairedResult], name_a: str, name_b: str, width: i
         table.add_row(r.over, _points(d.value), _interval(d), *counts, *chances)
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(table)
-    console.print(Text("A only, B only: items right in that run alone. Holm: p adjusted over the tiers, and by itself over the pools."))
+    console.print(Text("A only, B only: items right only in that run. Holm: p adjusted over the tiers, and by itself over the pools."))
     console.print(Text("Detectable: smallest difference that had an 80% chance to be found, (1.96 + 0.84)·SE."))
     file = console.file
     assert isinstance(file, io.StringIO)

@@ -36,7 +36,7 @@ def summarise(predictions: Sequence[Prediction], unavailable: Mapping[str, str],
     """All figures of one run.
 
     Args:
-        predictions: one row per scored turn, in any order; those with outcome "error" count in the strict figure alone. Under own
+        predictions: one row per scored turn, in any order; those with outcome "error" count only in the strict figure. Under own
             history the turns before the target enter `positions` only.
         unavailable: tier -> reason, for the tiers of the benchmark that the model cannot run. A mean over tiers that includes one of
             them does not exist; it is never taken over the rest in silence.
@@ -203,12 +203,12 @@ def _part(rows: Sequence[Prediction]) -> dict[str, Any]:
 
 def _interleaving(rows: Mapping[str, Sequence[Prediction]]) -> tuple[PairedResult, ...]:
     """Each tier of two turns or more against the same targets without history, where that tier was run; Holm over tiers."""
-    alone = {tier: {p.group: p for p in rows[tier]} for tier in ("T", "V") if tier in rows}
+    single_turn = {tier: {p.group: p for p in rows[tier]} for tier in ("T", "V") if tier in rows}
     effects = []
     for tier in sorted(rows, key=tier_order):
         single = tier[-1]
-        if len(tier) > 1 and single in alone:
-            pairs = [(p, alone[single][p.group]) for p in rows[tier] if p.group in alone[single]]
+        if len(tier) > 1 and single in single_turn:
+            pairs = [(p, single_turn[single][p.group]) for p in rows[tier] if p.group in single_turn[single]]
             effects.append(paired_result(pairs, over=tier, against=single))
     return statistics.with_holm(effects)
 

@@ -1,6 +1,6 @@
 """Any of our models as lm-eval sees a model: loglikelihood, rolling loglikelihood and generation, answered by our engine.
 
-lm-eval renders prompts, picks few-shot examples and computes metrics; the engine dedupes, batches, logs every answer and goes on after a
+lm-eval renders prompts, picks few-shot examples and computes metrics; the engine dedupes, batches, logs every answer and resumes after a
 kill. All choices of a document that share a context become one request, so a context is encoded once.
 """
 

@@ -58,7 +58,7 @@ RUN_FIELDS = {
     "seconds": "time spent scoring, summed over sessions",
     "tokens": "prompt and reply tokens processed, over the whole run",
     "usage": "of a model behind a server: answers, prompt and reply tokens as it bills them, cost where prices are given; else null",
-    "resumed": "how many times the run was taken up again",
+    "resumed": "how many times the run was resumed",
 }
 # Fields of run.json of the suites text and vqa: those of RUN_FIELDS that do not speak of a benchmark, and these.
 SUITE_FIELDS = {name: RUN_FIELDS[name] for name in RUN_FIELDS if name not in _OF_BENCHMARKS} | {

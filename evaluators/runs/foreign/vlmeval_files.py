@@ -1,7 +1,7 @@
 """VLMEvalKit's result files: `MODEL_DATASET_acc.csv` or `…_score.csv` (or .json, .tsv), and the tables of scored rows beside them.
 
-With its scored rows (`…_result`, `…_auxmatch`, `…_results`) a data set gets the interval that our own runs get; without them, its number
-alone: VLMEvalKit writes no standard error. Its pickles are never read.
+With its scored rows (`…_result`, `…_auxmatch`, `…_results`) a data set gets the interval that our own runs get; without them, only its
+value: VLMEvalKit writes no standard error. Its pickles are never read.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read_scores(paths: Sequence[Path]) -> list[TaskRun]:
         model, task = _names(path)
         other = runs[model, path.parent].setdefault(task, path)
         if other != path:
-            raise UserError(f"{str(other)!r} and {path.name!r} are both figures of {task!r}; leave one of them, or name it alone")
+            raise UserError(f"{str(other)!r} and {path.name!r} are both figures of {task!r}; leave one of them, or name only that one")
     return [_run(model, files) for (model, _), files in sorted(runs.items())]
 
 
@@ -169,7 +169,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def _cluster(line: Mapping[str, Any]) -> str:
-    """Rows over one image depend on each other; where the table does not name it, each is taken to stand alone."""
+    """Rows over one image depend on each other; where the table does not name it, each counts as independent."""
     return str(line.get("image_path") or line["index"])
 
 
