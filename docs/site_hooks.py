@@ -6,6 +6,7 @@ to an address that a reader without network access cannot open.
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 from pathlib import Path
@@ -16,6 +17,8 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 ROOT_PAGES = ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|`[^`]*`)+)\]\(([^()\s]+)\)")
+_FOREIGN = re.compile(r"<(?:script|link|img|iframe|source|video|audio)\b[^>]*\b(?:src|href)=\"?(?:https?:)?//[^>]*>")
+_LOG = logging.getLogger("mkdocs.hooks")
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -47,3 +50,10 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
         pieces += [_LINK.sub(rewritten, markdown[end : fence.start()]), fence[0]]
         end = fence.end()
     return "".join([*pieces, _LINK.sub(rewritten, markdown[end:])])
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Warn, which `--strict` refuses, of anything that a browser would load from another host."""
+    for tag in _FOREIGN.findall(output):
+        _LOG.warning("%s loads from another host: %s", page.file.src_uri, tag)
+    return output
