@@ -15,7 +15,7 @@ from evaluators.runs.summary import summary_json, summary_text
 from iit_bench.asking import gold_reply, replies, user_message
 from iit_bench.errors import UserError
 from iit_bench.models.baselines import BlindModel
-from iit_bench.models.contract import GenerateResult, Model, ModelOptions, ScoreRequest, ScoreResult
+from iit_bench.models.contract import Capabilities, GenerateResult, Model, ModelOptions, ScoreRequest, ScoreResult
 from iit_bench.models.load import load_model
 from iit_bench.storage.benchmark import Benchmark, load_benchmark, save_benchmark
 from iit_bench.storage.runs import ERROR_FIELDS, RUN_FIELDS, load_run
@@ -181,6 +181,7 @@ class Parrot(Recorder):
 
     def __init__(self, model: Model, bench: Benchmark) -> None:
         super().__init__(model)
+        self.capabilities = Capabilities(why_not={"takes_raw_text": "it only knows the benchmark's questions"})
         self.questions = {q.question: (i, q) for i, q in enumerate(bench.questions.values())}
 
     def generate(self, batch):
