@@ -100,7 +100,8 @@ def build(options: BuildOptions) -> Path:
         **_baselines(loaded, targets, questions),
         "versions": _versions(),
     }
-    return save_benchmark(options.out, questions, dialogues, manifest, card(manifest, questions, dialogues), options.overwrite)
+    readme = card(manifest, questions, dialogues)
+    return save_benchmark(options.out, questions, dialogues, manifest, readme, overwrite=options.overwrite)
 
 
 def summary(manifest: Mapping[str, Any]) -> str:

@@ -63,7 +63,7 @@ def list_files(dataset: str, wanted: Splits, revisions: Sequence[str]) -> Listin
         licence = licence or licence_of(card)  # the converted copy has no card of its own
         splits, absent = _files_of(tree, card, wanted)
         if not absent:
-            return _listing(dataset, str(info.sha), ref, licence, splits, tree)
+            return _listing(dataset, splits, tree, commit=str(info.sha), ref=ref, licence=licence)
         missing = missing or ", ".join(f"{split!r}" + (f" of configuration {config!r}" if config else "") for config, split in absent)
     raise UserError(f"the Hub's data set {dataset!r} has no parquet, json or csv file of split {missing}; put it there by hand")
 
@@ -86,7 +86,13 @@ def _files_of(
 
 
 def _listing(
-    dataset: str, commit: str, ref: str, licence: str, splits: Mapping[str, Mapping[str, Sequence[str]]], tree: Mapping[str, RepoFile]
+    dataset: str,
+    splits: Mapping[str, Mapping[str, Sequence[str]]],
+    tree: Mapping[str, RepoFile],
+    *,
+    commit: str,
+    ref: str,
+    licence: str,
 ) -> Listing:
     names = sorted({name for of_split in splits.values() for files in of_split.values() for name in files} | ({CARD} & set(tree)))
     headers = {key: value for key, value in build_hf_headers().items() if key.lower() in ("authorization", "user-agent")}

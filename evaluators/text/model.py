@@ -153,7 +153,7 @@ class EngineLM(LM):
 
     def _full(self, request: Request, result: Response) -> bool:
         """Whether the prompt fills the model's context, so that (but for an exact fit) its beginning was cut off."""
-        limit = getattr(self.model, "context_limit", None)
+        limit = self.text_model.context_limit
         if limit is None or isinstance(request, RollingRequest):
             return False
         if isinstance(request, TextGenerateRequest):

@@ -17,12 +17,12 @@ from iit_bench.types import Figure, Outcome, SuiteResults, TaskItem, TaskResult
 if TYPE_CHECKING:
     from evaluators.text.model import FailedDocument
 
-UNPARSED = "[invalid]"  # what lm-eval's regular expression filters say where nothing matches
+UNPARSED = "[invalid]"  # what lm-eval's regular expression filters return where nothing matches
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What lm-eval's results do not say of a run of ours; empty for results that lm-eval's own command wrote."""
+    """Facts on a run of ours that lm-eval's results lack; empty for results that lm-eval's own command wrote."""
 
     failed: Sequence[FailedDocument] = ()
     cut: Mapping[str, int] = field(default_factory=dict)  # task -> prompts that filled the model's context
@@ -44,7 +44,8 @@ def items_of(evaluated: Mapping[str, Any], failed: Sequence[FailedDocument]) -> 
                     continue
                 score = 0.0 if error else float(value)
                 key, item = _key(metric, sample["filter"]), str(sample["doc_id"])
-                rows.append(TaskItem(task, item, item, key, score, _outcome(sample, score, error), _reply(sample)))
+                outcome, reply = _outcome(sample, score, error), _reply(sample)
+                rows.append(TaskItem(task=task, item=item, cluster=item, metric=key, score=score, outcome=outcome, reply=reply))
     return rows
 
 

@@ -71,12 +71,12 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
         try:
             with VlmevalProcess(files, _spec(options, tasks, run["model"]["name"]), options.out / LOG) as process:
                 process.run("prepare")
-                asked = _ask(model, files, tasks, log, options, progress)
+                answered = _ask(model, files, tasks, log, options=options, progress=progress)
                 process.run("score")
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
             save_run_header(options.out, run)
-        results, items, errors = _collect(files, asked)
+        results, items, errors = _collect(files, answered)
         keep_result_files(files, options.out)
         save_run_outcome(options.out, items, results, errors)
         save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
@@ -118,15 +118,15 @@ def chosen_tasks(options: RunOptions) -> tuple[str, ...]:
 
 
 def _ask(
-    model: Model, files: Exchange, tasks: Sequence[str], log: ResponseLog, options: RunOptions, progress: bool
+    model: Model, files: Exchange, tasks: Sequence[str], log: ResponseLog, *, options: RunOptions, progress: bool
 ) -> dict[str, list[Answered]]:
     """Have the model answer all messages, with the images of one data set in memory at a time."""
     limits = BatchLimits.for_model(model.info, options.batch_size)
-    asked = {}
+    answered = {}
     with bar(f"{model.info.name}: answering", sum(len(files.load_prompts(task)[1]) for task in tasks), progress) as advance:
         for task in tasks:
-            asked[task] = _ask_task(model, files, task, log, limits, options, advance)
-    return asked
+            answered[task] = _ask_task(model, files, task, log, limits=limits, options=options, advance=advance)
+    return answered
 
 
 def _ask_task(
@@ -134,6 +134,7 @@ def _ask_task(
     files: Exchange,
     task: str,
     log: ResponseLog,
+    *,
     limits: BatchLimits,
     options: RunOptions,
     advance: Callable[[int], None],
@@ -173,11 +174,11 @@ def _text(response: Any) -> str:
 # ---------------------------------------------------------------- results
 
 
-def _collect(files: Exchange, asked: Mapping[str, Sequence[Answered]]) -> tuple[SuiteResults, list[TaskItem], list[dict[str, Any]]]:
+def _collect(files: Exchange, answered: Mapping[str, Sequence[Answered]]) -> tuple[SuiteResults, list[TaskItem], list[dict[str, Any]]]:
     results: list[TaskResult] = []
     items: list[TaskItem] = []
     errors: list[dict[str, Any]] = []
-    for task, its in asked.items():
+    for task, its in answered.items():
         result, made = task_result(task, files.load_prompts(task)[0], its, files.load_scores(task))
         results.append(result)
         items += made

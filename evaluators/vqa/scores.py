@@ -39,21 +39,21 @@ class Answered:
 
 
 def task_result(
-    task: str, facts: Mapping[str, Any], asked: Sequence[Answered], scored: Mapping[str, Any]
+    task: str, facts: Mapping[str, Any], answered: Sequence[Answered], scored: Mapping[str, Any]
 ) -> tuple[TaskResult, list[TaskItem]]:
     """Figures of a data set and the items they are made of.
 
     Args:
         task: the data set.
         facts: line 1 of the worker's prompts file.
-        asked: every message, in order.
+        answered: every message, in order.
         scored: the worker's scores file: per part {"kind", "metrics", "rows"} or {"failure"}.
     """
     main, extra = scored.get("main"), scored.get("no-image")
-    shown = _part(task, "main", main, asked) if main else _Part(metric=NO_IMAGE)
+    shown = _part(task, "main", main, answered) if main else _Part(metric=NO_IMAGE)
     items, scores, notes, parts = list(shown.items), dict(shown.figures), list(shown.notes), [shown]
     if extra:
-        more = _part(task, "no-image", extra | {"kind": _plain_kind(extra)}, asked)
+        more = _part(task, "no-image", extra | {"kind": _plain_kind(extra)}, answered)
         parts.append(more)
         items += more.items
         scores |= more.figures
@@ -102,8 +102,8 @@ class _Part:
     failed: bool = False  # it could not be scored
 
 
-def _part(task: str, part: str, scored: Mapping[str, Any], asked: Sequence[Answered]) -> _Part:
-    mine = [one for one in asked if one.part == part]
+def _part(task: str, part: str, scored: Mapping[str, Any], answered: Sequence[Answered]) -> _Part:
+    mine = [one for one in answered if one.part == part]
     metric = NO_IMAGE if part != "main" else {"mme": "total", "hallusion": "aAcc"}.get(scored.get("kind", ""), "acc")
     if "failure" in scored:
         note = f"VLMEvalKit failed to score it ({scored['failure']}); see vlmeval.log"
@@ -113,7 +113,7 @@ def _part(task: str, part: str, scored: Mapping[str, Any], asked: Sequence[Answe
         own = {name: Figure(value, n=len(mine), note="VLMEvalKit's own, without scores by item") for name, value in metrics.items()}
         shown = max(own, key=_primary, default=metric)
         return _Part(metric=shown, figures=own or {metric: Figure(None, note="VLMEvalKit gave no number")}, best=None)
-    items = _items(task, part, kind, rows, mine, metric)
+    items = _items(rows, mine, task=task, part=part, kind=kind, metric=metric)
     best: float | None = 1.0
     figures: dict[str, Figure] = {}
     if part == "main" and kind == "mme":
@@ -133,10 +133,12 @@ def _primary(name: str) -> tuple[int, str]:
     return next((10 - i for i, word in enumerate(("overall", "acc", "score", "avg")) if word in lower), 0), name
 
 
-def _items(task: str, part: str, kind: str, rows: Sequence[Mapping[str, Any]], asked: Sequence[Answered], metric: str) -> list[TaskItem]:
-    """One item a row that VLMEvalKit scored; the circular copies of a question are one."""
+def _items(
+    rows: Sequence[Mapping[str, Any]], answered: Sequence[Answered], *, task: str, part: str, kind: str, metric: str
+) -> list[TaskItem]:
+    """One item per row that VLMEvalKit scored; the circular copies of a question are one."""
     by_row: dict[str, list[Answered]] = defaultdict(list)
-    for one in asked:
+    for one in answered:
         by_row[one.unit if kind == "circular" else one.index].append(one)
     best = best_split(row["split"] for row in rows) if kind in ("choice", "circular") else None  # elsewhere splits are one
     name = "acc" if part == "main" and kind == "mme" else metric
@@ -147,12 +149,22 @@ def _items(task: str, part: str, kind: str, rows: Sequence[Mapping[str, Any]], a
         of_split = name if part != "main" or best is None or row["split"] == best else f"{name} {row['split']}"
         reply = "\n".join(one.reply if isinstance(one.reply, str) else "" for one in copies)
         score = 0.0 if outcome == "error" else row["score"]
-        items.append(TaskItem(task, row["index"], copies[0].cluster if copies else row["index"], of_split, score, outcome, reply))
+        items.append(
+            TaskItem(
+                task=task,
+                item=row["index"],
+                cluster=copies[0].cluster if copies else row["index"],
+                metric=of_split,
+                score=score,
+                outcome=outcome,
+                reply=reply,
+            )
+        )
     return items
 
 
 def best_split(splits: Iterable[str | None]) -> str | None:
-    """The split whose figure stands for the data set."""
+    """The split whose figure is the data set's: the first of SPLITS that is present, else the first by name; None if there are none."""
     present = set(splits)
     return next((name for name in SPLITS if name in present), min((name for name in present if name), default=None))
 

@@ -77,6 +77,7 @@ class RandomModel(ChoiceBaseline, TextModel):
 
     capabilities = Capabilities(takes_raw_text=True, generates=False, why_not={"generates": ONLY_CHOOSES})
     tokenizer = None
+    context_limit = None
 
     def __init__(self, name: str, options: ModelOptions) -> None:
         super().__init__(name, options, {"seed": options.seed})

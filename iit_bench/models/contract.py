@@ -182,6 +182,11 @@ class TextModel(Protocol):
     capabilities: Capabilities
     tokenizer: Any | None  # of transformers; None if there is none in this process
 
+    @property
+    @abstractmethod
+    def context_limit(self) -> int | None:
+        """Tokens that a raw text and its continuation have together at most, what exceeds them is cut off; None if nothing is cut here."""
+
     @abstractmethod
     def text_tokens(self, request: TextRequest) -> int:
         """Tokens of the longest row that `request` needs, at most the model's context: what does not fit is cut off, as lm-eval does.

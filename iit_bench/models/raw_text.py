@@ -53,6 +53,7 @@ class RawText(TextModel):
 
     @property
     def context_limit(self) -> int:
+        """The model's context, else the tokenizer's limit, else lm-eval's default, in tokens."""
         return self.info.max_context or _tokenizer_limit(self.tokenizer) or DEFAULT_CONTEXT
 
     @property

@@ -8,7 +8,6 @@ import pytest
 
 from builders.sources.base import SourceOptions, SourceQuestions, load_source
 from builders.sources.lm_eval import _bare, _index_of
-from iit_bench.data.snapshots import card_licence, split_files
 from iit_bench.errors import UserError
 
 Load = Callable[[str], SourceQuestions]
@@ -170,33 +169,3 @@ def test_an_edited_snapshot_gives_its_new_rows(tmp_path: Path, makers: dict[str,
         makers["openbookqa"](tmp_path, rows)
         assert len(load_source("lm-eval:openbookqa", SourceOptions(data_root=tmp_path)).questions) == rows
     assert set(cache.rglob("*.arrow")) == before
-
-
-@pytest.mark.parametrize(
-    ("config", "files", "expected"),
-    [
-        ("main", ["main/test-00000-of-00002.parquet", "main/test-00001-of-00002.parquet", "other/test.parquet"], "parquet"),
-        ("main", ["data/main/test/0000.parquet"], "parquet"),
-        ("main", ["test/main.csv", "test/other.csv"], "csv"),
-        ("main", ["main_test.jsonl"], "json"),
-        (None, ["data/test-00000-of-00001.parquet"], "parquet"),
-        (None, ["test.json"], "json"),
-        (None, ["plain_text/test.parquet"], "parquet"),
-    ],
-)
-def test_the_layouts_of_hub_snapshots_are_understood(tmp_path: Path, config: str | None, files: list[str], expected: str) -> None:
-    for name in files:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x")
-    loader, found = split_files(tmp_path, config, ["test", "train"])
-    assert loader == expected
-    assert [path.relative_to(tmp_path).as_posix() for path in found["test"]] == [name for name in files if "other" not in name]
-    assert "train" not in found
-
-
-def test_the_licence_stands_in_the_snapshots_card(tmp_path: Path) -> None:
-    assert card_licence(tmp_path) == ""
-    (tmp_path / "README.md").write_text("---\nlicense:\n- cc-by-4.0\n- mit\n---\ntext")
-    assert card_licence(tmp_path) == "cc-by-4.0, mit"
-    (tmp_path / "README.md").write_text("no header")
-    assert card_licence(tmp_path) == ""

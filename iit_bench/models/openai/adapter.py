@@ -85,6 +85,11 @@ class ChatServer(Model, TextModel):
             details={"images": images, "length limit": spelling.length_limit, "temperature": temperature, **details},
         )
 
+    @property
+    def context_limit(self) -> int | None:
+        """None: texts are sent whole, only the server counts their tokens."""
+        return None
+
     # ------------------------------------------------------------ requests
 
     def ask(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read]) -> Read:

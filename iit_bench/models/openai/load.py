@@ -31,7 +31,8 @@ def load(name: str, options: ModelOptions) -> Model:
         return ChatServer(name, served, client, probe_chat_server(client, served))
     tokenizer = load_tokenizer(options.server.tokenizer, options.trust_remote_code)
     has_template = ensure_template(tokenizer)
-    return TokenServer(name, served, client, probe_token_server(client, served, tokenizer), tokenizer, has_template)
+    findings = probe_token_server(client, served, tokenizer)
+    return TokenServer(name, served, client, findings, tokenizer=tokenizer, has_chat_template=has_template)
 
 
 def load_tokenizer(place: str, trust_remote_code: bool) -> Any:

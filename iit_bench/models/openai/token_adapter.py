@@ -33,7 +33,7 @@ NO_LOGPROBS = (
 class TokenServer(RawText, ChatServer):
     """Tokens of a text in, scores of its last ones or its continuation out."""
 
-    def __init__(self, name: str, served: str, client: Client, findings: Findings, tokenizer: Any, has_chat_template: bool) -> None:
+    def __init__(self, name: str, served: str, client: Client, findings: Findings, *, tokenizer: Any, has_chat_template: bool) -> None:
         """`served`: the model's name on the server."""
         self.served, self.client, self.findings = served, client, findings
         self.tokenizer, self.has_chat_template = tokenizer, has_chat_template
@@ -103,8 +103,8 @@ class TokenServer(RawText, ChatServer):
         if _has_images(request.messages):
             return super()._generate(request)
         text = self.render(request.messages)
-        asked = TextGenerateRequest(text, max_new_tokens=request.max_new_tokens)
-        result = self.continue_prompt(self._prompt(text, encode_prompt(self.tokenizer, text)), asked, {"temperature": 0})
+        as_text = TextGenerateRequest(text, max_new_tokens=request.max_new_tokens)
+        result = self.continue_prompt(self._prompt(text, encode_prompt(self.tokenizer, text)), as_text, {"temperature": 0})
         return dataclasses.replace(result, text=result.text.strip())
 
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:

@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 
 from iit_bench.data.fetched import check_unchanged
 from iit_bench.data.snapshots import fetch_it, missing_split, snapshot_folder, split_files
-from iit_bench.errors import UserError, one_line
+from iit_bench.errors import UserError, described
 from iit_bench.storage.format import files_sha256
 from iit_bench.tools.lm_eval.configs import evaluated_split, fewshot_split, shown_split
 
@@ -76,14 +76,15 @@ def readable(name: str, dataset: str, data_root: Path | None) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SyntaxError, TemplateError, DatasetsError) as error:
-        reason = one_line(error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error)
+        cause = error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error
+        reason = described(cause)
         if "module script" in reason:
             fix = "go online, or choose another task (for MBPP, iit_mbpp)"
             raise UserError(f"lm-eval task {name!r} needs a metric that `evaluate` loads from the Hub ({reason}); {fix}") from error
         place, fix = "the Hub", f"go online, or {fetch_it(name)} and give --data-root DIR"
         if data_root is not None:
             place, fix = repr(str(data_root)), f"check that its files are complete and as published, or {fetch_it(name, data_root)}"
-        raise UserError(f"lm-eval task {name!r} cannot read {dataset!r} from {place} ({type(error).__name__}: {reason}); {fix}") from error
+        raise UserError(f"lm-eval task {name!r} cannot read {dataset!r} from {place} ({reason}); {fix}") from error
 
 
 def revisions_of(task: Any) -> set[str]:
