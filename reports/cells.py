@@ -24,7 +24,7 @@ class Cell:
     sort: float | str | None = None  # what the column is sorted by; None sorts last
     title: str = ""  # tooltip; what a reader needs is also elsewhere on the page
     strong: bool = False
-    missing: bool = False  # there is no figure; `lines` say why
+    missing: bool = False  # there is no figure; `lines` give the reason
     style: int | None = None  # number of the model's line style, for its swatch
     badges: tuple[str, ...] = ()
     words: bool = False  # text, set left; otherwise a number, set right
@@ -32,13 +32,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
+    """The head of one column of a table, and how its cells are set. Every text is untrusted; the template escapes it."""
+
     label: str
-    small: tuple[str, ...] = ()  # small print below, a line each
+    small: tuple[str, ...] = ()  # small print below, each on its own line
     words: bool = False
     name: bool = False  # headed by a model's name, of any length
     code: bool = False  # a tier's pattern, set in monospace
     divider: bool = False  # a rule at its left
-    sorted: bool = False  # the rows stand in its order, highest first
+    sorted: bool = False  # the table's rows are in its order, highest first
     over: str = ""  # heading over this column and its neighbours with the same
 
 
@@ -81,6 +83,7 @@ def _signless_zero(text: str) -> str:
 
 
 def p_value(p: float | None) -> str:
+    """A p-value with three decimals, "< 0.001" below that, NOT_AVAILABLE for None."""
     if p is None:
         return NOT_AVAILABLE
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -92,10 +95,12 @@ def count(n: int) -> str:
 
 
 def size(n: int) -> str:
+    """A sample size: 1234 -> "n 1 234" with no-break spaces."""
     return f"n\N{NO-BREAK SPACE}{count(n)}"
 
 
 def interval(figure: Figure, signed: bool = False) -> str:
+    """A figure's 95% interval in percent, or, if `signed`, in signed percentage points; "" if it has none."""
     if figure.low is None or figure.high is None:
         return ""
     if signed:
@@ -171,8 +176,8 @@ PAIRED_COLUMNS = (
     Column("p Holm"),
     Column("test", words=True),
     Column("detectable", ("points",)),
-    Column("only A", ("right in A alone",)),
-    Column("only B", ("right in B alone",)),
+    Column("only A", ("right in A only",)),
+    Column("only B", ("right in B only",)),
 )
 
 
@@ -195,12 +200,14 @@ def paired_cells(result: PairedResult) -> tuple[Cell, ...]:
 
 
 def number_cell(value: float | None, text: str = "") -> Cell:
+    """A cell that shows `text`, else the rounded value, and sorts by the value; None shows NOT_AVAILABLE and sorts last."""
     if value is None:
         return Cell(text or NOT_AVAILABLE)
     return Cell(text or count(round(value)), sort=value)
 
 
 def text_cell(text: str, *, lines: Sequence[str] = (), sort: str | None = "") -> Cell:
+    """A cell of words with `lines` below, sorted by `sort`, or by the text without case if that is ""; None sorts last."""
     return Cell(text, tuple(lines), text.casefold() if sort == "" else sort, words=True)
 
 

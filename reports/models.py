@@ -47,9 +47,11 @@ class Models:
     columns: Sequence[TaskColumn]  # suite by suite; columns of one task side by side
 
     def runs_of(self, row: ModelRow, suite: TaskSuite) -> list[TaskRun]:
+        """The runs of a suite that a row holds, in order of path."""
         return [self.runs[place] for place in row.runs if self.runs[place].run["suite"] == suite]
 
     def result(self, row: ModelRow, column: TaskColumn) -> tuple[TaskRun, TaskResult] | None:
+        """The run and result that a row shows in a column: the first of its runs that has one; None if none has."""
         return next(((self.runs[place], column.results[place]) for place in row.runs if place in column.results), None)
 
     def column(self, run: TaskRun, task: str) -> TaskColumn | None:

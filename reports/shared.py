@@ -24,10 +24,12 @@ Facts = tuple[tuple[str, str], ...]  # (term, value), for a definition list
 
 
 def name_cell(entry: Entry) -> Cell:
+    """An IIT run's model: its name with the swatch of its line style and its badges."""
     return Cell(entry.name, sort=entry.name.casefold(), style=entry.style, badges=entry.badges, words=True)
 
 
 def row_cell(row: ModelRow) -> Cell:
+    """A model's name; with swatch and badges if it has an IIT run on the page."""
     style, badges = (None, ()) if row.entry is None else (row.entry.style, row.entry.badges)
     return Cell(row.name, sort=row.name.casefold(), style=style, badges=badges, words=True)
 
@@ -41,6 +43,7 @@ def tool_badge(run: TaskRun) -> tuple[str, ...]:
 
 
 def common_n(figures: Sequence[Figure]) -> int | None:
+    """The most frequent n of the figures that exist, the larger of equally frequent ones; None if no figure exists."""
     sizes = Counter(figure.n for figure in figures if figure.value is not None)
     return max(sizes, key=lambda n: (sizes[n], n)) if sizes else None
 
@@ -122,6 +125,7 @@ def run_facts(header: Mapping[str, Any], folder: str) -> Facts:
 
 
 def seconds_cell(seconds: Any) -> Cell:
+    """A duration, sorted by seconds; NOT_AVAILABLE for what is no number."""
     return number_cell(seconds, duration(seconds)) if is_number(seconds) else text_cell(NOT_AVAILABLE)
 
 

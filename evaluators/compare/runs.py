@@ -25,9 +25,11 @@ class OfTiers:
     b: str
 
     def as_table(self) -> str:
+        """The comparison as text for a terminal, one line per tier; differences in percentage points."""
         return as_table(self.results, self.a, self.b)
 
     def as_dict(self) -> dict[str, Any]:
+        """The comparison as `iit-bench compare --json` prints it."""
         return as_dict(self.results, self.a, self.b)
 
 
@@ -42,9 +44,11 @@ class OfTasks:
     b: str
 
     def as_table(self) -> str:
+        """The comparison as text for a terminal: one line per task, then the tasks left out, each with its reason."""
         return suite_as_table(self.results, self.left_out, self.a, self.b)
 
     def as_dict(self) -> dict[str, Any]:
+        """The comparison as `iit-bench compare --json` prints it; tasks left out included."""
         return suite_as_dict(self.results, self.left_out, self.suite, self.a, self.b)
 
 

@@ -82,14 +82,17 @@ def by_turn(predictions: Iterable[Prediction]) -> dict[tuple[str, int], Predicti
 
 
 def finished(p: Prediction) -> bool:
+    """Whether the turn has an answer, right, wrong or unparsed; errors have none."""
     return p.outcome != "error"
 
 
 def right(p: Prediction) -> bool:
+    """Whether the turn's answer is correct; unparsed replies and errors are not."""
     return p.outcome == "correct"
 
 
 def chance_level(p: Prediction) -> float:
+    """Probability, 0 … 1, of the right answer for a uniform guess among the turn's k choices: 1/k."""
     return 1 / len(p.choices)
 
 

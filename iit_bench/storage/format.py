@@ -37,11 +37,13 @@ def written_version(of: str) -> int:
 
 
 def sha256_file(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pretty_json(value: Any) -> str:
+    """Indented JSON that ends in a line break, non-ASCII characters as they are. Raises ValueError for NaN and infinities."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

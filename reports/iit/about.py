@@ -37,6 +37,7 @@ _SOURCE = {
 
 
 def benchmark_facts(entries: Sequence[Entry]) -> Facts:
+    """What was asked, from the first run's header: benchmark, tiers with their numbers of dialogues, scoring, style, history and limit."""
     header = entries[0].header
     benchmark = header["benchmark"]
     tiers: Mapping[str, Any] = benchmark["tiers"]
@@ -137,6 +138,7 @@ def _run_row(entry: Entry) -> tuple[Cell, ...]:
 
 
 def run_cards(entries: Sequence[Entry]) -> tuple[RunCard, ...]:
+    """One card per run, in order: the model, all fields of its run.json that the page has names for, and the command."""
     return tuple(
         RunCard(name_cell(entry), run_facts(entry.header, folder_label(entry.run.path)), str(entry.header["command"])) for entry in entries
     )

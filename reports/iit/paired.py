@@ -36,6 +36,12 @@ def _matrix_cell(result: PairedResult | None, entry: Entry, tier: str, n: int | 
 
 
 def paired_list(key: str, caption: str, against: str, entries: Sequence[Entry], of_entry: Mapping[str, Sequence[PairedResult]]) -> Table:
+    """The table `key`, one row per model and paired test A minus B.
+
+    Args:
+        against: label of the column that names B.
+        of_entry: the tests of each entry, by its name.
+    """
     lines = tuple(
         (name_cell(entry), text_cell(result.over), text_cell(result.against), *paired_cells(result))
         for entry in entries

@@ -57,6 +57,7 @@ def _place(run: TaskRun) -> str:
 
 
 def cards(models: Models) -> tuple[RunCard, ...]:
+    """One card per run of the suites text and vqa: the model, the fields of run.json, and the command."""
     return tuple(_card(row, run) for row, run in _runs(models))
 
 

@@ -106,6 +106,7 @@ def _article(name: str) -> str:
 
 
 def main() -> None:
+    """Write facts.csv beside this file, one row per fact, and print how many it has."""
     path = Path(__file__).with_name("facts.csv")
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
