@@ -1,4 +1,4 @@
-"""The models of one page: runs of all suites gathered into a row a model, and tasks into a column for every way of asking them."""
+"""The models of one page: runs of all suites gathered into one row per model, and tasks into one column per way of asking them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TaskColumn:
     suite: TaskSuite
     task: str
     metric: str  # that its cells show; "" where no run has a figure
-    asked: list[TaskSettings] = field(default_factory=list)
+    ways: list[TaskSettings] = field(default_factory=list)  # how each of its runs asked it; they do not contradict
     results: dict[int, TaskResult] = field(default_factory=dict)  # place of a run -> its result
 
 
@@ -34,7 +34,7 @@ class ModelRow:
 
     @property
     def text_only(self) -> bool:
-        """Whether its IIT run tells that the model takes no images."""
+        """Whether its IIT run records that the model takes no images."""
         return self.entry is not None and self.entry.model.get("accepts_images") is False
 
 
@@ -103,35 +103,35 @@ def _columns(runs: Sequence[TaskRun]) -> list[TaskColumn]:
 
 
 def _enter(columns: list[TaskColumn], place: int, run: TaskRun, result: TaskResult) -> None:
-    asked, suite = how_asked(run, result), run.run["suite"]
+    settings, suite = how_asked(run, result), run.run["suite"]
     last = None
     for column in columns:
         if (column.suite, column.task) != (suite, result.task):
             continue
         last = column
-        if column.metric == result.metric and not any(differences(other, asked) for other in column.asked):
-            column.asked.append(asked)
+        if column.metric == result.metric and not any(differences(other, settings) for other in column.ways):
+            column.ways.append(settings)
             column.results[place] = result
             return
-    new = TaskColumn(suite, result.task, result.metric, [asked], {place: result})
+    new = TaskColumn(suite, result.task, result.metric, [settings], {place: result})
     columns.insert(len(columns) if last is None else columns.index(last) + 1, new)
 
 
 def apart(models: Models) -> list[str]:
-    """Why a task stands in several columns, a sentence each."""
-    said = []
+    """Why a task has several columns: one sentence per task."""
+    sentences = []
     for column in models.columns:
         siblings = models.siblings(column)
         if len(siblings) > 1 and column is siblings[0]:
             reasons = dict.fromkeys(reason for other in siblings[1:] for reason in _why(column, other))
-            said.append(f"{column.task} stands in {len(siblings)} columns, which were not asked the same: {'; '.join(reasons)}.")
-    return said
+            sentences.append(f"{column.task} is in {len(siblings)} columns, which were not asked the same: {'; '.join(reasons)}.")
+    return sentences
 
 
 def _why(one: TaskColumn, other: TaskColumn) -> list[str]:
     if one.metric != other.metric:
         return [f"metric ({one.metric} and {other.metric})"]
-    return next((reasons for a in one.asked for b in other.asked if (reasons := differences(a, b))), [])
+    return next((reasons for a in one.ways for b in other.ways if (reasons := differences(a, b))), [])
 
 
 # ---------------------------------------------------------------- rows

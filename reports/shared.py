@@ -72,15 +72,15 @@ def chance_by_tier(entries: Sequence[Entry]) -> dict[str, float]:
 
 
 def settings_apart(models: Models, column: TaskColumn) -> list[str]:
-    """How it was asked, where that is told apart from other columns of the task."""
-    siblings = [other for other in models.siblings(column) if other.asked]
-    if len(siblings) < 2 or not column.asked:
+    """How it was asked, where that differs from other columns of the task."""
+    siblings = [other for other in models.siblings(column) if other.ways]
+    if len(siblings) < 2 or not column.ways:
         return []
-    mine, others = column.asked[0].settings, [other.asked[0].settings for other in siblings]
-    told = [name for name in mine if all(name in other for other in others) and len({other[name] for other in others}) > 1]
-    words = [short(name, mine[name]) for name in told]
-    hashes = {asked.documents_sha256 for other in siblings for asked in other.asked if asked.documents_sha256}
-    return words if len(hashes) < 2 else [*words, f"documents {column.asked[0].documents_sha256[:8] or 'not recorded'}"]
+    mine, others = column.ways[0].settings, [other.ways[0].settings for other in siblings]
+    differing = [name for name in mine if all(name in other for other in others) and len({other[name] for other in others}) > 1]
+    words = [short(name, mine[name]) for name in differing]
+    hashes = {way.documents_sha256 for other in siblings for way in other.ways if way.documents_sha256}
+    return words if len(hashes) < 2 else [*words, f"documents {column.ways[0].documents_sha256[:8] or 'not recorded'}"]
 
 
 def short(name: str, value: str) -> str:

@@ -164,7 +164,7 @@ def ask(
                 key = (course.dialogue.id, position)
                 one = given.get(key) or _after(course)
                 predictions[key] = prediction(course, position, one, asking)
-                course.said.append(predictions[key].reply)
+                course.own_replies.append(predictions[key].reply)
                 if isinstance(one, Failure):
                     course.failure = course.failure or one
                     errors[key] = _error_line(course, position, one)

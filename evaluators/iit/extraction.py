@@ -39,16 +39,16 @@ def extract_choice(reply: str, choices: Sequence[str], style: Style) -> int:
 
 def _letter(reply: str, count: int) -> int:
     words = reply.translate(_PUNCTUATION).split()
-    found = [i for i, letter in enumerate(string.ascii_uppercase[:count]) if letter in words]
-    if len(found) != 1:
+    letters = [i for i, letter in enumerate(string.ascii_uppercase[:count]) if letter in words]
+    if len(letters) != 1:
         return -1
-    position = words.index(string.ascii_uppercase[found[0]])
-    return found[0] if position >= len(words) - _LAST_WORDS else -1
+    position = words.index(string.ascii_uppercase[letters[0]])
+    return letters[0] if position >= len(words) - _LAST_WORDS else -1
 
 
 def _choice_text(reply: str, choices: Sequence[str]) -> int:
-    said = reply.strip().rstrip(".!").casefold()
-    equal = [i for i, choice in enumerate(choices) if choice.strip().rstrip(".!").casefold() == said]
+    text = reply.strip().rstrip(".!").casefold()
+    equal = [i for i, choice in enumerate(choices) if choice.strip().rstrip(".!").casefold() == text]
     if len(equal) == 1:
         return equal[0]
     lowered = reply.lower()

@@ -31,11 +31,11 @@ class Asking:
 
 @dataclass
 class Course:
-    """One dialogue on its way through the rounds."""
+    """The state of one dialogue while its turns are asked, round by round."""
 
     dialogue: Dialogue
     questions: tuple[Question, ...]  # one per turn
-    said: list[str] = field(default_factory=list)  # own history: replies so far
+    own_replies: list[str] = field(default_factory=list)  # of history own: the model's, so far
     failure: Failure | None = None  # a turn failed: the turns after it cannot be asked
 
 
@@ -59,8 +59,8 @@ def request(course: Course, position: int, asking: Asking) -> Request:
 
 def _messages(course: Course, position: int, asking: Asking) -> tuple[Message, ...]:
     system = (Message("system", (asking.system_prompt,)),) if asking.system_prompt else ()
-    said = None if asking.history == "gold" else course.said
-    return (*system, *chat(course.questions[: position + 1], asking.style, course.dialogue.connectors, said))
+    own = None if asking.history == "gold" else course.own_replies
+    return (*system, *chat(course.questions[: position + 1], asking.style, course.dialogue.connectors, own))
 
 
 def prediction(course: Course, position: int, answer: Response | Failure, asking: Asking) -> Prediction:

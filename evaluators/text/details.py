@@ -57,8 +57,8 @@ def group_details(name: str, evaluated: Mapping[str, Any], members: Mapping[str,
 
 def documents_sha256(samples: Sequence[Mapping[str, Any]]) -> str:
     """Hash of the documents and gold answers, by lm-eval's own hashes of each; a document that several filters read counts once."""
-    asked = {int(sample["doc_id"]): f"{sample['doc_id']} {sample['doc_hash']} {sample['target_hash']}\n" for sample in samples}
-    return hashlib.sha256("".join(asked[number] for number in sorted(asked)).encode()).hexdigest()
+    lines = {int(sample["doc_id"]): f"{sample['doc_id']} {sample['doc_hash']} {sample['target_hash']}\n" for sample in samples}
+    return hashlib.sha256("".join(lines[number] for number in sorted(lines)).encode()).hexdigest()
 
 
 def chance(samples: Sequence[Mapping[str, Any]]) -> float:

@@ -66,8 +66,8 @@ class EngineLM(LM):
             context, continuation = request.args[:2]
             group = (context, request.task_name, request.doc_id)
             places.append((group, grouped[group].setdefault(continuation, len(grouped[group]))))
-        asked = {group: TextScoreRequest(group[0], tuple(continuations)) for group, continuations in grouped.items()}
-        answers = dict(zip(asked, self._answer(list(asked.values()), [group[1:] for group in asked]), strict=True))
+        by_group = {group: TextScoreRequest(group[0], tuple(continuations)) for group, continuations in grouped.items()}
+        answers = dict(zip(by_group, self._answer(list(by_group.values()), [group[1:] for group in by_group]), strict=True))
         scores = []
         for group, place in places:
             one = answers[group]
@@ -79,24 +79,24 @@ class EngineLM(LM):
         return [one.logprobs[0] if isinstance(one, ScoreResult) else NO_SCORE for one in answers]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        asked = [self._generation(*request.args[:2]) for request in requests]
+        generations = [self._generation(*request.args[:2]) for request in requests]
         seen: Counter[str] = Counter()
-        for i, one in enumerate(asked):
+        for i, one in enumerate(generations):
             if dict(one.settings).get("do_sample"):  # equal requests have answers of their own
-                asked[i] = dataclasses.replace(one, repeat=seen[repr(one)])
+                generations[i] = dataclasses.replace(one, repeat=seen[repr(one)])
                 seen[repr(one)] += 1
         alike: dict[str, list[int]] = defaultdict(list)  # requests that may share a batch
-        for i, one in enumerate(asked):
+        for i, one in enumerate(generations):
             alike[repr((one.until, one.max_new_tokens, one.settings))].append(i)
         texts = [""] * len(requests)
         for members in alike.values():
             try:
-                answers = self._answer([asked[i] for i in members], _documents([requests[i] for i in members]))
+                answers = self._answer([generations[i] for i in members], _documents([requests[i] for i in members]))
             except (ValueError, TypeError) as error:
-                if asked[members[0]].settings == (("do_sample", False),):  # nobody's setting: a bug is not the user's
+                if generations[members[0]].settings == (("do_sample", False),):  # nobody's setting: a bug is not the user's
                     raise
                 # transformers refuses a setting: temperature 0 beside do_sample, an unknown name
-                settings = ", ".join(f"{name}={value}" for name, value in asked[members[0]].settings)
+                settings = ", ".join(f"{name}={value}" for name, value in generations[members[0]].settings)
                 reason = one_line(error)
                 raise UserError(f"the model cannot generate with {settings} ({reason}); give other settings with --gen-kwargs") from error
             for i, result in zip(members, answers, strict=True):
@@ -139,12 +139,12 @@ class EngineLM(LM):
 
     # ------------------------------------------------------------ the engine
 
-    def _answer(self, asked: Sequence[Request], documents: Sequence[tuple[str | None, int | None]]) -> list[Response | Failure]:
+    def _answer(self, requests: Sequence[Request], documents: Sequence[tuple[str | None, int | None]]) -> list[Response | Failure]:
         self.at_work = True
-        with bar(f"{self.model.info.name}: {len(asked)} requests", len(asked), self._progress) as advance:
-            answers = answer(self.model, asked, self._log, self._limits, advance).answers
+        with bar(f"{self.model.info.name}: {len(requests)} requests", len(requests), self._progress) as advance:
+            answers = answer(self.model, requests, self._log, self._limits, advance).answers
         self.at_work = False
-        for request, (task, document), one in zip(asked, documents, answers, strict=True):
+        for request, (task, document), one in zip(requests, documents, answers, strict=True):
             if isinstance(one, Failure):
                 self.failed.append(FailedDocument(task or "", -1 if document is None else document, one))
             elif self._full(request, one):

@@ -174,8 +174,10 @@ def write_facts(folder: Path) -> Path:
         task = f"{FACTS}_{relation.replace(' ', '_')}"
         tasks.append(task)
         files = {}
-        for split, asked in (("test", facts.questions("test")), ("dev", facts.questions("dev"))):
-            rows = [{"id": q.id, "question": q.question, "choices": q.choices, "answer": q.answer} for q in asked if q.subject == relation]
+        for split, questions in (("test", facts.questions("test")), ("dev", facts.questions("dev"))):
+            rows = [
+                {"id": q.id, "question": q.question, "choices": q.choices, "answer": q.answer} for q in questions if q.subject == relation
+            ]
             files[split] = str(folder / f"{task}_{split}.jsonl")
             Path(files[split]).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         _write_yaml(folder / f"{task}.yaml", _facts_task(task, files, folder / "cache"))

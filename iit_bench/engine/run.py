@@ -35,10 +35,10 @@ class Failure:
 
 @dataclass
 class Answers:
-    """One entry per request, in the order asked: a response or a failure."""
+    """What `answer` returns: one entry per request, in order, a response or a failure; and how many of them were new."""
 
     answers: list[Response | Failure] = field(default_factory=list)
-    asked: int = 0  # distinct requests
+    distinct: int = 0  # number of distinct requests
     computed: int = 0  # of them, answered now; the rest came from the log or failed
 
 

@@ -75,16 +75,16 @@ class BaseTask:
 
 def text_scores(tok: Any, logits: scores.ReplyLogits, split: str, limit: int | None) -> dict[str, scores.Score]:
     """Text-only accuracies of any model: see `BaseTask.score`. The histories are drawn, the targets are the same in all."""
-    asked = some(facts.questions("test" if split == "test" else "dev"), limit)
-    rng = dialogues.generator(0, len(asked), 1)
+    questions = some(facts.questions("test" if split == "test" else "dev"), limit)
+    rng = dialogues.generator(0, len(questions), 1)
     others = facts.questions("taught")
     by_name: dict[str, scores.Score] = {}
-    for subject in dict.fromkeys(question.subject for question in asked):
-        by_name[f"T {subject}"] = scores.accuracy(tok, logits, [[question] for question in asked if question.subject == subject])
-    by_name["T"] = scores.Score(sum(score.correct for score in by_name.values()), len(asked))
-    asked = some(asked, 500)
-    by_name["TT"] = scores.accuracy(tok, logits, [[others[rng.integers(len(others))], question] for question in asked])
-    by_name["ST"] = scores.accuracy(tok, logits, [[dialogues.scene(rng), question] for question in asked])
+    for subject in dict.fromkeys(question.subject for question in questions):
+        by_name[f"T {subject}"] = scores.accuracy(tok, logits, [[question] for question in questions if question.subject == subject])
+    by_name["T"] = scores.Score(sum(score.correct for score in by_name.values()), len(questions))
+    questions = some(questions, 500)
+    by_name["TT"] = scores.accuracy(tok, logits, [[others[rng.integers(len(others))], question] for question in questions])
+    by_name["ST"] = scores.accuracy(tok, logits, [[dialogues.scene(rng), question] for question in questions])
     by_name["S"] = scores.accuracy(tok, logits, [[dialogues.scene(rng)] for _ in range(limit or 500)])
     return by_name
 

@@ -92,7 +92,7 @@ def scene(rng: np.random.Generator, subject: str | None = None) -> Question:
     colour = str(rng.choice(easyvqa.COLOURS))
     subject = subject or str(rng.choice(["shape", "colour", "yes/no", "yes/no"]))
     answer = {"shape": shape, "colour": colour}.get(subject) or str(rng.choice(easyvqa.YES_NO))
-    asked = _askable()[(shape, colour, subject, answer, bool(rng.integers(2)) if subject == "yes/no" else False)]
+    wordings = _askable()[(shape, colour, subject, answer, bool(rng.integers(2)) if subject == "yes/no" else False)]
     words = DESCRIPTIONS[rng.integers(len(DESCRIPTIONS))].format(
         shape=shape, colour=colour, size=SIZES[rng.integers(len(SIZES))], place=PLACES[rng.integers(len(PLACES))]
     )
@@ -104,7 +104,7 @@ def scene(rng: np.random.Generator, subject: str | None = None) -> Question:
         subject=subject,
         cluster="",
         language="en",
-        question=f"{words}\n{asked[int(rng.integers(len(asked)))]}",
+        question=f"{words}\n{wordings[int(rng.integers(len(wordings)))]}",
         images=(),
         choices=choices,
         answer=choices.index(answer),

@@ -108,11 +108,11 @@ def pictures(split: easyvqa.Split) -> tuple[torch.Tensor, torch.Tensor]:
     from iit_bench.models.wings.vision import preprocess
 
     config = WingsConfig(text_config=LlamaConfig(), image_size=64)
-    asked: dict[int, list[easyvqa.Row]] = {}
+    by_image: dict[int, list[easyvqa.Row]] = {}
     for row in easyvqa.rows(split):
-        asked.setdefault(row.image_id, []).append(row)
+        by_image.setdefault(row.image_id, []).append(row)
     pixels, labels = [], []
-    for image_id, rows in sorted(asked.items()):
+    for image_id, rows in sorted(by_image.items()):
         pixels.append(preprocess(decode(easyvqa.image_bytes(split, image_id)), config))
         scenes = [
             (shape, colour)

@@ -50,23 +50,23 @@ class VlmTask:
     def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
         """VQA alone (V, by subject), after another image (VV), after a fact (TV); facts as `text_scores`, and after a VQA turn (VT)."""
         test = split == "test"
-        asked = easyvqa.questions("test" if test else "dev")
-        rng = dialogues.generator(0, len(asked), 2)
+        pictured = easyvqa.questions("test" if test else "dev")
+        rng = dialogues.generator(0, len(pictured), 2)
         length = self.module.config.image_token_length
-        told = facts.questions("taught")
+        taught = facts.questions("taught")
         texts = some(facts.questions("test" if test else "dev"), limit)
 
         def measure(of: list[list[Question]]) -> scores.Score:
             return scores.accuracy(self.tokenizer, self.reply_logits, of, length)
 
         by_name: dict[str, scores.Score] = {}
-        chosen = some(asked, limit)
-        for subject in sorted({question.subject for question in asked}):
+        chosen = some(pictured, limit)
+        for subject in sorted({question.subject for question in pictured}):
             by_name[f"V {subject}"] = measure([[question] for question in chosen if question.subject == subject])
         by_name["V"] = scores.Score(sum(score.correct for score in by_name.values()), len(chosen))
-        by_name["VV"] = measure([[asked[rng.integers(len(asked))], question] for question in some(chosen, 500)])
-        by_name["TV"] = measure([[told[rng.integers(len(told))], question] for question in some(chosen, 500)])
-        by_name["VT"] = measure([[asked[rng.integers(len(asked))], question] for question in texts])
+        by_name["VV"] = measure([[pictured[rng.integers(len(pictured))], question] for question in some(chosen, 500)])
+        by_name["TV"] = measure([[taught[rng.integers(len(taught))], question] for question in some(chosen, 500)])
+        by_name["VT"] = measure([[pictured[rng.integers(len(pictured))], question] for question in texts])
         return by_name | text_scores(self.tokenizer, self.reply_logits, split, limit)
 
     def save(self, folder: Path) -> None:

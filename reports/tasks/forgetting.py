@@ -67,7 +67,7 @@ def _matrix(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], mod
     shown = [column for column in models.columns if any(one is column for row in owners for one, _ in by_model[row.name])]
     heads, columns = [Column("model", words=True)], [[row_cell(row) for row in owners]]
     for way in shown:
-        column = [next((one for asked, one in by_model[row.name] if asked is way), None) for row in owners]
+        column = [next((one for other, one in by_model[row.name] if other is way), None) for row in owners]
         n = common_n([one.result.difference for one in column if one])
         heads.append(Column(way.task, (*settings_apart(models, way), *([size(n)] if n else []))))
         columns.append(

@@ -124,7 +124,7 @@ def _line(row: ModelRow, run: TaskRun, result: TaskResult, metric: str) -> tuple
     shown = metric == result.metric
     cell = score_cell(figure, result.best if shown else _best(figure), show_n=False, badges=tool_badge(run))
     how = how_asked(run, result)
-    asked = "; ".join(short(name, value) for name, value in how.settings.items() if name not in how.usual) or "as usual"
+    changed = "; ".join(short(name, value) for name, value in how.settings.items() if name not in how.usual) or "as usual"
     size_of = "" if result.members is None else f"group of {len(result.members)}"
     return (
         row_cell(row),
@@ -135,7 +135,7 @@ def _line(row: ModelRow, run: TaskRun, result: TaskResult, metric: str) -> tuple
         number_cell(figure.clusters),
         text_cell(figure.method or "no interval"),
         *(number_cell(result.outcomes.get(outcome, 0)) for outcome in OUTCOMES),
-        text_cell(asked),
+        text_cell(changed),
         text_cell("; ".join(filter(None, (*(result.notes if shown else ()), figure.note))) or "none"),
     )
 

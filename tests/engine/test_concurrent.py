@@ -53,7 +53,7 @@ def test_distinct_requests_are_asked_once_each_and_answered_in_the_order_given(r
     assert sorted(model.batches) == sorted([text] for text in TEXTS)  # a request a call
     assert found.answers[:24] == found.answers[24:]
     assert len({one.logprobs for one in found.answers}) == 24
-    assert (sum(settled), found.asked, found.computed) == (48, 24, 24)
+    assert (sum(settled), found.distinct, found.computed) == (48, 24, 24)
 
 
 def test_as_many_requests_are_under_way_as_the_server_takes(run, server_model, ask):

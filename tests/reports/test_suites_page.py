@@ -128,7 +128,7 @@ def test_numbers_that_were_not_asked_the_same_stand_in_columns_of_their_own(
     head = page.tables["overview"][1]
     assert [text.split(" | ")[0] for text in head] == ["model", "piqa", "piqa"]
     assert head[1] != head[2]
-    assert f"piqa stands in 2 columns, which were not asked the same: {said}" in page.text
+    assert f"piqa is in 2 columns, which were not asked the same: {said}" in page.text
     rows = {row[0]: row[1:] for row in page.tables["overview"][2:]}
     assert sorted("not run" in cell for cell in rows["a"]) == [False, True] and rows["a"] != rows["b"]
 
@@ -145,7 +145,7 @@ def test_vqa_numbers_of_another_judge_or_table_stand_apart(make_suite_run: MakeR
         make_suite_run("vqa", "c", {"MME": 0.6}, asked={"documents_sha256": "e" * 64}),
     ]
     page = page_of(runs, tmp_path / "out")
-    assert "MME stands in 3 columns, which were not asked the same: judge (exact_matching and gpt-4); documents" in page.text
+    assert "MME is in 3 columns, which were not asked the same: judge (exact_matching and gpt-4); documents" in page.text
 
 
 # ---------------------------------------------------------------- forgetting on text tasks

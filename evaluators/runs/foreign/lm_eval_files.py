@@ -109,6 +109,6 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
             yield kept
 
 
-def _reply(said: Any) -> Any:
+def _reply(value: Any) -> Any:
     """A generated text as it is; a log-likelihood, which the file has as two texts, as numbers again."""
-    return (float(said[0]), *said[1:]) if isinstance(said, list) and said else said
+    return (float(value[0]), *value[1:]) if isinstance(value, list) and value else value

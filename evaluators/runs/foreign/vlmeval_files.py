@@ -95,19 +95,19 @@ def _task(task: str, path: Path) -> tuple[TaskResult, list[TaskItem]]:
     assert match is not None
     metrics = _metrics(read_rows(path))
     stem = path.with_name(match["stem"])
-    kind, rows, asked, judge = "other", [], [], ""
+    kind, rows, answered, judge = "other", [], [], ""
     for kind_of_rows, suffix, read in (("choice", "_result", _choice), ("yes/no", "_auxmatch", _yes_no), ("open", "_results", _open)):
         table = _beside(stem, suffix)
         if table is not None:
             lines = read_rows(table)
             kind, rows = _kind(task, kind_of_rows), read(lines, metrics)
             judge = _judge(table, stem, suffix) if kind == "choice" else RULES if kind == "open" else ""
-            asked = [_message(line) for line in lines]
+            answered = [_message(line) for line in lines]
             break
-    result, items = task_result(task, {"published": None}, asked, {"main": {"kind": kind, "metrics": metrics, "rows": rows}})
+    result, items = task_result(task, {"published": None}, answered, {"main": {"kind": kind, "metrics": metrics, "rows": rows}})
     notes = () if rows else (f"{TOOL}'s own number without an interval: no table of scored rows beside {path.name}",)
-    if rows and all(one.cluster == one.index for one in asked):
-        notes = (f"{TOOL}'s tables do not name the images: each question is taken to stand alone, which makes the interval too narrow",)
+    if rows and all(one.cluster == one.index for one in answered):
+        notes = (f"{TOOL}'s tables do not name the images: each question counts as independent, which makes the interval too narrow",)
     best = 1.0 if not rows and _fractions(read_rows(path)) else result.best
     n_documents = len(rows) if rows else None
     return replace(result, best=best, notes=(*result.notes, *notes), judge=judge, n_documents=n_documents), items

@@ -19,8 +19,8 @@ MEMORY = 2 * 2**30  # bytes
 
 def examples(dataset: Any) -> list[dict[str, Any]]:
     """The problems shown before every question, from the data set's split `prompt`."""
-    found = {row["task_id"]: dict(row) | {"is_fewshot": True} for row in dataset if row["task_id"] in EXAMPLES}
-    return [found[number] for number in EXAMPLES]
+    by_number = {row["task_id"]: dict(row) | {"is_fewshot": True} for row in dataset if row["task_id"] in EXAMPLES}
+    return [by_number[number] for number in EXAMPLES]
 
 
 def pass_at_1(references: Sequence[str], predictions: Sequence[str | Sequence[str]]) -> float:

