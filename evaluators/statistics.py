@@ -10,7 +10,7 @@ How the choices below were made (coverage is simulated in tests/evaluators/test_
 * An accuracy's interval is Wilson's with an effective number of items, n_eff = p(1-p)/SE², reduced by (z/t)² because SE is estimated
   from few clusters: t has K-1 degrees of freedom, K = n²/Σ size² (Kish), which is G where clusters are of one size and less where a
   few large ones decide. n_eff is kept between K, its value for clusters that answer as one, and the number of items. At 0 and 1 the
-  data say nothing about dependence, so K is taken: the interval is never of zero width and never leaves [0, 1].
+  the data hold no information on dependence, so K is taken: the interval is never of zero width and never leaves [0, 1].
 * A paired difference takes the adjusted Wald interval of Bonett & Price (2012), which adds one pair to either side, on the same
   effective number of items. So two runs that agree on every item do not get an interval of zero width.
 """
@@ -140,7 +140,7 @@ def _effective_items(variance: float, se: float | None, as_one: float, independe
         return independent
     estimate = variance / se**2
     adjusted = estimate * (Z / float(stdtrit(as_one - 1, 0.975))) ** 2
-    # t must not push the estimate past the worst case; an estimate that is worse by itself (large clusters differ from small ones) stands.
+    # t must not push the estimate past the worst case; an estimate that is worse by itself (large clusters differ from small ones) is kept.
     return min(max(adjusted, min(as_one, estimate)), independent)
 
 

@@ -99,7 +99,7 @@ def in_words(error: Exception) -> str:
 
 
 def asked_wait(headers: Mapping[str, str]) -> float:
-    """Seconds that a server asks to be left alone in `Retry-After`, a number or a date; 0 if it does not."""
+    """Seconds to wait that a server asks for in `Retry-After`, a number or a date; 0 if it does not."""
     value = headers.get("Retry-After", "")
     try:
         return max(0.0, float(value))

@@ -166,7 +166,7 @@ class Figure:
     `value is None` means the figure does not exist. `method` and `note` are words for a reader; code decides by the other fields.
     """
 
-    value: float | None  # None = the figure does not exist; `note` says why
+    value: float | None  # None = the figure does not exist; `note` gives the reason
     _: KW_ONLY
     low: float | None = None  # lower end of the 95% interval
     high: float | None = None  # upper end of the 95% interval

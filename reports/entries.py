@@ -1,4 +1,4 @@
-"""The IIT runs of one page: refused where they cannot stand in one table, named, ordered."""
+"""The IIT runs of one page: refused where they cannot share a table, named, ordered."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def unique_names(runs: Sequence[AnyRun]) -> list[str]:
 
 
 def base_of(entry: Entry, entries: Sequence[Entry]) -> Entry | None:
-    """The run that its forgetting was measured against, where it stands on the page and no other run there is called the same."""
+    """The run that its forgetting was measured against, if it is on the page and no other run there has its name."""
     forgotten = entry.run.results.forgetting
     bases = [other for other in entries if forgotten and other is not entry and folder_label(other.run.path) == forgotten.base_run]
     return bases[0] if len(bases) == 1 else None

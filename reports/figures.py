@@ -1,6 +1,6 @@
 """Figures as inline SVG, the same bytes for the same numbers: matplotlib draws, the page's style sheet colours.
 
-No text of a model or data set enters a figure (names stand in the page's legend, escaped there), so nothing can be smuggled in and no
+No text of a model or data set enters a figure (names are in the page's legend, escaped there), so nothing can be smuggled in and no
 glyph can be missing. Colours are CSS variables, so one figure serves light, dark and print. matplotlib is imported when drawing only.
 """
 
@@ -28,7 +28,7 @@ _VARIABLES = {_INK: "currentColor", _MUTED: "var(--muted)", _RULE: "var(--rule)"
 
 _RC: Any = {
     "svg.fonttype": "none",  # text stays text: system fonts, selectable, read aloud
-    "svg.hashsalt": "iit-bench",  # ids depend on what is drawn alone
+    "svg.hashsalt": "iit-bench",  # ids depend only on what is drawn
     "svg.image_inline": True,
     "font.size": 11.0,
     "axes.unicode_minus": True,

@@ -43,7 +43,7 @@ class Models:
     """What the page shows beside the IIT runs."""
 
     runs: Sequence[TaskRun]  # suite by suite, in order of path
-    rows: Sequence[ModelRow]  # IIT entries first, in their order, then by the first column that tells them apart
+    rows: Sequence[ModelRow]  # IIT entries first, in their order, then by the first column in which they differ
     columns: Sequence[TaskColumn]  # suite by suite; columns of one task side by side
 
     def runs_of(self, row: ModelRow, suite: TaskSuite) -> list[TaskRun]:
@@ -145,7 +145,7 @@ def _fits(row: ModelRow, run: TaskRun, runs: Sequence[TaskRun], columns: Sequenc
 
 
 def _same_model(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Runs of ours know their weights; another tool's are told by the model's name."""
+    """Runs of ours know their weights; another tool's are matched by the model's name."""
     one, other = a["model"], b["model"]
     given = [header.get("arguments", {}).get("name") for header in (a, b)]
     if all(given) and given[0] != given[1]:

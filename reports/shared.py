@@ -15,7 +15,7 @@ from reports.models import ModelRow, Models, TaskColumn
 
 SUITE_NAMES: dict[TaskSuite, str] = {"text": "Text-only (lm-eval)", "vqa": "VQA (VLMEvalKit)"}
 SCORES = (("IIT", "iit", ""), ("T score", "t_score", "T"), ("V score", "v_score", "V"))  # name, field of Results, what its tiers end in
-_SHOWN_ELSEWHERE = ("name", "model", "benchmark", "suite", "command", "arguments")  # of run.json; `arguments` says what `command` says
+_SHOWN_ELSEWHERE = ("name", "model", "benchmark", "suite", "command", "arguments")  # of run.json; `arguments` repeats `command`
 
 Facts = tuple[tuple[str, str], ...]  # (term, value), for a definition list
 

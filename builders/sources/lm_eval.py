@@ -32,7 +32,7 @@ from iit_bench.tools.lm_eval.process import loading
 from iit_bench.types import Question
 
 PREFIX = "lm-eval:"
-_PROBED = 20  # documents that are read to tell bare letters from options that happen to be letters
+_PROBED = 20  # documents that are read to distinguish bare letters from options that happen to be letters
 
 
 @dataclass

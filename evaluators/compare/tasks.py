@@ -1,6 +1,6 @@
 """Two runs of the suite text or vqa side by side: how each task was asked, paired differences over the same items, forgetting.
 
-Runs of other tools (`evaluators.runs.foreign`) are compared like ours. Two numbers of a task stand in one column, and are subtracted, only
+Runs of other tools (`evaluators.runs.foreign`) are compared like ours. Two numbers of a task share a column, and are subtracted, only
 where `differences` finds none.
 """
 
@@ -24,7 +24,7 @@ class TaskSettings:
     """How a task was asked."""
 
     settings: Mapping[str, str]  # what a message calls a setting -> its value in words
-    usual: frozenset[str] = frozenset()  # settings that nobody changed: the tool's or the task's own
+    usual: frozenset[str] = frozenset()  # settings left at the tool's or the task's own value
     documents_sha256: str = ""  # of what was asked; "" where the files do not record it
     n: int = 0  # items
 

@@ -36,7 +36,7 @@ def check_comparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> None
         run_a, run_b: contents of run.json.
 
     Raises:
-        UserError: they differ in benchmark hash, scoring, style, history or limit; the message says in which, and both values.
+        UserError: they differ in benchmark hash, scoring, style, history or limit; the message names which, and both values.
     """
     values = {what: (_look_up(run_a, path), _look_up(run_b, path)) for what, path in MUST_AGREE.items()}
     differing = [f"{what} ({_show(a)} and {_show(b)})" for what, (a, b) in values.items() if a != b]

@@ -14,7 +14,7 @@ def expand(tasks: Sequence[str], presets: Mapping[str, Sequence[str]]) -> tuple[
 
 
 def unknown_task(name: str, known: Iterable[str], where: str) -> UserError:
-    """The error for an unknown task, with the most similar name. `where` tells where it was looked for, e.g. "among lm-eval's tasks"."""
+    """The error for an unknown task, with the most similar name. `where`: where it was looked for, e.g. "among lm-eval's tasks"."""
     names = sorted(known)
     close = [other for other in names if other.casefold() == name.casefold()] or get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else "see `iit-bench list tasks`"

@@ -31,7 +31,7 @@ from iit_bench.models.contract import (
 )
 from iit_bench.progress import bar
 
-DEFAULT_NEW_TOKENS = 256  # where neither the task nor the user says (lm-eval's own default)
+DEFAULT_NEW_TOKENS = 256  # where neither the task nor the user sets it (lm-eval's own default)
 NO_SCORE = float("-inf")  # of a request that failed; its document counts as wrong whatever lm-eval makes of it
 
 
@@ -93,7 +93,7 @@ class EngineLM(LM):
             try:
                 answers = self._answer([generations[i] for i in members], _documents([requests[i] for i in members]))
             except (ValueError, TypeError) as error:
-                if generations[members[0]].settings == (("do_sample", False),):  # nobody's setting: a bug is not the user's
+                if generations[members[0]].settings == (("do_sample", False),):  # the user set nothing: a bug, not bad input
                     raise
                 # transformers refuses a setting: temperature 0 beside do_sample, an unknown name
                 settings = ", ".join(f"{name}={value}" for name, value in generations[members[0]].settings)

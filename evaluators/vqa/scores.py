@@ -1,7 +1,7 @@
-"""From the rows that VLMEvalKit scored to figures with intervals; each figure's value is VLMEvalKit's own, or a note says why it is not.
+"""From the rows that VLMEvalKit scored to figures with intervals; each figure's value is VLMEvalKit's own, or its note gives the reason.
 
 Accuracies are fractions. MME's points are VLMEvalKit's: per category 100 · (accuracy over questions + accuracy over images whose two
-questions are both right), so 200 a category. HallusionBench's are aAcc (questions), fAcc (figures with all questions right) and qAcc
+questions are both right), so 200 per category. HallusionBench's are aAcc (questions), fAcc (figures with all questions right) and qAcc
 (questions right on all their figures).
 """
 

@@ -208,7 +208,7 @@ def _choices(pair: FactWording, same_relation: Sequence[Fact]) -> tuple[str, ...
 
     Wrong answers are taken from the relation's facts in the order of a hash, so an answer appears as often as it is gold, in proportion
     ("Euro" must not win by frequency only). Skipped: an answer that is a prefix of a chosen one or has a chosen one as its prefix (equal
-    answers included), ignoring case, because the sum of log-probabilities cannot tell such choices apart.
+    answers included), ignoring case, because the sum of log-probabilities cannot separate such choices.
     """
     chosen = [pair.fact.answer]
     for other in sorted(same_relation, key=lambda fact: _hash("choice", pair.id, fact.id)):

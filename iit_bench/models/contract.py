@@ -135,7 +135,7 @@ class TextGenerateRequest:
     until: tuple[str, ...] = ()
     max_new_tokens: int = 256
     settings: tuple[tuple[str, Any], ...] = ()  # of the decoder, by name, e.g. ("temperature", 0.7); without "do_sample" it is greedy
-    repeat: int = 0  # tells equal requests apart where sampling makes their answers differ
+    repeat: int = 0  # number of an equal request, where sampling makes their answers differ
 
 
 def cut_at(text: str, stops: Iterable[str]) -> str:

@@ -58,7 +58,7 @@ class RawText(TextModel):
 
     @property
     def _first_token(self) -> int:
-        """Stands for an empty context, and before the first token of a rolling text."""
+        """The token used for an empty context, and before the first token of a rolling text."""
         bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         if bos is None and eos is None:
             raise UserError(f"the tokenizer of model {self.info.name!r} has no begin- or end-of-text token; add one to its files")

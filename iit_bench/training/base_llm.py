@@ -58,7 +58,7 @@ class BaseTask:
         return self.module.lm_head(hidden[:, :-1][keep])
 
     def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
-        """Facts alone (T, and by relation), after another fact (TT), after a described scene (ST), and scenes (S)."""
+        """Facts (T, and by relation), after another fact (TT), after a described scene (ST), and scenes (S)."""
         return text_scores(self.tokenizer, self.reply_logits, split, limit)
 
     def save(self, folder: Path) -> None:
@@ -103,6 +103,6 @@ def save_llm(module: Any, tok: Any, folder: Path) -> None:
     saved = copy.deepcopy(module).to(torch.bfloat16)
     for part in ("text_config", "vision_config"):
         if hasattr(saved.config, part):
-            getattr(saved.config, part)._name_or_path = ""  # the folder it once came from is nobody's business
+            getattr(saved.config, part)._name_or_path = ""  # the folder it was made in is not published
     saved.save_pretrained(folder)
     tok.save_pretrained(folder)

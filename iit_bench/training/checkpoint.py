@@ -55,8 +55,8 @@ def state(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))
 
 
-def load(folder: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, names: dict[int, str]) -> None:
-    """Put weights, buffers and moments back.
+def restore(folder: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, names: dict[int, str]) -> None:
+    """Read a checkpoint's weights and buffers into `module`, and its moments into `optimizer`, in place.
 
     Raises:
         UserError: the checkpoint is of another model.

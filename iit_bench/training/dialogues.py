@@ -1,4 +1,4 @@
-"""What is trained on: dialogues of questions, drawn anew for every step from (seed, step) alone.
+"""What is trained on: dialogues of questions, drawn anew for every step from nothing but (seed, step).
 
 So a step's batch does not depend on the steps before it, and a resumed training sees what an uninterrupted one would have seen.
 """
@@ -17,7 +17,7 @@ from iit_bench.types import Question
 
 Draw = Callable[[np.random.Generator, str | None], Question]  # a question, of the given subject if there is one
 
-# How a scene is told in words where a picture would stand. Sizes and places are noise that must be overheard.
+# How a scene is described in words in place of a picture. Sizes and places are noise that must be ignored.
 DESCRIPTIONS = (
     "{colour} {shape}",
     "{shape}, {colour}",
@@ -85,7 +85,7 @@ def scene(rng: np.random.Generator, subject: str | None = None) -> Question:
     """A described scene and a question about it in the words of easy-VQA's train questions.
 
     Of the yes/no questions, half name what is there, and half of either are negated: neither the answer nor the way of asking nor what is
-    asked for gives another away, so that only looking helps. (With yes and no balanced alone, "is there …?" is mostly no and "is there
+    asked for gives another away, so that only looking helps. (If only yes and no were balanced, "is there …?" is mostly no and "is there
     not …?" mostly yes, and a small model learns just that.)
     """
     shape = str(rng.choice(easyvqa.SHAPES))

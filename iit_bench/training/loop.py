@@ -27,7 +27,7 @@ class Task(Protocol):
     groups: Mapping[str, Sequence[torch.nn.Parameter]]  # name in LearningRates -> parameters
 
     def loss(self, step: int) -> torch.Tensor:
-        """Scalar loss of the batch of `step` (0-based), a function of the weights, the seed and `step` alone."""
+        """Scalar loss of the batch of `step` (0-based), a function of only the weights, the seed and `step`."""
 
     def score(self, split: str, limit: int | None) -> dict[str, Score]:
         """Accuracies on "dev" or "test", of at most `limit` questions each."""
@@ -86,7 +86,7 @@ def fit(task: Task, optim: Optimisation, every: Every, out: Path, identity: dict
         every: how often to log, score on dev, and write a checkpoint.
         out: folder of the training; exists.
         identity: what the checkpoint must agree with to be resumed (recipe hash, overrides, seed).
-        resume: go on from the checkpoint in `out`, if there is one.
+        resume: start from the checkpoint in `out`, if there is one.
 
     Raises:
         UserError: the checkpoint belongs to another recipe.
@@ -101,7 +101,7 @@ def fit(task: Task, optim: Optimisation, every: Every, out: Path, identity: dict
         state = checkpoint.state(folder)
         if state["identity"] != identity:
             raise UserError(f"{folder}: was written by another recipe or other --set values; give another --out or train afresh")
-        checkpoint.load(folder, task.module, optimizer, names)
+        checkpoint.restore(folder, task.module, optimizer, names)
         first, before, losses = state["step"], state["seconds"], state["losses"]
     start = time.monotonic()
     with (out / "log.jsonl").open("a", encoding="utf-8") as log, _Progress(optim.steps, first) as progress:

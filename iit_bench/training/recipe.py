@@ -1,4 +1,4 @@
-"""Recipes: YAML files that say all that determines a training, checked against the records below.
+"""Recipes: YAML files with all that determines a training, checked against the records below.
 
 A key that is not in the records is an error, in the file and in `--set`. A learning rate of 0 freezes its group, so the partition of the
 paper (what is trained at which stage, and how fast) is read off one table.
@@ -188,7 +188,7 @@ class Loaded:
     """A recipe as it will run."""
 
     name: str  # file name without .yaml
-    sha256: str  # of what the file says, comments and layout aside
+    sha256: str  # of the file's content without comments and layout
     overrides: tuple[str, ...]  # "key=value", sorted by key
     recipe: Recipe
 
@@ -199,7 +199,7 @@ def shipped() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
+def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
     """Read a recipe by name or path and put `key=value` overrides (dotted keys, YAML values) over it.
 
     Raises:

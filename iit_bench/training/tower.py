@@ -96,7 +96,7 @@ class TowerTask:
 
 @cache
 def pictures(split: easyvqa.Split) -> tuple[torch.Tensor, torch.Tensor]:
-    """All images of a split, as the model sees them, and what their questions say about them.
+    """All images of a split, as the model sees them, and the labels that follow from their questions.
 
     Returns:
         Pixels float32 [n, 3, 64, 64]; labels int64 [n, 2], index of shape and of colour, IGNORED where the questions leave it open.

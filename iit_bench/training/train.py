@@ -30,7 +30,7 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False) 
         recipe: name of a shipped recipe or path of a YAML file.
         overrides: "key=value" with dotted keys, as after `--set`.
         out: folder to make; a chain makes one folder per stage in it.
-        resume: go on where an earlier run with the same arguments stopped; finished stages are kept.
+        resume: continue an earlier run with the same arguments; finished stages are kept.
 
     Returns:
         `out`.
@@ -38,7 +38,7 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False) 
     Raises:
         UserError: unknown recipe, key or input; `out` holds something already and `resume` is false.
     """
-    loaded = recipes.load(recipe, overrides)
+    loaded = recipes.load_recipe(recipe, overrides)
     if isinstance(loaded.recipe, ChainRecipe):
         _run_chain(loaded, loaded.recipe, out, resume)
     else:
@@ -64,7 +64,7 @@ def _run_stage(loaded: Loaded, recipe: BaseRecipe | TowerRecipe | VlmRecipe, out
         if {key: done.get(key) for key in identity} == identity:
             return
     if out.exists() and any(out.iterdir()) and not resume:
-        raise UserError(f"{out}: is not empty; give another --out, or --resume to go on with what is there")
+        raise UserError(f"{out}: is not empty; give another --out, or --resume to continue the training in it")
     task = make_task(recipe)
     out.mkdir(parents=True, exist_ok=True)
     fitted = loop.fit(task, recipe.optim, recipe.every, out=out, identity=identity, resume=resume)

@@ -48,7 +48,7 @@ class VlmTask:
         return self.module.lm_head(output.hidden_states[-1][:, :-1][keep])
 
     def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
-        """VQA alone (V, by subject), after another image (VV), after a fact (TV); facts as `text_scores`, and after a VQA turn (VT)."""
+        """VQA (V, by subject), after another image (VV), after a fact (TV); facts as `text_scores`, and after a VQA turn (VT)."""
         test = split == "test"
         pictured = easyvqa.questions("test" if test else "dev")
         rng = dialogues.generator(0, len(pictured), 2)

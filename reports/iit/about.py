@@ -76,7 +76,7 @@ def _source_words(key: str, value: Any) -> str:
 
 
 def baselines(entries: Sequence[Entry]) -> Table | None:
-    """What is reachable without understanding, from the manifest: modalities and sources; subjects stand in the breakdown."""
+    """What is reachable without understanding, from the manifest: modalities and sources; subjects are in the breakdown."""
     manifest = entries[0].header["benchmark"].get("baselines")
     if not isinstance(manifest, Mapping) or not manifest:
         return None
@@ -104,7 +104,7 @@ def _baseline_cell(entries: Sequence[Entry], part: str, rule: str) -> Cell:
 
 
 def runs_table(entries: Sequence[Entry]) -> Table:
-    """What was run, one line a model; everything else stands in the run's card."""
+    """What was run, one line per model; everything else is in the run's card."""
     columns = (
         Column("run", words=True),
         Column("model", words=True),
@@ -117,7 +117,7 @@ def runs_table(entries: Sequence[Entry]) -> Table:
         Column("dialogues"),
         Column("resumed", ("times",)),
     )
-    return Table("runs", "Time and tokens are of the scoring alone, over all sessions.", columns, tuple(map(_run_row, entries)))
+    return Table("runs", "Time and tokens are of the scoring only, over all sessions.", columns, tuple(map(_run_row, entries)))
 
 
 def _run_row(entry: Entry) -> tuple[Cell, ...]:

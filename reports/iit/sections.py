@@ -86,7 +86,7 @@ def _strict_mean(tiers: Sequence[TierResult]) -> Figure:
 
 
 def _over_tiers(cell: Cell, mine: Sequence[TierResult], wanted: Sequence[str]) -> Cell:
-    """A mean that lacks tiers says why in few words; one over other tiers than its neighbours' says so too."""
+    """The cell of a mean: one that lacks tiers shows the reason in few words, as does one over other tiers than its neighbours'."""
     reasons = {result.acc.note for result in mine if result.acc.value is None}
     lacking = len(wanted) - sum(result.acc.value is not None for result in mine)
     if not lacking:
@@ -139,7 +139,7 @@ def breakdown(entries: Sequence[Entry], modality: str) -> Table | None:
         reach = missing_cell("not in the manifest") if prior is None else number_cell(prior, percent(prior))
         rows.append((text_cell(part.subject or "(no subject)", lines=(part.source,)), chance, reach, *figures))
     what = "visual" if modality == "V" else "text"
-    rules = "Chance is the mean of 1/k; the question prior sees the question's text alone."
+    rules = "Chance is the mean of 1/k; the question prior sees only the question's text."
     caption = f"Tier {tier}: {what} targets by subject, acc in % with 95% interval. {rules}"
     columns = (
         Column("subject", ("source",), words=True),

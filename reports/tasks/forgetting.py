@@ -45,7 +45,7 @@ def text_forgetting(models: Models, base: Sequence[TaskRun]) -> SuiteForgetting 
 
 
 def _base_of(row: ModelRow, models: Models) -> list[TaskRun]:
-    """Text runs of the base of the row's IIT run, where the base stands on the page."""
+    """Text runs of the base of the row's IIT run, where the base is on the page."""
     base = base_of(row.entry, [other.entry for other in models.rows if other.entry]) if row.entry else None
     return [run for other in models.rows if base and other.entry is base for run in models.runs_of(other, "text")]
 

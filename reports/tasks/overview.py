@@ -1,4 +1,4 @@
-"""The page's tables over all suites: a row a model; IIT scores, text-only tasks and VQA data sets side by side."""
+"""The page's tables over all suites: one row per model; IIT scores, text-only tasks and VQA data sets side by side."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def scores(models: Models, suite: TaskSuite) -> Table | None:
         Column("notes", words=True),
     )
     caption = (
-        f"{SUITE_NAMES[suite]}: all figures. Groups stand before their tasks. An item that failed counts as wrong. Clusters: items that "
+        f"{SUITE_NAMES[suite]}: all figures. Groups come before their tasks. An item that failed counts as wrong. Clusters: items that "
         "share an image count as one."
     )
     return Table(f"scores-{suite}", caption, columns, tuple(rows)) if rows else None

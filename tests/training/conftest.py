@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from iit_bench.training.recipe import load
+from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task
 
 TINY = {
@@ -27,10 +27,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("inputs")
     folders = {name: root / name for name in ("llm", "tower", "wings-stage1", "llava-stage1")}
     for recipe, name in (("lab-base", "llm"), ("lab-tower", "tower")):
-        make_task(load(recipe, TINY[recipe]).recipe).save(folders[name])
+        make_task(load_recipe(recipe, TINY[recipe]).recipe).save(folders[name])
     for name in ("wings-stage1", "llava-stage1"):
         overrides = (f"inputs.llm={folders['llm']}", f"inputs.tower={folders['tower']}", "model.rank=4")
-        make_task(load(f"lab-{name}", overrides).recipe).save(folders[name])
+        make_task(load_recipe(f"lab-{name}", overrides).recipe).save(folders[name])
     return folders
 
 

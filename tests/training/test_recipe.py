@@ -9,37 +9,37 @@ import pytest
 from iit_bench.errors import UserError
 from iit_bench.training import recipe
 from iit_bench.training.loop import schedule
-from iit_bench.training.recipe import BaseRecipe, ChainRecipe, LearningRates, Optimisation, VlmRecipe, load
+from iit_bench.training.recipe import BaseRecipe, ChainRecipe, LearningRates, Optimisation, VlmRecipe, load_recipe
 
 
 @pytest.mark.parametrize("name", recipe.shipped())
 def test_shipped_recipes_are_read(name: str) -> None:
-    loaded = load(name)
+    loaded = load_recipe(name)
     assert loaded.name == name and len(loaded.sha256) == 64
     if isinstance(loaded.recipe, ChainRecipe):
         for stage in loaded.recipe.stages:
-            load(stage.recipe, [f"{key}={value}" for key, value in stage.set.items()])
+            load_recipe(stage.recipe, [f"{key}={value}" for key, value in stage.set.items()])
 
 
 def test_overrides_are_typed_and_reach_inside() -> None:
-    loaded = load("lab-base", ["optim.lr.llm=1e-3", "seed=3", "data.turns=[2]"]).recipe
+    loaded = load_recipe("lab-base", ["optim.lr.llm=1e-3", "seed=3", "data.turns=[2]"]).recipe
     assert isinstance(loaded, BaseRecipe)
     assert (loaded.optim.lr.llm, loaded.seed, loaded.data.turns) == (1e-3, 3, (2,))
 
 
 def test_overrides_do_not_change_the_hash_of_the_recipe() -> None:
-    assert load("lab-base", ["seed=3"]).sha256 == load("lab-base").sha256 != load("lab-tower").sha256
+    assert load_recipe("lab-base", ["seed=3"]).sha256 == load_recipe("lab-base").sha256 != load_recipe("lab-tower").sha256
 
 
 def test_comments_do_not_change_the_hash_but_values_do(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     text = "kind: base\noptim: {steps: 5, batch: 4, lr: {llm: 1.0e-3}}\n"
     path.write_text(text)
-    before = load(str(path)).sha256
+    before = load_recipe(str(path)).sha256
     path.write_text("# why\n" + text)
-    assert load(str(path)).sha256 == before
+    assert load_recipe(str(path)).sha256 == before
     path.write_text(text.replace("5", "6"))
-    assert load(str(path)).sha256 != before
+    assert load_recipe(str(path)).sha256 != before
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_comments_do_not_change_the_hash_but_values_do(tmp_path: Path) -> None:
 )
 def test_a_wrong_override_is_one_sentence_that_names_it(override: str, words: tuple[str, ...]) -> None:
     with pytest.raises(UserError) as caught:
-        load("lab-base", [override])
+        load_recipe("lab-base", [override])
     message = str(caught.value)
     assert all(word in message for word in words), message
     assert "\n" not in message
@@ -66,17 +66,17 @@ def test_a_wrong_override_is_one_sentence_that_names_it(override: str, words: tu
 
 def test_unknown_and_incomplete_recipes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lab-wings-stage1"):
-        load("lab-bass")
+        load_recipe("lab-bass")
     path = tmp_path / "mine.yaml"
     for text, word in (("kind: soup", "kind"), ("kind: base", "optim"), ("kind: [", "YAML"), ("kind: base\nepochs: 2", "'epochs'")):
         path.write_text(text)
         with pytest.raises(UserError, match=word):
-            load(str(path))
+            load_recipe(str(path))
 
 
 def test_the_rival_gets_the_same_data_and_as_many_steps() -> None:
     for stage in ("stage1", "stage2"):
-        wings, llava = load(f"lab-wings-{stage}").recipe, load(f"lab-llava-{stage}").recipe
+        wings, llava = load_recipe(f"lab-wings-{stage}").recipe, load_recipe(f"lab-llava-{stage}").recipe
         assert isinstance(wings, VlmRecipe) and isinstance(llava, VlmRecipe)
         assert (wings.data, wings.optim.steps, wings.optim.batch) == (llava.data, llava.optim.steps, llava.optim.batch)
 

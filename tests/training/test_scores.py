@@ -7,7 +7,7 @@ import torch
 
 from iit_bench.data import facts
 from iit_bench.training import chat, scores
-from iit_bench.training.recipe import load
+from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task
 from iit_bench.types import Question
 
@@ -28,7 +28,7 @@ def brute_force(task, dialogues: list[list[Question]]) -> int:
 
 @pytest.mark.parametrize("subject", ["capital", "continent", "iso code", "atomic number"])
 def test_accuracy_agrees_with_one_choice_at_a_time(subject: str, tiny: dict[str, tuple[str, ...]]) -> None:
-    task = make_task(load("lab-base", tiny["lab-base"]).recipe)
+    task = make_task(load_recipe("lab-base", tiny["lab-base"]).recipe)
     told = facts.questions("taught")
     asked = [question for question in facts.questions("dev") if question.subject == subject][:25]
     dialogues = [[told[7 * i], question] if i % 2 else [question] for i, question in enumerate(asked)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from iit_bench.training import assets
-from iit_bench.training.recipe import load
+from iit_bench.training.recipe import load_recipe
 
 MADE_BY = {
     "base-llm": "lab-base-practice",
@@ -25,7 +25,7 @@ MADE_BY = {
 def test_card_names_the_recipe_as_it_is_now_and_the_weights_as_they_are(name: str) -> None:
     folder = assets.models() / name
     card = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    assert (card["recipe"], card["recipe_sha256"]) == (MADE_BY[name], load(MADE_BY[name]).sha256)
+    assert (card["recipe"], card["recipe_sha256"]) == (MADE_BY[name], load_recipe(MADE_BY[name]).sha256)
     assert all(override.startswith("inputs.") for override in card["overrides"])  # nothing but where the stage before lies
     assert card["weights_sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert all(score["n"] > 0 for split in ("dev", "test") for score in card["scores"][split].values())
@@ -54,7 +54,7 @@ def test_shipped_base_llm_knows_a_fact_in_a_wording_it_was_not_taught() -> None:
     from iit_bench.training.recipe import BaseRecipe
     from iit_bench.training.train import make_task
 
-    recipe = load("lab-base", ["model.layers=1"]).recipe
+    recipe = load_recipe("lab-base", ["model.layers=1"]).recipe
     assert isinstance(recipe, BaseRecipe)
     task = make_task(recipe)
     task.load(assets.models() / "base-llm")

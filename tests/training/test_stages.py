@@ -11,7 +11,7 @@ import torch
 
 from iit_bench.errors import UserError
 from iit_bench.training import loop
-from iit_bench.training.recipe import load
+from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task, run
 from iit_bench.training.vlm import parameter_groups
 
@@ -44,7 +44,7 @@ def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_resumed_equals_uninterrupted(stage: str, tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
-    recipe: Any = load(stage, [*tiny[stage], *STEPS]).recipe
+    recipe: Any = load_recipe(stage, [*tiny[stage], *STEPS]).recipe
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
@@ -72,7 +72,7 @@ def test_resumed_equals_uninterrupted(stage: str, tiny: dict[str, tuple[str, ...
     ],
 )
 def test_only_the_stages_groups_change(stage: str, trained: set[str], tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
-    recipe: Any = load(stage, [*tiny[stage], *STEPS, "optim.steps=3"]).recipe
+    recipe: Any = load_recipe(stage, [*tiny[stage], *STEPS, "optim.steps=3"]).recipe
     task = make_task(recipe)
     before, buffers = ({n: t.detach().clone() for n, t in some} for some in (task.module.named_parameters(), task.module.named_buffers()))
     groups = {id(p): group for group, parameters in parameter_groups(task.module).items() for p in parameters}
@@ -89,7 +89,7 @@ def test_a_stage_starts_as_the_stage_before_ended(inputs: dict[str, Path], tiny:
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
     stage1 = WingsForConditionalGeneration.from_pretrained(inputs["wings-stage1"], dtype=torch.float32).state_dict()
-    stage2 = make_task(load("lab-wings-stage2", tiny["lab-wings-stage2"]).recipe).module.state_dict()
+    stage2 = make_task(load_recipe("lab-wings-stage2", tiny["lab-wings-stage2"]).recipe).module.state_dict()
     assert set(stage1) < set(stage2)
     assert all(torch.equal(stage1[name], stage2[name]) for name in stage1)
 
@@ -111,7 +111,7 @@ def test_a_run_writes_a_loadable_bfloat16_model_and_its_card(tiny: dict[str, tup
     arguments = [*tiny["lab-base"], *STEPS, "optim.steps=2", "limit=4", "test=false"]
     out = run("lab-base", arguments, tmp_path / "out")
     card = json.loads((out / "training.json").read_text())
-    assert card["recipe"] == "lab-base" and card["recipe_sha256"] == load("lab-base").sha256
+    assert card["recipe"] == "lab-base" and card["recipe_sha256"] == load_recipe("lab-base").sha256
     assert card["scores"]["dev"]["T"]["n"] == 4 and "test" not in card["scores"]
     assert not (out / "checkpoint").exists()
     model = AutoModelForCausalLM.from_pretrained(out, dtype="auto")
@@ -128,7 +128,7 @@ def test_a_run_writes_a_loadable_bfloat16_model_and_its_card(tiny: dict[str, tup
 
 
 def test_a_checkpoint_of_other_arguments_is_refused(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
-    recipe: Any = load("lab-base", [*tiny["lab-base"], *STEPS]).recipe
+    recipe: Any = load_recipe("lab-base", [*tiny["lab-base"], *STEPS]).recipe
     with pytest.raises(Interrupted):
         loop.fit(InterruptedTask(make_task(recipe), 5), recipe.optim, recipe.every, tmp_path, {"seed": 0}, resume=False)
     with pytest.raises(UserError, match="another recipe"):
@@ -145,13 +145,13 @@ def test_a_checkpoint_of_other_arguments_is_refused(tiny: dict[str, tuple[str, .
 )
 def test_bad_inputs_are_one_sentence(overrides: list[str], word: str) -> None:
     with pytest.raises(UserError, match=word):
-        make_task(load("lab-wings-stage2", overrides).recipe)
+        make_task(load_recipe("lab-wings-stage2", overrides).recipe)
 
 
 def test_a_rate_for_a_part_the_model_lacks_is_refused(tiny: dict[str, tuple[str, ...]]) -> None:
-    recipe: Any = load("lab-llava-stage2", [*tiny["lab-llava-stage2"], "optim.lr.router=1"]).recipe
+    recipe: Any = load_recipe("lab-llava-stage2", [*tiny["lab-llava-stage2"], "optim.lr.router=1"]).recipe
     with pytest.raises(UserError, match="router"):
         loop.prepare(make_task(recipe), recipe.optim)
-    frozen: Any = load("lab-base", [*tiny["lab-base"], "optim.lr.llm=0"]).recipe
+    frozen: Any = load_recipe("lab-base", [*tiny["lab-base"], "optim.lr.llm=0"]).recipe
     with pytest.raises(UserError, match="nothing would be trained"):
         loop.prepare(make_task(frozen), frozen.optim)

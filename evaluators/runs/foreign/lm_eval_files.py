@@ -36,7 +36,7 @@ def read_results(path: Path) -> TaskRun:
     """One results file with its samples.
 
     Raises:
-        UserError: not such a file, or one that is damaged or of a version that does not tell how many documents were asked.
+        UserError: not such a file, or one that is damaged or of a version that does not record how many documents were asked.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

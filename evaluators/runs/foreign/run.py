@@ -9,7 +9,7 @@ from iit_bench.types import TaskSuite
 
 
 def foreign_header(tool: str, suite: TaskSuite, model: str, path: Path, **known: Any) -> dict[str, Any]:
-    """run.json of a foreign run: what its files do not tell is None, an empty text or 0.
+    """run.json of a foreign run: what its files do not record is None, an empty text or 0.
 
     Args:
         tool: name and version, e.g. "lm-eval 0.4.13".

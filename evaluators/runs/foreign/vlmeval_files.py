@@ -44,7 +44,7 @@ def read_scores(paths: Sequence[Path]) -> list[TaskRun]:
     """The runs of these files: one per model and folder, its data sets in order of name.
 
     Raises:
-        UserError: a file that cannot be read, or whose name does not tell model and data set apart.
+        UserError: a file that cannot be read, or whose name does not separate model and data set.
     """
     runs: dict[tuple[str, Path], dict[str, Path]] = defaultdict(dict)
     for path in paths:
@@ -67,7 +67,7 @@ def _names(path: Path) -> tuple[str, str]:
     if stem.count("_") == 1:  # only one way to read it
         model, task = stem.split("_")
         return model, task
-    raise UserError(f"the name of {str(path)!r} does not tell where the model's name ends, and no folder is named like it; {_FIX}")
+    raise UserError(f"the name of {str(path)!r} does not show where the model's name ends, and no folder is named like it; {_FIX}")
 
 
 def _run(model: str, files: Mapping[str, Path]) -> TaskRun:
@@ -124,10 +124,10 @@ def _kind(task: str, kind: str) -> str:
 
 
 def _beside(stem: Path, suffix: str) -> Path | None:
-    """The table of scored rows; the judge's name stands in the name of a table of choices.
+    """The table of scored rows; the name of a table of choices holds the judge's name.
 
     Raises:
-        UserError: several judges scored the data set, and the figures do not say which made them.
+        UserError: several judges scored the data set, and the figures do not record which made them.
     """
     named = "_[^/]+" if suffix == "_result" else ""
     own = re.compile(re.escape(stem.name) + named + suffix + rf"\.(?:{'|'.join(FORMATS)})")

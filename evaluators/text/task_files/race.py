@@ -1,4 +1,4 @@
-"""RACE as ehovy/race publishes it (a row a question), in the form of lm-eval's `race` (a document a passage)."""
+"""RACE as ehovy/race publishes it (one row per question), in the form of lm-eval's `race` (one document per passage)."""
 
 from __future__ import annotations
 

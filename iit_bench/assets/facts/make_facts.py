@@ -67,7 +67,7 @@ def rows() -> list[tuple[str, str, str, str, str]]:
         name = _article(" ".join(country["name"].split()))
         for relation, answer in answers.items():
             answer = CORRECTED.get((relation, code), " ".join(answer.split()))
-            # An empty field is no fact, and "Singapore" is no answer to a question that says it.
+            # An empty field is no fact, and "Singapore" is no answer to a question that contains it.
             if answer and not _says(name, answer):
                 facts.append((f"{relation.replace(' ', '-')}/{code}", relation, name, answer, ALSO.get((relation, code), "")))
     for element in periodictable.elements:

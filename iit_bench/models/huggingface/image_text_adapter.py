@@ -50,7 +50,7 @@ class ImageTextModel(RawText, Model):
         return int(length + max(map(len, self._replies(text, request.continuations))))
 
     def _replies(self, text: str, continuations: Sequence[str]) -> list[list[int]]:
-        """Tokens of replies: image tokens stand before them, so the unexpanded text cuts them as well as the expanded one."""
+        """Tokens of replies: image tokens come before them, so the unexpanded text cuts them as well as the expanded one."""
         return encode_replies(self.tokenizer, text, continuations)[1]
 
     @torch.inference_mode()

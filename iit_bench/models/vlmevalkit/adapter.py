@@ -1,7 +1,7 @@
 """`vlmeval:NAME`: a model of VLMEvalKit's zoo behind the model contract. It can only generate.
 
 VLMEvalKit runs in a process of its own (worker.py): what importing it does to a process (TLS verification off, torch seeded,
-gradients off, variables of the environment set) reaches nobody here.
+gradients off, variables of the environment set) has no effect here.
 
 Its models take one message of texts and images, not a chat: earlier turns are plain questions and answers in that message. How long a
 reply may be is the zoo's own setting of each model.

@@ -36,7 +36,7 @@ def main(name: str) -> int:
 
 
 def _load(name: str) -> Any:
-    """The model, or a sentence that says why there is none."""
+    """The model, or a sentence with the reason why there is none."""
     try:
         from vlmeval.config import supported_VLM
     except ImportError as error:

@@ -149,7 +149,7 @@ def test_bad_files_are_one_sentence_each(outputs, tmp_path) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     shutil.copy(outputs / "parrot_MMBench_DEV_EN_acc.csv", folder)
-    with pytest.raises(UserError, match="does not tell where the model's name ends"):
+    with pytest.raises(UserError, match="does not show where the model's name ends"):
         read_runs(folder)
     model = tmp_path / "parrot"
     model.mkdir()

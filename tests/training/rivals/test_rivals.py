@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from iit_bench.models.bundled import ASSETS
-from iit_bench.training.recipe import VlmRecipe, load
+from iit_bench.training.recipe import VlmRecipe, load_recipe
 from iit_bench.training.rivals import METHODS, method_of
 from iit_bench.training.vlm import build
 
@@ -19,7 +19,7 @@ RECIPES = {
 
 
 def recipe_of(name: str, *overrides: str) -> VlmRecipe:
-    recipe = load(name, overrides).recipe
+    recipe = load_recipe(name, overrides).recipe
     assert isinstance(recipe, VlmRecipe)
     return recipe
 
