@@ -32,7 +32,7 @@ def fields_of(record: Any) -> list[tuple[str, str, str]]:
 
 def _comments(record: type) -> dict[str, str]:
     """Comment behind each field, else the comment lines above it; base classes first."""
-    found: dict[str, str] = {}
+    documentation: dict[str, str] = {}
     for base in reversed(record.__mro__):
         if not dataclasses.is_dataclass(base) or base is object:
             continue
@@ -44,9 +44,9 @@ def _comments(record: type) -> dict[str, str]:
                 above.append(line.strip().lstrip("# "))
                 continue
             if match := _DECLARED.match(line):
-                found[match[1]] = behind.get(number) or " ".join(above) or found.get(match[1], "")
+                documentation[match[1]] = behind.get(number) or " ".join(above) or documentation.get(match[1], "")
             above = []
-    return found
+    return documentation
 
 
 def _tokens(source: str) -> list[tokenize.TokenInfo]:

@@ -13,7 +13,7 @@ from reports.entries import Entry
 from reports.row_order import tasks_rank
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TaskColumn:
     """The figures of one task that were asked the same."""
 
@@ -76,7 +76,7 @@ def gather(entries: Sequence[Entry], unordered: Sequence[TaskRun]) -> Models:
             row = ModelRow(_name(run), None)
             rows.append(row)
         row.runs.append(place)
-    _tell_apart(rows, runs)
+    _distinguish(rows, runs)
     models = Models(runs, rows, columns)
     return Models(runs, sorted(rows, key=lambda row: _rank(row, models)), columns)
 
@@ -96,7 +96,7 @@ def _columns(runs: Sequence[TaskRun]) -> list[TaskColumn]:
     for place, run, result in unanswered:  # of a preset, and not run: beside those who ran it
         column = next((column for column in columns if (column.suite, column.task) == (run.run["suite"], result.task)), None)
         if column is None:
-            column = TaskColumn(run.run["suite"], result.task, "")
+            column = TaskColumn(suite=run.run["suite"], task=result.task, metric="")
             columns.append(column)
         column.results[place] = result
     return sorted(columns, key=lambda column: TASK_SUITES.index(column.suite))
@@ -113,7 +113,7 @@ def _enter(columns: list[TaskColumn], place: int, run: TaskRun, result: TaskResu
             column.ways.append(settings)
             column.results[place] = result
             return
-    new = TaskColumn(suite, result.task, result.metric, [settings], {place: result})
+    new = TaskColumn(suite=suite, task=result.task, metric=result.metric, ways=[settings], results={place: result})
     columns.insert(len(columns) if last is None else columns.index(last) + 1, new)
 
 
@@ -167,7 +167,7 @@ def _name(run: TaskRun) -> str:
     return str(run.run["name"] if run.run.get("arguments", {}).get("name") else run.run["model"]["name"])
 
 
-def _tell_apart(rows: Sequence[ModelRow], runs: Sequence[TaskRun]) -> None:
+def _distinguish(rows: Sequence[ModelRow], runs: Sequence[TaskRun]) -> None:
     """Rows of one name get the tool or folder of their first run, where that is equal too, its file, and at last its path."""
     labels: tuple[Callable[[TaskRun], str], ...] = (
         lambda run: run.run.get("tool") or folder_label(run.path),

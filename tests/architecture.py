@@ -228,7 +228,7 @@ def _circle(tree: Tree, group: list[str]) -> str:
 
 
 def _reach(start: str, edges: dict[str, set[str]]) -> set[str]:
-    """All modules that importing goes on to from `start`; itself only if it is on a circle."""
+    """All modules that importing `start` leads to; itself only if it is on a circle."""
     reached: set[str] = set()
     queue = [start]
     while queue:

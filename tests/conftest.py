@@ -20,7 +20,7 @@ import pytest
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.types import Image
 
-# Set before anything heavy is imported: no network, one thread, no telling processes apart by their caches.
+# Set before anything heavy is imported: no network, one thread, no cache that differs between processes.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 
 

@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / ".git").exists():
-    pytest.skip("git tells which files there are, and this is no checkout", allow_module_level=True)
+    pytest.skip("the files are listed by git, and this is no checkout", allow_module_level=True)
 ROOMS = ("iit_bench", "builders", "evaluators", "reports", "tests", "benchmarks", "docs", "findings")
 KINDS = (".py", ".md", ".html", ".yaml", ".toml", ".txt", ".js", ".css")
 HISTORY = ("CHANGELOG.md",)  # names what existed at the time

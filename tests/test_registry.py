@@ -89,7 +89,7 @@ def test_unknown_source_is_refused(name):
         load_source(name, SourceOptions())
 
 
-def test_prefix_alone_is_refused():
+def test_prefix_without_a_name_is_refused():
     with pytest.raises(UserError, match="source 'lm-eval:' is a prefix; put a name after the colon"):
         load_source("lm-eval:", SourceOptions())
     with pytest.raises(UserError, match="model 'hf:' is a prefix"):

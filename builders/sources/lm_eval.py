@@ -35,7 +35,7 @@ PREFIX = "lm-eval:"
 _PROBED = 20  # documents that are read to distinguish bare letters from options that happen to be letters
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Collected:
     """Questions of the tasks of one source that were read so far, and where they come from."""
 

@@ -33,7 +33,7 @@ class OfTiers:
         return as_dict(self.results, self.a, self.b)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OfTasks:
     """Two runs of the suite text or vqa."""
 
@@ -71,7 +71,8 @@ def comparisons(path_a: Path, path_b: Path) -> Iterator[OfTiers | OfTasks]:
             check_comparable(a.run, b.run)
             yield OfTiers(compare(a.predictions, b.predictions, names[1]), *names)
         elif is_of_tasks(a) and is_of_tasks(b):
-            yield OfTasks(*compare_suites(a, b), suite, *names)
+            results, left_out = compare_suites(a, b)
+            yield OfTasks(results=results, left_out=left_out, suite=suite, a=names[0], b=names[1])
 
 
 def _by_suite(path: Path) -> dict[Suite, AnyRun]:

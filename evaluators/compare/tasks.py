@@ -156,7 +156,7 @@ def matched(run_a: TaskRun, run_b: TaskRun) -> tuple[list[TaskComparison], dict[
             left_out[result.task] = f"{str(run_b.run['name'])!r} did not run it"
         elif differing := differences(how_asked(run_a, result), how_asked(run_b, other)):
             left_out[result.task] = f"asked differently: {', '.join(differing)}"
-        elif (one := _compared(result, other, scores_a, scores_b, run_a, str(run_b.run["name"]))) is None:
+        elif (one := _compared(result, other, mine=scores_a, theirs=scores_b, run_a=run_a, against=str(run_b.run["name"]))) is None:
             left_out[result.task] = "no scores by item on both sides"
         else:
             comparisons.append(dataclasses.replace(one, member=one.result.over not in shown))
@@ -190,7 +190,9 @@ def _by_task(items: Sequence[TaskItem]) -> Scores:
     return scores
 
 
-def _compared(result: TaskResult, other: TaskResult, mine: Scores, theirs: Scores, run_a: TaskRun, against: str) -> TaskComparison | None:
+def _compared(
+    result: TaskResult, other: TaskResult, *, mine: Scores, theirs: Scores, run_a: TaskRun, against: str
+) -> TaskComparison | None:
     """None where a side has no scores by item, or other items than the other."""
     members = result.members or (result.task,)
     pairs: list[tuple[TaskItem, TaskItem]] = []

@@ -18,7 +18,7 @@ from iit_bench.models.contract import GenerateRequest, ScoreRequest, ScoreResult
 from iit_bench.types import Dialogue, History, Message, Outcome, Prediction, Question, Scoring, Style
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asking:
     """How every question of a run is put."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 UNPARSED = "[invalid]"  # what lm-eval's regular expression filters return where nothing matches
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Circumstances:
     """Facts on a run of ours that lm-eval's results lack; empty for results that lm-eval's own command wrote."""
 

@@ -22,7 +22,7 @@ import yaml
 from iit_bench.errors import UserError, first_line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LearningRates:
     """Peak learning rate of each parameter group; 0 freezes the group."""
 
@@ -34,7 +34,7 @@ class LearningRates:
     router: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Optimisation:
     """AdamW with a cosine schedule after a linear warm-up; weights and moments in float32."""
 
@@ -66,7 +66,7 @@ class Dialogues:
     alike: float = 0.5  # share of later turns that ask of the first turn's subject (benchmark histories are near by meaning)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BaseModel:
     """Shape of the nano LLM: a Llama decoder and a byte-level BPE."""
 
@@ -117,7 +117,7 @@ class BaseInputs:
     model: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BaseRecipe:
     """A base LLM: facts, and described scenes in the words of easy-VQA."""
 
@@ -133,7 +133,7 @@ class BaseRecipe:
     limit: int = 0  # questions of each score at the end; 0 = all
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TowerRecipe:
     """A vision tower from nothing: shape and colour of easy-VQA's train images."""
 
@@ -146,7 +146,7 @@ class TowerRecipe:
     limit: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VlmRecipe:
     """One stage of a multimodal model: VQA dialogues, each turn with its own image."""
 

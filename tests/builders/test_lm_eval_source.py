@@ -110,7 +110,7 @@ def test_a_target_may_be_a_position_or_a_text(target: Any, expected: int | str) 
 
 
 @pytest.mark.parametrize("choices", [["A", "B", "C", "D"], ["(a)", "(b)"], ["A.", "B."], ["1", "2", "3"], ["0", "1"]])
-def test_bare_letters_are_told_from_options(choices: list[str]) -> None:
+def test_bare_letters_are_distinguished_from_options(choices: list[str]) -> None:
     assert _bare(choices)
     assert not _bare([choices[0], *choices[:0:-1], "E"])
     assert not _bare(["yes", "no"])

@@ -14,7 +14,7 @@ def test_built_in_sources_are_listed_first() -> None:
 
 
 @pytest.mark.parametrize("name", ["lm-eval:", "lm-eval", "Facts", "facts:x", ""])
-def test_a_prefix_alone_or_another_spelling_is_no_name(name: str) -> None:
+def test_a_bare_prefix_or_another_spelling_is_no_name(name: str) -> None:
     with pytest.raises(UserError, match="list sources") as caught:
         load_source(name, SourceOptions())
     assert repr(name) in str(caught.value)

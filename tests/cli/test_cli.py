@@ -211,7 +211,7 @@ def test_full_disk_in_an_evaluation_is_one_sentence_and_it_resumes_later(capsys,
     assert (out / "responses.jsonl").read_bytes().startswith(done)
 
 
-def test_folder_in_which_another_process_is_at_work_is_left_alone(capsys, majority_run, bench, tmp_path):
+def test_folder_in_which_another_process_is_at_work_is_unchanged(capsys, majority_run, bench, tmp_path):
     run = shutil.copytree(majority_run, tmp_path / "run")
     files = {path.name: path.read_bytes() for path in run.iterdir()}
     words = words_of("eval --model majority --bench {bench} --out {out} --limit 4 --quiet", bench=bench.path, out=run)
@@ -251,7 +251,7 @@ from iit_bench.errors import MachineError
 from iit_bench.models.baselines import RandomModel
 
 class Slow(RandomModel):
-    """Waits a little over every batch, and loses its server where it is told to."""
+    """Waits a little over every batch, and loses its server at a chosen batch."""
     def score(self, batch):
         time.sleep(float(os.environ.get("SLOW_SECONDS", "0")))
         if os.environ.get("SLOW_LOSES_SERVER"):

@@ -1,4 +1,4 @@
-"""A model in plain arithmetic whose answers depend on the company of a batch, and which fails where it is told to."""
+"""A model in plain arithmetic whose answers depend on the other requests of a batch, and which fails on chosen requests."""
 
 from __future__ import annotations
 

@@ -64,9 +64,9 @@ def main(benchmark: Benchmark, runs: Path, history: str) -> None:
         else:  # at any moment: starting, scoring, summing up, done
             time.sleep(draw.uniform(0, duration))
         os.kill(child, signal.SIGKILL)
-        assert os.waitpid(child, 0)[1] in (0, signal.SIGKILL), "the evaluation did not go on"
+        assert os.waitpid(child, 0)[1] in (0, signal.SIGKILL), "the evaluation did not resume"
         print(answered(out))
-    assert os.waitpid(start(benchmark, out, history), 0)[1] == 0, "the last evaluation did not go on"
+    assert os.waitpid(start(benchmark, out, history), 0)[1] == 0, "the last evaluation did not resume"
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ SCRIPT = Path(__file__).with_name("killed_evaluation.py")
 
 
 @pytest.mark.parametrize("history", ["gold", "own"])
-def test_killed_evaluation_goes_on_to_identical_predictions(bench, tmp_path, history):
+def test_killed_evaluation_resumes_to_identical_predictions(bench, tmp_path, history):
     done = subprocess.run([sys.executable, SCRIPT, bench.path, tmp_path, history], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     answers = (whole / "responses.jsonl").read_bytes().count(b"\n") - 1
     logged = [int(line) for line in done.stdout.split()]
-    assert len({count for count in logged if 0 < count < answers}) >= 2, f"the kills came at no telling moment: {logged} of {answers}"
+    assert len({count for count in logged if 0 < count < answers}) >= 2, f"no kill came in the middle: {logged} of {answers}"
     assert (killed / "predictions.parquet").read_bytes() == (whole / "predictions.parquet").read_bytes()
     assert (killed / "results.json").read_bytes() == (whole / "results.json").read_bytes()
     assert load_run(killed).run["resumed"] >= 2

@@ -1,4 +1,4 @@
-"""The response log: what was logged is there after a crash, a torn end is dropped, damage is told, two writers are kept apart."""
+"""The response log: what was logged is there after a crash, a torn end is dropped, damage is reported, two writers are kept apart."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_second_process_is_refused_while_the_first_has_the_log_open(path):
     assert open_elsewhere(path) == "opened\n"
 
 
-def test_full_disk_is_one_sentence_and_the_log_goes_on_when_there_is_space(path):
+def test_full_disk_is_one_sentence_and_the_log_continues_when_there_is_space(path):
     before, size = resource.getrlimit(resource.RLIMIT_FSIZE), path.stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, before[1]))  # the kernel takes nine bytes of the next line and no more
     try:

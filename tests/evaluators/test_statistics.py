@@ -109,7 +109,7 @@ def test_one_cluster_is_one_observation() -> None:
     assert figure.clusters == 1 and figure.se is None
 
 
-def test_no_item_gives_no_value_and_says_so() -> None:
+def test_no_item_gives_no_value_and_reports_it() -> None:
     figure = statistics.mean([], [])
     assert (figure.value, figure.low, figure.n, figure.note) == (None, None, 0, "no finished item")
 

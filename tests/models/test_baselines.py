@@ -124,7 +124,7 @@ def test_blind_model_hears_the_words_without_the_images(make_image):
     assert [[message.parts for message in messages] for messages in listener.heard] == [[(text,) for text in words]] * 3
 
 
-def test_blind_model_says_so_and_takes_every_tier():
+def test_blind_model_reports_it_and_takes_every_tier():
     listener = Listener()
     info = BlindModel(listener).info
     assert (info.blind, info.accepts_images, listener.info.blind) == (True, True, False)

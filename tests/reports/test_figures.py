@@ -1,4 +1,4 @@
-"""The curves stand where the numbers say, with the scores' own intervals, in SVG that a strict page may hold."""
+"""The curves are drawn at their numbers, with the scores' own intervals, in SVG that a strict page may hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page says what results.json says, refuses what does not belong together, and treats every text as hostile."""
+"""The page shows the numbers of results.json, refuses what does not belong together, and treats every text as hostile."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_figures_that_do_not_exist_say_why(page: Reader) -> None:
     assert all(text for rows in page.tables.values() for line in rows for text in line)
 
 
-def test_n_stands_in_the_heading_or_in_the_cell(page: Reader, three: dict[str, Path]) -> None:
+def test_n_is_in_the_heading_or_in_the_cell(page: Reader, three: dict[str, Path]) -> None:
     heading = dict(text.split(" | ", 1) for text in page.tables["leaderboard-acc"][0][1:])
     for name in ("base", "wings", "llava"):
         for tier in load_run(three[name]).results.tiers:
@@ -221,7 +221,7 @@ def test_blind_gap_is_paired_by_checkpoint(make_run: MakeRun, tmp_path: Path) ->
     assert set(table["sees"]) == {"model", "V", "VV", "V*"}
 
 
-def test_without_blind_base_or_history_the_page_says_so(make_run: MakeRun, tmp_path: Path) -> None:
+def test_without_blind_base_or_history_the_page_reports_it(make_run: MakeRun, tmp_path: Path) -> None:
     reader = page_of([make_run("alone", tiers=("T",))], tmp_path / "out")
     for sentence in ("no run has a blind run", "no run was evaluated against a base run", "no tier with a history", "No item failed."):
         assert sentence in reader.text
@@ -295,7 +295,7 @@ def test_direction_marks_controls_and_lone_surrogates_are_spelt_out(make_run: Ma
     assert "safe⟨U+202E⟩txet⟨U+2066⟩ nul⟨U+0000⟩ esc⟨U+001B⟩ ⟨U+D83D⟩ نص 模型 👩\u200d💻" in page
 
 
-def test_equal_names_are_told_apart_by_folder(make_run: MakeRun, tmp_path: Path) -> None:
+def test_equal_names_are_distinguished_by_folder(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [make_run("same", tiers=("T",), folder="one"), make_run("same", tiers=("T",), folder="two")]
     assert set(page_of(runs, tmp_path / "out").rows("leaderboard-acc")) == {"same (one)", "same (two)", "chance", "question prior"}
 

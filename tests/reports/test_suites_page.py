@@ -1,4 +1,4 @@
-"""Text-only and VQA runs on the page: a row a model, a column for every way of asking, and what was forgotten on text tasks."""
+"""Text-only and VQA runs on the page: one row per model, one column per way of asking, and what was forgotten on text tasks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def overview(page: Any) -> dict[str, dict[str, str]]:
     return found
 
 
-# ---------------------------------------------------------------- a row a model
+# ---------------------------------------------------------------- one row per model
 
 
 def test_the_three_suites_of_a_model_stand_in_one_row_with_n_and_interval(
@@ -239,7 +239,7 @@ def test_a_base_without_a_text_run_is_refused(make_run: MakeRun, make_suite_run:
 # ---------------------------------------------------------------- what failed, hostile text, what is imported
 
 
-def test_items_that_failed_are_counted_and_told(make_suite_run: MakeRun, tmp_path: Path) -> None:
+def test_items_that_failed_are_counted_and_reported(make_suite_run: MakeRun, tmp_path: Path) -> None:
     page = page_of([make_suite_run("vqa", "wings", {"MME": 0.5}, failed=3)], tmp_path / "out")
     assert "3 failed" in overview(page)["wings"]["MME"] and "incomplete" in overview(page)["wings"]["MME"]
     assert page.tables["errors"][1][1:4] == ["server gone", "machine", "3"]
@@ -265,7 +265,7 @@ def test_suites_are_read_without_models_and_torch(make_suite_run: MakeRun, tmp_p
     subprocess.run([sys.executable, "-c", code, str(make_suite_run("text", "a", {"piqa": 0.5})), str(tmp_path / "out")], check=True)
 
 
-def test_the_folder_of_all_suites_stands_for_its_runs(make_run: MakeRun, make_suite_run: MakeRun, tmp_path: Path) -> None:
+def test_the_folder_of_all_suites_means_its_runs(make_run: MakeRun, make_suite_run: MakeRun, tmp_path: Path) -> None:
     make_run("wings", tiers=TIERS, folder="all/iit")
     make_suite_run("text", "wings", {"piqa": 0.5}, folder="all/text")
     assert list(overview(page_of([tmp_path / "all"], tmp_path / "out"))["wings"]) == ["model", "IIT", "T score", "V score", "piqa"]

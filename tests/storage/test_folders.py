@@ -137,7 +137,7 @@ def test_built_benchmark_loads_with_datasets_and_its_images_decode(bench, tmp_pa
     assert [tuple(row["turns"]) for row in turns] == [dialogue.turns for dialogue in bench.dialogues]
 
 
-# ---------------------------------------------------------------- what stands in the way
+# ---------------------------------------------------------------- obstacles
 
 
 def test_file_or_foreign_files_in_the_way_are_kept(tmp_path, questions):
@@ -199,7 +199,7 @@ def test_write_that_stops_half_way_leaves_nothing(tmp_path, questions, size):
 
 
 class FullDisk:
-    """Stands for os.fsync or os.replace; the n-th call meets a full disk."""
+    """Replaces os.fsync or os.replace; the n-th call meets a full disk."""
 
     def __init__(self, real, n: int) -> None:
         self.real, self.left = real, n

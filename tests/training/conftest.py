@@ -1,4 +1,4 @@
-"""A tiny base LLM and tower, made by the real stages in a few steps, for the stages that stand on them."""
+"""A tiny base LLM and tower, made by the real stages in a few steps, for the stages that build on them."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_dev_images_are_never_trained_on() -> None:
     assert not held_out
 
 
-def test_a_batch_depends_on_seed_and_step_alone() -> None:
+def test_a_batch_depends_only_on_seed_and_step() -> None:
     draw = dialogues.facts_and_scenes(0.5)
 
     def batch(seed: int, step: int) -> list[list[Question]]:

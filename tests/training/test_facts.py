@@ -48,7 +48,7 @@ def test_frequent_answers_are_as_frequent_among_the_wrong_choices() -> None:
     currency = [question for question in facts.questions("test") if question.subject == "currency"]
     wrong = Counter(choice for question in currency for choice in question.choices if choice != question.answer_text)
     gold = Counter(question.answer_text for question in currency)
-    # Without this, "Euro" would be right whenever it is offered. It stands as a wrong choice at least as often as it is gold.
+    # Without this, "Euro" would be right whenever it is offered. It is a wrong choice at least as often as it is gold.
     assert all(wrong[answer] >= gold[answer] for answer in ("Dollar", "Euro", "Franc"))
     assert wrong["Euro"] > 10 * wrong["Yen"]
 

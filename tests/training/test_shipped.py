@@ -1,4 +1,4 @@
-"""The shipped models are those that the shipped recipes make, and say so."""
+"""The shipped models are those that the shipped recipes make, and their cards record it."""
 
 from __future__ import annotations
 

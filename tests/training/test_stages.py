@@ -1,4 +1,4 @@
-"""Every stage trains what its recipe says, freezes the rest, and goes on after an interruption as if there had been none."""
+"""Every stage trains what its recipe says, freezes the rest, and resumes after an interruption as if there had been none."""
 
 from __future__ import annotations
 

@@ -102,14 +102,14 @@ def test_a_text_only_model_has_no_vqa_suite_and_that_is_no_failure(base: Path, c
     assert "base (vqa): not run, model 'base-llm' takes no images" in capsys.readouterr().out
 
 
-def test_a_model_that_only_scores_is_told_of_before_and_fails_at_nothing(call: Call, tmp_path, capsys) -> None:
+def test_a_model_that_only_scores_is_reported_first_and_fails_at_nothing(call: Call, tmp_path, capsys) -> None:
     assert call(tmp_path / "out", model="majority") == 0
     printed = capsys.readouterr().out
     assert "out (text): not run, model 'majority' takes no raw text" in printed
     assert "out (vqa): not run, model 'majority' cannot generate" in printed
 
 
-def test_the_same_call_goes_on_where_it_was_killed_and_asks_nothing_twice(wings: Path, base: Path, call: Call, capsys) -> None:
+def test_the_same_call_resumes_where_it_was_killed_and_asks_nothing_twice(wings: Path, base: Path, call: Call, capsys) -> None:
     logs = {suite: wings / suite / "responses.jsonl" for suite in ("iit", "text", "vqa")}
     lines = {suite: log.read_text().splitlines() for suite, log in logs.items()}
     tables = {name: (wings / name).read_bytes() for name in ("iit/predictions.parquet", "text/items.parquet", "vqa/items.parquet")}

@@ -12,12 +12,12 @@ from iit_bench.workflows import demo as module
 
 
 def copied(bench, folder):
-    """A demo goes on with a benchmark that is there; a small one saves its time."""
+    """A demo resumes from an existing benchmark; a small one saves its time."""
     shutil.copytree(bench.path, folder / "bench")
     return folder
 
 
-def test_demo_scores_every_run_writes_the_page_and_goes_on_when_repeated(bench, tmp_path, monkeypatch, capsys):
+def test_demo_scores_every_run_writes_the_page_and_resumes_when_repeated(bench, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "RUNS", {"base-llm": {"model": "random"}, "wings": {"model": "majority"}})
     page = module.demo(copied(bench, tmp_path), limit=4, progress=False)
     assert page == tmp_path / "report" / "index.html"

@@ -149,7 +149,7 @@ def test_other_items_are_no_pairs() -> None:
         ({"gen_kwargs": "temperature=0.7"}, {"gen_kwargs": "temperature=0.8"}, False),
     ],
 )
-def test_settings_are_told_apart_by_what_they_mean(a, b, same) -> None:
+def test_settings_are_distinguished_by_what_they_mean(a, b, same) -> None:
     asked = {"n_shot": 2, "output_type": "generate_until"}
     one, other = (run_of("m", {"x": scored(1, 0.5)}, asked=asked, **changes) for changes in (a, b))
     assert (differences(how_asked(one, one.results.tasks[0]), how_asked(other, other.results.tasks[0])) == []) is same

@@ -1,4 +1,4 @@
-"""One file over HTTP: gone on with, checked, and given up in one sentence."""
+"""One file over HTTP: resumed, checked, and given up in one sentence."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def test_a_file_arrives_whole_and_checked(remote, target, checksum):
 def test_gits_hash_of_a_blob(tmp_path):
     (tmp_path / "hello").write_bytes(b"hello\n")
     assert Checksum("git sha1", "ce013625030ba8dba906f756967f9e9ca394464a").matches(tmp_path / "hello")  # git hash-object
-    assert not Checksum("git sha1", "f572d396fae9206628714fb2ce00f72e94f2258f").matches(tmp_path / "hello")  # that of its SHA-1 alone
+    assert not Checksum("git sha1", "f572d396fae9206628714fb2ce00f72e94f2258f").matches(tmp_path / "hello")  # only its SHA-1 would match
 
 
-def test_a_broken_connection_is_gone_on_with(server, remote, target):
+def test_a_broken_connection_is_resumed(server, remote, target):
     server.harm("file.bin", stop_after=300_000, times=3)
     check_arrives(remote, target)
     assert ranges(server) == ["", "bytes=300000-", "bytes=600000-", "bytes=900000-"]
@@ -100,7 +100,7 @@ def test_a_download_that_is_given_up_keeps_what_arrived(server, remote, target):
 
 
 def test_without_a_checksum_a_killed_download_begins_anew(server, remote, target):
-    """Nothing would tell whether the rest still fits."""
+    """Nothing would show whether the rest still fits."""
     unchecked = replace(remote, checksum=Checksum(""))
     server.harm("file.bin", stop_after=1000, times=1)
     with pytest.raises(Killed):
@@ -123,7 +123,7 @@ def test_a_file_that_changes_between_two_requests_is_not_pieced_together(server,
     assert sum(told) == len(BYTES)
 
 
-def test_a_flipped_byte_is_told_and_nothing_is_kept(server, remote, target):
+def test_a_flipped_byte_is_reported_and_nothing_is_kept(server, remote, target):
     server.harm("file.bin", flip=True)
     with pytest.raises(UserError, match=rf"'file.bin' does not have the sha256 that its publisher states \({SHA256}\); repeat the command"):
         download(remote, target, lambda count: None)
@@ -139,7 +139,7 @@ def test_a_flipped_byte_is_told_and_nothing_is_kept(server, remote, target):
         (503, MachineError, r"\(the server answers 503\): what arrived is kept; repeat the command to resume"),
     ],
 )
-def test_what_a_server_answers_instead_is_told(server, remote, target, status, kind, said):
+def test_what_a_server_answers_instead_is_reported(server, remote, target, status, kind, said):
     server.harm("file.bin", status=status)
     with pytest.raises(kind, match=said):
         download(remote, target, lambda count: None, (0,))
@@ -176,7 +176,7 @@ except MachineError as error:
 """
 
 
-def test_a_full_disk_is_told_and_what_arrived_is_kept(server, remote, target):
+def test_a_full_disk_is_reported_and_what_arrived_is_kept(server, remote, target):
     """The kernel refuses to write beyond a size, as it does on a full disk."""
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     words = [sys.executable, "-c", FULL, remote.url, str(remote.size), SHA256, str(target)]

@@ -55,7 +55,7 @@ def test_what_a_task_needs_is_fetched_and_nothing_else(server, run, root, publis
         assert (root / name).read_bytes() == (published / "hub" / name).read_bytes()
 
 
-def test_fetched_json_says_what_each_file_is(server, run, root):
+def test_fetched_json_records_what_each_file_is(server, run, root):
     run("mmlu_anatomy")
     one = load_sets(root)["cais/mmlu"]
     told = (one.source, one.revision, one.ref, one.licence)
@@ -139,7 +139,7 @@ def test_a_task_of_ones_own_is_fetched_by_its_name(server, run, root, tmp_path):
 FETCH = "import sys; from iit_bench.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-def test_killed_in_the_middle_the_same_command_goes_on(server, run, root):
+def test_killed_in_the_middle_the_same_command_resumes(server, run, root):
     """Killed for good, in the middle of a file, by the system's signal; the bytes that were there are not fetched again."""
     name = "train-00000-of-00001.parquet"
     server.harm(name, stop_after=1000, times=1, wait=(goes_on := threading.Event()))
@@ -161,7 +161,7 @@ def test_killed_in_the_middle_the_same_command_goes_on(server, run, root):
     assert len(load_sets(root)["openai/gsm8k"].files) == 3
 
 
-def test_a_connection_that_breaks_off_for_good_is_one_sentence_and_the_same_command_goes_on(server, run, root, monkeypatch):
+def test_a_connection_that_breaks_off_for_good_is_one_sentence_and_the_same_command_resumes(server, run, root, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     name = "train-00000-of-00001.parquet"
     server.harm(name, stop_after=0)
@@ -265,14 +265,14 @@ def test_another_folders_fetched_json_pins_revisions_and_bytes(server, run, root
 
 
 @needs_vlmeval
-def test_a_benchmark_says_which_revision_it_was_built_from(server, run, root):
+def test_a_benchmark_records_which_revision_it_was_built_from(server, run, root):
     run("openbookqa", "AI2D_TEST")
     text, visual = (load_source(name, SourceOptions(data_root=root)) for name in ("lm-eval:openbookqa", "vlmeval:AI2D_TEST"))
     assert text.revision == server.commit("allenai/openbookqa")
     assert visual.revision == hashlib.md5((root / "LMUData/AI2D_TEST.tsv").read_bytes()).hexdigest()
 
 
-def test_evaluation_says_which_revision_it_read(server, run, root, tmp_path):
+def test_evaluation_records_which_revision_it_read(server, run, root, tmp_path):
     run("piqa")
     tasks = load_tasks(["piqa"], TaskOptions(data_root=root), tmp_path / "scratch")
     assert tasks.revisions == {"piqa": server.commit("baber/piqa")}

@@ -35,7 +35,7 @@ def load(server, tmp_path: Path, *names: str, **environment: str) -> subprocess.
     return subprocess.run(words, capture_output=True, text=True, env=os.environ | online, check=False)
 
 
-def test_the_text_suite_says_which_commit_it_read_from_the_hub(server, tmp_path):
+def test_the_text_suite_records_which_commit_it_read_from_the_hub(server, tmp_path):
     done = load(server, tmp_path, "piqa", "mmlu_anatomy")
     commits = {name: server.commit(dataset) for name, dataset in (("piqa", "baber/piqa"), ("mmlu_anatomy", "cais/mmlu"))}
     assert json.loads(done.stdout) == [commits, {"piqa": 6, "mmlu_anatomy": 6}]
@@ -50,7 +50,7 @@ def test_without_network_the_data_set_and_the_way_out_are_named(server, tmp_path
 
 
 @pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
-def test_a_table_that_cannot_be_downloaded_is_told_with_the_way_out(server, tmp_path, monkeypatch):
+def test_a_table_that_cannot_be_downloaded_is_reported_with_the_way_out(server, tmp_path, monkeypatch):
     monkeypatch.setenv("LMUData", str(tmp_path))
     with (
         shells(),

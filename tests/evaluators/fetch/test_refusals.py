@@ -24,7 +24,7 @@ needs_vlmeval = pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEval
         ([""], "no task is named; name a preset, tasks or tables"),
     ],
 )
-def test_a_wrong_name_is_told_with_the_nearest(server, run, root, names, said):
+def test_a_wrong_name_is_reported_with_the_nearest(server, run, root, names, said):
     code, _, err = run(*names)
     assert code == 2 and err.count("\n") == 1 and said in err
     assert not root.exists()
@@ -132,7 +132,7 @@ def test_what_has_no_known_size_needs_a_yes_too(server, run, monkeypatch):
     assert run("MME", "--yes")[0] == 0
 
 
-def test_a_disk_that_is_too_small_is_told_before(server, run):
+def test_a_disk_that_is_too_small_is_reported_before(server, run):
     server.harm("train-00000-of-00001.parquet", size=10**18)
     code, _, err = run("piqa", "--yes")
     assert code == 2 and "1000000000.0 GB are to be fetched, and the disk of" in err and server.files_sent() == []

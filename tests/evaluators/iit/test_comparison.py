@@ -29,7 +29,7 @@ def run_of(predict, seed: int, level: float, tiers: tuple[str, ...], n: int = 30
 # ---------------------------------------------------------------- may they be compared?
 
 
-def test_runs_that_differ_in_model_alone_are_comparable() -> None:
+def test_runs_that_differ_only_in_model_are_comparable() -> None:
     check_comparable(RUN, RUN | {"name": "llava", "model": {"name": "llava"}, "seed": 4})
 
 
@@ -44,7 +44,7 @@ def test_runs_that_differ_in_model_alone_are_comparable() -> None:
         ({"style": "letters", "history": "own"}, "style (cloze and letters), history (gold and own)"),
     ],
 )
-def test_runs_that_were_asked_differently_are_refused_and_told_in_what(change: dict[str, Any], said: str) -> None:
+def test_runs_that_were_asked_differently_are_refused_with_the_difference(change: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError) as error:
         check_comparable(RUN, RUN | {"name": "llava"} | change)
     assert f"runs 'wings' and 'llava' cannot be compared, they differ in {said};" in str(error.value)

@@ -89,7 +89,7 @@ def peer_choice(matching: ModuleType, reply: str, choices: tuple[str, ...], styl
     options = dict(zip(LETTERS, choices, strict=False))
     if style == "letters":
         found = matching.can_infer(reply, dict(options))
-    else:  # no letters were shown: its second step alone, and its list of refusals
+    else:  # no letters were shown: only its second step, and its list of refusals
         found = matching.can_infer_option(reply, {}) or matching.can_infer_text(reply, dict(options))
     return LETTERS.index(found) if found and found in options else -1
 

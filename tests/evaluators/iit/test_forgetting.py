@@ -103,7 +103,7 @@ def test_runs_without_a_common_t_tier_are_refused(predict) -> None:
         forgetting(run_of(predict, 14, 0.7, ("V", "TT")), run_of(predict, 15, 0.7, ("V", "T")), "x", "b")
 
 
-def test_blind_gap_compares_v_targets_alone_clustered_by_image(predict) -> None:
+def test_blind_gap_compares_only_v_targets_clustered_by_image(predict) -> None:
     seeing, blind = run_of(predict, 16, 0.9, ("V", "TV", "T")), run_of(predict, 17, 0.4, ("V", "TV", "T"))
     *tiers, pooled = blind_gap(seeing, blind, "blind")
     assert [r.over for r in tiers] == ["TV", "V"]

@@ -136,7 +136,7 @@ def test_style_decides_what_is_shown_and_what_is_scored(run, bench, llama, style
         assert (p.outcome == "correct") == (p.reply == gold_reply(question, style))
 
 
-def test_style_is_the_benchmarks_own_unless_told(run, bench):
+def test_style_is_the_benchmarks_own_unless_given(run, bench):
     assert run(random_model()).run["style"] == bench.manifest["default_style"] == "cloze"
     paper = dataclasses.replace(bench, manifest=dict(bench.manifest) | {"default_style": "letters"})
     assert run(random_model(), paper, out="paper").run["style"] == "letters"
@@ -219,7 +219,7 @@ def test_text_only_model_has_no_visual_score_and_no_iit_score(run, llama):
     assert json.loads(summary_json(found.results))["complete"] is True
 
 
-def test_text_only_model_refuses_visual_tiers_alone(run, llama):
+def test_text_only_model_refuses_a_run_of_only_visual_tiers(run, llama):
     with pytest.raises(UserError, match=r"takes no images .* --blind"):
         run(llama, tiers=("V", "TV"))
 

@@ -101,7 +101,7 @@ def test_fresh_starts_over_but_not_in_a_foreign_folder(run, tmp_path):
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["thesis.tex"]
 
 
-def test_run_killed_while_it_wrote_its_first_file_goes_on(run, tmp_path):
+def test_run_killed_while_it_wrote_its_first_file_resumes(run, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".run.json.17.partial").write_text('{"format": "iit-b')
     found = run(random_model(), limit=1)

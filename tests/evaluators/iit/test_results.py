@@ -1,4 +1,4 @@
-"""What `summarise` puts into results.json: which rows enter which figure, and what it says where there is none."""
+"""What `summarise` puts into results.json: which rows enter which figure, and its note where there is none."""
 
 import itertools
 import json
@@ -142,7 +142,7 @@ def test_a_tier_that_cannot_be_run_takes_the_means_it_belongs_to_away(predict) -
     assert set(results.iit) == {"acc", "acc_norm", "acc_bytes", "acc_corrected"}
 
 
-def test_a_tier_without_a_finished_item_says_so(predict) -> None:
+def test_a_tier_without_a_finished_item_reports_it(predict) -> None:
     results = summarise([predict("T", "a"), predict("V", "b", "error")], {}, False)
     assert tier_of(results, "V").acc.note == "no finished item" and tier_of(results, "V").acc_strict.value == 0
     assert results.iit["acc"].note == "no result for V"
@@ -222,7 +222,7 @@ def test_no_interleaving_effect_without_the_single_turn_tier(predict) -> None:
     assert [r.over for r in results.interleaving] == ["TT"]
 
 
-def test_interleaving_effect_without_a_shared_finished_item_says_so(predict) -> None:
+def test_interleaving_effect_without_a_shared_finished_item_reports_it(predict) -> None:
     effect = summarise([predict("T", "a", "error"), predict("TT", "a")], {}, False).interleaving[0]
     assert effect.difference.value is None and effect.p is None and effect.p_holm is None
     assert effect.difference.note == "no item finished on both sides"

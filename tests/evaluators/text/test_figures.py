@@ -1,4 +1,4 @@
-"""Figures of the suites' results.json against statsmodels and lm-eval, computed from the run folder alone."""
+"""Figures of the suites' results.json against statsmodels and lm-eval, computed from nothing but the run folder."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_requests_answers_and_metrics_are_hflms(name, way, tasks, checkpoint, tm
 
 def test_the_suite_takes_every_metric_over_in_silence(tasks, options, run_with, model, capfd):
     results = run_with(model, options(*FORMS, include_path=tasks, data_root=None, limit=None, max_new_tokens=None))
-    assert capfd.readouterr().out == ""  # where lm-eval would tell of its bootstrap
+    assert capfd.readouterr().out == ""  # where lm-eval would report its bootstrap
     (file,) = (options().out / "lm_eval").rglob("results_*.json")
     theirs = json.loads(file.read_text())["results"]
     assert {one.task for one in results.tasks} == set(FORMS)

@@ -47,7 +47,7 @@ def test_mbpp_shows_the_examples_of_lm_evals_own_task(data_root, tmp_path):
 
 
 def test_what_a_model_writes_is_run_with_the_flag_and_scored(options, run_with, model, as_kind, tmp_path):
-    """Four problems of a snapshot: right, wrong, right but for what the model says around it, and a program that leaves a trace."""
+    """Four problems of a snapshot: right, wrong, right but for the model's words around it, and a program that leaves a trace."""
     trace = tmp_path / "executed"
     programs = {
         "11": "def add_11(x):\n  return x + 11\n",
@@ -92,7 +92,7 @@ class CodeEval(evaluate.Metric):
 
 
 def test_lm_evals_own_mbpp_runs_too_and_agrees(options, run_with, model, as_kind, tmp_path, monkeypatch):
-    """Its metric is code on the Hub, which asks for a variable as soon as the task is loaded; here a plain one stands in its place."""
+    """Its metric is code on the Hub, which asks for a variable as soon as the task is loaded; a plain one takes its place here."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HF_ALLOW_CODE_EVAL", raising=False)
     (tmp_path / "code_eval").mkdir()
@@ -109,7 +109,7 @@ def test_lm_evals_own_mbpp_runs_too_and_agrees(options, run_with, model, as_kind
     assert "HF_ALLOW_CODE_EVAL" not in os.environ
 
 
-def test_a_metric_that_is_not_here_is_told(data_root, tmp_path):
+def test_a_metric_that_is_not_here_is_reported(data_root, tmp_path):
     with pytest.raises(UserError, match=r"'humaneval' needs a metric that `evaluate` loads from the Hub .*; go online, or choose another"):
         load_tasks(["humaneval"], TaskOptions(data_root=data_root, unsafe_code=True), tmp_path)
 

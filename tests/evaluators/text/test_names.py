@@ -15,7 +15,7 @@ from iit_bench.tools.lm_eval.index import matched, whole_index
 
 
 def test_names_of_every_kind_mean_what_they_mean_to_lm_eval(tmp_path):
-    """Our index of the folders that a name needs knows what lm-eval's whole index says of it."""
+    """Our index of the folders that a name needs agrees with lm-eval's whole index."""
     lm_evals = whole_index()  # its TaskManager, 15,000 files: the one that other tests of this process have read too
     of_kind: dict[str, list[str]] = {}
     for name, entry in sorted(lm_evals.task_index.items()):

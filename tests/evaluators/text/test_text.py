@@ -145,7 +145,7 @@ def test_a_finished_run_computes_nothing_again_and_another_run_is_refused(option
         run_with(model, dataclasses.replace(given, num_fewshot=1))
 
 
-def test_killed_in_the_middle_the_same_run_goes_on_to_the_same_items(options, run_with, model, tmp_path, as_kind):
+def test_killed_in_the_middle_the_same_run_resumes_to_the_same_items(options, run_with, model, tmp_path, as_kind):
     whole = run_with(model, options("piqa", limit=6, batch_size=2, out=tmp_path / "whole"))
     given = options("piqa", limit=6, batch_size=2)
     calls = []
@@ -172,7 +172,7 @@ def test_killed_in_the_middle_the_same_run_goes_on_to_the_same_items(options, ru
 
 
 @pytest.mark.parametrize(("error", "kind"), [(ItemError("too odd", "why"), "item"), (MachineError("gone", "why"), "machine")])
-def test_a_document_that_fails_counts_as_wrong_and_is_told(error, kind, options, run_with, model, as_kind):
+def test_a_document_that_fails_counts_as_wrong_and_is_reported(error, kind, options, run_with, model, as_kind):
     class Fails(type(model)):
         def score_text(self, batch):
             if any("Clean copper" in request.context for request in batch):
@@ -282,12 +282,12 @@ def test_sampled_answers_are_drawn_once_per_repeat_and_repeat_themselves_on_anot
         ([], "no task is named"),
     ],
 )
-def test_a_wrong_name_is_told_with_the_nearest(names, said, data_root, tmp_path):
+def test_a_wrong_name_is_reported_with_the_nearest(names, said, data_root, tmp_path):
     with pytest.raises(UserError, match=said):
         load_tasks(names, TaskOptions(data_root=data_root), tmp_path)
 
 
-def test_a_snapshot_that_is_not_there_a_missing_split_and_a_missing_column_are_told_in_one_sentence(data_root, tmp_path):
+def test_a_snapshot_that_is_not_there_a_missing_split_and_a_missing_column_are_reported_in_one_sentence(data_root, tmp_path):
     with pytest.raises(UserError, match=r"'sciq' needs the data set 'allenai/sciq', .*; fetch it with `iit-bench fetch sciq --data-root"):
         load_tasks(["sciq"], TaskOptions(data_root=data_root), tmp_path / "a")
     broken = tmp_path / "root"
@@ -305,7 +305,9 @@ def test_a_snapshot_that_is_not_there_a_missing_split_and_a_missing_column_are_t
         load_tasks(["piqa"], TaskOptions(data_root=broken), tmp_path / "e")
 
 
-def test_too_few_examples_and_a_document_that_a_task_cannot_put_are_told_with_the_tasks_name(data_root, tmp_path, options, run_with, model):
+def test_too_few_examples_and_a_document_that_a_task_cannot_put_are_reported_with_the_tasks_name(
+    data_root, tmp_path, options, run_with, model
+):
     with pytest.raises(UserError, match=r"'gsm8k' has fewer examples than --num-fewshot asks for; lower it"):
         run_with(model, options("gsm8k", num_fewshot=9))
     broken = tmp_path / "root"

@@ -138,7 +138,7 @@ def check_metrics(theirs: dict, ours: dict) -> None:
 
 
 def check_loglikelihoods(theirs: dict, ours: dict) -> None:
-    """Of choices, with whether greedy decoding says them; and of texts, over several windows."""
+    """Of choices, with whether greedy decoding returns them; and of texts, over several windows."""
     for task, samples in theirs.items():
         for a, b in zip(samples, ours[task], strict=True):
             assert a["arguments"] == b["arguments"]

@@ -60,7 +60,7 @@ def reply(tables: Path) -> Reply:
 
 
 class Parrot(Model):
-    """Says what `reply` says; counts what it was asked."""
+    """Replies what `reply` returns; counts what it was asked."""
 
     def __init__(self, reply: Reply, name: str = "parrot") -> None:
         self.info = ModelInfo(

@@ -89,7 +89,7 @@ def data_set_class(name: str) -> Any:
 
 
 def column(path: Path, name: str) -> dict[str, str]:
-    """Item -> what stands in a column of one of VLMEvalKit's result files."""
+    """Item -> its value in a column of one of VLMEvalKit's result files."""
     csv.field_size_limit(2**30)
     with path.open(encoding="utf-8", newline="") as file:
         return {row["index"]: row[name] for row in csv.DictReader(file, delimiter="\t")}

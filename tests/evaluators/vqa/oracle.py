@@ -55,6 +55,6 @@ def check_equal_item_by_item(run: TaskRun, own: dict[str, Any]) -> None:
 
 
 def column(path: Path, name: str) -> dict[str, str]:
-    """Item -> what stands in a column of one of VLMEvalKit's result files."""
+    """Item -> its value in a column of one of VLMEvalKit's result files."""
     frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     return dict(zip(frame["index"], frame[name], strict=True))

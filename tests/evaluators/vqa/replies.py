@@ -1,4 +1,4 @@
-"""Models that say something fixed, for our run and VLMEvalKit's: (text of the prompt, number of images) -> reply. Nothing of ours in it."""
+"""Models with fixed replies, for our run and VLMEvalKit's: (text of the prompt, number of images) -> reply. Nothing of ours in it."""
 
 from __future__ import annotations
 

@@ -160,14 +160,14 @@ def test_easyvqa_is_scored_by_the_exact_rule(vqa, parrot) -> None:
     assert 0 < result_of(run, "easyvqa").scores["acc"].value < 1
 
 
-# ---------------------------------------------------------------- goes on where it was
+# ---------------------------------------------------------------- resumes
 
 
 class Killed(BaseException):
     pass
 
 
-def test_a_killed_run_goes_on_and_ends_the_same(several, vqa, make_parrot, tmp_path) -> None:
+def test_a_killed_run_resumes_and_ends_the_same(several, vqa, make_parrot, tmp_path) -> None:
     tasks = ("MadeOpen", "HallusionBench", "MadeChoice", "MME")
     first, second = make_parrot(), make_parrot()
     generate = first.generate
@@ -340,7 +340,7 @@ def test_run_json_has_the_documented_fields(several) -> None:
     assert set(several.run) - {"format", "version"} == set(SUITE_FIELDS)
 
 
-def test_run_folders_of_the_suites_are_told_apart(several, tmp_path) -> None:
+def test_run_folders_of_the_suites_are_distinguished(several, tmp_path) -> None:
     run = load_run(shutil.copytree(several.path, tmp_path / "run"))
     with pytest.raises(UserError, match="is of suite vqa, and one of suite iit is needed"):
         load_run(run.path, "iit")

@@ -28,7 +28,7 @@ def test_the_command_line_scores_and_repeats(tables, tmp_path, capsys) -> None:
     assert "--suite vqa --tasks MME --limit 1 --max-new-tokens 2" in first.run["command"]
 
 
-def test_the_command_of_a_run_says_what_was_switched_off(tmp_path) -> None:
+def test_the_command_of_a_run_records_what_was_switched_off(tmp_path) -> None:
     options = RunOptions(
         model="wings", out=tmp_path, suite="text", tasks=("arc_easy",), apply_chat_template=True, fewshot_as_multiturn=False
     )
@@ -65,7 +65,7 @@ def message(index: str, cluster: str, reply: str) -> Answered:
     return Answered(part="main", index=index, unit=index, cluster=cluster, reply=reply)
 
 
-def test_a_data_set_that_vlmevalkit_fails_on_has_no_figure_and_says_so() -> None:
+def test_a_data_set_that_vlmevalkit_fails_on_has_no_figure_and_reports_it() -> None:
     facts = {"published": None}
     result, items = task_result("X", facts, [message("1", "c", "yes")], {"main": {"failure": "KeyError: 'x'"}})
     assert result.state == "failed" and items == [] and result.scores["acc"].value is None

@@ -1,4 +1,4 @@
-"""Figures of the VQA suite's results.json against statsmodels and scipy, computed from the run folder alone."""
+"""Figures of the VQA suite's results.json against statsmodels and scipy, computed from nothing but the run folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers on loopback: one that says what a test tells it to, and one that computes with a real tiny model as vLLM's /completions does."""
+"""Servers on loopback: one that replies what a test sets, and one that computes with a real tiny model as vLLM's /completions does."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def content_of(body: dict) -> tuple[str, int]:
 
 
 def parrot(path: str, body: dict) -> Any:
-    """Says the last word; images are 64 tokens each."""
+    """Replies with the last word; images are 64 tokens each."""
     text, images = content_of(body)
     return chat_reply(text.split()[-1], prompt=len(text.split()) + 64 * images)
 
@@ -141,7 +141,7 @@ class Completions:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    """The first wait between tries is a millisecond, and no proxy of the machine stands before the loopback."""
+    """The first wait between tries is a millisecond, and no proxy of the machine is used for the loopback."""
     monkeypatch.setattr(openai_client, "FIRST_WAIT", 0.001)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 

@@ -142,7 +142,7 @@ START = {
 
 
 @pytest.mark.parametrize("case", START)
-def test_server_that_cannot_be_used_is_told_in_one_sentence_at_the_start(serve, load, case):
+def test_server_that_cannot_be_used_is_reported_in_one_sentence_at_the_start(serve, load, case):
     reply, message = START[case]
     with pytest.raises(UserError, match=re.escape(message)) as found:
         load(serve(lambda path, body: reply))
@@ -155,7 +155,7 @@ def test_server_that_is_still_loading_is_waited_for(serve, load, replies):
     assert model.generate([ask("say yes")])[0].text == "yes"
 
 
-def test_nobody_there_is_told_at_once(load):
+def test_server_that_is_unavailable_is_reported_at_once(load):
     with pytest.raises(
         UserError, match=r"127.0.0.1:9/v1 is unavailable: .*\(Connection refused\) \(1 try\); start it, or check --base-url"
     ):
@@ -234,7 +234,7 @@ def test_server_that_is_busy_at_the_start_is_not_taken_for_one_without_images(se
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404])
-def test_server_that_wants_no_more_of_us_is_told_as_it_is(serve, load, replies, status):
+def test_server_that_rejects_every_request_by_now_is_reported_as_it_is(serve, load, replies, status):
     model = broken(serve, load, replies, (status, "go away"), everything=True)
     with pytest.raises(UserError, match=rf"rejects requests \(HTTP {status}: go away\)"):
         model.generate([ask("say yes")])
@@ -243,7 +243,7 @@ def test_server_that_wants_no_more_of_us_is_told_as_it_is(serve, load, replies, 
 # ---------------------------------------------------------------- what such a model cannot do
 
 
-def test_scores_are_not_to_be_had_from_a_chat(serve, load):
+def test_scores_are_not_available_from_a_chat(serve, load):
     model = load(serve())
     assert not model.capabilities.scores
     needs = "needs --tokenizer .* and a server whose /completions takes token ids with echo and logprobs"
@@ -271,7 +271,7 @@ def test_raw_text_goes_to_completions_and_a_rendered_chat_to_chat_completions(se
         model.render_text(chat, add_generation_prompt=False)
 
 
-def test_server_without_completions_is_told_for_raw_text(serve, load, replies):
+def test_server_without_completions_is_reported_for_raw_text(serve, load, replies):
     server = serve(lambda path, body: (404, "no such path") if path.endswith("/v1/completions") else replies.parrot(path, body))
     with pytest.raises(UserError, match=r"does not continue raw text \(HTTP 404: no such path\); add --apply-chat-template"):
         load(server).generate_text([TextGenerateRequest("x")])

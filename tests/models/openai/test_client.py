@@ -1,4 +1,4 @@
-"""One server over HTTP: what is tried again, for how long it is left alone, and that the key is seen by the server alone."""
+"""One server over HTTP: what is tried again, how long it waits, and that only the server sees the key."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_may_pass_is_tried_again(serve, replies, clock, failure):
     assert clock.slept == [0.5, 1.0]
 
 
-def test_body_that_breaks_off_is_tried_again_and_told(serve, replies, clock):
+def test_body_that_breaks_off_is_tried_again_and_reported(serve, replies, clock):
     torn = (200, replies.torn(json.dumps(replies.chat("yes")).encode()[:-1]))
     assert post(serve(after([torn], replies))).text == "yes"
     with pytest.raises(UnavailableError, match=r"it does not answer \(peer closed connection .*\) \(1 try\)") as found:
@@ -100,7 +100,7 @@ def test_retry_after_is_waited_for_in_seconds_or_by_date(serve, replies, clock, 
     assert clock.slept == [7, 90, 2, 4]  # what is no time is a wait of our own
 
 
-def test_overloaded_server_is_left_alone_by_whoever_asks_next(serve, replies, clock):
+def test_overloaded_server_makes_the_next_caller_wait(serve, replies, clock):
     server = serve(after([(429, "", {"Retry-After": "40"})], replies))
     client = Client(ServerOptions(base_url=server.url, retries=0))
     with pytest.raises(UnavailableError):
@@ -110,7 +110,7 @@ def test_overloaded_server_is_left_alone_by_whoever_asks_next(serve, replies, cl
     assert clock.slept == [40]
 
 
-def test_server_that_wants_to_be_left_alone_for_hours_ends_the_tries(serve, replies, clock):
+def test_server_that_asks_for_a_pause_of_hours_ends_the_tries(serve, replies, clock):
     with pytest.raises(UnavailableError, match="it asks to wait 7200 seconds"):
         post(serve(after([(429, "", {"Retry-After": "7200"})], replies)))
     assert clock.slept == []
@@ -127,7 +127,7 @@ def test_server_that_wants_to_be_left_alone_for_hours_ends_the_tries(serve, repl
         ((301, "", {"Location": "http://127.0.0.1:1/"}), "HTTP 301: Moved Permanently"),
     ],
 )
-def test_refusal_is_final_and_told_in_the_servers_words(serve, clock, reply, words):
+def test_refusal_is_final_and_reported_in_the_servers_words(serve, clock, reply, words):
     server = serve(lambda path, body: reply)
     with pytest.raises(RejectedError) as found:
         post(server)
@@ -136,7 +136,7 @@ def test_refusal_is_final_and_told_in_the_servers_words(serve, clock, reply, wor
     assert len(server.seen) == 1
 
 
-def test_nobody_at_the_address_is_told_plainly(clock):
+def test_address_without_a_server_is_reported_plainly(clock):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"

@@ -25,7 +25,7 @@ metadata: {{version: 1.0}}
 
 
 @pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
-def test_a_chat_server_goes_through_all_suites_and_each_says_what_it_used(serve, replies, bench, tmp_path, capsys):
+def test_a_chat_server_goes_through_all_suites_and_each_records_what_it_used(serve, replies, bench, tmp_path, capsys):
     folder = tmp_path / "tasks"
     folder.mkdir()
     (folder / "words.jsonl").write_text("".join(json.dumps({"question": f"Which colour is number {i}?"}) + "\n" for i in range(5)))

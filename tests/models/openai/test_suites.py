@@ -1,4 +1,4 @@
-"""Whole runs through a server: all three suites, what run.json says of them, kills of the client, and what they refuse."""
+"""Whole runs through a server: all three suites, what run.json records of them, kills of the client, and what they refuse."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def questions_asked(server) -> list[str]:
 # ---------------------------------------------------------------- iit
 
 
-def test_run_says_how_it_was_scored_what_it_used_and_what_that_cost(serve, evaluate, replies, tmp_path, bench):
+def test_run_records_how_it_was_scored_what_it_used_and_what_that_cost(serve, evaluate, replies, tmp_path, bench):
     server = serve(lambda path, body: replies.chat("red", prompt=100 + 64 * replies.content(body)[1], reply=3))
     assert evaluate(server, "--limit", "4", "--price-in", "2", "--price-out", "10", "--concurrency", "3") == 0
     found = load_run(tmp_path / "run")
@@ -106,7 +106,7 @@ def test_items_that_the_server_refuses_are_errors_and_the_rest_is_scored(serve, 
     assert 0 < len(refused) < len(found.predictions)
 
 
-def test_server_of_text_alone_runs_the_text_tiers_or_everything_blind(serve, evaluate, replies, tmp_path, capsys):
+def test_text_only_server_runs_the_text_tiers_or_everything_blind(serve, evaluate, replies, tmp_path, capsys):
     def script(path, body):
         return (400, {"error": "text only"}) if replies.content(body)[1] else replies.parrot(path, body)
 
@@ -142,7 +142,7 @@ def test_what_a_server_cannot_do_is_refused_in_one_sentence(serve, evaluate, cap
 # ---------------------------------------------------------------- killed
 
 
-def test_client_killed_at_any_moment_goes_on_and_asks_nothing_twice_that_was_logged(serve, replies, bench, tmp_path):
+def test_client_killed_at_any_moment_resumes_and_asks_nothing_twice_that_was_logged(serve, replies, bench, tmp_path):
     def script(path, body):
         time.sleep(0.01)
         return replies.parrot(path, body)
@@ -172,7 +172,7 @@ def test_client_killed_at_any_moment_goes_on_and_asks_nothing_twice_that_was_log
     keys = [json.loads(line)["key"] for line in log.read_bytes().splitlines()[1:]]
     assert len(set(keys)) == len(keys) == found.run["usage"]["answers"]
     assert answered == sorted(answered) and found.run["resumed"] == 4
-    assert len({count for count in answered if count < len(keys)}) >= 2, f"the kills came at no telling moment: {answered} of {len(keys)}"
+    assert len({count for count in answered if count < len(keys)}) >= 2, f"no kill came in the middle: {answered} of {len(keys)}"
     # An answer that was under way when its asker died was never seen; each kill costs at most that many.
     asked = questions_asked(server)
     assert len(keys) <= len(asked) <= len(keys) + 4 * 5
@@ -233,7 +233,7 @@ def test_vqa_suite_asks_with_images(serve, evaluate, replies, tmp_path):
     assert all("data:image/png;base64," in text for text in questions_asked(server))
 
 
-def test_vqa_suite_says_how_it_found_out_that_a_server_takes_no_images(serve, evaluate, replies, capsys):
+def test_vqa_suite_records_how_it_found_out_that_a_server_takes_no_images(serve, evaluate, replies, capsys):
     if find_spec("vlmeval") is None:
         pytest.skip("VLMEvalKit is installed by hand (README)")
     server = serve(lambda path, body: replies.chat("red", prompt=7))

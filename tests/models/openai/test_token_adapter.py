@@ -85,7 +85,7 @@ def test_raw_texts_have_the_same_scores_continuations_and_windows(model, hf):
     assert ours.logprobs[0] == pytest.approx(theirs.logprobs[0], rel=0.05)
 
 
-def test_most_likely_continuation_is_told_as_such(model, hf):
+def test_most_likely_continuation_is_reported_as_such(model, hf):
     contexts = [TextGenerateRequest(f"Number {i}", max_new_tokens=1) for i in range(30)]
     said = [one.text for one in hf.generate_text(contexts)]  # where its token is a text of its own, it is greedy
     asked = [TextScoreRequest(one.context, (text, "red")) for one, text in zip(contexts, said, strict=True) if text.isascii() and text]
@@ -192,7 +192,7 @@ def test_scores_that_cannot_be_had_are_refused_in_one_sentence_and_auto_generate
 # ---------------------------------------------------------------- what the server does not do
 
 
-def test_server_without_logprobs_only_generates_and_says_what_it_would_need(serve, load, completions_of, folder):
+def test_server_without_logprobs_only_generates_and_records_what_it_would_need(serve, load, completions_of, folder):
     model = load(serve(completions_of(folder, logprobs=False)), tokenizer=str(folder))
     assert not model.capabilities.scores
     assert (
@@ -224,13 +224,13 @@ def test_logprobs_that_are_missing_later_are_an_error_of_the_item(serve, load, c
         model.score([ScoreRequest(CHAT, REPLIES)])
 
 
-def test_server_without_completions_is_told_at_the_start(serve, load, replies, folder):
+def test_server_without_completions_is_reported_at_the_start(serve, load, replies, folder):
     server = serve(lambda path, body: replies.parrot(path, body) if "chat" in path else (404, {"error": "no such path"}))
     with pytest.raises(UserError, match=r"does not continue raw text \(HTTP 404: no such path\), which --tokenizer needs; leave it out"):
         load(server, tokenizer=str(folder))
 
 
-def test_tokenizer_that_is_not_there_is_told(serve, load):
+def test_tokenizer_that_is_not_there_is_reported(serve, load):
     with pytest.raises(UserError, match=r"--tokenizer 'no/such/folder' cannot be loaded .* give the model's folder or Hub id"):
         load(serve(), tokenizer="no/such/folder")
 

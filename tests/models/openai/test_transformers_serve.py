@@ -1,6 +1,6 @@
 """A real OpenAI-compatible server, `transformers serve`, with real tiny models: killed in the middle of a run and started again.
 
-The server's own log tells what it was asked.
+The server's own log shows what it was asked.
 """
 
 from __future__ import annotations

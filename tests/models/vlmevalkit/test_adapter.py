@@ -81,7 +81,7 @@ def ask(*parts, **more) -> GenerateRequest:
     return GenerateRequest((Message("user", parts),), **more)
 
 
-def test_model_of_the_zoo_answers_with_images_and_leaves_this_process_alone(zoo, make_image, capfd):
+def test_model_of_the_zoo_answers_with_images_and_leaves_this_process_unchanged(zoo, make_image, capfd):
     before = (ssl._create_default_https_context, torch.is_grad_enabled(), torch.initial_seed())
     model = load_model("vlmeval:Tiny-1B", ModelOptions())
     small, large = make_image(0), make_image(1, size=48)

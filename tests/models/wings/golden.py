@@ -161,7 +161,7 @@ def check_model_with(folder: Folder, attention: str) -> None:
     if generated is not None:
         _check_greedy(folder, model, call, generated)
     if "patch_features" not in inputs and "logits" in expected:
-        # Text alone: mode `strict` is the same model there (docs/spec/wings.md#b5-router-weights), if nothing is cut.
+        # Text only: mode `strict` is the same model there (docs/spec/wings.md#b5-router-weights), if nothing is cut.
         strict = golden_model(folder, mode="strict")
         mask = inputs["attention_mask"].bool()
         if folder.shape["tokenizer_padding_side"] != "left" and mask.shape[1] <= _limit(folder):
@@ -210,7 +210,7 @@ def _limit(folder: Folder) -> int:
 
 
 def _give_features(folder: Folder, model: WingsForConditionalGeneration, projected: torch.Tensor) -> None:
-    """The stored features stand for tower and projector: compare the projector's with them, go on with theirs and its gradients."""
+    """The stored features stand for tower and projector: compare the projector's with them, continue with theirs and its gradients."""
 
     def hook(_module: torch.nn.Module, _args: object, found: torch.Tensor) -> torch.Tensor:
         stored = next(
@@ -266,7 +266,7 @@ def _check_gradients(folder: Folder, model: WingsForConditionalGeneration, loss:
 
 
 def _check_greedy(folder: Folder, model: WingsForConditionalGeneration, call: dict[str, Any], expected: torch.Tensor) -> None:
-    """Every row alone, without padding: by recomputing everything for each token, and by transformers' generate (cached for text alone)."""
+    """Every row alone, without padding: by recomputing everything for each token, and by transformers' generate (cached for text only)."""
     for row, tokens in enumerate(expected.tolist()):
         mask = call["attention_mask"]
         start = call["input_ids"][row : row + 1] if mask is None else call["input_ids"][row][mask[row].bool()][None]

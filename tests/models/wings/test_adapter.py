@@ -152,7 +152,7 @@ def test_a_damaged_image_fails_its_own_item(wings: Any) -> None:
             wings.request_tokens(ScoreRequest(ask(Image(data), "What?"), ("a", "b")))
 
 
-def test_info_says_what_determines_the_answers(wings: Any, folder: Path, kit: Any) -> None:
+def test_info_records_what_determines_the_answers(wings: Any, folder: Path, kit: Any) -> None:
     info = wings.info
     assert (info.name, info.accepts_images, info.dtype, info.device, info.blind) == ("wings", True, "float32", "cpu", False)
     assert info.max_context == 128  # the router's width is less than the decoder's 256 positions

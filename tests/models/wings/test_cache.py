@@ -61,7 +61,7 @@ def test_copies_grow_apart(counts: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("counts", [(5,), (5, 1)], ids=["without room", "with room"])
-def test_picked_rows_keep_their_tokens_and_go_on(counts: tuple[int, ...]) -> None:
+def test_picked_rows_keep_their_tokens_and_continue(counts: tuple[int, ...]) -> None:
     layer, chunks = filled(*counts)
     rows = torch.tensor([2, 0, 0])
     layer.batch_select_indices(rows)
@@ -90,7 +90,7 @@ def test_gradients_flow_through_what_was_appended() -> None:
     assert all(torch.equal(z.grad, torch.ones_like(z)) for chunk in chunks for z in chunk)
 
 
-def test_a_cache_made_for_inference_goes_on_outside_of_it(kit: Any) -> None:
+def test_a_cache_made_for_inference_continues_outside_of_it(kit: Any) -> None:
     model = kit.build()
     row = kit.collate([kit.make_row(model, "ttItttt", 0)])
     cache = WingsCache(reserve=32)

@@ -14,7 +14,7 @@ from iit_bench.models.wings.layout import read_layout
 from iit_bench.models.wings.state import Step
 from iit_bench.models.wings.step import build_step
 
-# Operations whose result the host must know before it can go on: a device would be waited for.
+# Operations whose result the host must know before its next step: a device would be waited for.
 WAITING = (
     "_local_scalar_dense",
     "nonzero",

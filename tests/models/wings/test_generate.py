@@ -64,7 +64,7 @@ def pair(request: pytest.FixtureRequest, kit: Any) -> tuple[Any, Any]:
     return llm, WingsForConditionalGeneration.from_base(llm, tower, config).eval()
 
 
-def test_a_fresh_model_says_exactly_what_its_base_says(kit: Any, pair: tuple[Any, Any]) -> None:
+def test_a_fresh_model_generates_exactly_what_its_base_generates(kit: Any, pair: tuple[Any, Any]) -> None:
     llm, model = pair
     batch = text_rows(kit, model)
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_scores_and_caches_come_back_on_request(kit: Any) -> None:
     torch.testing.assert_close(torch.stack(out.logits, dim=1), logits, atol=3e-5, rtol=1e-4)
     ids = torch.cat((out.sequences, torch.full((3, 1), 5)), dim=1)
     longer = kit.batch(ids, torch.cat((mask, torch.ones(3, 2, dtype=torch.long)), dim=1), None)
-    grown = generate(model, longer, do_sample=False, past_key_values=out.past_key_values)  # the cache goes on where it stopped
+    grown = generate(model, longer, do_sample=False, past_key_values=out.past_key_values)  # the cache continues where it stopped
     longer.image_features = batch.image_features
     assert grown.tolist() == generate(model, longer, do_sample=False).tolist()
 

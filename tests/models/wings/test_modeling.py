@@ -35,7 +35,7 @@ def attach(llm: Any, tower: Any, **fields: Any) -> WingsForConditionalGeneration
 
 
 @pytest.mark.parametrize("text", BACKBONES)
-def test_a_fresh_model_says_what_its_decoder_says(kit: Any, text: str) -> None:
+def test_a_fresh_model_computes_what_its_decoder_computes(kit: Any, text: str) -> None:
     llm, tower = base_and_tower(kit, text)
     model = attach(llm, tower)
     ids = torch.randint(0, 47, (2, 12))
@@ -83,7 +83,7 @@ def test_the_tower_is_measured_and_never_trained(kit: Any) -> None:
         assert torch.equal(tensor, before[name])
 
 
-def test_attaching_learners_leaves_the_callers_model_alone(kit: Any) -> None:
+def test_attaching_learners_leaves_the_callers_model_unchanged(kit: Any) -> None:
     llm, tower = base_and_tower(kit, "llama")
     attach(llm, tower)
     assert llm.config._attn_implementation == "sdpa"

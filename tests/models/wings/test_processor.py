@@ -187,7 +187,7 @@ def test_assistant_tokens_can_be_masked_for_training(folder: Path) -> None:
     assert processor.decode(inputs["input_ids"][masked]) == "red"
 
 
-def test_processor_config_says_how_images_are_read(folder: Path) -> None:
+def test_processor_config_records_how_images_are_read(folder: Path) -> None:
     fields = json.loads((folder / "processor_config.json").read_text())
     assert fields["image_processor"]["image_size"] == 8
     assert (fields["image_token"], fields["image_token_length"], fields["processor_class"]) == ("<image>", 4, "WingsProcessor")

@@ -28,7 +28,7 @@ from reports.models import gather
 
 TASKS = ("iit_facts", "iit_words")
 LIMIT = 6
-# `lm_eval` itself, but that it looks for tasks in --include_path alone: its index of 15,000 files takes half a minute.
+# `lm_eval` itself, but that it looks for tasks in --include_path only: its index of 15,000 files takes half a minute.
 LM_EVAL = """
 import functools, lm_eval.tasks
 lm_eval.tasks.TaskManager.__init__ = functools.partialmethod(lm_eval.tasks.TaskManager.__init__, include_defaults=False)
@@ -149,7 +149,7 @@ def test_what_another_tools_file_says_is_hostile_text(command, tmp_path):
     assert attack not in page and page.count("<script>") == 1 and page.count("&lt;script&gt;alert(1)") > 3
 
 
-def test_another_tools_run_of_other_tasks_stands_in_the_row_of_the_same_model(command, ours):
+def test_another_tools_run_of_other_tasks_is_in_the_row_of_the_same_model(command, ours):
     (run,) = read_runs(command)
     mine = load_run(ours)
     words, facts = ([r for r in each.results.tasks if (r.task == "iit_words") is only] for each, only in ((run, True), (mine, False)))

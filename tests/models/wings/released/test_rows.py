@@ -283,7 +283,7 @@ def test_later_text_is_seen_as_early_as_part_a_measured() -> None:
         assert position - first == min(lead, position), (column, first)
 
 
-def test_text_alone_is_causal_cached_exactly_and_equal_to_mode_strict() -> None:
+def test_text_without_images_is_causal_cached_exactly_and_equal_to_mode_strict() -> None:
     model, strict = build(), build(mode="strict", image_token_id=29)
     ids = torch.randint(0, 28, (2, 12), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
