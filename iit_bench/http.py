@@ -16,7 +16,8 @@ import httpx2
 
 from iit_bench.errors import UserError, one_line
 
-ERRORS = (httpx2.HTTPError, httpx2.InvalidURL)  # no usable answer; a status is none of them
+# No usable answer; a status is none of them. UnicodeError: a host name that has no form in ASCII.
+ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError)
 AGAIN = (408, 409, 425, 429)  # and 5xx: the same request may succeed later
 CONNECT_SECONDS = 10.0
 _ERRNO = re.compile(r"\[Errno -?[0-9]+\] ")
@@ -33,11 +34,14 @@ def session(authorise: Authorise | None = None) -> httpx2.Client:
         authorise: adds the credentials to a request, when it is sent.
 
     Raises:
-        UserError: a proxy in the environment cannot be used.
+        UserError: a proxy or the certificates in the environment cannot be used.
     """
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     try:
         return httpx2.Client(auth=authorise, limits=limits, timeout=httpx2.Timeout(CONNECT_SECONDS, pool=None))
+    except OSError as error:
+        why = one_line(error)
+        raise UserError(f"the certificates in the environment cannot be read ({why}); correct or unset SSL_CERT_FILE") from error
     except (ValueError, ImportError) as error:
         raise UserError(f"the proxy in the environment cannot be used ({one_line(error)}); correct or unset HTTPS_PROXY") from error
 

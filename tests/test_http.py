@@ -107,3 +107,14 @@ def test_a_wait_is_asked_for_in_seconds_or_by_date(monkeypatch):
     waits = {"7": 7, "0.5": 0.5, later: 90, earlier: 0, "-3": 0, "soon": 0, "": 0}
     assert {value: http.asked_wait({"Retry-After": value}) for value in waits} == waits
     assert http.asked_wait({}) == 0
+
+
+def test_a_host_name_without_a_form_in_ascii_is_no_connection() -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        http.read(f"http://{'a' * 70}.invalid/file")
+
+
+def test_certificates_that_cannot_be_read_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file.pem")
+    with pytest.raises(UserError, match="correct or unset SSL_CERT_FILE"):
+        http.session()

@@ -159,9 +159,13 @@ class Client:
 def _checked_url(url: str | None) -> str:
     if not url:
         raise UserError("a model openai:NAME needs the address of its server; add --base-url, e.g. --base-url http://localhost:8000/v1")
-    parts = urlsplit(url)
+    no_address = f"--base-url {url!r} is no address; it looks like http://localhost:8000/v1"
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # a bracket that is not closed
+        raise UserError(no_address) from error
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise UserError(f"--base-url {url!r} is no address; it looks like http://localhost:8000/v1")
+        raise UserError(no_address)
     if "@" in parts.netloc or parts.query:
         raise UserError("--base-url holds more than an address, and would be written to run.json; put the key into $OPENAI_API_KEY instead")
     return url.rstrip("/")

@@ -214,6 +214,7 @@ def test_words_of_a_server_are_shown_without_control_characters(serve):
         ({"base_url": None}, "add --base-url"),
         ({"base_url": "localhost:8000"}, "is no address; it looks like http://localhost:8000/v1"),
         ({"base_url": "ftp://x/v1"}, "is no address"),
+        ({"base_url": "http://[::1/v1"}, "is no address"),
         ({"base_url": f"http://me:{KEY}@x/v1"}, "put the key into"),
         ({"base_url": f"http://x/v1?key={KEY}"}, "put the key into"),
         ({"concurrency": 0}, "--concurrency 0 is too low; give 1 or more"),
