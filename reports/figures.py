@@ -1,6 +1,6 @@
 """Figures as inline SVG, the same bytes for the same numbers: matplotlib draws, the page's style sheet colours.
 
-No text of a model or data set enters a figure (names are in the page's legend, escaped there), so nothing can be smuggled in and no
+No text of a model or data set enters a figure (names are in the page's legend, escaped there), so no markup can enter it and no
 glyph can be missing. Colours are CSS variables, so one figure serves light, dark and print. matplotlib is imported when drawing only.
 """
 
@@ -55,7 +55,7 @@ class Curve:
 
 
 def curve_figure(curves: Sequence[Curve], chance: Sequence[tuple[float, float]], *, key: str, description: str) -> str:
-    """Accuracy over visual share with interval bands, one line a model.
+    """Accuracy over visual share with interval bands, one line per model.
 
     Args:
         curves: the lines; an empty line draws nothing.

@@ -1,6 +1,6 @@
 """From a template to one self-contained page: everything inlined, every value escaped, nothing loaded.
 
-Whatever a model, a data set or a command line wrote is hostile here. Three fences: jinja2 escapes every value; invisible and
+Whatever a model, a data set or a command line wrote is untrusted. Three measures: jinja2 escapes every value; invisible and
 direction-changing characters are spelt out; and a Content-Security-Policy lets the browser run the page's own script and style, by
 their hashes, and load nothing at all.
 """

@@ -43,7 +43,7 @@ def summarise(predictions: Sequence[Prediction], unavailable: Mapping[str, str],
         complete: every item finished without an error of the machine.
 
     Raises:
-        ValueError: a turn is there twice, or a tier is both run and unavailable.
+        ValueError: a turn occurs twice, or a tier is both run and unavailable.
     """
     targets = by_turn(p for p in predictions if p.is_target)
     rows = _by(targets.values(), lambda p: p.tier)
@@ -72,12 +72,12 @@ def by_turn(predictions: Iterable[Prediction]) -> dict[tuple[str, int], Predicti
     """Predictions by (dialogue, position), sorted, so that no figure depends on the order they were made in.
 
     Raises:
-        ValueError: a turn is there twice.
+        ValueError: a turn occurs twice.
     """
     turns: dict[tuple[str, int], Prediction] = {}
     for p in predictions:
         if turns.setdefault((p.dialogue, p.position), p) is not p:
-            raise ValueError(f"turn {p.position} of dialogue {p.dialogue!r} is there twice")
+            raise ValueError(f"turn {p.position} of dialogue {p.dialogue!r} occurs twice")
     return dict(sorted(turns.items()))
 
 

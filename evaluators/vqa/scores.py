@@ -29,7 +29,7 @@ Reply: TypeAlias = "str | Failure"  # a reply, or why there is none
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answered:
-    """One message that was put to the model, and what it replied."""
+    """One message that the model was asked, and its reply."""
 
     part: str  # "main" or "no-image"
     index: str  # VLMEvalKit's, of the row
@@ -128,7 +128,7 @@ def _part(task: str, part: str, scored: Mapping[str, Any], answered: Sequence[An
 
 
 def _primary(name: str) -> tuple[int, str]:
-    """VLMEvalKit's taste in column names."""
+    """Key that sorts VLMEvalKit's column names by how likely one is its main number; ties by name."""
     lower = name.lower()
     return next((10 - i for i, word in enumerate(("overall", "acc", "score", "avg")) if word in lower), 0), name
 

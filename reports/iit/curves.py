@@ -27,7 +27,7 @@ def panels(entries: Sequence[Entry]) -> list[tuple[str, Markup]]:
         tiers = [tier for tier in all_tiers(entries) if tier[-1] in endings]
         curves = [Curve(entry.style, curve_points(answered[entry.name], tiers)) for entry in entries]
         if any(curve.points for curve in curves):
-            description = f"{heading}: accuracy over visual share, one line a model. The numbers are in the leaderboard."
+            description = f"{heading}: accuracy over visual share, one line per model. The numbers are in the leaderboard."
             svg = curve_figure(curves, _chance_points(chance, tiers), key=f"curve-{key}", description=description)
             drawn.append((heading, Markup(svg)))
     return drawn

@@ -12,7 +12,7 @@ from reports.shared import name_cell
 
 
 def forgetting(entries: Sequence[Entry]) -> tuple[Table, Table, Table] | None:
-    """(pooled, one line a model; matrix; list), or None where no run had a base."""
+    """(pooled, one line per model; matrix; list), or None where no run had a base."""
     mine = {entry.name: entry.run.results.forgetting for entry in entries}
     with_base = [(entry, result) for entry in entries if (result := mine[entry.name]) is not None]
     if not with_base:

@@ -108,7 +108,7 @@ class _Part:
 
 
 def positions(entries: Sequence[Entry]) -> Table | None:
-    """Accuracy by position in the dialogue, tier by tier, one column a model; None unless history turns were scored (own history)."""
+    """Accuracy by position in the dialogue, tier by tier, one column per model; None unless history turns were scored (own history)."""
     parts = {(b.tier, b.position, entry.name): b for entry in entries for b in entry.run.results.positions}
     keys = sorted({(tier, position) for tier, position, _ in parts}, key=lambda key: (tier_order(key[0]), key[1]))
     rows = []
@@ -121,7 +121,7 @@ def positions(entries: Sequence[Entry]) -> Table | None:
 
 
 def breakdown(entries: Sequence[Entry], modality: str) -> Table | None:
-    """Source × subject of the targets of one modality without history, one column a model, chance beside them."""
+    """Source × subject of the targets of one modality without history, one column per model, chance beside them."""
     tier = next((tier for tier in sorted(all_tiers(entries), key=len) if tier[-1] == modality), None)
     by_part: dict[tuple[_Part, str], Breakdown] = {}
     for entry in entries:

@@ -17,7 +17,7 @@ def _runs(models: Models) -> list[tuple[ModelRow, TaskRun]]:
 
 
 def runs_table(models: Models) -> Table | None:
-    """One line a run of the suites text and vqa, or None where there is none."""
+    """One line per run of the suites text and vqa, or None where there is none."""
     rows = [_line(row, run) for row, run in _runs(models)]
     columns = (
         Column("model", words=True),

@@ -50,7 +50,7 @@ def answered(tmp_path) -> int:
 def test_distinct_requests_are_asked_once_each_and_answered_in_the_order_given(run, server_model, ask):
     model, settled = server_model(), []
     found = run(model, [ask(text) for text in (*TEXTS, *TEXTS)], advance=settled.append)
-    assert sorted(model.batches) == sorted([text] for text in TEXTS)  # a request a call
+    assert sorted(model.batches) == sorted([text] for text in TEXTS)  # one request per call
     assert found.answers[:24] == found.answers[24:]
     assert len({one.logprobs for one in found.answers}) == 24
     assert (sum(settled), found.distinct, found.computed) == (48, 24, 24)

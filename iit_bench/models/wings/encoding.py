@@ -36,7 +36,7 @@ class EncodedChat:
 class ChatEncoder:
     """Renders and tokenises chats for one tokenizer.
 
-    Texts are hostile: one that contains `<image>` or an end-of-turn mark must stay text. If a text contains the name of a special token,
+    Texts are untrusted: one that contains `<image>` or an end-of-turn mark must stay text. If a text contains the name of a special token,
     a guard character breaks the name before the template is applied. The rendered chat is then split at its intact special tokens, which
     are the template's own, and the pieces between them are encoded with the guard removed and special tokens switched off. A chat without
     such texts is encoded in one call, as in lm-eval.
