@@ -32,6 +32,7 @@ def write(tmp_path: Path) -> Callable[..., object]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES.RULES)
 def test_the_project_keeps_the_rule(project, rule):
     wrong = RULES.RULES[rule](project)

@@ -155,6 +155,7 @@ def texts() -> list[str]:
     return [name for name in tracked() if name.endswith(KINDS) and name not in (*HISTORY, *EXAMPLES)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", sorted({name.split("/")[0] for name in texts()}))
 def test_what_a_text_names_exists(room: str) -> None:
     dead = {name: found for name in texts() if name.split("/")[0] == room and (found := dead_names(name, (ROOT / name).read_text("utf-8")))}

@@ -29,6 +29,7 @@ def script(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
 def test_the_page_of_tasks_is_what_its_script_makes():
     made = script("make_tasks").page()
@@ -62,6 +63,7 @@ def test_every_field_on_disk_is_documented():
     assert script("make_formats").undocumented() == []
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_the_page_of_file_formats_is_what_its_script_makes():
     made = script("make_formats").page()

@@ -14,6 +14,7 @@ from iit_bench.types import Question
 Make = Callable[..., Question]
 
 
+@pytest.mark.slow
 def test_question_prior_on_all_of_easyvqa_is_the_known_figure() -> None:
     """Fitted on the train split 66.9% of the official test split; the 67.8% that are often quoted need the test split's own answers."""
     source = load_source("easyvqa", SourceOptions())
@@ -70,6 +71,7 @@ def test_figures_by_hand(question: Make) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_manifest_counts_only_texts_that_are_choices(small_lab: Benchmark) -> None:
     counts = small_lab.manifest["answer_counts"]
     shown = {choice for q in small_lab.questions.values() for choice in q.choices}

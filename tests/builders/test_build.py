@@ -32,6 +32,7 @@ def build_in_process(out: Path, **environment: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | environment, capture_output=True)
 
 
+@pytest.mark.slow
 def test_tables_are_byte_identical_under_another_hash_seed_locale_time_zone_and_thread_count(tmp_path: Path) -> None:
     build_in_process(tmp_path / "a", PYTHONHASHSEED="1", LC_ALL="C", TZ="UTC", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     build_in_process(
@@ -53,6 +54,7 @@ def test_rows_are_the_same_on_every_machine(tmp_path: Path, question: Make, serv
     assert load_benchmark(path).rows_sha256 == "fde4d2dd89ddedae7abd4497378949d89b89d0d8bcf6ec3d65ac3202a254c39f"
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_tables(small_lab: Benchmark, tmp_path: Path) -> None:
     assert load_benchmark(build(BuildOptions(out=tmp_path / "b", size=12))).rows_sha256 == small_lab.rows_sha256
     assert load_benchmark(build(BuildOptions(out=tmp_path / "c", size=12, seed=1))).rows_sha256 != small_lab.rows_sha256
@@ -117,6 +119,7 @@ def test_only_the_chosen_tiers_and_only_the_questions_they_need(tmp_path: Path) 
     assert list(built.manifest["sources"]) == ["facts"]
 
 
+@pytest.mark.slow
 def test_left_out_records_are_counted_and_shown(tmp_path: Path, question: Make, serve: Serve) -> None:
     good = []
     for i in range(30):
@@ -162,6 +165,7 @@ def test_a_source_of_a_third_party_is_found_by_its_entry_point(tmp_path: Path, m
         build(BuildOptions(out=tmp_path / "c", text=("lost",), tiers="T"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -191,6 +195,7 @@ def test_two_sources_with_one_question_id_are_refused(tmp_path: Path, question: 
         build(BuildOptions(out=tmp_path / "b", text=("one", "two"), tiers="T", size=4))
 
 
+@pytest.mark.slow
 def test_out_is_not_overwritten_without_the_option(tmp_path: Path) -> None:
     options = {"size": 2, "tiers": "T"}
     build(BuildOptions(out=tmp_path / "b", **options))
@@ -205,6 +210,7 @@ def test_out_is_not_overwritten_without_the_option(tmp_path: Path) -> None:
     assert (tmp_path / "own/notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     """A limit on the size of files stands in for a full disk: both fail in the middle of a write."""
     code = (

@@ -42,6 +42,7 @@ def test_every_flaw_has_its_reason(question: Make, fields: dict[str, Any], reaso
     assert flaw(question(**fields)) == reason
 
 
+@pytest.mark.slow
 @given(st.lists(st.text("ab", min_size=1, max_size=3), min_size=2, max_size=6, unique=True))
 def test_prefixes_are_found_as_by_comparing_all_pairs(choices: list[str]) -> None:
     assert has_prefix(choices) == any(b.startswith(a) for a, b in permutations(choices, 2))

@@ -22,6 +22,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory, makers: dict[str, Any]) -> B
     return load_benchmark(build(options))
 
 
+@pytest.mark.slow
 def test_all_eight_sources_give_the_same_number_of_targets(paper: Benchmark) -> None:
     targets = Counter(paper.questions[name].source for name in {dialogue.target for dialogue in paper.dialogues})
     assert len(targets) == 8

@@ -15,6 +15,7 @@ from iit_bench.types import Question
 Make = Callable[..., Question]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 500), st.dictionaries(st.text(min_size=1, max_size=3), st.integers(1, 60), min_size=1, max_size=12))
 def test_shares_add_up_and_stay_within_one_of_the_exact_quota(total: int, weights: dict[str, int]) -> None:
     shares = apportion(total, weights)

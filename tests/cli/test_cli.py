@@ -125,6 +125,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_sentence_and_a_code(capsys, monkeypatch, bench, majority_run, tmp_path, case):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -143,6 +144,7 @@ def test_bad_input_is_one_sentence_and_a_code(capsys, monkeypatch, bench, majori
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback(tmp_path):
     words = ["eval", "--model", "random", "--bench", str(tmp_path), "--out", str(tmp_path / "out")]
     with pytest.raises(UserError, match="not a benchmark folder"):
@@ -164,6 +166,7 @@ def test_bug_is_reported_in_one_sentence_too(capsys, monkeypatch):
 # ---------------------------------------------------------------- the commands
 
 
+@pytest.mark.slow
 def test_build_eval_report_compare_end_to_end(capsys, tmp_path):
     bench, runs, page = tmp_path / "my bench", tmp_path / "runs", tmp_path / "report"
     assert main(words_of("build --size 4 --tiers T,TV,V --seed 2 --connector template --out '{bench}'", bench=bench)) == 0
@@ -296,6 +299,7 @@ def test_lost_server_is_exit_code_one_until_the_run_is_whole(capsys, monkeypatch
     assert load_run(tmp_path / "run").results.complete
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_work_and_prints_how_to_resume(capsys, bench, slow_model, tmp_path):
     out = tmp_path / "a run"
     words = words_of("eval --model slow --bench {bench} --out '{out}' --batch-size 2 --fresh --quiet", bench=bench.path, out=out)

@@ -13,6 +13,7 @@ from iit_bench.storage.runs import load_run
 SCRIPT = Path(__file__).with_name("killed_evaluation.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("history", ["gold", "own"])
 def test_killed_evaluation_resumes_to_identical_predictions(bench, tmp_path, history):
     done = subprocess.run([sys.executable, SCRIPT, bench.path, tmp_path, history], capture_output=True, text=True, timeout=120, check=False)

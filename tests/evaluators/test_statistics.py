@@ -216,6 +216,7 @@ def test_sign_flip_of_thousands_of_clusters_approaches_the_normal_test() -> None
     assert statistics.sign_flip(sums) == pytest.approx(2 * stats.norm.sf(z), rel=0.05)
 
 
+@pytest.mark.slow
 def test_holm_agrees_with_statsmodels_and_leaves_absent_tests_out() -> None:
     p = np.random.default_rng(5).random(9) ** 3
     p[3] = p[4]

@@ -106,6 +106,7 @@ def test_sign_flip_rejects_a_true_null_at_most_at_its_level_where_mcnemar_would_
     assert mcnemar / RUNS > 0.15
 
 
+@pytest.mark.slow
 def test_retention_interval_covers() -> None:
     rng = np.random.default_rng(11)
     cluster = np.repeat(np.arange(60), 3)

@@ -41,6 +41,7 @@ def test_markers_stand_at_their_values_on_the_axis() -> None:
     assert markers(root, 9 % 8)[0][1] - heights[1] == pytest.approx(20 * per_point, abs=0.01)
 
 
+@pytest.mark.slow
 def test_svg_has_neither_style_nor_script_nor_address_nor_date() -> None:
     for draw in (lambda: curve_figure(CURVES, [(0.0, 0.25)], key="k", description="d"), lambda: swatches(20)):
         assert not re.search(r"style|script|http|metadata|date|#0102", draw(), re.IGNORECASE)

@@ -240,6 +240,7 @@ def test_how_to_run_again_and_errors_by_reason_are_there(page: Reader, three: di
 # ---------------------------------------------------------------- form
 
 
+@pytest.mark.slow
 def test_same_runs_in_any_order_give_the_same_bytes(three: dict[str, Path], tmp_path: Path) -> None:
     one = report(list(three.values()), tmp_path / "one").read_bytes()
     code = "import sys; from pathlib import Path; from reports.leaderboard import report; report(sys.argv[2:], Path(sys.argv[1]))"
@@ -360,6 +361,7 @@ def test_a_page_that_cannot_be_written_leaves_nothing(make_run: MakeRun, tmp_pat
     assert (tmp_path / "out").read_text() == "a file"
 
 
+@pytest.mark.slow
 def test_reports_import_neither_models_nor_torch(three: dict[str, Path], tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from reports.leaderboard import report\n"

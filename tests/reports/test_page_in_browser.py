@@ -82,6 +82,7 @@ def names(page: Any, table: str = "leaderboard-acc") -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_sorting_by_click_and_by_keyboard_sets_aria_sort_and_keeps_missing_last(open_page: OpenPage) -> None:
     page = open_page()
     first = names(page)
@@ -98,6 +99,7 @@ def test_sorting_by_click_and_by_keyboard_sets_aria_sort_and_keeps_missing_last(
     assert page.locator("#leaderboard-acc tfoot th bdi:first-of-type").first.inner_text() == "chance"
 
 
+@pytest.mark.slow
 def test_the_table_of_all_suites_sorts_by_the_headings_under_the_suites_names(open_page: OpenPage) -> None:
     page = open_page()
     head = page.locator("#overview thead tr").nth(1).locator("th").nth(4)
@@ -109,6 +111,7 @@ def test_the_table_of_all_suites_sorts_by_the_headings_under_the_suites_names(op
     assert page.locator("#overview thead tr").first.locator("th").all_inner_texts() == ["IIT", "Text-only (lm-eval)", "VQA (VLMEvalKit)"]
 
 
+@pytest.mark.slow
 def test_metric_choice_shows_one_table_at_a_time(open_page: OpenPage) -> None:
     page = open_page()
     assert page.locator("#leaderboard-acc").is_visible() and not page.locator("#leaderboard-acc_norm").is_visible()
@@ -116,6 +119,7 @@ def test_metric_choice_shows_one_table_at_a_time(open_page: OpenPage) -> None:
     assert page.locator("#leaderboard-acc_norm").is_visible() and not page.locator("#leaderboard-acc").is_visible()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("javascript", [True, False])
 @pytest.mark.parametrize("width", [320, 375, 1280])
 def test_page_never_scrolls_sideways(open_page: OpenPage, width: int, javascript: bool) -> None:
@@ -126,6 +130,7 @@ def test_page_never_scrolls_sideways(open_page: OpenPage, width: int, javascript
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_on_paper_the_whole_leaderboard_fits_the_sheet(open_page: OpenPage) -> None:
     page = open_page(viewport={"width": 1032, "height": 730}, color_scheme="dark")  # A4 landscape less its margins, in CSS pixels
     page.emulate_media(media="print")
@@ -135,6 +140,7 @@ def test_on_paper_the_whole_leaderboard_fits_the_sheet(open_page: OpenPage) -> N
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
+@pytest.mark.slow
 def test_on_a_phone_the_table_scrolls_in_its_own_box_with_the_names_in_sight(open_page: OpenPage) -> None:
     page = open_page(viewport={"width": 375, "height": 800})
     box = page.locator(".scroll:has(#leaderboard-acc)")
@@ -146,6 +152,7 @@ def test_on_a_phone_the_table_scrolls_in_its_own_box_with_the_names_in_sight(ope
     assert name.bounding_box()["width"] < 375 / 2
 
 
+@pytest.mark.slow
 def test_dark_scheme_changes_paper_and_ink_and_both_keep_contrast(open_page: OpenPage) -> None:
     seen = {}
     for scheme in ("light", "dark"):
@@ -160,6 +167,7 @@ def test_dark_scheme_changes_paper_and_ink_and_both_keep_contrast(open_page: Ope
     assert all(light != dark for light, dark in zip(seen["light"], seen["dark"], strict=True))
 
 
+@pytest.mark.slow
 def test_without_javascript_tables_and_figures_are_there(open_page: OpenPage) -> None:
     page = open_page(java_script_enabled=False)
     assert page.locator("#leaderboard-acc tbody tr").count() == 5
@@ -170,6 +178,7 @@ def test_without_javascript_tables_and_figures_are_there(open_page: OpenPage) ->
     assert page.locator("button").count() == 0
 
 
+@pytest.mark.slow
 def test_figure_texts_stay_inside_their_figure_and_do_not_touch(open_page: OpenPage) -> None:
     page = open_page()
     for svg in page.locator("figure svg").all():

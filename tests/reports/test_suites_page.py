@@ -255,6 +255,7 @@ def test_what_a_run_says_is_hostile_text(make_suite_run: MakeRun, tmp_path: Path
     assert attack in page.text
 
 
+@pytest.mark.slow
 def test_suites_are_read_without_models_and_torch(make_suite_run: MakeRun, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from reports.leaderboard import report\n"

@@ -31,6 +31,7 @@ def test_answer_rule_agrees_with_every_published_answer() -> None:
         )
 
 
+@pytest.mark.slow
 def test_dev_images_are_never_trained_on() -> None:
     dev, train = easyvqa.rows("dev"), easyvqa.rows("train")
     assert len({row.image_id for row in dev}) == 500

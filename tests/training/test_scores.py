@@ -26,6 +26,7 @@ def brute_force(task, dialogues: list[list[Question]]) -> int:
     return correct
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["capital", "continent", "iso code", "atomic number"])
 def test_accuracy_agrees_with_one_choice_at_a_time(subject: str, tiny: dict[str, tuple[str, ...]]) -> None:
     task = make_task(load_recipe("lab-base", tiny["lab-base"]).recipe)

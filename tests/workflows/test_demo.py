@@ -17,6 +17,7 @@ def copied(bench, folder):
     return folder
 
 
+@pytest.mark.slow
 def test_demo_scores_every_run_writes_the_page_and_resumes_when_repeated(bench, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "RUNS", {"base-llm": {"model": "random"}, "wings": {"model": "majority"}})
     page = module.demo(copied(bench, tmp_path), limit=4, progress=False)
@@ -32,6 +33,7 @@ def test_demo_scores_every_run_writes_the_page_and_resumes_when_repeated(bench, 
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (ASSETS / "wings" / "model.safetensors").is_file(), reason="the bundled models are not there")
 def test_demo_scores_the_bundled_models(bench, tmp_path):
     module.demo(copied(bench, tmp_path), limit=2, progress=False)

@@ -55,6 +55,7 @@ def table(folder: Path, tier: str) -> pd.DataFrame:
 # ---------------------------------------------------------------- what is written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("to", "style", "name"), [("lm-eval", "cloze", "iit_text.yaml"), ("vlmeval", "letters", "IIT_VT_{}.tsv")])
 def test_the_command_writes_every_dialogue_and_a_readme_on_running_it(capsys, bench, tmp_path, to, style, name):
     assert main(["export", str(bench.path), "--to", to, "--out", str(tmp_path / "out"), "--quiet"]) == 0

@@ -62,6 +62,7 @@ def ranges(server) -> list[str]:
     return [asked for _, _, asked in server.requests]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checksum", [Checksum("sha256", SHA256), MD5, Checksum("")], ids=lambda one: one.kind or "none")
 def test_a_file_arrives_whole_and_checked(remote, target, checksum):
     check_arrives(replace(remote, checksum=checksum), target)

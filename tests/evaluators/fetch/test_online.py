@@ -35,12 +35,14 @@ def load(server, tmp_path: Path, *names: str, **environment: str) -> subprocess.
     return subprocess.run(words, capture_output=True, text=True, env=os.environ | online, check=False)
 
 
+@pytest.mark.slow
 def test_the_text_suite_records_which_commit_it_read_from_the_hub(server, tmp_path):
     done = load(server, tmp_path, "piqa", "mmlu_anatomy")
     commits = {name: server.commit(dataset) for name, dataset in (("piqa", "baber/piqa"), ("mmlu_anatomy", "cais/mmlu"))}
     assert json.loads(done.stdout) == [commits, {"piqa": 6, "mmlu_anatomy": 6}]
 
 
+@pytest.mark.slow
 def test_without_network_the_data_set_and_the_way_out_are_named(server, tmp_path):
     done = load(server, tmp_path, "piqa", HF_HUB_OFFLINE="1")
     assert done.returncode == 1

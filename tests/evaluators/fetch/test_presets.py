@@ -36,6 +36,7 @@ def model(save_tiny) -> Model:
     return load_model(f"hf:{save_tiny('llama', max_position_embeddings=512)}", ModelOptions(device="cpu"))
 
 
+@pytest.mark.slow
 def test_the_whole_preset_is_fetched_loads_and_scores(server, repositories, model, tmp_path):
     server.repositories = repositories
     assert main(["fetch", "wings-text", "--data-root", str(tmp_path / "data"), "--quiet"]) == 0

@@ -13,6 +13,7 @@ from evaluators.fetch.hub import stays_inside
 needs_vlmeval = pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
 
 
+@pytest.mark.slow
 @needs_vlmeval
 @pytest.mark.parametrize(
     ("names", "said"),

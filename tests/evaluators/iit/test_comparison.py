@@ -67,6 +67,7 @@ def test_tiers_come_in_order_then_the_pools(predict) -> None:
     assert [r.difference.clusters for r in results[-3:]] == [30, 30, 60]
 
 
+@pytest.mark.slow
 def test_holm_runs_over_the_tiers_and_by_itself_over_the_pools(predict) -> None:
     tiers = ("V", "TV", "TT", "T")
     results = compare(run_of(predict, 2, 0.8, tiers), run_of(predict, 3, 0.6, tiers), "llava")

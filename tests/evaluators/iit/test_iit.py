@@ -244,6 +244,7 @@ def test_blind_text_model_runs_every_tier(bench, tmp_path, llama_folder):
     assert load_run(tmp_path / "run").run["model"]["blind"] is True
 
 
+@pytest.mark.slow
 def test_images_reach_a_vision_model(run, tiny_llava):
     seeing = load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu"))
     blind = load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu"), blind=True)

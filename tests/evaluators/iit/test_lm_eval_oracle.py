@@ -66,6 +66,7 @@ def write_task(folder: Path, benchmark: Benchmark, model, style: str) -> None:
     (folder / f"{style}.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_every_item_scores_as_in_lm_eval(text_bench, checkpoint, tmp_path):
     model = load_model(f"hf:{checkpoint}", ModelOptions(device="cpu"))
     for style in STYLES:

@@ -209,6 +209,7 @@ def test_interleaving_effect_pairs_the_same_targets_with_and_without_history(pre
         assert effect.test == "mcnemar exact" and effect.p == pytest.approx(mcnemar(table, exact=True).pvalue)
 
 
+@pytest.mark.slow
 def test_interleaving_is_adjusted_over_all_tiers_and_clustered_where_images_repeat(predict) -> None:
     results = summarise(random_run(predict, 7, TIERS), {}, True)
     assert [r.over for r in results.interleaving] == [t for t in sorted(TIERS, key=tier_order) if len(t) > 1]

@@ -15,6 +15,7 @@ from iit_bench.models.load import load_model
 from iit_bench.storage.runs import Run
 
 
+@pytest.mark.slow
 def test_in_the_models_chat_format_every_choice_has_the_logprob_of_tier_t(run: Callable[..., Run], tmp_path: Path) -> None:
     iit = run(load_model("base-llm", ModelOptions(device="cpu")), out="iit", tiers=("T",))
     out = tmp_path / "text"

@@ -37,6 +37,7 @@ def scores_of(run, task, metric):
     return np.array([item.score for item in run.items if item.task == task and item.metric == metric])
 
 
+@pytest.mark.slow
 def test_an_accuracy_has_wilsons_interval_and_lm_evals_standard_error(run, theirs):
     tasks = [one for one in run.results.tasks if one.task.startswith("iit_facts_")]
     assert len(tasks) == 6

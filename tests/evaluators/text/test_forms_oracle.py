@@ -61,6 +61,7 @@ def tasks(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["tiny llama", "wings"])
 def test_requests_answers_and_metrics_are_hflms(name, way, tasks, checkpoint, tmp_path):
@@ -84,6 +85,7 @@ def test_requests_answers_and_metrics_are_hflms(name, way, tasks, checkpoint, tm
             assert ours["results"][task][metric] == pytest.approx(value, rel=1e-4, abs=5e-5), (task, metric)
 
 
+@pytest.mark.slow
 def test_the_suite_takes_every_metric_over_in_silence(tasks, options, run_with, model, capfd):
     results = run_with(model, options(*FORMS, include_path=tasks, data_root=None, limit=None, max_new_tokens=None))
     assert capfd.readouterr().out == ""  # where lm-eval would report its bootstrap

@@ -28,6 +28,7 @@ def test_a_task_that_runs_code_is_refused_without_the_flag(name, data_root, tmp_
         load_tasks([name], TaskOptions(data_root=data_root), tmp_path)
 
 
+@pytest.mark.slow
 def test_mbpp_runs_the_program_with_the_tests():
     code = runpy.run_path(str(OURS / "mbpp.py"))
     right = "def add_11(x):\r\n  return x + 11"
@@ -46,6 +47,7 @@ def test_mbpp_shows_the_examples_of_lm_evals_own_task(data_root, tmp_path):
     assert prompt.count("[DONE]") == 3 and "add_1(" not in prompt and prompt.endswith("[BEGIN]\n")
 
 
+@pytest.mark.slow
 def test_what_a_model_writes_is_run_with_the_flag_and_scored(options, run_with, model, as_kind, tmp_path):
     """Four problems of a snapshot: right, wrong, right but for the model's words around it, and a program that leaves a trace."""
     trace = tmp_path / "executed"
@@ -91,6 +93,7 @@ class CodeEval(evaluate.Metric):
 """
 
 
+@pytest.mark.slow
 def test_lm_evals_own_mbpp_runs_too_and_agrees(options, run_with, model, as_kind, tmp_path, monkeypatch):
     """Its metric is code on the Hub, which asks for a variable as soon as the task is loaded; a plain one takes its place here."""
     monkeypatch.chdir(tmp_path)
@@ -109,6 +112,7 @@ def test_lm_evals_own_mbpp_runs_too_and_agrees(options, run_with, model, as_kind
     assert "HF_ALLOW_CODE_EVAL" not in os.environ
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_not_here_is_reported(data_root, tmp_path):
     with pytest.raises(UserError, match=r"'humaneval' needs a metric that `evaluate` loads from the Hub .*; go online, or choose another"):
         load_tasks(["humaneval"], TaskOptions(data_root=data_root, unsafe_code=True), tmp_path)

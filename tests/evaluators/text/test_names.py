@@ -14,6 +14,7 @@ from evaluators.text.tasks import TaskOptions, load_tasks, suite_index
 from iit_bench.tools.lm_eval.index import matched, whole_index
 
 
+@pytest.mark.slow
 def test_names_of_every_kind_mean_what_they_mean_to_lm_eval(tmp_path):
     """Our index of the folders that a name needs agrees with lm-eval's whole index."""
     lm_evals = whole_index()  # its TaskManager, 15,000 files: the one that other tests of this process have read too
@@ -29,6 +30,7 @@ def test_names_of_every_kind_mean_what_they_mean_to_lm_eval(tmp_path):
             assert (ours.kind, ours.cfg, sorted(ours.tags)) == (theirs.kind, theirs.cfg, sorted(theirs.tags)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "members"),
     [
@@ -63,6 +65,7 @@ def _write_group(folder) -> None:
     (folder / "group.yaml").write_text(yaml.safe_dump(group))
 
 
+@pytest.mark.slow
 def test_a_users_group_has_the_figures_of_lm_evals_own_run(options, run_with, model, tmp_path):
     _write_group(tmp_path)
     results = run_with(model, options("own_group", include_path=tmp_path, data_root=None, limit=None, max_new_tokens=None))

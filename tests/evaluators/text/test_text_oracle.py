@@ -97,6 +97,7 @@ def _hflm(model: Model, folder: Path | None) -> HFLM:
     return HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=8, max_length=model.context_limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=", ".join)
 def test_every_score_text_and_metric_is_hflms(case, load_once, load_tasks_once, tmp_path):
     """One test a case: workers of pytest-xdist would each run HFLM for tests that share what it finds."""
@@ -160,6 +161,7 @@ def check_texts(theirs: list, ours: list, may_be_empty: bool) -> None:
 # ---------------------------------------------------------------- settings of generation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

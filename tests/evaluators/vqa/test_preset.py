@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from evaluators.vqa.presets import PRESETS
 
 
+@pytest.mark.slow
 def test_the_whole_preset_loads_and_scores(vqa, parrot) -> None:
     run = vqa(parrot, "wings-vqa", limit=2)
     results = {result.task: result for result in run.results.tasks}

@@ -40,6 +40,7 @@ def outputs(run, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_figures_and_items_are_those_of_the_run_that_wrote_the_files(run, outputs) -> None:
     (found,) = read_runs(outputs.parent)
     assert found.run["tool"] == "VLMEvalKit" and found.run["model"]["name"] == "parrot"

@@ -16,6 +16,7 @@ from iit_bench.storage.runs import load_run
 # ---------------------------------------------------------------- the command line
 
 
+@pytest.mark.slow
 def test_the_command_line_scores_and_repeats(tables, tmp_path, capsys) -> None:
     words = f"eval --suite vqa --model wings --tasks MME --data-root {tables} --limit 1 --max-new-tokens 2 --device cpu --quiet --out"
     assert main([*words.split(), str(tmp_path / "a")]) == 0

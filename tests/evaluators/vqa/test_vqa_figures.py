@@ -31,6 +31,7 @@ def run(vqa, parrot, makers, tmp_path):
     return vqa(parrot, "Many", data_root=tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_an_accuracy_over_images_has_the_error_of_a_cluster_robust_regression_and_a_bootstraps_interval(run):
     (result,) = run.results.tasks
     figure = result.scores["acc"]

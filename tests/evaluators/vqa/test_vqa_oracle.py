@@ -34,6 +34,7 @@ def fixed(oracle, tables, make_parrot, tmp_path_factory) -> tuple[TaskRun, dict[
     return oracle.ours(make_parrot(), ALL, tables, work / "run"), oracle.vlmevalkits_own("mixed", tables, ALL, tables, work)
 
 
+@pytest.mark.slow
 def test_predictions_and_verdicts_are_vlmevalkits(oracle, fixed) -> None:
     run, own = fixed
     oracle.check_equal_item_by_item(run, own)
@@ -120,6 +121,7 @@ def test_open_answers_by_the_data_sets_own_rule(fixed, task) -> None:
 # ---------------------------------------------------------------- real models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llava", "wings"])
 def test_a_real_model_item_by_item(oracle, tiny_llava, tables, tmp_path, name) -> None:
     """Every kind; ours in batches, VLMEvalKit's one by one."""

@@ -215,6 +215,7 @@ def test_server_that_is_too_busy_for_a_long_question_alone_is_an_error_of_the_ma
         model.generate([ask("bad")])
 
 
+@pytest.mark.slow
 def test_question_on_which_the_server_never_comes_back_is_an_error_of_its_item(serve, load, replies):
     never = threading.Event()
     server = serve()

@@ -37,6 +37,7 @@ def run(lm, tasks: Tasks, **more):
     return simple_evaluate(model=lm, tasks=list(tasks.loaded["tasks"]), task_manager=tasks.manager, **ways, **more)
 
 
+@pytest.mark.slow
 def test_scores_and_continuations_are_those_of_lm_evals_completions_model(serve, load, completions_of, save_tiny, tasks_of, tmp_path):
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
@@ -64,6 +65,7 @@ def test_scores_and_continuations_are_those_of_lm_evals_completions_model(serve,
         assert metrics == pytest.approx({name: ours["results"][task][name] for name in metrics})
 
 
+@pytest.mark.slow
 def test_chats_are_those_of_lm_evals_chat_completions_model(serve, load, replies, tasks_of, tmp_path):
     from lm_eval.models.openai_completions import LocalChatCompletion
 

@@ -142,6 +142,7 @@ def test_what_a_server_cannot_do_is_refused_in_one_sentence(serve, evaluate, cap
 # ---------------------------------------------------------------- killed
 
 
+@pytest.mark.slow
 def test_client_killed_at_any_moment_resumes_and_asks_nothing_twice_that_was_logged(serve, replies, bench, tmp_path):
     def script(path, body):
         time.sleep(0.01)
@@ -191,6 +192,7 @@ def data_root(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_text_suite_generates_as_chats_and_counts(serve, evaluate, replies, data_root, tmp_path):
     server = serve(lambda path, body: replies.chat("So the answer is 4. #### 4", prompt=50, reply=9))
     more = ("--tasks", "gsm8k", "--data-root", str(data_root), "--limit", "4", "--apply-chat-template", "--num-fewshot", "2")
@@ -222,6 +224,7 @@ def test_all_suites_leave_out_what_a_chat_cannot_do_and_say_so(serve, evaluate, 
     assert "cannot score replies, which task 'arc_easy' needs: that needs --tokenizer" in printed.out + printed.err
 
 
+@pytest.mark.slow
 def test_vqa_suite_asks_with_images(serve, evaluate, replies, tmp_path):
     if find_spec("vlmeval") is None:
         pytest.skip("VLMEvalKit is installed by hand (README)")

@@ -133,6 +133,7 @@ def both_runs(serve, completions, folder, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_run_is_scored_like_that_of_the_same_model_in_this_process_and_counts_what_the_server_bills(
     both_runs, completions, bench, tmp_path
 ):
@@ -156,6 +157,7 @@ def test_run_is_scored_like_that_of_the_same_model_in_this_process_and_counts_wh
     assert usage["answers"] == len(bodies)
 
 
+@pytest.mark.slow
 def test_text_suite_has_the_scores_of_the_same_model_in_this_process(both_runs, tmp_path):
     snapshots = tmp_path / "snapshots"
     runpy.run_path(str(DATA / "make_text_snapshots.py"))["write_text"](snapshots, 6)
@@ -166,6 +168,7 @@ def test_text_suite_has_the_scores_of_the_same_model_in_this_process(both_runs, 
     assert [task.scores for task in served.results.tasks] == [task.scores for task in here.results.tasks]
 
 
+@pytest.mark.slow
 def test_scores_that_cannot_be_had_are_refused_in_one_sentence_and_auto_generates(
     serve, completions_of, replies, folder, bench, tmp_path, capsys
 ):

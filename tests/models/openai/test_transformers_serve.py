@@ -87,6 +87,7 @@ def answers(run: Path) -> int:
     return max(log.read_bytes().count(b"\n") - 1, 0) if log.exists() else 0
 
 
+@pytest.mark.slow
 def test_replies_to_images_and_chats_are_those_of_the_same_model_in_this_process(server, tiny_llava, make_image):
     model = load_model(f"openai:{tiny_llava}", ModelOptions(server=ServerOptions(base_url=server.url)))
     assert model.info.accepts_images
@@ -119,6 +120,7 @@ def test_model_without_chat_template_is_one_sentence_and_runs_with_its_tokenizer
     assert (ours.text, ours.prompt_tokens) == (expected.text, expected.prompt_tokens) and ours.text
 
 
+@pytest.mark.slow
 def test_server_killed_and_restarted_in_the_middle_loses_nothing_and_is_asked_nothing_twice(server, tiny_llava, bench, tmp_path, capsys):
     run = tmp_path / "run"
 

@@ -81,6 +81,7 @@ def ask(*parts, **more) -> GenerateRequest:
     return GenerateRequest((Message("user", parts),), **more)
 
 
+@pytest.mark.slow
 def test_model_of_the_zoo_answers_with_images_and_leaves_this_process_unchanged(zoo, make_image, capfd):
     before = (ssl._create_default_https_context, torch.is_grad_enabled(), torch.initial_seed())
     model = load_model("vlmeval:Tiny-1B", ModelOptions())
@@ -108,6 +109,7 @@ def test_images_that_vlmevalkit_would_leave_out_in_silence_are_an_error_of_the_i
         model.generate([ask(make_image(0), make_image(1), "two")])
 
 
+@pytest.mark.slow
 def test_run_on_a_benchmark_generates_and_counts_what_failed(zoo, bench, tmp_path):
     words = ["eval", "--model", "vlmeval:One-1B", "--bench", str(bench.path), "--limit", "2", "--out", str(tmp_path / "run"), "--quiet"]
     assert main(words) == 0
@@ -118,6 +120,7 @@ def test_run_on_a_benchmark_generates_and_counts_what_failed(zoo, bench, tmp_pat
     assert {error["reason"] for error in found.errors} == {"several images"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -130,6 +133,7 @@ def test_model_that_the_zoo_does_not_give_is_one_sentence(zoo, name, message):
         load_model(f"vlmeval:{name}", ModelOptions())
 
 
+@pytest.mark.slow
 def test_package_that_is_not_whole_is_one_sentence():
     with pytest.raises(UserError, match=r"model 'vlmeval:X' needs the whole of VLMEvalKit \(.*\): pip install ms-vlmeval") as found:
         load_model("vlmeval:X", ModelOptions())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from iit_bench.models.bundled import ASSETS
 
 SCRIPT = """
@@ -20,6 +22,7 @@ AutoTokenizer.from_pretrained(folder)
 """
 
 
+@pytest.mark.slow
 def test_wings_folder_loads_by_auto_classes_without_a_warning():
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(ASSETS / "wings")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

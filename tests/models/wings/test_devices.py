@@ -87,6 +87,7 @@ class Largest(TorchDispatchMode):
         return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize("gradient", [False, True], ids=["no gradient", "gradient"])
 @pytest.mark.parametrize("mode, attention, builds", [("strict", "sdpa", False), ("released", "sdpa", False), ("released", "eager", True)])
@@ -152,6 +153,7 @@ def _tensors(value: Any) -> Any:
                 yield from _tensors(getattr(value, name))
 
 
+@pytest.mark.slow
 def test_compiled_decoding_computes_the_same(kit: Any) -> None:
     """Backend "eager" runs what torch.compile traced as it is: graphs, guards and breaks are checked, not a code generator."""
     model = kit.build(text_config=kit.text_config("llama", num_hidden_layers=1))

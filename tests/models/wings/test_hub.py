@@ -108,6 +108,7 @@ assert torch.equal(*ids)
 """
 
 
+@pytest.mark.slow
 def test_what_is_pushed_to_the_hub_loads_by_its_name(hub: Any, folder: Path, tmp_path: Path) -> None:
     address = f"http://127.0.0.1:{hub.server_address[1]}"
     environment = os.environ | {

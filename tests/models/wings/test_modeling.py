@@ -110,6 +110,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("text", BACKBONES)
 def test_saving_and_loading_changes_nothing(kit: Any, text: str, dtype: torch.dtype, tmp_path: Path) -> None:
@@ -177,6 +178,7 @@ def labelled(kit: Any, model: Any) -> tuple[Any, torch.Tensor]:
     return batch, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["llama", "qwen3"])
 def test_loss_and_gradients_equal_the_plain_loop_reference(kit: Any, text: str) -> None:
     model = kit.build(text)

@@ -63,6 +63,7 @@ def both(request: pytest.FixtureRequest, kit: Any, tokenizer: Any, folder: Path,
     return load("wings", ModelOptions(checkpoint=str(place), device="cpu")), AutoProcessor.from_pretrained(place)
 
 
+@pytest.mark.slow
 def test_ids_and_pixels_equal_the_adapters(kit: Any, both: Any) -> None:
     adapter, processor = both
     most = 1 if adapter.model.config.mode == "released" else 99

@@ -90,6 +90,7 @@ def alone(kit: Any, model: Any, row: Any) -> torch.Tensor:
 # ---------------------------------------------------------------- what is computed
 
 
+@pytest.mark.slow
 @given(case=cases(), layout=DIALOGUES)
 @thorough
 def test_logits_equal_the_plain_loop_reference(kit: Any, case: Case, layout: str) -> None:
@@ -98,6 +99,7 @@ def test_logits_equal_the_plain_loop_reference(kit: Any, case: Case, layout: str
     torch.testing.assert_close(alone(kit, model, row), kit.reference_logits(model, row), **TOLERANCE)
 
 
+@pytest.mark.slow
 @given(case=cases(), layout=DIALOGUES)
 @thorough
 def test_bfloat16_stays_near_the_plain_loop_reference(kit: Any, case: Case, layout: str) -> None:
@@ -110,6 +112,7 @@ def test_bfloat16_stays_near_the_plain_loop_reference(kit: Any, case: Case, layo
 # ---------------------------------------------------------------- who sees whom
 
 
+@pytest.mark.slow
 @given(case=cases(), dtype=DTYPES, layout=DIALOGUES, data=st.data())
 @thorough
 def test_what_comes_later_changes_no_bit_of_an_earlier_logit(kit: Any, case: Case, dtype: torch.dtype, layout: str, data: Any) -> None:
@@ -126,6 +129,7 @@ def test_what_comes_later_changes_no_bit_of_an_earlier_logit(kit: Any, case: Cas
     assert not torch.equal(after[start:], before[start:])
 
 
+@pytest.mark.slow
 @given(case=cases(), first=DIALOGUES, second=DIALOGUES)
 @thorough
 def test_appending_text_and_images_changes_no_earlier_logit(kit: Any, case: Case, first: str, second: str) -> None:
@@ -135,6 +139,7 @@ def test_appending_text_and_images_changes_no_earlier_logit(kit: Any, case: Case
     torch.testing.assert_close(whole[: len(rows[0])], alone(kit, model, rows[0]), **TOLERANCE)
 
 
+@pytest.mark.slow
 @given(case=cases(), layouts=st.lists(DIALOGUES, min_size=2, max_size=4), side=SIDES, extra=st.integers(0, 4))
 @thorough
 def test_batch_padding_and_neighbours_change_no_row(kit: Any, case: Case, layouts: list[str], side: str, extra: int) -> None:
@@ -144,6 +149,7 @@ def test_batch_padding_and_neighbours_change_no_row(kit: Any, case: Case, layout
         torch.testing.assert_close(logits, alone(kit, model, row), **TOLERANCE)
 
 
+@pytest.mark.slow
 @given(case=cases(both=True), dtype=DTYPES, layouts=st.lists(DIALOGUES, min_size=1, max_size=3), side=SIDES)
 @thorough
 def test_a_query_that_sees_nothing_gets_exactly_nothing(kit: Any, case: Case, dtype: torch.dtype, layouts: list[str], side: str) -> None:
@@ -180,6 +186,7 @@ def _columns_blind_to(batch: Any, row: int, columns: list[int]) -> tuple[int, in
 # ---------------------------------------------------------------- cache
 
 
+@pytest.mark.slow
 @given(case=cases(), layouts=st.lists(DIALOGUES, min_size=1, max_size=3), side=SIDES, data=st.data())
 @thorough
 def test_cached_equals_uncached_over_any_split(kit: Any, case: Case, layouts: list[str], side: str, data: Any) -> None:
@@ -194,6 +201,7 @@ def test_cached_equals_uncached_over_any_split(kit: Any, case: Case, layouts: li
         torch.testing.assert_close(parts[index, columns], whole[index, columns], **TOLERANCE)
 
 
+@pytest.mark.slow
 @given(
     case=cases(),
     prefixes=st.lists(DIALOGUES, min_size=1, max_size=3),
@@ -232,6 +240,7 @@ def _prefix(model: Any, batch: Any, split: bool) -> Any:
     return model(**batch.inputs, past_key_values=cache, use_cache=True).past_key_values
 
 
+@pytest.mark.slow
 @given(case=cases(), prefixes=st.lists(DIALOGUES, min_size=1, max_size=2), lengths=st.lists(st.integers(1, 4), min_size=1, max_size=4))
 @thorough
 def test_branches_side_by_side_equal_rows_of_their_own(kit: Any, case: Case, prefixes: list[str], lengths: list[int]) -> None:

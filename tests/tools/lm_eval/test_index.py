@@ -48,6 +48,7 @@ def test_a_tag_inside_a_group_of_lm_eval_has_its_tasks_in_the_groups_folder() ->
     assert seen > 10
 
 
+@pytest.mark.slow
 def test_a_group_is_read_from_its_folder_and_has_all_its_tasks() -> None:
     few = read_index(["mmlu"])
     assert len(few.task_index) < 1000 < len(whole_index().task_index)

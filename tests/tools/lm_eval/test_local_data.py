@@ -126,7 +126,7 @@ def test_errors_over_data_are_one_sentence(error: Exception, said: str, data_roo
 
 def test_the_reason_of_datasets_own_error_is_its_cause_and_the_hub_is_named_without_a_data_root() -> None:
     with (
-        pytest.raises(UserError, match=r"from the Hub \(DatasetGenerationError: not a table\); go online, or fetch it with"),
+        pytest.raises(UserError, match=r"from the Hub \(ValueError: not a table\); go online, or fetch it with"),
         readable("own", "owner/set", None),
     ):
         raise DatasetGenerationError("An error occurred") from ValueError("not a\ntable")

@@ -40,6 +40,7 @@ def test_one_rate_is_what_sets_the_two_rivals_apart() -> None:
     assert method_of(recipe_of("lab-wings-stage2", "optim.lr.llm=1e-3")).name == "wings"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "parts"),
     [

@@ -78,6 +78,7 @@ def ours(tasks_folder, llama, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_of_lm_evals_command_has_our_figures_and_was_asked_the_same(command, ours):
     (theirs,) = read_runs(command)
     mine = load_run(ours)

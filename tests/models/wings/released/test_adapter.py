@@ -86,6 +86,7 @@ def test_a_short_text_is_continued_alike_beside_one_that_fills_the_context(qwen:
     assert wings.generate(asked)[1] == wings.generate(asked[1:])[0]
 
 
+@pytest.mark.slow
 def test_several_images_are_an_error_of_the_item(qwen: Path) -> None:
     wings = load("wings", ModelOptions(checkpoint=str(qwen), device="cpu"))
     with pytest.raises(ItemError, match="sees one image in a dialogue, this one has 2") as error:
