@@ -39,6 +39,7 @@ def test_the_project_keeps_the_rule(project, rule):
     assert not wrong, f"{len(wrong)} violations (`python tests/architecture.py` lists all):\n" + "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_the_project_is_read(project):
     assert {"iit_bench", "iit_bench.cli.app", "builders.build", "iit_bench.models.wings.modeling"} <= set(project.modules)
     assert "tests/test_architecture.py" in project.files

@@ -82,6 +82,7 @@ def test_the_manifest_counts_only_texts_that_are_choices(small_lab: Benchmark) -
     assert sum(train.values()) == 38_575
 
 
+@pytest.mark.slow
 def test_the_manifests_majority_is_what_its_counts_give(small_lab: Benchmark) -> None:
     targets = [small_lab.questions[name] for name in {dialogue.target for dialogue in small_lab.dialogues}]
     counts = small_lab.manifest["answer_counts"]

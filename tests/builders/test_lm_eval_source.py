@@ -10,6 +10,8 @@ from builders.sources.base import SourceOptions, SourceQuestions, load_source
 from builders.sources.lm_eval import _bare, _index_of
 from iit_bench.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 Load = Callable[[str], SourceQuestions]
 
 

@@ -12,6 +12,8 @@ from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.tools.lm_eval.index import expand
 from iit_bench.types import IMAGE_MARK
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory, makers: dict[str, Any]) -> Benchmark:
@@ -22,7 +24,6 @@ def paper(tmp_path_factory: pytest.TempPathFactory, makers: dict[str, Any]) -> B
     return load_benchmark(build(options))
 
 
-@pytest.mark.slow
 def test_all_eight_sources_give_the_same_number_of_targets(paper: Benchmark) -> None:
     targets = Counter(paper.questions[name].source for name in {dialogue.target for dialogue in paper.dialogues})
     assert len(targets) == 8

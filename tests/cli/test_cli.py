@@ -183,6 +183,7 @@ def test_build_eval_report_compare_end_to_end(capsys, tmp_path):
     assert "Mine" in (page / "index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_results_go_to_stdout_and_progress_to_stderr(capsys, bench, tmp_path):
     words = words_of("eval --model random --bench {bench} --out {out} --limit 2", bench=bench.path, out=tmp_path / "run")
     assert main([*words, "--json"]) == 0

@@ -19,6 +19,8 @@ from iit_bench.storage.runs import load_run, save_run_outcome
 from iit_bench.types import Figure, TaskResult
 from reports.leaderboard import report
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[..., Path]
 page_of: Any = runpy.run_path(str(Path(__file__).with_name("test_leaderboard.py")))["page_of"]
 TIERS = ("T", "TT", "V", "TV")
@@ -255,7 +257,6 @@ def test_what_a_run_says_is_hostile_text(make_suite_run: MakeRun, tmp_path: Path
     assert attack in page.text
 
 
-@pytest.mark.slow
 def test_suites_are_read_without_models_and_torch(make_suite_run: MakeRun, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from reports.leaderboard import report\n"

@@ -42,6 +42,7 @@ def test_dev_images_are_never_trained_on() -> None:
     assert not held_out
 
 
+@pytest.mark.slow
 def test_a_batch_depends_only_on_seed_and_step() -> None:
     draw = dialogues.facts_and_scenes(0.5)
 
@@ -75,6 +76,7 @@ def test_labels_are_the_replies_and_their_end_of_turn(nano) -> None:
         assert all(label in (chat.IGNORED, token) for label, token in zip(row.labels, row.ids, strict=True))
 
 
+@pytest.mark.slow
 def test_images_stand_where_they_are_asked_about(nano) -> None:
     question = easyvqa.questions("train")[0]
     row = chat.encode(nano, [question, question], image_tokens=4)

@@ -66,6 +66,7 @@ def test_what_is_left_out_is_counted() -> None:
     assert facts.build("test", few[:4]).left_out == {"too few choices": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["taught", "dev", "test"])
 def test_questions_are_unique(split: facts.Split) -> None:
     questions = facts.questions(split)

@@ -48,6 +48,7 @@ def test_shipped_models_name_no_path_of_the_machine_that_made_them() -> None:
         assert str(Path.home()) not in text and '_name_or_path": "/' not in text, file
 
 
+@pytest.mark.slow
 def test_shipped_base_llm_knows_a_fact_in_a_wording_it_was_not_taught() -> None:
     from iit_bench.data import facts
     from iit_bench.training import scores

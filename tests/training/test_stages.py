@@ -15,6 +15,8 @@ from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task, run
 from iit_bench.training.vlm import parameter_groups
 
+pytestmark = pytest.mark.slow
+
 STAGES = ("lab-base", "lab-tower", "lab-wings-stage1", "lab-wings-stage2", "lab-llava-stage1", "lab-llava-stage2")
 STEPS = ("optim.steps=10", "every.checkpoint=4", "every.score=100", "every.log=5", "optim.batch=3")
 
@@ -42,7 +44,6 @@ def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_resumed_equals_uninterrupted(stage: str, tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
     recipe: Any = load_recipe(stage, [*tiny[stage], *STEPS]).recipe
@@ -128,7 +129,6 @@ def test_a_run_writes_a_loadable_bfloat16_model_and_its_card(tiny: dict[str, tup
     assert (out / "model.safetensors").stat().st_mtime_ns == stamp
 
 
-@pytest.mark.slow
 def test_a_checkpoint_of_other_arguments_is_refused(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
     recipe: Any = load_recipe("lab-base", [*tiny["lab-base"], *STEPS]).recipe
     with pytest.raises(Interrupted):

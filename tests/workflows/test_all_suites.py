@@ -16,7 +16,10 @@ from iit_bench.storage.runs import load_run
 from iit_bench.workflows import all_suites
 from iit_bench.workflows.all_suites import plan_suites, sort_tasks
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)"),
+    pytest.mark.slow,
+]
 TASKS = "iit_facts_capital,easyvqa"
 
 
@@ -68,7 +71,6 @@ def wings(call: Call, base: Path, loads: list[str], tmp_path_factory) -> Path:
     return out
 
 
-@pytest.mark.slow
 def test_every_suite_has_a_run_folder_that_is_what_the_suite_alone_gives(wings: Path, bench, tmp_path) -> None:
     assert sorted(path.name for path in wings.iterdir()) == ["iit", "report", "text", "vqa"]
     iit, text, vqa = load_run(wings / "iit"), load_run(wings / "text"), load_run(wings / "vqa")
@@ -97,7 +99,6 @@ def test_one_page_shows_the_model_and_its_base_with_what_was_forgotten(wings: Pa
     assert "easyvqa" in page and "iit_facts_capital" in page
 
 
-@pytest.mark.slow
 def test_a_text_only_model_has_no_vqa_suite_and_that_is_no_failure(base: Path, call: Call, capsys) -> None:
     assert sorted(path.name for path in base.iterdir()) == ["iit", "report", "text"]
     assert call(base, model="base-llm") == 0
@@ -111,7 +112,6 @@ def test_a_model_that_only_scores_is_reported_first_and_fails_at_nothing(call: C
     assert "out (vqa): not run, model 'majority' cannot generate" in printed
 
 
-@pytest.mark.slow
 def test_the_same_call_resumes_where_it_was_killed_and_asks_nothing_twice(wings: Path, base: Path, call: Call, capsys) -> None:
     logs = {suite: wings / suite / "responses.jsonl" for suite in ("iit", "text", "vqa")}
     lines = {suite: log.read_text().splitlines() for suite, log in logs.items()}
@@ -127,7 +127,6 @@ def test_the_same_call_resumes_where_it_was_killed_and_asks_nothing_twice(wings:
     assert set(told["suites"]) == {"iit", "text", "vqa"} and told["failed"] == {} and told["report"].endswith("index.html")
 
 
-@pytest.mark.slow
 def test_a_suite_that_fails_leaves_the_others_and_the_report_whole(call: Call, tmp_path, capsys) -> None:
     (tmp_path / "out" / "text").mkdir(parents=True)
     (tmp_path / "out" / "text" / "notes.txt").write_text("mine")  # a foreign folder: the suite refuses it

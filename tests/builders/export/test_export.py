@@ -73,6 +73,7 @@ def test_the_command_writes_every_dialogue_and_a_readme_on_running_it(capsys, be
     assert not list(tmp_path.glob(".out*"))
 
 
+@pytest.mark.slow
 def test_the_same_benchmark_gives_the_same_bytes(bench, tmp_path):
     for to in ("lm-eval", "vlmeval"):
         for name in "ab":

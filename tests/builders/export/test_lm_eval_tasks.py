@@ -26,7 +26,7 @@ from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.runs import Run, load_run
 from iit_bench.types import Style
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
 METRICS = ("acc", "acc_norm", "acc_bytes")
 TEXT = ("T", "TT", "TTT")
@@ -87,7 +87,6 @@ def both(request, bench, talkative, save_tiny, tmp_path_factory) -> Both:
     return Both(theirs(peer, folder, "iit_text", "iit_text_generate", system_instruction=system or None), *ours)
 
 
-@pytest.mark.slow
 def test_every_choice_of_every_dialogue_scores_as_in_lm_eval(both: Both):
     for tier in TEXT:
         samples = by_dialogue(both.theirs, f"iit_{tier}")
@@ -117,7 +116,6 @@ def test_a_groups_mean_over_tiers_is_the_iit_score(both: Both):
     assert both.theirs["groups"]["iit_text_generate"]["acc,choice"] == pytest.approx(both.generated.results.iit["acc"].value)
 
 
-@pytest.mark.slow
 def test_our_text_suite_runs_the_exported_tasks_with_the_same_figures(bench, tmp_path):
     folder = write(bench, tmp_path / "tasks")
     ours = run(load_model("base-llm", ModelOptions(device="cpu")), bench, tmp_path / "iit", tiers=TEXT)
@@ -143,7 +141,6 @@ def test_without_a_chat_template_turns_follow_as_examples_do(bench, tmp_path):
 # ---------------------------------------------------------------- tiers with images
 
 
-@pytest.mark.slow
 def test_replies_over_images_are_those_of_lm_evals_multimodal_model(talkative, tiny_llava, tmp_path):
     ours = run(
         load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu")), talkative, tmp_path / "run", tiers=("TV", "VVT"), scoring="generate"
@@ -174,7 +171,6 @@ print([image.size for image in task.doc_to_image(doc)], [turn["content"].count("
 """
 
 
-@pytest.mark.slow
 def test_a_moved_folder_runs_without_this_project_from_anywhere(talkative, tmp_path):
     write(talkative, tmp_path / "tasks").rename(tmp_path / "moved")
     done = subprocess.run([sys.executable, "-c", WITHOUT_IIT_BENCH], cwd=tmp_path, capture_output=True, text=True)

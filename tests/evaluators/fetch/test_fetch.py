@@ -23,6 +23,8 @@ from iit_bench.data.fetched import load_sets
 from iit_bench.errors import UserError
 from iit_bench.tools.vlmevalkit import kit
 
+pytestmark = pytest.mark.slow
+
 needs_vlmeval = pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
 
 
@@ -71,7 +73,6 @@ def test_fetched_json_records_what_each_file_is(server, run, root):
         assert done.stdout.split()[0] == file.sha256
 
 
-@pytest.mark.slow
 def test_a_second_call_asks_nobody(server, run, root):
     run("mmlu_anatomy", "piqa")
     before = (root / "fetched.json").read_bytes()
@@ -140,7 +141,6 @@ def test_a_task_of_ones_own_is_fetched_by_its_name(server, run, root, tmp_path):
 FETCH = "import sys; from iit_bench.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-@pytest.mark.slow
 def test_killed_in_the_middle_the_same_command_resumes(server, run, root):
     """Killed for good, in the middle of a file, by the system's signal; the bytes that were there are not fetched again."""
     name = "train-00000-of-00001.parquet"
@@ -218,7 +218,6 @@ def test_a_connection_that_is_gone_is_one_sentence_with_code_1(server, run, monk
 # ---------------------------------------------------------------- revisions
 
 
-@pytest.mark.slow
 def test_later_calls_stay_at_the_revision_of_the_first_until_update(server, run, root):
     run("mmlu_anatomy")
     first = server.commit("cais/mmlu")

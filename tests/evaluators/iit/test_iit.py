@@ -315,6 +315,7 @@ def test_turns_after_one_that_failed_are_not_asked(run, bench, llama_folder):
     assert found.results.complete
 
 
+@pytest.mark.slow
 def test_corrupt_image_is_counted_and_not_fatal(run, bench, tmp_path, tiny_llava):
     targets = [dialogue.target for dialogue in bench.dialogues if dialogue.tier == "V"]
     broken = bench.questions[targets[2]]

@@ -15,6 +15,8 @@ from iit_bench.models.baselines import RandomModel
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.load import load_model
 
+pytestmark = pytest.mark.slow
+
 T_ONLY = ("T", "TT", "TTT")
 
 

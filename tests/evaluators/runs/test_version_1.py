@@ -105,6 +105,7 @@ def test_the_state_of_a_task_was_in_its_note(figure: dict[str, Any], state: str)
     assert task["state"] == state and task["scores"]["acc"]["from_stderr"] is (state == "scored")
 
 
+@pytest.mark.slow
 def test_a_run_of_version_1_is_compared_with_one_of_version_2_and_reported_beside_it(tmp_path: Path) -> None:
     for suite in SUITES:
         run = load_run(FOLDERS / suite)

@@ -12,7 +12,7 @@ from statsmodels.stats.proportion import proportion_confint
 from evaluators.text.evaluate import evaluate_text
 from iit_bench.storage.runs import load_run
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,6 @@ def scores_of(run, task, metric):
     return np.array([item.score for item in run.items if item.task == task and item.metric == metric])
 
 
-@pytest.mark.slow
 def test_an_accuracy_has_wilsons_interval_and_lm_evals_standard_error(run, theirs):
     tasks = [one for one in run.results.tasks if one.task.startswith("iit_facts_")]
     assert len(tasks) == 6

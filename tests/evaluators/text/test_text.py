@@ -24,12 +24,13 @@ from iit_bench.models.contract import ModelOptions, ScoreResult
 from iit_bench.models.load import load_model
 from iit_bench.storage.runs import load_run
 
+pytestmark = pytest.mark.slow
+
 # ---------------------------------------------------------------- the preset
 
 SINGLE = [name for name in PRESETS["wings-text"] if name not in ("mmlu", "cmmlu")]
 
 
-@pytest.mark.slow
 def test_every_task_of_the_papers_list_loads_from_a_snapshot_and_scores(options, run_with, model):
     tasks = [*SINGLE, "mmlu_anatomy", "cmmlu_anatomy"]  # the groups themselves: tests/builders/test_paper_preset.py reads all subjects
     results = run_with(model, options(*tasks, confirm_run_unsafe_code=True))
@@ -67,7 +68,6 @@ def test_ocnli_asks_rows_with_a_label_only_and_its_gold_choice_says_the_label(da
     assert all(f"正确? {words[doc['label']]}, " in task.doc_to_choice(doc)[task.doc_to_target(doc)] for doc in docs)
 
 
-@pytest.mark.slow
 def test_the_facts_are_a_group_of_lm_eval_with_as_many_questions_as_the_source(options, run_with, model):
     from iit_bench.data.facts import questions
 
@@ -84,7 +84,6 @@ def test_the_facts_are_a_group_of_lm_eval_with_as_many_questions_as_the_source(o
 # ---------------------------------------------------------------- the run folder
 
 
-@pytest.mark.slow
 def test_the_run_folder_holds_lm_evals_files_unchanged_and_figures_that_agree(options):
     results = evaluate_text(options("arc_easy", "gsm8k"), progress=False)
     run = load_run(options().out)
@@ -101,7 +100,6 @@ def test_the_run_folder_holds_lm_evals_files_unchanged_and_figures_that_agree(op
     assert results.tasks[1].outcomes == {"correct": 0, "wrong": 0, "unparsed": 4, "error": 0}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("word", "turns"), [("--fewshot-as-multiturn", 3), ("--no-fewshot-as-multiturn", 1)])
 def test_examples_of_a_chat_are_turns_of_their_own_or_not(word, turns, checkpoint, data_root, tmp_path):
     words = ["eval", "--suite", "text", "--model", checkpoint, "--tasks", "arc_easy", "--data-root", str(data_root), "--limit", "2"]
@@ -114,7 +112,6 @@ def test_examples_of_a_chat_are_turns_of_their_own_or_not(word, turns, checkpoin
     assert load_run(tmp_path / "run").run["fewshot_as_multiturn"] is (turns == 3)
 
 
-@pytest.mark.slow
 def test_without_progress_nothing_is_printed_and_the_process_is_left_as_it_was(
     options, run_with, model, capfd, monkeypatch, tmp_path, state_of_the_process
 ):
@@ -131,7 +128,6 @@ def test_without_progress_nothing_is_printed_and_the_process_is_left_as_it_was(
     assert [name for name in before if after[name] != before[name]] == []
 
 
-@pytest.mark.slow
 def test_a_finished_run_computes_nothing_again_and_another_run_is_refused(options, run_with, model, as_kind):
     given = options("piqa")
     first = run_with(model, given)
@@ -151,7 +147,6 @@ def test_a_finished_run_computes_nothing_again_and_another_run_is_refused(option
         run_with(model, dataclasses.replace(given, num_fewshot=1))
 
 
-@pytest.mark.slow
 def test_killed_in_the_middle_the_same_run_resumes_to_the_same_items(options, run_with, model, tmp_path, as_kind):
     whole = run_with(model, options("piqa", limit=6, batch_size=2, out=tmp_path / "whole"))
     given = options("piqa", limit=6, batch_size=2)
@@ -178,7 +173,6 @@ def test_killed_in_the_middle_the_same_run_resumes_to_the_same_items(options, ru
     assert (given.out / "items.parquet").read_bytes() == (tmp_path / "whole" / "items.parquet").read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("error", "kind"), [(ItemError("too odd", "why"), "item"), (MachineError("gone", "why"), "machine")])
 def test_a_document_that_fails_counts_as_wrong_and_is_reported(error, kind, options, run_with, model, as_kind):
     class Fails(type(model)):
@@ -208,7 +202,6 @@ def test_a_bug_is_not_taken_for_a_users_setting(options, run_with, model, as_kin
         run_with(as_kind(model, Broken), options("gsm8k", limit=1, gen_kwargs="num_beams=2", out=options().out / "two"))
 
 
-@pytest.mark.slow
 def test_a_group_counts_failed_documents_as_wrong_too(options, run_with, model, as_kind):
     class Fails(type(model)):
         def score_text(self, batch):
@@ -222,7 +215,6 @@ def test_a_group_counts_failed_documents_as_wrong_too(options, run_with, model, 
     assert group.scores["acc"].value == pytest.approx(group.outcomes["correct"] / group.scores["acc"].n)
 
 
-@pytest.mark.slow
 def test_a_choice_longer_than_the_models_context_fails_alone_and_counts_as_wrong(options, run_with, model, tmp_path):
     """Prompts are cut, as lm-eval cuts them; there is no cutting a choice."""
     rows = [{"q": "Say it:", "choices": ["yes", "so " * extra], "gold": 1} for extra in (1, 600, 2)]
@@ -247,7 +239,6 @@ def test_a_choice_longer_than_the_models_context_fails_alone_and_counts_as_wrong
     assert results.tasks[0].scores["acc"].n == 3 and results.complete
 
 
-@pytest.mark.slow
 def test_prompts_that_were_cut_to_the_models_context_are_counted(options, run_with, model):
     results = run_with(model, options("gsm8k", num_fewshot=5))
     assert results.tasks[0].notes == (
@@ -255,7 +246,6 @@ def test_prompts_that_were_cut_to_the_models_context_are_counted(options, run_wi
     )
 
 
-@pytest.mark.slow
 def test_sampled_answers_are_drawn_once_per_repeat_and_repeat_themselves_on_another_day(tmp_path, options, run_with, model):
     rows = tmp_path / "own"
     rows.mkdir()
@@ -368,7 +358,6 @@ def test_a_model_without_chat_template_and_one_without_raw_text_are_refused(save
         run_with(load_model("majority", ModelOptions()), options("piqa", fresh=True))
 
 
-@pytest.mark.slow
 def test_the_random_baseline_chooses_at_chance_under_every_metric_and_cannot_write(options, run_with):
     random = load_model("random", ModelOptions(seed=1))
     results = run_with(random, options("iit_facts", limit=60, model="random"))

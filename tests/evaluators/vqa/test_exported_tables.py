@@ -15,7 +15,7 @@ from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
 from iit_bench.storage.runs import load_run
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
 TIERS = ("T", "TT", "V", "TV", "VVT", "VVV")
 
@@ -43,7 +43,6 @@ def both(oracle, exported, names, tmp_path_factory, make_parrot) -> tuple[Any, d
     return oracle.ours(parrot, tasks, exported, work / "run"), own
 
 
-@pytest.mark.slow
 def test_predictions_verdicts_and_figures_are_vlmevalkits(oracle, both):
     run, own = both
     oracle.check_equal_item_by_item(run, own)
@@ -66,7 +65,6 @@ def test_equal_replies_get_the_verdicts_of_generate_scoring(bench, both, names):
             assert item.outcome == ("unparsed" if chosen < 0 else "correct" if chosen == target.answer else "wrong")
 
 
-@pytest.mark.slow
 def test_tiny_llava_in_plain_transformers(oracle, tiny_llava, exported, names, tmp_path):
     tasks = (names["TT"], names["TV"], names["VVV"])
     own = oracle.vlmevalkits_own("llava", tiny_llava, tasks, exported, tmp_path)
@@ -76,7 +74,6 @@ def test_tiny_llava_in_plain_transformers(oracle, tiny_llava, exported, names, t
     assert any(item.reply for item in run.items)
 
 
-@pytest.mark.slow
 def test_a_text_only_model_is_asked_the_text_tiers_of_the_command_line(exported, names, tmp_path):
     words = [
         "eval",

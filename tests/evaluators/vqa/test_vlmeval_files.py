@@ -17,6 +17,8 @@ from evaluators.vqa.evaluate import evaluate_vqa_model
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import TaskRun, load_run
 
+pytestmark = pytest.mark.slow
+
 CHOICE = ("AI2D_TEST", "MMBench_DEV_EN", "MMMU_DEV_VAL")
 YES_NO = ("MME", "HallusionBench", "POPE")
 OPEN = ("ChartQA_TEST", "DocVQA_VAL", "TextVQA_VAL")
@@ -40,7 +42,6 @@ def outputs(run, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_figures_and_items_are_those_of_the_run_that_wrote_the_files(run, outputs) -> None:
     (found,) = read_runs(outputs.parent)
     assert found.run["tool"] == "VLMEvalKit" and found.run["model"]["name"] == "parrot"

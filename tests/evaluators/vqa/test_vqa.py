@@ -20,6 +20,8 @@ from iit_bench.models.load import load_model
 from iit_bench.storage.runs import SUITE_FIELDS, load_run
 from iit_bench.tools.vlmevalkit import dataset_class, kit
 
+pytestmark = pytest.mark.slow
+
 
 def result_of(run, task):
     return next(result for result in run.results.tasks if result.task == task)
@@ -50,7 +52,6 @@ def several(tables, make_parrot, tmp_path_factory):
     return run
 
 
-@pytest.mark.slow
 def test_rows_without_an_image_are_asked_as_text_and_reported(several) -> None:
     run, parrot = several, several.model
     result = result_of(run, "HallusionBench")
@@ -66,7 +67,6 @@ def test_rows_without_an_image_are_asked_as_text_and_reported(several) -> None:
     assert (run.path / "vlmeval/HallusionBench/no-image").is_dir()
 
 
-@pytest.mark.slow
 def test_an_image_that_does_not_decode_fails_alone(tiny_llava, vqa) -> None:
     run = vqa(load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu")), "SEEDBench_IMG", max_new_tokens=2)
     result = result_of(run, "SEEDBench_IMG")
@@ -76,7 +76,6 @@ def test_an_image_that_does_not_decode_fails_alone(tiny_llava, vqa) -> None:
     assert run.results.complete
 
 
-@pytest.mark.slow
 def test_a_prompt_longer_than_the_models_context_fails_alone(tiny_llava, vqa, makers, tmp_path) -> None:
     rows = [
         {"index": i, "question": words, "answer": "yes", "image": makers["picture"](i)} for i, words in enumerate(("Why?", "so " * 1500))
@@ -100,7 +99,6 @@ def test_our_models_work_in_vlmevalkits_own_scripts(make_parrot) -> None:
         assert model.generate(message=message, dataset="MadeOpen").startswith("Failed to obtain answer via API.")
 
 
-@pytest.mark.slow
 def test_a_failed_item_counts_as_wrong_whatever_vlmevalkit_reads_into_the_mark_of_failure(vqa, parrot) -> None:
     generate, parrot.generate = (
         parrot.generate,
@@ -116,7 +114,6 @@ def _refuse(batch):
     raise ItemError("too hard", "for this model")
 
 
-@pytest.mark.slow
 def test_unmatched_replies_are_unparsed_and_wrong(vqa, parrot) -> None:
     parrot.reply = lambda text, images: "I would rather not say."
     run = vqa(parrot, "AI2D_TEST", "MME", "MMBench_DEV_CN")
@@ -125,7 +122,6 @@ def test_unmatched_replies_are_unparsed_and_wrong(vqa, parrot) -> None:
         assert result.scores[result.metric].value == 0
 
 
-@pytest.mark.slow
 def test_a_limit_keeps_whole_units(vqa, parrot) -> None:
     limit = 2
     run = vqa(parrot, "MME", "MMBench_DEV_EN", "HallusionBench", "MMMU_DEV_VAL", limit=limit)
@@ -147,7 +143,6 @@ def test_tables_that_vlmevalkit_does_not_know(several) -> None:
     assert "diary" in two.messages[-1].text
 
 
-@pytest.mark.slow
 def test_easyvqa_is_scored_by_the_exact_rule(vqa, parrot) -> None:
     from iit_bench.data.easyvqa import rows
 
@@ -174,7 +169,6 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.slow
 def test_a_killed_run_resumes_and_ends_the_same(several, vqa, make_parrot, tmp_path) -> None:
     tasks = ("MadeOpen", "HallusionBench", "MadeChoice", "MME")
     first, second = make_parrot(), make_parrot()
@@ -199,7 +193,6 @@ def test_a_killed_run_resumes_and_ends_the_same(several, vqa, make_parrot, tmp_p
     assert not list(again.path.glob(".vlmeval*")) and not list(again.path.rglob("*.pkl"))
 
 
-@pytest.mark.slow
 def test_another_run_in_the_folder_is_refused_or_replaced(several, vqa, parrot, tmp_path) -> None:
     shutil.copytree(several.path, tmp_path / "run")
     with pytest.raises(UserError, match=r"holds another run .*limit None there, 2 now"):
@@ -208,7 +201,6 @@ def test_another_run_in_the_folder_is_refused_or_replaced(several, vqa, parrot, 
     assert not (tmp_path / "run/vlmeval/MME").exists()
 
 
-@pytest.mark.slow
 def test_a_failing_machine_leaves_the_run_incomplete(vqa, parrot) -> None:
     parrot.generate = lambda batch: _gone(batch)
     run = vqa(parrot, "MadeOpen")
@@ -222,7 +214,6 @@ def _gone(batch):
 # ---------------------------------------------------------------- the caller's process stays as it is
 
 
-@pytest.mark.slow
 def test_side_effects_stay_in_vlmevalkits_process(vqa, parrot, tmp_path, monkeypatch, state_of_the_process) -> None:
     """Also where the package that is found has an `__init__` that does all that VLMEvalKit's full one does, and more."""
     real = Path(next(iter(find_spec("vlmeval").submodule_search_locations)))
@@ -241,7 +232,6 @@ def test_side_effects_stay_in_vlmevalkits_process(vqa, parrot, tmp_path, monkeyp
     assert run.results.complete and not (tmp_path / "executed").exists()
 
 
-@pytest.mark.slow
 def test_the_process_is_a_fresh_one_whatever_the_users_shell_says(several, vqa, parrot, monkeypatch) -> None:
     for name, value in {
         "PRED_FORMAT": "xlsx",
@@ -255,7 +245,6 @@ def test_the_process_is_a_fresh_one_whatever_the_users_shell_says(several, vqa, 
     assert vqa(parrot, "MadeChoice").results.tasks[0] == result_of(several, "MadeChoice")
 
 
-@pytest.mark.slow
 def test_cells_of_a_table_are_not_executed(vqa, parrot, parts, tmp_path, makers) -> None:
     mark = tmp_path / "executed"
     evil = f"[__import__('pathlib').Path({str(mark)!r}).touch() or 'copper']"
@@ -326,7 +315,6 @@ def test_a_snapshot_without_the_table_or_a_column(parts, tmp_path, makers) -> No
     refused("not a tab-separated table in UTF-8")
 
 
-@pytest.mark.slow
 def test_what_vlmevalkits_process_refuses_is_the_users_sentence(vqa, parrot, tmp_path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/MadeOpen.tsv").write_text("index\tquestion\n1\t?\n")
@@ -345,7 +333,6 @@ def test_models_that_cannot_be_asked(vqa, parrot) -> None:
         vqa(parrot, "MadeOpen")
 
 
-@pytest.mark.slow
 def test_a_judge_is_never_replaced_in_silence(vqa, parrot) -> None:
     with pytest.raises(UserError, match="judge"):
         vqa(parrot, "MadeChoice", judge="gpt-4o-mini")

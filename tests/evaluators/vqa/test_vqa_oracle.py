@@ -16,7 +16,7 @@ from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
 from iit_bench.storage.runs import TaskRun
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
 CHOICE = ("MMMU_DEV_VAL", "ScienceQA_TEST", "AI2D_TEST", "MMStar")
 CIRCULAR = ("MMBench_DEV_EN", "MMBench_DEV_CN", "CCBench")
@@ -34,7 +34,6 @@ def fixed(oracle, tables, make_parrot, tmp_path_factory) -> tuple[TaskRun, dict[
     return oracle.ours(make_parrot(), ALL, tables, work / "run"), oracle.vlmevalkits_own("mixed", tables, ALL, tables, work)
 
 
-@pytest.mark.slow
 def test_predictions_and_verdicts_are_vlmevalkits(oracle, fixed) -> None:
     run, own = fixed
     oracle.check_equal_item_by_item(run, own)
@@ -121,7 +120,6 @@ def test_open_answers_by_the_data_sets_own_rule(fixed, task) -> None:
 # ---------------------------------------------------------------- real models
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llava", "wings"])
 def test_a_real_model_item_by_item(oracle, tiny_llava, tables, tmp_path, name) -> None:
     """Every kind; ours in batches, VLMEvalKit's one by one."""

@@ -25,7 +25,7 @@ from iit_bench.models.load import load_model
 from iit_bench.storage.runs import load_run
 from iit_bench.types import Message, ServerOptions
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("openai")
@@ -87,7 +87,6 @@ def answers(run: Path) -> int:
     return max(log.read_bytes().count(b"\n") - 1, 0) if log.exists() else 0
 
 
-@pytest.mark.slow
 def test_replies_to_images_and_chats_are_those_of_the_same_model_in_this_process(server, tiny_llava, make_image):
     model = load_model(f"openai:{tiny_llava}", ModelOptions(server=ServerOptions(base_url=server.url)))
     assert model.info.accepts_images
@@ -120,7 +119,6 @@ def test_model_without_chat_template_is_one_sentence_and_runs_with_its_tokenizer
     assert (ours.text, ours.prompt_tokens) == (expected.text, expected.prompt_tokens) and ours.text
 
 
-@pytest.mark.slow
 def test_server_killed_and_restarted_in_the_middle_loses_nothing_and_is_asked_nothing_twice(server, tiny_llava, bench, tmp_path, capsys):
     run = tmp_path / "run"
 

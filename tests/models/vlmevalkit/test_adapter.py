@@ -102,6 +102,7 @@ def test_model_of_the_zoo_answers_with_images_and_leaves_this_process_unchanged(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_images_that_vlmevalkit_would_leave_out_in_silence_are_an_error_of_the_item(zoo, make_image):
     model = load_model("vlmeval:One-1B", ModelOptions())
     assert model.generate([ask(make_image(0), "one image")])[0].text == "one image"

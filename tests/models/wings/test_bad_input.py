@@ -87,6 +87,7 @@ def evaluate(checkpoint: Path, bench: Path, out: Path, *more: str) -> int:
     return main([*words, "--quiet", *more])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_bad_checkpoint_is_refused_in_one_sentence(
     case: str, folder: Path, bench: Benchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -18,6 +18,8 @@ from transformers.generation.streamers import BaseStreamer
 
 from iit_bench.models.wings import WingsConfig, WingsForConditionalGeneration
 
+pytestmark = pytest.mark.slow
+
 BACKBONES = ["llama", "smollm", "smollm3", "qwen2", "qwen2-window", "qwen3", "mistral"]
 IMAGE = 47
 NEW = 7

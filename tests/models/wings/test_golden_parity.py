@@ -36,6 +36,7 @@ def folders() -> list[Path]:
     return [folder for root in roots for folder in sorted(root.iterdir()) if folder.is_dir()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", folders(), ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_equals_the_released_code(folder: Path) -> None:
     golden.check_folder(folder)

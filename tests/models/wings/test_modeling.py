@@ -14,6 +14,8 @@ from transformers import AutoModel, AutoModelForCausalLM, DynamicCache, GraniteC
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
+pytestmark = pytest.mark.slow
+
 BACKBONES = ["llama", "smollm", "smollm3", "qwen2", "qwen2-window", "qwen3", "mistral"]
 TOLERANCE = {"atol": 3e-5, "rtol": 1e-4}
 
@@ -110,7 +112,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("text", BACKBONES)
 def test_saving_and_loading_changes_nothing(kit: Any, text: str, dtype: torch.dtype, tmp_path: Path) -> None:
@@ -178,7 +179,6 @@ def labelled(kit: Any, model: Any) -> tuple[Any, torch.Tensor]:
     return batch, labels
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("text", ["llama", "qwen3"])
 def test_loss_and_gradients_equal_the_plain_loop_reference(kit: Any, text: str) -> None:
     model = kit.build(text)

@@ -262,6 +262,7 @@ def test_branches_side_by_side_equal_rows_of_their_own(kit: Any, case: Case, pre
 # ---------------------------------------------------------------- none
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_learners_it_is_transformers_own_decoder(kit: Any, kind: str) -> None:
     """Random dialogues through the plain decoder of the same weights, images spliced into its embeddings."""

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = {"atol": 3e-5, "rtol": 1e-4}
 LAYOUTS = ["tttttttttt", "ttIttttt", "Ittttt", "tIIttItt", "ItIttI", "II"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("text", ["llama", "smollm", "smollm3", "qwen2", "qwen2-window", "qwen3", "mistral"])
 def test_logits_equal_the_plain_loop_reference_for_every_backbone(kit: Any, text: str) -> None:
     model = kit.build(text)

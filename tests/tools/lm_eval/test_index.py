@@ -97,6 +97,7 @@ def test_an_unknown_name_is_rejected_with_the_nearest(own: Path) -> None:
         expand("mmlu_anatomyy")
 
 
+@pytest.mark.slow
 def test_a_group_that_defines_a_task_in_place_is_not_expanded() -> None:
     entries = whole_index().task_index
     group = next(

@@ -26,6 +26,8 @@ from iit_bench.types import SuiteResults
 from reports.leaderboard import report
 from reports.models import gather
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("iit_facts", "iit_words")
 LIMIT = 6
 # `lm_eval` itself, but that it looks for tasks in --include_path only: its index of 15,000 files takes half a minute.
@@ -78,7 +80,6 @@ def ours(tasks_folder, llama, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.mark.slow
 def test_a_run_of_lm_evals_command_has_our_figures_and_was_asked_the_same(command, ours):
     (theirs,) = read_runs(command)
     mine = load_run(ours)

@@ -75,6 +75,7 @@ def test_damaged_and_missing_shards(qwen: Path, tmp_path: Path) -> None:
     assert "both hold" in bad(qwen, tmp_path, twice)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers(official: Any, qwen: Path, tmp_path: Path, number: float) -> None:
     def change(folder: Path) -> None:

@@ -13,6 +13,8 @@ from transformers import LlamaConfig, Qwen2Config
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
+pytestmark = pytest.mark.slow
+
 SLOT = -200
 VOCABULARY = 30
 HIDDEN = 16
