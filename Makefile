@@ -21,9 +21,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iit-bench needs Python 3.11 or newer, this is %d.%d; set PYTHON=python3.11" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 
-# torch goes first: the other packages are then content with it.
+# torch and torchvision go first, as a pair: the other packages are then content with them.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) torch
+	$(PIP) torch torchvision
 	$(PIP) --editable .
 	@touch $@
 
