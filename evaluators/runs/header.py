@@ -157,6 +157,7 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
         names = (*_RESUMABLE, *(_RESUMABLE_IIT if now["suite"] == "iit" else _RESUMABLE_TASKS))
         pairs += [(name, before.get(name), now.get(name)) for name in names]
         pairs += [(f"model {name}", before["model"].get(name), now["model"].get(name)) for name in _RESUMABLE_MODEL]
+        pairs.append(("model settings", before["model"].get("settings", {}), now["model"].get("settings", {})))
         if now["suite"] == "iit":
             pairs.append(("benchmark", before["benchmark"]["rows_sha256"], now["benchmark"]["rows_sha256"]))
     different = [f"{name} {old!r} there, {new!r} now" for name, old, new in pairs if old != new]

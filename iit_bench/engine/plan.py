@@ -50,7 +50,8 @@ class BatchLimits:
 def model_identity(info: ModelInfo) -> dict[str, Any]:
     """The fields of a model's record that determine its answers."""
     names = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dtype")
-    return {name: getattr(info, name) for name in names}
+    settings = {"settings": info.settings} if info.settings else {}
+    return {name: getattr(info, name) for name in names} | settings
 
 
 def request_key(request: Request, identity: Mapping[str, Any]) -> str:

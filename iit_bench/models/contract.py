@@ -58,6 +58,7 @@ class ModelInfo:
     device: str  # "cpu", "cuda", …, SERVER
     max_context: int | None  # tokens of prompt and reply together; None = unlimited
     parameters: int | None = None  # number of weights; None = not known
+    settings: Mapping[str, Any] = field(default_factory=dict)  # whatever else determines answers, as JSON: hashed, equal on resuming
     details: Mapping[str, Any] = field(default_factory=dict)  # anything else worth showing; not hashed
 
 
@@ -70,6 +71,10 @@ class ModelOptions:
     dtype: str = "auto"  # "auto" = the checkpoint's own on an accelerator, float32 on CPU
     seed: int = 0
     trust_remote_code: bool = False
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)  # arguments that the chat template takes by name
+    processor_kwargs: Mapping[str, Any] = field(default_factory=dict)  # settings of the processor of images, e.g. min_pixels
+    adapter: str | None = None  # folder or Hub id of a peft adapter to load onto the checkpoint
+    date: str = ""  # what a template that asks the clock is told, ISO 8601; "" = today
     server: ServerOptions = field(default_factory=ServerOptions)
 
 
