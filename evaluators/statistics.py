@@ -88,7 +88,7 @@ def weighted_mean(values: Any, clusters: Any, tiers: Any, weights: Sequence[floa
     per_tier = np.bincount(tier)
     share = np.ones(len(per_tier)) if weights is None else np.asarray(weights, dtype=np.float64)
     means = np.bincount(tier, x) / per_tier
-    value = 1.0 if x.all() else float(np.average(means, weights=share))  # exactly 1, whatever the weights' rounding
+    value = 1.0 if bool(np.all(x == 1)) else float(np.average(means, weights=share))  # exactly 1, whatever the weights' rounding
     n, n_clusters = len(x), int(cluster.max()) + 1
     weight = (share / share.sum() / per_tier)[tier]
     influence = weight * (x - means[tier])

@@ -157,6 +157,7 @@ class Prediction:
     reply: str  # generated text, or the chosen choice
     prompt_tokens: int  # image tokens included; 0 where unknown
     reply_tokens: int  # tokens generated, or tokens of all choices scored
+    history_clusters: tuple[str, ...] = ()  # cluster of each turn before this one, in order; () = none, or not recorded (older folders)
 
 
 @dataclass(frozen=True)

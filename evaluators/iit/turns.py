@@ -80,6 +80,7 @@ def prediction(course: Course, position: int, answer: Response | Failure, asking
         modality=question.modality,
         choices=question.choices,
         answer=question.answer,
+        history_clusters=tuple(earlier.cluster for earlier in course.questions[:position]),
         **fields,
     )
 

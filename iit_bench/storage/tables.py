@@ -112,7 +112,7 @@ def _cell(value: Any) -> Any:
 
 
 def read_table(kind: type, paths: Sequence[Path]) -> list[Any]:
-    """The records of a table written by `table_bytes`.
+    """The records of a table written by `table_bytes`; a field with a default may lack its column, as in tables of earlier versions.
 
     Raises:
         UserError: not such a table.
@@ -120,17 +120,18 @@ def read_table(kind: type, paths: Sequence[Path]) -> list[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = [f.name for f in dataclasses.fields(kind)]
+    fields = dataclasses.fields(kind)
     records = []
     for path in paths:
         try:
-            table = pq.read_table(path, columns=names)
-            rows = table.to_pylist()
+            there = pq.read_schema(path).names
+            names = [f.name for f in fields if f.name in there or not _has_default(f)]
+            rows = pq.read_table(path, columns=names).to_pylist()
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(
                 f"{str(path)!r} is not a readable parquet table of {kind.__name__} records: {error}; make the folder again"
             ) from error
-        if missing := sorted(set(names) - set(table.column_names)):
+        if missing := sorted(set(names) - set(there)):
             raise UserError(
                 f"{str(path)!r} lacks the columns {missing}; it was written by another program or version, make the folder again"
             )
