@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from itertools import takewhile
 
 Rows = list[tuple[str, str]]
 
@@ -72,7 +73,12 @@ def _presets() -> Rows:
 
 
 def _recipes() -> Rows:
-    """Name and first comment line of each shipped recipe."""
+    """Name of each shipped recipe, and the paragraph of comments at its top."""
     files = sorted(resources.files("iit_bench").joinpath("recipes").iterdir(), key=lambda file: file.name)
     recipes = [(file.name.removesuffix(".yaml"), file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".yaml")]
-    return [(name, text.splitlines()[0].lstrip("# ") if text.startswith("#") else "") for name, text in recipes]
+    return [(name, _first_paragraph(text)) for name, text in recipes]
+
+
+def _first_paragraph(text: str) -> str:
+    lines = [line.lstrip("#").strip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
+    return " ".join(takewhile(bool, lines))

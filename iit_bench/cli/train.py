@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from iit_bench.cli.app import Out, app
+from iit_bench.cli.app import Out, Quiet, app
 
 
 @app.command()
@@ -14,9 +14,11 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name (`iit-bench list recipes`) or a YAML file.", show_default=False)],
     out: Out,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one value of the recipe: KEY=VALUE; repeatable.", show_default=False)
+        list[str] | None,
+        typer.Option("--set", help="Change one value of the recipe: KEY=VALUE; repeatable, the last of two counts.", show_default=False),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Start over, or resume from the last checkpoint.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train the lab's models, or your own, from a recipe. Interrupted, the same command resumes from the last checkpoint.
 
@@ -24,4 +26,4 @@ def train(
     """
     from iit_bench.training.train import run as run_recipe
 
-    print(run_recipe(recipe, overrides or [], out, resume=not fresh))
+    print(run_recipe(recipe, overrides or [], out, resume=not fresh, progress=not quiet))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from iit_bench import asking
+from iit_bench.errors import UserError
 from iit_bench.types import Image, Message, Question
 
 IGNORED = -100  # label of a token that is not trained on
@@ -64,6 +65,9 @@ def encode(tokenizer: Any, dialogue: Sequence[Question], image_tokens: int = 1) 
         tokenizer: a fast tokenizer with a prefix-stable chat template.
         dialogue: its questions in order.
         image_tokens: how often an image's mark is repeated in the ids.
+
+    Raises:
+        UserError: the dialogue is longer than the model's context.
     """
     turns = messages(dialogue)
     text = render(tokenizer, turns)
@@ -71,7 +75,13 @@ def encode(tokenizer: Any, dialogue: Sequence[Question], image_tokens: int = 1) 
     for i in range(1, len(turns), 2):
         start = len(render(tokenizer, turns[:i], generation_prompt=True))
         spans.append((start, len(render(tokenizer, turns[: i + 1]).rstrip())))
-    return tokens(tokenizer, text, spans, turns=turns, image_tokens=image_tokens)
+    row = tokens(tokenizer, text, spans, turns=turns, image_tokens=image_tokens)
+    if len(row.ids) > tokenizer.model_max_length:
+        raise UserError(
+            f"a training dialogue of {len(dialogue)} turns has {len(row.ids)} tokens, and the model's context is "
+            f"{tokenizer.model_max_length}; lower data.turns, or raise model.context of the base LLM"
+        )
+    return row
 
 
 def tokens(tokenizer: Any, text: str, spans: Sequence[tuple[int, int]], turns: Sequence[Message], image_tokens: int) -> Row:

@@ -77,7 +77,7 @@ class Fitted:
     loss: float  # mean over the last `every.log` steps
 
 
-def fit(task: Task, optim: Optimisation, every: Every, out: Path, identity: dict[str, Any], resume: bool) -> Fitted:
+def fit(task: Task, optim: Optimisation, every: Every, out: Path, identity: dict[str, Any], resume: bool, progress: bool = True) -> Fitted:
     """Train `task`, logging to `out/log.jsonl` and keeping a checkpoint in `out`.
 
     Args:
@@ -87,6 +87,7 @@ def fit(task: Task, optim: Optimisation, every: Every, out: Path, identity: dict
         out: folder of the training; exists.
         identity: what the checkpoint must agree with to be resumed (recipe hash, overrides, seed).
         resume: start from the checkpoint in `out`, if there is one.
+        progress: show a bar where standard error is a terminal.
 
     Raises:
         UserError: the checkpoint belongs to another recipe.
@@ -104,7 +105,7 @@ def fit(task: Task, optim: Optimisation, every: Every, out: Path, identity: dict
         checkpoint.restore(folder, task.module, optimizer, names)
         first, before, losses = state["step"], state["seconds"], state["losses"]
     start = time.monotonic()
-    with (out / "log.jsonl").open("a", encoding="utf-8") as log, _Progress(optim.steps, first) as progress:
+    with (out / "log.jsonl").open("a", encoding="utf-8") as log, _Progress(optim.steps, first, progress) as shown:
         for step in range(first, optim.steps):
             share = schedule(step, optim)
             for group in optimizer.param_groups:
@@ -126,7 +127,7 @@ def fit(task: Task, optim: Optimisation, every: Every, out: Path, identity: dict
             if record:
                 log.write(json.dumps(record) + "\n")
                 log.flush()
-            progress.advance(done, losses[-1])
+            shown.advance(done, losses[-1])
             if done % every.checkpoint == 0 and done < optim.steps:
                 state = {"identity": identity, "step": done, "seconds": seconds, "losses": losses}
                 checkpoint.save(out, task.module, optimizer, names=names, state=state)
@@ -136,13 +137,13 @@ def fit(task: Task, optim: Optimisation, every: Every, out: Path, identity: dict
 class _Progress:
     """A bar on stderr where that is a terminal."""
 
-    def __init__(self, steps: int, done: int) -> None:
+    def __init__(self, steps: int, done: int, show: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = Console(stderr=True)
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._bar = Progress(*columns, console=console, disable=not (show and console.is_terminal))
         self._task = self._bar.add_task("training", total=steps, completed=done)
 
     def __enter__(self) -> _Progress:

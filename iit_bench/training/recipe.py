@@ -1,7 +1,7 @@
 """Recipes: YAML files with all that determines a training, checked against the records below.
 
-A key that is not in the records is an error, in the file and in `--set`. A learning rate of 0 freezes its group, so the partition of the
-paper (what is trained at which stage, and how fast) is read off one table.
+A key that is not in the records is an error, in the file and in `--set`, and so is a value outside its range. A learning rate of 0
+freezes its group, so the partition of the paper (what is trained at which stage, and how fast) is read off one table.
 """
 
 from __future__ import annotations
@@ -19,73 +19,89 @@ from typing import Any, TypeVar
 
 import yaml
 
-from iit_bench.errors import UserError, first_line
+from iit_bench.errors import UserError, one_line
+from iit_bench.training.ranges import check, within
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRates:
     """Peak learning rate of each parameter group; 0 freezes the group."""
 
-    llm: float = 0.0  # embeddings, decoder layers, head
-    tower: float = 0.0
-    projector: float = 0.0
-    visual: float = 0.0  # visual learner
-    textual: float = 0.0  # textual learner
-    router: float = 0.0
+    llm: float = within(0, default=0.0)  # embeddings, decoder layers, head
+    tower: float = within(0, default=0.0)
+    projector: float = within(0, default=0.0)
+    visual: float = within(0, default=0.0)  # visual learner
+    textual: float = within(0, default=0.0)  # textual learner
+    router: float = within(0, default=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
     """AdamW with a cosine schedule after a linear warm-up; weights and moments in float32."""
 
-    steps: int
-    batch: int  # turns (text, VQA) or images (tower) a step
+    steps: int = within(1)
+    batch: int = within(1)  # turns (text, VQA) or images (tower) a step
     lr: LearningRates
-    warmup: float = 0.03  # share of the steps
-    final: float = 0.0  # learning rate at the end, as a share of the peak
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    clip: float = 1.0  # largest norm of the whole gradient
+    warmup: float = within(0, 1, default=0.03)  # share of the steps
+    final: float = within(0, 1, default=0.0)  # learning rate at the end, as a share of the peak
+    weight_decay: float = within(0, default=0.0)
+    beta1: float = within(0, 1, without_high=True, default=0.9)
+    beta2: float = within(0, 1, without_high=True, default=0.999)
+    clip: float = within(0, without_low=True, default=1.0)  # largest norm of the whole gradient
 
 
 @dataclass(frozen=True)
 class Every:
     """How often, in steps."""
 
-    log: int = 50
-    score: int = 500  # dev scores
-    checkpoint: int = 200
+    log: int = within(1, default=50)
+    score: int = within(1, default=500)  # dev scores
+    checkpoint: int = within(1, default=200)
 
 
 @dataclass(frozen=True)
 class Dialogues:
     """How training dialogues are drawn."""
 
-    turns: tuple[int, ...] = (1, 2, 3)  # lengths, each as likely; all dialogues of one batch have the same
-    alike: float = 0.5  # share of later turns that ask of the first turn's subject (benchmark histories are near by meaning)
+    turns: tuple[int, ...] = within(1, 8, default=(1, 2, 3))  # lengths, each as likely; all dialogues of one batch have the same
+    alike: float = within(
+        0, 1, default=0.5
+    )  # share of later turns that ask of the first turn's subject (benchmark histories are near by meaning)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseModel:
     """Shape of the nano LLM: a Llama decoder and a byte-level BPE."""
 
-    layers: int = 4
-    width: int = 192
-    heads: int = 6
-    mlp: int = 512
-    context: int = 1024
-    vocabulary: int = 2000
+    layers: int = within(1, default=4)
+    width: int = within(1, default=192)
+    heads: int = within(1, default=6)
+    mlp: int = within(1, default=512)
+    context: int = within(64, default=1024)  # tokens
+    vocabulary: int = within(262, default=2000)  # tokens: 256 bytes and 6 marks at least
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width must be divisible by twice heads, it is {self.width} with {self.heads} heads; change one of them")
 
 
 @dataclass(frozen=True)
 class TowerModel:
     """Shape of the nano vision tower: a RegNet whose last map is image_size / 2 / 2**stages wide."""
 
-    image_size: int = 64
-    embedding: int = 32
-    hidden: tuple[int, ...] = (32, 64, 128)
-    depths: tuple[int, ...] = (1, 1, 1)
+    image_size: int = within(8, 1024, default=64)  # pixels
+    embedding: int = within(1, default=32)
+    hidden: tuple[int, ...] = within(1, default=(32, 64, 128))
+    depths: tuple[int, ...] = within(1, default=(1, 1, 1))
+
+    def __post_init__(self) -> None:
+        stages = len(self.hidden)
+        if len(self.depths) != stages:
+            raise ValueError(f"depths has {len(self.depths)} numbers and hidden has {stages}; give each stage one of both")
+        if odd := [width for width in self.hidden if width % min(self.hidden)]:
+            raise ValueError(f"every width of hidden must be a multiple of the smallest, {min(self.hidden)}; {odd[0]} is not")
+        if self.image_size % 2 ** (stages + 1):
+            raise ValueError(f"image_size must be a multiple of {2 ** (stages + 1)} with {stages} stages; it is {self.image_size}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +111,11 @@ class VlmModel:
     visual: bool = False
     textual: bool = False
     router: bool = False
-    rank: int = 16  # of the learners
+    rank: int = within(1, default=16)  # of the learners
+
+    def __post_init__(self) -> None:
+        if self.router and not (self.visual and self.textual):
+            raise ValueError("router weighs two learners; set visual and textual to true as well, or router to false")
 
 
 @dataclass(frozen=True)
@@ -126,11 +146,14 @@ class BaseRecipe:
     inputs: BaseInputs = field(default_factory=BaseInputs)
     model: BaseModel = field(default_factory=BaseModel)
     data: Dialogues = field(default_factory=Dialogues)
-    scenes: float = 0.4  # share of turns about a described scene
+    scenes: float = within(0, 1, default=0.4)  # share of turns about a described scene
     every: Every = field(default_factory=Every)
-    seed: int = 0
+    seed: int = within(0, 2**63 - 1, default=0)
     test: bool = False  # score the test split at the very end
-    limit: int = 0  # questions of each score at the end; 0 = all
+    limit: int = within(0, default=0)  # questions of each score at the end; 0 = all
+
+    def __post_init__(self) -> None:
+        _check_rates(self.optim.lr, ("llm",), "a base LLM")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +164,12 @@ class TowerRecipe:
     optim: Optimisation
     model: TowerModel = field(default_factory=TowerModel)
     every: Every = field(default_factory=Every)
-    seed: int = 0
+    seed: int = within(0, 2**63 - 1, default=0)
     test: bool = False
-    limit: int = 0
+    limit: int = within(0, default=0)
+
+    def __post_init__(self) -> None:
+        _check_rates(self.optim.lr, ("tower",), "a vision tower")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,9 +182,27 @@ class VlmRecipe:
     model: VlmModel = field(default_factory=VlmModel)
     data: Dialogues = field(default_factory=Dialogues)
     every: Every = field(default_factory=Every)
-    seed: int = 0
+    seed: int = within(0, 2**63 - 1, default=0)
     test: bool = False
-    limit: int = 0
+    limit: int = within(0, default=0)
+
+    def __post_init__(self) -> None:
+        if self.optim.lr.tower:
+            raise ValueError("optim.lr.tower must be 0 in a visual stage; the tower is frozen here, as in the paper")
+        learners = [name for name in ("visual", "textual", "router") if getattr(self.model, name)]
+        _check_rates(self.optim.lr, ("llm", "projector", *learners), "this model")
+
+
+def _check_rates(rates: LearningRates, parts: Sequence[str], what: str) -> None:
+    """Only parts that the model has can be trained, and one must be."""
+    if not any(dataclasses.asdict(rates).values()):
+        raise ValueError("every learning rate under optim.lr is 0, so nothing would be trained; set one above 0")
+    for name, rate in dataclasses.asdict(rates).items():
+        if rate and name not in parts:
+            raise ValueError(f"optim.lr.{name} is above 0, but {what} has no such part; the parts are {', '.join(parts)}")
+
+
+IN_CHAIN = "OUT/"  # before the folder of an earlier stage
 
 
 @dataclass(frozen=True)
@@ -169,6 +213,11 @@ class Stage:
     out: str
     set: dict[str, Any] = field(default_factory=dict)
 
+    def inputs(self) -> list[str]:
+        """The earlier stages whose folders it reads, as their `out` names them."""
+        texts = [value for value in self.set.values() if isinstance(value, str)]
+        return [text.removeprefix(IN_CHAIN) for text in texts if text.startswith(IN_CHAIN)]
+
 
 @dataclass(frozen=True)
 class ChainRecipe:
@@ -177,6 +226,17 @@ class ChainRecipe:
     kind: str
     stages: tuple[Stage, ...]
     set: dict[str, Any] = field(default_factory=dict)  # overrides of every stage, e.g. seed
+
+    def __post_init__(self) -> None:
+        done: set[str] = set()
+        if not self.stages:
+            raise ValueError("stages is an empty list; name one recipe or more")
+        for stage in self.stages:
+            if stage.out in done:
+                raise ValueError(f"two stages have the folder {stage.out!r} as their out; give each its own")
+            if missing := [value for value in stage.inputs() if value not in done]:
+                raise ValueError(f"stage {stage.out!r} reads OUT/{missing[0]}, which no stage before it writes; put that stage first")
+            done.add(stage.out)
 
 
 Recipe = BaseRecipe | TowerRecipe | VlmRecipe | ChainRecipe
@@ -189,7 +249,7 @@ class Loaded:
 
     name: str  # file name without .yaml
     sha256: str  # of the file's content without comments and layout
-    overrides: tuple[str, ...]  # "key=value", sorted by key
+    overrides: tuple[str, ...]  # "key=value", those that count, by key: of two for one key the last
     recipe: Recipe
 
 
@@ -203,25 +263,29 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
     """Read a recipe by name or path and put `key=value` overrides (dotted keys, YAML values) over it.
 
     Raises:
-        UserError: no such recipe, not YAML, an unknown key, a value of the wrong type.
+        UserError: no such recipe, not YAML, an unknown key, a value of the wrong type or outside its range.
     """
     name, text = _read(recipe)
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"recipe {recipe}: is not YAML ({first_line(error)}); compare it with a shipped recipe") from None
+        raise UserError(f"recipe {recipe}: is not YAML ({one_line(error)}); compare it with a shipped recipe") from None
     if not isinstance(raw, dict) or raw.get("kind") not in KINDS:
         raise UserError(f"recipe {recipe}: its key 'kind' must be one of {', '.join(KINDS)}")
     sha256 = hashlib.sha256(json.dumps(raw, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    counting: dict[str, str] = {}
     for override in overrides:
-        key, sign, value = override.partition("=")
+        key, sign, value = (part.strip() for part in override.partition("="))
         if not sign:
             raise UserError(f"--set {override}: must be key=value, e.g. --set seed=1")
         try:
-            _put(raw, key.strip(), yaml.safe_load(value))
+            _put(raw, key, yaml.safe_load(value))
         except yaml.YAMLError:
             raise UserError(f"--set {override}: the value is not YAML; quote it, e.g. --set '{key}=[1, 2]'") from None
-    return Loaded(name, sha256, tuple(sorted(overrides)), fill(KINDS[raw["kind"]], raw, f"recipe {name}"))
+        counting = {other: text for other, text in counting.items() if other != key and not other.startswith(f"{key}.")} | {key: value}
+    in_order = sorted(counting, key=lambda key: key.split("."))  # a part comes after the whole that it changes
+    recorded = tuple(f"{key}={counting[key]}" for key in in_order)
+    return Loaded(name, sha256, recorded, fill(KINDS[raw["kind"]], raw, f"recipe {name}"))
 
 
 Record = TypeVar("Record")
@@ -237,6 +301,8 @@ def fill(cls: type[Record], raw: Any, where: str) -> Record:
             raise UserError(f"{where}: unknown key {key!r}; the known keys are {', '.join(fields)}")
     hints = typing.get_type_hints(cls)
     values = {key: _value(hints[key], value, f"{where}, key {key!r}") for key, value in raw.items()}
+    for key, value in values.items():
+        check(fields[key], value, f"{where}, key {key!r}")
     missing = [
         name
         for name, f in fields.items()
@@ -244,7 +310,10 @@ def fill(cls: type[Record], raw: Any, where: str) -> Record:
     ]
     if missing:
         raise UserError(f"{where}: lacks the key {missing[0]!r}; add it")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ValueError as error:  # values that do not go together
+        raise UserError(f"{where}: {error}") from None
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

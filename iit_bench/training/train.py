@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,12 +17,12 @@ from typing import Any
 
 from iit_bench.errors import UserError
 from iit_bench.training import recipe as recipes
-from iit_bench.training.recipe import BaseRecipe, ChainRecipe, Loaded, TowerRecipe, VlmRecipe
+from iit_bench.training.recipe import IN_CHAIN, BaseRecipe, ChainRecipe, Loaded, TowerRecipe, VlmRecipe
 
 CARD = "training.json"
 
 
-def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False) -> Path:
+def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False, progress: bool = True) -> Path:
     """Train what `recipe` says.
 
     The folder gets the model (bfloat16 safetensors, config, tokenizer), `training.json` (recipe and its hash, command, seed, versions,
@@ -31,6 +33,7 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False) 
         overrides: "key=value" with dotted keys, as after `--set`.
         out: folder to make; a chain makes one folder per stage in it.
         resume: continue an earlier run with the same arguments; finished stages are kept.
+        progress: show bars, and what is done at the moment, on standard error.
 
     Returns:
         `out`.
@@ -38,26 +41,30 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False) 
     Raises:
         UserError: unknown recipe, key or input; `out` holds something already and `resume` is false.
     """
-    loaded = recipes.load_recipe(recipe, overrides)
-    if isinstance(loaded.recipe, ChainRecipe):
-        _run_chain(loaded, loaded.recipe, out, resume)
-    else:
-        _run_stage(loaded, loaded.recipe, out, resume)
+    for stage, folder in _stages(recipes.load_recipe(recipe, overrides), out):
+        _run_stage(stage, folder, resume, progress)
     return out
 
 
-def _run_chain(loaded: Loaded, chain: ChainRecipe, out: Path, resume: bool) -> None:
-    for stage in chain.stages:
-        values = {**chain.set, **stage.set}
+def _stages(loaded: Loaded, out: Path) -> list[tuple[Loaded, Path]]:
+    """What is trained, in order, and where to: every stage of a chain is read and checked before the first one starts."""
+    if not isinstance(loaded.recipe, ChainRecipe):
+        return [(loaded, out)]
+    stages = []
+    for stage in loaded.recipe.stages:
+        values = {**loaded.recipe.set, **stage.set}
         text = [f"{key}={_as_yaml(_inside(value, out))}" for key, value in values.items()]
-        run(stage.recipe, text, out / stage.out, resume)
+        stages += _stages(recipes.load_recipe(stage.recipe, text), out / stage.out)
+    return stages
 
 
-def _run_stage(loaded: Loaded, recipe: BaseRecipe | TowerRecipe | VlmRecipe, out: Path, resume: bool) -> None:
+def _run_stage(loaded: Loaded, out: Path, resume: bool, progress: bool) -> None:
     import torch
 
     from iit_bench.training import checkpoint, loop
 
+    recipe = loaded.recipe
+    assert not isinstance(recipe, ChainRecipe)
     identity = {"recipe": loaded.name, "recipe_sha256": loaded.sha256, "overrides": _without_paths(loaded.overrides)}
     if resume and (out / CARD).is_file():
         done = json.loads((out / CARD).read_text(encoding="utf-8"))
@@ -67,14 +74,14 @@ def _run_stage(loaded: Loaded, recipe: BaseRecipe | TowerRecipe | VlmRecipe, out
         raise UserError(f"{out}: is not empty; give another --out, or --resume to continue the training in it")
     task = make_task(recipe)
     out.mkdir(parents=True, exist_ok=True)
-    fitted = loop.fit(task, recipe.optim, recipe.every, out=out, identity=identity, resume=resume)
+    fitted = loop.fit(task, recipe.optim, recipe.every, out=out, identity=identity, resume=resume, progress=progress)
     task.save(out)
     task.load(out)
     start = time.monotonic()
-    scores = {split: task.score(split, recipe.limit or None) for split in (("dev", "test") if recipe.test else ("dev",))}
+    scores = {split: _score(task, split, recipe.limit, progress) for split in (("dev", "test") if recipe.test else ("dev",))}
     card: dict[str, Any] = {
         **identity,
-        "command": " ".join(["iit-bench train", loaded.name, *(f"--set {item}" for item in identity["overrides"]), "--out OUT"]),
+        "command": _command(loaded.name, identity["overrides"]),
         "seed": recipe.seed,
         "steps": fitted.steps,
         "final_loss": round(fitted.loss, 5),
@@ -92,6 +99,24 @@ def _run_stage(loaded: Loaded, recipe: BaseRecipe | TowerRecipe | VlmRecipe, out
     new.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     new.replace(out / CARD)
     checkpoint.remove(out)
+
+
+def _command(recipe: str, overrides: Sequence[str]) -> str:
+    return shlex.join(["iit-bench", "train", recipe, *(word for item in overrides for word in ("--set", item)), "--out", "OUT"])
+
+
+def _score(task: Any, split: str, limit: int, progress: bool) -> dict[str, Any]:
+    """Score what was saved, which takes minutes on all questions: a line says so before, and another gives the scores."""
+    how_many = f"{limit} questions" if limit else "all questions"
+    _say(f"trained; scoring the saved model on {how_many} of {split} …", progress)
+    scores: dict[str, Any] = task.score(split, limit or None)
+    _say(f"{split}: {', '.join(f'{name} {score.acc:.3f} ({score.n})' for name, score in scores.items())}", progress)
+    return scores
+
+
+def _say(line: str, progress: bool) -> None:
+    if progress:
+        print(line, file=sys.stderr, flush=True)
 
 
 def make_task(recipe: BaseRecipe | TowerRecipe | VlmRecipe) -> Any:
@@ -133,7 +158,7 @@ def _without_paths(overrides: Sequence[str]) -> list[str]:
 
 def _inside(value: Any, out: Path) -> Any:
     """`OUT/name` is the folder of an earlier stage of this chain."""
-    return str(out / value.removeprefix("OUT/")) if isinstance(value, str) and value.startswith("OUT/") else value
+    return str(out / value.removeprefix(IN_CHAIN)) if isinstance(value, str) and value.startswith(IN_CHAIN) else value
 
 
 def _as_yaml(value: Any) -> str:

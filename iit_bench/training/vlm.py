@@ -104,7 +104,7 @@ def build(recipe: VlmRecipe) -> tuple[Any, Any]:
     """The model a stage starts from, in float32, and its tokenizer.
 
     Raises:
-        UserError: the inputs are missing, are no such folders, or `optim.lr.tower` is above 0.
+        UserError: the inputs are missing or are no such folders.
     """
     from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
@@ -112,8 +112,6 @@ def build(recipe: VlmRecipe) -> tuple[Any, Any]:
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
     inputs, decided = recipe.inputs, method_of(recipe).config_fields(recipe.model)
-    if recipe.optim.lr.tower:
-        raise UserError("recipe: optim.lr.tower must be 0 in a visual stage; the tower is frozen here, as in the paper")
     if inputs.model:
         previous, tokenizer = _load(assets.find(inputs.model, "inputs.model"))
         fields = previous.config.to_dict() | decided

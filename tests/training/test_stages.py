@@ -151,9 +151,7 @@ def test_bad_inputs_are_one_sentence(overrides: list[str], word: str) -> None:
 
 
 def test_a_rate_for_a_part_the_model_lacks_is_refused(tiny: dict[str, tuple[str, ...]]) -> None:
-    recipe: Any = load_recipe("lab-llava-stage2", [*tiny["lab-llava-stage2"], "optim.lr.router=1"]).recipe
     with pytest.raises(UserError, match="router"):
-        loop.prepare(make_task(recipe), recipe.optim)
-    frozen: Any = load_recipe("lab-base", [*tiny["lab-base"], "optim.lr.llm=0"]).recipe
+        load_recipe("lab-llava-stage2", [*tiny["lab-llava-stage2"], "optim.lr.router=1"])
     with pytest.raises(UserError, match="nothing would be trained"):
-        loop.prepare(make_task(frozen), frozen.optim)
+        load_recipe("lab-base", [*tiny["lab-base"], "optim.lr.llm=0"])
