@@ -18,7 +18,7 @@ Suite = Literal["iit", "text", "vqa"]  # a run is of one suite
 SUITES: tuple[Suite, ...] = get_args(Suite)
 TaskSuite = Literal["text", "vqa"]  # of tasks of another tool, without a benchmark folder
 TASK_SUITES: tuple[TaskSuite, ...] = get_args(TaskSuite)
-Outcome = Literal["correct", "wrong", "unparsed", "error"]
+Outcome = Literal["correct", "wrong", "unparsed", "truncated", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 TaskState = Literal["scored", "not run", "failed"]
 PairedTest = Literal["", "mcnemar exact", "cluster sign-flip", "paired t"]  # "" where there is nothing to test
@@ -154,10 +154,13 @@ class Prediction:
     chosen_norm: int  # by logprob / characters (Python len); == chosen under generate
     chosen_bytes: int  # by logprob / UTF-8 bytes; == chosen under generate
     outcome: Outcome  # of `chosen`
-    reply: str  # generated text, or the chosen choice
+    reply: str  # generated text without reasoning, or the chosen choice
     prompt_tokens: int  # image tokens included; 0 where unknown
-    reply_tokens: int  # tokens generated, or tokens of all choices scored
+    reply_tokens: int  # tokens generated, reasoning included, or tokens of all choices scored
     history_clusters: tuple[str, ...] = ()  # cluster of each turn before this one, in order; () = none, or not recorded (older folders)
+    finish_reason: str = ""  # generate: "stop", "length" (cut at a limit), or a server's own; "" = not known
+    reasoning: str = ""  # generate: what the model wrote as reasoning before the reply
+    reasoning_tokens: int = 0  # of `reply_tokens`; 0 where a server does not count
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ class TierResult:
 
     tier: str  # pattern of modalities
     visual_share: float  # V turns / turns
-    acc: Figure  # over finished items; wrong = wrong or unparsed
+    acc: Figure  # over finished items; wrong = wrong, unparsed or truncated
     acc_norm: Figure  # by logprob / characters
     acc_bytes: Figure  # by logprob / UTF-8 bytes
     acc_strict: Figure  # error counted as wrong

@@ -17,7 +17,7 @@ from evaluators.iit.results import summarise
 from evaluators.iit.turns import Asking, Course, prediction, request, rounds
 from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import enter
+from evaluators.runs.session import dated, enter
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
@@ -25,6 +25,7 @@ from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError
 from iit_bench.models.contract import Model
 from iit_bench.models.load import load_model
+from iit_bench.models.reasoning import reasoning_budget
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.runs import IitRun, folder_label, load_run, save_run_header, save_run_outcome
@@ -47,6 +48,7 @@ def evaluate(options: RunOptions, progress: bool = True) -> Results:
     if options.base:
         load_base(options)  # an unusable base is refused before a model is loaded
     check_writable(options.out)
+    options = dated(options)
     model = load_model(options.model, options.model_options, blind=options.blind)
     model.prepare(benchmark)
     return evaluate_model(model, benchmark, options, progress)
@@ -63,6 +65,7 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, prog
         history=options.history,
         system_prompt=options.system_prompt,
         max_new_tokens=options.max_new_tokens,
+        reasoning_tokens=reasoning_budget(model, options.reasoning_tokens) if scoring == "generate" else 0,
     )
     if asking.style not in (styles := model.capabilities.styles):
         raise UserError(f"model {model.info.name!r} does not support style {asking.style!r}; use --style {' or '.join(styles)}")

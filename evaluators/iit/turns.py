@@ -15,6 +15,7 @@ from iit_bench.engine.log import Response
 from iit_bench.engine.plan import Request
 from iit_bench.engine.run import Failure
 from iit_bench.models.contract import GenerateRequest, ScoreRequest, ScoreResult
+from iit_bench.models.reasoning import split_text
 from iit_bench.types import Dialogue, History, Message, Outcome, Prediction, Question, Scoring, Style
 
 
@@ -27,6 +28,7 @@ class Asking:
     history: History = "gold"
     system_prompt: str = ""
     max_new_tokens: int = 32
+    reasoning_tokens: int = 0  # that a model may reason before a generated reply
 
 
 @dataclass
@@ -54,7 +56,7 @@ def request(course: Course, position: int, asking: Asking) -> Request:
     messages = _messages(course, position, asking)
     if asking.scoring == "loglikelihood":
         return ScoreRequest(messages, replies(question, asking.style))
-    return GenerateRequest(messages, asking.max_new_tokens)
+    return GenerateRequest(messages, asking.max_new_tokens, asking.reasoning_tokens)
 
 
 def _messages(course: Course, position: int, asking: Asking) -> tuple[Message, ...]:
@@ -100,17 +102,22 @@ def _scored(question: Question, answer: Response, asking: Asking) -> dict:
             "prompt_tokens": answer.prompt_tokens,
             "reply_tokens": sum(answer.tokens),
         }
-    chosen = extract_choice(answer.text, question.choices, asking.style)
+    answer = split_text(answer)  # logs of earlier versions hold reasoning in the text
+    chosen = -1 if answer.unfinished_reasoning else extract_choice(answer.text, question.choices, asking.style)
+    cut = answer.unfinished_reasoning or (chosen < 0 and answer.finish_reason == "length")
     return {
         "logprobs": (),
         "choice_tokens": (),
         "chosen": chosen,
         "chosen_norm": chosen,
         "chosen_bytes": chosen,
-        "outcome": _outcome(chosen, question.answer),
+        "outcome": "truncated" if cut else _outcome(chosen, question.answer),
         "reply": answer.text,
         "prompt_tokens": answer.prompt_tokens,
         "reply_tokens": answer.new_tokens,
+        "finish_reason": answer.finish_reason,
+        "reasoning": answer.reasoning,
+        "reasoning_tokens": answer.reasoning_tokens,
     }
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PACKAGES = ("iit-bench", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "lm-eval")
 # Fields of run.json that must be equal for a run folder to be resumed. The key of each response guards the rest.
 _RESUMABLE = ("limit", "max_new_tokens", "system_prompt", "batch_size", "seed")
+_RESUMABLE_SINCE = {"reasoning_tokens": 0, "processor_kwargs": {}}  # as well, with the values of folders that do not have them
 _RESUMABLE_IIT = ("scoring", "style", "history", "tiers", "batch_tokens")
 _RESUMABLE_TASKS = ("tasks", "num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
 _RESUMABLE_MODEL = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dtype", "device")
@@ -49,15 +50,19 @@ def describe_run(
         "limit": options.limit,
         "tiers": list(tiers),
         "max_new_tokens": asking.max_new_tokens,
+        "reasoning_tokens": asking.reasoning_tokens,
+        **given_to_model(options, info),
         "system_prompt": asking.system_prompt,
         "batch_size": options.batch_size,
         "batch_tokens": limits.tokens,
         "seed": options.seed,
-        **bookkeeping(options),
+        **bookkeeping(as_repeated(options, info)),
     }
 
 
-def describe_suite(options: RunOptions, info: ModelInfo, tasks: Sequence[str], packages: Sequence[str] = ()) -> dict[str, Any]:
+def describe_suite(
+    options: RunOptions, info: ModelInfo, tasks: Sequence[str], packages: Sequence[str] = (), *, reasoning_tokens: int = 0
+) -> dict[str, Any]:
     """A new run.json of suite text or vqa; its fields are storage.runs.SUITE_FIELDS.
 
     Args:
@@ -65,6 +70,7 @@ def describe_suite(options: RunOptions, info: ModelInfo, tasks: Sequence[str], p
         info: the model.
         tasks: names of the tasks, presets expanded.
         packages: the tool's distributions, whose versions are recorded.
+        reasoning_tokens: budget for reasoning before a reply.
     """
     return {
         "name": options.name or options.out.name,
@@ -78,10 +84,27 @@ def describe_suite(options: RunOptions, info: ModelInfo, tasks: Sequence[str], p
         "gen_kwargs": options.gen_kwargs,
         "limit": options.limit,
         "max_new_tokens": options.max_new_tokens,
+        "reasoning_tokens": reasoning_tokens,
+        **given_to_model(options, info),
         "system_prompt": options.system_prompt,
         "batch_size": options.batch_size,
         "seed": options.seed,
-        **bookkeeping(options, packages),
+        **bookkeeping(as_repeated(options, info), packages),
+    }
+
+
+def as_repeated(options: RunOptions, info: ModelInfo) -> RunOptions:
+    """The options that repeat the run on any day: with a date where the model's template asks for it, without one elsewhere."""
+    return dataclasses.replace(options, date=info.settings.get("date"))
+
+
+def given_to_model(options: RunOptions, info: ModelInfo) -> dict[str, Any]:
+    """The fields of a new run.json for what a model's template and processor are given."""
+    return {
+        "date": info.settings.get("date") or options.date or datetime.now(UTC).date().isoformat(),
+        "chat_template_kwargs": options.named_values("chat_template_kwargs"),
+        "processor_kwargs": options.named_values("processor_kwargs"),
+        "adapter": options.adapter,
     }
 
 
@@ -116,6 +139,7 @@ def load_options(run: Path, *, out: Path, fresh: bool = False) -> RunOptions:
     """
     header = load_run_header(run.parent if run.name == "run.json" else run)
     values = {"suite": header["suite"], **header["arguments"], "out": out, "fresh": fresh}
+    values["date"] = values.get("date") or run_date(header)
     hints = get_type_hints(RunOptions)
     if unknown := sorted(set(values) - set(hints)):
         raise UserError(f"run.json has arguments this version does not know: {', '.join(unknown)}; use the iit-bench that wrote it")
@@ -125,6 +149,11 @@ def load_options(run: Path, *, out: Path, fresh: bool = False) -> RunOptions:
         elif isinstance(value, list):
             values[name] = tuple(value)
     return RunOptions(**values)
+
+
+def run_date(header: Mapping[str, Any]) -> str | None:
+    """The day of a run as its chat template was told; of an older run.json, which does not record it, the day the run started."""
+    return header.get("date") or (header.get("started") or "")[:10] or None
 
 
 def command(options: RunOptions) -> str:
@@ -156,6 +185,7 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
     if before.get("suite") == now["suite"]:
         names = (*_RESUMABLE, *(_RESUMABLE_IIT if now["suite"] == "iit" else _RESUMABLE_TASKS))
         pairs += [(name, before.get(name), now.get(name)) for name in names]
+        pairs += [(name, before.get(name, old), now.get(name, old)) for name, old in _RESUMABLE_SINCE.items()]
         pairs += [(f"model {name}", before["model"].get(name), now["model"].get(name)) for name in _RESUMABLE_MODEL]
         pairs.append(("model settings", before["model"].get("settings", {}), now["model"].get("settings", {})))
         if now["suite"] == "iit":

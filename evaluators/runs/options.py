@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from evaluators.runs.named_values import parse_named_values
 from iit_bench.errors import UserError
 from iit_bench.types import TASK_SUITES, History, Scoring, ServerOptions, Style, Suite
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 SuiteChoice = Literal[Suite, "all"]
 EVERY_SUITE: tuple[SuiteChoice, ...] = get_args(SuiteChoice)
+NAMED_VALUES = ("chat_template_kwargs", "processor_kwargs")  # options whose value is a list of NAME=VALUE
 
 
 _IN_IIT: tuple[SuiteChoice, ...] = ("iit", "all")
@@ -38,6 +41,7 @@ def option(
     defaults: Mapping[SuiteChoice, Any] = MappingProxyType({}),
     flags: str = "",
     none: str = "",
+    least: int | None = None,
 ) -> dict[str, Any]:
     """The metadata of a field that is an option.
 
@@ -48,8 +52,9 @@ def option(
         defaults: values that take the place of the field's default in some suites.
         flags: how the command line spells a switch with two sides, e.g. "--fresh/--resume".
         none: the word that means None on the command line, e.g. "auto".
+        least: the lowest number that is taken.
     """
-    return {"help": help, "suites": suites, "needed": needed, "defaults": defaults, "flags": flags, "none": none}
+    return {"help": help, "suites": suites, "needed": needed, "defaults": defaults, "flags": flags, "none": none, "least": least}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +68,18 @@ class ModelPart:
         )
     )
     checkpoint: str | None = field(default=None, metadata=option("Other weights for this family: folder or Hub id."))
+    adapter: str | None = field(default=None, metadata=option("peft adapter to load onto the checkpoint: folder or Hub id."))
+    chat_template_kwargs: str = field(
+        default="",
+        metadata=option("Arguments of the model's chat template, e.g. enable_thinking=false; NAME=VALUE,NAME=VALUE or a JSON object."),
+    )
+    processor_kwargs: str = field(
+        default="", metadata=option("Settings of the model's processor of images, e.g. max_pixels=401408; written likewise.")
+    )
     blind: bool = field(default=False, metadata=option("Remove all images, to measure what the words give away without them."))
     device: str = field(default="auto", metadata=option("auto, cpu, cuda, cuda:1, mps."))
     dtype: str = field(default="auto", metadata=option("auto, float32, bfloat16, float16."))
-    batch_size: int | None = field(default=None, metadata=option("Requests per batch, or auto.", none="auto"))
+    batch_size: int | None = field(default=None, metadata=option("Requests per batch, or auto.", none="auto", least=1))
     seed: int = field(default=0, metadata=option("Seed of models that draw."))
     trust_remote_code: bool = field(default=False, metadata=option("Run code that comes with the checkpoint."))
 
@@ -87,7 +100,21 @@ class CommonPart:
     )
     limit: int | None = field(default=None, metadata=option("Evaluate N whole groups, or N items of each task."))
     max_new_tokens: int | None = field(
-        default=None, metadata=option("Length of a generated reply; default: 32 in suite iit, else the task's.", defaults={"iit": 32})
+        default=None,
+        metadata=option("Tokens of a generated reply; default: 32 in suite iit, else the task's.", defaults={"iit": 32}, least=1),
+    )
+    reasoning_tokens: int | None = field(
+        default=None,
+        metadata=option(
+            "Suites iit, vqa, all: tokens that a model may reason before a generated reply; auto: 4096 (at most half of its context) where "
+            "its chat template or server declares reasoning, else 0.",
+            suites=("iit", "vqa", "all"),
+            none="auto",
+            least=0,
+        ),
+    )
+    date: str | None = field(
+        default=None, metadata=option("Day that a chat template which asks for it is told, YYYY-MM-DD; default: when the run started, UTC.")
     )
     system_prompt: str = field(default="", metadata=option("First message of every chat."))
     data_root: Path | None = field(
@@ -123,7 +150,9 @@ class IitPart:
 class TextPart:
     """Options of lm-eval."""
 
-    num_fewshot: int | None = field(default=None, metadata=option("Examples before a question; default: each task's own.", suites=_IN_TEXT))
+    num_fewshot: int | None = field(
+        default=None, metadata=option("Examples before a question; default: each task's own.", suites=_IN_TEXT, least=0)
+    )
     apply_chat_template: bool = field(
         default=False,
         metadata=option("Ask in the model's chat format.", suites=_IN_TEXT, flags="--apply-chat-template/--no-apply-chat-template"),
@@ -175,6 +204,7 @@ class RunOptions(
 
     def __post_init__(self) -> None:
         refuse_foreign(self.suite, [one.name for one in fields(self) if getattr(self, one.name) != one.default])
+        self._check_values()
         for one in fields(self):
             if getattr(self, one.name) is not None:
                 continue
@@ -182,6 +212,23 @@ class RunOptions(
                 raise UserError(f"{flag(one.name)} is missing; give it, or repeat an earlier run with --from RUN/run.json")
             if self.suite in one.metadata.get("defaults", {}):
                 object.__setattr__(self, one.name, default_in(self.suite, one))
+
+    def _check_values(self) -> None:
+        for one in fields(self):
+            value, least = getattr(self, one.name), one.metadata.get("least")
+            if least is not None and value is not None and value < least:
+                raise UserError(f"{flag(one.name)} {value} is too low; give {least} or more")
+        for name in NAMED_VALUES:
+            parse_named_values(getattr(self, name), flag(name))
+        try:
+            day = date.fromisoformat(self.date).isoformat() if self.date is not None else None
+        except ValueError as error:
+            raise UserError(f"--date {self.date!r} is no day ({error}); write it as YYYY-MM-DD") from error
+        object.__setattr__(self, "date", day)
+
+    def named_values(self, name: str) -> dict[str, Any]:
+        """The values of an option of NAME=VALUE pairs (`NAMED_VALUES`), by name."""
+        return parse_named_values(getattr(self, name), flag(name))
 
     @property
     def model_options(self) -> ModelOptions:
@@ -194,6 +241,10 @@ class RunOptions(
             dtype=self.dtype,
             seed=self.seed,
             trust_remote_code=self.trust_remote_code,
+            adapter=self.adapter,
+            chat_template_kwargs=self.named_values("chat_template_kwargs"),
+            processor_kwargs=self.named_values("processor_kwargs"),
+            date=self.date or "",
             server=self.server,
         )
 

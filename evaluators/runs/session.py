@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evaluators.runs.header import check_same_run
+from evaluators.runs.header import check_same_run, run_date
+from evaluators.runs.options import RunOptions
 from iit_bench.engine.log import ResponseLog
 from iit_bench.storage.runs import load_run_header, save_run_header
+
+
+def dated(options: RunOptions, folders: Sequence[str] = ("",)) -> RunOptions:
+    """The options with a date: the one given, else that of the run to resume, else today.
+
+    Every process that works in a run folder finds the same date in its run.json, and tells it to the model's chat template.
+
+    Args:
+        options: of the run.
+        folders: names of the run folders in `options.out`; "" is the folder itself.
+    """
+    day = options.date
+    for name in folders:
+        if day is None and not options.fresh and (options.out / name / "run.json").is_file():
+            day = run_date(load_run_header(options.out / name))
+    return dataclasses.replace(options, date=day or datetime.now(UTC).date().isoformat())
 
 
 @contextmanager

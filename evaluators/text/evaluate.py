@@ -15,7 +15,7 @@ from typing import Any
 
 from evaluators.runs.header import describe_suite, git_commit
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import enter
+from evaluators.runs.session import dated, enter
 from evaluators.text.model import EngineLM
 from evaluators.text.results import Circumstances, errors_of, items_of, suite_results
 from evaluators.text.tasks import TaskOptions, Tasks, load_tasks
@@ -44,6 +44,7 @@ def evaluate_text(options: RunOptions, progress: bool = True) -> SuiteResults:
     if options.blind:
         raise UserError("--blind removes images, and the text suite has none; leave it out")
     check_writable(options.out)
+    options = dated(options)
     with tempfile.TemporaryDirectory(prefix="iit-bench-text-") as scratch:
         tasks = load_tasks_of(options, Path(scratch))  # a wrong name is reported before a model is loaded
         return evaluate_text_model(load_model(options.model, options.model_options), tasks, options, progress)

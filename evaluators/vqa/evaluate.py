@@ -19,7 +19,7 @@ from typing import Any
 
 from evaluators.runs.header import describe_suite
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import enter
+from evaluators.runs.session import dated, enter
 from evaluators.runs.task_names import expand, unknown_task
 from evaluators.vqa.messages import MAX_NEW_TOKENS, generate_request
 from evaluators.vqa.presets import PRESETS, known_tasks
@@ -53,6 +53,7 @@ def evaluate_vqa(options: RunOptions, progress: bool = True) -> SuiteResults:
     options.check_suite("vqa")
     chosen_tasks(options)
     check_writable(options.out)
+    options = dated(options)
     return evaluate_vqa_model(load_model(options.model, options.model_options, blind=options.blind), options, progress)
 
 

@@ -68,7 +68,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, title: str | None) -> i
 def _value(field: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     none = field.metadata.get("none")
     if none:
-        return None if value == none else _number(field.name, value, none)
+        return None if value == none else _number(field.name, value, none, field.metadata.get("least") or 0)
     return names(value) if _is_tuple(hint) else value
 
 
@@ -76,7 +76,7 @@ def _is_tuple(hint: Any) -> bool:
     return get_origin(hint) is tuple or any(get_origin(part) is tuple for part in get_args(hint))
 
 
-def _number(name: str, text: str, none: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise UserError(f"--{name.replace('_', '-')} {text!r} is neither {none!r} nor a number from 1 up")
+def _number(name: str, text: str, none: str, least: int) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
+        raise UserError(f"--{name.replace('_', '-')} {text!r} is neither {none!r} nor a number from {least} up")
     return int(text)

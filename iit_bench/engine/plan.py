@@ -67,6 +67,8 @@ def request_key(request: Request, identity: Mapping[str, Any]) -> str:
         body["continuations"] = request.continuations
     else:
         body["max_new_tokens"] = request.max_new_tokens
+        if request.reasoning_tokens:  # keys of runs without reasoning stay those of earlier versions
+            body["reasoning_tokens"] = request.reasoning_tokens
     return hashlib.sha256(canonical_json(body).encode()).hexdigest()
 
 

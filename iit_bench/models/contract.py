@@ -31,6 +31,8 @@ class Capabilities:
     scores: bool = True  # log-probabilities of given replies
     scores_images: bool = True  # also of replies to chats with images
     generates: bool = True
+    reasons: bool = False  # its replies may begin with reasoning: the chat template or the server declares it
+    images_unknown: bool = False  # `takes_images` is False because a test image made the server fail, not because it takes none
     requests_at_once: int | None = None  # its methods are called from that many threads, one request per call; None = in batches
     styles: tuple[Style, ...] = STYLES  # that it can be asked in
     why_not: Mapping[str, str] = field(default_factory=dict)  # name of a field above → one sentence: the reason, or what would be needed
@@ -104,16 +106,33 @@ class GenerateRequest:
     """A greedy reply to a chat that ends in a user turn."""
 
     messages: tuple[Message, ...]
-    max_new_tokens: int = 32
+    max_new_tokens: int = 32  # of the reply
+    reasoning_tokens: int = 0  # that reasoning before the reply may take beside them
+
+    @property
+    def longest(self) -> int:
+        """Tokens of reasoning and reply together, at most."""
+        return self.max_new_tokens + self.reasoning_tokens
 
 
 @dataclass(frozen=True)
 class GenerateResult:
     """A generated reply. Token counts are 0 if a server does not report them."""
 
-    text: str  # without the end-of-turn token
+    text: str  # without reasoning and the end-of-turn token
     prompt_tokens: int  # image tokens included; 0 where a server does not count
-    new_tokens: int  # of the reply
+    new_tokens: int  # generated, those of reasoning included
+    finish_reason: str = ""  # "stop", "length" (cut at a limit), or a server's own; "" = not known
+    reasoning: str = ""  # what the model wrote as reasoning before the reply, without marks
+    reasoning_tokens: int = 0  # of `new_tokens`; 0 where a server does not count
+    unfinished_reasoning: bool = False  # it ends inside its reasoning, so there is no reply
+
+    @property
+    def as_written(self) -> str:
+        """The text with its reasoning before it in <think> marks, whatever marks the model uses."""
+        if not self.reasoning and not self.unfinished_reasoning:
+            return self.text
+        return f"<think>{self.reasoning}" + ("" if self.unfinished_reasoning else f"</think>\n\n{self.text}")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from iit_bench.storage.format import (
     written_version,
 )
 from iit_bench.storage.tables import canonical_json, decode, read_table, table_bytes
-from iit_bench.types import SUITES, Prediction, Results, Suite, SuiteResults, TaskItem, TaskSuite
+from iit_bench.types import OUTCOMES, SUITES, Prediction, Results, Suite, SuiteResults, TaskItem, TaskSuite
 
 # Fields of run.json beside `format` and `version`.
 _OF_BENCHMARKS = ("benchmark", "scoring", "style", "history", "tiers", "batch_tokens")
@@ -45,6 +45,11 @@ RUN_FIELDS = {
     "limit": "number of whole groups, or null for all",
     "tiers": "tiers asked for",
     "max_new_tokens": "of a generated reply",
+    "reasoning_tokens": "that a model may reason before a generated reply, beside max_new_tokens; 0 where nothing is generated",
+    "date": "day that a chat template which asks for it is told; of a template that does not, the day the run started",
+    "chat_template_kwargs": "arguments of the chat template, by name",
+    "processor_kwargs": "settings of the processor of images, by name",
+    "adapter": "peft adapter on the checkpoint: folder or Hub id, or null",
     "system_prompt": "first message of every chat, or empty",
     "batch_size": "requests per batch, or null for as many as the token budget takes",
     "batch_tokens": "planned tokens per batch, padding included",
@@ -205,7 +210,16 @@ def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
         raise UserError(f"{kind.table!r} in run {str(folder)!r} is missing or was changed; {repeat}")
     try:
         lines = (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
-        results = decode(kind.results, version_1.upgraded(stored) if stored["version"] == 1 else stored)
+        results = decode(kind.results, _with_all_outcomes(version_1.upgraded(stored) if stored["version"] == 1 else stored))
         return Run(path=folder, run=run, results=results, errors=tuple(json.loads(line) for line in lines[1:]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"run {str(folder)!r} is damaged ({described(error)}); {repeat}") from error
+
+
+def _with_all_outcomes(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """results.json with a count of every outcome: folders of before an outcome was told apart had none of it."""
+    none: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
+    parts = {
+        name: [{**part, "outcomes": none | part["outcomes"]} for part in stored[name]] for name in ("tiers", "tasks") if name in stored
+    }
+    return {**stored, **parts, "outcomes": none | stored["outcomes"]}

@@ -45,7 +45,7 @@ def test_error_is_left_out_of_accuracy_and_wrong_in_the_strict_figure(predict) -
     assert (tier.acc.value, tier.acc.n) == (5 / 8, 8)
     assert (tier.acc.low, tier.acc.high) == pytest.approx(proportion_confint(5, 8, method="wilson"))
     assert (tier.acc_strict.value, tier.acc_strict.n) == (5 / 10, 10)
-    assert tier.outcomes == results.outcomes == {"correct": 5, "wrong": 2, "unparsed": 1, "error": 2}
+    assert tier.outcomes == results.outcomes == {"correct": 5, "wrong": 2, "unparsed": 1, "truncated": 0, "error": 2}
     assert results.n_dialogues == 10 and results.complete is False
 
 

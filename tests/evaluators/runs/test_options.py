@@ -21,8 +21,17 @@ from iit_bench.types import ServerOptions
 GIVEN: dict[str, dict[str, Any]] = {
     "iit": {"bench": Path("b"), "tiers": ("TV", "T"), "style": "letters", "base": Path("c"), "batch_size": 3, "blind": True},
     "text": {"tasks": ("a", "b"), "data_root": Path("d"), "fewshot_as_multiturn": False, "apply_chat_template": True, "num_fewshot": 0},
-    "vqa": {"tasks": ("MME",), "judge": "gpt-4o", "max_new_tokens": 2, "base_url": "http://x/v1", "price_in": 0.5, "name": "n m"},
+    "vqa": {
+        "tasks": ("MME",),
+        "judge": "gpt-4o",
+        "max_new_tokens": 2,
+        "reasoning_tokens": 0,
+        "base_url": "http://x/v1",
+        "price_in": 0.5,
+        "name": "n m",
+    },
 }
+GIVEN_ALWAYS = {"seed": 3, "date": "2026-11-29", "chat_template_kwargs": '{"a": [1, "b c"]}', "processor_kwargs": "max_pixels=9"}
 
 
 def options(suite: str = "iit", **more: Any) -> RunOptions:
@@ -63,7 +72,7 @@ def test_an_option_is_declared_once_with_a_help_text():
 
 @pytest.mark.parametrize("suite", GIVEN)
 def test_options_come_back_from_run_json(suite, tmp_path):
-    given = options(suite, **GIVEN[suite], seed=3)
+    given = options(suite, **GIVEN[suite], **GIVEN_ALWAYS)
     save_run_header(tmp_path, {"suite": suite, **bookkeeping(given)})
     assert load_options(tmp_path / "run.json", out=Path("o")) == given
     assert load_options(tmp_path, out=Path("p"), fresh=True) == dataclasses.replace(given, out=Path("p"), fresh=True)
@@ -82,7 +91,8 @@ def test_runs_of_before_come_back_and_unknown_arguments_are_refused(tmp_path):
         "name": None,
         "fresh": False,
     }
-    assert set(arguments(options())) == set(before)
+    since = {"adapter", "chat_template_kwargs", "processor_kwargs", "reasoning_tokens", "date"}
+    assert set(arguments(options())) == set(before) | since
     save_run_header(tmp_path, {"suite": "iit", "arguments": before})
     assert load_options(tmp_path, out=Path("o")) == options(tiers=("T",))
     save_run_header(tmp_path, {"suite": "iit", "arguments": before | {"colour": "red"}})
@@ -99,7 +109,7 @@ def test_a_run_of_another_suite_is_not_resumed(tmp_path):
 
 @pytest.mark.parametrize("suite", GIVEN)
 def test_the_command_of_a_run_is_read_as_the_same_options(suite, monkeypatch):
-    given = options(suite, **GIVEN[suite], seed=3)
+    given = options(suite, **GIVEN[suite], **GIVEN_ALWAYS)
     read = []
     monkeypatch.setattr("iit_bench.cli.eval._evaluate_suite", lambda options, **_: read.append(options))
     assert main(shlex.split(command(given))[1:]) == 0

@@ -97,7 +97,7 @@ def test_the_run_folder_holds_lm_evals_files_unchanged_and_figures_that_agree(op
             key = metric if "," in metric else f"{metric},none"
             assert figure.value == pytest.approx(theirs["results"][one.task][key])
     assert {item.metric for item in run.items if item.task == "gsm8k"} == {"exact_match,strict-match", "exact_match,flexible-extract"}
-    assert results.tasks[1].outcomes == {"correct": 0, "wrong": 0, "unparsed": 4, "error": 0}
+    assert results.tasks[1].outcomes == {"correct": 0, "wrong": 0, "unparsed": 4, "truncated": 0, "error": 0}
 
 
 @pytest.mark.parametrize(("word", "turns"), [("--fewshot-as-multiturn", 3), ("--no-fewshot-as-multiturn", 1)])
@@ -185,7 +185,7 @@ def test_a_document_that_fails_counts_as_wrong_and_is_reported(error, kind, opti
     run = load_run(options().out)
     assert run.errors == ({"task": "piqa", "item": "0", "kind": kind, "reason": error.reason, "detail": "why"},)
     (task,) = results.tasks
-    assert task.outcomes == {"correct": 1, "wrong": 2, "unparsed": 0, "error": 1}
+    assert task.outcomes == {"correct": 1, "wrong": 2, "unparsed": 0, "truncated": 0, "error": 1}
     assert (task.scores["acc"].value, task.scores["acc"].n) == (0.25, 4)
     assert results.complete is (kind == "item")
     assert "1 documents could not be asked" in task.notes[0]

@@ -118,7 +118,7 @@ def test_unmatched_replies_are_unparsed_and_wrong(vqa, parrot) -> None:
     parrot.reply = lambda text, images: "I would rather not say."
     run = vqa(parrot, "AI2D_TEST", "MME", "MMBench_DEV_CN")
     for result in run.results.tasks:
-        assert result.outcomes == {"correct": 0, "wrong": 0, "unparsed": sum(result.outcomes.values()), "error": 0}
+        assert result.outcomes == {"correct": 0, "wrong": 0, "unparsed": sum(result.outcomes.values()), "truncated": 0, "error": 0}
         assert result.scores[result.metric].value == 0
 
 
