@@ -225,7 +225,7 @@ class PairedResult:
     """A paired difference over the same items (interleaving effect, forgetting, blind gap, comparison)."""
 
     over: str  # what the items are of: a tier, "T*", "V*" or "*" for a pool of tiers, or a task
-    against: str  # tier or run of side B
+    against: str  # what side B is: a tier, a run, or "this run"
     difference: Figure  # accuracy of A - accuracy of B
     test: PairedTest = ""  # how p was computed; "" where there is nothing to test
     p: float | None = None  # two-sided; None = not tested
@@ -242,10 +242,10 @@ class Forgetting:
     base: str  # name of the base run's model
     base_run: str  # its folder's name
     tiers: tuple[str, ...]  # the T-target tiers both ran
-    per_tier: tuple[PairedResult, ...]  # model minus base, Holm over the tiers
-    pooled: PairedResult  # model minus base over all items of `tiers`
+    per_tier: tuple[PairedResult, ...]  # base (A) minus this run (B), positive = lost; Holm over the tiers
+    pooled: PairedResult  # base minus this run over all items of `tiers`, positive = lost
     base_acc: Figure  # of the base, over the same items
-    acc: Figure  # of the model, over the same items
+    acc: Figure  # of this run, over the same items
     retention: Figure  # (acc - chance) / (base - chance); no value where the base's 95% interval includes chance
 
 
@@ -256,9 +256,13 @@ class Results:
     complete: bool  # every item finished without an error of the machine
     n_dialogues: int  # that were asked
     outcomes: dict[str, int]  # Outcome -> targets
-    iit: dict[str, Figure]  # metric ("acc" | "acc_norm" | "acc_bytes" | "acc_corrected") -> mean over tiers
-    t_score: dict[str, Figure]  # mean over the tiers that end in T
-    v_score: dict[str, Figure]  # mean over the tiers that end in V
+    # Scores: metric ("acc" | "acc_norm" | "acc_bytes" | "acc_corrected") -> mean over tiers of the benchmark; no value unless all were run.
+    iit: dict[str, Figure]  # over all tiers
+    t_score: dict[str, Figure]  # over the tiers that end in T
+    v_score: dict[str, Figure]  # over the tiers that end in V
+    text_only_score: dict[str, Figure] = field(default_factory=dict)  # over the tiers made only of T
+    subset_score: dict[str, Figure] = field(default_factory=dict)  # over `subset_tiers`; {} where every tier was asked for
+    subset_tiers: tuple[str, ...] = ()  # those with a result, in tier_order, where the run was asked for some of the benchmark's tiers
     tiers: tuple[TierResult, ...]  # in tier_order
     breakdown: tuple[Breakdown, ...]  # each tier by source and subject
     interleaving: tuple[PairedResult, ...]  # each tier of 2+ turns against its target without history

@@ -47,7 +47,7 @@ def suite_as_table(comparisons: Sequence[TaskComparison], left_out: Mapping[str,
             "A only, B only: items that scored higher in that run. Holm: p adjusted over the tasks, and by itself over those inside groups."
         )
     )
-    console.print(Text("Retention: (A - chance) / (B - chance) in %, where the chance level is known and below B's 95% interval."))
+    console.print(Text("Retention: (B - chance) / (A - chance) in %, where the chance level is known and below A's 95% interval."))
     for sentence in by_reason(left_out):
         console.print(Text(f"Left out: {sentence}."))
     file = console.file

@@ -40,7 +40,7 @@ class TaskComparison:
     a: Figure
     b: Figure
     result: PairedResult  # over the task
-    retention: Figure  # (a - chance) / (b - chance)
+    retention: Figure  # (b - chance) / (a - chance): what B keeps of A
 
 
 # ---------------------------------------------------------------- how a task was asked
@@ -128,7 +128,8 @@ def compare_suites(run_a: TaskRun, run_b: TaskRun) -> tuple[list[TaskComparison]
 
     Returns:
         Holm is applied over the tasks and groups that leaderboards show, and by itself over the tasks inside groups. An item that failed
-        counts as wrong, as in the suites' figures. Retention is there for accuracies of multiple-choice tasks.
+        counts as wrong, as in the suites' figures. With the base LLM as A, differences are what B lost, and retention is what it kept;
+        retention is there for accuracies of multiple-choice tasks.
 
     Raises:
         UserError: the runs are of different suites, or no task can be compared.
@@ -213,7 +214,7 @@ def _compared(
     paired = (statistics.paired if binary else statistics.paired_means)(a, b, cluster, over=result.task, against=against)
     best = result.best if metric == result.metric else 1.0
     figure_a, figure_b = (side.scores.get(metric) or Figure(None, note="no figure of this metric") for side in (result, other))
-    retained = _retention(a, b, chances, cluster, binary)
+    retained = _retention(b, a, chances, cluster, binary)
     return TaskComparison(
         metric=metric,
         group=result.members is not None,
@@ -229,11 +230,11 @@ def _chance(run: TaskRun, task: str, metric: str) -> float | None:
     return next((result.chance.get(metric) for result in run.results.tasks if result.task == task), None)
 
 
-def _retention(a: Sequence[float], b: Sequence[float], chances: Sequence[float | None], cluster: object, binary: bool) -> Figure:
+def _retention(run: Sequence[float], base: Sequence[float], chances: Sequence[float | None], cluster: object, binary: bool) -> Figure:
     known = [chance for chance in chances if chance is not None]
     if len(known) < len(chances) or not binary:
         return Figure(None, note="no chance level is known")
-    return statistics.retention(a, b, known, cluster)
+    return statistics.retention(run, base, known, cluster)
 
 
 def _with_holm(comparisons: Sequence[TaskComparison]) -> list[TaskComparison]:

@@ -81,7 +81,7 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, prog
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
             save_run_header(options.out, run)
         complete = not any(error["kind"] == "machine" for error in errors)
-        results = summarise(predictions, plan.unavailable, complete)
+        results = summarise(predictions, plan.unavailable, complete, benchmark.tiers)
         if base:
             against_base = forgetting(predictions, base.predictions, base.run["name"], folder_label(base.path))
             results = dataclasses.replace(results, forgetting=against_base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,13 +12,15 @@ from evaluators.iit import comparison
 from evaluators.iit.comparison import check_comparable
 from evaluators.iit.results import chance_level, finished, right
 from iit_bench.errors import UserError
-from iit_bench.types import Forgetting, PairedResult, Prediction
+from iit_bench.types import Figure, Forgetting, PairedResult, Prediction
 
-__all__ = ["blind_gap", "check_comparable", "forgetting"]
+__all__ = ["blind_gap", "check_comparable", "forgetting", "unknown"]
+
+THIS_RUN = "this run"  # side B of forgetting
 
 
 def forgetting(run: Sequence[Prediction], base: Sequence[Prediction], base_name: str, base_run: str) -> Forgetting:
-    """Text-only forgetting: the paired difference to a base LLM on T targets, over the tiers both ran.
+    """Text-only forgetting: the paired difference of a base LLM and a run on T targets, over the tiers both ran.
 
     Args:
         run, base: predictions of two runs that passed `check_comparable`.
@@ -25,28 +28,35 @@ def forgetting(run: Sequence[Prediction], base: Sequence[Prediction], base_name:
         base_run: name of its folder.
 
     Returns:
-        Differences are run - base, so forgetting is negative. Accuracies, the pooled difference and retention are over the items both
+        Differences are base - run: what is lost is positive. Accuracies, the pooled difference and retention are over the items both
         sides finished, clustered by components of group and cluster; chance is the mean 1/k over them. Holm is applied over the tiers.
 
     Raises:
         UserError: no tier that ends in T was run by both.
     """
-    pairs = {tier: of_tier for tier, of_tier in comparison.pair_targets(run, base).items() if tier.endswith("T")}
+    pairs = {tier: of_tier for tier, of_tier in comparison.pair_targets(base, run).items() if tier.endswith("T")}
     if not pairs:
         raise UserError(f"base run {base_run!r} has no tier that ends in T in common with this run; evaluate both on such a tier, e.g. T")
     done = [(a, b) for of_tier in pairs.values() for a, b in of_tier if finished(a) and finished(b)]
     cluster = statistics.components([a.group for a, _ in done], [a.cluster for a, _ in done])
-    right_run, right_base = np.array([right(a) for a, _ in done], dtype=bool), np.array([right(b) for _, b in done], dtype=bool)
+    right_base, right_run = (np.array([right(pair[side]) for pair in done], dtype=bool) for side in (0, 1))
     return Forgetting(
         base=base_name,
         base_run=base_run,
         tiers=tuple(pairs),
-        per_tier=comparison.per_tier(pairs, base_run),
-        pooled=comparison.pool(pairs, pairs, "T*", base_run),
+        per_tier=comparison.per_tier(pairs, THIS_RUN),
+        pooled=comparison.pool(pairs, pairs, "T*", THIS_RUN),
         base_acc=statistics.mean(right_base, cluster),
         acc=statistics.mean(right_run, cluster),
         retention=statistics.retention(right_run, right_base, [chance_level(a) for a, _ in done], cluster),
     )
+
+
+def unknown(stored: Forgetting, why: str) -> Forgetting:
+    """Forgetting against a base whose run cannot be read: its figures without values, and the reason."""
+    nothing = Figure(None, note=why)
+    results = [PairedResult(over=over, against=THIS_RUN, difference=nothing) for over in (*stored.tiers, "T*")]
+    return replace(stored, per_tier=tuple(results[:-1]), pooled=results[-1], base_acc=nothing, acc=nothing, retention=nothing)
 
 
 def blind_gap(run: Sequence[Prediction], blind: Sequence[Prediction], blind_run: str) -> tuple[PairedResult, ...]:

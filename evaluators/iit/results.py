@@ -32,15 +32,18 @@ METRICS: dict[str, Callable[[Prediction], bool]] = {
 Key = TypeVar("Key")
 
 
-def summarise(predictions: Sequence[Prediction], unavailable: Mapping[str, str], complete: bool) -> Results:
+def summarise(
+    predictions: Sequence[Prediction], unavailable: Mapping[str, str], complete: bool, benchmark_tiers: Iterable[str] | None = None
+) -> Results:
     """All figures of one run.
 
     Args:
         predictions: one row per scored turn, in any order; those with outcome "error" count only in the strict figure. Under own
             history the turns before the target enter `positions` only.
-        unavailable: tier -> reason, for the tiers of the benchmark that the model cannot run. A mean over tiers that includes one of
-            them does not exist; it is never taken over the rest in silence.
+        unavailable: tier -> reason, for the tiers that were asked for and that the model cannot run.
         complete: every item finished without an error of the machine.
+        benchmark_tiers: every tier of the benchmark; None where all of them were asked for. A mean over tiers of the benchmark of which
+            one has no result does not exist; it is never taken over the rest in silence.
 
     Raises:
         ValueError: a turn occurs twice, or a tier is both run and unavailable.
@@ -54,13 +57,22 @@ def summarise(predictions: Sequence[Prediction], unavailable: Mapping[str, str],
         _tier_result(tier, rows[tier], samples[tier]) if tier in rows else _missing_tier(tier, unavailable[tier])
         for tier in sorted(rows.keys() | unavailable.keys(), key=tier_order)
     ]
+    asked = {tier.tier for tier in tiers}
+    whole = asked | set(() if benchmark_tiers is None else benchmark_tiers)
+    answered = [tier for tier in samples if samples[tier].rows]
+    reasons = dict.fromkeys(whole - asked, "not every tier was asked for") | {
+        tier.tier: tier.acc.note for tier in tiers if tier.acc.value is None
+    }
     return Results(
         complete=complete,
         n_dialogues=len(targets),
         outcomes=_count_outcomes(targets.values()),
-        iit=_means_over_tiers(tiers, samples, ""),
-        t_score=_means_over_tiers(tiers, samples, "T"),
-        v_score=_means_over_tiers(tiers, samples, "V"),
+        iit=_score(whole, samples, reasons, "no tier"),
+        t_score=_score([tier for tier in whole if tier.endswith("T")], samples, reasons, "no tier ends in T"),
+        v_score=_score([tier for tier in whole if tier.endswith("V")], samples, reasons, "no tier ends in V"),
+        text_only_score=_score([tier for tier in whole if "V" not in tier], samples, reasons, "every tier has a visual turn"),
+        subset_score=_score(answered, samples, {}, "no finished item") if whole > asked else {},
+        subset_tiers=tuple(answered) if whole > asked else (),
         tiers=tuple(tiers),
         breakdown=_breakdown(rows),
         interleaving=_interleaving(rows),
@@ -155,14 +167,22 @@ def _count_outcomes(rows: Iterable[Prediction]) -> dict[str, int]:
     return counts
 
 
-def _means_over_tiers(tiers: Sequence[TierResult], samples: Mapping[str, _Sample], ending: str) -> dict[str, Figure]:
-    """Unweighted means over the tiers that end in `ending` ("" = all), by metric, clustered by components of group and cluster."""
-    wanted = [tier for tier in tiers if tier.tier.endswith(ending)]
-    missing = [tier.tier for tier in wanted if tier.acc.value is None]
+def _score(tiers: Iterable[str], samples: Mapping[str, _Sample], reasons: Mapping[str, str], otherwise: str) -> dict[str, Figure]:
+    """Unweighted means over `tiers`, by metric, clustered by components of group and cluster; no value where one of them has no result.
+
+    Args:
+        tiers: of the benchmark.
+        samples: the tiers that were run.
+        reasons: tier -> why it has no result.
+        otherwise: the reason where there is no tier.
+    """
+    wanted = sorted(tiers, key=tier_order)
+    missing = {tier: reasons[tier] for tier in wanted if tier in reasons}
     if missing or not wanted:
-        note = f"no result for {', '.join(missing)}" if missing else f"no tier ends in {ending}" if ending else "no tier"
+        few = ", ".join(missing) if len(missing) <= 3 else f"{len(missing)} of {len(wanted)} tiers"
+        note = otherwise if not missing else next(iter(missing.values())) if len(set(missing.values())) == 1 else f"no result for {few}"
         return {name: Figure(None, note=note) for name in (*METRICS, "acc_corrected")}
-    parts = [samples[tier.tier] for tier in wanted]
+    parts = [samples[tier] for tier in wanted]
     rows = [p for part in parts for p in part.rows]
     cluster = statistics.components([p.group for p in rows], [p.cluster for p in rows])
     strata = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])

@@ -11,7 +11,6 @@ from evaluators.runs.foreign import lm_eval_files, vlmeval_files
 from evaluators.runs.recompute import recomputed
 from iit_bench.errors import UserError
 from iit_bench.storage import runs
-from iit_bench.storage.format import RUN_FORMAT, written_version
 from iit_bench.storage.runs import AnyRun, IitRun, Run, TaskRun
 from iit_bench.types import SUITES, Results, Suite, SuiteResults
 
@@ -25,7 +24,7 @@ def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
         UserError: as `storage.runs.load_run`.
     """
     run: Run[Any] = runs.load_run(path, suite)
-    return run if run.run["version"] == written_version(RUN_FORMAT) else recomputed(run)
+    return recomputed(run) if run.outdated else run
 
 
 def is_iit(run: AnyRun) -> TypeGuard[IitRun]:

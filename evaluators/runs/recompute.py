@@ -10,12 +10,15 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
+from evaluators.iit import forgetting
 from evaluators.iit.results import summarise
 from evaluators.statistics import codes, mean, weighted_mean
-from iit_bench.storage.runs import IitRun, Run
-from iit_bench.types import Figure, Results, SuiteResults, TaskItem, TaskResult
+from iit_bench.errors import UserError
+from iit_bench.storage.runs import IitRun, Run, load_run
+from iit_bench.types import Figure, Forgetting, Results, SuiteResults, TaskItem, TaskResult
 
 _REPEATED = "POPE"  # VLMEvalKit counts a question once in each of its categories, which items do not name
 Items = Mapping[tuple[str, str], Sequence[TaskItem]]  # (task, metric) -> its items
@@ -28,11 +31,45 @@ def recomputed(run: Run[Any]) -> Run[Any]:
 
 
 def _iit(run: IitRun) -> Results:
-    """All figures but those of forgetting, whose base run is not in the folder: they are as stored."""
+    """All figures; those of forgetting where the base run is found."""
     answered = {prediction.tier for prediction in run.predictions if prediction.is_target}
     unavailable = {result.tier: result.acc.note for result in run.results.tiers if result.tier not in answered}
-    results = summarise(run.predictions, unavailable, run.results.complete)
-    return dataclasses.replace(results, forgetting=run.results.forgetting)
+    results = summarise(run.predictions, unavailable, run.results.complete, run.run["benchmark"]["tiers"])
+    stored = run.results.forgetting
+    return dataclasses.replace(results, forgetting=stored and _forgetting(run, stored))
+
+
+def _forgetting(run: IitRun, stored: Forgetting) -> Forgetting:
+    """Measured again against the base run, where it is found; else without values: what was stored is not taken."""
+    again = next((again for path in _bases(run, stored) if (again := _against(path, run, stored))), None)
+    why = f"the base run {stored.base_run!r} was not found, and an earlier iit-bench made the stored figures"
+    return again or forgetting.unknown(stored, why)
+
+
+def _bases(run: IitRun, stored: Forgetting) -> list[Path]:
+    """Where the base run may be: as it was named, beside the run, and beside the folder of `--suite all` that the run is part of."""
+    named = run.run.get("arguments", {}).get("base")
+    beside = [folder / stored.base_run for folder in (run.path.absolute().parent, run.path.absolute().parent.parent)]
+    return [*([Path(named), Path(named) / "iit"] if named else []), *beside]
+
+
+def _against(path: Path, run: IitRun, stored: Forgetting) -> Forgetting | None:
+    """Forgetting against the run at `path`, if it is the base: asked alike, and as accurate on as many items as was stored."""
+    if not (path / "run.json").is_file():
+        return None
+    try:
+        base = load_run(path, "iit")
+        forgetting.check_comparable(run.run, base.run)
+        again = forgetting.forgetting(run.predictions, base.predictions, stored.base, stored.base_run)
+    except UserError:
+        return None
+    pairs = ((again.base_acc, stored.base_acc), (again.acc, stored.acc))
+    return again if all(_equal(new, old) for new, old in pairs) else None
+
+
+def _equal(a: Figure, b: Figure) -> bool:
+    same = a.value == b.value if a.value is None or b.value is None else math.isclose(a.value, b.value, abs_tol=1e-9)
+    return same and a.n == b.n
 
 
 def _tasks(stored: SuiteResults, rows: Sequence[TaskItem]) -> SuiteResults:

@@ -18,13 +18,21 @@ def summary_text(name: str, results: Results | SuiteResults) -> str:
     if isinstance(results, SuiteResults):
         return _suite_text(name, results)
     lines = [f"{name}: {results.n_dialogues} dialogues, " + ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)]
-    rows = [("IIT score", results.iit["acc"]), ("T score", results.t_score["acc"]), ("V score", results.v_score["acc"])]
+    scores = [("IIT score", results.iit), ("T score", results.t_score), ("V score", results.v_score)]
+    scores += [("text-only score", results.text_only_score), (f"subset score ({', '.join(results.subset_tiers)})", results.subset_score)]
+    rows = [(label, figures["acc"]) for label, figures in scores if figures]
     rows += [(f"tier {tier.tier}", tier.acc) for tier in results.tiers]
     if results.forgetting:
-        rows += [(f"forgotten against {results.forgetting.base}", _negative(results.forgetting.pooled.difference))]
+        rows += [(f"forgotten against {results.forgetting.base}", results.forgetting.pooled.difference)]
         rows += [("retention", results.forgetting.retention)]
-    width = max(len(label) for label, _ in rows)
-    lines += [f"  {label:{width}}  {_figure(figure)}" for label, figure in rows]
+    shown = [(label, figure) for label, figure in rows if figure.value is not None]
+    width = max((len(label) for label, _ in shown), default=0)
+    lines += [f"  {label:{width}}  {_figure(figure)}" for label, figure in shown]
+    lacking: dict[str, list[str]] = {}  # one line for all that is lacking for the same reason
+    for label, figure in rows:
+        if figure.value is None:
+            lacking.setdefault(figure.note, []).append(label)
+    lines += [f"  not available ({reason}): {', '.join(labels)}" for reason, labels in lacking.items()]
     return "\n".join(lines + ([] if results.complete else [_NOT_COMPLETE]))
 
 
@@ -72,10 +80,3 @@ def _figure(figure: Figure) -> str:
         return f"not available ({figure.note})"
     interval = f" [{figure.low:.1%}, {figure.high:.1%}]" if figure.low is not None and figure.high is not None else ""
     return f"{figure.value:6.1%}{interval} n={figure.n}"
-
-
-def _negative(figure: Figure) -> Figure:
-    """The loss behind a difference `model - base`."""
-    if figure.value is None or figure.low is None or figure.high is None:
-        return figure
-    return dataclasses.replace(figure, value=-figure.value or 0.0, low=-figure.high, high=-figure.low)  # no "-0.0"

@@ -42,14 +42,20 @@ def report(
 @app.command(short_help="Print paired differences between two runs.")
 def compare(
     run_a: Annotated[
-        Path, typer.Argument(help="Run A: a run folder of any suite, or lm-eval's or VLMEvalKit's results.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Run A: a run folder of any suite, or lm-eval's or VLMEvalKit's results; for forgetting, the base LLM's.",
+            show_default=False,
+        ),
     ],
-    run_b: Annotated[Path, typer.Argument(help="Run B, with the same settings; for forgetting, the base LLM's.", show_default=False)],
+    run_b: Annotated[Path, typer.Argument(help="Run B, with the same settings; for forgetting, the tuned model's.", show_default=False)],
     json: AsJson = False,
 ) -> None:
     """Print paired differences A - B over the same items, per tier or task, with intervals and tests; for text tasks also the retention.
 
-    Example: iit-bench compare runs/tuned/text runs/base/text
+    With the base LLM's run first, a positive difference is what tuning lost.
+
+    Example: iit-bench compare runs/base/text runs/tuned/text
     """
     from evaluators.compare.runs import comparisons
     from iit_bench.storage.tables import canonical_json

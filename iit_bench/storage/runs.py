@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from iit_bench.errors import UserError, described
-from iit_bench.storage import version_1
+from iit_bench.storage import earlier_versions
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import (
     ERRORS_FORMAT,
@@ -102,6 +102,7 @@ class Run(Generic[ResultsT]):
     results: ResultsT
     errors: tuple[Mapping[str, Any], ...] = ()
     foreign_items: Sequence[TaskItem] | None = None  # of another tool's run, which has no table of ours
+    outdated: bool = False  # its figures were made by an earlier format version: `evaluators.runs.reading.load_run` recomputes them
 
     @cached_property
     def predictions(self) -> list[Prediction]:
@@ -186,7 +187,7 @@ def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]: ...
 def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
     """Read a finished run folder and check its version and the hash of its predictions or items.
 
-    A folder of format version 1 has the figures that were stored in it; `evaluators.runs.reading.load_run` recomputes them.
+    A folder of an earlier format version has the figures that were stored in it; `evaluators.runs.reading.load_run` recomputes them.
 
     Args:
         path: the run folder.
@@ -210,8 +211,9 @@ def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
         raise UserError(f"{kind.table!r} in run {str(folder)!r} is missing or was changed; {repeat}")
     try:
         lines = (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
-        results = decode(kind.results, _with_all_outcomes(version_1.upgraded(stored) if stored["version"] == 1 else stored))
-        return Run(path=folder, run=run, results=results, errors=tuple(json.loads(line) for line in lines[1:]))
+        outdated = stored["version"] != written_version(kind.format)
+        results = decode(kind.results, _with_all_outcomes(earlier_versions.upgraded(stored) if outdated else stored))
+        return Run(path=folder, run=run, results=results, errors=tuple(json.loads(line) for line in lines[1:]), outdated=outdated)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"run {str(folder)!r} is damaged ({described(error)}); {repeat}") from error
 

@@ -26,8 +26,8 @@ def forgetting(entries: Sequence[Entry]) -> tuple[Table, Table, Table] | None:
         *PAIRED_COLUMNS,
     )
     caption = (
-        "Model (A) minus its base LLM (B) on the text targets that both answered, all shared tiers pooled. Retention = (acc − chance) / "
-        "(base acc − chance), in %: 100 is nothing lost, 0 is all lost that exceeds guessing."
+        "Base LLM (A) minus model (B) on the text targets that both answered, all shared tiers pooled: positive is lost. "
+        "Retention = (acc − chance) / (base acc − chance), in %: 100 is nothing lost, 0 is all lost that exceeds guessing."
     )
     tiers = {entry.name: result.per_tier for entry, result in with_base}
     owners = [entry for entry, _ in with_base]
@@ -52,9 +52,7 @@ def _forgetting_list(owners: Sequence[Entry], results: Mapping[str, Sequence[Pai
             own, its = _own_acc(entry, result.over, ""), _own_acc(base, result.over, "the base run is not on this page")
             lines.append((name_cell(entry), text_cell(result.over), its, own, *paired_cells(result)))
     heads = (Column("model", words=True), Column("tier", words=True), Column("base acc"), Column("acc"), *PAIRED_COLUMNS)
-    return Table(
-        "forgetting-detail", "Model (A) against base (B) by tier. Accuracies are each run's own on that tier.", heads, tuple(lines)
-    )
+    return Table("forgetting-detail", "Base (A) minus model (B) by tier. Accuracies are each run's own on that tier.", heads, tuple(lines))
 
 
 def _own_acc(entry: Entry | None, tier: str, otherwise: str) -> Cell:

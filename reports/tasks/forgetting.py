@@ -12,7 +12,8 @@ from reports.entries import base_of
 from reports.models import ModelRow, Models, TaskColumn
 from reports.shared import common_n, row_cell, settings_apart
 
-Compared = tuple[TaskColumn | None, TaskComparison]  # the page's column of the task as this run was asked it; None inside a group
+# The page's column of the task as this run was asked it (None inside a group), the comparison base minus run, the base's name.
+Compared = tuple[TaskColumn | None, TaskComparison, str]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def text_forgetting(models: Models, base: Sequence[TaskRun]) -> SuiteForgetting 
         mine = [run for run in models.runs_of(row, "text") if all(run.path.resolve() != other.path.resolve() for other in bases)]
         for run in mine if bases else ():
             compared, reasons = _against(run, bases)
-            by_model.setdefault(row.name, []).extend((models.column(run, one.result.over), one) for one in compared)
+            by_model.setdefault(row.name, []).extend((models.column(run, one.result.over), one, name) for one, name in compared)
             left_out += [(row.name, reason) for reason in reasons]
     owners = [row for row in models.rows if by_model.get(row.name)]
     return SuiteForgetting(_matrix(owners, by_model, models), _details(owners, by_model, models), left_out) if owners or left_out else None
@@ -50,41 +51,44 @@ def _base_of(row: ModelRow, models: Models) -> list[TaskRun]:
     return [run for other in models.rows if base and other.entry is base for run in models.runs_of(other, "text")]
 
 
-def _against(run: TaskRun, bases: Sequence[TaskRun]) -> tuple[list[TaskComparison], list[str]]:
-    """Accuracies only: nothing is forgotten or retained in a perplexity's unit."""
-    compared: list[TaskComparison] = []
+def _against(run: TaskRun, bases: Sequence[TaskRun]) -> tuple[list[tuple[TaskComparison, str]], list[str]]:
+    """Comparisons, each with its base's name, and what was left out.
+
+    Accuracies only: nothing is forgotten or retained in a perplexity's unit.
+    """
+    compared: list[tuple[TaskComparison, str]] = []
     apart: dict[str, str] = {}
     for base in bases:
-        more, left_out = matched(run, base)
-        compared += [one for one in more if one.best == 1]
+        more, left_out = matched(base, run)
+        compared += [(one, str(base.run["name"])) for one in more if one.best == 1]
         apart |= left_out
-    done = {one.result.over for one in compared}
+    done = {one.result.over for one, _ in compared}
     return compared, by_reason({task: reason for task, reason in apart.items() if task not in done})
 
 
 def _matrix(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], models: Models) -> Table:
     """A column for every way of asking a task, as in the overview; tasks inside groups are in the details."""
-    shown = [column for column in models.columns if any(one is column for row in owners for one, _ in by_model[row.name])]
+    shown = [column for column in models.columns if any(one is column for row in owners for one, *_ in by_model[row.name])]
     heads, columns = [Column("model", words=True)], [[row_cell(row) for row in owners]]
     for way in shown:
-        column = [next((one for other, one in by_model[row.name] if other is way), None) for row in owners]
+        column = [next((one for other, one, _ in by_model[row.name] if other is way), None) for row in owners]
         n = common_n([one.result.difference for one in column if one])
         heads.append(Column(way.task, (*settings_apart(models, way), *([size(n)] if n else []))))
         columns.append(
             [paired_cell(one.result, show_n=one.result.difference.n != n) if one else missing_cell("not compared") for one in column]
         )
     caption = (
-        "Accuracy minus the base LLM's on the same documents, in percentage points. Small print: 95% interval, p adjusted by Holm over the "
-        "tasks of a run. Bold: adjusted p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.05."
+        "Accuracy of the base LLM minus the model's on the same documents, in percentage points: positive is lost. "
+        "Small print: 95% interval, p adjusted by Holm over the tasks of a run. Bold: adjusted p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.05."
     )
     return Table("text-forgetting", caption, tuple(heads), tuple(zip(*columns, strict=True)))
 
 
 def _details(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], models: Models) -> Table:
     rows = [
-        (row_cell(row), *_line(one, settings_apart(models, column) if column else []))
+        (row_cell(row), *_line(one, base, settings_apart(models, column) if column else []))
         for row in owners
-        for column, one in by_model[row.name]
+        for column, one, base in by_model[row.name]
     ]
     columns = (
         Column("model", words=True),
@@ -96,17 +100,18 @@ def _details(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], mo
         *PAIRED_COLUMNS,
     )
     caption = (
-        "Model (A) minus base (B). Retention = (acc − chance) / (base acc − chance), in %; chance is the mean of 1 / number of choices. "
+        "Base (A) minus model (B): positive is lost. Retention = (acc − chance) / (base acc − chance), in %; chance is the mean of "
+        "1 / number of choices. "
         "Tasks inside groups are a family of their own for Holm."
     )
     return Table("text-forgetting-detail", caption, columns, tuple(rows))
 
 
-def _line(one: TaskComparison, settings: Sequence[str]) -> tuple[Cell, ...]:
+def _line(one: TaskComparison, base: str, settings: Sequence[str]) -> tuple[Cell, ...]:
     task = text_cell(one.result.over, lines=[one.metric, *settings, *(["group"] if one.group else [])])
     return (
         task,
-        text_cell(one.result.against),
-        *(figure_cell(figure) for figure in (one.b, one.a, one.retention)),
+        text_cell(base),
+        *(figure_cell(figure) for figure in (one.a, one.b, one.retention)),
         *paired_cells(one.result),
     )

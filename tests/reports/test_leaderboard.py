@@ -175,7 +175,8 @@ def test_forgetting_shows_both_accuracies_difference_and_retention(page: Reader,
         row = page.rows("forgetting")[name]
         for column, figure in (("base acc", result.base_acc), ("acc", result.acc), ("retention", result.retention)):
             assert row[column].split(" | ")[0] == shown(figure.value or 0.0)
-        assert row["difference"].startswith(shown(result.pooled.difference.value or 0.0))
+        lost = shown(result.pooled.difference.value or 0.0)
+        assert row["difference"].split(" | ")[0] == "+" + lost  # the base is better, and positive is lost
         assert row["base"] == "base | run base | over T, TT"
     assert "Without a base run: base." in page.text
 

@@ -287,10 +287,10 @@ def change(path: Path, **values) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-@pytest.mark.parametrize("name", ["run.json", "results.json"])
-def test_run_of_another_version_is_refused(run, name):
-    change(run / name, version=3)
-    with pytest.raises(UserError, match="format version 3, this iit-bench reads 1 and 2"):
+@pytest.mark.parametrize(("name", "known"), [("run.json", "1 and 2"), ("results.json", "1 and 2 and 3")])
+def test_run_of_another_version_is_refused(run, name, known):
+    change(run / name, version=4)
+    with pytest.raises(UserError, match=f"format version 4, this iit-bench reads {known};"):
         load_run(run)
 
 

@@ -63,7 +63,7 @@ def test_differences_tests_and_holm_are_scipys() -> None:
         assert one.result.difference.value == pytest.approx(float(np.mean(x - y)))
         p.append(stats.binomtest(only[0], sum(only)).pvalue)
         assert one.result.p == pytest.approx(p[-1])
-        assert one.retention.value == pytest.approx((x.mean() - 0.25) / (y.mean() - 0.25))
+        assert one.retention.value == pytest.approx((y.mean() - 0.25) / (x.mean() - 0.25))
     order = np.argsort(p)
     steps = list(itertools.accumulate((min(1.0, (3 - rank) * p[i]) for rank, i in enumerate(order)), max))
     holm = dict(zip(order, steps, strict=True))
@@ -111,7 +111,7 @@ def test_a_group_is_compared_over_the_items_of_its_tasks_and_is_a_family_of_its_
     assert smaller.p_holm == min(1.0, 2 * smaller.p)
     difference = np.mean(a["x"] + a["y"]) - np.mean(b["x"] + b["y"])
     assert of["g"].result.difference.value == pytest.approx(difference)
-    assert of["g"].retention.value == pytest.approx((np.mean(a["x"] + a["y"]) - 0.25) / (np.mean(b["x"] + b["y"]) - 0.25))
+    assert of["g"].retention.value == pytest.approx((np.mean(b["x"] + b["y"]) - 0.25) / (np.mean(a["x"] + a["y"]) - 0.25))
 
 
 def test_leaderboards_show_the_outermost_groups_and_the_tasks_in_none() -> None:

@@ -132,7 +132,7 @@ def test_forgetting_is_the_paired_difference_on_text_targets(run, bench, tmp_pat
     assert found.results.forgetting is not None
     assert found.results.forgetting.tiers == T_ONLY
     right = {(r, p.dialogue): p.outcome == "correct" for r, side in (("a", found), ("b", base)) for p in side.predictions}
-    pairs = [right["a", dialogue] - right["b", dialogue] for side, dialogue in right if side == "b"]
+    pairs = [right["b", dialogue] - right["a", dialogue] for side, dialogue in right if side == "b"]
     assert len(pairs) == 18
     assert found.results.forgetting.pooled.difference.value == pytest.approx(sum(pairs) / 18)
     assert found.results.forgetting.base == "base"

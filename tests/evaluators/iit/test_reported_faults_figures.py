@@ -9,8 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from evaluators import statistics
+from evaluators.iit.forgetting import forgetting
+from evaluators.iit.results import summarise
 from evaluators.iit.turns import Asking, Course, prediction
+from evaluators.runs.summary import summary_text
 from iit_bench.engine.run import Failure
+from iit_bench.storage.earlier_versions import upgraded
 from iit_bench.storage.tables import read_table, table_bytes
 from iit_bench.types import Dialogue, Prediction, Question
 
@@ -48,3 +52,64 @@ def test_predictions_of_an_older_folder_are_read_without_the_new_column(predict,
     old = tmp_path / "old.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["history_clusters"]), old)
     assert read_table(Prediction, [old]) == [dataclasses.replace(row, history_clusters=()) for row in rows]
+
+
+# ---------------------------------------------------------------- scores
+
+
+def test_a_run_over_some_tiers_has_a_subset_score_and_no_iit_score(predict) -> None:
+    """A run of `--tiers T,TV` had an "IIT score" over two tiers and ranked first; right: a subset score, marked with its tiers."""
+    rows = [
+        predict(tier, f"{tier[-1]}{i}", "correct" if i < level else "wrong") for tier, level in (("T", 8), ("TV", 5)) for i in range(10)
+    ]
+    results = summarise(rows, {}, True, ("T", "TT", "TV", "V"))
+    assert [scores["acc"].value for scores in (results.iit, results.t_score, results.v_score, results.text_only_score)] == [None] * 4
+    assert results.iit["acc"].note == "not every tier was asked for"
+    assert results.subset_tiers == ("T", "TV") and results.subset_score["acc"].value == pytest.approx((0.8 + 0.5) / 2)
+
+
+def test_a_score_exists_where_all_its_tiers_were_run(predict) -> None:
+    """T and V score likewise: a run of all tiers that end in T has a T score, whatever else was left out."""
+    rows = [predict(tier, f"T{i}", "correct" if i % 3 else "wrong") for tier in ("T", "TT", "VT") for i in range(9)]
+    results = summarise(rows, {}, True, ("T", "TT", "VT", "V"))
+    assert results.t_score["acc"].value == pytest.approx(2 / 3) and results.text_only_score["acc"].value == pytest.approx(2 / 3)
+    assert results.iit["acc"].value is None and results.v_score["acc"].value is None
+
+
+def test_every_model_has_a_text_only_score_over_the_tiers_made_only_of_text(predict) -> None:
+    """A text LLM had no score at all; right: the mean over T, TT, TTT, which it shares with models that take images."""
+    level = {"T": 9, "TT": 8, "TTT": 4, "VT": 1, "V": 2}
+    rows = [predict(tier, f"{tier[-1]}{i}", "correct" if i < n else "wrong") for tier, n in level.items() for i in range(10)]
+    both = summarise(rows, {}, True, level)
+    alone = summarise([p for p in rows if "V" not in p.tier], {"VT": "no images", "V": "no images"}, True, level)
+    assert both.text_only_score == alone.text_only_score
+    assert both.text_only_score["acc"].value == pytest.approx((0.9 + 0.8 + 0.4) / 3)
+    assert alone.subset_score == {} and alone.subset_tiers == ()
+    assert "text-only score" in summary_text("llm", alone)
+    (line,) = [line for line in summary_text("llm", alone).splitlines() if "not available" in line]
+    assert line == "  not available (no images): IIT score, T score, V score, tier VT, tier V"
+
+
+# ---------------------------------------------------------------- signs
+
+
+def test_forgetting_is_base_minus_run_so_that_a_loss_is_positive(predict) -> None:
+    """README and terminal printed base - run, page and files run - base; right: base - run everywhere."""
+    base = [predict("T", f"q{i}", "correct" if i < 18 else "wrong") for i in range(20)]
+    run = [predict("T", f"q{i}", "correct" if i < 11 else "wrong") for i in range(20)]
+    result = forgetting(run, base, "base-llm", "base")
+    for one in (*result.per_tier, result.pooled):
+        d = one.difference
+        assert d.value == pytest.approx((18 - 11) / 20) and d.low is not None and d.high is not None and 0 < d.low < d.value < d.high
+        assert (one.only_a, one.only_b, one.against) == (7, 0, "this run")
+    assert "forgotten against base-llm   35.0% [" in summary_text("x", dataclasses.replace(summarise(run, {}, True), forgetting=result))
+
+
+def test_forgetting_of_a_version_2_folder_is_turned_when_it_is_read() -> None:
+    """Folders of version 2 hold run - base; right: their sides are exchanged, so that no reader meets the old sign."""
+    figure = {"value": -0.25, "low": -0.5, "high": 0.0, "n": 8, "clusters": 8}
+    old = {"over": "T", "against": "base", "difference": figure, "test": "mcnemar exact", "p": 0.5, "only_a": 1, "only_b": 3}
+    read = upgraded({"version": 2, "tiers": [], "forgetting": {"base": "b", "per_tier": [old], "pooled": old}})["forgetting"]
+    for one in (*read["per_tier"], read["pooled"]):
+        assert one["difference"] == figure | {"value": 0.25, "low": 0.0, "high": 0.5}
+        assert (one["only_a"], one["only_b"], one["against"]) == (3, 1, "this run")

@@ -1,7 +1,8 @@
-"""results.json of run folders of format version 1, in the form that version 2 has.
+"""results.json of run folders of format versions 1 and 2, in the form that version 3 has.
 
 Version 1 kept in texts what version 2 has in fields: hashes, counts and chance levels as strings in `details`, the state of a task in the
-first words of a note, positions in a subject. Values and intervals are taken as they were stored.
+first words of a note, positions in a subject. Versions 1 and 2 had forgetting as run minus base. Values and intervals are taken as they
+were stored; `evaluators.runs.recompute` makes them again.
 """
 
 from __future__ import annotations
@@ -14,11 +15,32 @@ _NOT_RUN, _FAILED, _STDERR = "not run", "VLMEvalKit failed", "stderr"  # as note
 
 
 def upgraded(results: Mapping[str, Any]) -> dict[str, Any]:
-    """results.json of version 1 (of any suite) with the fields of version 2.
+    """results.json of an earlier version (of any suite) with the fields and signs of the version that is written now.
 
     Raises:
         KeyError, TypeError, ValueError: it is not one.
     """
+    return _from_2(_from_1(results) if results["version"] == 1 else results)
+
+
+def _from_2(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Forgetting with its sides exchanged: base minus run."""
+    forgetting = results.get("forgetting")
+    if not forgetting:
+        return dict(results)
+    turned = {"per_tier": [_turned(one) for one in forgetting["per_tier"]], "pooled": _turned(forgetting["pooled"])}
+    return {**results, "forgetting": {**forgetting, **turned}}
+
+
+def _turned(result: Mapping[str, Any]) -> dict[str, Any]:
+    figure = result["difference"]
+    value, low, high = (None if figure[name] is None else -figure[name] or 0.0 for name in ("value", "high", "low"))  # no "-0.0"
+    sides = {"against": "this run", "only_a": result["only_b"], "only_b": result["only_a"]}
+    return {**result, **sides, "difference": {**figure, "value": value, "low": low, "high": high}}
+
+
+def _from_1(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What version 1 had in texts, in fields."""
     if "tasks" in results:
         return {**results, "tasks": [_task(task) for task in results["tasks"]]}
     forgetting = results.get("forgetting")
