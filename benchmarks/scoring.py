@@ -49,7 +49,7 @@ def main() -> None:
     model = load_model(arguments.model, ModelOptions())
     assert isinstance(model, CausalLM), f"{arguments.model} is not a text model"
     benchmark = load_benchmark(arguments.bench)
-    chosen = choose_dialogues(benchmark, None, arguments.limit, accepts_images=False)
+    chosen = choose_dialogues(benchmark, None, arguments.limit, accepts_images=False, style=Asking().style)
     courses = [Course(dialogue, tuple(benchmark.questions[turn] for turn in dialogue.turns)) for dialogue in chosen.dialogues]
     requests = [request(course, len(course.questions) - 1, Asking()) for course in courses]
     score_requests = [score_request for score_request in requests if isinstance(score_request, ScoreRequest)]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from builders.baselines import Baselines
 from builders.card import card
-from builders.choices import admit, shuffled
+from builders.choices import admit, flagged, ordered
 from builders.connectors import CONNECTORS, connect
-from builders.histories import HistoryBuilder, use_cap
+from builders.histories import HistoryBuilder, HistoryCluster, use_cap
 from builders.matching import make_matcher
 from builders.presets import load_preset
 from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions, load_source
@@ -24,7 +24,7 @@ from iit_bench.errors import UserError
 from iit_bench.storage.atomic import check_target
 from iit_bench.storage.benchmark import save_benchmark
 from iit_bench.storage.format import BENCHMARK_FORMAT
-from iit_bench.types import Dialogue, Modality, Question
+from iit_bench.types import Dialogue, Modality, Question, tier_order
 from iit_bench.version import __version__
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class _LoadedSource:
-    """A source with its usable questions, choices in their final order."""
+    """A source with its usable questions, choices in source order."""
 
     source: SourceQuestions
     modality: Modality
@@ -84,8 +84,11 @@ def build(options: BuildOptions) -> Path:
         dialogues, use, cap = _dialogues(targets, loaded, tiers, options, progress)
     by_id = {question.id: question for entry in loaded for question in entry.questions}
     dialogues = connect(dialogues, by_id, options.connector, options.seed)
-    used_ids = {turn for dialogue in dialogues for turn in dialogue.turns}
-    questions = sorted((by_id[question_id] for question_id in used_ids), key=lambda question: (question.modality, question.id))
+    target_ids = {target.id for target in targets}
+    history_ids = sorted({turn for dialogue in dialogues for turn in dialogue.turns} - target_ids)
+    targets = ordered(targets, options.seed)
+    history_only = ordered([by_id[question_id] for question_id in history_ids], options.seed)
+    questions = sorted((*targets, *history_only), key=lambda question: (question.modality, question.id))
     manifest = {
         "name": preset.name if options.text is None and options.visual is None else "custom",
         "seed": options.seed,
@@ -95,8 +98,10 @@ def build(options: BuildOptions) -> Path:
         "targets": dict(Counter(target.modality for target in targets)),
         "questions": dict(Counter(question.modality for question in questions)),
         "sources": {entry.source.name: _source_manifest(entry, targets, questions) for entry in loaded},
-        "gold_positions": _gold_positions(questions),
-        "history_use": _history_use(use, cap, by_id),
+        "prefix_choices": sum(target.prefix_choices for target in targets),
+        "gold_positions": _gold_positions(targets),
+        "history_use": _history_use(use, cap, dialogues, by_id),
+        "history_turns": _history_turns(dialogues, by_id),
         **_baselines(loaded, targets, questions),
         "versions": _versions(),
     }
@@ -140,7 +145,7 @@ def _load_sources(names_by_modality: Mapping[str, Sequence[str]], options: Build
     for name, modality in names:
         progress.update(task, description=f"reading {name}")
         source = load_source(name, SourceOptions(data_root=options.data_root))
-        loaded.append(_usable(source, "T" if modality == "T" else "V", options.seed))
+        loaded.append(_usable(source, "T" if modality == "T" else "V"))
         progress.advance(task)
     ids = Counter(question.id for entry in loaded for question in entry.questions)
     if repeated := sorted(question_id for question_id, n in ids.items() if n > 1):
@@ -148,7 +153,7 @@ def _load_sources(names_by_modality: Mapping[str, Sequence[str]], options: Build
     return loaded
 
 
-def _usable(source: SourceQuestions, modality: Modality, seed: int) -> _LoadedSource:
+def _usable(source: SourceQuestions, modality: Modality) -> _LoadedSource:
     kept, left_out = admit(source.questions)
     fitting = [question for question in kept if question.modality == modality]
     if not fitting:
@@ -158,7 +163,7 @@ def _usable(source: SourceQuestions, modality: Modality, seed: int) -> _LoadedSo
     left_out += Counter(source.left_out)
     left_out["has an image" if modality == "T" else "has no image"] += len(kept) - len(fitting)
     reasons = {reason: n for reason, n in sorted(left_out.items()) if n}
-    questions = tuple(shuffled(question, seed) for question in fitting)
+    questions = tuple(map(flagged, fitting))
     return _LoadedSource(source=source, modality=modality, questions=questions, left_out=reasons)
 
 
@@ -176,8 +181,8 @@ def _targets(loaded: Sequence[_LoadedSource], tiers: Sequence[str], size: int, s
 
 def _dialogues(
     targets: Sequence[Question], loaded: Sequence[_LoadedSource], tiers: Sequence[str], options: BuildOptions, progress: Progress
-) -> tuple[list[Dialogue], Counter[str], dict[Modality, int]]:
-    """The dialogues, how many groups each question serves as history, and the most that a question of each modality may serve."""
+) -> tuple[list[Dialogue], Counter[HistoryCluster], dict[Modality, int]]:
+    """The dialogues, how many groups each cluster serves as history, and the cap on that for each modality."""
     pool = [question for entry in loaded for question in entry.questions]
     texts = {text: i for i, text in enumerate(sorted({question.question for question in pool}))}
     matcher = make_matcher(options.match, list(texts))
@@ -216,27 +221,46 @@ def _source_manifest(loaded: _LoadedSource, targets: Iterable[Question], questio
     }
 
 
-def _gold_positions(questions: Iterable[Question]) -> dict[str, list[int]]:
-    """Number of choices -> count of gold answers at each position, over questions with shuffled choices."""
-    counts: dict[int, list[int]] = {}
-    for question in questions:
-        if not question.fixed_order:
-            counts.setdefault(len(question.choices), [0] * len(question.choices))[question.answer] += 1
-    return {str(k): counts[k] for k in sorted(counts)}
+def _gold_positions(targets: Iterable[Question]) -> dict[str, dict[str, list[int]]]:
+    """Modality -> number of choices -> count of gold answers at each position, over targets whose order is not fixed."""
+    counts: dict[str, dict[int, list[int]]] = defaultdict(dict)
+    for target in targets:
+        if not target.fixed_order:
+            counts[target.modality].setdefault(len(target.choices), [0] * len(target.choices))[target.answer] += 1
+    return {modality: {str(k): counts[modality][k] for k in sorted(counts[modality])} for modality in sorted(counts)}
 
 
-def _history_use(use: Mapping[str, int], cap: Mapping[Modality, int], by_id: Mapping[str, Question]) -> dict[str, Any]:
-    """Per modality: the cap, questions used as history, and how many of them serve 1, 2, … groups."""
-    spread: dict[str, Counter[int]] = defaultdict(Counter)
-    for question_id, groups in use.items():
-        spread[by_id[question_id].modality][groups] += 1
-    return {
-        modality: {
-            "cap": cap[modality],  # type: ignore[index]
-            "questions": sum(counts.values()),
-            "groups_served": {str(groups): counts[groups] for groups in sorted(counts)},
+def _history_use(
+    use: Mapping[HistoryCluster, int], cap: Mapping[Modality, int], dialogues: Iterable[Dialogue], by_id: Mapping[str, Question]
+) -> dict[str, Any]:
+    """Per modality: the cap on groups per cluster, what it rose to, and how many clusters serve 1, 2, … groups."""
+    turns = {turn for dialogue in dialogues for turn in dialogue.turns[:-1]}
+    questions = Counter(by_id[turn].modality for turn in turns)
+    entries: dict[str, Any] = {}
+    for modality in sorted(questions):
+        groups = Counter(n for (of, _), n in use.items() if of == modality)
+        entries[modality] = {
+            "cap": cap[modality],
+            "highest": max(groups),
+            "clusters_above_cap": sum(count for n, count in groups.items() if n > cap[modality]),
+            "clusters": groups.total(),
+            "questions": questions[modality],
+            "groups_served": {str(n): groups[n] for n in sorted(groups)},
         }
-        for modality, counts in sorted(spread.items())
+    return entries
+
+
+def _history_turns(dialogues: Iterable[Dialogue], by_id: Mapping[str, Question]) -> dict[str, list[dict[str, int]]]:
+    """Tier -> for each history turn, how many distinct questions and clusters serve there."""
+    served: dict[str, list[set[str]]] = {}
+    for dialogue in dialogues:
+        turns = served.setdefault(dialogue.tier, [set() for _ in dialogue.turns[:-1]])
+        for ids, turn in zip(turns, dialogue.turns, strict=False):
+            ids.add(turn)
+    return {
+        tier: [{"questions": len(ids), "clusters": len({by_id[one].cluster for one in ids})} for ids in served[tier]]
+        for tier in sorted(served, key=tier_order)
+        if served[tier]
     }
 
 

@@ -57,6 +57,7 @@ def _header(manifest: Mapping[str, Any], questions: Sequence[Question]) -> str:
                     {"name": "answer", "dtype": "int64"},
                     {"name": "answer_text", "dtype": "string"},
                     {"name": "fixed_order", "dtype": "bool"},
+                    {"name": "prefix_choices", "dtype": "bool"},
                 ],
             },
             {

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from builders.fixed_order import keeps_order
 from builders.sources.base import StoredImage
 from builders.words import hashed
 from iit_bench.images import UNREADABLE, is_readable
 from iit_bench.types import IMAGE_MARK, Question
-
-# A choice that refers to others, and so needs them in source order. A false match costs no more than an unshuffled question.
-_REFERS_TO_OTHERS = re.compile(
-    r"\b(?:all|none|both|neither|either|any|each|some|two|three|more than one|one)\s+of\s+(?:the\s+|these\s+)*"
-    r"(?:above|below|these|them|options?|choices?|answers?|alternatives|other|others|following)\b"
-    r"|\b(?:the|as)\s+above\b|\bother\s+(?:options|choices|answers)\b"
-    r"|(?<![\w.])\(?[A-H]\)?\s*(?:,\s*\(?[A-H]\)?\s*)*,?\s*(?:and|or|&|nor)\s*\(?[A-H]\)?(?![\w.])"
-    r"|以上|上述|都对|都不对|都是|都不是|皆是|皆非|[A-H]\s*[和与或、]\s*[A-H]",
-    re.IGNORECASE,
-)
-YES_NO = {"yes", "no"}
 
 
 def flaw(question: Question) -> str | None:
@@ -38,8 +28,6 @@ def flaw(question: Question) -> str | None:
         return "answer outside the choices"
     if len(set(choices)) < len(choices):
         return "equal choices"
-    if has_prefix(choices):
-        return "a choice is a prefix of another"
     if (question.modality == "V") != bool(question.images):
         return "modality does not fit the images"
     if question.images and question.question.count(IMAGE_MARK) not in (0, len(question.images)):
@@ -75,19 +63,48 @@ def admit(questions: Iterable[Question]) -> tuple[list[Question], Counter[str]]:
     return kept, left_out
 
 
-def keeps_order(question: Question) -> bool:
-    """Whether the choices must stay in source order: yes/no, or one that refers to others ("all of the above", "A and B")."""
-    if question.fixed_order or {choice.casefold().strip(" .") for choice in question.choices} == YES_NO:
-        return True
-    return any(_REFERS_TO_OTHERS.search(choice) for choice in question.choices)
+def flagged(question: Question) -> Question:
+    """The question with `fixed_order` and `prefix_choices` set to what its choices are."""
+    fixed = question.fixed_order or keeps_order(question.choices)
+    return replace(question, fixed_order=fixed, prefix_choices=has_prefix(question.choices))
 
 
-def shuffled(question: Question, seed: int) -> Question:
-    """The question with its choices in the order of a hash of (seed, question id, choice), or flagged `fixed_order` in source order.
+# ---------------------------------------------------------------- the order of choices
 
-    The hash makes every position of the gold answer equally likely.
+
+def ordered(questions: Sequence[Question], seed: int) -> list[Question]:
+    """The questions with their choices in their final order; those with `fixed_order` are unchanged.
+
+    Wrong choices come in the order of a hash of (seed, question id, choice). The position of the gold answer is dealt: of the questions
+    with one modality and k choices, each k in a row have it once at each position, so that any first part of `questions` is balanced to
+    within one. A remainder goes to the positions that are behind over the whole modality, ties by hash, so that the remainders of different
+    numbers of choices do not add up.
     """
-    if keeps_order(question):
-        return replace(question, fixed_order=True)
-    choices = tuple(sorted(question.choices, key=lambda choice: hashed("choice", seed, question.id, choice)))
-    return replace(question, choices=choices, answer=choices.index(question.answer_text))
+    of_kind: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for i, question in enumerate(questions):
+        if not question.fixed_order:
+            of_kind[question.modality, len(question.choices)].append(i)
+    made = list(questions)
+    surplus: dict[str, Counter[int]] = defaultdict(
+        Counter
+    )  # modality -> position -> gold answers above an even share, in units of 1/`unit`
+    unit = math.lcm(*(k for _, k in of_kind))
+    for (modality, k), members in sorted(of_kind.items()):
+        for start in range(0, len(members), k):
+            block = members[start : start + k]
+            drawn = sorted(range(k), key=lambda position: hashed("position", seed, modality, k, start, position))
+            if len(block) < k:
+                behind = sorted(drawn, key=lambda position: surplus[modality][position])[: len(block)]
+                surplus[modality].subtract({position: unit * len(block) // k for position in range(k)})
+                surplus[modality].update(dict.fromkeys(behind, unit))
+                drawn = [position for position in drawn if position in behind]
+            for i, position in zip(block, drawn, strict=True):
+                made[i] = _with_gold_at(questions[i], position, seed)
+    return made
+
+
+def _with_gold_at(question: Question, position: int, seed: int) -> Question:
+    wrong = [choice for i, choice in enumerate(question.choices) if i != question.answer]
+    wrong.sort(key=lambda choice: hashed("choice", seed, question.id, choice))
+    choices = (*wrong[:position], question.answer_text, *wrong[position:])
+    return replace(question, choices=choices, answer=position)

@@ -16,8 +16,11 @@ MANIFEST_FIELDS = {
     "questions": "modality -> number of questions, targets and history questions together",
     "sources": "per source: modality, split, origin, revision, licence, sha256 of what was read, counts of usable and of used questions, "
     "counts left out by reason",
-    "gold_positions": "number of choices -> how many targets have their gold answer at position 0, 1, …",
-    "history_use": "per modality: the cap on groups that one question may serve, history questions, how many of them serve 1, 2, … groups",
+    "prefix_choices": "number of targets one of whose choices begins with another: groups that a cloze run leaves out",
+    "gold_positions": "modality -> number of choices -> how many targets have their gold answer at position 0, 1, …; fixed_order apart",
+    "history_use": "per modality: the cap on groups that one cluster may serve, the highest use, clusters above the cap, history "
+    "clusters and questions, how many clusters serve 1, 2, … groups",
+    "history_turns": "tier -> per history turn, how many distinct questions and clusters serve",
     "baselines": "per modality: what is reachable without understanding, as accuracy; specification, Building 6",
     "answer_counts": "how often each text is the gold answer in the data that baselines are fitted on",
     "versions": "of Python and packages that read or wrote the data",

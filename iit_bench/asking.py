@@ -7,8 +7,9 @@ Styles: `cloze` shows no choices and the reply is the choice's text; `options` s
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from iit_bench.errors import UserError
 from iit_bench.types import IMAGE_MARK, Message, Part, Question, Style
 
 LETTERS = string.ascii_uppercase
@@ -40,6 +41,20 @@ def chat(
 def assistant_message(reply: str) -> Message:
     """The assistant turn of a reply."""
     return Message("assistant", (reply,))
+
+
+def check_letters(questions: Iterable[Question]) -> None:
+    """Check that style `letters` has a letter for every choice.
+
+    Raises:
+        UserError: names the first question that has more choices.
+    """
+    for question in questions:
+        if len(question.choices) > len(LETTERS):
+            raise UserError(
+                f"question {question.id!r} has {len(question.choices)} choices, and style letters has {len(LETTERS)} letters; "
+                "use style options or cloze, or build without the question"
+            )
 
 
 def replies(question: Question, style: Style) -> tuple[str, ...]:

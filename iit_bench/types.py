@@ -97,10 +97,11 @@ class Question:
     language: str  # BCP 47, e.g. "en", "zh"
     question: str  # an `<image>` mark places each image; without marks the images precede the text
     images: tuple[Image, ...]  # files as they were read; empty for a text question
-    choices: tuple[str, ...]  # two or more, distinct, none a prefix of another
+    choices: tuple[str, ...]  # two or more, distinct
     answer: int  # index of the gold answer in `choices`
     answer_text: str  # == choices[answer]
     fixed_order: bool = False  # choices keep their source order (yes/no, "all of the above")
+    prefix_choices: bool = False  # one choice begins with another, ignoring case (1 and 10); as a target left out of cloze runs
 
 
 @dataclass(frozen=True)

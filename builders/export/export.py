@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from builders.export import lm_eval, readme, vlmeval
 from builders.export.base import Advance, File, Plan
-from iit_bench.asking import LETTERS
+from iit_bench.asking import check_letters
 from iit_bench.errors import UserError
 from iit_bench.progress import bar
 from iit_bench.storage.atomic import check_target, save_folder
@@ -44,7 +44,8 @@ def export(options: ExportOptions, progress: bool = True) -> dict[str, Any]:
     benchmark = load_benchmark(options.bench)
     tiers = benchmark.chosen_tiers(options.tiers)
     plan = Plan(benchmark=benchmark, tiers=tiers, style=style or benchmark.manifest.get("default_style", "cloze"))
-    _check_choice_counts(plan)
+    if plan.style == "letters":
+        check_letters(benchmark.questions.values())
     manifest: dict[str, Any] = {}
     total = sum(dialogue.tier in tiers for dialogue in benchmark.dialogues)
     with bar(f"exporting to {options.to}", total, progress) as advance:
@@ -56,14 +57,6 @@ def _vlmeval_style(style: Style | None) -> Style:
     if style not in (None, "letters"):
         raise UserError(f"--style {style} is not possible for VLMEvalKit, which shows choices with letters; leave --style out")
     return "letters"
-
-
-def _check_choice_counts(plan: Plan) -> None:
-    too_many = next((question for question in plan.benchmark.questions.values() if len(question.choices) > len(LETTERS)), None)
-    if plan.style == "letters" and too_many:
-        raise UserError(
-            f"question {too_many.id!r} has {len(too_many.choices)} choices, more than there are letters; --style letters is not possible"
-        )
 
 
 def _files(tool: Tool, plan: Plan, manifest: dict[str, Any], advance: Advance) -> Iterator[File]:

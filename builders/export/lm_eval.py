@@ -62,6 +62,8 @@ def files(plan: Plan, advance: Advance) -> Iterator[File]:
 def _document(resolved: ResolvedDialogue, style: Style) -> Row | LeftOut:
     """A dialogue as a document, or why lm-eval would make another prompt of it."""
     target, dialogue = resolved.target, resolved.dialogue
+    if style == "cloze" and target.prefix_choices:
+        return LeftOut("one choice begins with another, which style cloze cannot ask")
     messages = asking.chat(resolved.questions, style, dialogue.connectors)
     if resolved.images and any(IMAGE_MARK in message.text for message in messages):
         return LeftOut(f"a text holds {IMAGE_MARK}, which lm-eval would take for an image")

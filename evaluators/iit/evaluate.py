@@ -18,6 +18,7 @@ from evaluators.iit.turns import Asking, Course, prediction, request, rounds
 from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import dated, enter
+from iit_bench.asking import check_letters
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
@@ -56,12 +57,13 @@ def evaluate(options: RunOptions, progress: bool = True) -> Results:
 
 def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, progress: bool = True) -> Results:
     """`evaluate` with a model and a benchmark that are already loaded."""
-    plan = choose_dialogues(benchmark, options.tiers, options.limit, model.capabilities.takes_images)
+    style = style_of(options, benchmark)
+    plan = choose_dialogues(benchmark, options.tiers, options.limit, accepts_images=model.capabilities.takes_images, style=style)
     scoring = choose_scoring(model, options.scoring, any("V" in tier for tier in plan.tiers))
     assert options.max_new_tokens is not None  # RunOptions has a number in suite iit
     asking = Asking(
         scoring=scoring,
-        style=_style(options, benchmark),
+        style=style,
         history=options.history,
         system_prompt=options.system_prompt,
         max_new_tokens=options.max_new_tokens,
@@ -70,7 +72,9 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, prog
     if asking.style not in (styles := model.capabilities.styles):
         raise UserError(f"model {model.info.name!r} does not support style {asking.style!r}; use --style {' or '.join(styles)}")
     limits = BatchLimits.for_model(model.info, options.batch_size)
-    described = describe_run(options, model.info, benchmark=benchmark, asking=asking, tiers=plan.tiers, limits=limits)
+    described = describe_run(
+        options, model.info, benchmark=benchmark, asking=asking, tiers=plan.tiers, limits=limits, left_out=plan.left_out
+    )
     base = _comparable_base(options, described)
     courses = [Course(dialogue, tuple(benchmark.questions[turn] for turn in dialogue.turns)) for dialogue in plan.dialogues]
     with enter(options.out, described, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log):
@@ -118,13 +122,20 @@ class ChosenDialogues:
     dialogues: tuple[Dialogue, ...]
     tiers: tuple[str, ...]  # tiers that are run
     unavailable: Mapping[str, str]  # tier -> why it cannot be run
+    left_out: Mapping[str, int]  # reason -> groups of the chosen tiers that no model is asked in this style
 
 
-def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: int | None, accepts_images: bool) -> ChosenDialogues:
+def choose_dialogues(
+    benchmark: Benchmark, tiers: Sequence[str] | None, limit: int | None, *, accepts_images: bool, style: Style
+) -> ChosenDialogues:
     """The dialogues of the first `limit` groups, which are run as a whole; builders mix text and visual targets, so they are a fair sample.
 
+    Groups whose target has `prefix_choices` are left out in style `cloze`, before the limit is applied: the sum of log-probabilities can
+    never choose the longer of such choices.
+
     Raises:
-        UserError: the benchmark has no such tier, or the limit is below 1.
+        UserError: the benchmark has no such tier, the limit is below 1, no group is left, or a question has more choices than style
+            `letters` has letters.
     """
     wanted = benchmark.chosen_tiers(tiers)
     if limit is not None and limit < 1:
@@ -134,16 +145,25 @@ def choose_dialogues(benchmark: Benchmark, tiers: Sequence[str] | None, limit: i
     if not run:
         raise UserError("the model takes no images and every chosen tier has some; add a text-only tier, or --blind to remove the images")
     dialogues = [dialogue for dialogue in benchmark.dialogues if dialogue.tier in wanted]
+    unfit = {dialogue.group for dialogue in dialogues if style == "cloze" and benchmark.questions[dialogue.target].prefix_choices}
+    dialogues = [dialogue for dialogue in dialogues if dialogue.group not in unfit]
+    if not dialogues:
+        raise UserError(
+            f"in each of the {len(unfit)} groups one choice begins with another, which style cloze cannot ask; use --style letters"
+        )
     if limit is not None:  # before the tiers that this model cannot run are left out: every model gets the same groups
         groups = set(list(dict.fromkeys(dialogue.group for dialogue in dialogues))[:limit])
         dialogues = [dialogue for dialogue in dialogues if dialogue.group in groups]
     dialogues = [dialogue for dialogue in dialogues if dialogue.tier in run]
     if not dialogues:
         raise UserError(f"--limit {limit} leaves only groups with images, which the model does not take; raise it, or add --blind")
-    return ChosenDialogues(tuple(dialogues), run, unavailable)
+    if style == "letters":
+        check_letters(benchmark.questions[turn] for dialogue in dialogues for turn in dialogue.turns)
+    return ChosenDialogues(tuple(dialogues), run, unavailable, {"prefix_choices": len(unfit)} if unfit else {})
 
 
-def _style(options: RunOptions, benchmark: Benchmark) -> Style:
+def style_of(options: RunOptions, benchmark: Benchmark) -> Style:
+    """The style of a run: as asked for, or the benchmark's."""
     return options.style or benchmark.manifest.get("default_style", "cloze")
 
 

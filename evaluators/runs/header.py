@@ -33,7 +33,14 @@ _RESUMABLE_MODEL = ("name", "checkpoint_sha256", "chat_template_sha256", "blind"
 
 
 def describe_run(
-    options: RunOptions, info: ModelInfo, *, benchmark: Benchmark, asking: Asking, tiers: Sequence[str], limits: BatchLimits
+    options: RunOptions,
+    info: ModelInfo,
+    *,
+    benchmark: Benchmark,
+    asking: Asking,
+    tiers: Sequence[str],
+    limits: BatchLimits,
+    left_out: Mapping[str, int],
 ) -> dict[str, Any]:
     """A new run.json of suite iit; its fields are storage.runs.RUN_FIELDS."""
     manifest = benchmark.manifest
@@ -49,6 +56,7 @@ def describe_run(
         "history": asking.history,
         "limit": options.limit,
         "tiers": list(tiers),
+        "left_out": dict(left_out),
         "max_new_tokens": asking.max_new_tokens,
         "reasoning_tokens": asking.reasoning_tokens,
         **given_to_model(options, info),

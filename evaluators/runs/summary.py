@@ -57,6 +57,12 @@ def _points(figure: Figure, best: float | None) -> str:
     return f"{figure.value:.6g}{f' of {best:.6g}' if best is not None else ''}{interval} n={figure.n}"
 
 
+def left_out_text(run: Mapping[str, Any]) -> str:
+    """The groups of a run.json that its style cannot ask; "" if there are none."""
+    groups = (run.get("left_out") or {}).get("prefix_choices", 0)
+    return f"  left out: {groups} groups in which one choice begins with another, which style {run['style']} cannot ask" if groups else ""
+
+
 def server_text(run: Mapping[str, Any]) -> str:
     """The server's answers and tokens of a run.json, and whether it takes images; "" if the model was not behind a server."""
     usage = run["usage"]

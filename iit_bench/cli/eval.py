@@ -57,13 +57,14 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
     Raises:
         typer.Exit: some items failed.
     """
-    from evaluators.runs.summary import server_text, summary_json, summary_text
+    from evaluators.runs.summary import left_out_text, server_text, summary_json, summary_text
     from iit_bench.storage.runs import load_run_header
 
     results = _evaluator(options.suite)(options, progress=not quiet)
     print(summary_json(results) if json else summary_text(options.name or options.out.name, results))
-    if usage := server_text(load_run_header(options.out)):
-        print(usage, file=sys.stderr)
+    run = load_run_header(options.out)
+    for line in filter(None, (left_out_text(run), server_text(run))):
+        print(line, file=sys.stderr)
     if not results.complete:
         raise typer.Exit(1)
 

@@ -19,11 +19,12 @@ SUITE_RESULTS_FORMAT = "iit-bench/run/suite"  # of the suites text and vqa
 ERRORS_FORMAT = "iit-bench/run/errors"
 
 # Versions that are read, the last of which is written; a folder of any other version is refused.
-# 2: what decides is a field of results.json (1 had it in texts).
+# Runs, 2: what decides is a field of results.json (1 had it in texts).
 # 3, of results: forgetting is base minus run (1 and 2 had run minus base), scores exist only over all tiers of the benchmark, intervals
 # count histories. Of folders whose results have an earlier version, figures are recomputed from the table of predictions or items.
+# Benchmarks, 2: questions have `prefix_choices` (1 has no such question).
 VERSIONS: dict[str, tuple[int, ...]] = {
-    BENCHMARK_FORMAT: (1,),
+    BENCHMARK_FORMAT: (1, 2),
     EXPORT_FORMAT: (1,),
     SNAPSHOTS_FORMAT: (1,),
     RUN_FORMAT: (1, 2),

@@ -33,7 +33,7 @@ from iit_bench.storage.tables import canonical_json, decode, read_table, table_b
 from iit_bench.types import OUTCOMES, SUITES, Prediction, Results, Suite, SuiteResults, TaskItem, TaskSuite
 
 # Fields of run.json beside `format` and `version`.
-_OF_BENCHMARKS = ("benchmark", "scoring", "style", "history", "tiers", "batch_tokens")
+_OF_BENCHMARKS = ("benchmark", "scoring", "style", "history", "tiers", "left_out", "batch_tokens")
 RUN_FIELDS = {
     "name": "display name of the run, by default its folder's name",
     "model": "models.contract.ModelInfo as a dict",
@@ -44,6 +44,7 @@ RUN_FIELDS = {
     "history": "gold | own",
     "limit": "number of whole groups, or null for all",
     "tiers": "tiers asked for",
+    "left_out": "reason -> groups that this style cannot ask, of any model: prefix_choices; missing in runs of earlier versions",
     "max_new_tokens": "of a generated reply",
     "reasoning_tokens": "that a model may reason before a generated reply, beside max_new_tokens; 0 where nothing is generated",
     "date": "day that a chat template which asks for it is told; of a template that does not, the day the run started",

@@ -166,7 +166,8 @@ def _prepared(plan: Mapping[Suite, RunOptions], scratch: Path) -> dict[Suite, _S
 def _iit_step(options: RunOptions) -> _Step:
     assert options.bench is not None  # RunOptions refuses suite iit without one
     benchmark = load_benchmark(options.bench)
-    planned = len(iit.choose_dialogues(benchmark, options.tiers, options.limit, accepts_images=True).dialogues)
+    style = iit.style_of(options, benchmark)
+    planned = len(iit.choose_dialogues(benchmark, options.tiers, options.limit, accepts_images=True, style=style).dialogues)
     if options.base:
         iit.load_base(options)
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
-from scipy.stats import chisquare
 
-from builders.choices import admit, flaw, has_prefix, keeps_order, shuffled
+from builders.choices import admit, flagged, flaw, has_prefix, ordered
+from builders.fixed_order import keeps_order
 from iit_bench.types import Question
 
 Make = Callable[..., Question]
@@ -32,7 +32,7 @@ def picture(kind: str, size: int = 40) -> bytes:
         ({"answer": 5}, "answer outside the choices"),
         ({"answer_text": "blue"}, "answer outside the choices"),
         ({"choices": ("red", "blue", "blue")}, "equal choices"),
-        ({"choices": ("Euro", "Dollar", "euro zone")}, "a choice is a prefix of another"),
+        ({"choices": ("Euro", "Dollar", "euro zone")}, None),
         ({"modality": "V"}, "modality does not fit the images"),
         ({"images": (b"x",), "question": "<image> and <image>?"}, "image marks do not fit the images"),
         ({}, None),
@@ -79,7 +79,7 @@ def test_left_out_records_are_counted_and_the_rest_keeps_its_order(question: Mak
     ],
 )
 def test_choices_that_refer_to_others_keep_their_order(question: Make, choice: str) -> None:
-    made = shuffled(question(choices=("zinc", "iron", choice), answer=1), 0)
+    (made,) = ordered([flagged(question(choices=("zinc", "iron", choice), answer=1))], 0)
     assert made.fixed_order
     assert made.choices == ("zinc", "iron", choice)
 
@@ -88,24 +88,25 @@ def test_choices_that_refer_to_others_keep_their_order(question: Make, choice: s
     "choice", ["vitamin C", "A band", "none", "above the clouds", "rock and roll", "Plan B", "the United States of America"]
 )
 def test_ordinary_choices_are_shuffled(question: Make, choice: str) -> None:
-    assert not keeps_order(question(choices=("zinc", "iron", choice)))
+    assert not keeps_order(("zinc", "iron", choice))
+    assert not flagged(question(choices=("zinc", "iron", choice))).fixed_order
 
 
-def test_yes_and_no_keep_their_order(question: Make) -> None:
-    assert shuffled(question(choices=("Yes", "No")), 3).choices == ("Yes", "No")
-    assert shuffled(question(choices=("no", "yes")), 3).choices == ("no", "yes")
+@pytest.mark.parametrize("choices", [("Yes", "No"), ("no", "yes")])
+def test_yes_and_no_keep_their_order(question: Make, choices: tuple[str, ...]) -> None:
+    assert [q.choices for q in ordered([flagged(question(f"q/{i}", choices=choices)) for i in range(9)], 3)] == [choices] * 9
 
 
-def test_gold_positions_are_uniform_and_gold_stays_gold(question: Make) -> None:
-    made = [shuffled(question(f"q/{i}", choices=("a1", "b2", "c3", "d4"), answer=0), 0) for i in range(4000)]
+def test_gold_stays_gold_and_wrong_choices_come_in_any_order(question: Make) -> None:
+    made = ordered([question(f"q/{i}", choices=("a1", "b2", "c3", "d4"), answer=0) for i in range(400)], 0)
     assert all(q.answer_text == "a1" == q.choices[q.answer] for q in made)
-    assert chisquare([sum(q.answer == k for q in made) for k in range(4)]).pvalue > 1e-3
+    assert len({q.choices for q in made}) == 24
 
 
 def test_the_order_depends_on_seed_and_id_and_not_on_the_source_order(question: Make) -> None:
     pool = [question(f"q/{i}", choices=("a1", "b2", "c3", "d4")) for i in range(40)]
     turned = [question(f"q/{i}", choices=("d4", "c3", "b2", "a1"), answer=3) for i in range(40)]
-    orders = [shuffled(q, 0).choices for q in pool]
-    assert [shuffled(q, 0).choices for q in turned] == orders
-    assert [shuffled(q, 1).choices for q in pool] != orders
+    orders = [q.choices for q in ordered(pool, 0)]
+    assert [q.choices for q in ordered(turned, 0)] == orders
+    assert [q.choices for q in ordered(pool, 1)] != orders
     assert len(set(orders)) > 10

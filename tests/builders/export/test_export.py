@@ -244,7 +244,7 @@ def test_a_tier_of_which_nothing_can_be_written_is_refused(changed, bench, tmp_p
 def test_more_choices_than_letters_are_refused(changed, bench, tmp_path):
     choices = tuple(f"choice {i}." for i in range(30))
     damaged = changed({first_target(bench, "T").id: {"choices": choices, "answer": 29, "answer_text": choices[29]}})
-    with pytest.raises(UserError, match="has 30 choices, more than there are letters"):
+    with pytest.raises(UserError, match="has 30 choices, and style letters has 26 letters"):
         write(damaged, tmp_path / "out", "vlmeval")
     assert write(damaged, tmp_path / "out", "lm-eval", style="cloze")["left_out"] == {}
 
