@@ -1,4 +1,4 @@
-"""The one place that opens a picture: decoding, the limit on pixels, what a damaged file is, and writing one anew.
+"""The one place that opens a picture: how it is shown, the limit on pixels, what a damaged file is, and writing one anew.
 
 Pillow is imported when a picture is opened, so that importing this module stays cheap.
 """
@@ -9,7 +9,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from iit_bench.types import Image
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
+ORIENTATION = 0x0112  # EXIF tag
 UNREADABLE = "unreadable image"  # the reason in errors.jsonl and in a manifest's counts
 
 
@@ -80,20 +81,106 @@ def check_size(picture: PillowImage.Image, max_pixels: int) -> None:
 
 
 def decode(data: bytes, max_pixels: int | None = None) -> PillowImage.Image:
-    """A picture file's pixels as RGB; transparency is ignored as Pillow's conversion ignores it.
+    """A picture file's pixels in RGB, as `as_rgb` shows them. Every model, server, export and page reads pictures by this rule.
 
     Raises:
         UnreadableImageError: as `opened`.
     """
     with opened(data, max_pixels) as picture:
-        return picture.convert("RGB")
+        return as_rgb(picture)
+
+
+def as_rgb(picture: PillowImage.Image) -> PillowImage.Image:
+    """A copy of a picture in RGB, as a viewer shows it. A plain RGB picture keeps its pixels.
+
+    * An animation's frame is the one the picture is at; a file that was just opened is at its first.
+    * Turned as its orientation tag (EXIF, XMP) says.
+    * Transparent pixels on white.
+    * Grey of 16 bits, of 32 bits and of floats is scaled by its range (`_eight_bits`).
+    * Palettes, grey, CMYK and other colour spaces as Pillow converts them; colour profiles are not applied.
+
+    Raises:
+        UnreadableImageError: damaged, or in numbers none of which is finite.
+    """
+    from PIL import Image as PillowImage
+    from PIL import ImageOps
+
+    try:
+        picture.load()
+        if orientation(picture) != 1:
+            picture = ImageOps.exif_transpose(picture)
+        if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+            picture = _eight_bits(picture)
+        if not picture.has_transparency_data:
+            return picture.convert("RGB")
+        rgba = picture.convert("RGBA")
+        return PillowImage.alpha_composite(PillowImage.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    except decoding_errors() as error:
+        raise UnreadableImageError(str(error)) from error
+
+
+def orientation(picture: PillowImage.Image) -> int:
+    """The orientation tag of a loaded picture, 1 … 8; 1 (upright) where there is none that can be read: its pixels are not damaged."""
+    try:
+        value = picture.getexif().get(ORIENTATION, 1)
+    except decoding_errors():
+        return 1
+    return int(value) if value in range(1, 9) else 1
+
+
+def _eight_bits(picture: PillowImage.Image) -> PillowImage.Image:
+    """A picture in mode "L" of grey with 16 or 32 bits per pixel, or of floats.
+
+    The range that becomes 0 … 255 is 0 … 65535 in 16-bit files; else the first of these that holds all values: 0 … 1 (floats only),
+    0 … 255, 0 … 65535 (integers only), the values' own minimum … maximum. Values that are not finite become black.
+    """
+    import numpy as np
+    from PIL import Image as PillowImage
+
+    values = np.array(picture, dtype=np.float64)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise UnreadableImageError("none of its values is finite")
+    low, high = float(values[finite].min()), float(values[finite].max())
+    usual = (65535,) if picture.mode.startswith("I;16") else (1, 255) if picture.mode == "F" else (255, 65535)
+    if (top := next((top for top in usual if low >= 0 and high <= top), None)) is not None:
+        low, high = 0.0, float(top)
+    values[~finite] = low
+    grey = np.floor((values - low) * (255 / ((high - low) or 1.0)) + 0.5).astype(np.uint8)
+    if (transparent := picture.info.get("transparency")) is not None:  # the one grey that a PNG declares transparent: on white
+        grey[values == transparent] = 255
+    return PillowImage.fromarray(grey)
+
+
+def portable(image: Image, formats: Collection[str] | None = None) -> tuple[bytes, str]:
+    """The bytes of a file that any reader shows as `decode` does, and its format in Pillow's name.
+
+    It is the image's own file where that is so plain that readers cannot differ (8 bits, upright, opaque, one frame, neither CMYK nor
+    another colour space that browsers lack) and in one of `formats` (None = any); else a PNG of the decoded picture.
+
+    Raises:
+        UnreadableImageError: the bytes hold no picture, or a damaged one.
+    """
+    with opened(image.data) as picture:
+        picture.load()
+        kind = "JPEG" if picture.format == "MPO" else picture.format or ""  # several JPEGs in one file, of which readers show the first
+        if _is_plain(picture) and (formats is None or kind in formats):
+            return image.data, kind
+        return encode(as_rgb(picture)), "PNG"
+
+
+def _is_plain(picture: PillowImage.Image) -> bool:
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+        return False
+    if orientation(picture) != 1 or picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        return False
+    return not picture.has_transparency_data or picture.convert("RGBA").getchannel("A").getextrema()[0] == 255
 
 
 def is_readable(image: Image) -> bool:
     """Whether an image decodes to the last pixel."""
     try:
-        with opened(image.data) as picture:
-            picture.load()
+        decode(image.data)
     except UnreadableImageError:
         return False
     return True

@@ -24,6 +24,7 @@ import yaml
 from builders.export.base import Advance, File, LeftOut, Plan, ResolvedDialogue, Row
 from evaluators.iit import extraction
 from iit_bench import asking
+from iit_bench.images import portable
 from iit_bench.types import IMAGE_MARK, Image, Message, Scoring, Style, visual_share
 
 METRICS = ("acc", "acc_norm", "acc_bytes")
@@ -45,8 +46,8 @@ def files(plan: Plan, advance: Advance) -> Iterator[File]:
         rows = []
         for _, resolved, row in plan.rows(tier, partial(_document, style=plan.style), advance):
             rows.append(row)
-            images = {_file_name(image): image.data for image in resolved.images}
-            yield from ((name, data) for name, data in images.items() if name not in written)
+            images = {_file_name(image): image for image in resolved.images}
+            yield from ((name, portable(image)[0]) for name, image in images.items() if name not in written)
             written |= images.keys()
         plan.record_written(tier, len(rows))
         yield f"data/{tier}.parquet", _parquet(rows)

@@ -16,7 +16,7 @@ from itertools import count
 
 from builders.export.base import Advance, File, LeftOut, Plan, ResolvedDialogue, Row
 from iit_bench.asking import LETTERS, question_parts
-from iit_bench.images import encode, opened
+from iit_bench.images import portable
 from iit_bench.types import Image, Question
 
 _MARK = re.compile(r"<image \d+>")
@@ -80,16 +80,9 @@ def _answered(question: Question) -> str:
 
 
 def _image_cell(images: Sequence[Image]) -> str:
-    texts = [base64.b64encode(_png_compatible(image)).decode() for image in images]
+    """Base64 of files that VLMEvalKit, which saves every image as PNG on black, shows as this project's models see them."""
+    texts = [base64.b64encode(portable(image)[0]).decode() for image in images]
     return texts[0] if len(texts) == 1 else str(texts)
-
-
-def _png_compatible(image: Image) -> bytes:
-    """The image file, or a PNG of it in RGB if its mode is none of PNG's (such as CMYK): VLMEvalKit saves every image as PNG."""
-    with opened(image.data) as picture:
-        if picture.mode in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):
-            return image.data
-        return encode(picture.convert("RGB"))
 
 
 # ---------------------------------------------------------------- the table

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from iit_bench.errors import UserError
-from iit_bench.images import encode, of_item, opened
+from iit_bench.images import of_item, portable
 from iit_bench.models.contract import GenerateResult, TextGenerateRequest, cut_at
 from iit_bench.types import Image, Message
 
 CHAT = "\x00chat:"  # before a chat that lm-eval carries around as a text; no task's own text begins so
 STOPS = 4  # stop strings that OpenAI's protocol allows; the others are cut off here
-_MEDIA = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}  # by the first bytes of the file
+_MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif"}  # Pillow's name of a format that servers read -> media type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +97,14 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
 
 
 def data_url(image: Image) -> str:
-    """The file itself where servers can read its format, else the same picture as PNG.
+    """The file itself where servers can read it and cannot differ in how it is shown, else the same picture as PNG.
 
     Raises:
         ItemError: the bytes are no image.
     """
-    with of_item(image), opened(image.data) as picture:
-        picture.load()  # a file that is cut off is the item's error, not the server's
-        data, media = image.data, next((name for start, name in _MEDIA.items() if image.data.startswith(start)), "")
-        if not media:
-            data, media = encode(picture.convert("RGB")), "image/png"
-    return f"data:{media};base64,{base64.b64encode(data).decode()}"
+    with of_item(image):  # a file that is cut off is the item's error, not the server's
+        data, kind = portable(image, _MEDIA)
+    return f"data:{_MEDIA[kind]};base64,{base64.b64encode(data).decode()}"
 
 
 # ---------------------------------------------------------------- replies; raise one of client.MALFORMED where one has another shape

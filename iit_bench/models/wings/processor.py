@@ -30,8 +30,8 @@ from iit_bench.models.wings.vision import preprocess
 class WingsImageProcessor(BaseImageProcessor):
     """`vision.preprocess` behind transformers' interface. Fields: those of `vision.Preprocessing`.
 
-    Images may be PIL images, arrays, tensors, an image file's bytes, its path, its URL or its base64 text. Orientation tags in files are
-    ignored, as in the released code.
+    Images may be PIL images, arrays, tensors, an image file's bytes, its path, its URL or its base64 text. They are shown
+    as everywhere in this project (`images.as_rgb`): turned as their orientation tags say, transparent pixels on white.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012

@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 from torch import nn
 from transformers import AutoModel
 
-from iit_bench.images import check_size
+from iit_bench.images import as_rgb, check_size
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.lorra import SelfInitialised
 
@@ -76,7 +76,7 @@ def preprocess(image: PILImage.Image, config: Preprocessing) -> torch.Tensor:
         UnreadableImageError: no pixels, or too many.
     """
     check_size(image, config.max_image_pixels)
-    rgb = image.convert("RGB")
+    rgb = as_rgb(image)
     side = max(rgb.size)
     square = PILImage.new("RGB", (side, side), tuple(int(c) for c in config.image_background))
     square.paste(rgb, ((side - rgb.width) // 2, (side - rgb.height) // 2))
