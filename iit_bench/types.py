@@ -302,6 +302,7 @@ class TaskResult:
     state: TaskState = "scored"
     best: float | None = 1.0  # the highest value that `metric` can take; None = not known
     notes: tuple[str, ...] = ()  # what a reader must know, e.g. rows without an image that were asked as text
+    warnings: tuple[str, ...] = ()  # what makes a figure doubtful, e.g. that it is not the tool's own and nothing explains why
     members: tuple[str, ...] | None = None  # the tasks of a group; None for a task
     chance: dict[str, float] = field(default_factory=dict)  # metric -> chance level (mean of 1 / number of choices), where it is known
     n_shot: int | None = None  # examples before each question; None = not recorded

@@ -45,7 +45,7 @@ def _suite_text(name: str, results: SuiteResults) -> str:
     for label, task in zip(labels, results.tasks, strict=True):
         figure = task.scores.get(task.metric, Figure(None, note="no score"))
         lines += [f"  {label:{width}}  {_figure(figure) if task.best == 1 else _points(figure, task.best)}"]
-        lines += [f"  {'':{width}}  {note}" for note in task.notes]
+        lines += [f"  {'':{width}}  {note}" for note in (*(f"warning: {one}" for one in task.warnings), *task.notes)]
     return "\n".join(lines + ([] if results.complete else [_SUITE_NOT_COMPLETE]))
 
 

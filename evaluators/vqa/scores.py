@@ -1,4 +1,4 @@
-"""From the rows that VLMEvalKit scored to figures with intervals; each figure's value is VLMEvalKit's own, or its note gives the reason.
+"""From the rows that VLMEvalKit scored to figures with intervals; each figure's value is VLMEvalKit's own, or `agreement.py` says why not.
 
 Accuracies are fractions. MME's points are VLMEvalKit's: per category 100 · (accuracy over questions + accuracy over images whose two
 questions are both right), so 200 per category. HallusionBench's are aAcc (questions), fAcc (figures with all questions right) and qAcc
@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from evaluators.runs.outcomes import count_outcomes
 from evaluators.statistics import codes, linear, mean, weighted_mean
+from evaluators.vqa.agreement import PERCEPTION, REASONING, best_split, differences
 from iit_bench.types import Figure, Outcome, TaskItem, TaskResult
 
 if TYPE_CHECKING:
     from iit_bench.engine.run import Failure
 
-SPLITS = ("test", "validation", "val", "dev")  # best first, as VLMEvalKit chooses its primary metric
-PERCEPTION = ("OCR", "artwork", "celebrity", "color", "count", "existence", "landmark", "position", "posters", "scene")
-REASONING = ("code_reasoning", "commonsense_reasoning", "numerical_calculation", "text_translation")
 NO_IMAGE = "acc without image"  # metric of the rows that VLMEvalKit leaves out
-TOLERANCE = 1e-9
 Reply: TypeAlias = "str | Failure"  # a reply, or why there is none
 
 
@@ -72,6 +69,7 @@ def task_result(
         outcomes=count_outcomes(items),
         best=shown.best,
         notes=tuple(notes),
+        warnings=tuple(warning for part in parts for warning in part.warnings),
         output_type=facts.get("type", ""),
         dataset_class=facts.get("class", ""),
         n_documents=facts.get("rows main"),
@@ -99,6 +97,7 @@ class _Part:
     items: Sequence[TaskItem] = ()
     best: float | None = 1.0  # the highest value that `metric` can take
     notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     failed: bool = False  # it could not be scored
 
 
@@ -123,8 +122,8 @@ def _part(task: str, part: str, scored: Mapping[str, Any], answered: Sequence[An
     figures |= {name: _mean([item for item in items if item.metric == name]) for name in dict.fromkeys(item.metric for item in items)}
     if part == "main" and kind == "yes/no":
         figures |= _yes_no(task, rows, items, metrics)
-    notes = _difference(kind, figures[metric], metrics, rows, items) if part == "main" else []
-    return _Part(metric=metric, figures=figures, items=items, best=best, notes=notes)
+    notes, warnings = differences(task, kind, figures[metric], metrics, rows, items) if part == "main" else ([], [])
+    return _Part(metric=metric, figures=figures, items=items, best=best, notes=notes, warnings=warnings)
 
 
 def _primary(name: str) -> tuple[int, str]:
@@ -163,12 +162,6 @@ def _items(
     return items
 
 
-def best_split(splits: Iterable[str | None]) -> str | None:
-    """The split whose figure is the data set's: the first of SPLITS that is present, else the first by name; None if there are none."""
-    present = set(splits)
-    return next((name for name in SPLITS if name in present), min((name for name in present if name), default=None))
-
-
 def _outcome(row: Mapping[str, Any], copies: Sequence[Answered]) -> Outcome:
     """Partial credit (ANLS, ten annotators) is in the score; the outcome is "correct" only where it is whole."""
     if any(not isinstance(one.reply, str) for one in copies):
@@ -178,25 +171,6 @@ def _outcome(row: Mapping[str, Any], copies: Sequence[Answered]) -> Outcome:
 
 def _mean(items: Sequence[TaskItem]) -> Figure:
     return mean([item.score for item in items], codes(item.cluster for item in items))
-
-
-def _difference(
-    kind: str, figure: Figure, metrics: Mapping[str, float], rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem]
-) -> list[str]:
-    """A note where VLMEvalKit's own number is another one than ours."""
-    if kind in ("choice", "circular"):
-        split = best_split(row["split"] for row in rows)
-        theirs = metrics.get("Overall" if split in (None, "none") else f"{split}|Overall")
-    elif kind == "mme":
-        theirs = metrics.get("perception", 0) + metrics.get("reasoning", 0)
-    else:
-        percent = next((metrics[name] for name in ("Overall|aAcc", "Overall|acc", "Overall", "acc", "Avg ACC") if name in metrics), None)
-        theirs = None if percent is None else percent / 100
-    if theirs is None or figure.value is None or abs(theirs - figure.value) <= TOLERANCE * max(1.0, abs(theirs)):
-        return []
-    failed = sum(item.outcome == "error" for item in items)
-    why = f"{failed} items failed, which count as wrong here" if failed else "it weighs the items differently"
-    return [f"VLMEvalKit's own figure is {theirs:.6g} ({why})"]
 
 
 # ---------------------------------------------------------------- POPE, AMBER, VSR

@@ -126,6 +126,7 @@ def _line(row: ModelRow, run: TaskRun, result: TaskResult, metric: str) -> tuple
     how = how_asked(run, result)
     changed = "; ".join(short(name, value) for name, value in how.settings.items() if name not in how.usual) or "as usual"
     size_of = "" if result.members is None else f"group of {len(result.members)}"
+    notes = (*(f"warning: {one}" for one in result.warnings), *result.notes) if shown else ()
     return (
         row_cell(row),
         text_cell(result.task, lines=[size_of] if size_of else []),
@@ -136,7 +137,7 @@ def _line(row: ModelRow, run: TaskRun, result: TaskResult, metric: str) -> tuple
         text_cell(figure.method or "no interval"),
         *(number_cell(result.outcomes.get(outcome, 0)) for outcome in OUTCOMES),
         text_cell(changed),
-        text_cell("; ".join(filter(None, (*(result.notes if shown else ()), figure.note))) or "none"),
+        text_cell("; ".join(filter(None, (*notes, figure.note))) or "none"),
     )
 
 

@@ -54,9 +54,15 @@ Reply = Callable[[str, int], str]  # (text of the prompt, number of images) -> r
 
 
 @pytest.fixture(scope="session")
-def reply(tables: Path) -> Reply:
+def replies_by_name() -> dict[str, Any]:
+    """The names of replies.py."""
+    return runpy.run_path(str(Path(__file__).with_name("replies.py")))
+
+
+@pytest.fixture(scope="session")
+def reply(tables: Path, replies_by_name: dict[str, Any]) -> Reply:
     """Fixed replies with every outcome; see replies.py."""
-    return runpy.run_path(str(Path(__file__).with_name("replies.py")))["mixed"](tables)
+    return replies_by_name["mixed"](tables)
 
 
 class Parrot(Model):

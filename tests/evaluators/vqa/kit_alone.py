@@ -172,6 +172,10 @@ def wings(spec: dict[str, Any]) -> Any:
 MODELS = {
     "mixed": lambda spec: saying(replies.mixed(Path(spec["folder"]))),
     "choosing": lambda spec: saying(replies.choosing),
+    "partial": lambda spec: saying(replies.partial(Path(spec["folder"]))),
+    "worded": lambda spec: saying(replies.worded(Path(spec["folder"]))),
+    "Yes": lambda spec: saying(replies.always("Yes")),
+    "No": lambda spec: saying(replies.always("No")),
     "llava": llava,
     "wings": wings,
 }
