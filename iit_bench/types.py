@@ -21,7 +21,7 @@ TASK_SUITES: tuple[TaskSuite, ...] = get_args(TaskSuite)
 Outcome = Literal["correct", "wrong", "unparsed", "truncated", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 TaskState = Literal["scored", "not run", "failed"]
-PairedTest = Literal["", "mcnemar exact", "cluster sign-flip", "paired t"]  # "" where there is nothing to test
+PairedTest = Literal["", "mcnemar exact", "cluster sign-flip", "two-way t", "paired t"]  # "" where there is nothing to test
 
 IMAGE_MARK = "<image>"
 
@@ -231,9 +231,12 @@ class PairedResult:
     test: PairedTest = ""  # how p was computed; "" where there is nothing to test
     p: float | None = None  # two-sided; None = not tested
     p_holm: float | None = None  # Holm-adjusted over the family the result belongs to
-    detectable: float | None = None  # (1.96 + 0.84) * SE
+    detectable: float | None = None  # smallest difference that the test finds with 80% power at Holm's first step; None = none
     only_a: int = 0  # items that only A has right, or on which A scored higher
     only_b: int = 0  # items that only B has right, or on which B scored higher
+    detectable_floor: int | None = None  # where fewer pairs differ: pairs, all one way, with which the test can be significant at all
+    effective: float | None = None  # independent pairs that would give the same SE; None = not a difference of accuracies
+    df: float | None = None  # degrees of freedom of a t test
 
 
 @dataclass(frozen=True, kw_only=True)

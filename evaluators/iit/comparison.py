@@ -26,7 +26,7 @@ MUST_AGREE = {
     "limit": ("limit",),
 }
 
-TEST_LABELS = {"mcnemar exact": "McNemar", "cluster sign-flip": "sign-flip"}
+TEST_LABELS = {"mcnemar exact": "McNemar", "cluster sign-flip": "sign-flip", "two-way t": "two-way t"}
 
 
 def check_comparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> None:
@@ -125,7 +125,7 @@ def as_table(results: Sequence[PairedResult], name_a: str, name_b: str, width: i
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(table)
     console.print(Text("A only, B only: items right only in that run. Holm: p adjusted over the tiers, and by itself over the pools."))
-    console.print(Text("Detectable: smallest difference that had an 80% chance to be found, (1.96 + 0.84)·SE."))
+    console.print(Text("Detectable: smallest difference that the test finds with 80% power at Holm's first step."))
     file = console.file
     assert isinstance(file, io.StringIO)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"

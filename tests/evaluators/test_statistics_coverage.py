@@ -107,6 +107,38 @@ def test_sign_flip_rejects_a_true_null_at_most_at_its_level_where_mcnemar_would_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("icc", [0.1, 0.4, 0.8])
+@pytest.mark.parametrize("p", [0.98, 0.99, 0.9956, 0.996])
+def test_pooled_score_near_one_covers(p: float, icc: float) -> None:
+    """300 targets in 7 tiers: SEs from a handful of errors covered .80. The spec demands .94."""
+    rng = np.random.default_rng(12)
+    cluster, tier = np.tile(np.arange(300), 7), np.repeat(np.arange(7), 300)
+    covered = 0
+    for _ in range(RUNS):
+        figure = statistics.weighted_mean(rng.random(2100) < np.tile(levels(rng, 300, p, icc), 7), cluster, tier)
+        assert figure.low is not None and figure.high is not None
+        covered += figure.low <= p <= figure.high
+    assert covered / RUNS >= 0.94
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("p_run", "p_base", "least"), [(0.5, 0.9, 0.94), (0.93, 0.95, 0.94), (0.985, 0.99, 0.94)])
+def test_retention_interval_covers_near_one_too(p_run: float, p_base: float, least: float) -> None:
+    """A bootstrap of the ratio covered .91 near 1."""
+    rng = np.random.default_rng(13)
+    cluster = np.tile(np.arange(100), 3)
+    covered = 0
+    for _ in range(RUNS):
+        level, luck = levels(rng, 100, p_base, 0.4), rng.random((2, 300))
+        base = luck[0] < np.tile(level, 3)
+        a = base & (luck[1] < p_run / p_base)
+        figure = statistics.retention(a, base, np.full(300, 0.25), cluster)
+        assert figure.low is not None and figure.high is not None
+        covered += figure.low <= (p_run - 0.25) / (p_base - 0.25) <= figure.high
+    assert covered / RUNS >= least
+
+
+@pytest.mark.slow
 def test_retention_interval_covers() -> None:
     rng = np.random.default_rng(11)
     cluster = np.repeat(np.arange(60), 3)

@@ -1,0 +1,39 @@
+"""Intervals and tests for accuracies over items that share images, passages, facts or histories (docs/spec/iit.md#figures).
+
+Every function works on dense arrays: `values` are 0/1 (or 0 … 1) per item, `clusters` are integer codes per item (see `codes`,
+`components`), `histories` are, per item, the labels of the clusters in its history. Items that share neither are independent. All
+intervals are 95%, two-sided. A file per kind:
+
+* `dependence`: which items depend on each other; variances, one-way and two-way; the effective number of items
+* `means`: accuracies and means over tiers, with Wilson's interval
+* `paired`: differences over the same items; retention
+* `exact`: exact tests and Holm's correction
+* `power`: the smallest difference that a test finds
+"""
+
+from evaluators.statistics.dependence import Dependence, Floats, Histories, Ints, codes, components
+from evaluators.statistics.exact import Z, holm, mcnemar_exact, sign_flip
+from evaluators.statistics.means import chance_corrected, linear, mean, weighted_mean, wilson
+from evaluators.statistics.paired import paired, paired_means, retention, with_holm
+
+__all__ = [
+    "Dependence",
+    "Floats",
+    "Histories",
+    "Ints",
+    "Z",
+    "chance_corrected",
+    "codes",
+    "components",
+    "holm",
+    "linear",
+    "mcnemar_exact",
+    "mean",
+    "paired",
+    "paired_means",
+    "retention",
+    "sign_flip",
+    "weighted_mean",
+    "wilson",
+    "with_holm",
+]

@@ -1,0 +1,208 @@
+"""Which items depend on each other, and what that does to a variance (docs/spec/iit.md#variance-by-history).
+
+* One-way: the standard error is the cluster-robust one of Miller (2024, arXiv 2411.00640) times the small-sample factor G/(G-1),
+  G = clusters. It equals the cluster-robust covariance of an intercept-only regression.
+* Two-way, where one history cluster serves items of several target clusters: variance by target cluster, plus by history cluster, minus
+  by both (Cameron, Gelbach & Miller 2011), at least the larger one-way variance. An item with several history clusters shares its history
+  with every item that has one of them.
+* Few clusters that differ say little on how strongly items depend on each other, least of all near 0 and 1, where the variance by
+  clusters rests on a handful of wrong items. So two pseudo-clusters of the usual size are added, one that answers all right and one that
+  answers all wrong, `PSEUDO` times each. With all items right, the effective number of items is then that of clusters that answer as
+  one. `PSEUDO` is the least number (z²/2, rounded up to Agresti and Coull's two) with which one more wrong item never raises a lower
+  bound: the more certain dependence never outweighs the lower value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+from scipy.special import stdtrit
+
+from evaluators.statistics.exact import Z
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Histories = Sequence[Iterable[Hashable]]  # per item, the clusters of its history turns; empty without a history
+
+PSEUDO = 2.0  # pseudo-clusters of each kind
+_BLOCK = 2_000_000  # pairs of items at once, so that memory stays at tens of MB
+
+
+def codes(labels: Iterable[Hashable]) -> Ints:
+    """Integer codes 0, 1, … of `labels` in order of first appearance, shape [n]."""
+    seen: dict[Hashable, int] = {}
+    return np.array([seen.setdefault(label, len(seen)) for label in labels], dtype=np.int64)
+
+
+def components(groups: Sequence[Hashable], clusters: Sequence[Hashable]) -> Ints:
+    """Codes of the connected components of items that share a group or a cluster, shape [n].
+
+    A pooled figure holds one target under several histories (its group) and several targets over one image (their cluster): only
+    items in different components are independent.
+    """
+    group, cluster = codes(groups), codes(clusters)
+    if not len(group):
+        return group
+    n_groups = int(group.max()) + 1
+    size = n_groups + int(cluster.max()) + 1
+    edges = coo_array((np.ones(len(group), dtype=np.int8), (group, cluster + n_groups)), shape=(size, size))
+    _, labels = connected_components(edges, directed=False)
+    return codes(labels[group].tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class Dependence:
+    """Which of n items depend on each other.
+
+    Args:
+        cluster: code of the target cluster per item, [n], 0 … G-1 without gaps.
+        weight: what an item weighs in the figure, [n], with sum 1.
+        membership: items × history clusters, 0/1, [n, H]; None where no history cluster serves two target clusters.
+    """
+
+    cluster: Ints
+    weight: Floats
+    membership: csr_array | None = None
+
+    @classmethod
+    def of(cls, clusters: Any, weight: Floats | None = None, histories: Histories | None = None) -> Dependence:
+        """From cluster codes [n], which may have gaps, and the history clusters of each item; weights are equal if None."""
+        cluster = np.unique(np.asarray(clusters, dtype=np.int64), return_inverse=True)[1]
+        n = len(cluster)
+        weight = np.full(n, 1 / n) if weight is None else weight
+        return cls(cluster, weight, None if histories is None else _membership(histories, cluster))
+
+    @cached_property
+    def n_clusters(self) -> int:
+        """Target clusters."""
+        return int(self.cluster.max()) + 1
+
+    @property
+    def singletons(self) -> bool:
+        """Every item is independent of every other."""
+        return self.membership is None and self.n_clusters == len(self.cluster)
+
+    @cached_property
+    def independent(self) -> float:
+        """Kish's effective number of items if all were independent, 1 / Σ w²: their number where they weigh the same."""
+        return 1 / float(np.sum(self.weight**2))
+
+    @cached_property
+    def as_one(self) -> float:
+        """The effective number of target clusters: of items, if those of a cluster always answer alike."""
+        return 1 / float(np.sum(np.bincount(self.cluster, self.weight) ** 2))
+
+    @cached_property
+    def as_one_history(self) -> float:
+        """The effective number of history clusters; infinite without shared histories."""
+        return np.inf if self.membership is None else 1 / self._over_histories(self.weight)[0]
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of an estimated SE: the smaller effective number of clusters, less one."""
+        return min(self.as_one, self.as_one_history) - 1
+
+    def variance(self, influence: Floats) -> float | None:
+        """Variance of the sum of the items' influence values [n], cluster-robust, one-way or two-way; None for one cluster."""
+        if self.n_clusters < 2:
+            return None
+        by_target = _corrected(float(np.sum(np.bincount(self.cluster, influence) ** 2)), self.n_clusters)
+        if self.membership is None:
+            return by_target
+        by_history, by_both = self._over_histories(influence)
+        n_histories, n_both = self._counts
+        by_history = _corrected(by_history, n_histories)
+        return max(by_target, by_history, by_target + by_history - _corrected(by_both, n_both))
+
+    def effective(self, spread: float, influence: Floats, wrong: float) -> float:
+        """Items that would give the same SE if independent, with the pseudo-clusters of this module's head.
+
+        Args:
+            spread: variance of one item, e.g. p(1-p).
+            influence: the items' influence values, [n], whose sum's variance is estimated.
+            wrong: squared distance of the two pseudo-clusters' items from the mean, summed over the two, e.g. p² + (1-p)².
+
+        Returns:
+            At most the number of independent items; with influence values of 0, that of clusters that answer as one. It is reduced by
+            (z/t)², because the SE is estimated from few clusters.
+        """
+        variance = self.variance(influence)
+        if variance is None:
+            return self.as_one
+        size = self.independent / self.as_one  # items of a usual cluster
+        pseudo = PSEUDO * size * wrong / self.independent
+        estimate = min((spread + pseudo) / (variance * self.independent + size * pseudo) * self.independent, self.independent)
+        # Few clusters: t instead of z, which must not push the estimate past the worst case; one that is worse by itself (large clusters
+        # differ from small ones) is kept.
+        t = float(stdtrit(self.degrees, 0.975)) if self.degrees > 0 else np.inf
+        return max(estimate * (Z / t) ** 2, min(self.as_one, estimate))
+
+    def _over_histories(self, influence: Floats) -> tuple[float, float]:
+        """Sums of u_i · u_j over the pairs of items that share a history cluster, and that share a target cluster as well.
+
+        An item shares with itself. The pairs are taken in blocks of items.
+        """
+        by_history = by_both = 0.0
+        for rows, columns in self._pairs():
+            products = influence[rows] * influence[columns]
+            by_history += float(products.sum())
+            by_both += float(products[self.cluster[rows] == self.cluster[columns]].sum())
+        return by_history, by_both
+
+    def _pairs(self) -> Iterator[tuple[Ints, Ints]]:
+        """Ordered pairs of items that share a history cluster, each once, and every item with itself, in blocks."""
+        assert self.membership is not None
+        members = self.membership
+        bare = np.flatnonzero(np.diff(members.indptr) == 0)
+        yield bare, bare
+        served = np.asarray(members.sum(axis=0)).ravel()
+        cost = np.cumsum(members @ served)  # at most so many pairs up to an item
+        first = 0
+        while first < members.shape[0]:
+            done = cost[first - 1] if first else 0
+            last = max(first + 1, int(np.searchsorted(cost, done + _BLOCK, side="right")))
+            shared = (members[first:last] @ members.T).tocoo()
+            yield shared.row.astype(np.int64) + first, shared.col.astype(np.int64)
+            first = last
+
+    @cached_property
+    def _counts(self) -> tuple[int, int]:
+        """Clusters by history, and by target and history; an item without a history is one of each."""
+        assert self.membership is not None
+        members = self.membership
+        bare = int(np.sum(np.diff(members.indptr) == 0))
+        used = len(np.unique(members.indices))
+        pairs = {
+            (int(c), *members.indices[a:b].tolist()) for c, a, b in zip(self.cluster, members.indptr, members.indptr[1:], strict=False)
+        }
+        return used + bare, len(pairs)
+
+
+def _membership(histories: Histories, cluster: Ints) -> csr_array | None:
+    """Items × history clusters; None where every history cluster serves items of one target cluster only."""
+    lists = [sorted({*one}, key=repr) for one in histories]
+    if len(lists) != len(cluster):
+        raise ValueError(f"{len(lists)} histories for {len(cluster)} items")
+    item = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
+    label = codes(one for row in lists for one in row)
+    if not len(label):
+        return None
+    pairs = np.unique(np.stack([label, cluster[item]]), axis=1)
+    if np.bincount(pairs[0]).max() < 2:
+        return None
+    shape = (len(lists), int(label.max()) + 1)
+    members = csr_array((np.ones(len(label), dtype=np.int32), (item, label)), shape=shape)
+    members.sort_indices()
+    return members
+
+
+def _corrected(variance: float, n_clusters: int) -> float:
+    """Times G/(G-1); as it is for one cluster, whose sum of influence values is 0."""
+    return variance * n_clusters / (n_clusters - 1) if n_clusters > 1 else variance
