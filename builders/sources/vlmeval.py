@@ -9,33 +9,28 @@ image_path; optional: hint, category, l2-category, split, g_index.
 
 from __future__ import annotations
 
-import ast
-import base64
-import binascii
 import csv
-import hashlib
-import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from builders.sources.base import SourceOptions, SourceQuestions, StoredImage
+from builders.sources.pictures import MARK, decoded, images_sha256, inside, listed, marked, of_file, stored
 from iit_bench.data.fetched import check_unchanged
 from iit_bench.errors import UserError
-from iit_bench.images import UNREADABLE, is_readable
+from iit_bench.images import UNREADABLE
 from iit_bench.storage.format import files_sha256
 from iit_bench.tools.vlmevalkit import FIELD_LIMIT, fetch, licence_of_table, local_table
-from iit_bench.types import IMAGE_MARK, Image, Question
+from iit_bench.types import Question
 
 PREFIX = "vlmeval:"
 REFERENCE = 64  # characters; a longer image cell is base64, a shorter one is the index of the row that has the image
 CIRCULAR = 10**6  # circular copies of row i have index i + k · CIRCULAR
 SPLITS = (("test",), ("validation", "val"))  # evaluation splits, best first; of a table with none of them all rows are read
 LANGUAGES = {"CN": "zh", "KO": "ko", "TR": "tr", "AR": "ar", "PT": "pt", "RU": "ru", "CCBENCH": "zh"}
-_MARK = re.compile(r"<image (\d+)>")
 
 Cells = Mapping[str, str]  # column → text
 
@@ -152,7 +147,7 @@ class _Table:
             index = cells.get("index", "") or str(number)
             cell = cells.get("image", "")
             if len(cell) > REFERENCE:
-                self._images[index] = _stored(_decoded(cell), partial(_image_at, self._path, offset))
+                self._images[index] = stored(decoded(cell), partial(_image_at, self._path, offset))
             elif not cell and cells.get("image_path"):
                 self._images[index] = self._from_files(cells["image_path"])
             reference = cell if 0 < len(cell) <= REFERENCE else index
@@ -184,13 +179,14 @@ class _Table:
     def _from_files(self, cell: str) -> tuple[StoredImage, ...] | None:
         """Images in files beside the table: `images/NAME/…`, as VLMEvalKit unpacks them, or a path from the table's folder."""
         images: list[StoredImage] = []
-        for name in _listed(cell):
+        for name in listed(cell):
             folders = (self._path.parent / "images" / self._name, self._path.parent / "images", self._path.parent)
-            path = next((folder / name for folder in folders if (folder / name).is_file()), None)
-            stored = _stored([path.read_bytes()], partial(_image_file, path)) if path else None
-            if stored is None:
+            inside(self._path.parent, name)  # refuses what leaves the table's folder
+            path = next((path for folder in folders if folder.is_dir() and (path := inside(folder, name))), None)
+            image = of_file(path) if path else None
+            if image is None:
                 return None
-            images += stored
+            images += image
         return tuple(images)
 
     def _question(self, row: _Row) -> Question | str:
@@ -203,19 +199,19 @@ class _Table:
         choices, answer = _choices(row.cells)
         if isinstance(answer, str):
             return answer
-        if any(_MARK.search(choice) for choice in choices):
+        if any(MARK.search(choice) for choice in choices):
             return "images as choices"
-        marked = _marked(row.cells["question"].strip(), images)
-        if marked is None:
+        placed = marked(row.cells["question"].strip(), images)
+        if placed is None:
             return "image marks do not fit the images"
-        text, ordered_images = marked
+        text, ordered_images = placed
         hint = row.cells.get("hint", "").strip()
         return Question(
             id=f"{self._source}/{row.index}",
             modality="V" if ordered_images else "T",
             source=self._source,
             subject=row.cells.get("category") or row.cells.get("l2-category") or "all",
-            cluster=f"{self._source}/{_images_sha256(images) or row.index}",
+            cluster=f"{self._source}/{images_sha256(images) or row.index}",
             language=_language(self._name),
             question=f"{hint}\n{text}" if hint else text,
             images=ordered_images,
@@ -244,18 +240,6 @@ def _choices(cells: Cells) -> tuple[tuple[str, ...], int | str]:
     return choices, choices.index(answer) if answer in choices else "answer outside the choices"
 
 
-def _marked(text: str, images: tuple[StoredImage, ...]) -> tuple[str, tuple[Image, ...]] | None:
-    """MMMU's `<image k>` marks as this project's: one mark per image, images in the order of the marks, those without a mark first."""
-    numbers = [int(number) - 1 for number in _MARK.findall(text)]
-    if not numbers:
-        return text, images
-    if not all(0 <= number < len(images) for number in numbers):
-        return None
-    unmarked = [i for i in range(len(images)) if i not in numbers]
-    front = "".join(f"{IMAGE_MARK}\n" for _ in unmarked)
-    return front + _MARK.sub(IMAGE_MARK, text), tuple(images[i] for i in (*unmarked, *numbers))
-
-
 def _is_copy(row: _Row, indices: set[str]) -> bool:
     """Whether a row repeats another with rotated choices (VLMEvalKit's circular evaluation)."""
     if group := row.cells.get("g_index"):
@@ -269,52 +253,10 @@ def _language(name: str) -> str:
     return next((language for mark, language in LANGUAGES.items() if mark in parts), "en")
 
 
-def _images_sha256(images: tuple[StoredImage, ...]) -> str:
-    """sha256 of one image, or one over those of several; "" for none."""
-    hashes = [image.sha256 for image in images]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest() if hashes else ""
-
-
-# ---------------------------------------------------------------- images
-
-
-def _listed(cell: str) -> list[str]:
-    """The strings of a cell that may be the text of a Python list."""
-    if not (cell.startswith("[") and cell.endswith("]")):
-        return [cell]
-    try:
-        strings = ast.literal_eval(cell)
-    except (ValueError, SyntaxError):
-        return [cell]
-    return [str(item) for item in strings]
-
-
-def _decoded(cell: str) -> list[bytes]:
-    """Bytes of the images of a cell; empty for an image that is not base64."""
-    images = []
-    for text in _listed(cell):
-        try:
-            images.append(base64.b64decode(text.split(",", 1)[1] if text.startswith("data:") else text))
-        except (binascii.Error, IndexError):
-            images.append(b"")
-    return images
-
-
-def _stored(images: list[bytes], read: Callable[[int], bytes]) -> tuple[StoredImage, ...] | None:
-    """Images whose bytes `read(position)` reads again; None if one cannot be decoded."""
-    if not all(is_readable(Image(data)) for data in images):
-        return None
-    return tuple(StoredImage(hashlib.sha256(data).hexdigest(), partial(read, i)) for i, data in enumerate(images))
-
-
-def _image_file(path: Path, position: int) -> bytes:
-    return path.read_bytes()
-
-
 def _image_at(path: Path, offset: int, position: int) -> bytes:
     """Read one image again from the row that starts at `offset`."""
     with path.open("rb") as file:
         columns = next(_cells(_Lines(file)))
         file.seek(offset)
         cells = next(_cells(_Lines(file, offset)))
-    return _decoded(dict(zip([name.lower() for name in columns], cells, strict=False))["image"])[position]
+    return decoded(dict(zip([name.lower() for name in columns], cells, strict=False))["image"])[position]

@@ -209,3 +209,13 @@ def test_a_table_is_fetched_once_and_its_checksum_is_looked_at(tmp_path: Path, s
     with pytest.raises(UserError, match=r"cannot download 'POPE' from file:///nowhere\.tsv"):
         vlmevalkit.fetch("POPE")
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["POPE.tsv"]
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "/etc/hostname", "a/../../secret.png"])
+def test_a_table_cannot_read_images_outside_its_folder(tmp_path: Path, makers: dict[str, Any], path: str) -> None:
+    (tmp_path / "secret.png").write_bytes(makers["png"]((9, 9, 9)))
+    (tmp_path / "data").mkdir()
+    cells = {"index": 1, "question": "What?", "A": "one", "B": "two", "answer": "A", "image_path": path}
+    makers["table"](tmp_path / "data/T.tsv", [cells])
+    with pytest.raises(UserError, match=r"outside its folder .*; put the images below the table's folder"):
+        load_source("vlmeval:T", SourceOptions(data_root=tmp_path / "data"))

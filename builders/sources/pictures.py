@@ -1,0 +1,92 @@
+"""The images of a table's rows: cells that hold or name them, and marks that place them in a question's text."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from builders.sources.base import StoredImage
+from iit_bench.errors import UserError
+from iit_bench.images import is_readable
+from iit_bench.types import IMAGE_MARK, Image
+
+MARK = re.compile(r"<image (\d+)>")  # MMMU's, numbered from 1
+
+
+def listed(cell: str) -> list[str]:
+    """The strings of a cell that may be the text of a Python list."""
+    if not (cell.startswith("[") and cell.endswith("]")):
+        return [cell]
+    try:
+        strings = ast.literal_eval(cell)
+    except (ValueError, SyntaxError):
+        return [cell]
+    return [str(item) for item in strings]
+
+
+def decoded(cell: str) -> list[bytes]:
+    """Bytes of the images of a cell with base64 or a list of it; empty for an image that is not base64."""
+    return [from_base64(text) or b"" for text in listed(cell)]
+
+
+def from_base64(text: str) -> bytes | None:
+    """The bytes behind base64 or a data URL; None if it is neither."""
+    try:
+        return base64.b64decode(text.split(",", 1)[1] if text.startswith("data:") else text)
+    except (binascii.Error, IndexError, ValueError):
+        return None
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """The file called `name` below a folder; None if there is none.
+
+    Raises:
+        UserError: the path leaves the folder. A table that somebody else made must not read other files of this machine.
+    """
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise UserError(f"the table names the image {name!r}, outside its folder {str(folder)!r}; put the images below the table's folder")
+    return path if path.is_file() else None
+
+
+def stored(images: Sequence[bytes], read: Callable[[int], bytes]) -> tuple[StoredImage, ...] | None:
+    """Images whose bytes `read(position)` reads again; None if one cannot be decoded."""
+    if not all(is_readable(Image(data)) for data in images):
+        return None
+    return tuple(StoredImage(hashlib.sha256(data).hexdigest(), partial(read, i)) for i, data in enumerate(images))
+
+
+def of_file(path: Path) -> tuple[StoredImage, ...] | None:
+    """The image in a file, read again when it is used; None if it cannot be decoded."""
+    return stored([path.read_bytes()], partial(_read, path))
+
+
+def _read(path: Path, position: int) -> bytes:
+    return path.read_bytes()
+
+
+def marked(text: str, images: tuple[Image, ...]) -> tuple[str, tuple[Image, ...]] | None:
+    """MMMU's `<image k>` marks as this project's: one mark per image, images in the order of the marks, those without a mark first.
+
+    None if a mark has no image.
+    """
+    numbers = [int(number) - 1 for number in MARK.findall(text)]
+    if not numbers:
+        return text, images
+    if not all(0 <= number < len(images) for number in numbers):
+        return None
+    unmarked = [i for i in range(len(images)) if i not in numbers]
+    front = "".join(f"{IMAGE_MARK}\n" for _ in unmarked)
+    return front + MARK.sub(IMAGE_MARK, text), tuple(images[i] for i in (*unmarked, *numbers))
+
+
+def images_sha256(images: Sequence[Image]) -> str:
+    """sha256 of one image, or one over those of several; "" for none."""
+    hashes = [image.sha256 for image in images]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest() if hashes else ""
