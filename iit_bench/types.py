@@ -251,6 +251,8 @@ class Forgetting:
     base_acc: Figure  # of the base, over the same items
     acc: Figure  # of this run, over the same items
     retention: Figure  # (acc - chance) / (base - chance); no value where the base's 95% interval includes chance
+    # Chat template, its arguments, its date and the reasoning budget, where they are not equal: what -> (the base's, this run's).
+    asked_apart: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

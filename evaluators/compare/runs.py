@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evaluators.compare.table import suite_as_dict, suite_as_table
 from evaluators.compare.tasks import TaskComparison, compare_suites
-from evaluators.iit.comparison import as_dict, as_table, check_comparable, compare
+from evaluators.iit.comparison import as_dict, as_table, asked_apart, check_comparable, compare
 from evaluators.runs.reading import is_iit, is_of_tasks, read_runs
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun
@@ -23,14 +23,15 @@ class OfTiers:
     results: Sequence[PairedResult]
     a: str
     b: str
+    apart: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # as `comparison.asked_apart` gives it
 
     def as_table(self) -> str:
         """The comparison as text for a terminal, one line per tier; differences in percentage points."""
-        return as_table(self.results, self.a, self.b)
+        return as_table(self.results, self.a, self.b, apart=self.apart)
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison as `iit-bench compare --json` prints it."""
-        return as_dict(self.results, self.a, self.b)
+        return as_dict(self.results, self.a, self.b, self.apart)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def comparisons(path_a: Path, path_b: Path) -> Iterator[OfTiers | OfTasks]:
         names = (str(a.run["name"]), str(b.run["name"]))
         if is_iit(a) and is_iit(b):
             check_comparable(a.run, b.run)
-            yield OfTiers(compare(a.predictions, b.predictions, names[1]), *names)
+            yield OfTiers(compare(a.predictions, b.predictions, names[1]), *names, asked_apart(a.run, b.run))
         elif is_of_tasks(a) and is_of_tasks(b):
             results, left_out = compare_suites(a, b)
             yield OfTasks(results=results, left_out=left_out, suite=suite, a=names[0], b=names[1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -36,15 +37,67 @@ def check_comparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> None
         run_a, run_b: contents of run.json.
 
     Raises:
-        UserError: they differ in benchmark hash, scoring, style, history or limit; the message names which, and both values.
+        UserError: `incomparable` finds something; the message names it, with both values.
     """
-    values = {what: (_look_up(run_a, path), _look_up(run_b, path)) for what, path in MUST_AGREE.items()}
-    differing = [f"{what} ({_show(a)} and {_show(b)})" for what, (a, b) in values.items() if a != b]
-    if differing:
+    if differing := incomparable(run_a, run_b):
         raise UserError(
             f"runs {_name(run_a)} and {_name(run_b)} cannot be compared, they differ in {', '.join(differing)}; "
             "evaluate one of them again with the settings of the other"
         )
+
+
+def incomparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> list[str]:
+    """In what two runs differ that must be equal, each with both values; nothing where they may share a table.
+
+    Benchmark hash, scoring, style, history, limit and system prompt; the reply length where replies are generated; and, where both show
+    images, how images are processed: all that is recorded of one processor, and what the user set of any.
+
+    Raises:
+        UserError: a run.json does not hold what must agree.
+    """
+    values = {what: (_look_up(run_a, path), _look_up(run_b, path)) for what, path in MUST_AGREE.items()}
+    values["system prompt"] = (run_a.get("system_prompt") or None, run_b.get("system_prompt") or None)
+    if run_a["scoring"] == run_b["scoring"] == "generate":
+        values["reply length"] = (run_a.get("max_new_tokens"), run_b.get("max_new_tokens"))
+    if _shows_images(run_a) and _shows_images(run_b):
+        values |= _image_processing(run_a, run_b)
+    return [f"{what} ({_show(a)} and {_show(b)})" for what, (a, b) in values.items() if a != b]
+
+
+def asked_apart(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What may differ between runs that are compared, and is shown beside their numbers: what -> (value of A, value of B) where unequal."""
+    pairs = {what: (value, asked_with(run_b)[what]) for what, value in asked_with(run_a).items()}
+    return {what: values for what, values in pairs.items() if values[0] != values[1]}
+
+
+def asked_with(run: Mapping[str, Any]) -> dict[str, str]:
+    """How a model's chat template was used, in words: the start of its hash, its arguments, the day it is told; the reasoning budget."""
+    model: Mapping[str, Any] = run.get("model") or {}
+    settings: Mapping[str, Any] = model.get("settings") or {}
+    arguments: Mapping[str, Any] = run.get("chat_template_kwargs") or settings.get("chat_template_kwargs") or {}
+    budget = run.get("reasoning_tokens") if run.get("scoring") == "generate" else None
+    return {
+        "chat template": str(model.get("chat_template_sha256") or "")[:8] or "not known",
+        "template arguments": ", ".join(f"{name}={json.dumps(arguments[name])}" for name in sorted(arguments)) or "none",
+        "date": str(settings.get("date") or "not asked for"),
+        "reasoning tokens": str(budget or 0),
+    }
+
+
+def _shows_images(run: Mapping[str, Any]) -> bool:
+    model: Mapping[str, Any] = run.get("model") or {}
+    return bool(model.get("accepts_images")) and not model.get("blind") and any("V" in tier for tier in run.get("tiers") or ())
+
+
+def _image_processing(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What must agree of two runs that show images: label -> both values. Processors of two kinds are parts of two kinds of models."""
+    a, b = (dict((run["model"].get("settings") or {}).get("image_processing") or {}) for run in (run_a, run_b))
+    set_a, set_b = (one.pop("processor_kwargs", None) or run.get("processor_kwargs") or {} for one, run in ((a, run_a), (b, run_b)))
+    names = set_a | set_b
+    values: dict[str, tuple[Any, Any]] = {f"image setting {name}": (set_a.get(name), set_b.get(name)) for name in sorted(names)}
+    if a and b and a.get("processor") == b.get("processor"):
+        values |= {f"image processing, {name}": (a.get(name), b.get(name)) for name in sorted(a | b)}
+    return values
 
 
 def compare(predictions_a: Sequence[Prediction], predictions_b: Sequence[Prediction], against: str) -> tuple[PairedResult, ...]:
@@ -105,8 +158,10 @@ def pool(pairs: Mapping[str, Sequence[Pair]], tiers: Iterable[str], name: str, a
     return paired_result([pair for tier in tiers for pair in pairs[tier]], over=name, against=against)
 
 
-def as_table(results: Sequence[PairedResult], name_a: str, name_b: str, width: int = 120) -> str:
-    """The results as plain text, `width` characters at most; differences in percentage points."""
+def as_table(
+    results: Sequence[PairedResult], name_a: str, name_b: str, width: int = 120, apart: Mapping[str, tuple[str, str]] | None = None
+) -> str:
+    """The results as plain text, `width` characters at most; differences in percentage points; `apart` as `asked_apart` gives it."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -126,14 +181,19 @@ def as_table(results: Sequence[PairedResult], name_a: str, name_b: str, width: i
     console.print(table)
     console.print(Text("A only, B only: items right only in that run. Holm: p adjusted over the tiers, and by itself over the pools."))
     console.print(Text("Detectable: smallest difference that the test finds with 80% power at Holm's first step."))
+    for what, values in (apart or {}).items():
+        console.print(Text(f"Not the same on both sides: {what} ({values[0]} and {values[1]})."))
     file = console.file
     assert isinstance(file, io.StringIO)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def as_dict(results: Sequence[PairedResult], name_a: str, name_b: str) -> dict[str, Any]:
-    """The results for `--json`: {"a", "b", "results": [PairedResult as a dict]}; differences as fractions."""
-    return {"a": name_a, "b": name_b, "results": [dataclasses.asdict(r) for r in results]}
+def as_dict(
+    results: Sequence[PairedResult], name_a: str, name_b: str, apart: Mapping[str, tuple[str, str]] | None = None
+) -> dict[str, Any]:
+    """The results for `--json`: {"a", "b", "asked_apart", "results": [PairedResult as a dict]}; differences as fractions."""
+    unequal = {what: list(values) for what, values in (apart or {}).items()}
+    return {"a": name_a, "b": name_b, "asked_apart": unequal, "results": [dataclasses.asdict(r) for r in results]}
 
 
 def _points(value: float | None, sign: str = "+") -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from evaluators.iit.forgetting import check_comparable, forgetting
+from evaluators.iit.comparison import asked_apart, check_comparable
+from evaluators.iit.forgetting import forgetting
 from evaluators.iit.results import summarise
 from evaluators.iit.turns import Asking, Course, prediction, request, rounds
 from evaluators.runs.header import describe_run
@@ -88,6 +89,7 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, prog
         results = summarise(predictions, plan.unavailable, complete, benchmark.tiers)
         if base:
             against_base = forgetting(predictions, base.predictions, base.run["name"], folder_label(base.path))
+            against_base = dataclasses.replace(against_base, asked_apart=asked_apart(base.run, run))
             results = dataclasses.replace(results, forgetting=against_base)
         save_run_outcome(options.out, predictions, results, errors)
         save_run_header(options.out, run | {"ended": _now()})

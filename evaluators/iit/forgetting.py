@@ -9,12 +9,9 @@ import numpy as np
 
 from evaluators import statistics
 from evaluators.iit import comparison
-from evaluators.iit.comparison import check_comparable
 from evaluators.iit.results import chance_level, finished, right
 from iit_bench.errors import UserError
 from iit_bench.types import Figure, Forgetting, PairedResult, Prediction
-
-__all__ = ["blind_gap", "check_comparable", "forgetting", "unknown"]
 
 THIS_RUN = "this run"  # side B of forgetting
 

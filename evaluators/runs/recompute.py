@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from evaluators.iit import forgetting
+from evaluators.iit import comparison, forgetting
 from evaluators.iit.results import summarise
 from evaluators.statistics import codes, mean, weighted_mean
 from iit_bench.errors import UserError
@@ -59,12 +59,14 @@ def _against(path: Path, run: IitRun, stored: Forgetting) -> Forgetting | None:
         return None
     try:
         base = load_run(path, "iit")
-        forgetting.check_comparable(run.run, base.run)
+        comparison.check_comparable(run.run, base.run)
         again = forgetting.forgetting(run.predictions, base.predictions, stored.base, stored.base_run)
     except UserError:
         return None
     pairs = ((again.base_acc, stored.base_acc), (again.acc, stored.acc))
-    return again if all(_equal(new, old) for new, old in pairs) else None
+    if not all(_equal(new, old) for new, old in pairs):
+        return None
+    return dataclasses.replace(again, asked_apart=comparison.asked_apart(base.run, run.run))
 
 
 def _equal(a: Figure, b: Figure) -> bool:

@@ -32,6 +32,8 @@ def summary_text(name: str, results: Results | SuiteResults) -> str:
     for label, figure in rows:
         if figure.value is None:
             lacking.setdefault(figure.note, []).append(label)
+    apart = results.forgetting.asked_apart if results.forgetting else {}
+    lines += [f"  not the same in the base run: {what} ({' there, '.join(values)} here)" for what, values in apart.items()]
     lines += [f"  not available ({reason}): {', '.join(labels)}" for reason, labels in lacking.items()]
     return "\n".join(lines + ([] if results.complete else [_NOT_COMPLETE]))
 

@@ -39,7 +39,8 @@ def forgetting(entries: Sequence[Entry]) -> tuple[Table, Table, Table] | None:
 
 
 def _pooled_row(entry: Entry, result: Forgetting) -> tuple[Cell, ...]:
-    base = text_cell(result.base, lines=(f"run {result.base_run}", f"over {', '.join(result.tiers)}"))
+    apart = [f"{what}: {' there, '.join(values)} here" for what, values in result.asked_apart.items()]
+    base = text_cell(result.base, lines=(f"run {result.base_run}", f"over {', '.join(result.tiers)}", *apart))
     figures: tuple[Figure, ...] = (result.base_acc, result.acc, result.retention)
     return (name_cell(entry), base, *(figure_cell(figure) for figure in figures), *paired_cells(result.pooled))
 

@@ -9,11 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from evaluators import statistics
+from evaluators.iit.comparison import as_table, asked_apart, check_comparable, compare, incomparable
 from evaluators.iit.forgetting import forgetting
 from evaluators.iit.results import summarise
 from evaluators.iit.turns import Asking, Course, prediction
 from evaluators.runs.summary import summary_text
 from iit_bench.engine.run import Failure
+from iit_bench.errors import UserError
 from iit_bench.storage.earlier_versions import upgraded
 from iit_bench.storage.tables import read_table, table_bytes
 from iit_bench.types import Dialogue, Prediction, Question
@@ -113,3 +115,74 @@ def test_forgetting_of_a_version_2_folder_is_turned_when_it_is_read() -> None:
     for one in (*read["per_tier"], read["pooled"]):
         assert one["difference"] == figure | {"value": 0.25, "low": 0.0, "high": 0.5}
         assert (one["only_a"], one["only_b"], one["against"]) == (3, 1, "this run")
+
+
+# ---------------------------------------------------------------- which runs are compared
+
+SEES = {"name": "vlm", "accepts_images": True, "blind": False, "chat_template_sha256": "a" * 64, "settings": {}}
+RUN = {
+    "name": "one",
+    "model": SEES,
+    "benchmark": {"rows_sha256": "ab" * 32},
+    "scoring": "generate",
+    "style": "letters",
+    "history": "gold",
+    "limit": None,
+    "tiers": ["T", "V"],
+    "max_new_tokens": 32,
+    "system_prompt": "",
+}
+PROCESSED = {"processor": "LlavaProcessor", "image_processor": "LlavaImageProcessor", "backend": "torchvision", "pillow": "12.0"}
+
+
+def seeing(**processing: object) -> dict:
+    return {"model": SEES | {"settings": {"image_processing": PROCESSED | processing}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "reported"),
+    [
+        ({"system_prompt": "Be brief."}, "system prompt (none and Be brief.)"),
+        ({"max_new_tokens": 8}, "reply length (32 and 8)"),
+        (seeing(backend="pil"), "image processing, backend (torchvision and pil)"),
+        (seeing(pillow="11.0"), "image processing, pillow (12.0 and 11.0)"),
+        (seeing(processor="QwenProcessor", processor_kwargs={"min_pixels": 64}), "image setting min_pixels (none and 64)"),
+    ],
+)
+def test_runs_asked_with_another_system_prompt_reply_length_or_image_processing_are_refused(change: dict, reported: str) -> None:
+    """Forgetting and compare accepted them; right: refused, and the sentence names what differs."""
+    with pytest.raises(UserError) as error:
+        check_comparable(RUN | seeing(), RUN | {"name": "two"} | change)
+    assert f"they differ in {reported};" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ({"scoring": "loglikelihood"}, {"scoring": "loglikelihood", "max_new_tokens": 8}),  # nothing is generated
+        (seeing(), seeing(processor="QwenProcessor", backend="pil")),  # two kinds of models, each with its own processor
+        (seeing(), {"model": seeing(backend="pil")["model"] | {"accepts_images": False}}),  # a base LLM shows no images
+        (seeing(), {"model": seeing(backend="pil")["model"] | {"blind": True}}),
+        (seeing(), seeing(backend="pil") | {"tiers": ["T", "TT"]}),
+    ],
+)
+def test_runs_are_compared_where_only_what_belongs_to_the_model_differs(a: dict, b: dict) -> None:
+    """Reply lengths matter under generate only, and image processing where both runs show images."""
+    assert incomparable(RUN | a, RUN | b) == incomparable(RUN | b, RUN | a) == []
+
+
+def test_templates_arguments_and_dates_are_shown_beside_a_comparison(predict) -> None:
+    """A pair that a template told two days, or that used two templates, was compared without a word; right: named with both values."""
+    settings = {"date": "2026-01-02", "chat_template_kwargs": {"enable_thinking": False}}
+    other = RUN | {"reasoning_tokens": 512, "model": SEES | {"chat_template_sha256": "b" * 64, "settings": settings}}
+    apart = asked_apart(RUN, other)
+    assert apart == {
+        "chat template": ("aaaaaaaa", "bbbbbbbb"),
+        "template arguments": ("none", "enable_thinking=false"),
+        "date": ("not asked for", "2026-01-02"),
+        "reasoning tokens": ("0", "512"),
+    }
+    rows = [predict("T", f"q{i}") for i in range(4)]
+    table = as_table(compare(rows, rows, "two"), "one", "two", apart=apart)
+    assert "Not the same on both sides: date (not asked for and 2026-01-02)." in table
+    assert asked_apart(RUN, RUN) == {} and "Not the same" not in as_table(compare(rows, rows, "two"), "one", "two")
