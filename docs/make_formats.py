@@ -243,9 +243,10 @@ Made by `docs/make_formats.py` from files that the commands wrote; do not edit. 
 rounded, and long lists are cut where a "…" is.
 
 Folders have a format and a version ({of_runs} for runs, {of_benchmarks} for benchmarks, 1 for all others). A run folder of version 1 is
-read and its figures are recomputed from its predictions or items. A benchmark of version 1 is read. A folder of another version, or one that was changed after it was written, is refused
-with one sentence. Tables are parquet, everything else is JSON, JSON lines or Markdown in UTF-8; nothing is pickled. The columns of a table
-are the fields of its record, in order. Changing a field is changing the format ([Architecture](../../ARCHITECTURE.md)).
+read and its figures are recomputed from its predictions or items; a benchmark of version 1 is read. A folder of another version, or one
+that was changed after it was written, is refused with one sentence. Tables are parquet, everything else is JSON, JSON lines or Markdown in
+UTF-8; nothing is pickled. The columns of a table are the fields of its record, in order. Changing a field is changing the format
+([Architecture](../../ARCHITECTURE.md)).
 """
     yield from _benchmark(folder, fields)
     yield from _run(folder, fields)
