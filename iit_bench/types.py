@@ -162,6 +162,7 @@ class Prediction:
     finish_reason: str = ""  # generate: "stop", "length" (cut at a limit), or a server's own; "" = not known
     reasoning: str = ""  # generate: what the model wrote as reasoning before the reply
     reasoning_tokens: int = 0  # of `reply_tokens`; 0 where a server does not count
+    evidence: str = ""  # generate: how the choice was found, `Evidence` of evaluators/iit/extraction.py; "" = not recorded
 
 
 @dataclass(frozen=True)

@@ -66,13 +66,19 @@ def images(doc: Mapping[str, Any]) -> list[Image.Image]:
 
 def choose(resps: Sequence[Sequence[str]], docs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The choice that each reply means, or lm-eval's mark for an invalid reply; a filter function of lm-eval."""
-    chosen = [_extract_choice()(replies[0], doc["choices"], doc["style"]) for replies, doc in zip(resps, docs, strict=True)]
+    replies = [_without_reasoning(first) for first, *_ in resps]
+    chosen = [_extract_choice()(reply, doc["choices"], doc["style"]) for reply, doc in zip(replies, docs, strict=True)]
     return [doc["choices"][index] if index >= 0 else UNPARSED for index, doc in zip(chosen, docs, strict=True)]
 
 
 def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """Metrics of a filtered reply. A reply that means no choice is wrong and `unparsed`."""
     return {"acc": float(results[0] == doc["choices"][doc["gold"]]), "unparsed": float(results[0] == UNPARSED)}
+
+
+def _without_reasoning(reply: str) -> str:
+    """What follows the last `</think>`; nothing where a reply ends inside its reasoning."""
+    return reply.rpartition("</think>")[2].partition("<think>")[0]
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from evaluators.iit.extraction import extract_choice
+from evaluators.iit.extraction import read_reply
 from iit_bench.asking import chat, replies
 from iit_bench.engine.log import Response
 from iit_bench.engine.plan import Request
@@ -103,7 +103,7 @@ def _scored(question: Question, answer: Response, asking: Asking) -> dict:
             "reply_tokens": sum(answer.tokens),
         }
     answer = split_text(answer)  # logs of earlier versions hold reasoning in the text
-    chosen = -1 if answer.unfinished_reasoning else extract_choice(answer.text, question.choices, asking.style)
+    chosen, evidence = (-1, "nothing") if answer.unfinished_reasoning else read_reply(answer.text, question.choices, asking.style)
     cut = answer.unfinished_reasoning or (chosen < 0 and answer.finish_reason == "length")
     return {
         "logprobs": (),
@@ -112,6 +112,7 @@ def _scored(question: Question, answer: Response, asking: Asking) -> dict:
         "chosen_norm": chosen,
         "chosen_bytes": chosen,
         "outcome": "truncated" if cut else _outcome(chosen, question.answer),
+        "evidence": evidence,
         "reply": answer.text,
         "prompt_tokens": answer.prompt_tokens,
         "reply_tokens": answer.new_tokens,

@@ -34,6 +34,8 @@ def runs_table(models: Models) -> Table | None:
         "Runs of the suites text and VQA. Items by outcome: unparsed is a reply without a recognisable answer; an error was never "
         "answered, and counts as wrong."
     )
+    if any(run.results.suite == "vqa" for _, run in _runs(models)):
+        caption += " The VQA suite reads replies by VLMEvalKit's own rule, under which “**Yes**” is no answer; the IIT suite has its own."
     return Table("suite-runs", caption, columns, tuple(rows)) if rows else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -110,10 +111,10 @@ def test_every_reply_is_the_same_and_means_the_same(both: Both):
     assert outcomes >= {"correct", "unparsed"} or "base-llm" not in both.generated.run["model"]["checkpoint"]
 
 
-def test_a_groups_mean_over_tiers_is_the_iit_score(both: Both):
+def test_a_groups_mean_over_tiers_is_the_score_of_that_subset(both: Both):
     for metric in METRICS:
-        assert both.theirs["groups"]["iit_text"][f"{metric},none"] == pytest.approx(both.scored.results.iit[metric].value)
-    assert both.theirs["groups"]["iit_text_generate"]["acc,choice"] == pytest.approx(both.generated.results.iit["acc"].value)
+        assert both.theirs["groups"]["iit_text"][f"{metric},none"] == pytest.approx(both.scored.results.subset_score[metric].value)
+    assert both.theirs["groups"]["iit_text_generate"]["acc,choice"] == pytest.approx(both.generated.results.subset_score["acc"].value)
 
 
 def test_our_text_suite_runs_the_exported_tasks_with_the_same_figures(bench, tmp_path):
@@ -127,8 +128,20 @@ def test_our_text_suite_runs_the_exported_tasks_with_the_same_figures(bench, tmp
     for tier in ours.results.tiers:
         for metric in METRICS:
             assert results[f"iit_{tier.tier}"].scores[metric].value == pytest.approx(getattr(tier, metric).value)
-    assert results["iit_text"].scores["acc"].value == pytest.approx(ours.results.iit["acc"].value)
+    assert results["iit_text"].scores["acc"].value == pytest.approx(ours.results.subset_score["acc"].value)
     assert sum(results["iit_TT_generate"].outcomes.values()) == 6
+
+
+def test_exported_tasks_read_declared_answers_and_no_reasoning(bench, tmp_path):
+    choose = runpy.run_path(str(write(bench, tmp_path / "tasks") / "iit_tasks.py"))["choose"]
+    doc = {"choices": ["London", "Paris"], "style": "letters"}
+    replies = {
+        "Answer: B. London is in England.": "Paris",
+        "<think>A? No.</think>\n\nB": "Paris",
+        "<think>B or": "[invalid]",
+        "A or B": "[invalid]",
+    }
+    assert choose([[reply] for reply in replies], [doc] * len(replies)) == list(replies.values())
 
 
 def test_without_a_chat_template_turns_follow_as_examples_do(bench, tmp_path):
@@ -151,7 +164,7 @@ def test_replies_over_images_are_those_of_lm_evals_multimodal_model(talkative, t
     for p in ours.predictions:
         sample = by_dialogue(results, f"iit_{p.tier}_generate")[p.dialogue]
         assert sample["resps"][0][0].strip() == p.reply != ""
-    assert results["groups"]["iit_visual_generate"]["acc,choice"] == pytest.approx(ours.results.iit["acc"].value)
+    assert results["groups"]["iit_visual_generate"]["acc,choice"] == pytest.approx(ours.results.subset_score["acc"].value)
 
 
 # ---------------------------------------------------------------- only the folder

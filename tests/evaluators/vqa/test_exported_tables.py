@@ -61,8 +61,10 @@ def test_equal_replies_get_the_verdicts_of_generate_scoring(bench, both, names):
         items = [item for item in run.items if item.task == task]
         for dialogue, item in zip(dialogues, items, strict=True):
             target = bench.questions[dialogue.target]
-            chosen = extract_choice(own[task]["predictions"][item.item], target.choices, "letters")
-            assert item.outcome == ("unparsed" if chosen < 0 else "correct" if chosen == target.answer else "wrong")
+            reply = own[task]["predictions"][item.item]
+            chosen = extract_choice(reply, target.choices, "letters")
+            expected = "unparsed" if chosen < 0 else "correct" if chosen == target.answer else "wrong"
+            assert item.outcome == expected, (reply, target.choices)
 
 
 def test_tiny_llava_in_plain_transformers(oracle, tiny_llava, exported, names, tmp_path):
