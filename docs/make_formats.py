@@ -29,7 +29,7 @@ from iit_bench import types  # noqa: E402
 from iit_bench.data.fetched import FetchedFile, FetchedSet, save_sets  # noqa: E402
 from iit_bench.engine.log import LOG_FORMAT, LOG_VERSION  # noqa: E402
 from iit_bench.models.contract import GenerateResult, ModelInfo, ScoreResult  # noqa: E402
-from iit_bench.storage.format import BENCHMARK_FORMAT, RUN_FORMAT, written_version  # noqa: E402
+from iit_bench.storage.format import BENCHMARK_FORMAT, RESULTS_FORMAT, RUN_FORMAT, written_version  # noqa: E402
 from iit_bench.storage.runs import ERROR_FIELDS, RUN_FIELDS, SUITE_FIELDS  # noqa: E402
 
 PAGE = HERE / "reference" / "formats.md"
@@ -236,17 +236,17 @@ def page() -> str:
 
 
 def _parts(folder: Path, fields: Mapping[str, str]) -> Iterator[str]:
-    of_runs, of_benchmarks = written_version(RUN_FORMAT), written_version(BENCHMARK_FORMAT)
+    of_runs, of_results, of_benchmarks = (written_version(one) for one in (RUN_FORMAT, RESULTS_FORMAT, BENCHMARK_FORMAT))
     yield f"""# File formats
 
 Made by `docs/make_formats.py` from files that the commands wrote; do not edit. Times, versions, paths and hashes are replaced, numbers are
 rounded, and long lists are cut where a "…" is.
 
-Folders have a format and a version ({of_runs} for runs, {of_benchmarks} for benchmarks, 1 for all others). A run folder of version 1 is
-read and its figures are recomputed from its predictions or items; a benchmark of version 1 is read. A folder of another version, or one
-that was changed after it was written, is refused with one sentence. Tables are parquet, everything else is JSON, JSON lines or Markdown in
-UTF-8; nothing is pickled. The columns of a table are the fields of its record, in order. Changing a field is changing the format
-([Architecture](../../ARCHITECTURE.md)).
+Folders have a format and a version ({of_runs} for runs, {of_results} for their results, {of_benchmarks} for benchmarks, 1 for all others).
+Run folders of earlier versions are read, and their figures are recomputed from their predictions or items. A benchmark of version 1 is
+read. A folder of another version, or one that was changed after it was written, is refused with one sentence. Tables are parquet,
+everything else is JSON, JSON lines or Markdown in UTF-8; nothing is pickled. The columns of a table are the fields of its record, in order.
+Changing a field is changing the format ([Architecture](../../ARCHITECTURE.md)).
 """
     yield from _benchmark(folder, fields)
     yield from _run(folder, fields)

@@ -23,7 +23,7 @@ class OfTiers:
     results: Sequence[PairedResult]
     a: str
     b: str
-    apart: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # as `comparison.asked_apart` gives it
+    apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # as `comparison.asked_apart` gives it
 
     def as_table(self) -> str:
         """The comparison as text for a terminal, one line per tier; differences in percentage points."""

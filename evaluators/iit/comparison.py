@@ -64,7 +64,7 @@ def incomparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> list[str
     return [f"{what} ({_show(a)} and {_show(b)})" for what, (a, b) in values.items() if a != b]
 
 
-def asked_apart(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def asked_apart(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """What may differ between runs that are compared, and is shown beside their numbers: what -> (value of A, value of B) where unequal."""
     pairs = {what: (value, asked_with(run_b)[what]) for what, value in asked_with(run_a).items()}
     return {what: values for what, values in pairs.items() if values[0] != values[1]}
@@ -159,7 +159,7 @@ def pool(pairs: Mapping[str, Sequence[Pair]], tiers: Iterable[str], name: str, a
 
 
 def as_table(
-    results: Sequence[PairedResult], name_a: str, name_b: str, width: int = 120, apart: Mapping[str, tuple[str, str]] | None = None
+    results: Sequence[PairedResult], name_a: str, name_b: str, width: int = 120, apart: Mapping[str, tuple[str, ...]] | None = None
 ) -> str:
     """The results as plain text, `width` characters at most; differences in percentage points; `apart` as `asked_apart` gives it."""
     from rich.box import SIMPLE
@@ -189,7 +189,7 @@ def as_table(
 
 
 def as_dict(
-    results: Sequence[PairedResult], name_a: str, name_b: str, apart: Mapping[str, tuple[str, str]] | None = None
+    results: Sequence[PairedResult], name_a: str, name_b: str, apart: Mapping[str, tuple[str, ...]] | None = None
 ) -> dict[str, Any]:
     """The results for `--json`: {"a", "b", "asked_apart", "results": [PairedResult as a dict]}; differences as fractions."""
     unequal = {what: list(values) for what, values in (apart or {}).items()}

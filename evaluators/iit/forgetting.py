@@ -9,7 +9,7 @@ import numpy as np
 
 from evaluators import statistics
 from evaluators.iit import comparison
-from evaluators.iit.results import chance_level, finished, right
+from evaluators.iit.results import chance_level, finished, histories_of, right
 from iit_bench.errors import UserError
 from iit_bench.types import Figure, Forgetting, PairedResult, Prediction
 
@@ -26,7 +26,8 @@ def forgetting(run: Sequence[Prediction], base: Sequence[Prediction], base_name:
 
     Returns:
         Differences are base - run: what is lost is positive. Accuracies, the pooled difference and retention are over the items both
-        sides finished, clustered by components of group and cluster; chance is the mean 1/k over them. Holm is applied over the tiers.
+        sides finished, by components of group and cluster, and by history cluster; chance is the mean 1/k over them. Holm is applied
+        over the tiers.
 
     Raises:
         UserError: no tier that ends in T was run by both.
@@ -36,6 +37,7 @@ def forgetting(run: Sequence[Prediction], base: Sequence[Prediction], base_name:
         raise UserError(f"base run {base_run!r} has no tier that ends in T in common with this run; evaluate both on such a tier, e.g. T")
     done = [(a, b) for of_tier in pairs.values() for a, b in of_tier if finished(a) and finished(b)]
     cluster = statistics.components([a.group for a, _ in done], [a.cluster for a, _ in done])
+    histories = histories_of(done)
     right_base, right_run = (np.array([right(pair[side]) for pair in done], dtype=bool) for side in (0, 1))
     return Forgetting(
         base=base_name,
@@ -43,9 +45,9 @@ def forgetting(run: Sequence[Prediction], base: Sequence[Prediction], base_name:
         tiers=tuple(pairs),
         per_tier=comparison.per_tier(pairs, THIS_RUN),
         pooled=comparison.pool(pairs, pairs, "T*", THIS_RUN),
-        base_acc=statistics.mean(right_base, cluster),
-        acc=statistics.mean(right_run, cluster),
-        retention=statistics.retention(right_run, right_base, [chance_level(a) for a, _ in done], cluster),
+        base_acc=statistics.mean(right_base, cluster, histories),
+        acc=statistics.mean(right_run, cluster, histories),
+        retention=statistics.retention(right_run, right_base, [chance_level(a) for a, _ in done], cluster, histories),
     )
 
 

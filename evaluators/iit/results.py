@@ -120,6 +120,15 @@ class _Sample:
     chance: float | None
     rows: tuple[Prediction, ...]
 
+    @property
+    def histories(self) -> list[tuple[str, ...]]:
+        """The clusters of each item's history turns."""
+        return [p.history_clusters for p in self.rows]
+
+    def mean(self, metric: str) -> Figure:
+        """Accuracy by a metric of METRICS."""
+        return statistics.mean(self.metrics[metric], self.cluster, self.histories)
+
 
 def _sample(rows: Iterable[Prediction]) -> _Sample:
     done = tuple(p for p in rows if finished(p))
@@ -129,8 +138,8 @@ def _sample(rows: Iterable[Prediction]) -> _Sample:
 
 
 def _tier_result(tier: str, rows: Sequence[Prediction], sample: _Sample) -> TierResult:
-    acc, acc_norm, acc_bytes = (statistics.mean(sample.metrics[name], sample.cluster) for name in METRICS)
-    strict = statistics.mean([right(p) for p in rows], statistics.codes(p.cluster for p in rows))
+    acc, acc_norm, acc_bytes = map(sample.mean, METRICS)
+    strict = statistics.mean([right(p) for p in rows], statistics.codes(p.cluster for p in rows), [p.history_clusters for p in rows])
     corrected = statistics.chance_corrected(acc, sample.chance)
     return TierResult(
         tier=tier,
@@ -187,11 +196,12 @@ def _score(tiers: Iterable[str], samples: Mapping[str, _Sample], reasons: Mappin
     cluster = statistics.components([p.group for p in rows], [p.cluster for p in rows])
     strata = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
     values = {name: np.concatenate([part.metrics[name] for part in parts]) for name in METRICS}
-    figures = {name: statistics.weighted_mean(values[name], cluster, strata) for name in METRICS}
+    histories = [p.history_clusters for p in rows]
+    figures = {name: statistics.weighted_mean(values[name], cluster, strata, histories=histories) for name in METRICS}
     chances = np.array([part.chance for part in parts], dtype=np.float64)
     # mean_t (acc_t - c_t)/(1 - c_t) is linear in the weighted mean of acc_t with weights 1/(1 - c_t).
     weights = 1 / (1 - chances)
-    weighted = statistics.weighted_mean(values["acc"], cluster, strata, weights.tolist())
+    weighted = statistics.weighted_mean(values["acc"], cluster, strata, weights.tolist(), histories=histories)
     figures["acc_corrected"] = statistics.linear(weighted, float(weights.mean()), -float(np.mean(chances * weights)))
     return figures
 
@@ -220,7 +230,7 @@ def _positions(predictions: Sequence[Prediction]) -> tuple[PositionResult, ...]:
 def _part(rows: Sequence[Prediction]) -> dict[str, Any]:
     """The fields `chance`, `acc` and `acc_norm` of a `Breakdown` or `PositionResult`."""
     sample = _sample(rows)
-    acc, acc_norm = (statistics.mean(sample.metrics[name], sample.cluster) for name in ("acc", "acc_norm"))
+    acc, acc_norm = map(sample.mean, ("acc", "acc_norm"))
     return {"chance": sample.chance, "acc": acc, "acc_norm": acc_norm}
 
 
@@ -237,10 +247,19 @@ def _interleaving(rows: Mapping[str, Sequence[Prediction]]) -> tuple[PairedResul
 
 
 def paired_result(pairs: Iterable[tuple[Prediction, Prediction]], *, over: str, against: str) -> PairedResult:
-    """Accuracy of the first minus accuracy of the second over the pairs that both sides finished, by components of group and cluster."""
+    """Accuracy of the first minus accuracy of the second over the pairs that both sides finished.
+
+    Variances are by components of group and cluster, and by the clusters of both sides' histories.
+    """
     done = [(a, b) for a, b in pairs if finished(a) and finished(b)]
     cluster = statistics.components([a.group for a, _ in done], [a.cluster for a, _ in done])
-    return statistics.paired([right(a) for a, _ in done], [right(b) for _, b in done], cluster, over=over, against=against)
+    right_a, right_b = [right(a) for a, _ in done], [right(b) for _, b in done]
+    return statistics.paired(right_a, right_b, cluster, over=over, against=against, histories=histories_of(done))
+
+
+def histories_of(pairs: Iterable[tuple[Prediction, Prediction]]) -> list[tuple[str, ...]]:
+    """The clusters of the history turns of each pair, of both sides."""
+    return [(*a.history_clusters, *b.history_clusters) for a, b in pairs]
 
 
 def _by(rows: Iterable[Prediction], key: Callable[[Prediction], Key]) -> dict[Key, list[Prediction]]:

@@ -40,7 +40,7 @@ def curve_points(answered: Mapping[str, Sequence[Prediction]], tiers: Sequence[s
         answered: tier -> finished target turns.
         tiers: the tiers of the panel. A share of which one is missing is left out: its mean would be over other tiers than another model's.
 
-    The interval clusters by connected components of group and cluster: a target comes back under every history.
+    The interval is by connected components of group and cluster, since a target comes back under every history, and by history cluster.
     """
     points = []
     for share in sorted({visual_share(tier) for tier in tiers}):
@@ -50,7 +50,8 @@ def curve_points(answered: Mapping[str, Sequence[Prediction]], tiers: Sequence[s
         rows = [p for part in parts for p in part]
         strata = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         cluster = statistics.components([p.group for p in rows], [p.cluster for p in rows])
-        figure = statistics.weighted_mean([right(p) for p in rows], cluster, strata)
+        histories = [p.history_clusters for p in rows]
+        figure = statistics.weighted_mean([right(p) for p in rows], cluster, strata, histories=histories)
         assert figure.value is not None and figure.low is not None and figure.high is not None  # rows is not empty
         points.append(Point(share, figure.value, figure.low, figure.high))
     return tuple(points)

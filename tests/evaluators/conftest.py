@@ -41,6 +41,7 @@ def predict() -> Predict:
         choices: int = 4,
         norm: int | None = None,
         in_bytes: int | None = None,
+        history: tuple[str, ...] = (),
     ) -> Prediction:
         at = len(tier) - 1 if position is None else position
         is_target = at == len(tier) - 1
@@ -67,6 +68,7 @@ def predict() -> Predict:
             reply="",
             prompt_tokens=1,
             reply_tokens=1,
+            history_clusters=history,
         )
 
     return make

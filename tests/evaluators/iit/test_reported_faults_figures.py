@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
 from evaluators import statistics
 from evaluators.iit.comparison import as_table, asked_apart, check_comparable, compare, incomparable
@@ -54,6 +56,48 @@ def test_predictions_of_an_older_folder_are_read_without_the_new_column(predict,
     old = tmp_path / "old.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["history_clusters"]), old)
     assert read_table(Prediction, [old]) == [dataclasses.replace(row, history_clusters=()) for row in rows]
+
+
+@pytest.fixture
+def shared_histories(predict) -> list[Prediction]:
+    """60 targets under T and TT; two share an image, and 7 history clusters, which decide most answers, serve them all."""
+    rng = np.random.default_rng(5)
+    level = rng.random(7)
+    rows = []
+    for i in range(60):
+        rows.append(predict("T", f"T{i}", "correct" if rng.random() < 0.7 else "wrong", cluster=f"image {i // 2}"))
+        outcome = "correct" if level[i % 7] > 0.4 else "wrong"
+        rows.append(predict("TT", f"T{i}", outcome, cluster=f"image {i // 2}", history=(f"h{i % 7}",)))
+    return rows
+
+
+def test_variances_count_histories_that_serve_several_targets(shared_histories) -> None:
+    """Variances were by target only, whatever few histories the answers hung on; right: two-way, as statsmodels has it."""
+    results = summarise(shared_histories, {}, True)
+    rows = {tier: [p for p in shared_histories if p.tier == tier] for tier in ("T", "TT")}
+    x, d = (np.array([p.outcome == "correct" for p in rows[tier]], dtype=float) for tier in ("TT", "T"))
+    d = x - d
+    ways = [np.arange(60) // 2, np.arange(60) % 7]
+    for values, se in ((x, results.tiers[1].acc.se), (d, results.interleaving[0].difference.se)):
+        variances = cov_cluster_2groups(OLS(values, np.ones(60)).fit(), *ways)
+        both, *one_way = (float(np.asarray(v).ravel()[0]) for v in variances)
+        assert se == pytest.approx(np.sqrt(max(both, *one_way)))
+    assert "two-way" in results.tiers[1].acc.method and results.interleaving[0].test == "two-way t"
+    without = summarise([dataclasses.replace(p, history_clusters=()) for p in shared_histories], {}, True)
+    assert results.tiers[1].acc.se > 1.5 * without.tiers[1].acc.se and without.interleaving[0].test == "cluster sign-flip"
+    for score in ("iit", "t_score", "text_only_score"):
+        assert getattr(results, score)["acc"].se > getattr(without, score)["acc"].se
+
+
+def test_forgetting_counts_histories_that_serve_several_targets(shared_histories) -> None:
+    """Forgetting and retention were by target only; right: by the histories of both sides, too."""
+    base = [dataclasses.replace(p, outcome="correct", chosen=0) for p in shared_histories]
+    result = forgetting(shared_histories, base, "b", "b")
+    assert [one.test for one in result.per_tier] == ["cluster sign-flip", "two-way t"] and result.pooled.test == "two-way t"
+    bare = [[dataclasses.replace(p, history_clusters=()) for p in rows] for rows in (shared_histories, base)]
+    without = forgetting(*bare, "b", "b")
+    assert result.pooled.difference.se > without.pooled.difference.se and result.acc.se > without.acc.se
+    assert result.retention.se > without.retention.se
 
 
 # ---------------------------------------------------------------- scores
