@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Protocol, get_args, runtime_checkable
 
 from iit_bench.errors import UserError
@@ -62,6 +62,10 @@ class ModelInfo:
     parameters: int | None = None  # number of weights; None = not known
     settings: Mapping[str, Any] = field(default_factory=dict)  # whatever else determines answers, as JSON: hashed, equal on resuming
     details: Mapping[str, Any] = field(default_factory=dict)  # anything else worth showing; not hashed
+
+    def with_settings(self, **more: Any) -> ModelInfo:
+        """The record with further settings."""
+        return replace(self, settings={**self.settings, **more})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,17 @@ from iit_bench.models.baselines import BlindModel
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.registry import MODEL_GROUP, MODELS, match, resolve
 
+_WITHOUT_USE: dict[str, tuple[str, ...]] = {
+    "wings": ("processor_kwargs", "adapter"),
+    "llava": ("processor_kwargs", "adapter"),
+    "llava-one-rate": ("processor_kwargs", "adapter"),
+    "openai:": ("processor_kwargs", "adapter"),
+    "vllm:": ("adapter",),
+    "vlmeval:": ("chat_template_kwargs", "processor_kwargs", "adapter"),
+    "random": ("chat_template_kwargs", "processor_kwargs", "adapter"),
+    "majority": ("chat_template_kwargs", "processor_kwargs", "adapter"),
+}
+
 
 def load_model(name: str, options: ModelOptions, *, blind: bool = False) -> Model:
     """The model called `name`, loaded; with `blind`, all images are removed before it sees a chat.
@@ -17,10 +28,18 @@ def load_model(name: str, options: ModelOptions, *, blind: bool = False) -> Mode
         UserError: no model has this name, or it cannot be loaded as asked.
     """
     _refuse_server_options(name, options)
+    _refuse_options_without_use(name, options)
     model: Model = resolve(name, "model", MODELS, MODEL_GROUP)(name, options)
     if blind:
         return BlindModel(model)
     return model
+
+
+def _refuse_options_without_use(name: str, options: ModelOptions) -> None:
+    """Options of templates, processors and adapters that a built-in model has no use for would be recorded as if they had one."""
+    for option in _WITHOUT_USE.get(match(name, MODELS) or "", ()):
+        if getattr(options, option):
+            raise UserError(f"model {name!r} has no use for --{option.replace('_', '-')}; leave it out")
 
 
 def _refuse_server_options(name: str, options: ModelOptions) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
 from iit_bench.models.raw_text import RawText, until_end
+from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import encode_prompt, encode_replies, render_prompt, text_turns
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
 from iit_bench.types import Message
@@ -26,6 +28,8 @@ class CausalLM(RawText, Model):
 
     def __init__(self, model: Any, tokenizer: Any, info: ModelInfo, has_chat_template: bool) -> None:
         self.model, self.tokenizer, self.info, self.has_chat_template = model, tokenizer, info, has_chat_template
+        self.reasoning = reasoning_of(tokenizer)
+        self.capabilities = replace(type(self).capabilities, reasons=self.reasoning.expected)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
         accepted = inspect.signature(model.forward).parameters
         self._takes_positions, self._takes_logits_to_keep = "position_ids" in accepted, "logits_to_keep" in accepted
@@ -45,7 +49,7 @@ class CausalLM(RawText, Model):
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):
-            return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.max_new_tokens
+            return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.longest
         prompt, replies = self._tokens(request)
         return len(prompt) + max(map(len, replies))
 
@@ -98,13 +102,14 @@ class CausalLM(RawText, Model):
 
     @torch.inference_mode()
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
-        prompts = [encode_prompt(self.tokenizer, self.render(request.messages)) for request in batch]
-        longest = max(request.max_new_tokens for request in batch)
-        results = []
-        for request, prompt, row in zip(batch, prompts, self.continue_tokens(prompts, longest), strict=True):
-            reply = row[: request.max_new_tokens]
-            results.append(GenerateResult(str(self.tokenizer.decode(reply, skip_special_tokens=True)).strip(), len(prompt), len(reply)))
-        return results
+        texts = [self.render(request.messages) for request in batch]
+        prompts = [encode_prompt(self.tokenizer, text) for text in texts]
+        limit = reply_limit(self.tokenizer, batch, texts, self.reasoning, width=max(map(len, prompts)))
+        rows = self.continue_tokens(prompts, max(request.longest for request in batch), **limit)
+        return [
+            read_reply(self.tokenizer, row, request, prompt=text, prompt_tokens=len(prompt), reasoning=self.reasoning)
+            for request, text, prompt, row in zip(batch, texts, prompts, rows, strict=True)
+        ]
 
     def continue_tokens(self, prompts: Sequence[list[int]], max_new_tokens: int, **settings: Any) -> list[list[int]]:
         """Greedy unless `settings` (of transformers' `generate`) say otherwise; up to the end of the turn, which is left out."""

@@ -7,6 +7,7 @@ scored in one piece with its prompt.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from PIL import Image as PillowImage
 from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
 from iit_bench.models.huggingface.encoding import append_tokens, make_inputs, render_images
 from iit_bench.models.raw_text import RawText
+from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import encode_replies
 from iit_bench.models.scoring import score_prefixed
 from iit_bench.types import Message
@@ -29,6 +31,8 @@ class ImageTextModel(RawText, Model):
     def __init__(self, model: Any, processor: Any, info: ModelInfo) -> None:
         self.model, self.processor, self.info = model, processor, info
         self.tokenizer = processor.tokenizer
+        self.reasoning = reasoning_of(processor)
+        self.capabilities = replace(type(self).capabilities, reasons=self.reasoning.expected)
         self.placeholder = str(getattr(processor, "image_token", None) or "")
 
     def render(self, messages: Sequence[Message]) -> tuple[str, list[PillowImage.Image]]:
@@ -46,7 +50,7 @@ class ImageTextModel(RawText, Model):
         text, images = self.render(request.messages)
         length = self._inputs(text, images)["input_ids"].shape[1]
         if isinstance(request, GenerateRequest):
-            return int(length + request.max_new_tokens)
+            return int(length + request.longest)
         return int(length + max(map(len, self._replies(text, request.continuations))))
 
     def _replies(self, text: str, continuations: Sequence[str]) -> list[list[int]]:
@@ -78,11 +82,12 @@ class ImageTextModel(RawText, Model):
         return [self._generate(request) for request in batch]
 
     def _generate(self, request: GenerateRequest) -> GenerateResult:
-        inputs = self._inputs(*self.render(request.messages))
+        text, images = self.render(request.messages)
+        inputs = self._inputs(text, images)
         length = inputs["input_ids"].shape[1]
-        reply = self.continue_tokens([inputs], request.max_new_tokens)[0]
-        text = self.tokenizer.decode(reply, skip_special_tokens=True).strip()
-        return GenerateResult(text, length, len(reply))
+        limit = reply_limit(self.tokenizer, [request], [text], self.reasoning, width=length)
+        row = self.continue_tokens([inputs], request.longest, **limit)[0]
+        return read_reply(self.tokenizer, row, request, prompt=text, prompt_tokens=length, reasoning=self.reasoning)
 
     def text_prompt(self, tokens: list[int]) -> dict[str, Any]:
         """A raw text as `prefill` and `continue_tokens` take it."""

@@ -14,6 +14,7 @@ from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.huggingface.adapter import CausalLM
 from iit_bench.models.huggingface.image_text_adapter import ImageTextModel
 from iit_bench.models.rendering import ensure_template
+from iit_bench.models.template_arguments import fix_template
 
 
 def load(name: str, options: ModelOptions) -> Model:
@@ -40,7 +41,7 @@ def _causal_lm(name: str, checkpoint: str, folder: Path, config: Any, options: M
     model, device = load_weights(AutoModelForCausalLM, folder, config, options)
     template = tokenizer.chat_template
     info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=False)
-    return CausalLM(model, tokenizer, info, has_template)
+    return CausalLM(model, tokenizer, info.with_settings(**fix_template(tokenizer, options, name)), has_template)
 
 
 def _image_text_model(name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> Model:
@@ -53,4 +54,4 @@ def _image_text_model(name: str, checkpoint: str, folder: Path, config: Any, opt
         raise UserError(f"checkpoint {checkpoint!r} has no chat template, so images cannot be placed; add a chat_template.jinja")
     model, device = load_weights(AutoModelForImageTextToText, folder, config, options)
     info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=True)
-    return ImageTextModel(model, processor, info)
+    return ImageTextModel(model, processor, info.with_settings(**fix_template(processor, options, name)))

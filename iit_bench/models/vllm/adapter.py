@@ -21,9 +21,10 @@ from iit_bench.models.contract import (
     TextGenerateRequest,
     cut_at,
 )
-from iit_bench.models.raw_text import Pair, RawText, joined
+from iit_bench.models.raw_text import Pair, RawText, joined, until_end
+from iit_bench.models.reasoning import read_reply, reasoning_of
 from iit_bench.models.rendering import encode_prompt, encode_replies, render_prompt, text_turns, turns_of_parts
-from iit_bench.models.vllm.encoding import read_reply, read_score, tokens_prompt
+from iit_bench.models.vllm.encoding import read_score, tokens_prompt
 from iit_bench.types import Message
 
 
@@ -35,8 +36,11 @@ class VllmModel(RawText, Model):
         self.llm, self._sampling, self._renderer, self.info, self.has_chat_template = llm, sampling, renderer, info, has_chat_template
         self.tokenizer = getattr(renderer, "tokenizer", renderer)
         self.placeholder = str(getattr(renderer, "image_token", None) or "")
+        self.reasoning = reasoning_of(renderer)
         why_not = {} if info.accepts_images else {"takes_images": "transformers knows its architecture as one for text only"}
-        self.capabilities = Capabilities(takes_images=info.accepts_images, takes_raw_text=True, why_not=why_not)
+        self.capabilities = Capabilities(
+            takes_images=info.accepts_images, takes_raw_text=True, reasons=self.reasoning.expected, why_not=why_not
+        )
 
     # ------------------------------------------------------------ prompts
 
@@ -59,7 +63,7 @@ class VllmModel(RawText, Model):
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):
-            return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.max_new_tokens
+            return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.longest
         return max(len(before) + len(after) for before, after in self._pairs_of(request)) + 1
 
     def _run(self, prompts: Sequence[Mapping[str, Any]], sampling: Any) -> list[Any]:
@@ -92,9 +96,18 @@ class VllmModel(RawText, Model):
     # ------------------------------------------------------------ generating
 
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
-        prompts = [tokens_prompt(encode_prompt(self.tokenizer, self.render(request.messages)), request.messages) for request in batch]
-        sampling = [self._sampling(temperature=0, max_tokens=request.max_new_tokens) for request in batch]
-        return [read_reply(output) for output in self._run(prompts, sampling)]
+        texts = [self.render(request.messages) for request in batch]
+        encoded = [encode_prompt(self.tokenizer, text) for text in texts]
+        prompts = [tokens_prompt(tokens, request.messages) for tokens, request in zip(encoded, batch, strict=True)]
+        sampling = [self._sampling(temperature=0, max_tokens=request.longest) for request in batch]
+        return [
+            self._reply(request, text, output) for request, text, output in zip(batch, texts, self._run(prompts, sampling), strict=True)
+        ]
+
+    def _reply(self, request: GenerateRequest, text: str, output: Any) -> GenerateResult:
+        tokens = until_end(list(output.outputs[0].token_ids), [self.tokenizer.eos_token_id])
+        length = len(output.prompt_token_ids)
+        return read_reply(self.tokenizer, tokens, request, prompt=text, prompt_tokens=length, reasoning=self.reasoning)
 
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
         prompts = [tokens_prompt(self._cut_prompt(request)) for request in batch]

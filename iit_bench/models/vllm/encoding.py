@@ -7,7 +7,7 @@ from typing import Any
 
 from iit_bench.errors import ItemError
 from iit_bench.images import decode_item
-from iit_bench.models.contract import GenerateResult, ScoreResult
+from iit_bench.models.contract import ScoreResult
 from iit_bench.types import Message
 
 
@@ -28,9 +28,3 @@ def read_score(output: Any, reply: Sequence[int]) -> ScoreResult:
     own = [tokens[token] for tokens, token in zip(output.prompt_logprobs[-len(reply) :], reply, strict=True)]
     total = float(sum(one.logprob for one in own))
     return ScoreResult((total,), (len(reply),), (all(one.rank == 1 for one in own),), len(output.prompt_token_ids) - len(reply))
-
-
-def read_reply(output: Any) -> GenerateResult:
-    """The reply to a chat, without white space around it."""
-    reply = output.outputs[0]
-    return GenerateResult(reply.text.strip(), len(output.prompt_token_ids), len(reply.token_ids))

@@ -8,6 +8,7 @@ from iit_bench.errors import UserError, first_line
 from iit_bench.models.checkpoints import checkpoint_sha256, resolve_checkpoint
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
 from iit_bench.models.rendering import ensure_template, template_sha256
+from iit_bench.models.template_arguments import fix_template
 from iit_bench.models.vllm.adapter import VllmModel
 
 PREFIX = "vllm:"
@@ -46,7 +47,13 @@ def _load(name: str, vllm: Any, options: ModelOptions) -> Model:
     if template is None and sees:
         raise UserError(f"model {name!r} has no chat template, so images cannot be placed; add a chat_template.jinja")
     has_template = template is not None or ensure_template(tokenizer)
-    images = {"limit_mm_per_prompt": {"image": MAX_IMAGES}} if sees else {}
+    text = template or tokenizer.chat_template
+    fixed = fix_template(renderer, options, name)
+    images: dict[str, Any] = {"limit_mm_per_prompt": {"image": MAX_IMAGES}} if sees else {}
+    if options.processor_kwargs:
+        if not sees:
+            raise UserError(f"model {name!r} is text-only and has no processor of images; leave out --processor-kwargs")
+        images["mm_processor_kwargs"] = dict(options.processor_kwargs)
     try:
         llm = vllm.LLM(model=str(folder), dtype=options.dtype, seed=options.seed, **trust, **images)
     except (ValueError, OSError, RuntimeError) as error:
@@ -56,12 +63,13 @@ def _load(name: str, vllm: Any, options: ModelOptions) -> Model:
         name=name,
         checkpoint=str(folder),
         checkpoint_sha256=checkpoint_sha256(folder),
-        chat_template_sha256=template_sha256(template or tokenizer.chat_template),
+        chat_template_sha256=template_sha256(text),
         accepts_images=sees,
         blind=False,
         dtype=str(config.dtype).removeprefix("torch."),
         device="cuda",
         max_context=int(config.max_model_len),
+        settings=fixed | ({"processor_kwargs": dict(options.processor_kwargs)} if options.processor_kwargs else {}),
         details={"vllm": getattr(vllm, "__version__", "?")},
     )
     return VllmModel(llm, vllm.SamplingParams, renderer, info, has_template)

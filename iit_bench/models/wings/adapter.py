@@ -11,6 +11,7 @@ import torch
 from iit_bench.images import decode, of_item
 from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
 from iit_bench.models.raw_text import RawText, until_end
+from iit_bench.models.reasoning import Reasoning, read_reply, reasoning_of, reply_limit
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.encoding import EncodedChat, make_encoder
@@ -20,6 +21,7 @@ from iit_bench.models.wings.vision import preprocess
 from iit_bench.types import Image
 
 FEATURE_BYTES = 256 * 2**20  # tower features kept between batches
+ENDING = 32  # tokens at a prompt's end that may spell the mark which opens reasoning
 
 
 class WingsModel(RawText, Model):
@@ -30,7 +32,10 @@ class WingsModel(RawText, Model):
         self.tokenizer = tokenizer
         self.info = info
         why_not = {} if info.accepts_images else {"takes_images": "the checkpoint has no vision tower"}
-        self.capabilities = Capabilities(takes_images=info.accepts_images, takes_raw_text=True, why_not=why_not)
+        self.reasoning = reasoning_of(tokenizer) if model.config.conversation is None else Reasoning()
+        self.capabilities = Capabilities(
+            takes_images=info.accepts_images, takes_raw_text=True, reasons=self.reasoning.expected, why_not=why_not
+        )
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
         image_token_id = model.config.image_token_id
         # The released code's slot is not a token.
@@ -41,7 +46,7 @@ class WingsModel(RawText, Model):
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):
-            chat, reply = self.encoder.encode(request.messages), request.max_new_tokens
+            chat, reply = self.encoder.encode(request.messages), request.longest
         else:
             chat = self.encoder.encode(request.messages, request.continuations)
             reply = max(map(len, chat.replies))
@@ -86,12 +91,13 @@ class WingsModel(RawText, Model):
     @torch.inference_mode()
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         chats = [self.encoder.encode(request.messages) for request in batch]
-        results = []
-        for request, chat, row in zip(batch, chats, self.continue_tokens(chats, max(r.max_new_tokens for r in batch)), strict=True):
-            reply = row[: request.max_new_tokens]
-            text = str(self.tokenizer.decode(reply, skip_special_tokens=True)).strip()
-            results.append(GenerateResult(text=text, prompt_tokens=len(chat.input_ids), new_tokens=len(reply)))
-        return results
+        prompts = [str(self.tokenizer.decode([token for token in chat.input_ids[-ENDING:] if token >= 0])) for chat in chats]
+        limit = reply_limit(self.tokenizer, batch, prompts, self.reasoning, width=max(len(chat.input_ids) for chat in chats))
+        rows = self.continue_tokens(chats, max(request.longest for request in batch), **limit)
+        return [
+            read_reply(self.tokenizer, row, request, prompt=prompt, prompt_tokens=len(chat.input_ids), reasoning=self.reasoning)
+            for request, prompt, chat, row in zip(batch, prompts, chats, rows, strict=True)
+        ]
 
     def text_prompt(self, tokens: list[int]) -> EncodedChat:
         """A raw text as a prompt, for `raw_text.RawText`."""

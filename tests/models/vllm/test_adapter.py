@@ -33,10 +33,10 @@ class SamplingParams:
 class LLM:
     """Draws image placeholders out, as vLLM does, by the checkpoint's own processor."""
 
-    def __init__(self, model, dtype="auto", seed=0, trust_remote_code=False, limit_mm_per_prompt=None):
+    def __init__(self, model, dtype="auto", seed=0, trust_remote_code=False, limit_mm_per_prompt=None, mm_processor_kwargs=None):
         from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
-        self.processor = AutoProcessor.from_pretrained(model)
+        self.processor = AutoProcessor.from_pretrained(model, **(mm_processor_kwargs or {}))
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         factory = AutoModelForImageTextToText if limit_mm_per_prompt else AutoModelForCausalLM
         self.model, self.limit = factory.from_pretrained(model).eval(), (limit_mm_per_prompt or {}).get("image", 0)

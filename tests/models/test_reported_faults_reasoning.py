@@ -1,0 +1,167 @@
+"""Reported faults of reasoning, the clock and template arguments in models: one test per fault.
+
+The models are real ones of transformers whose weights make every token follow a given one, so they write what a test wants, greedily.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import transformers.utils.chat_template_utils as rendering
+
+from iit_bench.engine.plan import model_identity, request_key
+from iit_bench.errors import UserError
+from iit_bench.models.contract import GenerateRequest, ModelOptions
+from iit_bench.models.load import load_model
+from iit_bench.models.reasoning import reasoning_budget
+from iit_bench.types import Message
+from tests.conftest import sizes, tiny_tokenizer
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('</think>')[-1] }}<|end|>{% endfor %}{% if add_generation_prompt %}"
+    "<|assistant|>{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}{% endif %}"
+)
+OPENS = TEMPLATE.replace("{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}", "<think>")
+ASKED = (Message("user", ("?",)),)
+Writes = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def writes(tmp_path_factory) -> Writes:
+    """writes(tokens, template=…) → folder of a Llama whose reply to any chat is these tokens; it goes on with the first of them again.
+
+    Each token of the vocabulary has a dimension of its own, the only layer adds nothing, and the output layer is a table of successors.
+    """
+
+    def save(script: Sequence[str], template: str = TEMPLATE, **names: bool) -> Path:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        tokenizer = tiny_tokenizer(template)
+        tokenizer.add_tokens(["<think>", "</think>"], special_tokens=names.get("special", False))
+        size = len(tokenizer)
+        model = LlamaForCausalLM(
+            LlamaConfig(**sizes(tokenizer, hidden_size=size, num_attention_heads=1, num_key_value_heads=1, head_dim=16))
+        )
+        start = "<think>" if template == OPENS else "<|assistant|>"
+        ids = tokenizer.convert_tokens_to_ids([start, *script])
+        assert len(set(ids)) == len(ids) and None not in ids
+        with torch.no_grad():
+            for layer in model.model.layers:
+                layer.self_attn.o_proj.weight.zero_()
+                layer.mlp.down_proj.weight.zero_()
+            model.model.embed_tokens.weight.copy_(torch.eye(size))
+            model.lm_head.weight.zero_()
+            for token, successor in zip(ids, [*ids[1:], ids[1]], strict=True):
+                model.lm_head.weight[successor, token] = 1.0
+        folder = tmp_path_factory.mktemp("script")
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+THINKS = ["<think>", "W", "h", "y", "</think>", "P", "a", "r", "i", "s", "<|end|>"]
+CUT = ["W", "h", "y", "n", "o", "t"]
+
+
+def reply_of(folder: Path, *limits: int, **options):
+    model = load_model(f"hf:{folder}", ModelOptions(device="cpu", **options))
+    return model.generate([GenerateRequest(ASKED, *limits)])[0]
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_reasoning_is_no_part_of_the_reply(writes, special):
+    """Reasoning was read as the answer; the text is what follows the closing mark, also where the marks are special tokens."""
+    reply = reply_of(writes(THINKS, special=special), 32)
+    assert (reply.text, reply.reasoning, reply.finish_reason) == ("Paris", "Why", "stop")
+    assert (reply.new_tokens, reply.reasoning_tokens) == (10, 5)
+
+
+def test_reasoning_that_the_template_opens_is_no_part_of_the_reply(writes):
+    """A reply whose opening mark is in the prompt holds only the closing one; it was read whole."""
+    assert reply_of(writes(THINKS[1:], OPENS), 32).text == "Paris"
+    cut = reply_of(writes(CUT, OPENS), 4)
+    assert (cut.text, cut.reasoning, cut.unfinished_reasoning, cut.finish_reason) == ("", "Whyn", True, "length")
+
+
+def test_reasoning_has_a_budget_of_its_own(writes):
+    """The length of a reply also cut what comes before it, so every thinking model was cut; now each has its limit."""
+    folder = writes(THINKS)
+    cut = reply_of(folder, 3)
+    assert (cut.text, cut.unfinished_reasoning, cut.new_tokens) == ("", True, 3)
+    short = reply_of(folder, 3, 8)
+    assert (short.text, short.reasoning, short.finish_reason, short.new_tokens) == ("Par", "Why", "length", 8)
+    assert reply_of(folder, 5, 8).text == "Paris"
+
+
+def test_a_row_stops_as_soon_as_its_reply_is_long_enough(writes):
+    """A budget for reasoning costs no time where a model does not use it up: rows of one batch stop by their own limits."""
+    folder = writes(["<think>", "W", "h", "</think>", "P", "a", "r", "i", "s", "x", "z"])
+    model = load_model(f"hf:{folder}", ModelOptions(device="cpu"))
+    steps = []
+    model.model.register_forward_pre_hook(lambda *_: steps.append(1))
+    asked = [GenerateRequest(ASKED, 2, 50), GenerateRequest((*ASKED, Message("assistant", ("x",)), *ASKED), 4, 50)]
+    first, second = model.generate(asked)
+    assert [first.text, second.text] == ["Pa", "Pari"]
+    assert len(steps) == 4 + 4
+    assert [one.text for request in asked for one in model.generate([request])] == ["Pa", "Pari"]
+
+
+def test_whether_a_model_reasons_decides_its_budget(writes):
+    """Thinking models were cut at 32 tokens by default: they get a budget, at most half of their context; others get none."""
+    thinks = load_model(f"hf:{writes(THINKS)}", ModelOptions(device="cpu"))
+    assert thinks.capabilities.reasons and reasoning_budget(thinks, None) == 128 == thinks.info.max_context // 2
+    assert reasoning_budget(thinks, 7) == 7
+    off = load_model(f"hf:{writes(THINKS)}", ModelOptions(device="cpu", chat_template_kwargs={"enable_thinking": False}))
+    assert not off.capabilities.reasons and reasoning_budget(off, None) == 0
+    assert off.render(ASKED).endswith("<think></think>")
+    assert off.request_tokens(GenerateRequest(ASKED, 3, 4)) == off.request_tokens(GenerateRequest(ASKED, 7))
+
+
+# ---------------------------------------------------------------- keys
+
+
+def key_of(folder: Path, *limits: int, **options) -> str:
+    return request_key(
+        GenerateRequest(ASKED, *limits), model_identity(load_model(f"hf:{folder}", ModelOptions(device="cpu", **options)).info)
+    )
+
+
+def test_what_a_template_is_told_is_part_of_every_key(writes, monkeypatch):
+    """Answers to another template argument, or of another day, were taken for the same; nothing given leaves keys as they were."""
+    folder, clock = writes(THINKS), writes(THINKS, "{{ strftime_now('%d %b') }}" + TEMPLATE)
+    plain = key_of(folder)
+    assert plain == key_of(folder, date="2026-11-29")
+    assert key_of(folder, chat_template_kwargs={"enable_thinking": False}) != plain
+    days = [key_of(clock, date=day) for day in ("2026-11-29", "2026-11-29", "2026-11-30")]
+    assert days[0] == days[1] != days[2]
+    assert key_of(folder, 32, 9) != plain
+
+
+def test_a_template_that_asks_the_clock_is_told_one_day(writes, monkeypatch):
+    """The prompt changed at midnight; it is that of transformers on the given day, whatever the day is."""
+    folder = writes(THINKS, "Today: {{ strftime_now('%d %b %Y') }}" + TEMPLATE)
+    model = load_model(f"hf:{folder}", ModelOptions(device="cpu", date="2024-02-29"))
+    assert model.info.settings["date"] == "2024-02-29"
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2024, 2, 29)
+
+    monkeypatch.setattr(rendering, "datetime", Clock)
+    theirs = tiny_tokenizer("Today: {{ strftime_now('%d %b %Y') }}" + TEMPLATE)
+    assert model.render(ASKED) == theirs.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=True)
+    assert model.render_text([{"role": "user", "content": "?"}]) == model.render(ASKED)
+
+
+@pytest.mark.parametrize("name", ["wings", "base-llm"])
+def test_arguments_that_a_bundled_models_template_lacks_are_refused(name):
+    """A template argument that changes nothing would be recorded as if it did."""
+    with pytest.raises(UserError, match="does not mention 'enable_thinking'"):
+        load_model(name, ModelOptions(device="cpu", chat_template_kwargs={"enable_thinking": False}))
