@@ -2,7 +2,7 @@
 
 The evaluation split is the test split, else the validation split. With `--data-root DIR` the data set is read from `DIR/<dataset_path>`
 (a Hub snapshot) instead of the Hub. Rejected in one sentence: other output types, choices that are bare letters without a declared mapping
-(`lm_eval_fields.py`), choices that are contexts (WinoGrande), images.
+(`iit_bench/tools/lm_eval/fields.py`), choices that are contexts (WinoGrande), images.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions
-from builders.sources.lm_eval_fields import Fields, fields_of
 from iit_bench.data.snapshots import card_licence
 from iit_bench.errors import UserError
 from iit_bench.storage.tables import canonical_json
+from iit_bench.tools.lm_eval.fields import Fields, fields_of, render, shared
 from iit_bench.tools.lm_eval.index import expand
 from iit_bench.tools.lm_eval.local_data import LocalTask, localised, readable, revisions_of
 from iit_bench.tools.lm_eval.process import loading
@@ -176,7 +175,7 @@ class _DocumentReader:
         if not self.fields.choices and all(_bare(self.task.doc_to_choice(doc)) for doc in docs[:_PROBED]):
             raise UserError(
                 f"lm-eval task {self.name!r} has bare letters as choices and no declared mapping to its options; "
-                "add one to builders/sources/lm_eval_fields.py or leave the task out"
+                "add one to iit_bench/tools/lm_eval/fields.py or leave the task out"
             )
 
     def question(self, i: int, doc: Mapping[str, Any]) -> Question | str:
@@ -189,7 +188,7 @@ class _DocumentReader:
             id=question_id,
             modality="T",
             source=self.source,
-            subject=_render(self.fields.subject, doc) or self._short_name(),
+            subject=render(self.fields.subject, doc) or self._short_name(),
             cluster=self._cluster(doc) or question_id,
             language=self.fields.language,
             question=self.text(doc),
@@ -201,7 +200,7 @@ class _DocumentReader:
 
     def text(self, doc: Mapping[str, Any]) -> str:
         """The question's words."""
-        return _render(self.fields.question, doc) or str(self.task.doc_to_text(doc)).strip()
+        return render(self.fields.question, doc) or str(self.task.doc_to_text(doc)).strip()
 
     def answered(self, doc: Mapping[str, Any]) -> tuple[tuple[str, ...], int | str]:
         """The choices and the index of the gold one, or the reason why there is none."""
@@ -215,26 +214,11 @@ class _DocumentReader:
 
     def _cluster(self, doc: Mapping[str, Any]) -> str:
         """Cluster that the document shares with others; "" for none."""
-        shared = _render(self.fields.cluster, doc)
-        return f"{PREFIX}{self.name}/{hashlib.sha256(shared.encode()).hexdigest()[:16]}" if shared else ""
+        passage = shared(self.name, doc)
+        return f"{PREFIX}{self.name}/{passage}" if passage else ""
 
     def _short_name(self) -> str:
         return self.name.removeprefix(f"{self.group}_")
-
-
-def _render(template: str, doc: Mapping[str, Any]) -> str:
-    """A field of a document, or a template over its fields; "" for no template."""
-    if not template:
-        return ""
-    return (_compiled(template).render(**doc) if "{{" in template else str(doc[template])).strip()
-
-
-@cache
-def _compiled(template: str) -> Any:
-    """The template compiled in lm-eval's own jinja environment, which has its filters and rejects unknown fields."""
-    from lm_eval.utils import env
-
-    return env.from_string(template)
 
 
 def _bare(choices: Iterable[Any]) -> bool:

@@ -135,7 +135,7 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence(load: Load, name: str, 
 
 
 def test_bare_letters_without_a_mapping_are_refused(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builders.sources.lm_eval_fields.FIELDS", ())
+    monkeypatch.setattr("iit_bench.tools.lm_eval.fields.FIELDS", ())
     with pytest.raises(UserError, match="'mmlu_anatomy' has bare letters as choices and no declared mapping"):
         load("lm-eval:mmlu_anatomy")
 

@@ -3,12 +3,18 @@
 Needed if a task's choices are bare letters and the options are in its prompt (`question`, `choices`), and used if a prompt carries
 cues ("Question: …\\nAnswer:") that are not the question's own words. A value is a document field or a jinja template over the fields, read
 exactly as lm-eval reads `doc_to_text` and `doc_to_choice`. A task without a row is asked with its own `doc_to_text`, unchanged.
+
+The builder asks by these fields; the text suite clusters a task's documents by `cluster`.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +65,32 @@ def fields_of(task: str) -> Fields:
         if any(fnmatchcase(task, pattern) for pattern in row.tasks):
             return row
     return Fields(tasks=(task,))
+
+
+def render(template: str, doc: Mapping[str, Any]) -> str:
+    """A field of a document, or a template over its fields; "" for no template.
+
+    Raises:
+        KeyError, jinja2.UndefinedError: the document lacks a field.
+    """
+    if not template:
+        return ""
+    return (_compiled(template).render(**doc) if "{{" in template else str(doc[template])).strip()
+
+
+def shared(task: str, doc: Mapping[str, Any]) -> str:
+    """What a document of a task shares with others (its passage or source) as 16 hexadecimal digits; "" for nothing.
+
+    Raises:
+        KeyError, jinja2.UndefinedError: the document lacks a field.
+    """
+    text = render(fields_of(task).cluster, doc)
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
+
+@cache
+def _compiled(template: str) -> Any:
+    """The template compiled in lm-eval's own jinja environment, which has its filters and rejects unknown fields."""
+    from lm_eval.utils import env
+
+    return env.from_string(template)
