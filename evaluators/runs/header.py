@@ -127,6 +127,7 @@ def bookkeeping(options: RunOptions, packages: Sequence[str] = ()) -> dict[str, 
         "ended": None,
         "seconds": 0.0,
         "tokens": 0,
+        "merged_replies": 0,
         "usage": None,
         "resumed": 0,
     }

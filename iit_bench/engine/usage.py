@@ -10,12 +10,17 @@ from iit_bench.types import ServerOptions
 
 
 def work_done(model: Model, log: ResponseLog, server: ServerOptions) -> dict[str, Any]:
-    """The fields `tokens` and `usage` of run.json, over every answer in the log, of resumed sessions too."""
-    return {"tokens": _tokens(log), "usage": _usage(log, server) if model.capabilities.requests_at_once else None}
+    """The fields `tokens`, `merged_replies` and `usage` of run.json, over every answer in the log, of resumed sessions too."""
+    usage = _usage(log, server) if model.capabilities.requests_at_once else None
+    return {"tokens": _tokens(log), "merged_replies": _merged(log), "usage": usage}
 
 
 def _tokens(log: ResponseLog) -> int:
     return sum(response.prompt_tokens + sum(_replies(response)) for response in log.responses.values())
+
+
+def _merged(log: ResponseLog) -> int:
+    return sum(response.merged for response in log.responses.values() if isinstance(response, ScoreResult))
 
 
 def _replies(response: Response) -> tuple[int, ...]:

@@ -103,6 +103,7 @@ class ScoreResult:
     tokens: tuple[int, ...]  # of each continuation
     greedy: tuple[bool, ...]  # whether each token is the most likely one
     prompt_tokens: int  # image tokens included
+    merged: int = 0  # how many continuations would share a token with the prompt's last word, and were tokenised by themselves
 
 
 @dataclass(frozen=True)

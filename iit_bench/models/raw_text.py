@@ -209,10 +209,10 @@ def _split(result: ScoreResult) -> list[ScoreResult]:
     return [ScoreResult((logprob,), (tokens,), (greedy,), result.prompt_tokens) for logprob, tokens, greedy in parts]
 
 
-def joined(results: Sequence[ScoreResult], prompt_tokens: int) -> ScoreResult:
+def joined(results: Sequence[ScoreResult], prompt_tokens: int, merged: int = 0) -> ScoreResult:
     """Results of one continuation each as the result of all of them."""
     columns = [[one.logprobs[0] for one in results], [one.tokens[0] for one in results], [one.greedy[0] for one in results]]
-    return ScoreResult(tuple(columns[0]), tuple(columns[1]), tuple(columns[2]), prompt_tokens)  # type: ignore[arg-type]
+    return ScoreResult(tuple(columns[0]), tuple(columns[1]), tuple(columns[2]), prompt_tokens, merged)  # type: ignore[arg-type]
 
 
 def _seed(batch: Sequence[TextGenerateRequest]) -> int:

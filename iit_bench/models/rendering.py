@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iit_bench.errors import ItemError, UserError
-from iit_bench.models.scoring import split_continuation
 from iit_bench.types import Image, Message
 
 TEMPLATE_REFUSED = "chat template refused"  # the reason in errors.jsonl
 # For a tokenizer without a chat template: the plain form base LLMs are asked in.
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'user' %}Question: {{ m.content }}\nAnswer:{% elif m.role == 'assistant' %} {{ m.content }}\n\n"
-    "{% else %}{{ m.content }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %} {% endif %}"
+    "{% else %}{{ m.content }}\n\n{% endif %}{% endfor %}"
 )
 Turn = dict[str, Any]  # {"role", "content"}, as templates take it
 
@@ -92,13 +91,3 @@ def special_tokens_of(tokenizer: Any, text: str) -> dict[str, bool]:
 def encode_prompt(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a rendered chat, special tokens included."""
     return list(tokenizer.encode(text, **special_tokens_of(tokenizer, text)))
-
-
-def encode_replies(tokenizer: Any, prompt: str, continuations: Sequence[str]) -> tuple[list[int], list[list[int]]]:
-    """Token ids of a rendered chat, and of each reply after it, cut as `scoring.split_continuation` cuts them.
-
-    Raises:
-        ItemError: a reply has no token of its own.
-    """
-    pairs = [split_continuation(lambda text: encode_prompt(tokenizer, text), prompt, reply) for reply in continuations]
-    return pairs[0][0], [reply for _, reply in pairs]

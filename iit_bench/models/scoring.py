@@ -30,9 +30,10 @@ class PrefixScorer(Protocol):
 
 
 def split_continuation(encode: Callable[[str], list[int]], prompt: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Tokens of the prompt and of the reply after it, cut as lm-eval cuts them (`TemplateLM._encode_pair`).
+    """Tokens of a raw text and of its continuation, cut as lm-eval cuts them (`TemplateLM._encode_pair`).
 
     White space at the prompt's end counts to the reply, both are encoded in one piece, and the reply is what follows the prompt's tokens.
+    Replies in chats are cut by `replies.cut_replies` instead.
 
     Raises:
         ItemError: the reply has no token of its own.
@@ -46,9 +47,13 @@ def split_continuation(encode: Callable[[str], list[int]], prompt: str, continua
 
 
 def score_prefixed(
-    scorer: PrefixScorer, prompts: Sequence[Any], prompt_tokens: Sequence[int], replies: Sequence[Sequence[list[int]]]
+    scorer: PrefixScorer,
+    prompts: Sequence[Any],
+    prompt_tokens: Sequence[int],
+    replies: Sequence[Sequence[list[int]]],
+    merged: Sequence[int] = (),
 ) -> list[ScoreResult]:
-    """Score the tokenised replies `replies[i]` to `prompts[i]`; `prompt_tokens[i]` is only reported.
+    """Score the tokenised replies `replies[i]` to `prompts[i]`; `prompt_tokens[i]` and `merged[i]` are only reported.
 
     Log-probabilities are a log-softmax in float32, whatever the model's dtype.
     """
@@ -67,10 +72,10 @@ def score_prefixed(
             sums[i] += total
             greedy[i] &= is_greedy
     results, done = [], 0
-    for texts, length in zip(replies, prompt_tokens, strict=True):
+    for texts, length, apart in zip(replies, prompt_tokens, merged or [0] * len(replies), strict=True):
         own = slice(done, done + len(texts))
         done += len(texts)
-        results.append(ScoreResult(tuple(sums[own]), tuple(len(reply) for reply in texts), tuple(greedy[own]), length))
+        results.append(ScoreResult(tuple(sums[own]), tuple(len(reply) for reply in texts), tuple(greedy[own]), length, apart))
     return results
 
 

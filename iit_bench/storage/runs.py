@@ -63,6 +63,7 @@ RUN_FIELDS = {
     "ended": "UTC of the last session, or null while it runs",
     "seconds": "time spent scoring, summed over sessions",
     "tokens": "prompt and reply tokens processed, over the whole run",
+    "merged_replies": "replies whose first letters would be one token with the prompt's last word, scored as tokenised by themselves",
     "usage": "of a model behind a server: answers, prompt and reply tokens as it bills them, cost where prices are given; else null",
     "resumed": "how many times the run was resumed",
 }

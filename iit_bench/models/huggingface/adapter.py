@@ -12,10 +12,13 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
 from iit_bench.models.raw_text import RawText, until_end
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
-from iit_bench.models.rendering import encode_prompt, encode_replies, render_prompt, text_turns
+from iit_bench.models.rendering import encode_prompt, render_prompt, text_turns
+from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
+from iit_bench.models.special_tokens import pad_token
 from iit_bench.types import Message
 
 TEXT_ONLY = "transformers knows its architecture as one for text only"
@@ -27,10 +30,12 @@ class CausalLM(RawText, Model):
     capabilities = Capabilities(takes_images=False, takes_raw_text=True, why_not={"takes_images": TEXT_ONLY})
 
     def __init__(self, model: Any, tokenizer: Any, info: ModelInfo, has_chat_template: bool) -> None:
-        self.model, self.tokenizer, self.info, self.has_chat_template = model, tokenizer, info, has_chat_template
+        self.model, self.tokenizer, self.has_chat_template = model, tokenizer, has_chat_template
         self.reasoning = reasoning_of(tokenizer)
         self.capabilities = replace(type(self).capabilities, reasons=self.reasoning.expected)
-        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+        self.pad = pad_token(tokenizer, model)
+        self._delimiter = learn_delimiter(tokenizer, text_turns)
+        self.info = info.with_settings(**self._delimiter.settings())
         accepted = inspect.signature(model.forward).parameters
         self._takes_positions, self._takes_logits_to_keep = "position_ids" in accepted, "logits_to_keep" in accepted
 
@@ -44,22 +49,22 @@ class CausalLM(RawText, Model):
         """
         return render_prompt(self.tokenizer, text_turns(messages))
 
-    def _tokens(self, request: ScoreRequest) -> tuple[list[int], list[list[int]]]:
-        return encode_replies(self.tokenizer, self.render(request.messages), request.continuations)
+    def _encoded(self, request: ScoreRequest) -> EncodedReplies:
+        return encode_replies(self.tokenizer, self._delimiter.context(self.render(request.messages)), request.continuations)
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):
             return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.longest
-        prompt, replies = self._tokens(request)
-        return len(prompt) + max(map(len, replies))
+        encoded = self._encoded(request)
+        return len(encoded.prompt) + max(map(len, encoded.replies))
 
     # ------------------------------------------------------------ scoring
 
     @torch.inference_mode()
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
-        tokens = [self._tokens(request) for request in batch]
-        prompts = [prompt for prompt, _ in tokens]
-        return score_prefixed(self, prompts, list(map(len, prompts)), [replies for _, replies in tokens])
+        encoded = [self._encoded(request) for request in batch]
+        prompts = [one.prompt for one in encoded]
+        return score_prefixed(self, prompts, list(map(len, prompts)), [one.replies for one in encoded], [one.merged for one in encoded])
 
     def prefill(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, Any]:
         """`scoring.PrefixScorer`: the state is (prompts, attention mask, cache), the cache None where the model has no plain one."""
@@ -105,17 +110,20 @@ class CausalLM(RawText, Model):
         texts = [self.render(request.messages) for request in batch]
         prompts = [encode_prompt(self.tokenizer, text) for text in texts]
         limit = reply_limit(self.tokenizer, batch, texts, self.reasoning, width=max(map(len, prompts)))
-        rows = self.continue_tokens(prompts, max(request.longest for request in batch), **limit)
+        rows = self.continue_tokens(prompts, max(request.longest for request in batch), **(greedy_settings(self.model) | limit))
         return [
             read_reply(self.tokenizer, row, request, prompt=text, prompt_tokens=len(prompt), reasoning=self.reasoning)
             for request, text, prompt, row in zip(batch, texts, prompts, rows, strict=True)
         ]
 
     def continue_tokens(self, prompts: Sequence[list[int]], max_new_tokens: int, **settings: Any) -> list[list[int]]:
-        """Greedy unless `settings` (of transformers' `generate`) say otherwise; up to the end of the turn, which is left out."""
+        """New tokens after each prompt up to the end of the turn, which is left out.
+
+        `settings` are arguments of transformers' `generate`; where they are silent, decoding is greedy but obeys the penalties of
+        generation_config.json, as lm-eval's does.
+        """
         ids, mask = pad_left(prompts, self.pad, self.info.device)
-        how = {"do_sample": False, "num_beams": 1} | settings
-        output = self.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, pad_token_id=self.pad, **how)
-        ends = self.model.generation_config.eos_token_id
-        stop = (self.tokenizer.eos_token_id, *([ends] if isinstance(ends, int) else ends or []))
-        return [until_end(row, stop) for row in output[:, ids.shape[1] :].tolist()]
+        ends = end_tokens(self.model, self.tokenizer)
+        own = {"max_new_tokens": max_new_tokens, "pad_token_id": self.pad, "eos_token_id": ends or None}
+        output = self.model.generate(input_ids=ids, attention_mask=mask, **({"do_sample": False, "num_beams": 1} | settings | own))
+        return [until_end(row, ends) for row in output[:, ids.shape[1] :].tolist()]

@@ -17,7 +17,8 @@ from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateRes
 from iit_bench.models.huggingface.encoding import append_tokens, make_inputs, render_images
 from iit_bench.models.raw_text import RawText
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
-from iit_bench.models.rendering import encode_replies
+from iit_bench.models.rendering import turns_of_parts
+from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.scoring import score_prefixed
 from iit_bench.types import Message
 
@@ -29,11 +30,13 @@ class ImageTextModel(RawText, Model):
     prompts_at_once = 1
 
     def __init__(self, model: Any, processor: Any, info: ModelInfo) -> None:
-        self.model, self.processor, self.info = model, processor, info
+        self.model, self.processor = model, processor
         self.tokenizer = processor.tokenizer
         self.reasoning = reasoning_of(processor)
         self.capabilities = replace(type(self).capabilities, reasons=self.reasoning.expected)
         self.placeholder = str(getattr(processor, "image_token", None) or "")
+        self._delimiter = learn_delimiter(processor, turns_of_parts)
+        self.info = info.with_settings(**self._delimiter.settings())
 
     def render(self, messages: Sequence[Message]) -> tuple[str, list[PillowImage.Image]]:
         """The chat as the processor's template writes it, and its images in order.
@@ -48,14 +51,14 @@ class ImageTextModel(RawText, Model):
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         text, images = self.render(request.messages)
-        length = self._inputs(text, images)["input_ids"].shape[1]
         if isinstance(request, GenerateRequest):
-            return int(length + request.longest)
-        return int(length + max(map(len, self._replies(text, request.continuations))))
+            return int(self._inputs(text, images)["input_ids"].shape[1] + request.longest)
+        encoded = self._encoded(text, request.continuations)
+        return int(self._inputs(encoded.text, images)["input_ids"].shape[1] + max(map(len, encoded.replies)))
 
-    def _replies(self, text: str, continuations: Sequence[str]) -> list[list[int]]:
-        """Tokens of replies: image tokens come before them, so the unexpanded text cuts them as well as the expanded one."""
-        return encode_replies(self.tokenizer, text, continuations)[1]
+    def _encoded(self, prompt: str, continuations: Sequence[str]) -> EncodedReplies:
+        """Replies in tokens: image tokens come before them, so the unexpanded text cuts them as well as the expanded one."""
+        return encode_replies(self.tokenizer, self._delimiter.context(prompt), continuations)
 
     @torch.inference_mode()
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
@@ -63,9 +66,10 @@ class ImageTextModel(RawText, Model):
 
     def _score(self, request: ScoreRequest) -> ScoreResult:
         text, images = self.render(request.messages)
-        inputs = self._inputs(text.rstrip(), images)
+        encoded = self._encoded(text, request.continuations)
+        inputs = self._inputs(encoded.text, images)
         length = inputs["input_ids"].shape[1]
-        return score_prefixed(self, [inputs], [length], [self._replies(text, request.continuations)])[0]
+        return score_prefixed(self, [inputs], [length], [encoded.replies], [encoded.merged])[0]
 
     def prefill(self, prompts: Sequence[dict[str, Any]]) -> tuple[torch.Tensor, Any]:
         """`scoring.PrefixScorer` for one chat: the state is its inputs."""

@@ -12,8 +12,10 @@ from iit_bench.errors import UserError, first_line
 from iit_bench.models.checkpoints import describe, load_weights, resolve_checkpoint
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.huggingface.adapter import CausalLM
+from iit_bench.models.huggingface.generation import generation_record
 from iit_bench.models.huggingface.image_text_adapter import ImageTextModel
 from iit_bench.models.rendering import ensure_template
+from iit_bench.models.special_tokens import drop_end_tokens
 from iit_bench.models.template_arguments import fix_template
 
 
@@ -37,11 +39,12 @@ def load(name: str, options: ModelOptions) -> Model:
 
 def _causal_lm(name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> Model:
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
-    has_template = ensure_template(tokenizer)
+    has_template, dropped = ensure_template(tokenizer), drop_end_tokens(tokenizer)
     model, device = load_weights(AutoModelForCausalLM, folder, config, options)
     template = tokenizer.chat_template
     info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=False)
-    return CausalLM(model, tokenizer, info.with_settings(**fix_template(tokenizer, options, name)), has_template)
+    settings = dropped | generation_record(folder, model, tokenizer) | fix_template(tokenizer, options, name)
+    return CausalLM(model, tokenizer, info.with_settings(**settings), has_template)
 
 
 def _image_text_model(name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> Model:
@@ -52,6 +55,7 @@ def _image_text_model(name: str, checkpoint: str, folder: Path, config: Any, opt
     template = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
     if not template:
         raise UserError(f"checkpoint {checkpoint!r} has no chat template, so images cannot be placed; add a chat_template.jinja")
+    dropped = drop_end_tokens(processor.tokenizer)
     model, device = load_weights(AutoModelForImageTextToText, folder, config, options)
     info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=True)
-    return ImageTextModel(model, processor, info.with_settings(**fix_template(processor, options, name)))
+    return ImageTextModel(model, processor, info.with_settings(**dropped, **fix_template(processor, options, name)))

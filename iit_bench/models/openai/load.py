@@ -12,6 +12,7 @@ from iit_bench.models.openai.client import Client
 from iit_bench.models.openai.probe import probe_chat_server, probe_token_server
 from iit_bench.models.openai.token_adapter import TokenServer
 from iit_bench.models.rendering import ensure_template
+from iit_bench.models.special_tokens import drop_end_tokens
 
 PREFIX = "openai:"
 
@@ -30,9 +31,11 @@ def load(name: str, options: ModelOptions) -> Model:
     if not options.server.tokenizer:
         return ChatServer(name, served, client, probe_chat_server(client, served))
     tokenizer = load_tokenizer(options.server.tokenizer, options.trust_remote_code)
-    has_template = ensure_template(tokenizer)
+    has_template, dropped = ensure_template(tokenizer), drop_end_tokens(tokenizer)
     findings = probe_token_server(client, served, tokenizer)
-    return TokenServer(name, served, client, findings, tokenizer=tokenizer, has_chat_template=has_template)
+    model = TokenServer(name, served, client, findings, tokenizer=tokenizer, has_chat_template=has_template)
+    model.info = model.info.with_settings(**dropped)
+    return model
 
 
 def load_tokenizer(place: str, trust_remote_code: bool) -> Any:

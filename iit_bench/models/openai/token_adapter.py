@@ -2,7 +2,7 @@
 
 What that needs of the server, beside /completions:
 - to score replies: a prompt of token ids, `echo` and `logprobs`, answered with `token_logprobs` and `top_logprobs` of the prompt's tokens
-  (vLLM does so). A reply's tokens are cut as lm-eval cuts them, so the scores are those of the same model under `hf:`.
+  (vLLM does so). A reply's tokens are cut as under `hf:`, so the scores are those of the same model there.
 - to generate only: a prompt as text.
 
 Chats with images still go to /chat/completions, and replies to them cannot be scored: /completions has no place for an image.
@@ -21,7 +21,8 @@ from iit_bench.models.openai.client import Client
 from iit_bench.models.openai.encoding import decoding_settings, echo_body, read_echo
 from iit_bench.models.openai.probe import PROBE, Findings, Request, text_probe, text_prompt
 from iit_bench.models.raw_text import Pair, RawText, joined
-from iit_bench.models.rendering import encode_prompt, encode_replies, render_prompt, template_sha256, text_turns
+from iit_bench.models.rendering import encode_prompt, render_prompt, template_sha256, text_turns
+from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.types import Message
 
 NO_LOGPROBS = (
@@ -40,7 +41,9 @@ class TokenServer(RawText, ChatServer):
         why_not = {"scores_images": "/completions has no place for an image"} | ({} if findings.scores else {"scores": NO_LOGPROBS})
         self.capabilities = self._capabilities(scores=findings.scores, why_not=why_not)
         details = {"tokenizer": client.options.tokenizer, "prompts": "token ids" if findings.takes_tokens else "text"}
-        self.info = self._describe(name, template_sha256(tokenizer.chat_template), **details)
+        self._delimiter = learn_delimiter(tokenizer, text_turns)
+        info = self._describe(name, template_sha256(tokenizer.chat_template), **details)
+        self.info = info.with_settings(**self._delimiter.settings())
 
     # ------------------------------------------------------------ prompts
 
@@ -63,9 +66,8 @@ class TokenServer(RawText, ChatServer):
         """
         return render_prompt(self.tokenizer, text_turns(messages))
 
-    def _pairs_of(self, request: ScoreRequest) -> list[Pair]:
-        prompt, replies = encode_replies(self.tokenizer, self.render(request.messages), request.continuations)
-        return [(prompt, reply) for reply in replies]
+    def _encoded(self, request: ScoreRequest) -> EncodedReplies:
+        return encode_replies(self.tokenizer, self._delimiter.context(self.render(request.messages)), request.continuations)
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         """Without the tokens of images, which only the server knows."""
@@ -73,7 +75,8 @@ class TokenServer(RawText, ChatServer):
             return 1
         if isinstance(request, GenerateRequest):
             return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.max_new_tokens
-        return max(len(before) + len(after) for before, after in self._pairs_of(request)) + 1
+        encoded = self._encoded(request)
+        return len(encoded.prompt) + max(map(len, encoded.replies)) + 1
 
     # ------------------------------------------------------------ scoring
 
@@ -84,8 +87,9 @@ class TokenServer(RawText, ChatServer):
         if not self.capabilities.scores or _has_images(request.messages):
             why = self.capabilities.why_not["scores_images" if self.capabilities.scores else "scores"]
             raise UserError(f"model {self.info.name!r} cannot score replies: {why}")
-        pairs = self._pairs_of(request)
-        return joined(self._score_pairs(pairs), len(pairs[0][0]))
+        encoded = self._encoded(request)
+        pairs = [(encoded.prompt, reply) for reply in encoded.replies]
+        return joined(self._score_pairs(pairs), len(encoded.prompt), encoded.merged)
 
     def _score_pairs(self, pairs: Sequence[Pair]) -> list[ScoreResult]:
         """One request for all pairs: the server shares what they have in common, and their answers come together or not at all."""

@@ -23,7 +23,8 @@ from iit_bench.models.contract import (
 )
 from iit_bench.models.raw_text import Pair, RawText, joined, until_end
 from iit_bench.models.reasoning import read_reply, reasoning_of
-from iit_bench.models.rendering import encode_prompt, encode_replies, render_prompt, text_turns, turns_of_parts
+from iit_bench.models.rendering import encode_prompt, render_prompt, text_turns, turns_of_parts
+from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.vllm.encoding import read_score, tokens_prompt
 from iit_bench.types import Message
 
@@ -33,10 +34,12 @@ class VllmModel(RawText, Model):
 
     def __init__(self, llm: Any, sampling: Any, renderer: Any, info: ModelInfo, has_chat_template: bool) -> None:
         """`llm`: vLLM's `LLM`; `sampling`: its class `SamplingParams`; `renderer`: a processor or tokenizer of transformers."""
-        self.llm, self._sampling, self._renderer, self.info, self.has_chat_template = llm, sampling, renderer, info, has_chat_template
+        self.llm, self._sampling, self._renderer, self.has_chat_template = llm, sampling, renderer, has_chat_template
         self.tokenizer = getattr(renderer, "tokenizer", renderer)
         self.placeholder = str(getattr(renderer, "image_token", None) or "")
         self.reasoning = reasoning_of(renderer)
+        self._delimiter = learn_delimiter(renderer, turns_of_parts if info.accepts_images else text_turns)
+        self.info = info.with_settings(**self._delimiter.settings())
         why_not = {} if info.accepts_images else {"takes_images": "transformers knows its architecture as one for text only"}
         self.capabilities = Capabilities(
             takes_images=info.accepts_images, takes_raw_text=True, reasons=self.reasoning.expected, why_not=why_not
@@ -57,14 +60,14 @@ class VllmModel(RawText, Model):
         """
         return render_prompt(self._renderer, (turns_of_parts if self.capabilities.takes_images else text_turns)(messages))
 
-    def _pairs_of(self, request: ScoreRequest) -> list[Pair]:
-        prompt, replies = encode_replies(self.tokenizer, self.render(request.messages), request.continuations)
-        return [(prompt, reply) for reply in replies]
+    def _encoded(self, request: ScoreRequest) -> EncodedReplies:
+        return encode_replies(self.tokenizer, self._delimiter.context(self.render(request.messages)), request.continuations)
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):
             return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.longest
-        return max(len(before) + len(after) for before, after in self._pairs_of(request)) + 1
+        encoded = self._encoded(request)
+        return len(encoded.prompt) + max(map(len, encoded.replies)) + 1
 
     def _run(self, prompts: Sequence[Mapping[str, Any]], sampling: Any) -> list[Any]:
         """vLLM's outputs, in order.
@@ -80,11 +83,12 @@ class VllmModel(RawText, Model):
     # ------------------------------------------------------------ scoring
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
-        pairs = [self._pairs_of(request) for request in batch]
-        flat = [(pair, request.messages) for request, some in zip(batch, pairs, strict=True) for pair in some]
+        encoded = [self._encoded(request) for request in batch]
+        flat = [((one.prompt, reply), request.messages) for request, one in zip(batch, encoded, strict=True) for reply in one.replies]
         scores = iter(self._scored([tokens_prompt([*before, *after], chat) for (before, after), chat in flat], [pair for pair, _ in flat]))
-        of_requests = [[next(scores) for _ in some] for some in pairs]
-        return [joined(own, own[0].prompt_tokens) for own in of_requests]  # vLLM counts an image's tokens as well
+        of_requests = [[next(scores) for _ in one.replies] for one in encoded]
+        # vLLM counts an image's tokens as well
+        return [joined(own, own[0].prompt_tokens, one.merged) for own, one in zip(of_requests, encoded, strict=True)]
 
     def _score_pairs(self, pairs: Sequence[Pair]) -> list[ScoreResult]:
         return self._scored([tokens_prompt([*before, *after]) for before, after in pairs], pairs)

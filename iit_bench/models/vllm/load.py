@@ -8,6 +8,7 @@ from iit_bench.errors import UserError, first_line
 from iit_bench.models.checkpoints import checkpoint_sha256, resolve_checkpoint
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
 from iit_bench.models.rendering import ensure_template, template_sha256
+from iit_bench.models.special_tokens import drop_end_tokens
 from iit_bench.models.template_arguments import fix_template
 from iit_bench.models.vllm.adapter import VllmModel
 
@@ -47,6 +48,7 @@ def _load(name: str, vllm: Any, options: ModelOptions) -> Model:
     if template is None and sees:
         raise UserError(f"model {name!r} has no chat template, so images cannot be placed; add a chat_template.jinja")
     has_template = template is not None or ensure_template(tokenizer)
+    dropped = drop_end_tokens(tokenizer)
     text = template or tokenizer.chat_template
     fixed = fix_template(renderer, options, name)
     images: dict[str, Any] = {"limit_mm_per_prompt": {"image": MAX_IMAGES}} if sees else {}
@@ -69,7 +71,7 @@ def _load(name: str, vllm: Any, options: ModelOptions) -> Model:
         dtype=str(config.dtype).removeprefix("torch."),
         device="cuda",
         max_context=int(config.max_model_len),
-        settings=fixed | ({"processor_kwargs": dict(options.processor_kwargs)} if options.processor_kwargs else {}),
+        settings=dropped | fixed | ({"processor_kwargs": dict(options.processor_kwargs)} if options.processor_kwargs else {}),
         details={"vllm": getattr(vllm, "__version__", "?")},
     )
     return VllmModel(llm, vllm.SamplingParams, renderer, info, has_template)

@@ -13,6 +13,7 @@ from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateRes
 from iit_bench.models.raw_text import RawText, until_end
 from iit_bench.models.reasoning import Reasoning, read_reply, reasoning_of, reply_limit
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
+from iit_bench.models.special_tokens import pad_token
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.encoding import EncodedChat, make_encoder
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
@@ -30,17 +31,17 @@ class WingsModel(RawText, Model):
     def __init__(self, model: WingsForConditionalGeneration, tokenizer: Any, info: ModelInfo) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self.info = info
         why_not = {} if info.accepts_images else {"takes_images": "the checkpoint has no vision tower"}
         self.reasoning = reasoning_of(tokenizer) if model.config.conversation is None else Reasoning()
         self.capabilities = Capabilities(
             takes_images=info.accepts_images, takes_raw_text=True, reasons=self.reasoning.expected, why_not=why_not
         )
-        self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+        self.pad_token_id = pad_token(tokenizer, model)
         image_token_id = model.config.image_token_id
         # The released code's slot is not a token.
         self.placeholder = str(tokenizer.convert_ids_to_tokens(image_token_id)) if image_token_id >= 0 else ""
         self.encoder = make_encoder(tokenizer, model.config)
+        self.info = info.with_settings(**self.encoder.delimiter.settings())
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()  # sha256 of an image -> tower features [T, D_v]
         self._readable: set[str] = set()
 
@@ -58,7 +59,8 @@ class WingsModel(RawText, Model):
     @torch.inference_mode()
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
         chats = [self.encoder.encode(request.messages, request.continuations) for request in batch]
-        return score_prefixed(self, chats, [len(chat.input_ids) for chat in chats], [chat.replies for chat in chats])
+        lengths, merged = [len(chat.input_ids) for chat in chats], [chat.merged for chat in chats]
+        return score_prefixed(self, chats, lengths, [chat.replies for chat in chats], merged)
 
     def prefill(self, prompts: Sequence[EncodedChat]) -> tuple[torch.Tensor, Any]:
         """`scoring.PrefixScorer`: the state is the prompts' cache, which knows their padding."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iit_bench.errors import ItemError
-from iit_bench.models.rendering import TEMPLATE_REFUSED, render_prompt, special_tokens_of
-from iit_bench.models.scoring import split_continuation
+from iit_bench.models.rendering import TEMPLATE_REFUSED, render_prompt, special_tokens_of, text_turns
+from iit_bench.models.replies import Delimiter, EncodedReplies, cut_replies, learn_delimiter
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.released.scripts import IMAGE_MARK, SCRIPTS, Script, write_turns
 from iit_bench.types import Image, Message
@@ -26,11 +26,13 @@ class EncodedChat:
         input_ids: of the prompt, each image as T placeholders.
         replies: token ids of each.
         images: in reading order.
+        merged: how many replies are tokenised by themselves (see `replies.cut_replies`).
     """
 
     input_ids: list[int]
     replies: list[list[int]] = field(default_factory=list)
     images: tuple[Image, ...] = ()
+    merged: int = 0
 
 
 class ChatEncoder:
@@ -39,7 +41,7 @@ class ChatEncoder:
     Texts are untrusted: one that contains `<image>` or an end-of-turn mark must stay text. If a text contains the name of a special token,
     a guard character breaks the name before the template is applied. The rendered chat is then split at its intact special tokens, which
     are the template's own, and the pieces between them are encoded with the guard removed and special tokens switched off. A chat without
-    such texts is encoded in one call, as in lm-eval.
+    such texts is encoded in one call.
 
     Args:
         tokenizer: with a chat template.
@@ -54,9 +56,13 @@ class ChatEncoder:
         self.image_token_length = image_token_length
         added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._special = _any_of({*added, *tokenizer.all_special_tokens})
+        self.delimiter = self._learn_delimiter()
+
+    def _learn_delimiter(self) -> Delimiter:
+        return learn_delimiter(self.tokenizer, text_turns)
 
     def encode(self, messages: Sequence[Message], continuations: Sequence[str] = ()) -> EncodedChat:
-        """Token ids of a chat up to where the reply begins, and of each continuation, cut as lm-eval cuts them.
+        """Token ids of a chat up to where the reply begins, and of each continuation, cut by `replies.cut_replies`.
 
         Raises:
             ItemError: the template refuses the chat or loses an image, or a continuation has no token of its own.
@@ -69,12 +75,16 @@ class ChatEncoder:
         def encode(text: str) -> list[int]:
             return self._tokens(text, guard)
 
-        pairs = [split_continuation(encode, prompt, self._guarded(text, guard)) for text in continuations]
-        ids = pairs[0][0] if pairs else encode(prompt)
+        if continuations:
+            context = self.delimiter.context(prompt)
+            scored = cut_replies(encode, context, [self._guarded(text, guard) for text in continuations])
+        else:
+            scored = EncodedReplies(text=prompt, prompt=encode(prompt))
+        ids = scored.prompt
         if ids.count(self.image_token_id) != len(images):
             raise ItemError(TEMPLATE_REFUSED, f"it renders {ids.count(self.image_token_id)} of {len(images)} images")
         expanded = [copy for token in ids for copy in [token] * (self.image_token_length if token == self.image_token_id else 1)]
-        return EncodedChat(input_ids=expanded, replies=[reply for _, reply in pairs], images=images)
+        return EncodedChat(input_ids=expanded, replies=scored.replies, images=images, merged=scored.merged)
 
     def _render(self, messages: Sequence[Message], guard: str) -> str:
         chat = [{"role": message.role, "content": self._content(message, guard)} for message in messages]
@@ -125,6 +135,9 @@ class ScriptEncoder(ChatEncoder):
         self.image_token = IMAGE_MARK
         added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._special = _any_of({IMAGE_MARK, *added, *tokenizer.all_special_tokens})
+
+    def _learn_delimiter(self) -> Delimiter:
+        return Delimiter()
 
     def _render(self, messages: Sequence[Message], guard: str) -> str:
         turns = [(message.role, self._content(message, guard)) for message in messages]

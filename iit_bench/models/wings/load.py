@@ -12,6 +12,7 @@ from iit_bench.errors import UserError, first_line
 from iit_bench.models.checkpoints import describe, load_weights, resolve_checkpoint
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
 from iit_bench.models.devices import pick_device, pick_dtype
+from iit_bench.models.special_tokens import drop_end_tokens
 from iit_bench.models.template_arguments import fix_template
 from iit_bench.models.wings.adapter import WingsModel
 from iit_bench.models.wings.configuration import WingsConfig
@@ -40,6 +41,7 @@ def load(name: str, options: ModelOptions) -> Model:
     folder = resolve_checkpoint(checkpoint)
     model, device = _load_model(checkpoint, folder, options)
     tokenizer = _load_tokenizer(checkpoint, folder)
+    dropped = drop_end_tokens(tokenizer)
     conversation = model.config.conversation
     template = tokenizer.chat_template if conversation is None else SCRIPTS[conversation]
     if not template:
@@ -47,7 +49,7 @@ def load(name: str, options: ModelOptions) -> Model:
     accepts_images = hasattr(model.model, "vision_tower")
     info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=accepts_images)
     adapter = ReleasedWingsModel if model.config.mode == "released" else WingsModel
-    fixed = fix_template(tokenizer if conversation is None else None, options, name)
+    fixed = dropped | fix_template(tokenizer if conversation is None else None, options, name)
     return adapter(model, tokenizer, _with_limits(info, model.config).with_settings(**fixed))
 
 

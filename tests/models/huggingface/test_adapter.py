@@ -39,8 +39,9 @@ FAMILIES = [
 
 
 @pytest.mark.parametrize(("family", "more"), FAMILIES, ids=[name for name, _ in FAMILIES])
-def test_loglikelihoods_equal_lm_eval_hflm(save_tiny, family, more):
-    folder = save_tiny(family, **more)
+def test_loglikelihoods_equal_lm_eval_hflm(save_tiny, tiny, family, more):
+    # lm-eval scores white space at the end of a prompt with the reply, so this template ends without any
+    folder = save_tiny(family, chat_template=tiny.chat_template.replace("|>\n", "|>"), **more)
     model = load(f"hf:{folder}", ModelOptions(device="cpu"))
     ours = model.score(requests())
     peer = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=1)
@@ -67,7 +68,7 @@ def test_without_chat_template_the_plain_form_is_used(save_tiny):
     model = load(f"hf:{save_tiny('llama', chat_template=None)}", ModelOptions(device="cpu"))
     turns = requests()[2].messages
     assert model.render(turns) == (
-        "Question: yes or no?\nAnswer: yes\n\nQuestion: Paris is the capital of France. What is the capital?\nAnswer: "
+        "Question: yes or no?\nAnswer: yes\n\nQuestion: Paris is the capital of France. What is the capital?\nAnswer:"
     )
 
 

@@ -30,7 +30,7 @@ def test_scores_equal_one_plain_pass_per_reply(model, make_image):
     result = model.score([ScoreRequest(messages, replies)])[0]
     text, images = model.render(messages)
     assert text.count("<image>") == len(images) == 2
-    prompt = model.processor(text=[text.rstrip()], images=images, return_tensors="pt")["input_ids"].shape[1]
+    prompt = model.processor(text=[text], images=images, return_tensors="pt")["input_ids"].shape[1]
     assert result.prompt_tokens == prompt
     for reply, got in zip(replies, result.logprobs, strict=True):
         inputs = model.processor(text=[text + reply], images=images, return_tensors="pt")

@@ -66,7 +66,8 @@ class ReleasedWingsModel(WingsModel):
         chat = self.encoder.encode(request.messages, request.continuations)
         features = self._image_features(chat.images)
         assert features is not None
-        (result,) = score_prefixed(_WholeRows(self, features), [chat], [len(chat.input_ids) + self._slot_growth], [chat.replies])
+        length = len(chat.input_ids) + self._slot_growth
+        (result,) = score_prefixed(_WholeRows(self, features), [chat], [length], [chat.replies], [chat.merged])
         return result
 
 
