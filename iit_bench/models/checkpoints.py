@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from iit_bench.errors import UserError, first_line
 from iit_bench.models.contract import ModelInfo, ModelOptions
 from iit_bench.models.devices import pick_device, pick_dtype
+from iit_bench.models.huggingface.generation import loading_settings
 from iit_bench.models.rendering import template_sha256
 from iit_bench.storage.format import sha256_file
 from iit_bench.storage.tables import canonical_json
@@ -66,7 +67,12 @@ def load_weights(factory: Any, folder: Path, config: Any, options: ModelOptions)
     dtype = pick_dtype(options.dtype, device, getattr(config, "dtype", None))
     try:
         model, report = factory.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=options.trust_remote_code, output_loading_info=True
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=options.trust_remote_code,
+            output_loading_info=True,
+            **loading_settings(folder),
         )
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"checkpoint {str(folder)!r} cannot be loaded: {first_line(error)}; get the file again") from error

@@ -13,13 +13,16 @@ from typing import Any
 import torch
 from PIL import Image as PillowImage
 
+from iit_bench.errors import ItemError
 from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
-from iit_bench.models.huggingface.encoding import append_tokens, make_inputs, render_images
-from iit_bench.models.raw_text import RawText
+from iit_bench.models.huggingface.encoding import InputMaker, Inputs, render_images
+from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
+from iit_bench.models.raw_text import RawText, until_end
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import turns_of_parts
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.scoring import score_prefixed
+from iit_bench.models.special_tokens import pad_token
 from iit_bench.types import Message
 
 
@@ -35,6 +38,7 @@ class ImageTextModel(RawText, Model):
         self.reasoning = reasoning_of(processor)
         self.capabilities = replace(type(self).capabilities, reasons=self.reasoning.expected)
         self.placeholder = str(getattr(processor, "image_token", None) or "")
+        self.inputs = InputMaker(processor, model)
         self._delimiter = learn_delimiter(processor, turns_of_parts)
         self.info = info.with_settings(**self._delimiter.settings())
 
@@ -46,39 +50,46 @@ class ImageTextModel(RawText, Model):
         """
         return render_images(self.processor, messages)
 
-    def _inputs(self, text: str, images: list[PillowImage.Image]) -> dict[str, Any]:
-        return make_inputs(self.processor, text, images, self.model)
+    def _encode(self, request: ScoreRequest) -> tuple[Inputs, EncodedReplies]:
+        """The inputs of a chat up to where its replies begin, and the replies' tokens.
+
+        Image tokens come before replies, so the text without them cuts replies as well. A processor that takes a suffix encodes it apart.
+        """
+        text, images = self.render(request.messages)
+        if self.inputs.has_suffix:
+            replies = [self._suffix(reply) for reply in request.continuations]
+            return self.inputs.make(text, images), EncodedReplies(text=text, prompt=[], replies=replies)
+        encoded = encode_replies(self.tokenizer, self._delimiter.context(text), request.continuations)
+        return self.inputs.make(encoded.text, images), encoded
+
+    def _suffix(self, reply: str) -> list[int]:
+        tokens = list(self.tokenizer.encode(reply, add_special_tokens=False))
+        if not tokens:
+            raise ItemError("reply without tokens", repr(reply))
+        return tokens
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
-        text, images = self.render(request.messages)
         if isinstance(request, GenerateRequest):
-            return int(self._inputs(text, images)["input_ids"].shape[1] + request.longest)
-        encoded = self._encoded(text, request.continuations)
-        return int(self._inputs(encoded.text, images)["input_ids"].shape[1] + max(map(len, encoded.replies)))
-
-    def _encoded(self, prompt: str, continuations: Sequence[str]) -> EncodedReplies:
-        """Replies in tokens: image tokens come before them, so the unexpanded text cuts them as well as the expanded one."""
-        return encode_replies(self.tokenizer, self._delimiter.context(prompt), continuations)
+            return int(self.inputs.make(*self.render(request.messages))["input_ids"].shape[1] + request.longest)
+        inputs, encoded = self._encode(request)
+        return int(inputs["input_ids"].shape[1] + max(map(len, encoded.replies)))
 
     @torch.inference_mode()
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
         return [self._score(request) for request in batch]
 
     def _score(self, request: ScoreRequest) -> ScoreResult:
-        text, images = self.render(request.messages)
-        encoded = self._encoded(text, request.continuations)
-        inputs = self._inputs(encoded.text, images)
-        length = inputs["input_ids"].shape[1]
-        return score_prefixed(self, [inputs], [length], [encoded.replies], [encoded.merged])[0]
+        inputs, encoded = self._encode(request)
+        return score_prefixed(self, [inputs], [inputs["input_ids"].shape[1]], [encoded.replies], [encoded.merged])[0]
 
-    def prefill(self, prompts: Sequence[dict[str, Any]]) -> tuple[torch.Tensor, Any]:
+    def prefill(self, prompts: Sequence[Inputs]) -> tuple[torch.Tensor, Any]:
         """`scoring.PrefixScorer` for one chat: the state is its inputs."""
         return self.model(**prompts[0], use_cache=False).logits[:, -1], prompts[0]
 
-    def extend(self, state: dict[str, Any], rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
+    def extend(self, state: Inputs, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
         """`scoring.PrefixScorer`: each reply in one piece with its chat."""
         length = state["input_ids"].shape[1]
-        logits = [self.model(**append_tokens(state, reply), use_cache=False).logits[0, length:] for reply in tokens]
+        logits = [self.model(**self.inputs.append(state, reply), use_cache=False).logits[0, length:] for reply in tokens]
         return torch.nn.utils.rnn.pad_sequence(logits, batch_first=True)
 
     @torch.inference_mode()
@@ -87,20 +98,23 @@ class ImageTextModel(RawText, Model):
 
     def _generate(self, request: GenerateRequest) -> GenerateResult:
         text, images = self.render(request.messages)
-        inputs = self._inputs(text, images)
+        inputs = self.inputs.make(text, images)
         length = inputs["input_ids"].shape[1]
         limit = reply_limit(self.tokenizer, [request], [text], self.reasoning, width=length)
-        row = self.continue_tokens([inputs], request.longest, **limit)[0]
+        row = self.continue_tokens([inputs], request.longest, **greedy_settings(self.model), **limit)[0]
         return read_reply(self.tokenizer, row, request, prompt=text, prompt_tokens=length, reasoning=self.reasoning)
 
-    def text_prompt(self, tokens: list[int]) -> dict[str, Any]:
+    def text_prompt(self, tokens: list[int]) -> Inputs:
         """A raw text as `prefill` and `continue_tokens` take it."""
-        ids = torch.tensor([tokens], device=self.info.device)
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return self.inputs.of_text(tokens)
 
-    def continue_tokens(self, prompts: Sequence[dict[str, Any]], max_new_tokens: int, **settings: Any) -> list[list[int]]:
-        """New tokens after one chat, greedily unless `settings` (of transformers' `generate`) say otherwise."""
-        how = {"do_sample": False, "num_beams": 1} | settings
+    def continue_tokens(self, prompts: Sequence[Inputs], max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        """New tokens after one chat, up to the end of the turn, which is left out.
+
+        Greedily unless `settings` (of transformers' `generate`), or penalties of the checkpoint's generation config, say otherwise.
+        """
+        ends = end_tokens(self.model, self.tokenizer)
+        ending = {"eos_token_id": ends or None, "pad_token_id": pad_token(self.tokenizer, self.model)}
+        how = {"do_sample": False, "num_beams": 1} | ending | settings
         output = self.model.generate(**prompts[0], max_new_tokens=max_new_tokens, **how)
-        reply: list[int] = output[0, prompts[0]["input_ids"].shape[1] :].tolist()
-        return [reply]
+        return [until_end(output[0, prompts[0]["input_ids"].shape[1] :].tolist(), ends)]

@@ -5,15 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoTokenizer,
+)
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+)
 
-from iit_bench.errors import UserError, first_line
+from iit_bench.errors import UserError, one_line
 from iit_bench.models.checkpoints import describe, load_weights, resolve_checkpoint
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.huggingface.adapter import CausalLM
 from iit_bench.models.huggingface.generation import generation_record
 from iit_bench.models.huggingface.image_text_adapter import ImageTextModel
+from iit_bench.models.huggingface.processors import ensure_form, load_processor, processing_record
 from iit_bench.models.rendering import ensure_template
 from iit_bench.models.special_tokens import drop_end_tokens
 from iit_bench.models.template_arguments import fix_template
@@ -32,12 +44,23 @@ def load(name: str, options: ModelOptions) -> Model:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
     except (ValueError, OSError) as error:
-        raise UserError(f"checkpoint {checkpoint!r} cannot be read by transformers: {first_line(error)}") from error
-    make = _image_text_model if config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES else _causal_lm
+        raise UserError(f"checkpoint {checkpoint!r} cannot be read by transformers: {one_line(error)}") from error
+    make = _image_text_model if _image_text_factory(config.model_type) else _causal_lm
     return make(name, checkpoint, folder, config, options)
 
 
+def _image_text_factory(model_type: str) -> Any:
+    """The AutoModelFor… class that loads an image-text model of this type; None for other types."""
+    if model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return AutoModelForImageTextToText
+    # Phi-4-multimodal is listed with models that also hear; loaded as a plain causal LM it would be blind without notice.
+    hears = model_type in MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return AutoModelForMultimodalLM if hears and model_type in IMAGE_PROCESSOR_MAPPING_NAMES else None
+
+
 def _causal_lm(name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> Model:
+    if options.processor_kwargs:
+        raise UserError(f"model {name!r} is text-only and has no processor of images; leave out --processor-kwargs")
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
     has_template, dropped = ensure_template(tokenizer), drop_end_tokens(tokenizer)
     model, device = load_weights(AutoModelForCausalLM, folder, config, options)
@@ -48,14 +71,12 @@ def _causal_lm(name: str, checkpoint: str, folder: Path, config: Any, options: M
 
 
 def _image_text_model(name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> Model:
-    try:
-        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
-    except (ImportError, OSError, ValueError) as error:
-        raise UserError(f"the processor of {checkpoint!r} cannot be loaded: {first_line(error)}") from error
-    template = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
-    if not template:
-        raise UserError(f"checkpoint {checkpoint!r} has no chat template, so images cannot be placed; add a chat_template.jinja")
+    processor = load_processor(checkpoint, folder, options)
+    ensure_form(processor, checkpoint)
     dropped = drop_end_tokens(processor.tokenizer)
-    model, device = load_weights(AutoModelForImageTextToText, folder, config, options)
+    model, device = load_weights(_image_text_factory(config.model_type), folder, config, options)
+    template = processor.chat_template
     info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=True)
-    return ImageTextModel(model, processor, info.with_settings(**dropped, **fix_template(processor, options, name)))
+    settings = dropped | {"image_processing": processing_record(processor, options.processor_kwargs)}
+    settings |= generation_record(folder, model, processor.tokenizer) | fix_template(processor, options, name)
+    return ImageTextModel(model, processor, info.with_settings(**settings))
