@@ -36,6 +36,11 @@ def test_the_page_of_tasks_is_what_its_script_makes():
     assert made == (DOCS / "tasks.md").read_text(encoding="utf-8"), MADE.format("make_tasks")
 
 
+def test_the_page_of_families_is_what_its_script_makes():
+    made = script("make_families").page()
+    assert made == (DOCS / "families.md").read_text(encoding="utf-8"), MADE.format("make_families")
+
+
 def test_the_command_line_reference_is_what_its_script_makes():
     made = script("make_cli").page()
     assert made == (DOCS / "reference/cli.md").read_text(encoding="utf-8"), MADE.format("make_cli")

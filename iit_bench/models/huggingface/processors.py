@@ -13,7 +13,8 @@ from iit_bench.models.contract import ModelOptions
 
 # Of checkpoints without chats, whose processor puts the prompt's images first and ends it itself (PaliGemma).
 ONE_QUESTION = (
-    "{% if messages | length > 1 %}{{ raise_exception('the model has no chats and answers one question; run the tiers T and V') }}{% endif %}"
+    "{% if messages | length > 1 %}{{ raise_exception('the model has no chats and answers one question; run the tiers T and V') }}"
+    "{% endif %}"
     "{% for p in messages[0].content if p.type == 'image' %}IMAGE{% endfor %}"
     "{{ messages[0].content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join | trim }}"
 )
@@ -28,7 +29,7 @@ def load_processor(checkpoint: str, folder: Path, options: ModelOptions) -> Any:
     processor = _from_folder(checkpoint, folder, options, {})
     if getattr(processor, "image_processor", None) is None:
         raise UserError(
-            f"checkpoint {checkpoint!r} takes images, but has no processor for them; add its preprocessor_config.json and processor_config.json"
+            f"checkpoint {checkpoint!r} takes images, but has no processor for them; add preprocessor_config.json and processor_config.json"
         )
     if type(processor).__name__ == "IdeficsProcessor":
         raise UserError(f"checkpoint {checkpoint!r}: the processor of Idefics 1 puts all images behind the text; use Idefics 2 or 3")
@@ -80,9 +81,7 @@ def ensure_form(processor: Any, checkpoint: str) -> None:
     text, image = {"type": "text", "text": "?"}, {"type": "image"}
     without, with_image = (_rendered(processor, parts) for parts in ([text], [image, text]))
     if with_image == without or "'type'" in with_image:  # the second: parts written out as they are held in Python
-        raise UserError(
-            f"the chat template of {checkpoint!r} is for text only and places no images; add one that does, as chat_template.jinja"
-        )
+        raise UserError(f"the chat template of {checkpoint!r} is for text only and places no images; add a chat_template.jinja that does")
 
 
 def _rendered(processor: Any, parts: list[dict[str, str]]) -> str:

@@ -47,7 +47,7 @@ class Family:
     """A family of checkpoints that tests and the documentation's table share.
 
     Attributes:
-        name: of the recipe and of the folder that it writes.
+        name: of the recipe and of the folder that it writes: the model_type of transformers.
         title: as people call it.
         make: the recipe: writes a folder with a tiny random model and its processor or tokenizer.
         images: whether it takes images.
