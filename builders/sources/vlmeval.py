@@ -4,7 +4,7 @@ With `--data-root DIR` the table is `DIR/NAME.tsv` or `DIR/LMUData/NAME.tsv`; wi
 streamed: images are hashed and decoded once, then read from it again when they are written (a table may have many gigabytes).
 
 Columns: index, question, answer; A, B, C … for multiple choice (none for yes/no); image (base64, a list of them, or another row's index) or
-image_path; optional: hint, category, l2-category, split, g_index.
+image_path; of two rows with one index the first counts; optional: hint, category, l2-category, split, g_index.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from iit_bench.types import Question
 
 PREFIX = "vlmeval:"
 REFERENCE = 64  # characters; a longer image cell is base64, a shorter one is the index of the row that has the image
+DUPLICATE = "duplicate id"  # the reason that a build counts for two questions of one id
 CIRCULAR = 10**6  # circular copies of row i have index i + k · CIRCULAR
 SPLITS = (("test",), ("validation", "val"))  # evaluation splits, best first; of a table with none of them all rows are read
 LANGUAGES = {"CN": "zh", "KO": "ko", "TR": "tr", "AR": "ar", "PT": "pt", "RU": "ru", "CCBENCH": "zh"}
@@ -114,7 +115,8 @@ class _Row:
     index: str
     offset: int
     cells: Cells  # without the image cell
-    image: str  # index of the row that has the images
+    images: tuple[StoredImage, ...] | None  # its own, () if it has none; None = one is unreadable
+    reference: str  # index of the row that has its images; "" = it has its own, or none
 
 
 class _Table:
@@ -122,16 +124,18 @@ class _Table:
 
     def __init__(self, source: str, name: str, path: Path) -> None:
         self._source, self._name, self._path = source, name, path
-        self._images: dict[str, tuple[StoredImage, ...] | None] = {}  # index → its images; None = one is unreadable
+        self._images: dict[str, tuple[StoredImage, ...] | None] = {}  # index → images of the first row that has it and has images
         self._left_out: Counter[str] = Counter()
 
     def read(self) -> tuple[list[Question], Counter[str], str]:
         """Questions in the table's order, records left out by reason, name of the split."""
         evaluated, split = self._evaluated(self._scan())
         indices = {row.index for row in evaluated}
+        seen: set[str] = set()
         questions = []
         for row in evaluated:
-            question = "circular copy" if _is_copy(row, indices) else self._question(row)
+            question = DUPLICATE if row.index in seen else "circular copy" if _is_copy(row, indices) else self._question(row)
+            seen.add(row.index)
             if isinstance(question, Question):
                 questions.append(question)
             else:
@@ -146,13 +150,16 @@ class _Table:
                 self._check_columns(cells)
             index = cells.get("index", "") or str(number)
             cell = cells.get("image", "")
+            images: tuple[StoredImage, ...] | None = ()
             if len(cell) > REFERENCE:
-                self._images[index] = stored(decoded(cell), partial(_image_at, self._path, offset))
+                images = stored(decoded(cell), partial(_image_at, self._path, offset))
             elif not cell and cells.get("image_path"):
-                self._images[index] = self._from_files(cells["image_path"])
-            reference = cell if 0 < len(cell) <= REFERENCE else index
+                images = self._from_files(cells["image_path"])
+            if images != ():
+                self._images.setdefault(index, images)
+            reference = cell if len(cell) <= REFERENCE else ""
             rest = {key: value for key, value in cells.items() if key != "image"}
-            table_rows.append(_Row(index=index, offset=offset, cells=rest, image=reference))
+            table_rows.append(_Row(index=index, offset=offset, cells=rest, images=images, reference=reference))
         if not table_rows:
             raise UserError(f"table {str(self._path)!r} has no rows; fetch it again")
         return table_rows
@@ -191,9 +198,9 @@ class _Table:
 
     def _question(self, row: _Row) -> Question | str:
         """The question of a row, or the reason why it has none."""
-        if row.image not in self._images and row.image != row.index:
+        if row.reference and row.reference not in self._images:
             return "refers to the image of a row that is not there"
-        images = self._images.get(row.image, ())
+        images = self._images[row.reference] if row.reference else row.images
         if images is None:
             return UNREADABLE
         choices, answer = _choices(row.cells)
