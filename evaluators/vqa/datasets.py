@@ -6,29 +6,30 @@ For use in the process of `evaluators.vqa.worker`, inside `tools.vlmevalkit.kit`
 from __future__ import annotations
 
 import base64
-import binascii
 import csv
 import hashlib
 import os
+import string
 from collections.abc import Hashable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any
 
+from evaluators.vqa.built import build
+from evaluators.vqa.notes import count_guesses
 from evaluators.vqa.presets import EASYVQA
 from evaluators.vqa.protocol import Exchange
 from iit_bench.data import easyvqa
 from iit_bench.data.fetched import check_unchanged
-from iit_bench.errors import UserError, described
-from iit_bench.images import decoding_errors
+from iit_bench.errors import UserError
 from iit_bench.storage.format import sha256_file
+from iit_bench.tools.text_cells import SCORED, SHOWN, TextCells, guesses
 from iit_bench.tools.vlmevalkit import DATA_FOLDER, FIELD_LIMIT, USERS_DATA, dataset_class, download, local_table, tame
 
 LMU = Exchange(Path()).lmu  # the scratch folder is the current one
 TURN = 10**6  # circular copies of row i have index i + k · TURN in tables without g_index
-# A stand-in cell, longer than a reference to another row, for rows without an image; never decoded.
-_NO_IMAGE = base64.b64encode(b"this row has no image: it is asked as text alone, and told apart").decode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +52,19 @@ class Part:
         return [hashlib.sha256(str(cell).encode()).hexdigest()[:16] for cell in cells]
 
 
-def parts_of(task: str, data_root: str | None, limit: int | None, root: Path) -> tuple[dict[str, Any], list[Part]]:
+def parts_of(task: str, data_root: str | None, limit: int | None, vlmeval: SimpleNamespace) -> tuple[dict[str, Any], list[Part]]:
     """Facts of a data set, and its parts with at most `limit` units each.
+
+    Args:
+        task: the data set.
+        data_root: a folder of tables; None = the user's own $LMUData, and downloads.
+        limit: units per part; None = all.
+        vlmeval: what `tools.vlmevalkit.kit` yields. How it reads cells is set for this data set.
 
     Raises:
         UserError: no such table, or one that VLMEvalKit cannot read.
     """
-    known: Any = None if task == EASYVQA else dataset_class(task, root)
+    known: Any = None if task == EASYVQA else dataset_class(task, vlmeval.root)
     path = _table(task, known, data_root)
     header = _header(path)
     if not _has_images(header) and (known or not _has_choices(header)):
@@ -67,13 +74,16 @@ def parts_of(task: str, data_root: str | None, limit: int | None, root: Path) ->
         tame(ancestor)
     kind = kind_of(task, base)
     exact = known is None and kind == "open"
+    vlmeval.cells.columns = SHOWN if kind == "other" else SCORED
     facts = {"sha256": sha256_file(path), "type": str(base.TYPE), "class": base.__name__, "kind": kind, "exact": exact}
     facts["published"] = _is_published(task, base, path)
     parts: list[Part] = []
     for name in ("main", "no-image"):
         if parts and not parts[0].dataset.rows_without_image:
             break
-        dataset = _build(task, base, name)
+        dataset = build(task, base, name)
+        if name == "main":
+            facts |= {"repeated": dataset.repeated, "guessed": _guessed(dataset.data, vlmeval.cells)}
         if not len(dataset.data):
             continue
         facts[f"rows {name}"] = len(dataset.data)
@@ -185,52 +195,10 @@ def write_easyvqa(path: Path) -> None:
 # ---------------------------------------------------------------- data sets
 
 
-def _build(task: str, base: Any, part: str) -> Any:
-    """One part of a data set; it may have no rows.
-
-    Raises:
-        UserError: VLMEvalKit cannot read the table.
-    """
-    import pandas as pd
-
-    class Built(base):  # type: ignore[misc, valid-type]
-        DATASET_MD5: ClassVar[dict[str, str]] = {}  # a table of another version is noted in the results, not replaced by a download
-
-        def load_data(self, dataset: str) -> Any:
-            data = super().load_data(dataset)
-            without = data[pd.isna(data["image"])] if "image" in data else data.iloc[:0]
-            self.rows_without_image = len(without)
-            return data if part == "main" else without.assign(image=_NO_IMAGE)
-
-        def dump_image(self, line: Any) -> list[str]:
-            return [] if part == "no-image" else _dumped(super().dump_image, self.img_root, line)
-
-    Built.__name__ = base.__name__
-    try:
-        return Built(dataset=task)
-    except (AssertionError, KeyError, ValueError, TypeError, NotImplementedError) as error:
-        raise UserError(f"VLMEvalKit cannot read table {task}.tsv ({described(error)}); fetch it again") from error
-
-
-def _dumped(dump: Any, img_root: str, line: Any) -> list[str]:
-    """Paths of a row's images. An image that cannot be decoded is written unchanged, so that the model refuses this item only."""
-    try:
-        return list(dump(line))
-    except decoding_errors():
-        folder = Path(img_root)
-        folder.mkdir(parents=True, exist_ok=True)
-        cells = line["image"] if isinstance(line["image"], list) else [line["image"]]
-        paths = [folder / f"broken_{line['index']}_{number}.png" for number in range(len(cells))]
-        for path, cell in zip(paths, cells, strict=True):
-            path.write_bytes(_decoded(str(cell)))
-        return [str(path) for path in paths]
-
-
-def _decoded(cell: str) -> bytes:
-    try:
-        return base64.b64decode(cell)
-    except (binascii.Error, ValueError):
-        return cell.encode()
+def _guessed(data: Any, cells: TextCells) -> dict[str, Any]:
+    """Count of the cells of prompts and gold answers that VLMEvalKit's own reader would change."""
+    asked = {"question", "hint", "answer", *string.ascii_uppercase} & {*cells.columns, *string.ascii_uppercase}
+    return count_guesses(guesses(data, [column for column in data.columns if column in asked]))
 
 
 def kind_of(task: str, base: Any) -> str:

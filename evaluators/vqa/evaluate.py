@@ -21,10 +21,10 @@ from evaluators.runs.header import describe_suite
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import dated, enter
 from evaluators.runs.task_names import expand, unknown_task
-from evaluators.vqa.messages import MAX_NEW_TOKENS, generate_request
+from evaluators.vqa.messages import MAX_NEW_TOKENS, ends_in_reasoning, generate_request
 from evaluators.vqa.presets import PRESETS, known_tasks
 from evaluators.vqa.process import LOG, RESULT_FILES, VlmevalProcess, keep_result_files, scratch
-from evaluators.vqa.protocol import Exchange, Spec
+from evaluators.vqa.protocol import Exchange, Prompt, Spec
 from evaluators.vqa.scores import Answered, task_result
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
@@ -33,6 +33,7 @@ from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError
 from iit_bench.models.contract import GenerateResult, Model
 from iit_bench.models.load import load_model
+from iit_bench.models.reasoning import reasoning_budget
 from iit_bench.progress import bar
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.runs import save_run_header, save_run_outcome
@@ -41,6 +42,7 @@ from iit_bench.types import OUTCOMES, Image, SuiteResults, TaskItem, TaskResult
 
 OUTCOME_FILES = ("results.json", "items.parquet", "errors.jsonl", RESULT_FILES, LOG)
 PACKAGES = ("ms-vlmeval", "pandas")
+UNASKABLE = "VLMEvalKit cannot make a prompt of the row"  # reason in errors.jsonl
 
 
 def evaluate_vqa(options: RunOptions, progress: bool = True) -> SuiteResults:
@@ -66,7 +68,8 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
     tasks = chosen_tasks(options)
     if why := unable(model):
         raise UserError(why)
-    header = describe_suite(options, model.info, tasks, PACKAGES)
+    budget = reasoning_budget(model, options.reasoning_tokens)
+    header = describe_suite(options, model.info, tasks, PACKAGES, reasoning_tokens=budget)
     with enter(options.out, header, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log), scratch(options.out) as files:
         started = time.monotonic()
         try:
@@ -147,14 +150,17 @@ def _ask_task(
         data = (files.folder / path).read_bytes()
         return images.setdefault(data, Image(data))
 
-    ask = partial(generate_request, max_new_tokens=options.max_new_tokens or MAX_NEW_TOKENS, system_prompt=options.system_prompt, read=read)
-    answers = answer(model, [ask(prompt.message) for prompt in prompts], log, limits, advance).answers
-    replies = [one if isinstance(one, Failure) else _text(one) for one in answers]
-    files.save_replies(task, [FAILED if isinstance(reply, Failure) else reply for reply in replies])
-    return [
-        Answered(part=prompt.part, index=prompt.index, unit=prompt.unit, cluster=prompt.cluster, reply=reply)
-        for prompt, reply in zip(prompts, replies, strict=True)
-    ]
+    ask = partial(
+        generate_request,
+        max_new_tokens=options.max_new_tokens or MAX_NEW_TOKENS,
+        reasoning_tokens=reasoning_budget(model, options.reasoning_tokens),
+        system_prompt=options.system_prompt,
+        read=read,
+    )
+    answers = iter(answer(model, [ask(prompt.message) for prompt in prompts if not prompt.failure], log, limits, advance).answers)
+    answered = [_answered(prompt, Failure("item", UNASKABLE, prompt.failure) if prompt.failure else next(answers)) for prompt in prompts]
+    files.save_replies(task, [FAILED if isinstance(one.reply, Failure) else one.reply for one in answered])
+    return answered
 
 
 def _spec(options: RunOptions, tasks: Sequence[str], model: str) -> Spec:
@@ -167,9 +173,15 @@ def _spec(options: RunOptions, tasks: Sequence[str], model: str) -> Spec:
     )
 
 
-def _text(response: Any) -> str:
+def _answered(prompt: Prompt, response: Any) -> Answered:
+    """A message with the model's words, reasoning before them in <think> marks, which VLMEvalKit's own switch splits off again."""
+    own: dict[str, Any] = {"part": prompt.part, "index": prompt.index, "unit": prompt.unit, "cluster": prompt.cluster}
+    if isinstance(response, Failure):
+        return Answered(**own, reply=response)
     assert isinstance(response, GenerateResult)
-    return response.text
+    reply = response.as_written
+    unfinished = response.unfinished_reasoning or ends_in_reasoning(reply)
+    return Answered(**own, reply=reply, no_answer=unfinished, at_limit=response.finish_reason == "length")
 
 
 # ---------------------------------------------------------------- results

@@ -31,7 +31,30 @@ def vlmeval_model(answer: Answer) -> Any:
         def generate_inner(self, message: VlmevalMessage, dataset: str | None = None) -> str:
             return answer(message, dataset or "")
 
+        def split_thinking(self, reply: str) -> tuple[str, str]:
+            """What VLMEvalKit calls under its switch SPLIT_THINK: the answer in a reply, and the reasoning before it."""
+            return split_reasoning(reply)
+
     return Adapter()
+
+
+def split_reasoning(reply: str) -> tuple[str, str]:
+    """The answer in a reply, and the reasoning before it: what follows the last </think>, as VLMEvalKit splits replies.
+
+    A reply that ends inside its reasoning has no answer: "" (VLMEvalKit itself would look for one in the reasoning).
+    """
+    reasoning, mark, answer = reply.rpartition("</think>")
+    if mark:
+        opened = "<think>" in reasoning and mark not in reasoning  # once and in order: the reasoning without its marks
+        return answer.strip(), reasoning.split("<think>")[1].strip() if opened else reasoning + mark
+    if ends_in_reasoning(reply):
+        return "", reply.partition("<think>")[2].strip()
+    return reply, ""
+
+
+def ends_in_reasoning(reply: str) -> bool:
+    """Whether a reply opens its reasoning and never closes it."""
+    return reply.lstrip().startswith("<think>") and "</think>" not in reply
 
 
 def as_vlmeval_model(model: Model, max_new_tokens: int = MAX_NEW_TOKENS, system_prompt: str = "") -> Any:
@@ -39,7 +62,7 @@ def as_vlmeval_model(model: Model, max_new_tokens: int = MAX_NEW_TOKENS, system_
 
     def answer(message: VlmevalMessage, dataset: str) -> str:
         try:
-            return model.generate([generate_request(message, max_new_tokens, system_prompt)])[0].text
+            return model.generate([generate_request(message, max_new_tokens, system_prompt)])[0].as_written
         except ItemError as error:
             return f"{FAILED} {error}"
 
@@ -47,10 +70,14 @@ def as_vlmeval_model(model: Model, max_new_tokens: int = MAX_NEW_TOKENS, system_
 
 
 def generate_request(
-    message: VlmevalMessage, max_new_tokens: int, system_prompt: str = "", read: Callable[[str], Image] | None = None
+    message: VlmevalMessage,
+    max_new_tokens: int,
+    system_prompt: str = "",
+    read: Callable[[str], Image] | None = None,
+    reasoning_tokens: int = 0,
 ) -> GenerateRequest:
     """VLMEvalKit's message as one user turn, parts in reading order; `read` loads an image from its path."""
     read = read or (lambda path: Image(Path(path).read_bytes()))
     parts = tuple(read(part["value"]) if part["type"] == "image" else part["value"] for part in message)
     system = (Message("system", (system_prompt,)),) if system_prompt else ()
-    return GenerateRequest((*system, Message("user", parts)), max_new_tokens)
+    return GenerateRequest((*system, Message("user", parts)), max_new_tokens, reasoning_tokens)

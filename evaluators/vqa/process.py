@@ -15,7 +15,7 @@ from iit_bench.tools.worker_process import WorkerProcess
 
 LOG, RESULT_FILES = "vlmeval.log", "vlmeval"  # in the run folder
 # Settings of VLMEvalKit that a user's shell may have and that would change its results or file formats.
-_UNSET = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SPLIT_THINK", "SKIP_ERR", "VERBOSE", "PRINT_VANILLA", "FORCE_LOCAL")
+_UNSET = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SKIP_ERR", "VERBOSE", "PRINT_VANILLA", "FORCE_LOCAL")
 
 
 class VlmevalProcess:
@@ -27,6 +27,7 @@ class VlmevalProcess:
         environment = {name: value for name, value in os.environ.items() if name not in _UNSET} | {
             DATA_FOLDER: str(files.lmu),
             USERS_DATA: os.environ.get(DATA_FOLDER, ""),
+            "SPLIT_THINK": "1",
             "PRED_FORMAT": "tsv",
             "EVAL_FORMAT": "json",
         }

@@ -44,6 +44,7 @@ class Prompt:
     unit: str  # what VLMEvalKit counts once, e.g. all circular copies of a question
     cluster: str  # rows over one image share it
     message: VlmevalMessage
+    failure: str = ""  # why VLMEvalKit cannot make a prompt of the row; then the message is a stand-in that no model is shown
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Exchange:
         _write(self.folder / "scores" / f"{task}.json", [scores])
 
     def load_scores(self, task: str) -> dict[str, Any]:
-        """What VLMEvalKit scored, per part: {"kind", "metrics", "rows"}, or {"failure"}."""
+        """What VLMEvalKit scored, per part: {"kind", "metrics", "rows", "guessed"}, or {"failure"}."""
         scores: dict[str, Any] = _read(self.folder / "scores" / f"{task}.json")[0]
         return scores
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from evaluators.runs.outcomes import count_outcomes
 from evaluators.statistics import codes, linear, mean, weighted_mean
 from evaluators.vqa.agreement import PERCEPTION, REASONING, best_split, differences
+from evaluators.vqa.notes import notes_of_replies, notes_of_table
 from iit_bench.types import Figure, Outcome, TaskItem, TaskResult
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ class Answered:
     index: str  # VLMEvalKit's, of the row
     unit: str  # the question, which circular copies share
     cluster: str  # its image
-    reply: Reply
+    reply: Reply  # reasoning before it in <think> marks
+    no_answer: bool = False  # it ends inside its reasoning
+    at_limit: bool = False  # it ends at the limit of tokens
 
 
 def task_result(
@@ -44,7 +47,7 @@ def task_result(
         task: the data set.
         facts: line 1 of the worker's prompts file.
         answered: every message, in order.
-        scored: the worker's scores file: per part {"kind", "metrics", "rows"} or {"failure"}.
+        scored: the worker's scores file: per part {"kind", "metrics", "rows", "guessed"} or {"failure"}.
     """
     main, extra = scored.get("main"), scored.get("no-image")
     shown = _part(task, "main", main, answered) if main else _Part(metric=NO_IMAGE)
@@ -59,6 +62,7 @@ def task_result(
             f"they were asked as text, see {NO_IMAGE!r}",
             *more.notes,
         ]
+    notes += notes_of_table(facts)
     if facts["published"] is False:
         notes.append("the table is not the one that VLMEvalKit publishes today (its md5 differs)")
     result = TaskResult(
@@ -123,6 +127,7 @@ def _part(task: str, part: str, scored: Mapping[str, Any], answered: Sequence[An
     if part == "main" and kind == "yes/no":
         figures |= _yes_no(task, rows, items, metrics)
     notes, warnings = differences(task, kind, figures[metric], metrics, rows, items) if part == "main" else ([], [])
+    notes = [*notes, *notes_of_replies(scored.get("guessed", {}))]
     return _Part(metric=metric, figures=figures, items=items, best=best, notes=notes, warnings=warnings)
 
 
@@ -166,7 +171,11 @@ def _outcome(row: Mapping[str, Any], copies: Sequence[Answered]) -> Outcome:
     """Partial credit (ANLS, ten annotators) is in the score; the outcome is "correct" only where it is whole."""
     if any(not isinstance(one.reply, str) for one in copies):
         return "error"
-    return "correct" if row["score"] >= 1 else "unparsed" if row["unparsed"] else "wrong"
+    if row["score"] >= 1:
+        return "correct"
+    if any(one.no_answer or (one.at_limit and row["unparsed"]) for one in copies):
+        return "truncated"
+    return "unparsed" if row["unparsed"] else "wrong"
 
 
 def _mean(items: Sequence[TaskItem]) -> Figure:

@@ -16,9 +16,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from evaluators.vqa.datasets import Part, parts_of, unit_of
+from evaluators.vqa.exact_rule import exactly
 from evaluators.vqa.messages import VlmevalMessage, vlmeval_model
+from evaluators.vqa.notes import count_guesses
 from evaluators.vqa.protocol import Exchange, Prompt, Spec
 from iit_bench.errors import UserError, described
+from iit_bench.tools.text_cells import guesses
 from iit_bench.tools.vlmevalkit import kit
 from iit_bench.tools.worker_process import replies, requests
 
@@ -47,16 +50,22 @@ def main() -> int:
 
 def prepare(task: str, spec: Spec, files: Exchange, vlmeval: SimpleNamespace) -> None:
     """Write the messages of a data set."""
-    facts, parts = parts_of(task, spec.data_root, spec.limit, vlmeval.root)
+    facts, parts = parts_of(task, spec.data_root, spec.limit, vlmeval)
     prompts: list[Prompt] = []
+    unaskable: dict[str, str] = {}
     for part in parts:
         clusters = part.clusters()
         units = [unit_of(part.kind, row) for _, row in part.dataset.data.iterrows()]
         indices = [str(index) for index in part.dataset.data["index"]]
         messages: list[VlmevalMessage] = []
         _infer(vlmeval, part, spec.model, files.folder / "record", lambda message, dataset, to=messages: to.append(message) or "")
+        why = part.dataset.unaskable
         for index, unit, cluster, message in zip(indices, units, clusters, messages, strict=True):
-            prompts.append(Prompt(part=part.name, index=index, unit=str(unit), cluster=cluster, message=message))
+            prompts.append(
+                Prompt(part=part.name, index=index, unit=str(unit), cluster=cluster, message=message, failure=why.get(index, ""))
+            )
+        unaskable |= why
+    facts |= {"redrawn": [index for part in parts for index in part.dataset.redrawn], "unaskable": sorted(unaskable)}
     files.save_prompts(task, facts, prompts)
 
 
@@ -76,7 +85,7 @@ def score(task: str, spec: Spec, files: Exchange, vlmeval: SimpleNamespace) -> N
     _, prompts = files.load_prompts(task)
     answers = files.load_replies(task)
     scores: dict[str, Any] = {}
-    for part in parts_of(task, spec.data_root, spec.limit, vlmeval.root)[1]:
+    for part in parts_of(task, spec.data_root, spec.limit, vlmeval)[1]:
         by_message = {_key(prompt.message): text for prompt, text in zip(prompts, answers, strict=True) if prompt.part == part.name}
         try:
             folder = _infer(vlmeval, part, spec.model, files.work, lambda message, dataset, replies=by_message: replies[_key(message)])
@@ -90,9 +99,10 @@ def score(task: str, spec: Spec, files: Exchange, vlmeval: SimpleNamespace) -> N
 def _scored(part: Part, predictions: Path, judge: str, vlmeval: SimpleNamespace) -> dict[str, Any]:
     from vlmeval.smp import load
 
+    guessed = count_guesses(guesses(load(str(predictions)), ["prediction"]))
     plain = vlmeval.open_answers.process_line
     if part.exact:
-        vlmeval.open_answers.process_line = functools.partial(plain, method="exact")
+        vlmeval.open_answers.process_line = functools.partial(exactly, plain)
     try:
         metrics = part.dataset.evaluate(str(predictions), model=judge, nproc=1)
     finally:
@@ -105,7 +115,7 @@ def _scored(part: Part, predictions: Path, judge: str, vlmeval: SimpleNamespace)
     }
     path = Path(files.get(part.kind, f"{stem}_auxmatch.tsv"))
     rows = [_row(part, row, vlmeval) for row in load(str(path)).to_dict("records")] if path.is_file() else []
-    return {"kind": part.kind, "metrics": _flat(metrics), "rows": rows}
+    return {"kind": part.kind, "metrics": _flat(metrics), "rows": rows, "guessed": guessed}
 
 
 def _row(part: Part, row: dict[str, Any], vlmeval: SimpleNamespace) -> dict[str, Any]:

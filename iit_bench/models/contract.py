@@ -132,6 +132,14 @@ class GenerateResult:
     reasoning_tokens: int = 0  # of `new_tokens`; 0 where a server does not count
     unfinished_reasoning: bool = False  # it ends inside its reasoning, so there is no reply
 
+    def __post_init__(self) -> None:
+        """Half of a surrogate pair (an emoji that a server cut in two) becomes "?": no file could hold it."""
+        for name in ("text", "reasoning"):
+            try:
+                getattr(self, name).encode()
+            except UnicodeEncodeError:
+                object.__setattr__(self, name, getattr(self, name).encode("utf-8", "replace").decode())
+
     @property
     def as_written(self) -> str:
         """The text with its reasoning before it in <think> marks, whatever marks the model uses."""

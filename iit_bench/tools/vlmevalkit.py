@@ -24,6 +24,7 @@ from uuid import uuid4
 
 from iit_bench.data.snapshots import fetch_it
 from iit_bench.errors import UserError
+from iit_bench.tools.text_cells import TextCells
 
 FAILED = "Failed to obtain answer via API."  # VLMEvalKit's own mark of a reply that never came; no choice matches it
 DATA_FOLDER = "LMUData"  # environment variable: where VLMEvalKit looks for tables and puts decoded images
@@ -162,8 +163,8 @@ def shells() -> Iterator[Path]:
 def kit(judge: str = "exact_matching") -> Iterator[SimpleNamespace]:
     """Yields VLMEvalKit's inference loop, with the names that its data set files import importable while the context is open.
 
-    Three parts of it are replaced by safe ones: `eval` on cells of a table reads literals only, pools of processes are pools of
-    threads, and the file that circular evaluation leaves in /tmp has a unique name and is removed.
+    Four parts of it are replaced: cells of tables are read as text (`text_cells`), `eval` on them reads literals only, pools of processes
+    are pools of threads, and the file that circular evaluation leaves in /tmp has a unique name and is removed.
 
     Raises:
         UserError: VLMEvalKit is not installed, or the judge model does not work.
@@ -172,6 +173,7 @@ def kit(judge: str = "exact_matching") -> Iterator[SimpleNamespace]:
         _module("vlmeval.config", supported_VLM={})
         sys.modules["vlmeval.dataset"].DATASET_TYPE = lambda dataset, default="MCQ": default  # type: ignore[attr-defined]
         misc, files = import_module("vlmeval.smp.misc"), import_module("vlmeval.smp.file")
+        cells = files.pd = TextCells()  # type: ignore[attr-defined]
         _module("vlmeval.tools", LOCALIZE=functools.partial(_localize, files))
         sys.modules["vlmeval.dataset.utils"].build_judge = _no_judge  # type: ignore[attr-defined]
         if judge != "exact_matching":
@@ -184,7 +186,9 @@ def kit(judge: str = "exact_matching") -> Iterator[SimpleNamespace]:
         stamp = f"iit-bench-{uuid4().hex}"
         matching.timestr = lambda: stamp  # type: ignore[attr-defined]
         try:
-            yield SimpleNamespace(root=root, infer_data_job=inference.infer_data_job, matching=matching, open_answers=open_answers)
+            yield SimpleNamespace(
+                root=root, infer_data_job=inference.infer_data_job, matching=matching, open_answers=open_answers, cells=cells
+            )
         finally:
             for ending in ("tsv", "json", "xlsx", "pkl"):
                 Path(f"/tmp/{stamp}.{ending}").unlink(missing_ok=True)

@@ -28,7 +28,7 @@ def vlmevalkits_own(model: str, folder: Path, tasks: tuple[str, ...], tables: Pa
         (lmu / f"{name}.tsv").symlink_to(next(tables.rglob(f"{name}.tsv")))
     spec = {"model": model, "folder": str(folder), "tasks": tasks, "work": str(work), "tokens": TOKENS}
     (work / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
-    environment = {**os.environ, "LMUData": str(lmu), "PRED_FORMAT": "tsv", "EVAL_FORMAT": "json"}
+    environment = {**os.environ, "LMUData": str(lmu), "PRED_FORMAT": "tsv", "EVAL_FORMAT": "json", "SPLIT_THINK": "1"}
     environment |= {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, str(Path(__file__).with_name("kit_alone.py")), str(work / "spec.json")]
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)

@@ -291,7 +291,7 @@ def parts(tmp_path, monkeypatch):
 
     def call(task: str, data_root: Path):
         with kit() as vlmeval:
-            return parts_of(task, str(data_root), None, vlmeval.root)
+            return parts_of(task, str(data_root), None, vlmeval)
 
     yield call
     csv.field_size_limit(limit)

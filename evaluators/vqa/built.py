@@ -1,0 +1,127 @@
+"""One part of a data set: VLMEvalKit's class, with its table's rows made unique, and pictures shown as everywhere in this project.
+
+For use in the process of `evaluators.vqa.worker`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from iit_bench.errors import UserError, described
+from iit_bench.images import UnreadableImageError, decoding_errors, portable
+from iit_bench.types import Image
+
+REFERENCE = 64  # characters; a longer image cell is base64, a shorter one is the index of the row that has the image
+# A stand-in cell, longer than a reference to another row, for rows without an image; never decoded.
+_NO_IMAGE = base64.b64encode(b"this row has no image: it is asked as text alone, and told apart").decode()
+# What VLMEvalKit's classes raise on a row that they cannot make a prompt of.
+_BROKEN_ROW = (AssertionError, AttributeError, IndexError, KeyError, NotImplementedError, OSError, SyntaxError, TypeError, ValueError)
+
+
+def build(task: str, base: Any, part: str) -> Any:
+    """One part of a data set; it may have no rows. What differs from VLMEvalKit's own class is in these attributes:
+
+    * `rows_without_image`: how many of the table's rows have none. VLMEvalKit leaves them out; part "no-image" is of them.
+    * `repeated`: indices of rows left out because an earlier row has the same index. VLMEvalKit would ask them with the last one's image.
+    * `redrawn`: indices of rows with a picture that VLMEvalKit would show otherwise, filled as prompts are made.
+    * `unaskable`: index -> why VLMEvalKit cannot make a prompt of the row, filled as prompts are made.
+
+    Raises:
+        UserError: VLMEvalKit cannot read the table.
+    """
+    import pandas as pd
+
+    class Built(base):  # type: ignore[misc, valid-type]
+        DATASET_MD5: ClassVar[dict[str, str]] = {}  # a table of another version is noted in the results, not replaced by a download
+
+        def load_data(self, dataset: str) -> Any:
+            self.redrawn: dict[str, None] = {}
+            self.unaskable: dict[str, str] = {}
+            data = super().load_data(dataset)
+            again = data["index"].astype(str).duplicated()
+            self.repeated = [str(index) for index in data["index"][again]]
+            data = data[~again].reset_index(drop=True)
+            _check_references(task, data)
+            without = data[pd.isna(data["image"])] if "image" in data else data.iloc[:0]
+            self.rows_without_image = len(without)
+            return data if part == "main" else without.assign(image=_NO_IMAGE)
+
+        def build_prompt(self, line: Any, *more: Any, **named: Any) -> Any:
+            try:
+                return super().build_prompt(line, *more, **named)
+            except _BROKEN_ROW as error:
+                index = str((self.data.iloc[line] if isinstance(line, int) else line)["index"])
+                self.unaskable[index] = described(error)
+                return [{"type": "text", "value": f"row {index} cannot be asked"}]  # never shown to a model
+
+        def dump_image(self, line: Any) -> list[str]:
+            if part == "no-image":
+                return []
+            shown = line
+            if "image" in line:
+                cells = line["image"] if isinstance(line["image"], list) else [line["image"]]
+                plain = [_plain(cell) for cell in cells]
+                if plain != cells:
+                    self.redrawn[str(line["index"])] = None
+                    shown = line.copy()
+                    shown["image"] = plain if isinstance(line["image"], list) else plain[0]
+            return _dumped(super().dump_image, self.img_root, shown)
+
+    Built.__name__ = base.__name__
+    try:
+        return Built(dataset=task)
+    except (AssertionError, KeyError, ValueError, TypeError, NotImplementedError) as error:
+        raise UserError(f"VLMEvalKit cannot read table {task}.tsv ({described(error)}); fetch it again") from error
+
+
+def _check_references(task: str, data: Any) -> None:
+    """Refuse a row whose image cell names a row without one of its own: VLMEvalKit ends without naming it."""
+    if "image" not in data:
+        return
+    holders = {
+        str(index) for index, cell in zip(data["index"], data["image"], strict=True) if isinstance(cell, str) and len(cell) > REFERENCE
+    }
+    for index, cell in zip(data["index"], data["image"], strict=True):
+        if isinstance(cell, str) and len(cell) <= REFERENCE and cell not in holders:
+            raise UserError(
+                f"VLMEvalKit cannot read table {task}.tsv: the image of row {str(index)!r} is {cell!r}, "
+                "which is neither base64 nor the index of a row that has an image; correct the row, or fetch the table again"
+            )
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def _plain(cell: str) -> str:
+    """A cell with the picture as this project shows it, where VLMEvalKit, which saves pictures on black and as they lie, does not."""
+    data = _decoded(cell)
+    try:
+        shown = portable(Image(data))[0]
+    except UnreadableImageError:
+        return cell
+    return cell if shown is data else base64.b64encode(shown).decode()
+
+
+def _dumped(dump: Callable[[Any], Any], img_root: str, line: Any) -> list[str]:
+    """Paths of a row's images. An image that cannot be decoded is written unchanged, so that the model refuses this item only."""
+    try:
+        return list(dump(line))
+    except decoding_errors():
+        folder = Path(img_root)
+        folder.mkdir(parents=True, exist_ok=True)
+        cells = line["image"] if isinstance(line["image"], list) else [line["image"]]
+        paths = [folder / f"broken_{line['index']}_{number}.png" for number in range(len(cells))]
+        for path, cell in zip(paths, cells, strict=True):
+            path.write_bytes(_decoded(str(cell)))
+        return [str(path) for path in paths]
+
+
+def _decoded(cell: str) -> bytes:
+    try:
+        return base64.b64decode(cell)
+    except (binascii.Error, ValueError):
+        return cell.encode()
