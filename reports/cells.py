@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from iit_bench.types import Figure, PairedResult
 
@@ -53,6 +53,14 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     foot: tuple[tuple[Cell, ...], ...] = ()  # rows for comparison that take no part in sorting
+    blocks: tuple[tuple[str, int], ...] = ()  # (heading, rows), in order: each block is sorted by itself; () for one without a heading
+
+    @property
+    def bodies(self) -> list[tuple[str, tuple[tuple[Cell, ...], ...]]]:
+        """The rows of each block under its heading."""
+        ends = list(accumulate(n for _, n in self.blocks))
+        parts = [(heading, self.rows[end - n : end]) for (heading, n), end in zip(self.blocks, ends, strict=True)]
+        return parts or [("", self.rows)]
 
     @property
     def spans(self) -> list[tuple[str, int]]:
@@ -65,6 +73,8 @@ class Table:
         for row in (*self.rows, *self.foot):
             if len(row) != len(self.columns):
                 raise ValueError(f"table {self.key!r} has a row of {len(row)} cells under {len(self.columns)} columns")
+        if self.blocks and sum(n for _, n in self.blocks) != len(self.rows):
+            raise ValueError(f"table {self.key!r} has {len(self.rows)} rows, and other numbers in its blocks")
 
 
 def percent(value: float) -> str:
@@ -186,7 +196,9 @@ def paired_cells(result: PairedResult) -> tuple[Cell, ...]:
     difference = figure_cell(result.difference, signed=True, show_n=False)
     if result.difference.value is None:
         return (difference, *(text_cell("–", sort=None) for _ in PAIRED_COLUMNS[1:]))
-    detectable = text_cell(NOT_AVAILABLE) if result.detectable is None else number_cell(result.detectable, percent(result.detectable))
+    detectable = number_cell(result.detectable, "" if result.detectable is None else percent(result.detectable))
+    if result.detectable_floor is not None:
+        detectable = replace(detectable, lines=(f"at least {result.detectable_floor} one way",))
     return (
         difference,
         number_cell(result.difference.n),

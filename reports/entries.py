@@ -1,18 +1,18 @@
-"""The IIT runs of one page: refused where they cannot share a table, named, ordered."""
+"""The IIT runs of one page: in groups that may share a table, named, ordered."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from evaluators.iit.comparison import check_comparable
+from evaluators.iit.comparison import asked_with, incomparable
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun, IitRun, folder_label
 from iit_bench.types import TierResult, tier_order
-from reports.row_order import iit_rank
+from reports.row_order import Block, block_of, iit_rank
 
 # What the page cannot do without; other fields of run.json are shown where they are there.
 _NEEDED = ("name", "model", "benchmark", "scoring", "style", "history", "limit", "command", "seconds", "tokens", "resumed")
@@ -27,6 +27,7 @@ class Entry:
     run: IitRun
     name: str  # unique on the page
     style: int  # colour, dash and marker in every figure
+    asked_with: tuple[str, ...] = ()  # template, its arguments, date and reasoning budget, where runs of the same table differ in them
 
     @property
     def header(self) -> Mapping[str, Any]:
@@ -42,24 +43,59 @@ class Entry:
         return tuple(mark for mark, holds in marks.items() if holds)
 
     @property
+    def block(self) -> Block:
+        return block_of(self.run)
+
+    @property
     def tiers(self) -> dict[str, TierResult]:
         return {result.tier: result for result in self.run.results.tiers}
 
 
-def entries_of(unordered: Sequence[IitRun]) -> list[Entry]:
-    """The IIT runs of a page in the order of `row_order.iit_rank`.
+@dataclass(frozen=True)
+class Group:
+    """IIT runs that may share a table."""
+
+    entries: tuple[Entry, ...]  # in the order of `row_order.iit_rank`
+    key: str = ""  # what ends the ids of its parts of the page; "" for the first group
+    apart: tuple[str, ...] = ()  # in what it differs from the first group
+
+
+def groups_of(unordered: Sequence[IitRun]) -> list[Group]:
+    """The IIT runs of a page in groups that may share a table, that of the first run in the order of `row_order.iit_rank` first.
 
     The order of `unordered` does not matter, so that the same runs give the same page.
 
     Raises:
-        UserError: runs that differ in what makes figures comparable, or that lack what the page needs.
+        UserError: a run lacks what the page needs.
     """
     runs = [_checked(run) for run in unordered]
-    for other in runs[1:]:
-        check_comparable(runs[0].run, other.run)
     names = unique_names(runs)
     order = sorted(range(len(runs)), key=lambda i: iit_rank(runs[i], names[i]))
-    return [Entry(runs[i], names[i], style) for style, i in enumerate(order)]
+    groups: list[list[int]] = []
+    for i in order:
+        group = next((group for group in groups if not any(incomparable(runs[other].run, runs[i].run) for other in group)), None)
+        if group is None:
+            groups.append([i])
+        else:
+            group.append(i)
+    # Styles are numbered in the order of the page's rows: block by block, the runs of a group together.
+    rows = sorted((block_of(runs[i]), number) for number, group in enumerate(groups) for i in group)
+    placed = [i for block, number in dict.fromkeys(rows) for i in groups[number] if block_of(runs[i]) is block]
+    styles = {i: style for style, i in enumerate(placed)}
+    made = [_asked_with([Entry(runs[i], names[i], styles[i]) for i in group]) for group in groups]
+    return [Group(entries, f"-{number}" if number else "", tuple(_apart(made[0], entries))) for number, entries in enumerate(made)]
+
+
+def _apart(first: Sequence[Entry], other: Sequence[Entry]) -> list[str]:
+    """In what two groups differ; not every pair of their runs need differ in it."""
+    return list(dict.fromkeys(what for a in first for b in other for what in incomparable(a.header, b.header)))
+
+
+def _asked_with(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    values = [asked_with(entry.header) for entry in entries]
+    differing = [what for what in values[0] if len({value[what] for value in values}) > 1]
+    lines = [tuple(f"{what} {value[what]}" for what in differing) for value in values]
+    return tuple(replace(entry, asked_with=mine) for entry, mine in zip(entries, lines, strict=True))
 
 
 def all_tiers(entries: Sequence[Entry]) -> tuple[str, ...]:

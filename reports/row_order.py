@@ -1,18 +1,47 @@
-"""The order of the rows of a leaderboard: models with an IIT run by their IIT scores, then the others by their tasks, column by column."""
+"""The order of the rows of a leaderboard: models with an IIT run in blocks, by their scores, then the others by their tasks.
+
+Only models that were asked every tier rank by the IIT score. Text LLMs, which cannot run them all, and runs that were asked some tiers are
+in blocks of their own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 
 from iit_bench.storage.runs import IitRun
-from iit_bench.types import Figure
+from iit_bench.types import Figure, tier_order
 
 
-def iit_rank(run: IitRun, name: str) -> tuple[float, float, str]:
-    """Sort key of an IIT run: best IIT score first, then T score, then by name; a score that is not available comes last."""
-    scores = (run.results.iit.get("acc"), run.results.t_score.get("acc"))
-    iit, text = (1.0 if figure is None or figure.value is None else -figure.value for figure in scores)
-    return iit, text, name
+class Block(IntEnum):
+    """The block that an IIT run is in, in the order of the page."""
+
+    WHOLE = 0  # every tier was asked for, and the model takes images
+    TEXT = 1  # every tier was asked for, and the model takes no images
+    SUBSET = 2  # some tiers were asked for
+
+
+HEADINGS = {Block.WHOLE: "models that take images", Block.TEXT: "text LLMs", Block.SUBSET: "runs of some tiers"}
+
+
+def block_of(run: IitRun) -> Block:
+    """The block that a run is in."""
+    if run.results.subset_score:
+        return Block.SUBSET
+    return Block.TEXT if run.run["model"].get("accepts_images") is False else Block.WHOLE
+
+
+def iit_rank(run: IitRun, name: str) -> tuple[Block, list[tuple[float, int, str]], list[float], str]:
+    """Sort key of an IIT run: by block; runs of the same tiers together; best score first, one that is not available last; by name."""
+    results, block = run.results, block_of(run)
+    scores = {
+        Block.WHOLE: (results.iit, results.t_score),
+        Block.TEXT: (results.text_only_score,),
+        Block.SUBSET: (results.subset_score,),
+    }[block]
+    figures = [figures.get("acc") for figures in scores]
+    values = [1.0 if figure is None or figure.value is None else -figure.value for figure in figures]
+    return block, [tier_order(tier) for tier in results.subset_tiers], values, name
 
 
 def tasks_rank(figures: Sequence[Figure | None], name: str) -> tuple[list[tuple[int, float]], str]:

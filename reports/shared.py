@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from reports.entries import Entry, plain
 from reports.models import ModelRow, Models, TaskColumn
 
 SUITE_NAMES: dict[TaskSuite, str] = {"text": "Text-only (lm-eval)", "vqa": "VQA (VLMEvalKit)"}
-SCORES = (("IIT", "iit", ""), ("T score", "t_score", "T"), ("V score", "v_score", "V"))  # name, field of Results, what its tiers end in
 _SHOWN_ELSEWHERE = ("name", "model", "benchmark", "suite", "command", "arguments")  # of run.json; `arguments` repeats `command`
 
 Facts = tuple[tuple[str, str], ...]  # (term, value), for a definition list
@@ -48,10 +47,34 @@ def common_n(figures: Sequence[Figure]) -> int | None:
     return max(sizes, key=lambda n: (sizes[n], n)) if sizes else None
 
 
-def means(known: Mapping[str, float], tiers: Sequence[str], otherwise: str) -> list[Cell]:
-    """Cells under the scores (means over their tiers) and the tiers."""
+@dataclass(frozen=True)
+class Score:
+    """A mean over tiers: a column of the page."""
+
+    name: str
+    field: str  # of Results
+    small: str  # what its tiers are
+    takes: Callable[[str], bool]  # whether a tier is one of them
+
+    def of(self, entry: Entry, metric: str = "acc") -> Figure:
+        """A run's figure."""
+        figures: dict[str, Figure] = getattr(entry.run.results, self.field)
+        return figures.get(metric, Figure(None, note="this run's results do not hold it"))
+
+
+TEXT_ONLY = Score("text-only", "text_only_score", "tiers made only of T", lambda tier: "V" not in tier)
+SCORES = (
+    Score("IIT", "iit", "all tiers", lambda tier: True),
+    Score("T score", "t_score", "ending in T", lambda tier: tier.endswith("T")),
+    Score("V score", "v_score", "ending in V", lambda tier: tier.endswith("V")),
+    TEXT_ONLY,
+)
+
+
+def means(known: Mapping[str, float], parts: Sequence[Sequence[str]], otherwise: str) -> list[Cell]:
+    """Means of what is known by tier, a cell per part; a part is the tiers of a column."""
     cells = []
-    for members in (*([t for t in tiers if t.endswith(ending)] for _, _, ending in SCORES), *([tier] for tier in tiers)):
+    for members in parts:
         values = [known[tier] for tier in members if tier in known]
         whole = bool(values) and len(values) == len(members)
         cells.append(Cell(percent(sum(values) / len(values))) if whole else missing_cell(otherwise if members else "no such tier"))

@@ -29,8 +29,8 @@ def report(
 ) -> None:
     """Write the leaderboard of several runs: one HTML page that needs no network. A row is a model with its IIT, text-only and VQA figures.
 
-    Figures of one task under different settings (few-shot examples, chat template, limit, data …) get separate columns. IIT runs of
-    different benchmarks or settings are refused.
+    Figures of one task under different settings (few-shot examples, chat template, limit, data …) get separate columns; IIT runs of
+    different benchmarks or settings get tables of their own.
 
     Example: iit-bench report runs/* lm_eval_output/ --base runs/base --out report
     """

@@ -18,8 +18,8 @@ from reports.shared import chance_by_tier
 _PANELS = (("all", "All targets", "TV"), ("text", "Text targets", "T"), ("visual", "Visual targets", "V"))
 
 
-def panels(entries: Sequence[Entry]) -> list[tuple[str, Markup]]:
-    """(heading, SVG): all targets, then text and visual targets apart; a panel without a point is left out."""
+def panels(entries: Sequence[Entry], suffix: str = "") -> list[tuple[str, Markup]]:
+    """(heading, SVG): all targets, then text and visual targets apart; a panel without a point is left out. `suffix` ends ids."""
     answered = {entry.name: _by_tier(entry.run.predictions) for entry in entries}
     chance = chance_by_tier(entries)
     drawn = []
@@ -28,7 +28,7 @@ def panels(entries: Sequence[Entry]) -> list[tuple[str, Markup]]:
         curves = [Curve(entry.style, curve_points(answered[entry.name], tiers)) for entry in entries]
         if any(curve.points for curve in curves):
             description = f"{heading}: accuracy over visual share, one line per model. The numbers are in the leaderboard."
-            svg = curve_figure(curves, _chance_points(chance, tiers), key=f"curve-{key}", description=description)
+            svg = curve_figure(curves, _chance_points(chance, tiers), key=f"curve-{key}{suffix}", description=description)
             drawn.append((heading, Markup(svg)))
     return drawn
 

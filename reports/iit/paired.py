@@ -32,7 +32,9 @@ def _matrix_cell(result: PairedResult | None, entry: Entry, tier: str, n: int | 
     if result is not None:
         return paired_cell(result, show_n=result.difference.n != n)
     own = entry.tiers.get(tier)
-    return missing_cell(own.acc.note if own is not None and own.acc.value is None else "no pairs in this run")
+    if own is not None and own.acc.value is None and not any(own.outcomes.values()):
+        return Cell("–", title=own.acc.note, missing=True)  # the leaderboard has the reason once
+    return missing_cell("no pairs in this run")
 
 
 def paired_list(key: str, caption: str, against: str, entries: Sequence[Entry], of_entry: Mapping[str, Sequence[PairedResult]]) -> Table:

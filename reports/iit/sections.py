@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from iit_bench.types import Breakdown, Figure, PositionResult, TierResult, tier_order
 from reports.cells import Cell, Column, Table, figure_cell, missing_cell, number_cell, percent, size, text_cell
 from reports.entries import Entry, all_tiers, baseline
-from reports.shared import SCORES, chance_by_tier, common_n, means, name_cell
+from reports.row_order import Block
+from reports.shared import SCORES, TEXT_ONLY, Score, chance_by_tier, common_n, means, name_cell
 
 # On-disk name of a metric -> its short label and what it is.
 METRICS = {
@@ -22,19 +23,33 @@ METRICS = {
 # ---------------------------------------------------------------- leaderboard
 
 
-def leaderboard(entries: Sequence[Entry], metric: str) -> Table:
-    """Models × (IIT, T score, V score, every tier), one metric."""
-    tiers = all_tiers(entries)
+def leaderboards(entries: Sequence[Entry], metric: str) -> list[Table]:
+    """Models × (scores, tiers) by one metric: a table per block of `row_order.Block` that has entries."""
+    blocks = {block: [entry for entry in entries if entry.block is block] for block in Block}
+    parts = {
+        Block.WHOLE: (SCORES, "Models that were asked every tier."),
+        Block.TEXT: ((TEXT_ONLY,), "Text LLMs: the text-only score is over the tiers that they share with models that take images."),
+        Block.SUBSET: ((_SUBSET,), "Runs that were asked some of the benchmark's tiers; scores over different tiers do not compare."),
+    }
+    return [_leaderboard(mine, metric, block, *parts[block]) for block, mine in blocks.items() if mine]
+
+
+_SUBSET = Score("subset score", "subset_score", "the tiers that were run", lambda tier: True)
+
+
+def _leaderboard(entries: Sequence[Entry], metric: str, block: Block, scores: Sequence[Score], about: str) -> Table:
+    tiers = all_tiers(entries) if block is Block.WHOLE else _answered(entries)
     label, meaning = METRICS[metric]
-    heads, columns = [Column("model", words=True)], [[name_cell(entry) for entry in entries]]
-    for name, attribute, ending in SCORES:
-        scores = [_score(entry, attribute, metric) for entry in entries]
-        members = [[result for tier, result in entry.tiers.items() if tier.endswith(ending)] for entry in entries]
+    names = [replace(name_cell(entry), lines=entry.asked_with) for entry in entries]
+    heads, columns = [Column("model", words=True)], [names]
+    for score in scores:
+        members = [[result for tier, result in entry.tiers.items() if score.takes(tier)] for entry in entries]
         strict = [_strict_mean(mine) if metric == "acc" and any(map(_has_errors, mine)) else None for mine in members]
-        head, cells = _sized(Column(name, (f"ending in {ending}" if ending else "all tiers",), sorted=not ending), scores, strict)
-        wanted = [tier for tier in tiers if tier.endswith(ending)]
+        column = Column(score.name, (score.small,), sorted=score is scores[0] and block is not Block.SUBSET)
+        head, cells = _sized(column, [score.of(entry, metric) for entry in entries], strict)
         heads.append(head)
-        columns.append([_over_tiers(cell, mine, wanted) for cell, mine in zip(cells, members, strict=True)])
+        marks = [(", ".join(entry.run.results.subset_tiers),) if block is Block.SUBSET else () for entry in entries]
+        columns.append([replace(cell, lines=(*cell.lines, *mark)) for cell, mark in zip(cells, marks, strict=True)])
     for tier in tiers:
         results = [entry.tiers.get(tier) for entry in entries]
         figures = [Figure(None, note="not asked in this run") if result is None else getattr(result, metric) for result in results]
@@ -43,23 +58,41 @@ def leaderboard(entries: Sequence[Entry], metric: str) -> Table:
         heads.append(head)
         columns.append(cells)
     caption = (
-        f"{label} in %: {meaning}. Small print: 95% interval, and n where it is not the heading's. "
-        "Tiers from text-only (left) to multimodal-rich (right)."
+        f"{about} {label} in %: {meaning}. Small print: 95% interval, and n where it is not the heading's. "
+        f"Tiers from text-only (left) to multimodal-rich (right).{_not_run(entries, tiers) if block is Block.TEXT else ''}"
     )
-    foot = () if metric == "acc_corrected" else (_chance_line(entries, tiers), _prior_line(entries, tiers))
-    return Table(f"leaderboard-{metric}", caption, tuple(heads), tuple(zip(*columns, strict=True)), foot)
+    parts = [*([tier for tier in tiers if score.takes(tier)] for score in scores if score is not _SUBSET), *([tier] for tier in tiers)]
+    foot = () if metric == "acc_corrected" else _foot(entries, parts, of_subsets=block is Block.SUBSET)
+    key = {Block.WHOLE: "", Block.TEXT: "text-", Block.SUBSET: "subset-"}[block]
+    return Table(f"leaderboard-{key}{metric}", caption, tuple(heads), tuple(zip(*columns, strict=True)), foot)
 
 
-def _chance_line(entries: Sequence[Entry], tiers: Sequence[str]) -> tuple[Cell, ...]:
-    head = Cell("chance", ("mean 1/k",), words=True)
-    return (head, *means(chance_by_tier(entries), tiers, "a tier was not answered"))
+def _answered(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """The tiers of which some run has a figure."""
+    return tuple(tier for tier in all_tiers(entries) if any(tier in e.tiers and e.tiers[tier].acc.value is not None for e in entries))
 
 
-def _prior_line(entries: Sequence[Entry], tiers: Sequence[str]) -> tuple[Cell, ...]:
-    """Every tier asks the same targets of its modality, so the manifest's figure for the modality is each tier's."""
-    priors = {tier: baseline(entries, tier[-1], "question_prior") for tier in tiers}
-    head = Cell("question prior", ("best answer per question text",), words=True)
-    return (head, *means({tier: value for tier, value in priors.items() if value is not None}, tiers, "not in the manifest"))
+def _not_run(entries: Sequence[Entry], shown: Sequence[str]) -> str:
+    """One sentence per reason on the tiers that have no column."""
+    reasons: dict[str, list[str]] = {}
+    for tier in all_tiers(entries):
+        if tier not in shown:
+            note = next(entry.tiers[tier].acc.note for entry in entries if tier in entry.tiers)
+            reasons.setdefault(note, []).append(tier)
+    return "".join(f" Not run ({reason}): {', '.join(tiers)}." for reason, tiers in reasons.items())
+
+
+def _foot(entries: Sequence[Entry], parts: Sequence[Sequence[str]], of_subsets: bool) -> tuple[tuple[Cell, ...], ...]:
+    """Lines for comparison: chance, and the question prior. Every tier asks the same targets of its modality, so the manifest's figure for
+    the modality is each tier's."""
+    priors = {tier: baseline(entries, tier[-1], "question_prior") for tier in all_tiers(entries)}
+    known = {tier: value for tier, value in priors.items() if value is not None}
+    skipped = [missing_cell("of other tiers in each run")] if of_subsets else []
+    chance = means(chance_by_tier(entries), parts, "a tier was not answered")
+    return (
+        (Cell("chance", ("mean 1/k",), words=True), *skipped, *chance),
+        (Cell("question prior", ("best answer per question text",), words=True), *skipped, *means(known, parts, "not in the manifest")),
+    )
 
 
 def _sized(column: Column, figures: Sequence[Figure], strict: Sequence[Figure | None]) -> tuple[Column, list[Cell]]:
@@ -67,11 +100,6 @@ def _sized(column: Column, figures: Sequence[Figure], strict: Sequence[Figure | 
     n = common_n(figures)
     cells = [figure_cell(figure, show_n=figure.n != n, strict=hard) for figure, hard in zip(figures, strict, strict=True)]
     return replace(column, small=(*column.small, *([size(n)] if n else []))), cells
-
-
-def _score(entry: Entry, attribute: str, metric: str) -> Figure:
-    scores: dict[str, Figure] = getattr(entry.run.results, attribute)
-    return scores.get(metric, Figure(None, note="this run's results do not hold it"))
 
 
 def _has_errors(result: TierResult) -> bool:
@@ -83,19 +111,6 @@ def _strict_mean(tiers: Sequence[TierResult]) -> Figure:
     values = [tier.acc_strict.value for tier in tiers]
     known = [value for value in values if value is not None]
     return Figure(sum(known) / len(known), n=sum(tier.acc_strict.n for tier in tiers)) if len(known) == len(values) else Figure(None)
-
-
-def _over_tiers(cell: Cell, mine: Sequence[TierResult], wanted: Sequence[str]) -> Cell:
-    """The cell of a mean: one that lacks tiers shows the reason in few words, as does one over other tiers than its neighbours'."""
-    reasons = {result.acc.note for result in mine if result.acc.value is None}
-    lacking = len(wanted) - sum(result.acc.value is not None for result in mine)
-    if not lacking:
-        return cell
-    if not cell.missing:
-        return replace(cell, lines=(*cell.lines, f"over {len(wanted) - lacking} of {len(wanted)} tiers"))
-    if len(reasons) == 1 and lacking == len(wanted):
-        return replace(cell, lines=(next(iter(reasons)),))
-    return replace(cell, lines=(f"{lacking} of {len(wanted)} tiers have no result",))
 
 
 # ---------------------------------------------------------------- parts of tiers
@@ -129,11 +144,13 @@ def breakdown(entries: Sequence[Entry], modality: str) -> Table | None:
     parts = sorted({part for part, _ in by_part}, key=lambda part: (part.source, part.subject))
     if tier is None or not parts:
         return None
+    owners = [entry for entry in entries if any((part, entry.name) in by_part for part in parts)]
+    others = [entry.name for entry in entries if entry not in owners]
     rows = []
     for part in parts:
-        cells = [by_part.get((part, entry.name)) for entry in entries]
+        cells = [by_part.get((part, entry.name)) for entry in owners]
         chances = [cell.chance for cell in cells if cell is not None and cell.chance is not None]
-        figures = [_part_cell(cell, entry, tier) for cell, entry in zip(cells, entries, strict=True)]
+        figures = [_part_cell(cell, entry, tier) for cell, entry in zip(cells, owners, strict=True)]
         chance = number_cell(chances[0], percent(chances[0])) if chances else missing_cell("no run answered it")
         prior = baseline(entries, f"{part.source}/{part.subject}", "question_prior")
         reach = missing_cell("not in the manifest") if prior is None else number_cell(prior, percent(prior))
@@ -141,11 +158,12 @@ def breakdown(entries: Sequence[Entry], modality: str) -> Table | None:
     what = "visual" if modality == "V" else "text"
     rules = "Chance is the mean of 1/k; the question prior sees only the question's text."
     caption = f"Tier {tier}: {what} targets by subject, acc in % with 95% interval. {rules}"
+    caption += f" Not run by {', '.join(others)}." if others else ""
     columns = (
         Column("subject", ("source",), words=True),
         Column("chance"),
         Column("question prior", name=True),
-        *(Column(entry.name, name=True) for entry in entries),
+        *(Column(entry.name, name=True) for entry in owners),
     )
     return Table(f"breakdown-{modality}", caption, columns, tuple(rows))
 

@@ -6,16 +6,19 @@
   const compare = (a, b, numeric) => (numeric ? Number(a) - Number(b) : a.localeCompare(b));
 
   function sortBy(table, header, index) {
-    const body = table.tBodies[0];
-    const rows = [...body.rows];
-    const present = rows.filter((row) => sortValue(row, index) !== "");
-    const absent = rows.filter((row) => sortValue(row, index) === "");
-    const numeric = present.every((row) => Number.isFinite(Number(sortValue(row, index))));
     const before = header.getAttribute("aria-sort");
+    const isPresent = (row) => sortValue(row, index) !== "";
+    const rowsOf = (body) => [...body.rows].filter((row) => !row.classList.contains("block"));
+    const all = [...table.tBodies].flatMap(rowsOf).filter(isPresent);
+    const numeric = all.every((row) => Number.isFinite(Number(sortValue(row, index))));
     const descending = before === null ? numeric : before === "ascending";
     const sign = descending ? -1 : 1;
-    present.sort((a, b) => sign * compare(sortValue(a, index), sortValue(b, index), numeric));
-    body.append(...present, ...absent);
+    // Each block of rows by itself, below its heading.
+    for (const body of table.tBodies) {
+      const rows = rowsOf(body);
+      const present = rows.filter(isPresent).sort((a, b) => sign * compare(sortValue(a, index), sortValue(b, index), numeric));
+      body.append(...present, ...rows.filter((row) => !isPresent(row)));
+    }
     for (const other of header.parentElement.children) other.removeAttribute("aria-sort");
     header.setAttribute("aria-sort", descending ? "descending" : "ascending");
   }
@@ -32,7 +35,7 @@
   }
 
   // Metrics: one table at a time instead of closed details.
-  for (const section of document.querySelectorAll("[data-metrics]")) {
+  [...document.querySelectorAll("[data-metrics]")].forEach((section, number) => {
     const parts = [...section.querySelectorAll("[data-metric]")];
     const fieldset = document.createElement("fieldset");
     const legend = document.createElement("legend");
@@ -47,7 +50,7 @@
       const label = document.createElement("label");
       const input = document.createElement("input");
       input.type = "radio";
-      input.name = "metric";
+      input.name = `metric-${number}`;
       input.checked = index === 0;
       input.addEventListener("change", () => show(part));
       label.append(input, part.dataset.metric);
@@ -55,5 +58,5 @@
     });
     parts[0].before(fieldset);
     show(parts[0]);
-  }
+  });
 })();

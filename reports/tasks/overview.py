@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from evaluators.compare.tasks import how_asked
 from iit_bench.storage.runs import TaskRun
 from iit_bench.types import OUTCOMES, Figure, TaskResult, TaskSuite
-from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, number_cell, percent, score_cell, size, text_cell
-from reports.entries import all_tiers
+from reports.cells import (
+    NOT_AVAILABLE,
+    Cell,
+    Column,
+    Table,
+    count,
+    figure_cell,
+    interval,
+    missing_cell,
+    number_cell,
+    percent,
+    score_cell,
+    size,
+    text_cell,
+)
+from reports.entries import Group, all_tiers
 from reports.models import ModelRow, Models, TaskColumn
-from reports.shared import SUITE_NAMES, chance_by_tier, common_n, means, row_cell, settings_apart, short, tool_badge
+from reports.row_order import HEADINGS, Block
+from reports.shared import SCORES, SUITE_NAMES, TEXT_ONLY, chance_by_tier, common_n, means, row_cell, settings_apart, short, tool_badge
 
-_IIT = (("IIT", "iit", "all tiers"), ("T score", "t_score", "ending in T"), ("V score", "v_score", "ending in V"))
+_IIT = (TEXT_ONLY, *SCORES[:-1])  # the score that every model has comes first
 
 
 # ---------------------------------------------------------------- leaderboard
 
 
-def overview(models: Models) -> Table:
-    """Models × (IIT, T score, V score, every text task, every VQA data set), each with the metric that its tool shows first."""
-    heads, columns = [Column("model", words=True)], [[row_cell(row) for row in models.rows]]
-    for label, attribute, small in _IIT if any(row.entry for row in models.rows) else ():
-        figures = [_iit(row, attribute) for row in models.rows]
-        n = common_n(figures)
-        leads = attribute == "iit"
-        heads.append(Column(label, (small, *([size(n)] if n else [])), over="IIT", divider=leads, sorted=leads))
-        columns.append([figure_cell(figure, show_n=figure.n != n) for figure in figures])
-    first = None if any(row.entry for row in models.rows) else next((c for c in models.columns if _ranks(c)), None)
+def overview(models: Models, groups: Sequence[Group]) -> Table:
+    """Models × (text-only score, IIT, T score, V score, text tasks, VQA data sets), each with the metric that its tool shows first.
+
+    IIT runs that may not share a table have columns of their own.
+    """
+    heads, columns = [Column("model", words=True)], [[_head(row, models) for row in models.rows]]
+    for group in groups:
+        over = "IIT" if not group.apart else f"IIT, asked otherwise: {'; '.join(group.apart)}"
+        for score in _IIT:
+            figures = [score.of(row.entry) if row.entry in group.entries and row.entry else Figure(None) for row in models.rows]
+            n = common_n(figures)
+            ranks = score is SCORES[0] and not group.key
+            small = (score.small, *([size(n)] if n else []))
+            heads.append(Column(score.name, small, over=over, divider=score is _IIT[0], sorted=ranks))
+            columns.append([_iit_cell(row, group, figure, n) for row, figure in zip(models.rows, figures, strict=True)])
+    first = None if groups else next((c for c in models.columns if _ranks(c)), None)
     for place, column in enumerate(models.columns):
         before = models.columns[place - 1].suite if place else ""
         head, cells = _task_column(models, column, divider=column.suite != before)
@@ -38,7 +61,47 @@ def overview(models: Models) -> Table:
         "frame is the tool whose own result files hold the number; the others were run by iit-bench. A group of tasks has the mean that "
         "its tool defines."
     )
-    return Table("overview", caption, tuple(heads), tuple(zip(*columns, strict=True)), (_chance_line(models),))
+    rows = tuple(zip(*columns, strict=True))
+    return Table("overview", caption, tuple(heads), rows, (_chance_line(models, groups),), _blocks(models))
+
+
+def _blocks(models: Models) -> tuple[tuple[str, int], ...]:
+    """Headings over the rows, where they are of several blocks; `Models.rows` are in their order."""
+    names = [HEADINGS[row.entry.block] if row.entry else "without an IIT run" for row in models.rows]
+    blocks = [(name, len(list(rows))) for name, rows in groupby(names)]
+    return tuple(blocks) if len(blocks) > 1 else ()
+
+
+def _head(row: ModelRow, models: Models) -> Cell:
+    """The row's name, and in one line what it lacks: what a text LLM cannot run, what a run of some tiers has instead of scores."""
+    cell, entry = row_cell(row), row.entry
+    if entry is None:
+        return cell
+    if entry.block is Block.SUBSET:
+        figure, tiers = entry.run.results.subset_score["acc"], ", ".join(entry.run.results.subset_tiers)
+        value = NOT_AVAILABLE if figure.value is None else f"{percent(figure.value)}, {interval(figure)}"
+        return replace(cell, lines=(f"subset score over {tiers}: {value}",))
+    if entry.block is Block.TEXT:
+        lacking = [score.name for score in SCORES if score.of(entry).value is None]
+        lacking += ["VQA"] if any(column.suite == "vqa" for column in models.columns) else []
+        return replace(cell, lines=(f"takes no images: no {', '.join(lacking)}",))
+    return cell
+
+
+def _iit_cell(row: ModelRow, group: Group, figure: Figure, n: int | None) -> Cell:
+    entry = row.entry
+    if entry is None:
+        return missing_cell("no IIT run")
+    if entry not in group.entries:
+        return _nothing("asked otherwise: see the other columns")
+    if figure.value is None and entry.block is not Block.WHOLE:
+        return _nothing(figure.note)  # the row's head has the reason
+    return figure_cell(figure, show_n=figure.n != n)
+
+
+def _nothing(reason: str) -> Cell:
+    """For what the row's head explains."""
+    return Cell("–", title=reason, missing=True)
 
 
 def _ranks(column: TaskColumn) -> bool:
@@ -46,25 +109,17 @@ def _ranks(column: TaskColumn) -> bool:
     return all(result.best == 1 for result in column.results.values())
 
 
-def _chance_line(models: Models) -> tuple[Cell, ...]:
+def _chance_line(models: Models, groups: Sequence[Group]) -> tuple[Cell, ...]:
     """What guessing reaches, under the IIT scores and the text tasks that tell."""
-    entries = [row.entry for row in models.rows if row.entry]
     cells = [Cell("chance", ("mean 1/k",), words=True)]
-    if entries:
-        cells += means(chance_by_tier(entries), all_tiers(entries), "a tier was not answered")[: len(_IIT)]
+    for group in groups:
+        tiers = all_tiers(group.entries)
+        parts = [[tier for tier in tiers if score.takes(tier)] for score in _IIT]
+        cells += means(chance_by_tier(group.entries), parts, "a tier was not answered")
     for column in models.columns:
         level = next((result.chance[column.metric] for result in column.results.values() if column.metric in result.chance), None)
         cells.append(missing_cell("not known") if level is None else Cell(percent(level)))
     return tuple(cells)
-
-
-def _iit(row: ModelRow, attribute: str) -> Figure:
-    if row.entry is None:
-        return Figure(None, note="no IIT run")
-    if row.text_only and attribute != "t_score":
-        return Figure(None, note="the model takes no images")
-    figure: Figure | None = getattr(row.entry.run.results, attribute).get("acc")
-    return figure or Figure(None, note="this run's results do not hold it")
 
 
 def _task_column(models: Models, column: TaskColumn, divider: bool) -> tuple[Column, list[Cell]]:
@@ -79,7 +134,7 @@ def _task_column(models: Models, column: TaskColumn, divider: bool) -> tuple[Col
 
 def _cell(of_run: tuple[TaskRun, TaskResult] | None, metric: str, n: int | None, row: ModelRow, suite: TaskSuite) -> Cell:
     if of_run is None:
-        return missing_cell("the model takes no images" if suite == "vqa" and row.text_only else "not run")
+        return _nothing("the model takes no images") if suite == "vqa" and row.text_only else missing_cell("not run")
     run, result = of_run
     figure = result.scores.get(metric) or next(iter(result.scores.values()), Figure(None))
     if result.state == "not run":  # the list of all figures gives the reason

@@ -133,7 +133,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 
 def run_maker(root: Path) -> MakeRun:
-    """`make(name, skill)` writes a run folder and gives its path."""
+    """`make(name, skill)` writes a run folder and gives its path; `bench`: all tiers, where only `tiers` are asked for."""
     answers: dict[str, list[Prediction]] = {}
 
     def make(
@@ -143,6 +143,7 @@ def run_maker(root: Path) -> MakeRun:
         n: int = 40,
         tiers: Sequence[str] = ALL_TIERS,
         text_only: bool = False,
+        bench: Sequence[str] = (),
         base: str = "",
         failed: int = 0,
         folder: str = "",
@@ -158,7 +159,7 @@ def run_maker(root: Path) -> MakeRun:
                 outcome = "error" if item < failed else "unparsed" if item < failed + unparsed else ""
                 predictions.append(prediction(tier, item, skill_of(tier), random.Random(f"{name}/{tier}/{item}"), outcome))
         answers[folder or name] = predictions
-        results = summarise(predictions, unavailable, complete=not failed)
+        results = summarise(predictions, unavailable, complete=not failed, benchmark_tiers=bench or None)
         if base:
             results = replace(results, forgetting=forgetting(predictions, answers[base], base, base))
         errors = [
@@ -168,7 +169,9 @@ def run_maker(root: Path) -> MakeRun:
             if p.outcome == "error"
         ]
         path = root / (folder or name)
-        save_run_header(path, header(name, tiers, n, **changes))
+        if text_only:
+            changes["model"] = {"accepts_images": False} | changes.get("model", {})
+        save_run_header(path, header(name, bench or tiers, n, **changes) | {"tiers": list(tiers)})
         save_run_outcome(path, predictions, results, errors)
         return path
 

@@ -105,6 +105,7 @@ def test_leaderboard_shows_every_score_and_tier_of_results_json(page: Reader, th
         results = json.loads((three[name] / "results.json").read_text())
         row = page.rows(f"leaderboard-{metric}")[name]
         wanted = {"IIT": results["iit"][metric], "T score": results["t_score"][metric], "V score": results["v_score"][metric]}
+        wanted |= {"text-only": results["text_only_score"][metric]}
         wanted |= {tier["tier"]: tier[metric] for tier in results["tiers"]}
         assert set(wanted) == set(row) - {"model"}
         for column, figure in wanted.items():
@@ -115,28 +116,43 @@ def test_leaderboard_shows_every_score_and_tier_of_results_json(page: Reader, th
 
 def test_tiers_stand_from_text_only_to_multimodal_rich(page: Reader) -> None:
     labels = [text.split(" | ")[0] for text in page.tables["leaderboard-acc"][0]]
-    assert labels == ["model", "IIT", "T score", "V score", "T", "TT", "TTV", "TV", "VT", "V", "VV"]
+    assert labels == ["model", "IIT", "T score", "V score", "text-only", "T", "TT", "TTV", "TV", "VT", "V", "VV"]
 
 
-def test_rows_stand_by_iit_score_and_a_model_without_one_comes_last(page: Reader) -> None:
-    assert list(page.rows("leaderboard-acc")) == ["wings", "llava", "base", "chance", "question prior"]
+def test_rows_stand_by_iit_score_and_text_llms_in_a_block_of_their_own(page: Reader, three: dict[str, Path]) -> None:
+    """A text LLM's first number was a blank, then a line per tier; right: its text-only score, and one line for what it cannot run."""
+    assert list(page.rows("leaderboard-acc")) == ["wings", "llava", "chance", "question prior"]
+    head, row, *foot = page.tables["leaderboard-text-acc"]
+    assert [text.split(" | ")[0] for text in head] == ["model", "text-only", "T", "TT"]
+    score = load_run(three["base"]).results.text_only_score["acc"]
+    assert [row[0], row[1].split(" | ")[0]] == ["base", shown(score.value or 0)] and foot[0][0].startswith("chance | ")
+    assert page.text.count("Not run (the model takes no images): TTV, TV, VT, V, VV.") == 4  # once per metric
+    assert "not available" not in " ".join(row)
 
 
-def test_figures_that_do_not_exist_say_why(page: Reader) -> None:
-    row = page.rows("leaderboard-acc")["base"]
-    assert row["V"] == "not available | the model takes no images"
-    assert row["IIT"] == "not available | 5 of 7 tiers have no result"
+def test_runs_of_some_tiers_have_a_subset_score_in_a_block_of_their_own(make_run: MakeRun, tmp_path: Path) -> None:
+    """A run of some tiers had an IIT score and ranked first; right: a subset score, marked with its tiers, below the others."""
+    runs = [make_run("whole", 0.6, tiers=SEVEN), make_run("easy", 1.0, tiers=("T", "V"), bench=SEVEN)]
+    page = page_of(runs, tmp_path / "out")
+    assert list(page.rows("leaderboard-acc")) == ["whole", "chance", "question prior"]
+    row = page.rows("leaderboard-subset-acc")["easy"]
+    assert row["subset score"].startswith("100.0 | ") and row["subset score"].endswith(" | T, V")
+    assert list(row) == ["model", "subset score", "T", "V"]
+
+
+def test_every_cell_of_every_table_has_a_text(page: Reader) -> None:
     assert all(text for rows in page.tables.values() for line in rows for text in line)
 
 
 def test_n_is_in_the_heading_or_in_the_cell(page: Reader, three: dict[str, Path]) -> None:
-    heading = dict(text.split(" | ", 1) for text in page.tables["leaderboard-acc"][0][1:])
     for name in ("base", "wings", "llava"):
+        table = "leaderboard-text-acc" if name == "base" else "leaderboard-acc"
+        heading = dict(text.split(" | ", 1) for text in page.tables[table][0][1:])
         for tier in load_run(three[name]).results.tiers:
             if tier.acc.value is not None:
-                place = page.rows("leaderboard-acc")[name][tier.tier] + heading[tier.tier]
+                place = page.rows(table)[name][tier.tier] + heading[tier.tier]
                 own = f"n\u00a0{tier.acc.n}"
-                assert own in (page.rows("leaderboard-acc")[name][tier.tier] if own not in heading[tier.tier] else place)
+                assert own in (page.rows(table)[name][tier.tier] if own not in heading[tier.tier] else place)
 
 
 def test_incomplete_run_is_marked_and_shows_strict_beside_finished(page: Reader, three: dict[str, Path]) -> None:
@@ -326,13 +342,25 @@ def test_positions_of_own_history_are_shown(make_run: MakeRun, tmp_path: Path) -
         ({"style": "letters"}, "style"),
         ({"history": "own"}, "history"),
         ({"limit": 10}, "limit"),
+        ({"system_prompt": "Be brief."}, "system prompt"),
     ],
 )
-def test_runs_that_do_not_belong_into_one_table_are_refused(make_run: MakeRun, tmp_path: Path, changes: dict, word: str) -> None:
-    runs = [make_run("a", tiers=("T",)), make_run("b", tiers=("T",)), make_run("c", tiers=("T",), **changes)]
-    with pytest.raises(UserError, match=word):
-        report(runs, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_runs_that_do_not_belong_into_one_table_have_tables_of_their_own(
+    make_run: MakeRun, tmp_path: Path, changes: dict, word: str
+) -> None:
+    """They were refused; right: each set of runs that may be compared has its tables, and the page names in what they differ."""
+    tiers = ("T", "V")
+    runs = [make_run("a", 0.9, tiers=tiers), make_run("b", 0.8, tiers=tiers), make_run("c", 0.7, tiers=tiers, **changes)]
+    page = page_of(runs, tmp_path / "out")
+    assert [list(page.rows(f"leaderboard-acc{key}"))[:-2] for key in ("", "-1")] == [["a", "b"], ["c"]]
+    assert f"They differ in:\n{word} (" in page.text and "no number here is to be compared" in page.text
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    over, _, *rows = page.tables["overview"]
+    first, second = filter(None, over)
+    assert first == "IIT" and f"IIT, asked otherwise: {word}" in second
+    cells = {row[0]: row[1:] for row in rows if len(row) > 1}
+    assert cells["c"][:4] == ["–"] * 4 and cells["a"][4:8] == ["–"] * 4 and "–" not in cells["c"][4:8]
 
 
 def test_no_run_twice_the_same_empty_and_foreign_folders_are_refused(make_run: MakeRun, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_the_three_suites_of_a_model_stand_in_one_row_with_n_and_interval(
     runs = [make_run("wings", tiers=TIERS), make_run("llava", tiers=TIERS), text, vqa]
     page = page_of(runs, tmp_path / "out")
     rows = overview(page)
-    assert list(rows["wings"]) == ["model", "IIT", "T score", "V score", "arc_easy", "piqa", "MMBench_DEV_EN"]
+    assert list(rows["wings"]) == ["model", "text-only", "IIT", "T score", "V score", "arc_easy", "piqa", "MMBench_DEV_EN"]
     for path in (text, vqa):
         for result in load_run(path).results.tasks:
             figure = result.scores["acc"]
@@ -54,7 +54,25 @@ def test_the_three_suites_of_a_model_stand_in_one_row_with_n_and_interval(
             assert value == f"{100 * figure.value:.1f}" and interval == f"{100 * figure.low:.1f}–{100 * figure.high:.1f}"
     assert rows["llava"]["arc_easy"] == "not available | not run"
     assert [text for text in page.tables["overview"][0] if text] == ["IIT", "Text-only (lm-eval)", "VQA (VLMEvalKit)"]
-    assert "n\N{NO-BREAK SPACE}40" in page.tables["overview"][1][4]
+    assert "n\N{NO-BREAK SPACE}40" in page.tables["overview"][1][5]
+
+
+def test_a_text_llm_leads_with_its_text_only_score_and_has_one_line_for_what_it_cannot_run(
+    make_run: MakeRun, make_suite_run: MakeRun, tmp_path: Path
+) -> None:
+    """Its first number was a blank, and every cell repeated that it takes no images; right: its score first, and the reason once."""
+    runs = [make_run("llm", 0.9, tiers=TIERS, text_only=True), make_run("vlm", 0.7, tiers=TIERS)]
+    runs += [make_run("some", 1.0, tiers=TIERS[:1], bench=TIERS), make_suite_run("vqa", "vlm", {"MME": 0.5})]
+    page = page_of(runs, tmp_path / "out")
+    _, head, *rows = page.tables["overview"]
+    assert head[1].startswith("text-only | tiers made only of T")
+    assert [row[0].split(" | ")[0] for row in rows] == [
+        *("models that take images", "vlm", "text LLMs", "llm", "runs of some tiers", "some", "chance"),
+    ]
+    llm, some = rows[3], rows[5]
+    assert llm[0] == "llm | takes no images: no IIT, V score, VQA"
+    assert llm[1][0].isdigit() and [llm[2], *llm[4:]] == ["–"] * 3 and llm[3][0].isdigit()  # no tier VT here: T score exists
+    assert some[0].startswith(f"some | subset score over {TIERS[0]}: 100.0, ") and some[2] == "–"
 
 
 def test_another_checkpoint_precision_or_name_is_another_row(make_suite_run: MakeRun, tmp_path: Path) -> None:
@@ -270,7 +288,8 @@ def test_suites_are_read_without_models_and_torch(make_suite_run: MakeRun, tmp_p
 def test_the_folder_of_all_suites_means_its_runs(make_run: MakeRun, make_suite_run: MakeRun, tmp_path: Path) -> None:
     make_run("wings", tiers=TIERS, folder="all/iit")
     make_suite_run("text", "wings", {"piqa": 0.5}, folder="all/text")
-    assert list(overview(page_of([tmp_path / "all"], tmp_path / "out"))["wings"]) == ["model", "IIT", "T score", "V score", "piqa"]
+    row = overview(page_of([tmp_path / "all"], tmp_path / "out"))["wings"]
+    assert list(row) == ["model", "text-only", "IIT", "T score", "V score", "piqa"]
     with pytest.raises(UserError, match="more than once"):
         report([tmp_path / "all", tmp_path / "all" / "text"], tmp_path / "out")
 
