@@ -16,7 +16,9 @@ from builders.connectors import CONNECTORS, connect
 from builders.histories import HistoryBuilder, HistoryCluster, use_cap
 from builders.matching import make_matcher
 from builders.presets import load_preset
+from builders.sources.answers import parse_answers
 from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions, load_source
+from builders.sources.columns import parse_columns
 from builders.targets import sample_targets
 from builders.tiers import parse_tiers
 from builders.words import hashed
@@ -45,6 +47,10 @@ class BuildOptions:
     match: str = "tfidf"  # tfidf | none | path or Hub id of a text encoder
     connector: str = "none"  # none | template | openai
     data_root: Path | None = None  # local snapshots instead of the Hub
+    include_path: Path | None = None  # folder with tasks in lm-eval's format, for lm-eval:TASK
+    columns: tuple[str, ...] = ()  # of tables: [SOURCE:]FIELD=COLUMN,…
+    answers: tuple[str, ...] = ()  # of tables: [SOURCE:]READING; () = auto
+    language: str = "en"  # of rows in Latin script that state none
     overwrite: bool = False  # replace an existing benchmark in `out`
 
 
@@ -140,11 +146,20 @@ def _load_sources(names_by_modality: Mapping[str, Sequence[str]], options: Build
     names = [(name, modality) for modality, group in names_by_modality.items() for name in dict.fromkeys(group)]
     if repeated := [name for name, n in Counter(name for name, _ in names).items() if n > 1]:
         raise UserError(f"source {repeated[0]!r} is named both under --text and --visual; name it once")
+    parse_columns(options.columns, [name for name, _ in names])  # what is misspelt is refused before anything is read
+    parse_answers(options.answers, [name for name, _ in names])
+    source_options = SourceOptions(
+        data_root=options.data_root,
+        include_path=options.include_path,
+        columns=options.columns,
+        answers=options.answers,
+        language=options.language,
+    )
     task = progress.add_task("reading sources", total=len(names))
     loaded = []
     for name, modality in names:
         progress.update(task, description=f"reading {name}")
-        source = load_source(name, SourceOptions(data_root=options.data_root))
+        source = load_source(name, source_options)
         loaded.append(_usable(source, "T" if modality == "T" else "V"))
         progress.advance(task)
     ids = Counter(question.id for entry in loaded for question in entry.questions)
@@ -158,7 +173,8 @@ def _usable(source: SourceQuestions, modality: Modality) -> _LoadedSource:
     fitting = [question for question in kept if question.modality == modality]
     if not fitting:
         kind, flag = ("text", "--visual") if modality == "T" else ("visual", "--text")
-        hint = f"; name it under {flag}" if kept else ""
+        why = ", ".join(f"{n} {reason}" for reason, n in sorted((left_out + Counter(source.left_out)).items()))
+        hint = f"; name it under {flag}" if kept else f"; left out: {why}" if why else ""
         raise UserError(f"source {source.name!r} gave no usable {kind} question (of {len(source.questions)} read){hint}")
     left_out += Counter(source.left_out)
     left_out["has an image" if modality == "T" else "has no image"] += len(kept) - len(fitting)
@@ -198,8 +214,8 @@ def _dialogues(
 
 
 def _arguments(options: BuildOptions, size: int) -> dict[str, Any]:
-    values = dataclasses.asdict(options) | {"size": size, "data_root": None if options.data_root is None else str(options.data_root)}
-    return {name: value for name, value in values.items() if name not in ("out", "overwrite")}
+    values = dataclasses.asdict(options) | {"size": size}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items() if name not in ("out", "overwrite")}
 
 
 def _source_manifest(loaded: _LoadedSource, targets: Iterable[Question], questions: Iterable[Question]) -> dict[str, Any]:
@@ -218,6 +234,7 @@ def _source_manifest(loaded: _LoadedSource, targets: Iterable[Question], questio
         "in_benchmark": sum(question.source == name for question in questions),
         "answer_counts_from": "train split" if loaded.source.train_answers else "evaluation questions outside the benchmark",
         "left_out": dict(loaded.left_out),
+        **({"answers": loaded.source.answers} if loaded.source.answers else {}),
     }
 
 

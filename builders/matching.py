@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builders.words import words
-from iit_bench.errors import UserError, first_line
+from iit_bench.errors import UserError, one_line
 
 
 class Matcher(Protocol):
@@ -88,7 +88,7 @@ class Encoder:
         except (OSError, ValueError) as error:
             raise UserError(
                 f"--match {name!r} is neither tfidf, none nor a text encoder that transformers can load "
-                f"({first_line(error)}); give the path or Hub id of one"
+                f"({one_line(error)}); give the path or Hub id of one"
             ) from error
         limit = getattr(model.config, "max_position_embeddings", 512)
         batches = []

@@ -21,6 +21,8 @@ SOURCES: dict[str, str] = {
     "easyvqa": "builders.sources.lab:load_easyvqa",
     "lm-eval:": "builders.sources.lm_eval:load",
     "vlmeval:": "builders.sources.vlmeval:load",
+    "table:": "builders.sources.table:load",
+    "hub:": "builders.sources.table:load",
 }
 SOURCE_GROUP = "iit_bench.sources"
 

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from iit_bench.registry import SOURCE_GROUP, SOURCES, resolve
+from iit_bench.registry import SOURCE_GROUP, SOURCES, list_sources, match, resolve
 from iit_bench.types import Image, Question
+
+TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")  # of files that are sources without a prefix
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,10 @@ class SourceOptions:
     """Options of every source."""
 
     data_root: Path | None = None  # folder with local snapshots, read instead of the Hub or the maker's server
+    include_path: Path | None = None  # folder with tasks in lm-eval's format
+    columns: tuple[str, ...] = ()  # of tables: [SOURCE:]FIELD=COLUMN,… (sources/columns.py)
+    answers: tuple[str, ...] = ()  # of tables: [SOURCE:]READING (sources/answers.py); () = auto
+    language: str = "en"  # of rows in Latin script that state none
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class SourceQuestions:
     revision: str  # version, commit or "" if there is none
     sha256: str  # of the bytes that were read
     left_out: Mapping[str, int] = field(default_factory=dict)  # reason → records
+    answers: str = ""  # of tables: how answers name the right choice (sources/answers.py); "" where the source defines it
     train_answers: AnswerCounts | None = None  # of the source's train split; None = it has none
 
 
@@ -86,10 +93,11 @@ def question_key(text: str) -> str:
 
 
 def load_source(name: str, options: SourceOptions) -> SourceQuestions:
-    """The evaluation questions of the source called `name`.
+    """The evaluation questions of the source called `name`; a path with one of TABLE_SUFFIXES is a table (sources/table.py).
 
     Raises:
         UserError: no source has this name, or the source rejects it (unknown task, missing files, unsupported kind of task).
     """
-    source: SourceQuestions = resolve(name, "source", SOURCES, SOURCE_GROUP)(name, options)
+    is_path = Path(name).suffix.casefold() in TABLE_SUFFIXES and match(name, list_sources()) is None
+    source: SourceQuestions = resolve(f"table:{name}" if is_path else name, "source", SOURCES, SOURCE_GROUP)(name, options)
     return source

@@ -21,11 +21,12 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions
+from builders.sources.language import language_of
 from iit_bench.data.snapshots import card_licence
 from iit_bench.errors import UserError
 from iit_bench.storage.tables import canonical_json
 from iit_bench.tools.lm_eval.fields import Fields, fields_of, render, shared
-from iit_bench.tools.lm_eval.index import expand
+from iit_bench.tools.lm_eval.index import ROOT, expand
 from iit_bench.tools.lm_eval.local_data import LocalTask, localised, readable, revisions_of
 from iit_bench.tools.lm_eval.process import loading
 from iit_bench.types import Question
@@ -66,7 +67,9 @@ def load(name: str, options: SourceOptions) -> SourceQuestions:
     """
     group = name.removeprefix(PREFIX)
     collected = _Collected()
-    for task, entry in expand(group).items():
+    if options.include_path is not None and not options.include_path.is_dir():
+        raise UserError(f"--include-path {str(options.include_path)!r} is not a folder; give one with lm-eval tasks (*.yaml)")
+    for task, entry in expand(group, [options.include_path] if options.include_path else []).items():
         _read_task(_SourceTask(source=name, group=group, name=task, entry=entry), options, collected)
     return SourceQuestions(
         name=name,
@@ -86,14 +89,18 @@ def load(name: str, options: SourceOptions) -> SourceQuestions:
 
 def _read_task(source_task: _SourceTask, options: SourceOptions, collected: _Collected) -> None:
     """Add the questions of one task."""
-    fields = fields_of(source_task.name)
+    is_lm_evals = source_task.entry.yaml_path is not None and ROOT in source_task.entry.yaml_path.parents
+    fields = fields_of(source_task.name) if is_lm_evals else Fields(tasks=(source_task.name,), language="")
     dataset = str((source_task.entry.cfg or {}).get("dataset_path", "its data set"))
     with loading(), tempfile.TemporaryDirectory(prefix="iit-bench-") as scratch, readable(source_task.name, dataset, options.data_root):
         local = _local(source_task.name, _config(source_task.name, source_task.entry), options, Path(scratch))
         task = ConfigurableTask(config=dict(local.config))
         split = "test" if task.has_test_docs() else "validation"
         docs = list(task.eval_docs)
-        reader = _DocumentReader(source=source_task.source, name=source_task.name, group=source_task.group, task=task, fields=fields)
+        language = fields.language or options.language
+        reader = _DocumentReader(
+            source=source_task.source, name=source_task.name, group=source_task.group, task=task, fields=fields, language=language
+        )
         reader.check(docs)
         for i, doc in enumerate(docs):
             question = reader.question(i, doc)
@@ -161,6 +168,7 @@ class _DocumentReader:
     group: str
     task: Any  # lm_eval.api.task.ConfigurableTask
     fields: Fields
+    language: str  # of rows whose script does not decide it
 
     def check(self, docs: list[Mapping[str, Any]]) -> None:
         """Check that the task has documents and choices that are texts.
@@ -184,14 +192,15 @@ class _DocumentReader:
         if isinstance(answer, str):
             return answer
         question_id = f"{PREFIX}{self.name}/{i}"
+        text = self.text(doc)
         return Question(
             id=question_id,
             modality="T",
             source=self.source,
             subject=render(self.fields.subject, doc) or self._short_name(),
             cluster=self._cluster(doc) or question_id,
-            language=self.fields.language,
-            question=self.text(doc),
+            language=language_of(" ".join((text, *choices)), self.language),
+            question=text,
             images=(),
             choices=choices,
             answer=answer,
@@ -214,7 +223,7 @@ class _DocumentReader:
 
     def _cluster(self, doc: Mapping[str, Any]) -> str:
         """Cluster that the document shares with others; "" for none."""
-        passage = shared(self.name, doc)
+        passage = shared(self.name, doc) if self.fields.cluster else ""  # a task of one's own may have the name of one of lm-eval's
         return f"{PREFIX}{self.name}/{passage}" if passage else ""
 
     def _short_name(self) -> str:

@@ -7,16 +7,20 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from builders.sources.base import StoredImage
+from builders.sources.columns import as_list
 from iit_bench.errors import UserError
 from iit_bench.images import is_readable
 from iit_bench.types import IMAGE_MARK, Image
 
 MARK = re.compile(r"<image (\d+)>")  # MMMU's, numbered from 1
+LONGEST_PATH = 1024  # characters; a longer text is base64
 
 
 def listed(cell: str) -> list[str]:
@@ -90,3 +94,74 @@ def images_sha256(images: Sequence[Image]) -> str:
     """sha256 of one image, or one over those of several; "" for none."""
     hashes = [image.sha256 for image in images]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest() if hashes else ""
+
+
+class Spool:
+    """A temporary file that keeps images which lie inside a table, each once, so that a table of many gigabytes is not held in memory."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as its images are used
+        self._stored: dict[str, StoredImage | None] = {}  # sha256 → the image; None = it cannot be decoded
+
+    def add(self, data: bytes) -> StoredImage | None:
+        """The image, whose bytes are read from the file when they are used; None if it cannot be decoded."""
+        image = Image(data)
+        if image.sha256 not in self._stored:
+            readable = is_readable(image)
+            self._stored[image.sha256] = StoredImage(image.sha256, self._keep(data)) if readable else None
+        return self._stored[image.sha256]
+
+    def _keep(self, data: bytes) -> Callable[[], bytes]:
+        start = self._file.seek(0, 2)
+        self._file.write(data)
+
+        def read() -> bytes:
+            self._file.seek(start)
+            return self._file.read(len(data))
+
+        return read
+
+
+class CellReader:
+    """Turns the image cells of a table into images.
+
+    A cell is bytes, a path below the table's folder, base64, a data URL, an Image of `datasets` ({"bytes", "path"}), a list of these, or
+    the text of such a list; None or "" for no image.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._spool = folder, Spool()
+
+    def images(self, cell: Any) -> tuple[StoredImage, ...] | None:
+        """The images of a cell; None if one is missing or cannot be decoded.
+
+        Raises:
+            UserError: a path that leaves the table's folder, or a web address.
+        """
+        items = as_list(cell)
+        images: list[StoredImage] = []
+        for item in [cell] if items is None else items:
+            if item is None or item == "":
+                continue
+            image = self._image(item)
+            if image is None:
+                return None
+            images += image
+        return tuple(images)
+
+    def _image(self, item: Any) -> tuple[StoredImage, ...] | None:
+        if isinstance(item, Mapping):
+            item = item.get("bytes") or item.get("path")
+        if isinstance(item, bytes):
+            image = self._spool.add(item)
+            return None if image is None else (image,)
+        if not isinstance(item, str) or not item.strip():
+            return None
+        text = item.strip()
+        if text.startswith(("http://", "https://")):
+            raise UserError(f"the table names the image {text[:80]!r} by its address; download the images and name their paths")
+        if not text.startswith("data:") and len(text) <= LONGEST_PATH and (path := inside(self._folder, text)):
+            return of_file(path)
+        data = from_base64(text)
+        image = self._spool.add(data) if data else None
+        return None if image is None else (image,)

@@ -1,10 +1,10 @@
-"""`vlmeval:NAME`: any multiple-choice or yes/no table of VLMEvalKit, or any table in its format.
+"""`vlmeval:NAME`: any multiple-choice or yes/no table of VLMEvalKit; `vlmeval:PATH.tsv`: any table in its format.
 
 With `--data-root DIR` the table is `DIR/NAME.tsv` or `DIR/LMUData/NAME.tsv`; without, VLMEvalKit's own code fetches it. The file is
 streamed: images are hashed and decoded once, then read from it again when they are written (a table may have many gigabytes).
 
 Columns: index, question, answer; A, B, C … for multiple choice (none for yes/no); image (base64, a list of them, or another row's index) or
-image_path; of two rows with one index the first counts; optional: hint, category, l2-category, split, g_index.
+image_path; of two rows with one index the first counts; optional: hint, category, l2-category, split, g_index, language.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from builders.sources.base import SourceOptions, SourceQuestions, StoredImage
+from builders.sources.language import language_of
 from builders.sources.pictures import MARK, decoded, images_sha256, inside, listed, marked, of_file, stored
 from iit_bench.data.fetched import check_unchanged
 from iit_bench.errors import UserError
@@ -31,7 +32,8 @@ REFERENCE = 64  # characters; a longer image cell is base64, a shorter one is th
 DUPLICATE = "duplicate id"  # the reason that a build counts for two questions of one id
 CIRCULAR = 10**6  # circular copies of row i have index i + k · CIRCULAR
 SPLITS = (("test",), ("validation", "val"))  # evaluation splits, best first; of a table with none of them all rows are read
-LANGUAGES = {"CN": "zh", "KO": "ko", "TR": "tr", "AR": "ar", "PT": "pt", "RU": "ru", "CCBENCH": "zh"}
+# Languages of VLMEvalKit's own tables in Latin script; of all others a row's script decides.
+LANGUAGES = {"MMBench_dev_pt": "pt", "MMBench_dev_tr": "tr", "MMMB_pt": "pt", "MMMB_tr": "tr", "MMStar_TR": "tr"}
 
 Cells = Mapping[str, str]  # column → text
 
@@ -43,14 +45,20 @@ def load(name: str, options: SourceOptions) -> SourceQuestions:
         UserError: no such table, or one without a question or answer column.
     """
     table = name.removeprefix(PREFIX)
-    path = fetch(table) if options.data_root is None else local_table(table, options.data_root)
-    revision = check_unchanged(options.data_root, [path]) if options.data_root is not None else ""
-    questions, left_out, split = _Table(name, table, path).read()
+    own = Path(table) if table.casefold().endswith(".tsv") else None
+    if own is not None:  # named without its folder, so that tables are the same on every machine
+        table, name = own.stem, PREFIX + own.stem
+        if not own.is_file():
+            raise UserError(f"there is no table {str(own)!r}; check its path")
+    path = own or (fetch(table) if options.data_root is None else local_table(table, options.data_root))
+    revision = check_unchanged(options.data_root, [path]) if options.data_root is not None and own is None else ""
+    declared = options.language if own else LANGUAGES.get(table, options.language)
+    questions, left_out, split = _Table(name, table, path, declared).read()
     return SourceQuestions(
         name=name,
         questions=tuple(questions),
         split=split,
-        licence=licence_of_table(table),
+        licence="unknown" if own else licence_of_table(table),
         origin=f"VLMEvalKit table {table}.tsv",
         revision=revision,
         sha256=files_sha256([path]),
@@ -122,8 +130,9 @@ class _Row:
 class _Table:
     """One table, while it is read."""
 
-    def __init__(self, source: str, name: str, path: Path) -> None:
+    def __init__(self, source: str, name: str, path: Path, language: str) -> None:
         self._source, self._name, self._path = source, name, path
+        self._language = language  # of rows that state none and whose script does not decide it
         self._images: dict[str, tuple[StoredImage, ...] | None] = {}  # index → images of the first row that has it and has images
         self._left_out: Counter[str] = Counter()
 
@@ -219,7 +228,7 @@ class _Table:
             source=self._source,
             subject=row.cells.get("category") or row.cells.get("l2-category") or "all",
             cluster=f"{self._source}/{images_sha256(images) or row.index}",
-            language=_language(self._name),
+            language=language_of(" ".join((text, *choices)), self._language, row.cells.get("language", "")),
             question=f"{hint}\n{text}" if hint else text,
             images=ordered_images,
             choices=choices,
@@ -252,12 +261,6 @@ def _is_copy(row: _Row, indices: set[str]) -> bool:
     if group := row.cells.get("g_index"):
         return group != row.index and group in indices
     return row.index.isdigit() and int(row.index) >= CIRCULAR and str(int(row.index) % CIRCULAR) in indices
-
-
-def _language(name: str) -> str:
-    """Language in a table's name, else English."""
-    parts = set(name.upper().split("_"))
-    return next((language for mark, language in LANGUAGES.items() if mark in parts), "en")
 
 
 def _image_at(path: Path, offset: int, position: int) -> bytes:

@@ -14,8 +14,38 @@ from iit_bench.cli.app import Out, app, names
 def build(
     out: Out,
     preset: Annotated[str, typer.Option(help="Name of a preset of sources: `iit-bench list presets`.")] = "lab",
-    text: Annotated[str | None, typer.Option(help="Text sources instead of the preset's, comma-separated: facts, lm-eval:TASK.")] = None,
-    visual: Annotated[str | None, typer.Option(help="Visual sources instead of the preset's: easyvqa, vlmeval:NAME.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Text sources instead of the preset's, comma-separated: facts, lm-eval:TASK, FILE, hub:ORG/NAME.", show_default=False
+        ),
+    ] = None,
+    visual: Annotated[
+        str | None,
+        typer.Option(
+            help="Visual sources instead of the preset's: easyvqa, vlmeval:NAME, vlmeval:FILE.tsv, FILE, hub:ORG/NAME.", show_default=False
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Columns of a FILE or a data set of the Hub: [SOURCE:]question=COLUMN,choices=COLUMN,answer=COLUMN,images=COLUMN; "
+            "may be repeated. Default: columns of these names.",
+            show_default=False,
+        ),
+    ] = None,
+    answers: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How its answers name the right choice: [SOURCE:]auto, text, letter, from-0 or from-1. auto refuses what may be read in "
+            "two ways.",
+            show_default=False,
+        ),
+    ] = None,
+    language: Annotated[str, typer.Option(help="Language of rows in Latin script that state none (BCP 47).")] = "en",
+    include_path: Annotated[
+        Path | None, typer.Option(help="Folder with tasks in lm-eval's format, for lm-eval:TASK.", show_default=False)
+    ] = None,
     tiers: Annotated[str, typer.Option(help="full (14 patterns of up to 3 turns), paper (6), or a list such as T,TV,VVT.")] = "full",
     size: Annotated[int | None, typer.Option(help="Targets per modality; default: the preset's.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed of sampling and shuffling.")] = 0,
@@ -28,7 +58,11 @@ def build(
 ) -> None:
     """Build a benchmark folder from text and visual sources.
 
+    FILE is a .jsonl, .json, .csv, .tsv or .parquet file.
+
     Example: iit-bench build --text lm-eval:openbookqa --visual vlmeval:AI2D_TEST --tiers T,TV,V --size 500 --out bench
+
+    Example: iit-bench build --text my.jsonl --visual easyvqa --columns question=q,choices=options,answer=gold --answers letter --out bench
     """
     from builders.build import BuildOptions, summary
     from builders.build import build as build_benchmark
@@ -45,6 +79,10 @@ def build(
         match=match,
         connector=connector,
         data_root=data_root,
+        include_path=include_path,
+        columns=tuple(columns or ()),
+        answers=tuple(answers or ()),
+        language=language,
         overwrite=overwrite,
     )
     print(summary(load_manifest(build_benchmark(options))))

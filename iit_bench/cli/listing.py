@@ -38,7 +38,9 @@ def _sources() -> Rows:
         "facts": "text: countries and chemical elements, bundled",
         "easyvqa": "visual: coloured shapes, PyPI package easy-vqa",
         "lm-eval:": "text: lm-eval:TASK, any multiple-choice task or group of lm-eval",
-        "vlmeval:": "visual: vlmeval:NAME, any multiple-choice or yes/no table of VLMEvalKit",
+        "vlmeval:": "visual: vlmeval:NAME, any multiple-choice or yes/no table of VLMEvalKit, or vlmeval:PATH.tsv in its format",
+        "table:": "either: table:PATH or just PATH, a .jsonl, .json, .csv, .tsv or .parquet file with named columns",
+        "hub:": "either: hub:ORG/NAME[@REVISION][:CONFIGURATION[:SPLIT]], a data set of the Hub with named columns",
     }
     return [(name, notes.get(name, place)) for name, place in list_sources().items()]
 

@@ -26,7 +26,7 @@ class Fields:
     choices: str = ""
     subject: str = ""  # "" = the task's own name inside its group
     cluster: str = ""  # what several questions share; a document for which it is empty is its own cluster
-    language: str = "en"
+    language: str = "en"  # of rows whose script does not decide it; "" = that of --language
     licence: str = "unknown"  # used if the snapshot's card states none
 
 
@@ -64,7 +64,7 @@ def fields_of(task: str) -> Fields:
     for row in FIELDS:
         if any(fnmatchcase(task, pattern) for pattern in row.tasks):
             return row
-    return Fields(tasks=(task,))
+    return Fields(tasks=(task,), language="")
 
 
 def render(template: str, doc: Mapping[str, Any]) -> str:

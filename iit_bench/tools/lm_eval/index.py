@@ -102,8 +102,11 @@ def _names(members: Any) -> Iterator[str]:
 # ---------------------------------------------------------------- from names to tasks
 
 
-def expand(name: str) -> dict[str, Any]:
+def expand(name: str, own: Sequence[Path] = ()) -> dict[str, Any]:
     """The tasks that a name of lm-eval stands for: itself, or the members of a group or tag.
+
+    Args:
+        own: folders of tasks in lm-eval's format; on a clash of names they win over lm-eval's.
 
     Returns:
         {name: lm-eval's entry}, sorted by name.
@@ -111,7 +114,7 @@ def expand(name: str) -> dict[str, Any]:
     Raises:
         UserError: lm-eval has no such name, or a group with a task that is defined in place.
     """
-    entries = read_index([name]).task_index
+    entries = read_index([name], own).task_index
     if name not in entries:
         raise unknown_name(name, entries, "task, group or tag", "`lm_eval ls tasks` lists them all")
     return {task: entries[task] for task in sorted(set(_tasks(name, entries)))}
