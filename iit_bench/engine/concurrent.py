@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from iit_bench.engine.faults import FirstItems
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.engine.plan import Request
 from iit_bench.errors import ItemError, MachineError, UserError
@@ -21,7 +22,7 @@ Outcome = Response | BaseException
 
 
 def ask_concurrently(
-    ask: Ask, requests: Mapping[str, Request], log: ResponseLog, at_once: int, settled: Callable[[str], None]
+    ask: Ask, requests: Mapping[str, Request], log: ResponseLog, at_once: int, settled: Callable[[str], None], first: FirstItems
 ) -> dict[str, ItemError]:
     """Answer `requests` (by key) into the log, `at_once` at a time, in the order given. Returns the requests that have no answer.
 
@@ -29,7 +30,8 @@ def ask_concurrently(
     in flight are waited for, and their answers are logged.
 
     Raises:
-        UserError: the server is unavailable (MachineError of `ask`) or rejects every request; answers so far are in the log.
+        UserError: the server is unavailable (MachineError of `ask`) or rejects every request, or the first ones all fail in one way;
+            answers so far are in the log.
     """
     failed: dict[str, ItemError] = {}
     stop: BaseException | None = None
@@ -38,11 +40,17 @@ def ask_concurrently(
             for key, outcome in workers.outcomes():
                 if isinstance(outcome, ItemError):
                     failed[key] = outcome
+                    try:
+                        first.failed(outcome)
+                    except UserError as error:
+                        stop = stop or error
+                        workers.drop_open()
                 elif isinstance(outcome, BaseException):
                     stop = stop or outcome
                     continue
                 else:
                     log.append({key: outcome})
+                    first.answered()
                 settled(key)
         except KeyboardInterrupt:  # answers that have arrived are kept, those in flight are not waited for
             log.append({key: outcome for key, outcome in workers.arrived() if not isinstance(outcome, BaseException)})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from iit_bench.engine.concurrent import ask_concurrently
+from iit_bench.engine.faults import FirstItems, OutOfMemory, guarded
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.engine.plan import BatchLimits, Request, model_identity, plan_batches, request_key
 from iit_bench.errors import ItemError, MachineError
@@ -54,7 +54,8 @@ def answer(
     `advance` is called with the number of entries of `requests` that were settled since the last call.
 
     Raises:
-        UserError: the model, or the server behind it, rejects the requests or is unavailable; answers so far are in the log.
+        UserError: the model, or the server behind it, rejects the requests or is unavailable, or the first of them all fail in one way
+            (`faults.FirstItems`); answers so far are in the log.
     """
     identity = model_identity(model.info)
     keys = [request_key(request, identity) for request in requests]
@@ -64,23 +65,31 @@ def answer(
         copies[key] += 1
     failures: dict[str, Failure] = {}
     lengths = {}
+    first = FirstItems()
+    if any(key in log.responses for key in distinct):
+        first.answered()
     for key, request in distinct.items():
         try:
-            lengths[key] = _checked_length(model, request)
+            lengths[key] = guarded(lambda request=request: _checked_length(model, request))  # type: ignore[misc]
         except ItemError as error:
             failures[key] = Failure("item", error.reason, error.detail)
+            first.failed(error)
+        except MachineError as error:
+            failures[key] = Failure("machine", error.reason, error.detail)
     advance(sum(copies[key] for key in failures))
     if at_once := model.capabilities.requests_at_once:
         missing = {key: distinct[key] for key in lengths if key not in log.responses}
         advance(sum(copies[key] for key in lengths if key not in missing))
-        failed = ask_concurrently(lambda request: _call(model, [request])[0], missing, log, at_once, lambda key: advance(copies[key]))
+        failed = ask_concurrently(
+            lambda request: guarded(lambda: _call(model, [request])[0]), missing, log, at_once, lambda key: advance(copies[key]), first
+        )
         failures |= {key: Failure("item", error.reason, error.detail) for key, error in failed.items()}
         return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), len(missing))
     computed = 0
     for batch in plan_batches(lengths, limits):
         if any(key not in log.responses for key in batch):
             computed += sum(key not in log.responses for key in batch)
-            failures |= _compute(model, {key: distinct[key] for key in batch}, log)
+            failures |= _compute(model, {key: distinct[key] for key in batch}, log, first)
         advance(sum(copies[key] for key in batch))
     return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), computed)
 
@@ -95,32 +104,29 @@ def _checked_length(model: Model, request: Request) -> int:
     return length
 
 
-def _compute(model: Model, batch: dict[str, Request], log: ResponseLog) -> dict[str, Failure]:
+def _compute(model: Model, batch: dict[str, Request], log: ResponseLog, first: FirstItems) -> dict[str, Failure]:
     """Answer one batch into the log. If a batch fails, its halves are tried, down to single requests."""
     try:
-        log.append(dict(zip(batch, _call(model, list(batch.values())), strict=True)))
+        answers = guarded(lambda: _call(model, list(batch.values())))
+        log.append(dict(zip(batch, answers, strict=True)))
+        first.answered()
         return {}
     except ItemError as error:
+        if len(batch) == 1:
+            first.failed(error)
         failure = Failure("item", error.reason, error.detail)
+    except OutOfMemory as error:
+        failure = Failure("machine", error.reason, error.detail)
     except MachineError as error:
         return {key: Failure("machine", error.reason, error.detail) for key in batch}
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-        failure = Failure("machine", "out of memory", "one request alone does not fit; use a smaller model or dtype")
     if len(batch) == 1:
         return dict.fromkeys(batch, failure)
     keys = list(batch)
     half = len(keys) // 2
     failures: dict[str, Failure] = {}
     for part in (keys[:half], keys[half:]):
-        failures |= _compute(model, {key: batch[key] for key in part}, log)
+        failures |= _compute(model, {key: batch[key] for key in part}, log, first)
     return failures
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    torch = sys.modules.get("torch")  # only loaded models raise it, so the engine need not import torch
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def _call(model: Model, requests: Sequence[Request]) -> Sequence[Response]:

@@ -99,11 +99,6 @@ def test_server_that_goes_away_ends_the_run_in_a_sentence_and_resuming_asks_the_
     assert third.batches == []
 
 
-def test_bug_is_raised_as_it_is(run, server_model, ask):
-    with pytest.raises(RuntimeError, match="a bug"):
-        run(server_model(lambda texts: RuntimeError("a bug")), [ask(text) for text in TEXTS])
-
-
 @pytest.fixture
 def ctrl_c():
     """Ctrl-C raises KeyboardInterrupt, also where the tests were started in the background and it is ignored."""

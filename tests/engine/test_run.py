@@ -131,8 +131,3 @@ def test_score_that_is_no_number_is_an_error_of_its_item(run, company_model, ask
     found = run(Overflowing(), [ask(text) for text in TEXTS])
     failed = [text for text, one in zip(TEXTS, found.answers, strict=True) if isinstance(one, Failure)]
     assert failed == [TEXTS[2]]
-
-
-def test_bug_in_a_model_is_not_taken_for_a_failed_item(run, company_model, ask):
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        run(company_model(fails_with(RuntimeError("shapes cannot be multiplied"), "x")), [ask("x")])
