@@ -19,6 +19,7 @@ from builders.presets import load_preset
 from builders.sources.answers import parse_answers
 from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions, load_source
 from builders.sources.columns import parse_columns
+from builders.sources.language import is_code
 from builders.targets import sample_targets
 from builders.tiers import parse_tiers
 from builders.words import hashed
@@ -78,6 +79,8 @@ def build(options: BuildOptions) -> Path:
     size = preset.size if options.size is None else options.size
     if size < 1:
         raise UserError(f"--size {size} is not possible; use at least 1 target per modality")
+    if not is_code(options.language):
+        raise UserError(f"--language {options.language!r} is no code of BCP 47; use e.g. en, zh or pt-BR")
     if options.connector not in CONNECTORS:
         raise UserError(f"unknown connector {options.connector!r}; --connector is one of {', '.join(CONNECTORS)}")
     check_target(options.out, BENCHMARK_FORMAT, options.overwrite)
@@ -128,6 +131,8 @@ def summary(manifest: Mapping[str, Any]) -> str:
             f"  {name}: {entry['usable']} usable, {entry['targets']} targets, {entry['in_benchmark']} in the benchmark; "
             f"left out: {left_out}"
         )
+    if manifest["prefix_choices"]:
+        lines.append(f"  {manifest['prefix_choices']} targets have a choice that begins another; cloze runs leave their groups out")
     return "\n".join(lines)
 
 

@@ -47,7 +47,8 @@ def _letter(one: Answered) -> int | None:
 
 
 def _number(one: Answered, first: int) -> int | None:
-    text = as_text(one.cell)
+    whole = isinstance(one.cell, float) and one.cell.is_integer()  # numbers of a column that has gaps are floats
+    text = as_text(int(one.cell) if whole else one.cell)
     if isinstance(one.cell, bool) or not re.fullmatch("[0-9]{1,9}", text):
         return None
     position = int(text) - first

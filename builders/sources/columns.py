@@ -8,6 +8,7 @@ source. A field that is not named is the column of its own name, if the table ha
 from __future__ import annotations
 
 import json
+import math
 from ast import literal_eval
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,11 +123,9 @@ def _lookup(record: Record, name: str) -> Any:
 
 
 def as_text(cell: Any) -> str:
-    """A cell as text: whole numbers without a decimal point, None as "", everything else as Python writes it."""
-    if cell is None:
+    """A cell as text, as Python writes it, without outer white space; "" for None and NaN, which a parquet file has for missing numbers."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return ""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
     return str(cell).strip()
 
 

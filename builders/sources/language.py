@@ -52,7 +52,7 @@ def language_of(text: str, declared: str = "en", stated: str = "") -> str:
         declared: of the source; taken where the row's script fits it, and for words in Latin script, for which no other evidence is there.
         stated: by the row itself, which is taken if it has the form of BCP 47.
     """
-    if _CODE.fullmatch(stated.strip()):
+    if is_code(stated.strip()):
         return stated.strip()
     counts: Counter[tuple[str, ...]] = Counter()
     total = 0
@@ -68,3 +68,8 @@ def language_of(text: str, declared: str = "en", stated: str = "") -> str:
         return "ja"
     languages = max(counts, key=lambda one: (counts[one], one))
     return declared if base in languages else languages[0]
+
+
+def is_code(text: str) -> bool:
+    """Whether a text has the form of a language code of BCP 47."""
+    return _CODE.fullmatch(text) is not None

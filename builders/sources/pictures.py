@@ -20,7 +20,7 @@ from iit_bench.images import is_readable
 from iit_bench.types import IMAGE_MARK, Image
 
 MARK = re.compile(r"<image (\d+)>")  # MMMU's, numbered from 1
-LONGEST_PATH = 1024  # characters; a longer text is base64
+LONGEST_PATH = 1024  # characters; a longer text is no path
 
 
 def listed(cell: str) -> list[str]:
@@ -39,10 +39,10 @@ def decoded(cell: str) -> list[bytes]:
     return [from_base64(text) or b"" for text in listed(cell)]
 
 
-def from_base64(text: str) -> bytes | None:
-    """The bytes behind base64 or a data URL; None if it is neither."""
+def from_base64(text: str, strict: bool = False) -> bytes | None:
+    """The bytes behind base64 or a data URL; None if it is neither. `strict`: letters outside base64's are refused, not skipped."""
     try:
-        return base64.b64decode(text.split(",", 1)[1] if text.startswith("data:") else text)
+        return base64.b64decode(text.split(",", 1)[1] if text.startswith("data:") else text, validate=strict)
     except (binascii.Error, IndexError, ValueError):
         return None
 
@@ -53,10 +53,14 @@ def inside(folder: Path, name: str) -> Path | None:
     Raises:
         UserError: the path leaves the folder. A table that somebody else made must not read other files of this machine.
     """
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+        exists = path.is_file()
+    except (OSError, ValueError):  # no name that a file can have
+        return None
     if not path.is_relative_to(folder.resolve()):
         raise UserError(f"the table names the image {name!r}, outside its folder {str(folder)!r}; put the images below the table's folder")
-    return path if path.is_file() else None
+    return path if exists else None
 
 
 def stored(images: Sequence[bytes], read: Callable[[int], bytes]) -> tuple[StoredImage, ...] | None:
@@ -160,8 +164,9 @@ class CellReader:
         text = item.strip()
         if text.startswith(("http://", "https://")):
             raise UserError(f"the table names the image {text[:80]!r} by its address; download the images and name their paths")
-        if not text.startswith("data:") and len(text) <= LONGEST_PATH and (path := inside(self._folder, text)):
-            return of_file(path)
-        data = from_base64(text)
-        image = self._spool.add(data) if data else None
-        return None if image is None else (image,)
+        data = from_base64("".join(text.split()), strict=True)
+        image = self._spool.add(data) if data else None  # before paths: the base64 of a JPEG file begins like an absolute path
+        if image is not None:
+            return (image,)
+        path = inside(self._folder, text) if len(text) <= LONGEST_PATH and not text.startswith("data:") else None
+        return of_file(path) if path else None

@@ -127,6 +127,8 @@ class _Reader:
         choices, labels = self._list("choices", record, columns), self._list("labels", record, columns)
         if choices is None or labels is None:
             return "choices are not a list of texts" if choices is None else "labels are not a list of texts"
+        if len(choices) < 2 and "choices" in columns.of:
+            return "fewer than two choices"
         if isinstance(answer, (list, tuple)):
             return "several correct answers" if len(answer) != 1 else "answer is a list"
         if as_text(answer) == "":

@@ -186,9 +186,15 @@ def test_a_table_without_choices_is_answered_yes_or_no(write: Write, golds: list
 def test_records_that_cannot_be_used_are_counted(write: Write) -> None:
     good = {"question": "Which?", "choices": ["red", "blue"], "answer": "red"}
     rows = [good, good | {"answer": ["red", "blue"]}, good | {"answer": ""}, good | {"choices": "red or blue"}, good | {"answer": None}]
+    rows += [good | {"choices": [], "answer": "red"}, good | {"choices": ["red"], "answer": 0}, good | {"question": None}]
     source = load(write("t.jsonl", rows))
-    assert len(source.questions) == 1
-    assert source.left_out == {"several correct answers": 1, "no answer": 2, "choices are not a list of texts": 1}
+    assert [q.question for q in source.questions] == ["Which?", ""]  # the builder leaves the empty one out
+    assert source.left_out == {
+        "several correct answers": 1,
+        "no answer": 2,
+        "choices are not a list of texts": 1,
+        "fewer than two choices": 2,
+    }
 
 
 # ---------------------------------------------------------------- images
@@ -207,6 +213,23 @@ def test_images_of_every_form_are_the_same_image(write: Write, tmp_path: Path) -
     in_parquet = load(write("t.parquet", [common | {"images": data}, common | {"images": None}]))
     assert [[image.data for image in q.images] for q in in_parquet.questions] == [[data], []]
     assert [q.modality for q in in_parquet.questions] == ["V", "T"]
+
+
+def test_the_base64_of_a_jpeg_is_not_taken_for_an_absolute_path(write: Write) -> None:
+    data = picture(2, "JPEG")
+    text = base64.b64encode(data).decode()
+    assert text.startswith("/9j/")
+    row = {"question": "What?", "choices": ["one", "two"], "answer": "one", "images": text}
+    (made,) = load(write("t.csv", [row])).questions
+    assert made.images[0].data == data
+
+
+def test_numbers_are_the_texts_that_the_file_has(write: Write) -> None:
+    rows = [{"question": "How much?", "choices": [1.0, 2.5, 10.0], "answer": 2.5}, {"question": "How?", "choices": [7, 8, 9], "answer": 9}]
+    assert [q.choices for q in load(write("t.jsonl", rows)).questions] == [("1.0", "2.5", "10.0"), ("7", "8", "9")]
+    gaps = [{"question": f"Which {i}?", "choices": ["red", "blue"], "answer": gold} for i, gold in enumerate((1.0, float("nan"), 0.0))]
+    source = load(write("t.parquet", gaps))  # pandas writes a column of whole numbers with gaps like this
+    assert ([q.answer for q in source.questions], source.answers, source.left_out) == ([1, 0], "from-0", {"no answer": 1})
 
 
 def test_an_image_column_of_datasets_is_read(tmp_path: Path) -> None:
@@ -306,6 +329,7 @@ def test_a_table_in_another_encoding_or_not_there_is_one_sentence(tmp_path: Path
         ({"columns": ("other.csv:question=q",)}, "--columns names the source 'other.csv', and the command has"),
         ({"answers": ("B",)}, "--answers 'B' is not known; use auto, text, letter, from-0, from-1"),
         ({"answers": ("other.csv:text",)}, "--answers names the source 'other.csv'"),
+        ({"language": "English"}, "--language 'English' is no code of BCP 47"),
         ({"columns": ("answer=lost",)}, "has no column 'lost' for the answer"),
     ],
 )
