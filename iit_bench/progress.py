@@ -18,6 +18,11 @@ Clock = Callable[[], float]
 SECONDS_BETWEEN_LINES = 30.0
 
 
+def notice(text: str) -> None:
+    """One sentence that a user must read whatever else is shown, on stderr."""
+    print(f"iit-bench: {text}", file=sys.stderr, flush=True)
+
+
 class Job:
     """One bar over several evaluations, above their own bars: counts the items of all, and estimates the time left for all.
 

@@ -275,6 +275,7 @@ class Results:
     interleaving: tuple[PairedResult, ...]  # each tier of 2+ turns against its target without history
     positions: tuple[PositionResult, ...] = ()  # own history only
     forgetting: Forgetting | None = None  # None = no base run was given
+    advice: str = ""  # generate: what to change, where most replies are truncated or unparsed
 
 
 # ---------------------------------------------------------------- the run folder of the suites "text" and "vqa"
@@ -331,3 +332,4 @@ class SuiteResults:
     complete: bool  # every item finished without an error of the machine, and no task failed
     outcomes: dict[str, int]  # over the tasks that are not groups
     tasks: tuple[TaskResult, ...]  # in the order asked
+    advice: str = ""  # what to change, where most replies are truncated or unparsed

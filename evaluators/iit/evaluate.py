@@ -16,6 +16,7 @@ from evaluators.iit.comparison import asked_apart, check_comparable
 from evaluators.iit.forgetting import forgetting
 from evaluators.iit.results import summarise
 from evaluators.iit.turns import Asking, Course, prediction, request, rounds
+from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import dated, enter
@@ -25,9 +26,10 @@ from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
 from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError
-from iit_bench.models.contract import Model
+from iit_bench.models.contract import Model, check_images_known
 from iit_bench.models.load import load_model
 from iit_bench.models.reasoning import reasoning_budget
+from iit_bench.progress import notice
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.runs import IitRun, folder_label, load_run, save_run_header, save_run_outcome
@@ -51,7 +53,7 @@ def evaluate(options: RunOptions, progress: bool = True) -> Results:
         load_base(options)  # an unusable base is refused before a model is loaded
     check_writable(options.out)
     options = dated(options)
-    model = load_model(options.model, options.model_options, blind=options.blind)
+    model = load_model(options.model, options.model_options, blind=options.blind, progress=progress)
     model.prepare(benchmark)
     return evaluate_model(model, benchmark, options, progress)
 
@@ -59,8 +61,11 @@ def evaluate(options: RunOptions, progress: bool = True) -> Results:
 def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, progress: bool = True) -> Results:
     """`evaluate` with a model and a benchmark that are already loaded."""
     style = style_of(options, benchmark)
+    if any("V" in tier for tier in benchmark.chosen_tiers(options.tiers)):
+        check_images_known(model)
     plan = choose_dialogues(benchmark, options.tiers, options.limit, accepts_images=model.capabilities.takes_images, style=style)
-    scoring = choose_scoring(model, options.scoring, any("V" in tier for tier in plan.tiers))
+    images = any("V" in tier for tier in plan.tiers)
+    scoring = choose_scoring(model, options.scoring, images)
     assert options.max_new_tokens is not None  # RunOptions has a number in suite iit
     asking = Asking(
         scoring=scoring,
@@ -76,6 +81,9 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, prog
     described = describe_run(
         options, model.info, benchmark=benchmark, asking=asking, tiers=plan.tiers, limits=limits, left_out=plan.left_out
     )
+    described["scoring_fallback"] = scoring_fallback(model, options.scoring, images)
+    if described["scoring_fallback"] and options.tokenizer:  # which is given to have replies scored
+        notice(f"replies of {model.info.name!r} are generated, since it cannot score given ones: {described['scoring_fallback']}")
     base = _comparable_base(options, described)
     courses = [Course(dialogue, tuple(benchmark.questions[turn] for turn in dialogue.turns)) for dialogue in plan.dialogues]
     with enter(options.out, described, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log):
@@ -87,6 +95,8 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, prog
             save_run_header(options.out, run)
         complete = not any(error["kind"] == "machine" for error in errors)
         results = summarise(predictions, plan.unavailable, complete, benchmark.tiers)
+        reasoned = model.capabilities.reasons or any(one.reasoning for one in predictions)
+        results = dataclasses.replace(results, advice=advice(results.outcomes, run, reasoned=reasoned))
         if base:
             against_base = forgetting(predictions, base.predictions, base.run["name"], folder_label(base.path))
             against_base = dataclasses.replace(against_base, asked_apart=asked_apart(base.run, run))
@@ -108,13 +118,21 @@ def choose_scoring(model: Model, wanted: Scoring | Literal["auto"], images: bool
     can = model.capabilities
     can_score = can.scores and (can.scores_images or not images)
     if wanted == "auto":
-        return "loglikelihood" if can_score else "generate"
+        return "generate" if scoring_fallback(model, wanted, images) else "loglikelihood"
     if wanted == "generate" and not can.generates:
         raise UserError(f"model {model.info.name!r} cannot generate; use --scoring loglikelihood")
     if wanted == "loglikelihood" and not can_score:
         why = can.why_not["scores"] if not can.scores else "it scores only replies to text; leave out the tiers with images with --tiers"
         raise UserError(f"model {model.info.name!r} cannot score replies: {why}, or use --scoring generate")
     return wanted
+
+
+def scoring_fallback(model: Model, wanted: Scoring | Literal["auto"], images: bool) -> str:
+    """Why scoring `auto` generates replies instead of scoring given ones; "" where it does not."""
+    can = model.capabilities
+    if wanted != "auto" or (can.scores and (can.scores_images or not images)):
+        return ""
+    return can.why_not["scores_images" if can.scores else "scores"]
 
 
 @dataclass(frozen=True)

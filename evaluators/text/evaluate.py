@@ -47,7 +47,7 @@ def evaluate_text(options: RunOptions, progress: bool = True) -> SuiteResults:
     options = dated(options)
     with tempfile.TemporaryDirectory(prefix="iit-bench-text-") as scratch:
         tasks = load_tasks_of(options, Path(scratch))  # a wrong name is reported before a model is loaded
-        return evaluate_text_model(load_model(options.model, options.model_options), tasks, options, progress)
+        return evaluate_text_model(load_model(options.model, options.model_options, progress=progress), tasks, options, progress)
 
 
 def load_tasks_of(options: RunOptions, scratch: Path) -> Tasks:

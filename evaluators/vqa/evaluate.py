@@ -31,7 +31,7 @@ from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
 from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError
-from iit_bench.models.contract import GenerateResult, Model
+from iit_bench.models.contract import GenerateResult, Model, check_images_known
 from iit_bench.models.load import load_model
 from iit_bench.models.reasoning import reasoning_budget
 from iit_bench.progress import bar
@@ -56,7 +56,7 @@ def evaluate_vqa(options: RunOptions, progress: bool = True) -> SuiteResults:
     chosen_tasks(options)
     check_writable(options.out)
     options = dated(options)
-    return evaluate_vqa_model(load_model(options.model, options.model_options, blind=options.blind), options, progress)
+    return evaluate_vqa_model(load_model(options.model, options.model_options, blind=options.blind, progress=progress), options, progress)
 
 
 def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True) -> SuiteResults:
@@ -88,9 +88,14 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
 
 
 def unable(model: Model) -> str:
-    """Why the model cannot run the suite, or ""."""
+    """Why the model cannot run the suite, or "".
+
+    Raises:
+        UserError: whether it can is not known.
+    """
     if not model.capabilities.generates:
         return f"model {model.info.name!r} cannot generate, which every task of suite vqa needs; choose another model"
+    check_images_known(model)
     if not model.capabilities.takes_images:
         why = model.capabilities.why_not["takes_images"]
         return f"model {model.info.name!r} takes no images ({why}); add --blind to give it the text only"

@@ -58,6 +58,7 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
         typer.Exit: some items failed.
     """
     from evaluators.runs.summary import left_out_text, server_text, summary_json, summary_text
+    from iit_bench.progress import notice
     from iit_bench.storage.runs import load_run_header
 
     results = _evaluator(options.suite)(options, progress=not quiet)
@@ -65,6 +66,8 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
     run = load_run_header(options.out)
     for line in filter(None, (left_out_text(run), server_text(run))):
         print(line, file=sys.stderr)
+    if results.advice:
+        notice(results.advice)
     if not results.complete:
         raise typer.Exit(1)
 

@@ -22,6 +22,7 @@ def evaluate_all_suites(options: RunOptions, *, quiet: bool, json: bool) -> None
         typer.Exit: some items failed.
     """
     from evaluators.runs.summary import server_text, summary_text
+    from iit_bench.progress import notice
     from iit_bench.storage.runs import load_run_header
     from iit_bench.storage.tables import canonical_json
     from iit_bench.workflows.all_suites import evaluate_all
@@ -37,7 +38,9 @@ def evaluate_all_suites(options: RunOptions, *, quiet: bool, json: bool) -> None
         lines = [summary_text(f"{name} ({suite})", result) for suite, result in outcome.results.items()]
         lines += [f"{name} ({suite}): not run, {reason}" for suite, reason in outcome.left_out.items()]
         print("\n".join([*lines, *([f"Leaderboard: {outcome.page}"] if outcome.page else [])]), flush=True)
-    for suite in outcome.results:
+    for suite, result in outcome.results.items():
+        if result.advice:
+            notice(f"suite {suite}: {result.advice}")
         if usage := server_text(load_run_header(options.out / suite)):
             print(f"suite {suite}: {usage}", file=sys.stderr)
     if outcome.failed:

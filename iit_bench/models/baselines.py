@@ -158,7 +158,7 @@ class BlindModel(Model):
         self.model = model
         why_not = dict(model.capabilities.why_not) | {"takes_raw_text": "raw text has no images to remove"}
         self.capabilities = dataclasses.replace(
-            model.capabilities, takes_images=True, scores_images=True, takes_raw_text=False, why_not=why_not
+            model.capabilities, takes_images=True, images_unknown=False, scores_images=True, takes_raw_text=False, why_not=why_not
         )
         self.info = dataclasses.replace(model.info, blind=True, accepts_images=True)
 

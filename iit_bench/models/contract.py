@@ -254,6 +254,19 @@ class TextModel(Protocol):
         """
 
 
+def check_images_known(model: Model) -> None:
+    """Refuse to run images past a server that failed with one: it may take them once it is repaired, or never.
+
+    Raises:
+        UserError: whether the model takes images is not known.
+    """
+    if model.capabilities.images_unknown:
+        raise UserError(
+            f"the server of model {model.info.name!r} fails with a test image ({model.capabilities.why_not['takes_images']}), so it is not "
+            "known whether it takes any; repair it, or leave images out: tiers of T only with --tiers T,TT,TTT, or --blind"
+        )
+
+
 def as_text_model(model: Model) -> TextModel:
     """`model`, for raw text.
 

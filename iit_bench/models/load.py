@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from dataclasses import fields
 
 from iit_bench.errors import UserError
@@ -9,6 +12,7 @@ from iit_bench.models.baselines import BlindModel
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.registry import MODEL_GROUP, MODELS, match, resolve
 
+OF_TRANSFORMERS = ("wings", "llava", "llava-one-rate", "base-llm", "hf:", "vllm:")
 _WITHOUT_USE: dict[str, tuple[str, ...]] = {
     "wings": ("processor_kwargs", "adapter"),
     "llava": ("processor_kwargs", "adapter"),
@@ -21,15 +25,19 @@ _WITHOUT_USE: dict[str, tuple[str, ...]] = {
 }
 
 
-def load_model(name: str, options: ModelOptions, *, blind: bool = False) -> Model:
+def load_model(name: str, options: ModelOptions, *, blind: bool = False, progress: bool = True) -> Model:
     """The model called `name`, loaded; with `blind`, all images are removed before it sees a chat.
+
+    Without `progress`, transformers and the Hub show no bars of their own meanwhile.
 
     Raises:
         UserError: no model has this name, or it cannot be loaded as asked.
     """
     _refuse_server_options(name, options)
     _refuse_options_without_use(name, options)
-    model: Model = resolve(name, "model", MODELS, MODEL_GROUP)(name, options)
+    factory = resolve(name, "model", MODELS, MODEL_GROUP)
+    with contextlib.nullcontext() if progress else _without_bars(name):
+        model: Model = factory(name, options)
     if blind:
         return BlindModel(model)
     return model
@@ -40,6 +48,23 @@ def _refuse_options_without_use(name: str, options: ModelOptions) -> None:
     for option in _WITHOUT_USE.get(match(name, MODELS) or "", ()):
         if getattr(options, option):
             raise UserError(f"model {name!r} has no use for --{option.replace('_', '-')}; leave it out")
+
+
+@contextlib.contextmanager
+def _without_bars(name: str) -> Iterator[None]:
+    """A context without the bars of transformers; it is imported only for models that need it anyway."""
+    if match(name, MODELS) not in OF_TRANSFORMERS and "transformers" not in sys.modules:
+        yield
+        return
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _refuse_server_options(name: str, options: ModelOptions) -> None:

@@ -53,7 +53,12 @@ class Reasoning:
 
     def opened_by(self, prompt: str) -> bool:
         """Whether a rendered prompt ends inside reasoning: its template has written the opening mark."""
-        return prompt.rstrip().endswith(tuple(marks.opening for marks in self.marks))
+        return prompt.rstrip().endswith(self.openings)
+
+    @property
+    def openings(self) -> tuple[str, ...]:
+        """The opening marks."""
+        return tuple(marks.opening for marks in self.marks)
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,19 @@ def split_text(result: GenerateResult, marks: Sequence[Marks] = (THINK,)) -> Gen
         return result
     whole = "\n\n".join(filter(None, (result.reasoning, parts.reasoning)))
     return dataclasses.replace(result, text=parts.reply.strip(), reasoning=whole, unfinished_reasoning=parts.unfinished)
+
+
+def read_text_reply(
+    tokenizer: Any, result: GenerateResult, request: GenerateRequest, *, prompt: str, reasoning: Reasoning
+) -> GenerateResult:
+    """A server's continuation of a prompt as reply and reasoning; its reply is cut where the request's limit cuts it, in our tokens."""
+    has_marks = any(mark in result.text for one in reasoning.marks for mark in (one.opening, one.closing))
+    if not (has_marks or reasoning.opened_by(prompt) or request.reasoning_tokens):
+        return dataclasses.replace(result, text=result.text.strip())
+    tokens = tokenizer.encode(result.text, add_special_tokens=False)
+    read = read_reply(tokenizer, tokens, request, prompt=prompt, prompt_tokens=result.prompt_tokens, reasoning=reasoning)
+    finish = read.finish_reason if read.finish_reason == "length" else result.finish_reason or "stop"
+    return dataclasses.replace(read, finish_reason=finish, new_tokens=result.new_tokens)
 
 
 def reply_limit(tokenizer: Any, requests: Sequence[GenerateRequest], prompts: Sequence[str], reasoning: Reasoning, width: int) -> dict:

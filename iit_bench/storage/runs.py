@@ -33,13 +33,14 @@ from iit_bench.storage.tables import canonical_json, decode, read_table, table_b
 from iit_bench.types import OUTCOMES, SUITES, Prediction, Results, Suite, SuiteResults, TaskItem, TaskSuite
 
 # Fields of run.json beside `format` and `version`.
-_OF_BENCHMARKS = ("benchmark", "scoring", "style", "history", "tiers", "left_out", "batch_tokens")
+_OF_BENCHMARKS = ("benchmark", "scoring", "scoring_fallback", "style", "history", "tiers", "left_out", "batch_tokens")
 RUN_FIELDS = {
     "name": "display name of the run, by default its folder's name",
     "model": "models.contract.ModelInfo as a dict",
     "suite": "iit | text | vqa",
     "benchmark": "name, rows_sha256, seed, tiers {tier: n}, sources, baselines, as copied from the manifest",
     "scoring": "loglikelihood | generate, as it was done (auto is decided at the start)",
+    "scoring_fallback": "why scoring auto generates replies instead of scoring given ones, or empty",
     "style": "cloze | options | letters",
     "history": "gold | own",
     "limit": "number of whole groups, or null for all",

@@ -68,7 +68,7 @@ def evaluate_all(options: RunOptions, progress: bool = True) -> AllResults:
     outcome = AllResults()
     with tempfile.TemporaryDirectory(prefix="iit-bench-all-") as scratch:
         steps = _prepared(plan, Path(scratch))
-        model = load_model(options.model, options.model_options, blind=options.blind)
+        model = load_model(options.model, options.model_options, blind=options.blind, progress=progress)
         outcome.left_out |= {suite: why for suite, step in steps.items() if (why := step.unable(model))}
         work = {suite: step for suite, step in steps.items() if suite not in outcome.left_out}
         with whole_job({suite: step.planned for suite, step in work.items()}, progress) as job:

@@ -37,6 +37,7 @@ from iit_bench.models.openai.encoding import (
     text_to_chat,
 )
 from iit_bench.models.openai.probe import NO_ACCESS, TAKEN, Findings, Request, chat_probe, rejected
+from iit_bench.models.reasoning import split_text
 
 Read = TypeVar("Read")
 NEEDS_TOKENIZER = (
@@ -65,6 +66,8 @@ class ChatServer(Model, TextModel):
             takes_raw_text=True,
             scores=scores,
             scores_images=False,
+            reasons=self.findings.reasons,
+            images_unknown=self.findings.images_unknown,
             requests_at_once=self.client.options.concurrency,
             why_not=dict(why_not) | ({} if images == TAKEN else {"takes_images": images}),
         )
@@ -82,6 +85,7 @@ class ChatServer(Model, TextModel):
             dtype="unknown",
             device=SERVER,
             max_context=self.findings.max_context,
+            settings={"chat_template_kwargs": dict(spelling.template_kwargs)} if spelling.template_kwargs else {},
             details={"images": images, "length limit": spelling.length_limit, "temperature": temperature, **details},
         )
 
@@ -148,8 +152,9 @@ class ChatServer(Model, TextModel):
         return [self._generate(request) for request in batch]
 
     def _generate(self, request: GenerateRequest) -> GenerateResult:
-        body = self._chat_body(chat_messages(request.messages), request.max_new_tokens)
-        result = self.ask("/chat/completions", body, read_chat)
+        """A server has one limit for reasoning and reply together, so a reply may take what its reasoning leaves."""
+        body = self._chat_body(chat_messages(request.messages), request.longest)
+        result = split_text(self.ask("/chat/completions", body, read_chat))
         return dataclasses.replace(result, text=result.text.strip())
 
     # ------------------------------------------------------------ raw text, for lm-eval

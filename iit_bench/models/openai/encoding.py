@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from iit_bench.errors import UserError
@@ -16,15 +16,18 @@ from iit_bench.types import Image, Message
 
 CHAT = "\x00chat:"  # before a chat that lm-eval carries around as a text; no task's own text begins so
 STOPS = 4  # stop strings that OpenAI's protocol allows; the others are cut off here
+REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")  # of a message, in which servers return it
+REASONING_PARTS = ("thinking", "reasoning")  # types of parts of a content that are reasoning, and the names of their texts
 _MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif"}  # Pillow's name of a format that servers read -> media type
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spelling:
-    """What a server calls the limit of a reply's length, and whether it takes a temperature."""
+    """What a server calls the limit of a reply's length, whether it takes a temperature, and what it is to give its chat template."""
 
     length_limit: str
     takes_temperature: bool
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 # In the order of probing. OpenAI's reasoning models take neither `max_tokens` nor a temperature.
@@ -42,6 +45,8 @@ def chat_body(model: str, spelling: Spelling, chat: Sequence[Mapping[str, Any]],
     how = {"temperature": 0} | settings
     if not spelling.takes_temperature:
         del how["temperature"]
+    if spelling.template_kwargs:
+        how["chat_template_kwargs"] = dict(spelling.template_kwargs)
     return {"model": model, "messages": list(chat), spelling.length_limit: max_new_tokens, **how}
 
 
@@ -111,22 +116,55 @@ def data_url(image: Image) -> str:
 
 
 def read_chat(reply: Any) -> GenerateResult:
-    """The reply of /chat/completions; "" if it has no content (all tokens went into reasoning, for example), a refusal as its own text."""
-    message = _choices(reply)[0]["message"]
-    text = message.get("content")
-    if text is None:
-        text = message.get("refusal") or ""
-    if not isinstance(text, str):
-        raise TypeError("content is no text")
-    return GenerateResult(text, *counts(reply))
+    """The reply of /chat/completions: content as a text or as a list of parts, reasoning apart, a refusal as its own text.
+
+    "" if it has no content. Then it ends inside its reasoning, where the server returns or counts some.
+    """
+    choice = _choices(reply)[0]
+    message = choice["message"]
+    text, in_parts = _content_of(message.get("content"))
+    fields = [_text_of(message.get(name)) for name in REASONING_FIELDS]
+    reasoning = next(filter(None, fields), "") or in_parts  # some servers send it under two names
+    tokens = _reasoning_tokens(reply)
+    return GenerateResult(
+        text or str(message.get("refusal") or ""),
+        *counts(reply),
+        finish_reason=str(choice.get("finish_reason") or ""),
+        reasoning=reasoning.strip(),
+        reasoning_tokens=tokens,
+        unfinished_reasoning=bool(reasoning or tokens) and not text.strip() and not message.get("refusal"),
+    )
+
+
+def _content_of(content: Any) -> tuple[str, str]:
+    """Text and reasoning of a message's content."""
+    if content is None or isinstance(content, str):
+        return content or "", ""
+    if not isinstance(content, list):
+        raise TypeError("content is neither a text nor a list of parts")
+    reasons = [isinstance(part, dict) and part.get("type") in REASONING_PARTS for part in content]
+    parts = [("", _text_of(part)) if reasoning else (_text_of(part), "") for part, reasoning in zip(content, reasons, strict=True)]
+    return "".join(text for text, _ in parts), "".join(reasoning for _, reasoning in parts)
+
+
+def _text_of(part: Any) -> str:
+    """The text in a part of a content, in a list of parts, or in a field of reasoning; "" where there is none."""
+    if part is None or isinstance(part, str):
+        return part or ""
+    if isinstance(part, list):
+        return "".join(map(_text_of, part))
+    if isinstance(part, dict):
+        return _text_of(next((part[name] for name in ("text", *REASONING_PARTS, "content", "summary") if part.get(name)), None))
+    raise TypeError("a part of the content is no text")
 
 
 def read_text(reply: Any) -> GenerateResult:
     """The reply of /completions."""
-    text = _choices(reply)[0]["text"]
+    choice = _choices(reply)[0]
+    text = choice["text"]
     if not isinstance(text, str):
         raise TypeError("text is no text")
-    return GenerateResult(text, *counts(reply))
+    return GenerateResult(text, *counts(reply), finish_reason=str(choice.get("finish_reason") or ""))
 
 
 def read_echo(reply: Any, prompts: int) -> list[tuple[list[float | None], list[Mapping[str, float] | None]]]:
@@ -146,6 +184,11 @@ def counts(reply: Any) -> tuple[int, int]:
     """Prompt and reply tokens, as the server counts them; 0, 0 if it does not report them."""
     usage = reply.get("usage") or {}
     return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+
+
+def _reasoning_tokens(reply: Any) -> int:
+    details = (reply.get("usage") or {}).get("completion_tokens_details") or {}
+    return int(details.get("reasoning_tokens") or 0)
 
 
 def _choices(reply: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from iit_bench.models.openai.adapter import ChatServer
 from iit_bench.models.openai.client import Client
 from iit_bench.models.openai.probe import probe_chat_server, probe_token_server
 from iit_bench.models.openai.token_adapter import TokenServer
-from iit_bench.models.rendering import ensure_template
+from iit_bench.models.rendering import ensure_template, template_sha256
 from iit_bench.models.special_tokens import drop_end_tokens
+from iit_bench.models.template_arguments import fix_template
 
 PREFIX = "openai:"
 
@@ -29,12 +31,14 @@ def load(name: str, options: ModelOptions) -> Model:
             raise UserError(f"model {name!r} runs on a server, which got this option when it was started; leave out --{option}")
     client, served = Client(options.server), name.removeprefix(PREFIX)
     if not options.server.tokenizer:
-        return ChatServer(name, served, client, probe_chat_server(client, served))
+        return ChatServer(name, served, client, probe_chat_server(client, served, options.chat_template_kwargs))
     tokenizer = load_tokenizer(options.server.tokenizer, options.trust_remote_code)
     has_template, dropped = ensure_template(tokenizer), drop_end_tokens(tokenizer)
-    findings = probe_token_server(client, served, tokenizer)
+    own_template = template_sha256(tokenizer.chat_template)
+    fixed = fix_template(tokenizer, options, name)
+    findings = probe_token_server(client, served, tokenizer, options.chat_template_kwargs)
     model = TokenServer(name, served, client, findings, tokenizer=tokenizer, has_chat_template=has_template)
-    model.info = model.info.with_settings(**dropped)
+    model.info = replace(model.info.with_settings(**dropped, **fixed), chat_template_sha256=own_template)
     return model
 
 

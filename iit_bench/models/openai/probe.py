@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from iit_bench.errors import UserError
@@ -15,6 +15,7 @@ from iit_bench.images import encode
 from iit_bench.models.contract import GenerateResult
 from iit_bench.models.openai.client import MALFORMED, NO_CONNECTION, TIMED_OUT, Client, RejectedError, UnavailableError
 from iit_bench.models.openai.encoding import SPELLINGS, Spelling, chat_body, chat_messages, echo_body, read_chat, read_echo, read_text
+from iit_bench.models.reasoning import split_text
 from iit_bench.types import Image, Message
 
 Read = TypeVar("Read")
@@ -36,35 +37,40 @@ class Findings:
     takes_tokens: bool = False  # /completions takes prompts of token ids
     scores: bool = False  # and returns the log-probabilities of their tokens
     max_context: int | None = None  # tokens of a prompt and its reply, if the server reports it
+    reasons: bool = False  # its reply to a chat begins with reasoning
+    images_unknown: bool = False  # an image made it fail, which does not say whether it takes any
 
 
-def probe_chat_server(client: Client, model: str) -> Findings:
-    """Probe /chat/completions.
+def probe_chat_server(client: Client, model: str, template_kwargs: Mapping[str, Any]) -> Findings:
+    """Probe /chat/completions. `template_kwargs`: what the server is to give its chat template.
 
     Raises:
         UserError: the server is unavailable, rejects the request, or does not speak OpenAI's protocol.
     """
-    spelling, plain = _probe_chat(client, model)
-    return Findings(spelling=spelling, images=_probe_images(client, model, spelling, plain))
+    spelling, plain = _probe_chat(client, model, template_kwargs)
+    images, images_unknown = _probe_images(client, model, spelling, plain)
+    return Findings(spelling=spelling, images=images, images_unknown=images_unknown, reasons=_reasons(plain))
 
 
-def probe_token_server(client: Client, model: str, tokenizer: Any) -> Findings:
+def probe_token_server(client: Client, model: str, tokenizer: Any, template_kwargs: Mapping[str, Any]) -> Findings:
     """Probe /completions, and /chat/completions for images, which a text-only server may lack.
 
     Raises:
         UserError: the server is unavailable or has no /completions.
     """
     takes_tokens, scores = _probe_completions(client, model, tokenizer)
-    spelling = SPELLINGS[0]
+    spelling, images_unknown = SPELLINGS[0], False
     try:
-        spelling, plain = _probe_chat(client, model)
-        images = _probe_images(client, model, spelling, plain)
+        spelling, plain = _probe_chat(client, model, template_kwargs)
+        images, images_unknown = _probe_images(client, model, spelling, plain)
     except UserError as error:
         if isinstance(error.__cause__, UnavailableError) and not error.__cause__.may_be_the_request:
             raise  # busy or unavailable: that has nothing to do with images
         images = f"refused ({error})"
     context = _reported_context(client, model)
-    return Findings(spelling=spelling, images=images, takes_tokens=takes_tokens, scores=scores, max_context=context)
+    return Findings(
+        spelling=spelling, images=images, images_unknown=images_unknown, takes_tokens=takes_tokens, scores=scores, max_context=context
+    )
 
 
 # ---------------------------------------------------------------- requests
@@ -110,33 +116,45 @@ def first_request(client: Client, path: str, body: Mapping[str, Any], read: Call
 # ---------------------------------------------------------------- probes
 
 
-def _probe_chat(client: Client, model: str) -> tuple[Spelling, GenerateResult]:
+def _probe_chat(client: Client, model: str, template_kwargs: Mapping[str, Any]) -> tuple[Spelling, GenerateResult]:
     """The first spelling that the server takes, and its reply."""
     rejections = []
-    for spelling in SPELLINGS:
+    for known in SPELLINGS:
+        spelling = replace(known, template_kwargs=template_kwargs)
         try:
             return spelling, first_request(client, *chat_probe(model, spelling))
         except RejectedError as error:
             rejections.append(error)
             if error.status not in BAD_REQUEST:
                 break
+    if template_kwargs and rejections[0].status in BAD_REQUEST:
+        _probe_chat(client, model, {})  # raises where it rejects this as well
+        raise UserError(f"the server at {client.url} rejects --chat-template-kwargs ({rejections[0]}); leave it out")
     raise rejected(client, model, rejections[0])
 
 
-def _probe_images(client: Client, model: str, spelling: Spelling, plain: GenerateResult) -> str:
-    """TAKEN, or why not. Some servers drop images in silence: then a prompt has no more tokens with an image than without."""
+def _reasons(plain: GenerateResult) -> bool:
+    read = split_text(plain)
+    return bool(read.reasoning or read.reasoning_tokens or read.unfinished_reasoning)
+
+
+def _probe_images(client: Client, model: str, spelling: Spelling, plain: GenerateResult) -> tuple[str, bool]:
+    """TAKEN, or why not; and whether that is not known, since the server fails with an image.
+
+    Some servers drop images in silence: then a prompt has no more tokens with an image than without.
+    """
     body = chat_body(model, spelling, chat_messages([Message("user", (_white_square(), PROBE))]), PROBE_TOKENS)
     try:
         reply = client.post("/chat/completions", body, read_chat)
     except RejectedError as error:
-        return f"refused ({error})"
+        return f"refused ({error})", False
     except UnavailableError as error:
         if not error.may_be_the_request:
             raise unavailable(client, error) from error
-        return f"not answered ({error})"  # llama.cpp reports "not supported" with status 500
+        return f"not answered ({error})", True  # a fault of the server, or "not supported", which llama.cpp reports with status 500
     if plain.prompt_tokens and reply.prompt_tokens <= plain.prompt_tokens:
-        return f"dropped: a prompt has {reply.prompt_tokens} tokens with an image, {plain.prompt_tokens} without"
-    return TAKEN
+        return f"dropped: a prompt has {reply.prompt_tokens} tokens with an image, {plain.prompt_tokens} without", False
+    return TAKEN, False
 
 
 def _white_square() -> Image:

@@ -21,6 +21,7 @@ from iit_bench.models.openai.client import Client
 from iit_bench.models.openai.encoding import decoding_settings, echo_body, read_echo
 from iit_bench.models.openai.probe import PROBE, Findings, Request, text_probe, text_prompt
 from iit_bench.models.raw_text import Pair, RawText, joined
+from iit_bench.models.reasoning import read_text_reply, reasoning_of
 from iit_bench.models.rendering import encode_prompt, render_prompt, template_sha256, text_turns
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.types import Message
@@ -39,7 +40,10 @@ class TokenServer(RawText, ChatServer):
         self.served, self.client, self.findings = served, client, findings
         self.tokenizer, self.has_chat_template = tokenizer, has_chat_template
         why_not = {"scores_images": "/completions has no place for an image"} | ({} if findings.scores else {"scores": NO_LOGPROBS})
-        self.capabilities = self._capabilities(scores=findings.scores, why_not=why_not)
+        self.reasoning = reasoning_of(tokenizer)
+        self.capabilities = dataclasses.replace(
+            self._capabilities(scores=findings.scores, why_not=why_not), reasons=self.reasoning.expected
+        )
         details = {"tokenizer": client.options.tokenizer, "prompts": "token ids" if findings.takes_tokens else "text"}
         self._delimiter = learn_delimiter(tokenizer, text_turns)
         info = self._describe(name, template_sha256(tokenizer.chat_template), **details)
@@ -74,7 +78,7 @@ class TokenServer(RawText, ChatServer):
         if _has_images(request.messages):
             return 1
         if isinstance(request, GenerateRequest):
-            return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.max_new_tokens
+            return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.longest
         encoded = self._encoded(request)
         return len(encoded.prompt) + max(map(len, encoded.replies)) + 1
 
@@ -107,9 +111,16 @@ class TokenServer(RawText, ChatServer):
         if _has_images(request.messages):
             return super()._generate(request)
         text = self.render(request.messages)
-        as_text = TextGenerateRequest(text, max_new_tokens=request.max_new_tokens)
-        result = self.continue_prompt(self._prompt(text, encode_prompt(self.tokenizer, text)), as_text, {"temperature": 0})
-        return dataclasses.replace(result, text=result.text.strip())
+        as_text = TextGenerateRequest(text, max_new_tokens=request.longest)
+        settings = {"temperature": 0} | ({"skip_special_tokens": False} if self._marks_are_special else {})
+        result = self.continue_prompt(self._prompt(text, encode_prompt(self.tokenizer, text)), as_text, settings)
+        return read_text_reply(self.tokenizer, result, request, prompt=text, reasoning=self.reasoning)
+
+    @property
+    def _marks_are_special(self) -> bool:
+        """Whether a server leaves the marks around reasoning out of its texts, unless it is told not to."""
+        special = set(self.tokenizer.all_special_tokens)
+        return self.reasoning.expected and any(mark.startswith(tuple(special)) for mark in self.reasoning.openings if special)
 
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
         return [self._continue(request) for request in batch]
