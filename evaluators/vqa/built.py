@@ -22,13 +22,20 @@ _NO_IMAGE = base64.b64encode(b"this row has no image: it is asked as text alone,
 _BROKEN_ROW = (AssertionError, AttributeError, IndexError, KeyError, NotImplementedError, OSError, SyntaxError, TypeError, ValueError)
 
 
-def build(task: str, base: Any, part: str) -> Any:
+def build(task: str, base: Any, part: str, own_yes_no: bool = False) -> Any:
     """One part of a data set; it may have no rows. What differs from VLMEvalKit's own class is in these attributes:
 
     * `rows_without_image`: how many of the table's rows have none. VLMEvalKit leaves them out; part "no-image" is of them.
     * `repeated`: indices of rows left out because an earlier row has the same index. VLMEvalKit would ask them with the last one's image.
+    * `unanswered`: indices of rows without a gold answer. They count as wrong, as VLMEvalKit counts them.
     * `redrawn`: indices of rows with a picture that VLMEvalKit would show otherwise, filled as prompts are made.
     * `unaskable`: index -> why VLMEvalKit cannot make a prompt of the row, filled as prompts are made.
+
+    Args:
+        task: the data set.
+        base: VLMEvalKit's class for it.
+        part: "main", or "no-image".
+        own_yes_no: the class is one for yes/no that VLMEvalKit does not itself choose for this table: gold answers may be in lower case.
 
     Raises:
         UserError: VLMEvalKit cannot read the table.
@@ -46,6 +53,9 @@ def build(task: str, base: Any, part: str) -> Any:
             self.repeated = [str(index) for index in data["index"][again]]
             data = data[~again].reset_index(drop=True)
             _check_references(task, data)
+            self.unanswered = [str(index) for index in data["index"][pd.isna(data["answer"])]]
+            if own_yes_no:
+                data["answer"] = data["answer"].str.capitalize()  # VLMEvalKit compares with "Yes" and "No"
             without = data[pd.isna(data["image"])] if "image" in data else data.iloc[:0]
             self.rows_without_image = len(without)
             return data if part == "main" else without.assign(image=_NO_IMAGE)

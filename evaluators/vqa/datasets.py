@@ -81,9 +81,9 @@ def parts_of(task: str, data_root: str | None, limit: int | None, vlmeval: Simpl
     for name in ("main", "no-image"):
         if parts and not parts[0].dataset.rows_without_image:
             break
-        dataset = build(task, base, name)
+        dataset = build(task, base, name, own_yes_no=known is None and kind == "yes/no")
         if name == "main":
-            facts |= {"repeated": dataset.repeated, "guessed": _guessed(dataset.data, vlmeval.cells)}
+            facts |= {"repeated": dataset.repeated, "unanswered": dataset.unanswered, "guessed": _guessed(dataset.data, vlmeval.cells)}
         if not len(dataset.data):
             continue
         facts[f"rows {name}"] = len(dataset.data)
@@ -166,7 +166,7 @@ def _custom_class(header: list[str], path: Path) -> Any:
         return import_module("vlmeval.dataset.image_mcq").CustomMCQDataset
     with path.open(encoding="utf-8-sig", newline="") as file:
         answers = {(row.get("answer") or "").casefold() for row in csv.DictReader(file, delimiter="\t")}
-    if answers <= {"yes", "no"}:
+    if answers - {""} <= {"yes", "no"}:
         return import_module("vlmeval.dataset.image_yorn").ImageYORNDataset
     return import_module("vlmeval.dataset.image_vqa").ImageVQADataset
 

@@ -26,6 +26,8 @@ def notes_of_table(facts: Mapping[str, Any]) -> list[str]:
             f"{_rows(repeated)} left out, having the index of an earlier row, which counts with its own picture; "
             "VLMEvalKit's own run shows the last one's picture in all of them"
         )
+    if unanswered := facts.get("unanswered"):
+        notes.append(f"{_rows(unanswered)} without a gold answer: whatever the reply, wrong")
     if redrawn := facts.get("redrawn"):
         notes.append(
             f"{_rows(redrawn)} with a picture that is transparent, turned, animated or not of 8 bits, shown as in every suite here; "

@@ -26,6 +26,7 @@ from iit_bench.models.contract import (
     ScoreResult,
 )
 from iit_bench.models.vlmevalkit.encoding import one_message, vlmeval_message
+from iit_bench.models.reasoning import split_reasoning
 from iit_bench.tools.worker_process import WorkerProcess
 from iit_bench.types import Image
 
@@ -86,7 +87,8 @@ class ZooModel(Model):
         answer = self._worker.ask(vlmeval_message(message, self._file))
         if "error" in answer:
             raise ItemError("VLMEvalKit's model failed", answer["error"])
-        return GenerateResult(str(answer["text"]).strip(), 0, 0)
+        parts = split_reasoning(str(answer["text"]).strip())
+        return GenerateResult(parts.reply.strip(), 0, 0, reasoning=parts.reasoning, unfinished_reasoning=parts.unfinished)
 
     def _file(self, image: Image) -> str:
         """Path of a file with the picture, kept for the next request with the same one."""

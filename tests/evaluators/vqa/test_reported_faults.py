@@ -232,6 +232,15 @@ def test_a_row_that_vlmevalkit_cannot_ask_is_one_failed_item_and_is_named(ask, m
 
 
 @pytest.mark.slow
+def test_gold_answers_in_lower_case_count_in_a_yes_no_table_of_ones_own(ask) -> None:
+    """VLMEvalKit compares with "Yes" and "No": every reply to such a table was wrong. Rows without a gold answer are named."""
+    rows = [{"question": "One?", "answer": "yes"}, {"question": "Two?", "answer": "no"}, {"question": "Three?", "answer": ""}]
+    run = ask(rows, {"One": "Yes.", "Two": "no", "Three": "Yes"}, name="Lower")
+    assert outcomes(run) == {"0": "correct", "1": "correct", "2": "wrong"}
+    assert run.results.tasks[0].notes == ("1 row ('2') without a gold answer: whatever the reply, wrong",)
+
+
+@pytest.mark.slow
 def test_a_row_whose_picture_is_nowhere_is_named(ask) -> None:
     """VLMEvalKit ended with an assertion that names no row."""
     with pytest.raises(UserError, match="the image of row '1' is '99', which is neither base64 nor the index of a row that has an image"):

@@ -152,3 +152,11 @@ def test_lone_question_is_put_as_it_is_and_a_dialogue_in_the_plain_form(make_ima
     assert one_message([lone]) == [image, "\nWhich?"]
     chat = [Message("system", ("Be brief.",)), lone, Message("assistant", ("red",)), Message("user", ("And now?",))]
     assert one_message(chat) == ["Be brief.\n\nQuestion: ", image, "\nWhich?\nAnswer: red\n\nQuestion: And now?\nAnswer:"]
+
+
+@pytest.mark.slow
+def test_reasoning_of_a_zoo_model_is_no_part_of_its_reply(zoo):
+    model = load_model("vlmeval:Tiny-1B", ModelOptions())
+    closed, cut = (model.generate([ask(words)])[0] for words in ("<think>A?</think> B", "<think>It is B"))
+    assert (closed.text, closed.unfinished_reasoning) == ("B", False) and closed.reasoning.endswith("A?")
+    assert (cut.text, cut.unfinished_reasoning) == ("", True) and cut.reasoning.endswith("It is B")
