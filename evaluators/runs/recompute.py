@@ -1,7 +1,8 @@
 """The figures of a run folder of an earlier format version, computed again from its predictions or items.
 
 Where items do not suffice (a figure that the tool's own standard error gave, or that weighs items by what items.parquet does not hold), the
-stored figure is kept and the task's notes name it.
+stored figure is kept and the task's notes name it. A stored mean of 1 is kept only if it follows from the items: earlier versions took
+partial credits none of which is 0 for full marks. MME's points, which they got wrong likewise, come from VLMEvalKit's table in the folder.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 
 from evaluators.iit import comparison, forgetting
 from evaluators.iit.results import summarise
+from evaluators.runs.foreign.table_files import read_rows
 from evaluators.statistics import codes, mean, weighted_mean
+from evaluators.vqa.scores import mme_points
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import IitRun, Run, load_run
 from iit_bench.types import Figure, Forgetting, Results, SuiteResults, TaskItem, TaskResult
@@ -27,7 +30,7 @@ Items = Mapping[tuple[str, str], Sequence[TaskItem]]  # (task, metric) -> its it
 def recomputed(run: Run[Any]) -> Run[Any]:
     """The run with its figures recomputed; what cannot be is as it was stored."""
     of_iit = isinstance(run.results, Results)
-    return dataclasses.replace(run, results=_iit(run) if of_iit else _tasks(run.results, run.items))
+    return dataclasses.replace(run, results=_iit(run) if of_iit else _tasks(run.results, run.items, run.path))
 
 
 def _iit(run: IitRun) -> Results:
@@ -74,17 +77,18 @@ def _equal(a: Figure, b: Figure) -> bool:
     return same and a.n == b.n
 
 
-def _tasks(stored: SuiteResults, rows: Sequence[TaskItem]) -> SuiteResults:
+def _tasks(stored: SuiteResults, rows: Sequence[TaskItem], folder: Path) -> SuiteResults:
     items: dict[tuple[str, str], list[TaskItem]] = {}
     for row in rows:
         items.setdefault((row.task, row.metric), []).append(row)
-    return dataclasses.replace(stored, tasks=tuple(_task(result, items) for result in stored.tasks))
+    return dataclasses.replace(stored, tasks=tuple(_task(result, items, folder) for result in stored.tasks))
 
 
-def _task(stored: TaskResult, items: Items) -> TaskResult:
+def _task(stored: TaskResult, items: Items, folder: Path) -> TaskResult:
     scores, kept = {}, []
+    points = _points(stored, items, folder) if stored.metric == "total" else {}
     for metric, figure in stored.scores.items():
-        again = _figure(stored, metric, items) if figure.value is not None else None
+        again = (points.get(metric) or _figure(stored, metric, items)) if figure.value is not None else None
         scores[metric] = again or figure
         if again is None and figure.value is not None:
             kept.append(metric)
@@ -103,6 +107,9 @@ def _figure(stored: TaskResult, metric: str, items: Items) -> Figure | None:
     if len(everything) != figure.n:
         return None
     by_size = math.isclose(sum(everything) / len(everything), figure.value, abs_tol=1e-9)
+    if figure.value == 1 and all(everything) and not by_size:  # credits without a 0, once taken for full marks
+        unknown = Figure(None, n=figure.n, note="an earlier iit-bench stored 1, which is not the mean of the items")
+        return mean(everything, codes(row.cluster for rows in parts for row in rows)) if stored.members is None else unknown
     if stored.members is None:
         return mean(everything, codes(row.cluster for rows in parts for row in rows)) if by_size else None
     equally = math.isclose(sum(sum(part) / len(part) for part in scores) / len(scores), figure.value, abs_tol=1e-9)
@@ -111,3 +118,13 @@ def _figure(stored: TaskResult, metric: str, items: Items) -> Figure | None:
     strata = [number for number, part in enumerate(scores) for _ in part]
     weights = [float(len(part)) for part in scores] if by_size else None
     return weighted_mean(everything, range(len(everything)), strata, weights)
+
+
+def _points(stored: TaskResult, items: Items, folder: Path) -> dict[str, Figure]:
+    """MME's points, from the categories and images in VLMEvalKit's table of the run; {} where it is not there or of other items."""
+    tables = sorted((folder / "vlmeval" / stored.task / "main").glob("*_auxmatch.tsv"))
+    of_index = {item.item: item for item in items.get((stored.task, "acc"), ())}
+    rows = read_rows(tables[0]) if len(tables) == 1 else []
+    if not rows or {str(row["index"]) for row in rows} != set(of_index):
+        return {}
+    return mme_points(rows, [of_index[str(row["index"])] for row in rows])[0]

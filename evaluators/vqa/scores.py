@@ -120,7 +120,7 @@ def _part(task: str, part: str, scored: Mapping[str, Any], answered: Sequence[An
     best: float | None = 1.0
     figures: dict[str, Figure] = {}
     if part == "main" and kind == "mme":
-        figures, best = _mme(rows, items)
+        figures, best = mme_points(rows, items)
     elif part == "main" and kind == "hallusion":
         figures = _hallusion(rows, items)
     figures |= {name: _mean([item for item in items if item.metric == name]) for name in dict.fromkeys(item.metric for item in items)}
@@ -201,8 +201,13 @@ def _yes_no(task: str, rows: Sequence[Mapping[str, Any]], items: Sequence[TaskIt
 # ---------------------------------------------------------------- MME, HallusionBench
 
 
-def _mme(rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem]) -> tuple[dict[str, Figure], float]:
-    """Points of perception, reasoning and both; each image's two answers give 0, 0.5 or 2 of 2 hundreds."""
+def mme_points(rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem]) -> tuple[dict[str, Figure], float]:
+    """Points of perception, reasoning and both, and the highest number of points; each image's two answers give 0, 0.5 or 2 of 2 hundreds.
+
+    Args:
+        rows: categories and image paths.
+        items: the rows' items, in the same order.
+    """
     images: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row, item in zip(rows, items, strict=True):
         images[row["category"], row["image_path"]].append(item.score)

@@ -25,8 +25,8 @@ from iit_bench.models.contract import (
     ScoreRequest,
     ScoreResult,
 )
-from iit_bench.models.vlmevalkit.encoding import one_message, vlmeval_message
 from iit_bench.models.reasoning import split_reasoning
+from iit_bench.models.vlmevalkit.encoding import one_message, vlmeval_message
 from iit_bench.tools.worker_process import WorkerProcess
 from iit_bench.types import Image
 

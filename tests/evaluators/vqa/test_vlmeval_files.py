@@ -11,11 +11,13 @@ import pytest
 
 from evaluators.compare.runs import comparisons
 from evaluators.compare.tasks import differences, how_asked
+from evaluators.runs import reading, recompute
 from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import read_all, read_runs
 from evaluators.vqa.evaluate import evaluate_vqa_model
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import TaskRun, load_run
+from iit_bench.storage.runs import Run, TaskRun, load_run
+from iit_bench.types import Figure, SuiteResults, TaskItem, TaskResult
 
 pytestmark = pytest.mark.slow
 
@@ -168,3 +170,28 @@ def test_bad_files_are_one_sentence_each(outputs, tmp_path) -> None:
     (model / "parrot_AI2D_TEST_acc.json").write_text("{")
     with pytest.raises(UserError, match=r"table .*acc.json' cannot be read"):
         read_runs(model)
+
+
+def test_figures_of_an_older_run_are_computed_from_its_items_and_tables(run, tmp_path) -> None:
+    """Partial credits without a 0 were stored as 1, and points of MME as if all were right: what was stored is not taken."""
+    folder = shutil.copytree(run.path, tmp_path / "old")
+    results = json.loads((folder / "results.json").read_text())
+    for task in results["tasks"]:
+        if task["task"] == "MME":
+            task["scores"]["total"] |= {"value": 600.0, "low": 500.0, "high": 600.0}
+    results["version"] = 2
+    (folder / "results.json").write_text(json.dumps(results))
+    again = {result.task: result for result in reading.load_run(folder).results.tasks}
+    mine = {result.task: result for result in run.results.tasks}
+    assert again["MME"].scores["total"] == mine["MME"].scores["total"]
+    assert again["MME"].scores["perception"] == mine["MME"].scores["perception"]
+
+
+def test_a_stored_mean_of_1_is_not_taken_where_the_items_say_otherwise() -> None:
+    figure = Figure(1.0, low=0.8, high=1.0, n=2, clusters=2, method="wilson")
+    made = {"task": "DocVQA_VAL", "cluster": "", "metric": "acc", "outcome": "wrong", "reply": ""}
+    rows = [TaskItem(**made | {"item": str(i), "score": score, "cluster": str(i)}) for i, score in enumerate((0.9, 0.7))]
+    stored = TaskResult(task="DocVQA_VAL", metric="acc", scores={"acc": figure}, outcomes={})
+    suite = SuiteResults(suite="vqa", complete=True, outcomes={}, tasks=(stored,))
+    (result,) = recompute.recomputed(Run(path=Path("nowhere"), run={}, results=suite, foreign_items=rows)).results.tasks
+    assert result.scores["acc"].value == pytest.approx(0.8) and result.notes == ()
