@@ -49,6 +49,16 @@ class RawText(TextModel):
         """New tokens after each prompt, greedily unless `settings` (of transformers' `generate`) say otherwise."""
         raise NotImplementedError
 
+    def score_tokens(
+        self, prompts: Sequence[Any], prompt_tokens: Sequence[int], replies: Sequence[Sequence[list[int]]], merged: Sequence[int] = ()
+    ) -> list[ScoreResult]:
+        """Score tokenised replies to prompts (of `text_prompt`); `prompt_tokens` and `merged` are only reported."""
+        return score_prefixed(self, prompts, prompt_tokens, replies, merged)  # type: ignore[arg-type]
+
+    def generated_at_once(self, prompts: Sequence[list[int]], max_new_tokens: int) -> int:
+        """Number of these prompts that may be continued together."""
+        return self.prompts_at_once or len(prompts)
+
     # ------------------------------------------------------------ tokens
 
     @property
@@ -154,7 +164,7 @@ class RawText(TextModel):
             prompts = [self.text_prompt(list(context)) for context in part]
             replies = [[pairs[i][1] for i in of_context[context]] for context in part]
             with torch.inference_mode():
-                scored = score_prefixed(self, prompts, list(map(len, part)), replies)  # type: ignore[arg-type]
+                scored = self.score_tokens(prompts, list(map(len, part)), replies)
             for context, result in zip(part, scored, strict=True):
                 results |= zip(of_context[context], _split(result), strict=True)
         return [results[i] for i in range(len(pairs))]
@@ -172,7 +182,7 @@ class RawText(TextModel):
         if settings["do_sample"]:  # the same draws whenever the same batch is asked
             torch.manual_seed(_seed(batch))
         results = []
-        step = self.prompts_at_once or len(prompts)
+        step = self.generated_at_once(prompts, one.max_new_tokens)
         for start in range(0, len(prompts), step):
             part = prompts[start : start + step]
             width = max(map(len, part))

@@ -79,6 +79,42 @@ def score_prefixed(
     return results
 
 
+def score_single_rows(
+    row_logits: Callable[[list[int], int], torch.Tensor],
+    prompts: Sequence[list[int]],
+    replies: Sequence[Sequence[list[int]]],
+    merged: Sequence[int] = (),
+    *,
+    whole: bool = False,
+) -> list[ScoreResult]:
+    """As `score_prefixed`, with one pass per row of prompt and reply: for models whose scores of a row depend on what is beside it.
+
+    Args:
+        row_logits: logits [n, V] of a row's last n tokens.
+        prompts: their tokens.
+        replies: of each prompt.
+        merged: only reported.
+        whole: whether a row holds its reply's last token too. No logits of it are needed, but it counts where the length of a row does.
+    """
+    import torch
+
+    results = []
+    for prompt, texts, apart in zip(prompts, replies, merged or [0] * len(prompts), strict=True):
+        of_rows: dict[tuple[int, ...], torch.Tensor] = {}  # replies that begin alike share a row, all those of one token for example
+        found = []
+        for reply in texts:
+            read = reply if whole else reply[:-1]
+            if tuple(read) not in of_rows:
+                logits = row_logits([*prompt, *read], len(read) + 1)[: len(reply)]
+                of_rows[tuple(read)] = logits.float().log_softmax(dim=-1)
+            logprobs, token = of_rows[tuple(read)], torch.tensor(reply, device=of_rows[tuple(read)].device)
+            total = float(logprobs.gather(1, token[:, None]).sum())
+            found.append((total, len(reply), bool((logprobs.argmax(dim=-1) == token).all())))
+        sums, counts, greedy = zip(*found, strict=True)
+        results.append(ScoreResult(tuple(sums), tuple(counts), tuple(greedy), len(prompt), apart))
+    return results
+
+
 def _first_tokens(logprobs: torch.Tensor, rows: list[int], tokens: list[list[int]]) -> tuple[list[float], list[bool]]:
     import torch
 

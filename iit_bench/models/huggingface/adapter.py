@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
-
+from iit_bench.errors import UserError
 from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
-from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
-from iit_bench.models.raw_text import RawText, until_end
+from iit_bench.models.huggingface.generation import greedy_settings
+from iit_bench.models.huggingface.token_rows import TokenRows
+from iit_bench.models.raw_text import RawText
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import encode_prompt, render_prompt, text_turns
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
-from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
 from iit_bench.models.special_tokens import pad_token
 from iit_bench.types import Message
 
 TEXT_ONLY = "transformers knows its architecture as one for text only"
+OTHER_TOKENS = "transformers' generate makes other tokens than the model's own passes (checked at load); use --scoring loglikelihood"
 
 
 class CausalLM(RawText, Model):
-    """A text-only model. A prompt is encoded once for all its replies where the model's cache is a plain one."""
-
-    capabilities = Capabilities(takes_images=False, takes_raw_text=True, why_not={"takes_images": TEXT_ONLY})
+    """A text-only model. A prompt is encoded once for all its replies where that gives the scores of single rows (see `rows`)."""
 
     def __init__(self, model: Any, tokenizer: Any, info: ModelInfo, has_chat_template: bool) -> None:
         self.model, self.tokenizer, self.has_chat_template = model, tokenizer, has_chat_template
         self.reasoning = reasoning_of(tokenizer)
-        self.capabilities = replace(type(self).capabilities, reasons=self.reasoning.expected)
-        self.pad = pad_token(tokenizer, model)
         self._delimiter = learn_delimiter(tokenizer, text_turns)
+        self.token_rows = TokenRows(model, tokenizer, pad=pad_token(tokenizer, model), device=info.device)
+        rows = self.token_rows.rows
+        generates = rows.generating != "not"
+        self.capabilities = Capabilities(
+            takes_images=False,
+            takes_raw_text=True,
+            generates=generates,
+            reasons=self.reasoning.expected,
+            why_not={"takes_images": TEXT_ONLY} | ({} if generates else {"generates": OTHER_TOKENS}),
+        )
+        info = replace(info, details={**info.details, **rows.details()})
         self.info = info.with_settings(**self._delimiter.settings())
-        accepted = inspect.signature(model.forward).parameters
-        self._takes_positions, self._takes_logits_to_keep = "position_ids" in accepted, "logits_to_keep" in accepted
 
     # ------------------------------------------------------------ prompts
 
@@ -60,55 +62,30 @@ class CausalLM(RawText, Model):
 
     # ------------------------------------------------------------ scoring
 
-    @torch.inference_mode()
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
         encoded = [self._encoded(request) for request in batch]
         prompts = [one.prompt for one in encoded]
-        return score_prefixed(self, prompts, list(map(len, prompts)), [one.replies for one in encoded], [one.merged for one in encoded])
+        return self.score_tokens(prompts, list(map(len, prompts)), [one.replies for one in encoded], [one.merged for one in encoded])
 
-    def prefill(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, Any]:
-        """`scoring.PrefixScorer`: the state is (prompts, attention mask, cache), the cache None where the model has no plain one."""
-        ids, mask = pad_left(prompts, self.pad, self.info.device)
-        keep = {"logits_to_keep": 1} if self._takes_logits_to_keep else {}
-        output = self.model(input_ids=ids, attention_mask=mask, use_cache=True, **self._positions(mask, ids.shape[1]), **keep)
-        cache = getattr(output, "past_key_values", None)
-        plain = isinstance(cache, DynamicCache) and all(type(layer) is DynamicLayer for layer in cache.layers)
-        return output.logits[:, -1], (prompts, mask, cache if plain else None)
-
-    def extend(self, state: Any, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
-        """`scoring.PrefixScorer`: a branch of the cache per reply, or prompt and reply in one piece where there is no cache."""
-        prompts, mask, cache = state
-        if cache is None:  # sliding windows, recurrent states
-            return self._whole([prompts[row] for row in rows], tokens)
-        ids, token_mask = pad_right(tokens, self.pad, self.info.device)
-        chosen = torch.tensor(rows, device=mask.device)
-        whole = torch.cat((mask[chosen], token_mask), dim=1)
-        branch = DynamicCache()
-        for index, layer in enumerate(cache.layers):
-            branch.update(layer.keys[chosen], layer.values[chosen], index)
-        positions = self._positions(whole, ids.shape[1])
-        return self.model(input_ids=ids, attention_mask=whole, past_key_values=branch, use_cache=True, **positions).logits
-
-    def _whole(self, prompts: Sequence[list[int]], tokens: Sequence[list[int]]) -> torch.Tensor:
-        ids, mask = pad_right([[*prompt, *more] for prompt, more in zip(prompts, tokens, strict=True)], self.pad, self.info.device)
-        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **self._positions(mask, ids.shape[1])).logits
-        width = max(map(len, tokens))
-        start = torch.tensor([len(prompt) for prompt in prompts], device=logits.device)
-        index = (start[:, None] + torch.arange(width, device=logits.device)).clamp(max=logits.shape[1] - 1)
-        return logits.gather(1, index[:, :, None].expand(-1, -1, logits.shape[2]))
-
-    def _positions(self, mask: torch.Tensor, count: int) -> dict[str, torch.Tensor]:
-        """Positions of the last `count` columns: padding does not count."""
-        if not self._takes_positions:
-            return {}
-        return {"position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -count:]}
+    def score_tokens(
+        self, prompts: Sequence[Any], prompt_tokens: Sequence[int], replies: Sequence[Sequence[list[int]]], merged: Sequence[int] = ()
+    ) -> list[ScoreResult]:
+        """As `raw_text.RawText.score_tokens`, in the way that `rows` finds right for the model."""
+        return self.token_rows.score(prompts, replies, merged)
 
     # ------------------------------------------------------------ generating
 
-    @torch.inference_mode()
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         texts = [self.render(request.messages) for request in batch]
         prompts = [encode_prompt(self.tokenizer, text) for text in texts]
+        step = self.generated_at_once(prompts, max(request.longest for request in batch))
+        return [
+            result
+            for start in range(0, len(batch), step)
+            for result in self._generate(batch[start : start + step], texts[start : start + step], prompts[start : start + step])
+        ]
+
+    def _generate(self, batch: Sequence[GenerateRequest], texts: Sequence[str], prompts: Sequence[list[int]]) -> list[GenerateResult]:
         limit = reply_limit(self.tokenizer, batch, texts, self.reasoning, width=max(map(len, prompts)))
         rows = self.continue_tokens(prompts, max(request.longest for request in batch), **(greedy_settings(self.model) | limit))
         return [
@@ -116,14 +93,12 @@ class CausalLM(RawText, Model):
             for request, text, prompt, row in zip(batch, texts, prompts, rows, strict=True)
         ]
 
-    def continue_tokens(self, prompts: Sequence[list[int]], max_new_tokens: int, **settings: Any) -> list[list[int]]:
-        """New tokens after each prompt up to the end of the turn, which is left out.
+    def generated_at_once(self, prompts: Sequence[list[int]], max_new_tokens: int) -> int:
+        """As `raw_text.RawText.generated_at_once`."""
+        return self.token_rows.at_once(prompts, max_new_tokens)
 
-        `settings` are arguments of transformers' `generate`; where they are silent, decoding is greedy but obeys the penalties of
-        generation_config.json, as lm-eval's does.
-        """
-        ids, mask = pad_left(prompts, self.pad, self.info.device)
-        ends = end_tokens(self.model, self.tokenizer)
-        own = {"max_new_tokens": max_new_tokens, "pad_token_id": self.pad, "eos_token_id": ends or None}
-        output = self.model.generate(input_ids=ids, attention_mask=mask, **({"do_sample": False, "num_beams": 1} | settings | own))
-        return [until_end(row, ends) for row in output[:, ids.shape[1] :].tolist()]
+    def continue_tokens(self, prompts: Sequence[list[int]], max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        """As `TokenRows.continued`."""
+        if not self.capabilities.generates:
+            raise UserError(f"model {self.info.name!r} cannot generate: {self.capabilities.why_not['generates']}")
+        return self.token_rows.continued(prompts, max_new_tokens, **settings)

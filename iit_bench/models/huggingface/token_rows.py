@@ -1,0 +1,181 @@
+"""Rows of tokens through a causal language model of transformers: scored and continued in the way that `rows` finds right for it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from transformers import DynamicCache
+
+from iit_bench.models.contract import ScoreResult
+from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
+from iit_bench.models.huggingface.rows import (
+    Generating,
+    Rows,
+    Scoring,
+    agree,
+    counts_columns,
+    first_that_agrees,
+    kinds_of_cache,
+    probe_tokens,
+    rope_border,
+    scoring_by_cache,
+    tolerance,
+)
+from iit_bench.models.raw_text import until_end
+from iit_bench.models.scoring import pad_left, pad_right, score_prefixed, score_single_rows
+
+PROBE_TOKENS = 3  # generated in the check at load
+
+
+class TokenRows:
+    """A `scoring.PrefixScorer` of token rows, and their continuations. `rows` says how the model is asked; it is found out at the start."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, pad: int, device: str) -> None:
+        self.model, self.tokenizer, self.pad, self.device = model, tokenizer, pad, device
+        accepted = inspect.signature(model.forward).parameters
+        self._takes_positions, self._takes_logits_to_keep = "position_ids" in accepted, "logits_to_keep" in accepted
+        self.rows = Rows()
+        self.rows = self._find_rows()
+
+    # ------------------------------------------------------------ what is right for this model
+
+    @torch.inference_mode()
+    def _find_rows(self) -> Rows:
+        config = self.model.config.get_text_config()
+        kinds, columns = self._kinds_of_cache(), counts_columns(config)
+        allowed: Scoring = "single rows" if columns else scoring_by_cache(kinds)
+        ways: tuple[Scoring, ...] = ("cache", "padded rows", "single rows")
+        scoring = cast(Scoring, first_that_agrees(ways[ways.index(allowed) :], self._scores_rightly))
+        how: tuple[Generating, ...] = ("together", "single", "without cache", "not")
+        generating = cast(Generating, first_that_agrees(how[scoring == "single rows" :], self._generates_rightly))
+        why = columns + (kinds if allowed == "single rows" else ()) + (("check at load",) if scoring != allowed else ())
+        return Rows(scoring=scoring, generating=generating, border=rope_border(config), why=why)
+
+    def _kinds_of_cache(self) -> tuple[str, ...]:
+        prompts, _ = probe_tokens(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
+        ids = torch.tensor([prompts[0]], device=self.device)
+        return kinds_of_cache(getattr(self.model(input_ids=ids, use_cache=True), "past_key_values", None))
+
+    def _scores_rightly(self, way: str) -> bool:
+        """Whether replies to prompts of unequal length get the scores of single rows."""
+        prompts, replies = probe_tokens(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
+        right = score_single_rows(self.row_logits, prompts, replies, whole=True)
+        self.rows = replace(self.rows, scoring=cast(Scoring, way))
+        found = score_prefixed(self, prompts, list(map(len, prompts)), replies)
+        counts = [one.tokens for one in right]
+        return agree([one.logprobs for one in found], [one.logprobs for one in right], counts, tolerance(self.model.dtype))
+
+    def _generates_rightly(self, way: str) -> bool:
+        """Whether the logits of generated tokens are those of plain passes over the same rows."""
+        prompts, _ = probe_tokens(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
+        how = greedy_settings(self.model) | {"use_cache": way != "without cache", "return_dict_in_generate": True, "output_logits": True}
+        parts = [prompts] if way == "together" else [[prompt] for prompt in prompts]
+        return all(self._steps_agree(part, self._generate(part, PROBE_TOKENS, **how)) for part in parts)
+
+    def _steps_agree(self, prompts: Sequence[list[int]], output: Any) -> bool:
+        ends = end_tokens(self.model, self.tokenizer)
+        for index, prompt in enumerate(prompts):
+            new = output.sequences[index, -len(output.logits) :].tolist()
+            count = next((i + 1 for i, token in enumerate(new) if token in ends), len(new))
+            plain = self.row_logits([*prompt, *new[:count]], count + 1)[:count].float().log_softmax(-1)
+            steps = torch.stack([step[index] for step in output.logits[:count]]).float().log_softmax(-1)
+            token = torch.tensor(new[:count], device=plain.device)[:, None]
+            if not bool(((plain.gather(1, token) - steps.gather(1, token)).abs() <= tolerance(self.model.dtype)).all()):
+                return False
+        return True
+
+    # ------------------------------------------------------------ scoring
+
+    @torch.inference_mode()
+    def score(self, prompts: Sequence[list[int]], replies: Sequence[Sequence[list[int]]], merged: Sequence[int] = ()) -> list[ScoreResult]:
+        """As `scoring.score_prefixed`."""
+        longest = max(len(prompt) + max(map(len, own)) for prompt, own in zip(prompts, replies, strict=True))
+        switches = self._switches(longest)
+        if switches or self.rows.scoring == "single rows":
+            return score_single_rows(self.row_logits, prompts, replies, merged, whole=switches)
+        return score_prefixed(self, prompts, list(map(len, prompts)), replies, merged)
+
+    def _switches(self, length: int) -> bool:
+        """Whether a row of so many tokens has other rotary frequencies than a short one."""
+        return self.rows.border is not None and length > self.rows.border
+
+    def row_logits(self, row: list[int], last: int) -> torch.Tensor:
+        """Logits [last, V] of the last tokens of a row, as if it were all there is."""
+        ids = torch.tensor([row], device=self.device)
+        keep = {"logits_to_keep": last} if self._takes_logits_to_keep else {}
+        logits: torch.Tensor = self.model(input_ids=ids, use_cache=False, **keep).logits[0, -last:]
+        self._forget_length(len(row))
+        return logits
+
+    def _forget_length(self, length: int) -> None:
+        """Rope type "dynamic" keeps the frequencies of the longest row so far; a pass over one token resets them."""
+        if self._switches(length):
+            self.model(input_ids=torch.tensor([[self.pad]], device=self.device), use_cache=False)
+
+    def prefill(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, Any]:
+        """`scoring.PrefixScorer`: the state is (prompts, attention mask, cache), the cache None where rows are padded instead."""
+        ids, mask = pad_left(prompts, self.pad, self.device)
+        keep = {"logits_to_keep": 1} if self._takes_logits_to_keep else {}
+        cached = self.rows.scoring == "cache"
+        output = self.model(input_ids=ids, attention_mask=mask, use_cache=cached, **self._positions(mask, ids.shape[1]), **keep)
+        return output.logits[:, -1], (prompts, mask, output.past_key_values if cached else None)
+
+    def extend(self, state: Any, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
+        """`scoring.PrefixScorer`: a branch of the cache per reply, or prompt and reply in one piece."""
+        prompts, mask, cache = state
+        if cache is None:
+            return self._whole([prompts[row] for row in rows], tokens)
+        ids, token_mask = pad_right(tokens, self.pad, self.device)
+        chosen = torch.tensor(rows, device=mask.device)
+        whole = torch.cat((mask[chosen], token_mask), dim=1)
+        branch = DynamicCache()
+        for index, layer in enumerate(cache.layers):
+            branch.update(layer.keys[chosen], layer.values[chosen], index)
+        positions = self._positions(whole, ids.shape[1])
+        logits: torch.Tensor = self.model(input_ids=ids, attention_mask=whole, past_key_values=branch, use_cache=True, **positions).logits
+        return logits
+
+    def _whole(self, prompts: Sequence[list[int]], tokens: Sequence[list[int]]) -> torch.Tensor:
+        ids, mask = pad_right([[*prompt, *more] for prompt, more in zip(prompts, tokens, strict=True)], self.pad, self.device)
+        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **self._positions(mask, ids.shape[1])).logits
+        width = max(map(len, tokens))
+        start = torch.tensor([len(prompt) for prompt in prompts], device=logits.device)
+        index = (start[:, None] + torch.arange(width, device=logits.device)).clamp(max=logits.shape[1] - 1)
+        return logits.gather(1, index[:, :, None].expand(-1, -1, logits.shape[2]))
+
+    def _positions(self, mask: torch.Tensor, count: int) -> dict[str, torch.Tensor]:
+        """Positions of the last `count` columns: padding does not count."""
+        if not self._takes_positions:
+            return {}
+        return {"position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -count:]}
+
+    # ------------------------------------------------------------ generating
+
+    def at_once(self, prompts: Sequence[list[int]], max_new_tokens: int) -> int:
+        """Number of these prompts that may be continued together."""
+        switches = self._switches(max(map(len, prompts)) + max_new_tokens)
+        return len(prompts) if self.rows.generating == "together" and not switches else 1
+
+    @torch.inference_mode()
+    def continued(self, prompts: Sequence[list[int]], max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        """New tokens after each of at most `at_once` prompts, up to the end of the turn, which is left out.
+
+        `settings` are arguments of transformers' `generate`; where they are silent, decoding is greedy but obeys the penalties of
+        generation_config.json, as lm-eval's does.
+        """
+        length = max(map(len, prompts)) + max_new_tokens
+        whole = {"use_cache": False} if self.rows.generating == "without cache" or self._switches(length) else {}
+        output = self._generate(prompts, max_new_tokens, **(settings | whole))
+        self._forget_length(length)
+        ends = end_tokens(self.model, self.tokenizer)
+        return [until_end(row, ends) for row in output[:, max(map(len, prompts)) :].tolist()]
+
+    def _generate(self, prompts: Sequence[list[int]], max_new_tokens: int, **settings: Any) -> Any:
+        ids, mask = pad_left(prompts, self.pad, self.device)
+        ends = end_tokens(self.model, self.tokenizer)
+        own = {"max_new_tokens": max_new_tokens, "pad_token_id": self.pad, "eos_token_id": ends or None}
+        return self.model.generate(input_ids=ids, attention_mask=mask, **({"do_sample": False, "num_beams": 1} | settings | own))
