@@ -200,6 +200,12 @@ def test_of_an_animation_the_first_frame_is_shown(kind: str) -> None:
     assert form == "PNG" and (shown(sent) == (255, 0, 0)).all()
 
 
+def test_a_photo_of_several_frames_is_given_on_as_the_jpeg_it_begins_with() -> None:
+    frames = [Pillow.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    data = file(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    assert portable(Image(data)) == (data, "JPEG") and (shown(data)[..., 2] < 128).all()
+
+
 def test_cmyk_is_converted_as_pillow_converts_it() -> None:
     data = file(Pillow.fromarray(COLOURS).convert("CMYK"), "TIFF")
     np.testing.assert_array_equal(shown(data), COLOURS)

@@ -2,7 +2,8 @@
 
 VLMEvalKit reads its tables and result files with pandas' guesses: "None", "NA" and "null" are empty cells (an option of that name is not
 shown), and a column of numbers becomes floats as soon as one of its cells is empty or has a decimal point ("3" is then "3.0", and wrong).
-Here a cell of a column that holds words is the text in the file; only columns that VLMEvalKit computes with are guessed.
+Here a cell of a column that holds words is the text in the file; only columns that VLMEvalKit computes with are guessed. Gold answers with
+which a data set's own scoring may compute are numbers where their text is a number's, each by itself, whatever the other rows hold.
 """
 
 from __future__ import annotations
@@ -44,10 +45,15 @@ class TextCells:
 
         header = [str(name) for name in pandas.read_csv(path, nrows=0, **how).columns]
         words = [name for name in header if self._holds_words(name)]
-        empty = {name: [""] if name in words else _EMPTY for name in header} | {"prediction": []}
-        frame = pandas.read_csv(path, dtype=dict.fromkeys([*words, "index"], "str"), keep_default_na=False, na_values=empty, **how)
-        if "index" in frame and all(isinstance(cell, str) and cell.isascii() and _is_whole(cell) for cell in frame["index"]):
+        as_text = [*words, *(name for name in header if name in ("index", "answer"))]
+        empty = {name: [""] if name in as_text else _EMPTY for name in header} | {"prediction": []}
+        frame = pandas.read_csv(path, dtype=dict.fromkeys(as_text, "str"), keep_default_na=False, na_values=empty, **how)
+        if "index" in frame and all(isinstance(cell, str) and _is_whole(cell) for cell in frame["index"]):
             frame["index"] = [int(cell) for cell in frame["index"]]
+        if "answer" in frame and "answer" not in words:
+            answers = [_by_itself(cell) for cell in frame["answer"]]
+            kinds = {type(answer) for answer in answers}
+            frame["answer"] = pandas.Series(answers, index=frame.index, dtype=None if len(kinds) == 1 else object)
         return frame
 
     def _holds_words(self, name: str) -> bool:
@@ -55,7 +61,19 @@ class TextCells:
 
 
 def _is_whole(cell: str) -> bool:
-    return cell.removeprefix("-").isdigit() and str(int(cell)) == cell
+    return cell.isascii() and cell.removeprefix("-").isdigit() and str(int(cell)) == cell
+
+
+def _by_itself(cell: Any) -> Any:
+    """A number where the cell's text is how Python writes that number, so that `str` gives the text again; else the cell."""
+    if not isinstance(cell, str) or not cell[-1:].isdigit():
+        return cell
+    if _is_whole(cell):
+        return int(cell)
+    try:
+        return float(cell) if str(float(cell)) == cell else cell
+    except ValueError:
+        return cell
 
 
 @dataclass(frozen=True)

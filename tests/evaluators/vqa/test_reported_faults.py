@@ -77,7 +77,7 @@ def test_tables_are_read_as_text_where_a_column_holds_words(tmp_path) -> None:
     assert list(frame["A"]) == ["None", "x", "NA"]
     assert list(frame["question"].fillna("-")) == ["7", "-", "007"] and list(frame["answer"].fillna("-")) == ["3", "-", "5.5"]
     cells.columns = SHOWN  # a data set that scores by itself may compute with its answers
-    assert cells.read_csv(path, sep="\t")["answer"].dtype == float
+    assert list(cells.read_csv(path, sep="\t")["answer"].fillna("-")) == [3, "-", 5.5]
     found = [(guess.index, guess.column, guess.text, guess.guess) for guess in guesses(frame, ["question", "A", "answer"])]
     assert found == [
         ("1", "question", "7", "7.0"),
@@ -87,6 +87,24 @@ def test_tables_are_read_as_text_where_a_column_holds_words(tmp_path) -> None:
         ("1", "answer", "3", "3.0"),
     ]
     assert SHOWN < SCORED
+
+
+@pytest.mark.parametrize(("cells", "kind"), [("3 4", "int64"), ("1.5 2.25", "float64"), ("3 5.5", "object"), ("3 NA", "object")])
+def test_answers_that_a_data_set_may_compute_with_are_numbers_each_by_itself(tmp_path, cells: str, kind: str) -> None:
+    path = tmp_path / "table.tsv"
+    path.write_text("index\tanswer\n" + "".join(f"{i}\t{cell}\n" for i, cell in enumerate(cells.split())), encoding="utf-8")
+    reader = TextCells()
+    reader.columns = SHOWN
+    found = reader.read_csv(path, sep="\t")["answer"]
+    assert found.dtype == kind and " ".join(map(str, found)) == cells
+
+
+@pytest.mark.slow
+def test_a_data_set_with_scoring_of_its_own_reads_each_gold_answer_by_itself(ask) -> None:
+    """CountBenchQA looks for str(answer) in the reply: with an empty answer in the table "3" was "3.0", and every reply wrong."""
+    rows = [{"question": "One?", "answer": "3"}, {"question": "Two?", "answer": "4"}, {"question": "Three?", "answer": ""}]
+    run = ask(rows, {"One": "3", "Two": "5"}, name="CountBenchQA")
+    assert run.results.tasks[0].scores["accuracy"].value == pytest.approx(100 / 3)
 
 
 def test_an_index_with_leading_zeros_is_text(tmp_path) -> None:
