@@ -26,6 +26,10 @@ Needs lm-eval 0.4.13 or newer with its transformers models (`pip install 'lm-eva
 
 - With `--apply_chat_template` and a model that has a chat template, prompts equal those of `iit-bench eval`, character by character. So do,
   item by item, log-probabilities, `acc`, `acc_norm` and `acc_bytes`, and for `_generate` tasks the replies and `acc`.
+- White space at the end of a template's generation prompt ("<|assistant|>\\n") counts to every reply in lm-eval, and to the prompt in
+  iit-bench: each choice's log-probability then differs by the same amount. `acc` is the same; `acc_norm` and `acc_bytes` may differ. A
+  template that writes a space between generation prompt and reply ("ASSISTANT: Paris") is scored with it by iit-bench only.
+- A reply that ends at the token limit without a choice is `truncated` in iit-bench, and unparsed in lm-eval.
 - Without `--apply_chat_template`, turns follow each other as plain text. iit-bench has no such prompts, so no figures can be compared.
 - lm-eval's multimodal models generate, but give no log-likelihoods: tiers with images have only `_generate` tasks.
 - `_generate` tasks with and without images need two commands: lm-eval's `hf-multimodal` treats all requests like the first one. The

@@ -25,6 +25,8 @@ from iit_bench.types import Style
 pytestmark = pytest.mark.oracle
 
 METRICS = ("acc", "acc_norm", "acc_bytes")
+# Its generation prompt does not end in white space, which lm-eval would count to every reply.
+TIGHT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 STYLES: tuple[Style, ...] = ("cloze", "letters")
 
 
@@ -36,7 +38,7 @@ def text_bench(tmp_path_factory) -> Benchmark:
 @pytest.fixture(scope="module", params=["tiny llama", "base-llm"])
 def checkpoint(request, save_tiny) -> Path:
     if request.param == "tiny llama":
-        return save_tiny("llama", max_position_embeddings=1024)
+        return save_tiny("llama", chat_template=TIGHT, max_position_embeddings=1024)
     if not (ASSETS / "base-llm" / "model.safetensors").is_file():
         pytest.skip("the bundled base-llm is not there")
     return ASSETS / "base-llm"
