@@ -38,6 +38,13 @@ def overview(page: Any) -> dict[str, dict[str, str]]:
 # ---------------------------------------------------------------- one row per model
 
 
+def test_a_page_with_vqa_runs_states_whose_rule_read_the_replies(make_suite_run: MakeRun, tmp_path: Path) -> None:
+    text, vqa = make_suite_run("text", "wings", {"arc_easy": 0.7}), make_suite_run("vqa", "wings", {"MMBench_DEV_EN": 0.5})
+    rule = "by VLMEvalKit's own rule, under which “**Yes**” is no answer"
+    assert rule in page_of([text, vqa], tmp_path / "both").text
+    assert rule not in page_of([text], tmp_path / "text").text
+
+
 def test_the_three_suites_of_a_model_stand_in_one_row_with_n_and_interval(
     make_run: MakeRun, make_suite_run: MakeRun, tmp_path: Path
 ) -> None:
