@@ -304,7 +304,9 @@ class TaskResult:
     task: str  # name of the task, group or data set
     metric: str  # the key of `scores` that tables show; "" where there is none
     scores: dict[str, Figure]  # metric -> figure; an accuracy is a fraction, anything else is in its own unit
-    outcomes: dict[str, int]  # Outcome -> items
+    outcomes: dict[str, int]  # Outcome -> items, by `metric`
+    # metric -> Outcome -> items, of the metrics whose items have scores in 0 … 1; empty in folders of earlier versions
+    metric_outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
     # "not run": a preset names it and it could not be run here; "failed": its tool could not score it, or not all of it
     state: TaskState = "scored"
     best: float | None = 1.0  # the highest value that `metric` can take; None = not known

@@ -205,10 +205,19 @@ def paired_cells(result: PairedResult) -> tuple[Cell, ...]:
         number_cell(result.p, p_value(result.p)),
         number_cell(result.p_holm, p_value(result.p_holm)),
         text_cell(result.test),
-        detectable,
+        _detectable(result),
         number_cell(result.only_a),
         number_cell(result.only_b),
     )
+
+
+def _detectable(result: PairedResult) -> Cell:
+    """The smallest difference that is found; a lower limit where fewer pairs differ than the test needs."""
+    few = result.detectable_floor
+    line = () if few is None else (f"at least {few} one way of {count(result.difference.n)}",)
+    if result.detectable is None:
+        return Cell(NOT_AVAILABLE, line, words=True)
+    return Cell(f"{'' if few is None else '≥ '}{percent(result.detectable)}", line, sort=result.detectable)
 
 
 def number_cell(value: float | None, text: str = "") -> Cell:

@@ -175,12 +175,12 @@ def as_table(
     for r in results:
         d = r.difference
         counts = (str(d.n), str(d.clusters), str(r.only_a), str(r.only_b))
-        chances = (_p(r.p), _p(r.p_holm), _points(r.detectable, sign=""), TEST_LABELS.get(r.test, d.note))
+        chances = (_p(r.p), _p(r.p_holm), _detectable(r), TEST_LABELS.get(r.test, d.note))
         table.add_row(r.over, _points(d.value), _interval(d), *counts, *chances)
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(table)
     console.print(Text("A only, B only: items right only in that run. Holm: p adjusted over the tiers, and by itself over the pools."))
-    console.print(Text("Detectable: smallest difference that the test finds with 80% power at Holm's first step."))
+    console.print(Text("Detectable: smallest difference that the test finds with 80% power at Holm's first step (≥: few pairs differ)."))
     for what, values in (apart or {}).items():
         console.print(Text(f"Not the same on both sides: {what} ({values[0]} and {values[1]})."))
     file = console.file
@@ -198,6 +198,12 @@ def as_dict(
 
 def _points(value: float | None, sign: str = "+") -> str:
     return "–" if value is None else f"{100 * value:{sign}.1f}"
+
+
+def _detectable(result: PairedResult) -> str:
+    """A lower limit where fewer pairs differ than the test needs to be significant at all."""
+    few = result.detectable is not None and result.detectable_floor is not None
+    return ("≥" if few else "") + _points(result.detectable, sign="")
 
 
 def _interval(figure: Figure) -> str:

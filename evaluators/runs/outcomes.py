@@ -15,3 +15,11 @@ def count_outcomes(items: Iterable[TaskItem]) -> dict[str, int]:
         first.setdefault((item.task, item.item), item.outcome)
     counts = Counter(first.values())
     return {outcome: counts[outcome] for outcome in OUTCOMES}
+
+
+def outcomes_by_metric(items: Iterable[TaskItem]) -> dict[str, dict[str, int]]:
+    """Metric -> outcome -> items, of metrics whose items all have scores in 0 … 1; those of a perplexity are neither right nor wrong."""
+    of_metric: dict[str, list[TaskItem]] = {}
+    for item in items:
+        of_metric.setdefault(item.metric, []).append(item)
+    return {metric: count_outcomes(rows) for metric, rows in of_metric.items() if all(0 <= row.score <= 1 for row in rows)}

@@ -17,6 +17,7 @@ from typing import Any
 from evaluators.iit import comparison, forgetting
 from evaluators.iit.results import summarise
 from evaluators.runs.foreign.table_files import read_rows
+from evaluators.runs.outcomes import outcomes_by_metric
 from evaluators.statistics import codes, mean, weighted_mean
 from evaluators.vqa.scores import mme_points
 from iit_bench.errors import UserError
@@ -93,7 +94,9 @@ def _task(stored: TaskResult, items: Items, folder: Path) -> TaskResult:
         if again is None and figure.value is not None:
             kept.append(metric)
     note = f"{', '.join(kept)}: as stored by an earlier iit-bench, since it cannot be recomputed from the items"
-    return dataclasses.replace(stored, scores=scores, notes=(*stored.notes, note) if kept else stored.notes)
+    rows = [row for (task, _), of_metric in items.items() if task in (stored.members or (stored.task,)) for row in of_metric]
+    notes = (*stored.notes, note) if kept else stored.notes
+    return dataclasses.replace(stored, scores=scores, notes=notes, metric_outcomes=outcomes_by_metric(rows))
 
 
 def _figure(stored: TaskResult, metric: str, items: Items) -> Figure | None:
@@ -117,7 +120,8 @@ def _figure(stored: TaskResult, metric: str, items: Items) -> Figure | None:
         return None
     strata = [number for number, part in enumerate(scores) for _ in part]
     weights = [float(len(part)) for part in scores] if by_size else None
-    return weighted_mean(everything, range(len(everything)), strata, weights)
+    clusters = codes((number, row.cluster) for number, part in enumerate(parts) for row in part)
+    return weighted_mean(everything, clusters, strata, weights)
 
 
 def _points(stored: TaskResult, items: Items, folder: Path) -> dict[str, Figure]:

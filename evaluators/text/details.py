@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jinja2 import UndefinedError
+
+from iit_bench.tools.lm_eval.fields import fields_of, render, shared
 from iit_bench.types import TaskResult
 
-# Metrics of a multiple-choice task whose chance level is the mean of 1 / number of choices.
+# Metrics of a multiple-choice task whose chance level is the mean of right choices / choices.
 CHANCE_METRICS = ("acc", "acc_norm", "acc_bytes")
 
 
@@ -28,8 +32,9 @@ def details_of(task: str, evaluated: Mapping[str, Any]) -> dict[str, Any]:
     if samples:
         details["documents_sha256"] = documents_sha256(samples)
         if config.get("output_type") == "multiple_choice":
-            metrics = {metric for sample in samples for metric in sample["metrics"]}
-            details["chance"] = dict.fromkeys((metric for metric in CHANCE_METRICS if metric in metrics), chance(samples))
+            level = chance(task, samples)
+            metrics = {metric for sample in samples for metric in sample["metrics"]} if level is not None else ()
+            details["chance"] = dict.fromkeys((metric for metric in CHANCE_METRICS if metric in metrics), level)
     return details
 
 
@@ -61,10 +66,46 @@ def documents_sha256(samples: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256("".join(lines[number] for number in sorted(lines)).encode()).hexdigest()
 
 
-def chance(samples: Sequence[Mapping[str, Any]]) -> float:
-    """Mean of 1/k over the documents of a multiple-choice task; a choice that was also scored without its question counts once."""
-    choices = {sample["doc_id"]: _choices(sample) for sample in samples}
-    return sum(1 / k for k in choices.values()) / len(choices)
+def chance(task: str, samples: Sequence[Mapping[str, Any]]) -> float | None:
+    """Mean of right choices / choices over the documents of a multiple-choice task: the accuracy of a uniform guess.
+
+    A choice that was also scored without its question counts once. None where an accuracy is none of 0/1 items and the task's fields
+    (`iit_bench.tools.lm_eval.fields`) do not declare how many choices are right.
+    """
+    declared = fields_of(task).right
+    if not declared and any(sample.get(metric) not in (0, 1, None) for sample in samples for metric in CHANCE_METRICS):
+        return None
+    levels: dict[Any, float] = {}
+    for sample in samples:
+        k = _choices(sample)
+        try:
+            right = float(render(declared, sample["doc"])) if declared else _right(sample, k)
+        except (KeyError, ValueError, UndefinedError):
+            return None
+        levels[sample["doc_id"]] = right / k
+    return sum(levels.values()) / len(levels)
+
+
+def cluster_of(task: str, sample: Mapping[str, Any]) -> str:
+    """What a document depends on and others may share: its passage or source where the task's fields declare one, else its own number."""
+    number = str(sample["doc_id"])
+    try:
+        return shared(task, sample["doc"]) or number
+    except (KeyError, TypeError, UndefinedError):  # another task of a name that matches, whose documents have no such field
+        return number
+
+
+def _right(sample: Mapping[str, Any], k: int) -> int:
+    """Right choices of a document: several where its target is a list of positions, which lm-eval's files hold as a text."""
+    target = sample.get("target")
+    if isinstance(target, str) and target.startswith("["):
+        try:
+            target = ast.literal_eval(target)
+        except (ValueError, SyntaxError):
+            return 1
+    if not isinstance(target, (list, tuple)) or not all(isinstance(one, int) for one in target):
+        return 1
+    return len({one for one in target if 0 <= one < k})
 
 
 def _choices(sample: Mapping[str, Any]) -> int:

@@ -30,6 +30,8 @@ from iit_bench.tools.lm_eval.process import evaluating
 from iit_bench.types import SuiteResults
 
 LM_EVAL_FILES = "lm_eval"  # folder inside the run folder
+# Draws of lm-eval's bootstrap; its own 100,000 run for minutes, and intervals of F1, correlations and perplexities are in closed form here.
+BOOTSTRAP_DRAWS = 1000
 OUTCOME_FILES = ("items.parquet", "results.json", "errors.jsonl", LM_EVAL_FILES)
 
 
@@ -74,7 +76,7 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
         started = time.monotonic()
         lm = EngineLM(model, log, limits, progress)
         try:
-            evaluated = _simple_evaluate(lm, tasks, options)
+            evaluated = _simple_evaluate(lm, tasks, options, progress)
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
             save_run_header(options.out, run)
@@ -103,12 +105,12 @@ def unable(model: Model, tasks: Tasks) -> str:
     return f"model {model.info.name!r} cannot score replies, which {which}: {why}; or choose tasks that generate"
 
 
-def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: RunOptions) -> dict[str, Any]:
+def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: RunOptions, progress: bool) -> dict[str, Any]:
     """lm-eval's EvalResults, samples included."""
     from lm_eval import simple_evaluate
 
     settings = gen_kwargs_of(options)
-    with evaluating(git_commit, unsafe_code=options.confirm_run_unsafe_code):
+    with evaluating(git_commit, unsafe_code=options.confirm_run_unsafe_code, progress=progress):
         try:
             evaluated = simple_evaluate(
                 model=lm,
@@ -121,6 +123,7 @@ def _simple_evaluate(lm: EngineLM, tasks: Tasks, options: RunOptions) -> dict[st
                 fewshot_as_multiturn=options.apply_chat_template and options.fewshot_as_multiturn,
                 system_instruction=options.system_prompt or None,
                 confirm_run_unsafe_code=options.confirm_run_unsafe_code,
+                bootstrap_iters=BOOTSTRAP_DRAWS,
                 log_samples=True,
             )
         except ValueError as error:  # a task with images, say

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from evaluators.runs.outcomes import count_outcomes
-from evaluators.statistics import Z, mean, weighted_mean
-from evaluators.text.details import details_of, group_details
-from evaluators.text.perplexity import perplexity
+from evaluators.runs.outcomes import count_outcomes, outcomes_by_metric
+from evaluators.statistics import codes, weighted_mean
+from evaluators.text.details import cluster_of, details_of, group_details
+from evaluators.text.figures import Measured, from_items, from_pairs, from_stderr
 from iit_bench.types import Figure, Outcome, SuiteResults, TaskItem, TaskResult
 
 if TYPE_CHECKING:
     from evaluators.text.model import FailedDocument
 
+# lm-eval's aggregations whose standard error is a bootstrap's.
+BOOTSTRAPPED = frozenset({"median", "matthews_corrcoef", "f1", "perplexity", "bleu", "chrf", "ter", "nanmean"})
 UNPARSED = "[invalid]"  # what lm-eval's regular expression filters return where nothing matches
 
 
@@ -37,7 +39,7 @@ def items_of(evaluated: Mapping[str, Any], failed: Sequence[FailedDocument]) -> 
     rows = []
     for task, samples in evaluated["samples"].items():
         for sample in samples:
-            error = (task, sample["doc_id"]) in lost
+            error, cluster = (task, sample["doc_id"]) in lost, cluster_of(task, sample)
             for metric in sample["metrics"]:
                 value = sample[metric]
                 if not isinstance(value, (int, float)) or isinstance(value, complex):
@@ -45,7 +47,7 @@ def items_of(evaluated: Mapping[str, Any], failed: Sequence[FailedDocument]) -> 
                 score = 0.0 if error else float(value)
                 key, item = _key(metric, sample["filter"]), str(sample["doc_id"])
                 outcome, reply = _outcome(sample, score, error), _reply(sample)
-                rows.append(TaskItem(task=task, item=item, cluster=item, metric=key, score=score, outcome=outcome, reply=reply))
+                rows.append(TaskItem(task=task, item=item, cluster=cluster, metric=key, score=score, outcome=outcome, reply=reply))
     return rows
 
 
@@ -106,8 +108,8 @@ def _task(task: str, evaluated: Mapping[str, Any], items: Sequence[TaskItem], ar
     scores = {}
     for key, value, stderr in _values(evaluated["results"][task]):
         rows = [item for item in items if item.metric == key]
-        own = None if rows or stderr is not None else perplexity(_pairs(evaluated, task, key), value)
-        scores[key] = own or _figure(rows, value, stderr, count, failed)
+        measured = _measured(evaluated, task, key, value=value, stderr=stderr, count=count)
+        scores[key] = from_items(rows, measured, failed) if rows else from_pairs(*_pairs(evaluated, task, key), measured)
     notes = []
     if failed:
         notes.append(f"{failed} documents could not be asked and count as wrong")
@@ -123,6 +125,7 @@ def _task(task: str, evaluated: Mapping[str, Any], items: Sequence[TaskItem], ar
         metric=metric,
         scores=scores,
         outcomes=count_outcomes(shown),
+        metric_outcomes=outcomes_by_metric(items),
         best=best,
         notes=tuple(notes),
         data_sha256=around.data_sha256.get(task, ""),
@@ -131,11 +134,21 @@ def _task(task: str, evaluated: Mapping[str, Any], items: Sequence[TaskItem], ar
     )
 
 
-def _pairs(evaluated: Mapping[str, Any], task: str, key: str) -> list[Any]:
-    """What each document adds to a metric that is no mean: (log-likelihood, words or bytes)."""
+def _measured(evaluated: Mapping[str, Any], task: str, key: str, *, value: float, stderr: float | None, count: int) -> Measured:
+    """The metric's value, and by what aggregation lm-eval made it."""
+    metric = key.partition(",")[0]
+    listed = evaluated.get("configs", {}).get(task, {}).get("metric_list") or ()
+    aggregation = next((str(one.get("aggregation") or "") for one in listed if one.get("metric") == metric), "")
+    draws = (evaluated.get("config") or {}).get("bootstrap_iters") if aggregation in BOOTSTRAPPED else None
+    return Measured(metric=metric, value=value, stderr=stderr, count=count, aggregation=aggregation, draws=draws)
+
+
+def _pairs(evaluated: Mapping[str, Any], task: str, key: str) -> tuple[list[Any], list[str]]:
+    """What each document adds to a metric that is no mean, (gold, prediction) or (log-likelihood, words or bytes); its cluster."""
     metric = key.partition(",")[0]
     samples = [sample for sample in evaluated.get("samples", {}).get(task, ()) if _key(metric, sample["filter"]) == key]
-    return [sample[metric] for sample in samples if isinstance(sample.get(metric), (tuple, list))]
+    samples = [sample for sample in samples if isinstance(sample.get(metric), (tuple, list))]
+    return [sample[metric] for sample in samples], [cluster_of(task, sample) for sample in samples]
 
 
 def _best(figure: Figure | None, higher_is_better: bool | None, items: Sequence[TaskItem]) -> float | None:
@@ -153,8 +166,8 @@ def _group(
     scores = {}
     for key, value, stderr in _values(evaluated["groups"][name]):
         count = sum(evaluated["n-samples"][task]["effective"] for task in members)
-        scores[key] = _pooled(key, value, [task for task in members if key in single[task].scores], evaluated, items) or _from_stderr(
-            value, stderr, count, "normal, pooled stderr of lm-eval"
+        scores[key] = _pooled(key, value, [task for task in members if key in single[task].scores], evaluated, items) or from_stderr(
+            Measured(metric=key.partition(",")[0], value=value, stderr=stderr, count=count), pooled=True
         )
     outcomes: Counter[str] = Counter()
     for task in members:
@@ -168,6 +181,7 @@ def _group(
         metric=metric,
         scores=scores,
         outcomes=dict(outcomes),
+        metric_outcomes=_summed(scores, [single[task] for task in members]),
         best=best,
         notes=notes,
         **group_details(name, evaluated, {task: single[task] for task in members}),
@@ -177,17 +191,28 @@ def _group(
 def _pooled(
     key: str, value: float, members: Sequence[str], evaluated: Mapping[str, Any], items: Mapping[str, Sequence[TaskItem]]
 ) -> Figure | None:
-    """The members' items as one figure, weighted as lm-eval weighted them; None where its value is no mean of 0/1 items."""
+    """The members' items as one figure, weighted as lm-eval weighted them; None where its value is no mean of items in 0 … 1."""
     raw = [_raw(evaluated["results"][task], key) for task in members]
     sizes = [evaluated["n-samples"][task]["effective"] for task in members]
-    rows = [(row.score, number) for number, task in enumerate(members) for row in items.get(task, ()) if row.metric == key]
-    if not rows or len(rows) != sum(sizes) or any(score not in (0.0, 1.0) for score, _ in rows):
+    rows = [(row, number) for number, task in enumerate(members) for row in items.get(task, ()) if row.metric == key]
+    if not rows or len(rows) != sum(sizes) or any(not 0 <= row.score <= 1 for row, _ in rows):
         return None
     by_size = math.isclose(value, sum(v * n for v, n in zip(raw, sizes, strict=True)) / sum(sizes), abs_tol=1e-9)
     if not by_size and not math.isclose(value, sum(raw) / len(raw), abs_tol=1e-9):
         return None
     weights = [float(size) for size in sizes] if by_size else None
-    return weighted_mean([score for score, _ in rows], list(range(len(rows))), [number for _, number in rows], weights)
+    clusters = codes((number, row.cluster) for row, number in rows)
+    return weighted_mean([row.score for row, _ in rows], clusters, [number for _, number in rows], weights)
+
+
+def _summed(metrics: Iterable[str], members: Sequence[TaskResult]) -> dict[str, dict[str, int]]:
+    """The outcomes of a group's tasks added up, by metric; without the metrics that a task does not have."""
+    summed = {}
+    for metric in metrics:
+        counts = [task.metric_outcomes[metric] for task in members if metric in task.metric_outcomes]
+        if counts and len(counts) == len(members):
+            summed[metric] = {outcome: sum(one[outcome] for one in counts) for outcome in counts[0]}
+    return summed
 
 
 def _leaves(name: str, children: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -210,30 +235,3 @@ def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, float, float | None]]
 
 def _raw(row: Mapping[str, Any], key: str) -> float:
     return next(value for name, value, _ in _values(row) if name == key)
-
-
-def _figure(rows: Sequence[TaskItem], value: float, stderr: float | None, count: int, failed: int) -> Figure:
-    """An accuracy gets Wilson's interval from its items; anything else lm-eval's value and standard error."""
-    scores = [row.score for row in rows]
-    own = sum(scores) / len(scores) if scores else math.nan
-    is_mean = len(scores) == count and (failed > 0 or math.isclose(own, value, abs_tol=1e-9))
-    if is_mean and all(score in (0.0, 1.0) for score in scores):
-        return mean(scores, list(range(len(scores))))
-    return _from_stderr(own if is_mean else value, stderr, count, "normal, stderr of lm-eval")
-
-
-def _from_stderr(value: float, stderr: float | None, count: int, method: str) -> Figure:
-    if not math.isfinite(value):
-        return Figure(None, n=count, note="lm-eval's value is not a finite number")
-    if stderr is None or not math.isfinite(stderr):
-        return Figure(value, n=count, clusters=count)
-    return Figure(
-        value,
-        low=value - Z * stderr,
-        high=value + Z * stderr,
-        n=count,
-        clusters=count,
-        se=stderr,
-        method=method,
-        from_stderr=True,
-    )

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from evaluators.runs.outcomes import count_outcomes
+from evaluators.runs.outcomes import count_outcomes, outcomes_by_metric
 from evaluators.statistics import codes, linear, mean, weighted_mean
 from evaluators.vqa.agreement import PERCEPTION, REASONING, best_split, differences
 from evaluators.vqa.notes import notes_of_replies, notes_of_table
@@ -71,6 +71,7 @@ def task_result(
         metric=shown.metric,
         scores=scores,
         outcomes=count_outcomes(items),
+        metric_outcomes=outcomes_by_metric(items),
         best=shown.best,
         notes=tuple(notes),
         warnings=tuple(warning for part in parts for warning in part.warnings),

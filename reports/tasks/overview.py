@@ -190,10 +190,16 @@ def _line(row: ModelRow, run: TaskRun, result: TaskResult, metric: str) -> tuple
         number_cell(figure.n),
         number_cell(figure.clusters),
         text_cell(figure.method or "no interval"),
-        *(number_cell(result.outcomes.get(outcome, 0)) for outcome in OUTCOMES),
+        *_outcomes(result, metric),
         text_cell(changed),
         text_cell("; ".join(filter(None, (*notes, figure.note))) or "none"),
     )
+
+
+def _outcomes(result: TaskResult, metric: str) -> list[Cell]:
+    """The metric's own counts; "–" where its items are neither right nor wrong, or were not counted by metric."""
+    counts = result.metric_outcomes.get(metric, {} if result.metric_outcomes or metric != result.metric else result.outcomes)
+    return [number_cell(counts[outcome]) if outcome in counts else text_cell("–", sort=None) for outcome in OUTCOMES]
 
 
 def _best(figure: Figure) -> float | None:

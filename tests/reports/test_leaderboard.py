@@ -178,10 +178,10 @@ def test_interleaving_matrix_and_list_show_the_paired_results(page: Reader, thre
         assert d.value is not None and d.low is not None and d.high is not None and effect.p_holm is not None
         sign = "+" if round(d.value, 3) > 0 else ""
         assert matrix[effect.over].split(" | ")[0] == sign + shown(d.value)
-        assert line[1:3] == [effect.over, effect.against]
-        assert line[4] == str(d.n)
+        assert [*line[1:3], line[4]] == [effect.over, effect.against, str(d.n)]
         assert line[6] == ("< 0.001" if effect.p_holm < 0.001 else f"{effect.p_holm:.3f}")
-        assert line[7:] == [effect.test, shown(effect.detectable or 0.0), str(effect.only_a), str(effect.only_b)]
+        detectable = line.pop(8).split(" | ")[0].removeprefix("≥ ")
+        assert [*line[7:], detectable] == [effect.test, str(effect.only_a), str(effect.only_b), shown(effect.detectable or 0.0)]
 
 
 def test_forgetting_shows_both_accuracies_difference_and_retention(page: Reader, three: dict[str, Path]) -> None:

@@ -19,7 +19,7 @@ from iit_bench.storage.runs import Run, TaskRun
 TOOL = "lm-eval"
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)\.json$")
 _NEEDED = ("results", "configs", "versions", "n-shot", "n-samples")  # what lm-eval has written since 0.4.3
-_KEPT = ("doc_id", "doc_hash", "target_hash", "filter", "metrics", "filtered_resps", "resps", "arguments")
+_KEPT = ("doc_id", "doc", "target", "doc_hash", "target_hash", "filter", "metrics", "filtered_resps", "resps", "arguments")
 
 
 def is_results(content: Any) -> bool:

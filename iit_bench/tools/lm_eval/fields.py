@@ -26,6 +26,7 @@ class Fields:
     choices: str = ""
     subject: str = ""  # "" = the task's own name inside its group
     cluster: str = ""  # what several questions share; a document for which it is empty is its own cluster
+    right: str = ""  # number of right choices of a document, where lm-eval's target does not give it; "" = it does
     language: str = "en"  # of rows whose script does not decide it; "" = that of --language
     licence: str = "unknown"  # used if the snapshot's card states none
 
@@ -56,6 +57,11 @@ FIELDS = (
     Fields(tasks=("boolq",), question="{{passage}}\n{{question}}?", cluster="passage", licence="CC-BY-SA-3.0"),
     Fields(tasks=("commonsense_qa",), question="{{question.strip()}}", choices="{{choices['text']}}", licence="MIT"),
     Fields(tasks=("race",), cluster="article"),
+    Fields(tasks=("multirc",), cluster="paragraph"),
+    Fields(tasks=("record", "drop"), cluster="passage"),
+    Fields(tasks=("squadv2", "xquad_*", "logiqa"), cluster="context"),
+    Fields(tasks=("belebele_*",), cluster="flores_passage"),
+    Fields(tasks=("truthfulqa*_mc2*",), right="{{ mc2_targets.labels | sum }}"),
 )
 
 

@@ -7,10 +7,11 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 from unittest.mock import patch
 
+from iit_bench.progress import bar
 from iit_bench.tools.random_states import random_states_kept
 
 
@@ -26,13 +27,15 @@ def loading(*, unsafe_code: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(git_commit: Callable[[], str | None], *, unsafe_code: bool = False) -> Iterator[None]:
+def evaluating(git_commit: Callable[[], str | None], *, unsafe_code: bool = False, progress: bool = False) -> Iterator[None]:
     """For the time in which lm-eval evaluates or writes its results: as `loading`, and without what its evaluator prints.
 
-    Scores of failed documents are -inf, of which numpy would warn.
+    Scores of failed documents are -inf, of which numpy would warn. Its bootstrap draws in this process, as many processes would draw
+    the same.
 
     Args:
         git_commit: replaces lm-eval's own, which complains where there is no repository.
+        progress: show our own bar while a bootstrap draws.
     """
     import numpy as np
     from lm_eval import evaluator
@@ -42,7 +45,8 @@ def evaluating(git_commit: Callable[[], str | None], *, unsafe_code: bool = Fals
         stack.enter_context(loading(unsafe_code=unsafe_code))
         stack.enter_context(np.errstate(invalid="ignore"))
         stack.enter_context(patch.object(task, "tqdm", functools.partial(task.tqdm, disable=True)))
-        stack.enter_context(patch.object(metrics, "bootstrap_stderr", _silent(metrics.bootstrap_stderr)))
+        stack.enter_context(patch.dict(os.environ, {"DISABLE_MULTIPROC": "1"}))
+        stack.enter_context(patch.object(metrics, "bootstrap_stderr", _with_our_bar(metrics.bootstrap_stderr, progress)))
         stack.enter_context(patch.object(evaluator, "get_git_commit_hash", git_commit))
         yield
 
@@ -80,12 +84,26 @@ def _code_allowed(allowed: bool) -> Iterator[None]:
         yield
 
 
-def _silent(function: Callable[..., Any]) -> Callable[..., Any]:
-    """lm-eval's bootstrap prints its name and a bar: on standard output, where --json writes."""
+def _with_our_bar(bootstrap: Callable[..., float], show: bool) -> Callable[..., float]:
+    """lm-eval's bootstrap without its own name and bar, which it prints on standard output, where --json writes."""
 
-    @functools.wraps(function)
-    def call(*arguments: Any, **options: Any) -> Any:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            return function(*arguments, **options)
+    @functools.wraps(bootstrap)
+    def call(metric: Callable[..., Any], items: Any, iters: int) -> float:
+        with bar(f"standard error of {metric.__name__}", iters, show) as advance:
+
+            @functools.wraps(metric)
+            def counted(draw: Any) -> Any:
+                advance(1)
+                return metric(draw)
+
+            with redirect_stdout(io.StringIO()), _tqdm_silent():
+                return bootstrap(counted, items, iters=iters)
 
     return call
+
+
+def _tqdm_silent() -> Any:
+    """lm-eval's bootstrap takes its bar from the package when it runs."""
+    import tqdm
+
+    return patch.object(tqdm, "tqdm", functools.partial(tqdm.tqdm, disable=True))

@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 from evaluators.compare.runs import comparisons
 from evaluators.compare.tasks import differences, how_asked
 from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import read_runs
-from evaluators.statistics import Z
 from evaluators.text.evaluate import evaluate_text_model
 from evaluators.text.tasks import TaskOptions, load_tasks, write_facts
 from iit_bench.errors import UserError
@@ -102,14 +102,15 @@ def test_the_two_are_compared_document_by_document(command, ours):
     assert found.left_out == {}
 
 
-def test_without_samples_the_interval_is_that_of_lm_evals_standard_error(command, tmp_path):
+def test_without_samples_an_accuracy_has_wilsons_interval_of_its_value_and_n(command, tmp_path):
     (file,) = command.rglob("results_*.json")
     alone = shutil.copy(file, tmp_path / file.name)
     (run,) = read_runs(Path(alone))
     row = json.loads(file.read_text())["results"]["iit_facts_capital"]
     figure = next(result for result in run.results.tasks if result.task == "iit_facts_capital").scores["acc"]
-    assert figure.value == row["acc,none"] and figure.n == LIMIT and "stderr of lm-eval" in figure.method
-    assert figure.high - figure.value == pytest.approx(Z * row["acc_stderr,none"]) and run.items == []
+    assert figure.value == row["acc,none"] and figure.n == LIMIT and figure.from_stderr and run.items == []
+    assert (figure.low, figure.high) == pytest.approx(proportion_confint(row["acc,none"] * LIMIT, LIMIT, method="wilson"))
+    assert figure.se == pytest.approx(row["acc_stderr,none"])
 
 
 def test_settings_come_from_lm_evals_file(command, tmp_path):
