@@ -9,6 +9,7 @@ import pytest
 from iit_bench.models.bundled import ASSETS
 from iit_bench.storage.runs import load_run
 from iit_bench.workflows import demo as module
+from tests.recompute_figures import check_run
 
 
 def copied(bench, folder):
@@ -42,3 +43,7 @@ def test_demo_scores_the_bundled_models(bench, tmp_path):
     assert runs["wings"].results.iit["acc"].value is not None
     assert runs["base-llm"].results.iit["acc"].value is None
     assert runs["wings-blind"].run["model"]["blind"] is True
+    for name, run in runs.items():
+        check = check_run(run.path)
+        assert (name, check.off, check.skipped) == (name, [], 0)
+        assert check.compared > 100
