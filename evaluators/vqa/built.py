@@ -51,7 +51,8 @@ def build(task: str, base: Any, part: str, own_yes_no: bool = False) -> Any:
             data = super().load_data(dataset)
             again = data["index"].astype(str).duplicated()
             self.repeated = [str(index) for index in data["index"][again]]
-            data = data[~again].reset_index(drop=True)
+            if self.repeated:  # not otherwise: a table of images may fill the memory once, not twice
+                data = data[~again].reset_index(drop=True)
             _check_references(task, data)
             self.unanswered = [str(index) for index in data["index"][pd.isna(data["answer"])]]
             if own_yes_no:

@@ -23,12 +23,18 @@ from evaluators.vqa.presets import EASYVQA
 from evaluators.vqa.protocol import Exchange
 from iit_bench.data import easyvqa
 from iit_bench.data.fetched import check_unchanged
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 from iit_bench.storage.format import sha256_file
 from iit_bench.tools.text_cells import SCORED, SHOWN, TextCells, guesses
 from iit_bench.tools.vlmevalkit import DATA_FOLDER, FIELD_LIMIT, USERS_DATA, dataset_class, download, local_table, tame
 
 LMU = Exchange(Path()).lmu  # the scratch folder is the current one
+# What a row must have for `unit_of`.
+_COUNTED_BY = {
+    "circular": "copies of a question have whole numbers as indices, a million apart, or a column 'g_index'",
+    "mme": "it needs the columns 'category' and 'image_path'",
+    "hallusion": "it needs the columns 'category' and 'l2-category', and an index like HB_VD_illusion_0_1_0",
+}
 TURN = 10**6  # circular copies of row i have index i + k · TURN in tables without g_index
 
 
@@ -87,7 +93,7 @@ def parts_of(task: str, data_root: str | None, limit: int | None, vlmeval: Simpl
         if not len(dataset.data):
             continue
         facts[f"rows {name}"] = len(dataset.data)
-        dataset.data = _limited(kind, dataset.data, limit)
+        dataset.data = _limited(task, kind, dataset.data, limit)
         parts.append(Part(task=task, name=name, dataset=dataset, kind=kind, exact=exact))
     return facts, parts
 
@@ -224,13 +230,31 @@ def unit_of(kind: str, row: Any) -> Hashable:
     return str(row["index"])
 
 
-def _limited(kind: str, data: Any, limit: int | None) -> Any:
+def units_of(task: str, kind: str, data: Any) -> list[Hashable]:
+    """`unit_of` every row of a table.
+
+    Raises:
+        UserError: a row lacks what its data set is counted by.
+    """
+    units = []
+    for _, row in data.iterrows():
+        try:
+            units.append(unit_of(kind, row))
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"row {str(row['index'])!r} of table {task}.tsv cannot be counted as VLMEvalKit counts this data set: {_COUNTED_BY[kind]} "
+                f"({described(error)}); correct the row, or give a table of your own another name"
+            ) from error
+    return units
+
+
+def _limited(task: str, kind: str, data: Any, limit: int | None) -> Any:
     """The rows of the first `limit` units, of the evaluation split if a table has several."""
     if limit is None:
         return data
     if "split" in data:
         best = next((name for name in ("test", "validation", "val") if name in set(data["split"])), None)
         data = data if best is None else data[data["split"] == best]
-    units = [unit_of(kind, row) for _, row in data.iterrows()]
+    units = units_of(task, kind, data)
     kept = set(list(dict.fromkeys(units))[:limit])
     return data[[unit in kept for unit in units]]

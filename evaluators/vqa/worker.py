@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from evaluators.vqa.datasets import Part, parts_of, unit_of
+from evaluators.vqa.datasets import Part, parts_of, units_of
 from evaluators.vqa.exact_rule import exactly
 from evaluators.vqa.messages import VlmevalMessage, vlmeval_model
 from evaluators.vqa.notes import count_guesses
@@ -55,7 +55,7 @@ def prepare(task: str, spec: Spec, files: Exchange, vlmeval: SimpleNamespace) ->
     unaskable: dict[str, str] = {}
     for part in parts:
         clusters = part.clusters()
-        units = [unit_of(part.kind, row) for _, row in part.dataset.data.iterrows()]
+        units = units_of(task, part.kind, part.dataset.data)
         indices = [str(index) for index in part.dataset.data["index"]]
         messages: list[VlmevalMessage] = []
         _infer(vlmeval, part, spec.model, files.folder / "record", lambda message, dataset, to=messages: to.append(message) or "")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import html
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from evaluators.vqa.agreement import differences
 from evaluators.vqa.scores import Answered, task_result
 from iit_bench.engine.run import Failure
 from iit_bench.types import Figure, SuiteResults, TaskItem
+from reports.leaderboard import report
 
 
 def test_a_mean_of_partial_credits_without_a_zero_is_not_1() -> None:
@@ -76,3 +81,13 @@ def test_a_warning_is_a_field_and_is_shown() -> None:
         "T", {"published": None}, failed, {"main": {"kind": "yes/no", "metrics": {"Overall": 50.0}, "rows": rows(1, 0)}}
     )
     assert result.warnings == () and result.notes == ("VLMEvalKit's own figure is 0.5 (1 items failed, which count as wrong here)",)
+
+
+def test_a_warning_is_on_the_page(tmp_path: Path) -> None:
+    folder = shutil.copytree(Path(__file__).parents[2] / "data" / "run_version_1" / "vqa", tmp_path / "run")
+    results = json.loads((folder / "results.json").read_text())
+    results["tasks"][0]["warnings"] = ["VLMEvalKit's own figure is 0.25, ours 0.5"]
+    (folder / "results.json").write_text(json.dumps(results))
+    report([folder], tmp_path / "page")
+    page = html.unescape((tmp_path / "page" / "index.html").read_text(encoding="utf-8"))
+    assert "warning: VLMEvalKit's own figure is 0.25, ours 0.5" in page

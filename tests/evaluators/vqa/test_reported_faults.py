@@ -266,6 +266,22 @@ def test_a_row_whose_picture_is_nowhere_is_named(ask) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "index", "words"),
+    [
+        ("HallusionBench", "x7", "an index like HB_VD_illusion_0_1_0"),
+        ("MME", "x7", "it needs the columns 'category' and 'image_path'"),
+        ("MMBench_DEV_EN", "x7", "whole numbers as indices"),
+    ],
+)
+def test_a_row_that_cannot_be_counted_is_named(ask, name: str, index: str, words: str) -> None:
+    """VLMEvalKit's process ended with "IndexError", "KeyError" or "ValueError", and named no row."""
+    row = {"index": index, "question": "One?", "answer": "Yes"} | ({"A": "Yes", "B": "No"} if name.startswith("MMB") else {})
+    with pytest.raises(UserError, match=f"^row 'x7' of table {name}.tsv cannot be counted as VLMEvalKit counts this data set: .*{words}"):
+        ask([row], {}, name=name)
+
+
+@pytest.mark.slow
 def test_a_reply_that_no_file_can_hold_is_no_loss_of_the_data_set(ask) -> None:
     """Half of an emoji (a server cut it in two) ended the run at the response log, in every suite."""
     run = ask([{"question": "One?", "answer": "Yes"}, {"question": "Two?", "answer": "No"}], {"One": "Yes \ud83d", "Two": "No"})
