@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from iit_bench.errors import UserError
@@ -67,6 +68,8 @@ def resolve(name: str, kind: str, builtin: Mapping[str, str], group: str) -> Cal
     if key is not None:
         return _load_entry_point(extra[key], kind)
     known = list(_listed(builtin, group))
+    if kind == "model" and _names_a_checkpoint(name):
+        raise UserError(f"There is no model called {name!r}; for a checkpoint, a folder or Hub id, use hf:{name}.")
     if name in known:
         raise UserError(f"{kind} {name!r} is a prefix; put a name after the colon, see `iit-bench list {kind}s`.")
     raise UserError(
@@ -78,6 +81,11 @@ def match(name: str, keys: Iterable[str]) -> str | None:
     """The key equal to `name`, else the longest prefix key (ending in `:`) with something after it; a prefix by itself names nothing."""
     matching = [key for key in keys if name != "" and (name.startswith(key) and name != key if key.endswith(":") else name == key)]
     return max(matching, key=len, default=None)
+
+
+def _names_a_checkpoint(name: str) -> bool:
+    """Whether a name is a path, or of the form ORGANISATION/NAME that Hub ids have."""
+    return bool(name) and ":" not in name.partition("/")[0] and ("/" in name or Path(name).is_dir())
 
 
 def _suggestion(name: str, known: list[str]) -> str:

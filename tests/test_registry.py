@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -108,3 +109,24 @@ def test_every_built_in_place_exists():
     for place in (*registry.MODELS.values(), *registry.SOURCES.values()):
         module, _, function = place.partition(":")
         assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize("name", ["../m/qwen3", "/models/qwen3", "~/models/qwen3", "Qwen/Qwen3-0.6B", "./wings"])
+def test_a_path_or_hub_id_in_place_of_a_model_is_told_to_use_hf(name):
+    """`--model ../m/qwen3` suggested names that look alike; a folder or Hub id is a checkpoint, which `hf:` loads."""
+    with pytest.raises(
+        UserError, match=re.escape(f"There is no model called {name!r}; for a checkpoint, a folder or Hub id, use hf:{name}.")
+    ):
+        load_model(name, ModelOptions())
+
+
+def test_a_folder_of_the_working_directory_is_told_to_use_hf(tmp_path, monkeypatch):
+    """A folder without a slash in its name is recognised as well; a name that is mistyped still gets the nearest one."""
+    (tmp_path / "my-model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="use hf:my-model"):
+        load_model("my-model", ModelOptions())
+    with pytest.raises(UserError, match="did you mean 'wings'"):
+        load_model("wingz", ModelOptions())
+    with pytest.raises(UserError, match="did you mean 'openai:'"):
+        load_model("openia:a/b", ModelOptions())

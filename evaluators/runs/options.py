@@ -166,7 +166,11 @@ class TextPart:
         ),
     )
     gen_kwargs: str = field(
-        default="", metadata=option("lm-eval's settings of generation, e.g. temperature=0.7,do_sample=true.", suites=_IN_TEXT)
+        default="",
+        metadata=option(
+            "lm-eval's settings of generation, e.g. temperature=0.7, to which do_sample=true is added (lm-eval itself stays greedy then).",
+            suites=_IN_TEXT,
+        ),
     )
     include_path: Path | None = field(default=None, metadata=option("Folder with tasks in lm-eval's format.", suites=_IN_TEXT))
     confirm_run_unsafe_code: bool = field(default=False, metadata=option("Run the programs that the model writes (MBPP).", suites=_IN_TEXT))

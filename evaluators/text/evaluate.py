@@ -32,6 +32,7 @@ from iit_bench.types import SuiteResults
 LM_EVAL_FILES = "lm_eval"  # folder inside the run folder
 # Draws of lm-eval's bootstrap; its own 100,000 run for minutes, and intervals of F1, correlations and perplexities are in closed form here.
 BOOTSTRAP_DRAWS = 1000
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")  # settings that only sampled replies use
 OUTCOME_FILES = ("items.parquet", "results.json", "errors.jsonl", LM_EVAL_FILES)
 
 
@@ -71,7 +72,7 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
         raise UserError(why)
     described = describe_suite(options, model.info, sorted(tasks.loaded["tasks"]), ("lm-eval", "datasets"))
     limits = BatchLimits.for_model(model.info, options.batch_size)
-    described |= {"batch_tokens": limits.tokens, "data_sha256": tasks.data_sha256}
+    described |= {"batch_tokens": limits.tokens, "data_sha256": tasks.data_sha256, "gen_kwargs": effective_gen_kwargs(options)}
     with enter(options.out, described, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log):
         started = time.monotonic()
         lm = EngineLM(model, log, limits, progress)
@@ -138,16 +139,46 @@ def gen_kwargs_of(options: RunOptions) -> dict[str, Any] | None:
     """The generation settings for lm-eval; None for none.
 
     Raises:
-        UserError: not of the form NAME=VALUE,NAME=VALUE.
+        UserError: as `effective_gen_kwargs`.
     """
     from lm_eval.utils import simple_parse_args_string
 
-    if any(not part.partition("=")[2] for part in options.gen_kwargs.split(",") if options.gen_kwargs):
-        raise UserError(f"--gen-kwargs {options.gen_kwargs!r} is not of the form NAME=VALUE,NAME=VALUE; use that form")
-    given: dict[str, Any] = simple_parse_args_string(options.gen_kwargs) or {}
+    given: dict[str, Any] = simple_parse_args_string(effective_gen_kwargs(options)) or {}
     if options.max_new_tokens is not None:
         given["max_gen_toks"] = options.max_new_tokens
     return given or None
+
+
+def effective_gen_kwargs(options: RunOptions) -> str:
+    """`--gen-kwargs` as it is done and recorded: a temperature above 0, or another setting of sampling, implies `do_sample=true`.
+
+    lm-eval itself stays greedy with a temperature by itself, since tasks set `do_sample` to false.
+
+    Raises:
+        UserError: not of the form NAME=VALUE,NAME=VALUE, a name twice, or settings of sampling beside `do_sample=false`.
+    """
+    text = options.gen_kwargs
+    if not text:
+        return ""
+    pairs = [part.partition("=") for part in text.split(",")]
+    if any(not name.strip() or not value.strip() for name, _, value in pairs):
+        raise UserError(f"--gen-kwargs {text!r} is not of the form NAME=VALUE,NAME=VALUE; use that form")
+    given = {name.strip(): value.strip() for name, _, value in pairs}
+    if len(given) < len(pairs):
+        raise UserError(f"--gen-kwargs {text!r} gives a name twice; give each once")
+    implied = [name for name in SAMPLING if name in given and not (name == "temperature" and _is_zero(given[name]))]
+    if not implied or given.get("do_sample", "").casefold() == "true":
+        return text
+    if "do_sample" in given:
+        raise UserError(f"--gen-kwargs {text!r} asks for {implied[0]} and for greedy replies, which do not use it; leave out one of them")
+    return f"{text},do_sample=true"
+
+
+def _is_zero(number: str) -> bool:
+    try:
+        return float(number) == 0
+    except ValueError:
+        return False
 
 
 def _save_lm_eval(folder: Path, evaluated: Mapping[str, Any], lm: EngineLM, options: RunOptions) -> None:

@@ -32,6 +32,7 @@ from iit_bench.models.contract import (
 from iit_bench.progress import bar
 
 DEFAULT_NEW_TOKENS = 256  # where neither the task nor the user sets it (lm-eval's own default)
+REFUSALS = (ValueError, TypeError)  # what transformers raises for a setting
 NO_SCORE = float("-inf")  # of a request that failed; its document counts as wrong whatever lm-eval makes of it
 
 
@@ -90,18 +91,31 @@ class EngineLM(LM):
             alike[repr((one.until, one.max_new_tokens, one.settings))].append(i)
         texts = [""] * len(requests)
         for members in alike.values():
-            try:
-                answers = self._answer([generations[i] for i in members], _documents([requests[i] for i in members]))
-            except (ValueError, TypeError) as error:
-                if generations[members[0]].settings == (("do_sample", False),):  # the user set nothing: a bug, not bad input
-                    raise
-                # transformers refuses a setting: temperature 0 beside do_sample, an unknown name
-                settings = ", ".join(f"{name}={value}" for name, value in generations[members[0]].settings)
-                reason = one_line(error)
-                raise UserError(f"the model cannot generate with {settings} ({reason}); give other settings with --gen-kwargs") from error
+            answers = self._generate([generations[i] for i in members], _documents([requests[i] for i in members]))
             for i, result in zip(members, answers, strict=True):
                 texts[i] = result.text if isinstance(result, GenerateResult) else ""
         return texts
+
+    def _generate(
+        self, alike: Sequence[TextGenerateRequest], documents: Sequence[tuple[str | None, int | None]]
+    ) -> list[Response | Failure]:
+        """Answers to requests of equal settings.
+
+        Raises:
+            UserError: the model refuses them all for settings of the user: a temperature of 0 beside do_sample, an unknown name.
+        """
+        settings = alike[0].settings
+        given = settings != (("do_sample", False),)
+        try:
+            answers = self._answer(alike, documents)
+        except UserError as error:
+            if given and isinstance(error.__cause__, REFUSALS):
+                raise _refused(settings, one_line(error.__cause__)) from error
+            raise
+        details = [one.detail for one in answers if isinstance(one, Failure) and one.reason in [kind.__name__ for kind in REFUSALS]]
+        if given and len(details) == len(answers):
+            raise _refused(settings, details[0])
+        return answers
 
     def _generation(self, context: str, settings: dict[str, Any]) -> TextGenerateRequest:
         """lm-eval's generation settings as a request; read by lm-eval's own functions."""
@@ -159,6 +173,11 @@ class EngineLM(LM):
         if isinstance(request, TextGenerateRequest):
             return result.prompt_tokens + request.max_new_tokens >= limit
         return isinstance(result, ScoreResult) and result.prompt_tokens + result.tokens[0] > limit
+
+
+def _refused(settings: Sequence[tuple[str, Any]], reason: str) -> UserError:
+    words = ", ".join(f"{name}={value}" for name, value in settings)
+    return UserError(f"the model cannot generate with {words} ({reason}); give other settings with --gen-kwargs")
 
 
 def _documents(requests: Sequence[Instance]) -> list[tuple[str | None, int | None]]:

@@ -75,7 +75,7 @@ SUITE_FIELDS = {name: RUN_FIELDS[name] for name in RUN_FIELDS if name not in _OF
     "num_fewshot": "text: examples before each question, or null for the task's own",
     "apply_chat_template": "text: whether lm-eval's prompts are chats",
     "fewshot_as_multiturn": "text: whether each example of a chat is turns of its own",
-    "gen_kwargs": "text: lm-eval's settings of generation",
+    "gen_kwargs": "text: lm-eval's settings of generation as they were used; those of sampling imply do_sample=true",
     "split_think": "vqa: whether VLMEvalKit's switch SPLIT_THINK is on: of a reply, what follows </think> is scored; null in suite text",
 }
 # Of a line of errors.jsonl after its header line.

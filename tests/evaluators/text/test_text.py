@@ -196,8 +196,9 @@ def test_a_bug_is_not_taken_for_a_users_setting(options, run_with, model, as_kin
         def generate_text(self, batch):
             raise TypeError("a bug")
 
-    with pytest.raises(TypeError, match="a bug"):
-        run_with(as_kind(model, Broken), options("gsm8k", limit=1))
+    results = run_with(as_kind(model, Broken), options("gsm8k", limit=1))  # the item's own error, counted with its type
+    assert results.outcomes["error"] == 1
+    assert [(error["reason"], error["detail"]) for error in load_run(options().out).errors] == [("TypeError", "a bug")]
     with pytest.raises(UserError, match=r"cannot generate with .*num_beams=2.* \(a bug\); give other settings with --gen-kwargs"):
         run_with(as_kind(model, Broken), options("gsm8k", limit=1, gen_kwargs="num_beams=2", out=options().out / "two"))
 
