@@ -35,7 +35,8 @@ def runs_table(models: Models) -> Table | None:
         "answered, and counts as wrong."
     )
     if any(run.results.suite == "vqa" for _, run in _runs(models)):
-        caption += " The VQA suite reads replies by VLMEvalKit's own rule, under which “**Yes**” is no answer; the IIT suite has its own."
+        caption += " The VQA suite reads replies by VLMEvalKit's own rule, under which “**Yes**” is no answer and “-5” is “5”; "
+        caption += "the IIT suite has its own."
     return Table("suite-runs", caption, columns, tuple(rows)) if rows else None
 
 
