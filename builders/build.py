@@ -17,7 +17,7 @@ from builders.histories import HistoryBuilder, HistoryCluster, use_cap
 from builders.matching import make_matcher
 from builders.presets import load_preset
 from builders.sources.answers import parse_answers
-from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions, load_source
+from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions, is_table, load_source
 from builders.sources.columns import parse_columns
 from builders.sources.language import is_code
 from builders.targets import sample_targets
@@ -151,8 +151,7 @@ def _load_sources(names_by_modality: Mapping[str, Sequence[str]], options: Build
     names = [(name, modality) for modality, group in names_by_modality.items() for name in dict.fromkeys(group)]
     if repeated := [name for name, n in Counter(name for name, _ in names).items() if n > 1]:
         raise UserError(f"source {repeated[0]!r} is named both under --text and --visual; name it once")
-    parse_columns(options.columns, [name for name, _ in names])  # what is misspelt is refused before anything is read
-    parse_answers(options.answers, [name for name, _ in names])
+    _check_table_options(options, [name for name, _ in names])
     source_options = SourceOptions(
         data_root=options.data_root,
         include_path=options.include_path,
@@ -171,6 +170,20 @@ def _load_sources(names_by_modality: Mapping[str, Sequence[str]], options: Build
     if repeated := sorted(question_id for question_id, n in ids.items() if n > 1):
         raise UserError(f"two sources give a question with the id {repeated[0]!r}; name only one of them")
     return loaded
+
+
+def _check_table_options(options: BuildOptions, names: Sequence[str]) -> None:
+    """Refuse options that do nothing or are misspelt, before anything is read."""
+    tables = [name for name in names if is_table(name)]
+    for flag, given, fix in (
+        ("--columns", options.columns and not tables, "a file or hub:ORG/NAME"),
+        ("--answers", options.answers and not tables, "a file or hub:ORG/NAME"),
+        ("--include-path", options.include_path and not any(name.startswith("lm-eval:") for name in names), "lm-eval:TASK"),
+    ):
+        if given:
+            raise UserError(f"{flag} is given, but no source is {fix} ({', '.join(names)}); name one, or leave it out")
+    parse_columns(options.columns, tables)
+    parse_answers(options.answers, tables)
 
 
 def _usable(source: SourceQuestions, modality: Modality) -> _LoadedSource:

@@ -98,6 +98,12 @@ def load_source(name: str, options: SourceOptions) -> SourceQuestions:
     Raises:
         UserError: no source has this name, or the source rejects it (unknown task, missing files, unsupported kind of task).
     """
-    is_path = Path(name).suffix.casefold() in TABLE_SUFFIXES and match(name, list_sources()) is None
-    source: SourceQuestions = resolve(f"table:{name}" if is_path else name, "source", SOURCES, SOURCE_GROUP)(name, options)
+    full_name = f"table:{name}" if is_table(name) and match(name, SOURCES) is None else name
+    source: SourceQuestions = resolve(full_name, "source", SOURCES, SOURCE_GROUP)(name, options)
     return source
+
+
+def is_table(name: str) -> bool:
+    """Whether a source is a file or a data set of the Hub with named columns."""
+    known = match(name, list_sources())
+    return known in ("table:", "hub:") if known else Path(name).suffix.casefold() in TABLE_SUFFIXES

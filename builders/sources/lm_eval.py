@@ -27,7 +27,7 @@ from iit_bench.errors import UserError
 from iit_bench.storage.tables import canonical_json
 from iit_bench.tools.lm_eval.fields import Fields, fields_of, render, shared
 from iit_bench.tools.lm_eval.index import ROOT, expand
-from iit_bench.tools.lm_eval.local_data import LocalTask, localised, readable, revisions_of
+from iit_bench.tools.lm_eval.local_data import FILE_LOADERS, LocalTask, localised, readable, revisions_of
 from iit_bench.tools.lm_eval.process import loading
 from iit_bench.types import Question
 
@@ -110,7 +110,7 @@ def _read_task(source_task: _SourceTask, options: SourceOptions, collected: _Col
                 collected.left_out[question] += 1
         _read_train(task, reader, collected)
         collected.splits.add(split)
-        collected.origins.add(dataset)
+        collected.origins.add("data files of its YAML file" if dataset in FILE_LOADERS else dataset)
         collected.revisions |= revisions_of(task) | {local.revision} - {""}
         collected.licences.add((card_licence(local.folder) if local.folder else "") or fields.licence)
         collected.hashes.append(local.sha256 if local.files else _docs_sha256(docs))

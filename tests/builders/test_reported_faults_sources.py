@@ -77,6 +77,17 @@ def test_an_include_path_that_is_no_folder_is_one_sentence(tmp_path: Path) -> No
         load_source("lm-eval:metals", SourceOptions(include_path=tmp_path / "lost"))
 
 
+@pytest.mark.slow
+def test_the_data_files_of_a_task_of_ones_own_that_are_not_there_are_named(own_task: Callable[[str], Path], tmp_path: Path) -> None:
+    """The sentence advised to go online and to fetch the data set 'json'."""
+    folder = own_task("metals")
+    (tmp_path / "metals.jsonl").unlink()
+    with pytest.raises(UserError, match=r"'metals' cannot read its own data files \(.*metals\.jsonl.*; check the paths") as caught:
+        load_source("lm-eval:metals", SourceOptions(include_path=folder))
+    assert "\n" not in str(caught.value)
+    assert "go online" not in str(caught.value)
+
+
 # ---------------------------------------------------------------- VLMEvalKit's format, by path
 
 

@@ -197,95 +197,12 @@ def test_records_that_cannot_be_used_are_counted(write: Write) -> None:
     }
 
 
-# ---------------------------------------------------------------- images
-
-
-def test_images_of_every_form_are_the_same_image(write: Write, tmp_path: Path) -> None:
-    data = picture(3)
-    (tmp_path / "img").mkdir()
-    (tmp_path / "img/a.png").write_bytes(data)
-    text = base64.b64encode(data).decode()
-    common = {"question": "What?", "choices": ["one", "two"], "answer": "one"}
-    cells: list[Any] = ["img/a.png", text, f"data:image/png;base64,{text}", ["img/a.png"], {"path": "img/a.png", "bytes": None}]
-    source = load(write("t.jsonl", [common | {"images": cell} for cell in cells]))
-    assert [[image.data for image in q.images] for q in source.questions] == [[data]] * len(cells)
-    assert len({q.cluster for q in source.questions}) == 1
-    in_parquet = load(write("t.parquet", [common | {"images": data}, common | {"images": None}]))
-    assert [[image.data for image in q.images] for q in in_parquet.questions] == [[data], []]
-    assert [q.modality for q in in_parquet.questions] == ["V", "T"]
-
-
-def test_the_base64_of_a_jpeg_is_not_taken_for_an_absolute_path(write: Write) -> None:
-    data = picture(2, "JPEG")
-    text = base64.b64encode(data).decode()
-    assert text.startswith("/9j/")
-    row = {"question": "What?", "choices": ["one", "two"], "answer": "one", "images": text}
-    (made,) = load(write("t.csv", [row])).questions
-    assert made.images[0].data == data
-
-
 def test_numbers_are_the_texts_that_the_file_has(write: Write) -> None:
     rows = [{"question": "How much?", "choices": [1.0, 2.5, 10.0], "answer": 2.5}, {"question": "How?", "choices": [7, 8, 9], "answer": 9}]
     assert [q.choices for q in load(write("t.jsonl", rows)).questions] == [("1.0", "2.5", "10.0"), ("7", "8", "9")]
     gaps = [{"question": f"Which {i}?", "choices": ["red", "blue"], "answer": gold} for i, gold in enumerate((1.0, float("nan"), 0.0))]
     source = load(write("t.parquet", gaps))  # pandas writes a column of whole numbers with gaps like this
     assert ([q.answer for q in source.questions], source.answers, source.left_out) == ([1, 0], "from-0", {"no answer": 1})
-
-
-def test_an_image_column_of_datasets_is_read(tmp_path: Path) -> None:
-    """Oracle: `datasets` writes the file, with its own Image and ClassLabel."""
-    import datasets
-
-    pictures = [Pillow.new("RGB", (6, 6), (50 * i, 0, 0)) for i in range(3)]
-    features = datasets.Features(
-        {
-            "question": datasets.Value("string"),
-            "image": datasets.Image(),
-            "choices": datasets.List(datasets.Value("string")),
-            "label": datasets.ClassLabel(names=["dark", "bright"]),
-        }
-    )
-    columns = {"question": ["How?"] * 3, "image": pictures, "choices": [["dark", "bright"]] * 3, "label": [0, 1, 1]}
-    datasets.Dataset.from_dict(columns, features=features).to_parquet(str(tmp_path / "t.parquet"))
-    source = load(tmp_path / "t.parquet", "images=image,answer=label")
-    assert [q.answer_text for q in source.questions] == ["dark", "bright", "bright"]
-    for q, expected in zip(source.questions, pictures, strict=True):
-        assert Pillow.open(BytesIO(q.images[0].data)).convert("RGB").tobytes() == expected.tobytes()
-
-
-def test_several_images_and_their_marks(write: Write) -> None:
-    one, two = (base64.b64encode(picture(i)).decode() for i in (1, 2))
-    row = {"question": "Is <image 2> like <image 1>?", "choices": ["yes, it is", "it is not"], "answer": "it is not", "a": one, "b": two}
-    (made,) = load(write("t.jsonl", [row]), "images=a+b").questions
-    assert made.question == "Is <image> like <image>?"
-    assert [image.data for image in made.images] == [picture(2), picture(1)]
-
-
-def test_images_that_are_missing_or_damaged_are_counted(write: Write) -> None:
-    common = {"question": "What?", "choices": ["one", "two"], "answer": "one"}
-    broken = base64.b64encode(picture(1)[:40]).decode()
-    source = load(write("t.jsonl", [common | {"images": cell} for cell in ("lost.png", broken, "", None)]))
-    assert source.left_out == {"unreadable image": 2}
-    assert len(source.questions) == 2
-
-
-@pytest.mark.parametrize(
-    ("cell", "message"),
-    [
-        ("../secret.png", "outside its folder"),
-        ("/etc/hostname", "outside its folder"),
-        ("a/../../secret.png", "outside its folder"),
-        ("link.png", "outside its folder"),
-        ("https://example.org/a.png", "by its address; download the images"),
-    ],
-)
-def test_images_from_elsewhere_are_refused(write: Write, tmp_path: Path, cell: str, message: str) -> None:
-    (tmp_path / "secret.png").write_bytes(picture(1))
-    path = write("in/t.jsonl", [{"question": "What?", "choices": ["one", "two"], "answer": "one", "images": cell}])
-    (tmp_path / "in/link.png").symlink_to(tmp_path / "secret.png")
-    with pytest.raises(UserError, match=message) as caught:
-        load(path)
-    assert "\n" not in str(caught.value)
 
 
 # ---------------------------------------------------------------- bad input
@@ -337,6 +254,12 @@ def test_options_that_do_not_fit_are_refused(write: Write, tmp_path: Path, optio
     path = write("t.jsonl", ROWS)
     with pytest.raises(UserError, match=message):
         build(BuildOptions(out=tmp_path / "b", text=(str(path),), tiers="T", size=2, **options))
+
+
+@pytest.mark.parametrize("options", [{"columns": ("question=q",)}, {"answers": ("text",)}, {"include_path": Path("tasks")}])
+def test_options_without_a_source_to_use_them_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"is given, but no source is .* \(facts\); name one, or leave it out"):
+        build(BuildOptions(out=tmp_path / "b", tiers="T", size=2, **options))
 
 
 # ---------------------------------------------------------------- a benchmark of tables

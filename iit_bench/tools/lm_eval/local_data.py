@@ -18,6 +18,8 @@ from iit_bench.errors import UserError, described
 from iit_bench.storage.format import files_sha256
 from iit_bench.tools.lm_eval.configs import evaluated_split, fewshot_split, shown_split
 
+FILE_LOADERS = frozenset({"json", "csv", "parquet", "text"})  # values of `dataset_path` that read the files in `data_files`
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalTask:
@@ -81,6 +83,9 @@ def readable(name: str, dataset: str, data_root: Path | None) -> Iterator[None]:
         if "module script" in reason:
             fix = "go online, or choose another task (for MBPP, iit_mbpp)"
             raise UserError(f"lm-eval task {name!r} needs a metric that `evaluate` loads from the Hub ({reason}); {fix}") from error
+        if dataset in FILE_LOADERS:
+            fix = "check the paths and the fields that its YAML file names"
+            raise UserError(f"lm-eval task {name!r} cannot read its own data files ({reason}); {fix}") from error
         place, fix = "the Hub", f"go online, or {fetch_it(name)} and give --data-root DIR"
         if data_root is not None:
             place, fix = repr(str(data_root)), f"check that its files are complete and as published, or {fetch_it(name, data_root)}"
