@@ -15,6 +15,7 @@ from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import encode_prompt, render_prompt, text_turns
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.special_tokens import pad_token
+from iit_bench.models.words import words_of
 from iit_bench.types import Message
 
 TEXT_ONLY = "transformers knows its architecture as one for text only"
@@ -27,6 +28,7 @@ class CausalLM(RawText, Model):
     def __init__(self, model: Any, tokenizer: Any, info: ModelInfo, has_chat_template: bool) -> None:
         self.model, self.tokenizer, self.has_chat_template = model, tokenizer, has_chat_template
         self.reasoning = reasoning_of(tokenizer)
+        self.words = words_of(tokenizer)
         self._delimiter = learn_delimiter(tokenizer, text_turns)
         self.token_rows = TokenRows(model, tokenizer, pad=pad_token(tokenizer, model), device=info.device)
         rows = self.token_rows.rows
@@ -44,19 +46,21 @@ class CausalLM(RawText, Model):
     # ------------------------------------------------------------ prompts
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The chat as the model's own template writes it, up to where the reply begins.
+        """The chat as the model's own template writes it, up to where the reply begins, names of special tokens in its words replaced
+        (`words.Words`).
 
         Raises:
             ItemError: the template refuses the chat.
         """
-        return render_prompt(self.tokenizer, text_turns(messages))
+        return render_prompt(self.tokenizer, text_turns(self.words.hide_in(messages)))
 
     def _encoded(self, request: ScoreRequest) -> EncodedReplies:
-        return encode_replies(self.tokenizer, self._delimiter.context(self.render(request.messages)), request.continuations)
+        context = self._delimiter.context(self.render(request.messages))
+        return encode_replies(self.words, context, list(map(self.words.hide, request.continuations)))
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):
-            return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.longest
+            return len(encode_prompt(self.words, self.render(request.messages))) + request.longest
         encoded = self._encoded(request)
         return len(encoded.prompt) + max(map(len, encoded.replies))
 
@@ -77,7 +81,7 @@ class CausalLM(RawText, Model):
 
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         texts = [self.render(request.messages) for request in batch]
-        prompts = [encode_prompt(self.tokenizer, text) for text in texts]
+        prompts = [encode_prompt(self.words, text) for text in texts]
         step = self.generated_at_once(prompts, max(request.longest for request in batch))
         return [
             result

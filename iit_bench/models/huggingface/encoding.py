@@ -13,6 +13,7 @@ from iit_bench.errors import ItemError
 from iit_bench.images import decode_item
 from iit_bench.models.huggingface.processors import takes_suffix
 from iit_bench.models.rendering import render_prompt, special_tokens_of, turns_of_parts
+from iit_bench.models.words import Words
 from iit_bench.types import Message
 
 Inputs = dict[str, Any]  # keyword arguments of a model's `forward` for one chat
@@ -20,13 +21,13 @@ PROBE = " a b c"  # appended to a chat, to see which tensors grow with its text
 UNUSED = frozenset({"labels"})  # what processors return for training only
 
 
-def render_images(processor: Any, messages: Sequence[Message]) -> tuple[str, list[PillowImage.Image]]:
-    """A chat as the processor's template writes it, and its images in order.
+def render_images(processor: Any, messages: Sequence[Message], words: Words) -> tuple[str, list[PillowImage.Image]]:
+    """A chat as the processor's template writes it, with stand-ins for names of special tokens in its words; and its images in order.
 
     Raises:
         ItemError: the template refuses the chat, or an image is unreadable.
     """
-    text = render_prompt(processor, turns_of_parts(messages))
+    text = render_prompt(processor, turns_of_parts(words.hide_in(messages)))
     return text, [decode_item(image) for message in messages for image in message.images]
 
 
@@ -52,6 +53,7 @@ class InputMaker:
 
     processor: Any
     model: Any
+    words: Words
     _layouts: dict[frozenset[str], dict[str, PerToken]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,6 +65,7 @@ class InputMaker:
         names = frozenset(inputs)
         if names not in self._layouts:
             self._layouts[names] = layout_of(inputs, self._call(text + PROBE, images), self.has_suffix)
+        inputs = self.spell(inputs, self.words.spelling)
         moved = {name: value.to(self.model.device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
         return {name: v.to(self.model.dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v for name, v in moved.items()}
 
@@ -74,8 +77,7 @@ class InputMaker:
         return {name: value for name, value in inputs.items() if name not in UNUSED}
 
     def _without_images(self, text: str) -> Inputs:
-        tokenizer = self.processor.tokenizer
-        return self.of_text(tokenizer.encode(f"{tokenizer.bos_token or ''}{text}\n", add_special_tokens=False))
+        return self.of_text(self.words.encode(f"{self.words.bos_token or ''}{text}\n", add_special_tokens=False))
 
     def of_text(self, tokens: Sequence[int]) -> Inputs:
         """Inputs of a text in tokens, without the processor."""

@@ -23,6 +23,7 @@ from iit_bench.models.rendering import turns_of_parts
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.scoring import score_prefixed
 from iit_bench.models.special_tokens import pad_token
+from iit_bench.models.words import words_of
 from iit_bench.types import Message
 
 
@@ -38,17 +39,18 @@ class ImageTextModel(RawText, Model):
         self.reasoning = reasoning_of(processor)
         self.capabilities = replace(type(self).capabilities, reasons=self.reasoning.expected)
         self.placeholder = str(getattr(processor, "image_token", None) or "")
-        self.inputs = InputMaker(processor, model)
+        self.words = words_of(processor)
+        self.inputs = InputMaker(processor, model, self.words)
         self._delimiter = learn_delimiter(processor, turns_of_parts)
         self.info = info.with_settings(**self._delimiter.settings())
 
     def render(self, messages: Sequence[Message]) -> tuple[str, list[PillowImage.Image]]:
-        """The chat as the processor's template writes it, and its images in order.
+        """The chat as the processor's template writes it, names of special tokens in its words replaced (`words.Words`); and its images.
 
         Raises:
             ItemError: the template refuses the chat, or an image is unreadable.
         """
-        return render_images(self.processor, messages)
+        return render_images(self.processor, messages, self.words)
 
     def _encode(self, request: ScoreRequest) -> tuple[Inputs, EncodedReplies]:
         """The inputs of a chat up to where its replies begin, and the replies' tokens.
@@ -59,11 +61,11 @@ class ImageTextModel(RawText, Model):
         if self.inputs.has_suffix:
             replies = [self._suffix(reply) for reply in request.continuations]
             return self.inputs.make(text, images), EncodedReplies(text=text, prompt=[], replies=replies)
-        encoded = encode_replies(self.tokenizer, self._delimiter.context(text), request.continuations)
+        encoded = encode_replies(self.words, self._delimiter.context(text), list(map(self.words.hide, request.continuations)))
         return self.inputs.make(encoded.text, images), encoded
 
     def _suffix(self, reply: str) -> list[int]:
-        tokens = list(self.tokenizer.encode(reply, add_special_tokens=False))
+        tokens = self.words.encode(self.words.hide(reply), add_special_tokens=False)
         if not tokens:
             raise ItemError("reply without tokens", repr(reply))
         return tokens

@@ -24,6 +24,7 @@ from iit_bench.models.raw_text import Pair, RawText, joined
 from iit_bench.models.reasoning import read_text_reply, reasoning_of
 from iit_bench.models.rendering import encode_prompt, render_prompt, template_sha256, text_turns
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
+from iit_bench.models.words import words_of
 from iit_bench.types import Message
 
 NO_LOGPROBS = (
@@ -45,6 +46,7 @@ class TokenServer(RawText, ChatServer):
             self._capabilities(scores=findings.scores, why_not=why_not), reasons=self.reasoning.expected
         )
         details = {"tokenizer": client.options.tokenizer, "prompts": "token ids" if findings.takes_tokens else "text"}
+        self.words = words_of(tokenizer)
         self._delimiter = learn_delimiter(tokenizer, text_turns)
         info = self._describe(name, template_sha256(tokenizer.chat_template), **details)
         self.info = info.with_settings(**self._delimiter.settings())
@@ -63,22 +65,24 @@ class TokenServer(RawText, ChatServer):
         return text_prompt(self.tokenizer, text, ids, self.findings.takes_tokens)
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The chat as the tokenizer's template writes it, up to where the reply begins.
+        """The chat as the tokenizer's template writes it, up to where the reply begins, names of special tokens in its words replaced
+        (`words.Words`).
 
         Raises:
             ItemError: the template refuses the chat.
         """
-        return render_prompt(self.tokenizer, text_turns(messages))
+        return render_prompt(self.tokenizer, text_turns(self.words.hide_in(messages)))
 
     def _encoded(self, request: ScoreRequest) -> EncodedReplies:
-        return encode_replies(self.tokenizer, self._delimiter.context(self.render(request.messages)), request.continuations)
+        context = self._delimiter.context(self.render(request.messages))
+        return encode_replies(self.words, context, list(map(self.words.hide, request.continuations)))
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         """Without the tokens of images, which only the server knows."""
         if _has_images(request.messages):
             return 1
         if isinstance(request, GenerateRequest):
-            return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.longest
+            return len(encode_prompt(self.words, self.render(request.messages))) + request.longest
         encoded = self._encoded(request)
         return len(encoded.prompt) + max(map(len, encoded.replies)) + 1
 
@@ -113,7 +117,7 @@ class TokenServer(RawText, ChatServer):
         text = self.render(request.messages)
         as_text = TextGenerateRequest(text, max_new_tokens=request.longest)
         settings = {"temperature": 0} | ({"skip_special_tokens": False} if self._marks_are_special else {})
-        result = self.continue_prompt(self._prompt(text, encode_prompt(self.tokenizer, text)), as_text, settings)
+        result = self.continue_prompt(self._prompt(self.words.show(text), encode_prompt(self.words, text)), as_text, settings)
         return read_text_reply(self.tokenizer, result, request, prompt=text, reasoning=self.reasoning)
 
     @property

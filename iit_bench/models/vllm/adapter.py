@@ -26,6 +26,7 @@ from iit_bench.models.reasoning import read_reply, reasoning_of
 from iit_bench.models.rendering import encode_prompt, render_prompt, text_turns, turns_of_parts
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.vllm.encoding import read_score, tokens_prompt
+from iit_bench.models.words import words_of
 from iit_bench.types import Message
 
 
@@ -38,6 +39,7 @@ class VllmModel(RawText, Model):
         self.tokenizer = getattr(renderer, "tokenizer", renderer)
         self.placeholder = str(getattr(renderer, "image_token", None) or "")
         self.reasoning = reasoning_of(renderer)
+        self.words = words_of(renderer)
         self._delimiter = learn_delimiter(renderer, turns_of_parts if info.accepts_images else text_turns)
         self.info = info.with_settings(**self._delimiter.settings())
         why_not = {} if info.accepts_images else {"takes_images": "transformers knows its architecture as one for text only"}
@@ -53,19 +55,22 @@ class VllmModel(RawText, Model):
         return super().context_limit - 2
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The chat as the model's own template writes it, up to where the reply begins.
+        """The chat as the model's own template writes it, up to where the reply begins, names of special tokens in its words replaced
+        (`words.Words`).
 
         Raises:
             ItemError: the template refuses it.
         """
-        return render_prompt(self._renderer, (turns_of_parts if self.capabilities.takes_images else text_turns)(messages))
+        turns = turns_of_parts if self.capabilities.takes_images else text_turns
+        return render_prompt(self._renderer, turns(self.words.hide_in(messages)))
 
     def _encoded(self, request: ScoreRequest) -> EncodedReplies:
-        return encode_replies(self.tokenizer, self._delimiter.context(self.render(request.messages)), request.continuations)
+        context = self._delimiter.context(self.render(request.messages))
+        return encode_replies(self.words, context, list(map(self.words.hide, request.continuations)))
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):
-            return len(encode_prompt(self.tokenizer, self.render(request.messages))) + request.longest
+            return len(encode_prompt(self.words, self.render(request.messages))) + request.longest
         encoded = self._encoded(request)
         return len(encoded.prompt) + max(map(len, encoded.replies)) + 1
 
@@ -101,7 +106,7 @@ class VllmModel(RawText, Model):
 
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         texts = [self.render(request.messages) for request in batch]
-        encoded = [encode_prompt(self.tokenizer, text) for text in texts]
+        encoded = [encode_prompt(self.words, text) for text in texts]
         prompts = [tokens_prompt(tokens, request.messages) for tokens, request in zip(encoded, batch, strict=True)]
         sampling = [self._sampling(temperature=0, max_tokens=request.longest) for request in batch]
         return [

@@ -12,6 +12,7 @@ from iit_bench.images import decode_item
 from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreRequest, TextGenerateRequest, TextScoreRequest
 from iit_bench.models.huggingface.encoding import InputMaker, layout_of
 from iit_bench.models.huggingface.load import load
+from iit_bench.models.words import words_of
 from iit_bench.types import Message
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow]
@@ -186,7 +187,7 @@ def test_three_dimensional_masks_grow_as_the_models_own_generate_grows_them(fami
     first, second = (
         dict(processor(text=[["User:", red, "and", blue, f"What is this?{more}"]], return_tensors="pt")) for more in ("", " a b c")
     )
-    maker = InputMaker(processor, model)
+    maker = InputMaker(processor, model, words_of(processor))
     maker._layouts[frozenset(first)] = layout_of(first, second, has_suffix=False)
     with torch.no_grad():
         output = model.generate(**first, max_new_tokens=4, do_sample=False, output_logits=True, return_dict_in_generate=True)
