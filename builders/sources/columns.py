@@ -97,9 +97,10 @@ def columns_of(table: str, given: Mapping[str, str], there: Sequence[str]) -> Co
     missing = {field: name for field, name in of.items() if not _exists(name, there)} | {one: one for one in NEEDED if one not in of}
     if missing:
         field, name = next(iter(missing.items()))
+        role = "" if field == name else f" for the {field}"
         raise UserError(
-            f"table {table!r} has no column {name!r} for the {field}; its columns are {', '.join(map(str, there))}: "
-            f"name one with --columns {field}=COLUMN"
+            f"table {table!r} has no column {name!r}{role}; its columns are {', '.join(map(str, there))}; name the right one with "
+            f"--columns {field}=COLUMN"
         )
     return Columns(of)
 

@@ -213,6 +213,16 @@ PHRASES = {
     "sr": "Sve navedeno; Ništa od navedenog; Ниједно од наведених",
     "bg": "Всички изброени; Нито едно от посочените",
     "hi": "उपर्युक्त सभी; इनमें से कोई नहीं; केवल A",
+    "kn": "ಮೇಲಿನ ಎಲ್ಲವೂ",
+    "ml": "ഇവയെല്ലാം",
+    "ta": "மேற்கண்ட அனைத்தும்",
+    "te": "పైవన్నీ",
+    "gu": "ઉપરોક્ત તમામ",
+    "he": "כל התשובות נכונות; א ו ב",
+    "eu": "Aurreko guztiak",
+    "is": "Allt ofangreint",
+    "hy": "վերը նշված բոլորը",
+    "ur": "ان میں سے کوئی نہیں",
     "bn": "উপরের সবগুলো; কোনোটিই নয়",
     "id": "Semua jawaban di atas; Tidak ada yang di atas; A dan B; Hanya A",
     "vi": "Tất cả các đáp án trên; A và B; Chỉ A; Không có đáp án nào ở trên",
@@ -235,7 +245,8 @@ ORDINARY = (
     "all men are mortal; World War I and II veterans; 1 1/2; and; I; World War II; 桌子上面; 以色列; 和平; 東京; "
     "Tokyo and Kyoto; e.g. a hat; Alle Menschen; tous les jours; toda la noche; todos os dias; все люди; her gün; "
     "di atas meja; trên bàn; 모두의 학교; كل يوم; सब लोग; Nur am Montag; A; both parents; one of the planets; "
-    "some of the gas"
+    "some of the gas; "
+    "ở trên bàn; മേശയുടെ മുകളിൽ; ಮೇಜಿನ ಮೇಲಿನ ಪುಸ್ತಕ"
 )
 
 

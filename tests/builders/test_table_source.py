@@ -219,7 +219,11 @@ def test_numbers_are_the_texts_that_the_file_has(write: Write) -> None:
         ("t.csv", "question,question\na,b\n", "has two columns called 'question'"),
         ("t.csv", "question,choices,answer\n", "has no rows"),
         ("t.parquet", "PAR1 nothing", "is not a readable parquet file"),
-        ("t.jsonl", '{"q": "a", "answer": "b"}\n', r"has no column 'question' for the question; its columns are q, answer: name one with"),
+        (
+            "t.jsonl",
+            '{"q": "a", "answer": "b"}\n',
+            r"has no column 'question'; its columns are q, answer; name the right one with --columns question=",
+        ),
         ("t.jsonl", '{"question": "a?", "answer": "b"}\n', "has no column of choices, and its answers are not Yes or No"),
     ],
 )
