@@ -196,9 +196,6 @@ def paired_cells(result: PairedResult) -> tuple[Cell, ...]:
     difference = figure_cell(result.difference, signed=True, show_n=False)
     if result.difference.value is None:
         return (difference, *(text_cell("–", sort=None) for _ in PAIRED_COLUMNS[1:]))
-    detectable = number_cell(result.detectable, "" if result.detectable is None else percent(result.detectable))
-    if result.detectable_floor is not None:
-        detectable = replace(detectable, lines=(f"at least {result.detectable_floor} one way",))
     return (
         difference,
         number_cell(result.difference.n),

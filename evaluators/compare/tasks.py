@@ -76,7 +76,9 @@ def how_asked(run: TaskRun, result: TaskResult) -> TaskSettings:
     else:
         settings |= {"judge": result.judge or str(header.get("judge") or NOT_RECORDED)}
         settings |= {"reply length": _words(header.get("max_new_tokens"), "default")}
-        usual["reply length"] = header.get("max_new_tokens") is None
+        chosen: Mapping[str, object] = header.get("processor_kwargs") or {}
+        settings["image settings"] = ", ".join(f"{name}={_plain(str(chosen[name]))}" for name in sorted(chosen)) or "none"
+        usual |= {"reply length": header.get("max_new_tokens") is None, "image settings": not chosen}
     figure = result.scores.get(result.metric)
     return TaskSettings(
         settings=settings,

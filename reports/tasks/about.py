@@ -31,8 +31,8 @@ def runs_table(models: Models) -> Table | None:
         Column("state", words=True),
     )
     caption = (
-        "Runs of the suites text and VQA. Items by outcome: unparsed is a reply without a recognisable answer; an error was never "
-        "answered, and counts as wrong."
+        "Runs of the suites text and VQA. Items by outcome: unparsed is a reply without a recognisable answer, truncated one that ended "
+        "in its reasoning or at the token limit without one; an error was never answered, and counts as wrong."
     )
     if any(run.results.suite == "vqa" for _, run in _runs(models)):
         caption += " The VQA suite reads replies by VLMEvalKit's own rule, under which “**Yes**” is no answer and “-5” is “5”; "

@@ -155,6 +155,16 @@ def test_settings_are_distinguished_by_what_they_mean(a, b, same) -> None:
     assert (differences(how_asked(one, one.results.tasks[0]), how_asked(other, other.results.tasks[0])) == []) is same
 
 
+def test_vqa_runs_with_other_image_settings_are_not_subtracted() -> None:
+    """compare accepted runs whose images were resized to other limits; right: they are asked differently."""
+    asked = {"suite": "vqa", "processor_kwargs": {"max_pixels": 1024}}
+    one, same, other = (run_of("m", {"x": scored(1, 0.5)}, **how) for how in (asked, asked, {"suite": "vqa"}))
+    ways = [how_asked(run, run.results.tasks[0]) for run in (one, same, other)]
+    assert differences(ways[0], ways[1]) == []
+    assert differences(ways[0], ways[2]) == ["image settings (max_pixels=1024 and none)"]
+    assert "image settings" in ways[2].usual and "image settings" not in ways[0].usual
+
+
 def test_runs_asked_differently_and_of_other_suites_are_refused() -> None:
     a = run_of("a", {"x": scored(1, 0.5)})
     with pytest.raises(UserError, match=r"x: asked differently: limit \(none and 4\), chat template \(no and yes\)"):
