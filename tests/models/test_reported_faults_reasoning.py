@@ -15,52 +15,23 @@ import transformers.utils.chat_template_utils as rendering
 
 from iit_bench.engine.plan import model_identity, request_key
 from iit_bench.errors import UserError
-from iit_bench.models.contract import GenerateRequest, ModelOptions
+from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreRequest
 from iit_bench.models.load import load_model
 from iit_bench.models.reasoning import reasoning_budget
 from iit_bench.types import Message
-from tests.conftest import sizes, tiny_tokenizer
+from tests.conftest import tiny_tokenizer
+from tests.scripted_model import OPENING, THINKING, save_scripted
 
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('</think>')[-1] }}<|end|>{% endfor %}{% if add_generation_prompt %}"
-    "<|assistant|>{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}{% endif %}"
-)
-OPENS = TEMPLATE.replace("{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}", "<think>")
 ASKED = (Message("user", ("?",)),)
 Writes = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
 def writes(tmp_path_factory) -> Writes:
-    """writes(tokens, template=…) → folder of a Llama whose reply to any chat is these tokens; it goes on with the first of them again.
+    """writes(tokens, template=…) → folder of a model whose reply to any chat is these tokens."""
 
-    Each token of the vocabulary has a dimension of its own, the only layer adds nothing, and the output layer is a table of successors.
-    """
-
-    def save(script: Sequence[str], template: str = TEMPLATE, **names: bool) -> Path:
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        tokenizer = tiny_tokenizer(template)
-        tokenizer.add_tokens(["<think>", "</think>"], special_tokens=names.get("special", False))
-        size = len(tokenizer)
-        model = LlamaForCausalLM(
-            LlamaConfig(**sizes(tokenizer, hidden_size=size, num_attention_heads=1, num_key_value_heads=1, head_dim=16))
-        )
-        start = "<think>" if template == OPENS else "<|assistant|>"
-        ids = tokenizer.convert_tokens_to_ids([start, *script])
-        assert len(set(ids)) == len(ids) and None not in ids
-        with torch.no_grad():
-            for layer in model.model.layers:
-                layer.self_attn.o_proj.weight.zero_()
-                layer.mlp.down_proj.weight.zero_()
-            model.model.embed_tokens.weight.copy_(torch.eye(size))
-            model.lm_head.weight.zero_()
-            for token, successor in zip(ids, [*ids[1:], ids[1]], strict=True):
-                model.lm_head.weight[successor, token] = 1.0
-        folder = tmp_path_factory.mktemp("script")
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        return folder
+    def save(script: Sequence[str], template: str = THINKING, **more: bool) -> Path:
+        return save_scripted(tmp_path_factory.mktemp("script"), script, template, **more)
 
     return save
 
@@ -84,8 +55,8 @@ def test_reasoning_is_no_part_of_the_reply(writes, special):
 
 def test_reasoning_that_the_template_opens_is_no_part_of_the_reply(writes):
     """A reply whose opening mark is in the prompt holds only the closing one; it was read whole."""
-    assert reply_of(writes(THINKS[1:], OPENS), 32).text == "Paris"
-    cut = reply_of(writes(CUT, OPENS), 4)
+    assert reply_of(writes(THINKS[1:], OPENING), 32).text == "Paris"
+    cut = reply_of(writes(CUT, OPENING), 4)
     assert (cut.text, cut.reasoning, cut.unfinished_reasoning, cut.finish_reason) == ("", "Whyn", True, "length")
 
 
@@ -134,7 +105,7 @@ def key_of(folder: Path, *limits: int, **options) -> str:
 
 def test_what_a_template_is_told_is_part_of_every_key(writes, monkeypatch):
     """Answers to another template argument, or of another day, were taken for the same; nothing given leaves keys as they were."""
-    folder, clock = writes(THINKS), writes(THINKS, "{{ strftime_now('%d %b') }}" + TEMPLATE)
+    folder, clock = writes(THINKS), writes(THINKS, "{{ strftime_now('%d %b') }}" + THINKING)
     plain = key_of(folder)
     assert plain == key_of(folder, date="2026-11-29")
     assert key_of(folder, chat_template_kwargs={"enable_thinking": False}) != plain
@@ -145,7 +116,7 @@ def test_what_a_template_is_told_is_part_of_every_key(writes, monkeypatch):
 
 def test_a_template_that_asks_the_clock_is_told_one_day(writes, monkeypatch):
     """The prompt changed at midnight; it is that of transformers on the given day, whatever the day is."""
-    folder = writes(THINKS, "Today: {{ strftime_now('%d %b %Y') }}" + TEMPLATE)
+    folder = writes(THINKS, "Today: {{ strftime_now('%d %b %Y') }}" + THINKING)
     model = load_model(f"hf:{folder}", ModelOptions(device="cpu", date="2024-02-29"))
     assert model.info.settings["date"] == "2024-02-29"
 
@@ -155,7 +126,7 @@ def test_a_template_that_asks_the_clock_is_told_one_day(writes, monkeypatch):
             return cls(2024, 2, 29)
 
     monkeypatch.setattr(rendering, "datetime", Clock)
-    theirs = tiny_tokenizer("Today: {{ strftime_now('%d %b %Y') }}" + TEMPLATE)
+    theirs = tiny_tokenizer("Today: {{ strftime_now('%d %b %Y') }}" + THINKING)
     assert model.render(ASKED) == theirs.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=True)
     assert model.render_text([{"role": "user", "content": "?"}]) == model.render(ASKED)
 
@@ -165,3 +136,16 @@ def test_arguments_that_a_bundled_models_template_lacks_are_refused(name):
     """A template argument that changes nothing would be recorded as if it did."""
     with pytest.raises(UserError, match="does not mention 'enable_thinking'"):
         load_model(name, ModelOptions(device="cpu", chat_template_kwargs={"enable_thinking": False}))
+
+
+def test_choices_are_scored_as_replies_and_not_as_reasoning(writes):
+    """Where the prompt opens reasoning, a choice was scored as its first words; it is scored as a reply reads in a history."""
+    folder = writes(THINKS[1:], OPENING)
+    model = load_model(f"hf:{folder}", ModelOptions(device="cpu"))
+    (result,) = model.score([ScoreRequest(ASKED, ("Paris", "no"))])
+    ids = model.tokenizer.encode("<|user|>?<|end|><|assistant|>Paris", add_special_tokens=False)
+    start = len(model.tokenizer.encode("<|user|>?<|end|><|assistant|>", add_special_tokens=False))
+    with torch.inference_mode():
+        scores = model.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    direct = sum(float(scores[i - 1, ids[i]]) for i in range(start, len(ids)))
+    assert result.logprobs[0] == pytest.approx(direct, abs=1e-5)
