@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+_SENTENCE = re.compile(r"[.!?](?=\s)")
 QUOTED = 300  # characters of another library's message that an error of ours repeats
 
 
@@ -28,14 +31,18 @@ class MachineError(Exception):
         self.detail = detail
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its class's name if it has none. For libraries whose messages run over pages."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 def one_line(error: BaseException) -> str:
-    """An error's message as one line of at most QUOTED characters, or its class's name if it has none."""
-    return " ".join(str(error).split())[:QUOTED] or type(error).__name__
+    """An error's message as one line, or its class's name if it has none.
+
+    Of a message of more than QUOTED characters the sentences that fit whole; if not even the first does, its words that fit.
+    """
+    message = " ".join(str(error).split())
+    if len(message) <= QUOTED:
+        return message or type(error).__name__
+    sentences = [match.end() for match in _SENTENCE.finditer(message, 0, QUOTED)]
+    if sentences:
+        return message[: sentences[-1]]
+    return message[: QUOTED - 2].rpartition(" ")[0] + " …" if " " in message[: QUOTED - 2] else message[:QUOTED]
 
 
 def described(error: BaseException) -> str:

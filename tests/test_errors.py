@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from iit_bench.errors import QUOTED, described, first_line, one_line
+from iit_bench.errors import QUOTED, described, one_line
 
 
 @pytest.mark.parametrize(
-    ("error", "first", "one", "whole"),
+    ("error", "one", "whole"),
     [
-        (ValueError("no such key"), "no such key", "no such key", "ValueError: no such key"),
-        (KeyError("answer"), "'answer'", "'answer'", "KeyError: 'answer'"),
-        (OSError("\n  cannot load\n\n  hint: log in\n"), "cannot load", "cannot load hint: log in", "OSError: cannot load hint: log in"),
-        (TimeoutError(), "TimeoutError", "TimeoutError", "TimeoutError"),
-        (ValueError(" \n"), "ValueError", "ValueError", "ValueError"),
+        (ValueError("no such key"), "no such key", "ValueError: no such key"),
+        (KeyError("answer"), "'answer'", "KeyError: 'answer'"),
+        (OSError("\n  cannot load\n\n  hint: log in\n"), "cannot load hint: log in", "OSError: cannot load hint: log in"),
+        (TimeoutError(), "TimeoutError", "TimeoutError"),
+        (ValueError(" \n"), "ValueError", "ValueError"),
     ],
 )
-def test_an_error_is_quoted_on_one_line(error, first, one, whole):
-    assert (first_line(error), one_line(error), described(error)) == (first, one, whole)
+def test_an_error_is_quoted_on_one_line(error, one, whole):
+    assert (one_line(error), described(error)) == (one, whole)
 
 
 def test_a_page_of_an_error_is_cut():
     assert one_line(ValueError("x" * 5000)) == "x" * QUOTED
+
+
+def test_sentences_of_a_page_are_whole():
+    """An error was cut at its first line's end or in a word; now after its last whole sentence, or between two words."""
+    assert one_line(ImportError(f"This needs gptqmodel\n(pip install gptqmodel). {'More ' * 80}.")) == (
+        "This needs gptqmodel (pip install gptqmodel)."
+    )
+    cut = one_line(ValueError("some words " * 60))
+    assert cut.endswith(" …") and len(cut) <= QUOTED

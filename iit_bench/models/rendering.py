@@ -20,10 +20,26 @@ Turn = dict[str, Any]  # {"role", "content"}, as templates take it
 
 def ensure_template(tokenizer: Any) -> bool:
     """Give a tokenizer without a chat template the plain one. Returns whether it had one of its own."""
+    choose_template(tokenizer)
     if tokenizer.chat_template is not None:
         return True
     tokenizer.chat_template = PLAIN_TEMPLATE
     return False
+
+
+def choose_template(holder: Any) -> None:
+    """Leave a tokenizer or processor whose chat templates have names and none of which is "default" with the only one.
+
+    Raises:
+        UserError: there are several.
+    """
+    named = holder.chat_template
+    if not isinstance(named, Mapping) or "default" in named:
+        return
+    if len(named) > 1:
+        names = ", ".join(sorted(named))
+        raise UserError(f"the checkpoint has several chat templates ({names}) and none is named default; save the one to use as default")
+    holder.chat_template = next(iter(named.values()), None)
 
 
 def template_sha256(template: Any) -> str:

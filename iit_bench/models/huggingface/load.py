@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -20,7 +19,8 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from iit_bench.errors import UserError, one_line
-from iit_bench.models.checkpoints import describe, load_weights, resolve_checkpoint
+from iit_bench.models.checkpoint_files import Checkpoint, find_checkpoint
+from iit_bench.models.checkpoints import describe, load_weights
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.huggingface.adapter import CausalLM
 from iit_bench.models.huggingface.generation import generation_record
@@ -40,13 +40,13 @@ def load(name: str, options: ModelOptions) -> Model:
     checkpoint = name.removeprefix("hf:") if name.startswith("hf:") else options.checkpoint
     if not checkpoint or (name.startswith("hf:") and options.checkpoint):
         raise UserError(f"model {name!r} needs one checkpoint: hf:PATH_OR_HUB_ID, without --checkpoint")
-    folder = resolve_checkpoint(checkpoint)
+    files = find_checkpoint(checkpoint, options.adapter, trust_remote_code=options.trust_remote_code)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
-    except (ValueError, OSError) as error:
+        config = AutoConfig.from_pretrained(files.folder, trust_remote_code=options.trust_remote_code)
+    except (ImportError, ValueError, OSError) as error:
         raise UserError(f"checkpoint {checkpoint!r} cannot be read by transformers: {one_line(error)}") from error
     make = _image_text_model if _image_text_factory(config.model_type) else _causal_lm
-    return make(name, checkpoint, folder, config, options)
+    return make(name, checkpoint, files, config, options)
 
 
 def _image_text_factory(model_type: str) -> Any:
@@ -58,25 +58,29 @@ def _image_text_factory(model_type: str) -> Any:
     return AutoModelForMultimodalLM if hears and model_type in IMAGE_PROCESSOR_MAPPING_NAMES else None
 
 
-def _causal_lm(name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> Model:
+def _named(name: str, checkpoint: str, files: Checkpoint, options: ModelOptions) -> dict[str, Any]:
+    return {"name": name, "checkpoint": checkpoint, "files": files, "trust_remote_code": options.trust_remote_code}
+
+
+def _causal_lm(name: str, checkpoint: str, files: Checkpoint, config: Any, options: ModelOptions) -> Model:
     if options.processor_kwargs:
         raise UserError(f"model {name!r} is text-only and has no processor of images; leave out --processor-kwargs")
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+    tokenizer = AutoTokenizer.from_pretrained(files.tokenizer, trust_remote_code=options.trust_remote_code)
     has_template, dropped = ensure_template(tokenizer), drop_end_tokens(tokenizer)
-    model, device = load_weights(AutoModelForCausalLM, folder, config, options)
+    model, device = load_weights(AutoModelForCausalLM, files, config, options)
     template = tokenizer.chat_template
-    info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=False)
-    settings = dropped | generation_record(folder, model, tokenizer) | fix_template(tokenizer, options, name)
+    info = describe(model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=False)
+    settings = dropped | generation_record(files.folder, model, tokenizer) | fix_template(tokenizer, options, name)
     return CausalLM(model, tokenizer, info.with_settings(**settings), has_template)
 
 
-def _image_text_model(name: str, checkpoint: str, folder: Path, config: Any, options: ModelOptions) -> Model:
-    processor = load_processor(checkpoint, folder, options)
+def _image_text_model(name: str, checkpoint: str, files: Checkpoint, config: Any, options: ModelOptions) -> Model:
+    processor = load_processor(checkpoint, files.processor, options)
     ensure_form(processor, checkpoint)
     dropped = drop_end_tokens(processor.tokenizer)
-    model, device = load_weights(_image_text_factory(config.model_type), folder, config, options)
+    model, device = load_weights(_image_text_factory(config.model_type), files, config, options)
     template = processor.chat_template
-    info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=True)
+    info = describe(model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=True)
     settings = dropped | {"image_processing": processing_record(processor, options.processor_kwargs)}
-    settings |= generation_record(folder, model, processor.tokenizer) | fix_template(processor, options, name)
+    settings |= generation_record(files.folder, model, processor.tokenizer) | fix_template(processor, options, name)
     return ImageTextModel(model, processor, info.with_settings(**settings))

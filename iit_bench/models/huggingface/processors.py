@@ -10,6 +10,7 @@ from typing import Any
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import ModelOptions
+from iit_bench.models.rendering import choose_template
 
 # Of checkpoints without chats, whose processor puts the prompt's images first and ends it itself (PaliGemma).
 ONE_QUESTION = (
@@ -74,6 +75,7 @@ def ensure_form(processor: Any, checkpoint: str) -> None:
         UserError: there is no chat template and no form is known, or the template places no images.
     """
     processor.chat_template = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
+    choose_template(processor)
     if not processor.chat_template:
         if not takes_suffix(processor):
             raise UserError(f"checkpoint {checkpoint!r} has no chat template, so images cannot be placed; add a chat_template.jinja")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from iit_bench.errors import UserError, first_line
+from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.openai.adapter import ChatServer
 from iit_bench.models.openai.client import Client
@@ -54,4 +54,4 @@ def load_tokenizer(place: str, trust_remote_code: bool) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder if folder.is_dir() else place, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"--tokenizer {place!r} cannot be loaded ({first_line(error)}); give the model's folder or Hub id") from error
+        raise UserError(f"--tokenizer {place!r} cannot be loaded ({one_line(error)}); give the model's folder or Hub id") from error

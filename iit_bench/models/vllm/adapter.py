@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iit_bench.errors import ItemError, UserError, first_line
+from iit_bench.errors import ItemError, UserError, one_line
 from iit_bench.models.contract import (
     Capabilities,
     GenerateRequest,
@@ -83,7 +83,7 @@ class VllmModel(RawText, Model):
         try:
             return list(self.llm.generate(list(prompts), sampling, use_tqdm=False))
         except ValueError as error:
-            raise ItemError("refused by vLLM", first_line(error)) from error
+            raise ItemError("refused by vLLM", one_line(error)) from error
 
     # ------------------------------------------------------------ scoring
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from iit_bench.errors import UserError, first_line
-from iit_bench.models.checkpoints import checkpoint_sha256, resolve_checkpoint
+from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_files import checkpoint_sha256, resolve_checkpoint
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
 from iit_bench.models.rendering import ensure_template, template_sha256
 from iit_bench.models.special_tokens import drop_end_tokens
@@ -39,7 +39,7 @@ def _load(name: str, vllm: Any, options: ModelOptions) -> Model:
     from transformers import AutoConfig, AutoProcessor
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    folder = resolve_checkpoint(name.removeprefix(PREFIX))
+    folder = resolve_checkpoint(name.removeprefix(PREFIX), trust_remote_code=options.trust_remote_code)
     trust = {"trust_remote_code": options.trust_remote_code}
     sees = AutoConfig.from_pretrained(folder, **trust).model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     renderer = AutoProcessor.from_pretrained(folder, **trust)  # of a text-only model: its tokenizer
@@ -59,12 +59,12 @@ def _load(name: str, vllm: Any, options: ModelOptions) -> Model:
     try:
         llm = vllm.LLM(model=str(folder), dtype=options.dtype, seed=options.seed, **trust, **images)
     except (ValueError, OSError, RuntimeError) as error:
-        raise UserError(f"vLLM cannot load {str(folder)!r}: {first_line(error)}") from error
+        raise UserError(f"vLLM cannot load {str(folder)!r}: {one_line(error)}") from error
     config = llm.llm_engine.model_config
     info = ModelInfo(
         name=name,
         checkpoint=str(folder),
-        checkpoint_sha256=checkpoint_sha256(folder),
+        checkpoint_sha256=checkpoint_sha256(folder, trust_remote_code=options.trust_remote_code),
         chat_template_sha256=template_sha256(text),
         accepts_images=sees,
         blind=False,

@@ -8,8 +8,9 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from iit_bench.errors import UserError, first_line
-from iit_bench.models.checkpoints import describe, load_weights, resolve_checkpoint
+from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_files import Checkpoint, resolve_checkpoint
+from iit_bench.models.checkpoints import describe, load_weights
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
 from iit_bench.models.devices import pick_device, pick_dtype
 from iit_bench.models.special_tokens import drop_end_tokens
@@ -47,7 +48,8 @@ def load(name: str, options: ModelOptions) -> Model:
     if not template:
         raise UserError(f"checkpoint {checkpoint!r} has no chat template, so chats cannot be rendered; add a chat_template.jinja")
     accepts_images = hasattr(model.model, "vision_tower")
-    info = describe(model, name=name, checkpoint=checkpoint, folder=folder, device=device, template=template, accepts_images=accepts_images)
+    files = Checkpoint(folder=folder)
+    info = describe(model, name=name, checkpoint=checkpoint, files=files, device=device, template=template, accepts_images=accepts_images)
     adapter = ReleasedWingsModel if model.config.mode == "released" else WingsModel
     fixed = dropped | fix_template(tokenizer if conversation is None else None, options, name)
     return adapter(model, tokenizer, _with_limits(info, model.config).with_settings(**fixed))
@@ -69,7 +71,7 @@ def _load_tokenizer(checkpoint: str, folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder)
     except (ValueError, OSError) as error:
-        raise UserError(f"checkpoint {checkpoint!r} has no readable tokenizer ({first_line(error)}); add its files") from error
+        raise UserError(f"checkpoint {checkpoint!r} has no readable tokenizer ({one_line(error)}); add its files") from error
 
 
 def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[WingsForConditionalGeneration, str]:
@@ -79,9 +81,9 @@ def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[W
         try:
             config = WingsConfig.from_pretrained(folder)
         except (ValueError, OSError) as error:
-            raise UserError(f"checkpoint {checkpoint!r} has a damaged config.json: {first_line(error)}") from error
+            raise UserError(f"checkpoint {checkpoint!r} has a damaged config.json: {one_line(error)}") from error
         check_names(empty_model(config), read_headers(folder), folder, official=False)
-        model, device = load_weights(WingsForConditionalGeneration, folder, config, options)
+        model, device = load_weights(WingsForConditionalGeneration, Checkpoint(folder=folder), config, options)
         check_finite(model.state_dict(), checkpoint)
         return model, device
     headers = read_headers(folder)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from iit_bench.errors import UserError, first_line
+from iit_bench.errors import UserError, one_line
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.released.names import OWN_TOWER, Shape, official_config, official_name, own_name, read_config, released_config
@@ -49,7 +49,7 @@ def read_headers(folder: Path) -> dict[str, Header]:
                 slices = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 - a shard is not a dict
                 new = {name: Header(file=file, shape=tuple(piece.get_shape()), dtype=piece.get_dtype()) for name, piece in slices.items()}
         except (SafetensorError, OSError) as error:
-            raise UserError(f"shard {str(file)!r} cannot be read ({first_line(error)}); get the file again") from error
+            raise UserError(f"shard {str(file)!r} cannot be read ({one_line(error)}); get the file again") from error
         if twice := sorted(new.keys() & headers.keys()):
             raise UserError(f"shards {file.name!r} and {headers[twice[0]].file.name!r} both hold {twice[0]!r}; remove the wrong file")
         headers |= new
@@ -102,7 +102,7 @@ def _read_shard(file: Path, device: str, dtype: torch.dtype | None) -> dict[str,
                 tensor = shard.get_tensor(name)
                 weights[own_name(name)] = tensor if dtype is None else tensor.to(dtype)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"shard {str(file)!r} cannot be read ({first_line(error)}); get the file again") from error
+        raise UserError(f"shard {str(file)!r} cannot be read ({one_line(error)}); get the file again") from error
     check_finite(weights, str(file))
     return weights
 

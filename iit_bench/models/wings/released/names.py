@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import LlamaConfig, Qwen2Config, SiglipVisionConfig
 
-from iit_bench.errors import UserError, first_line
+from iit_bench.errors import UserError, one_line
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.released.scripts import IMAGE_SLOT, SCRIPTS
 
@@ -101,7 +101,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"checkpoint {str(folder)!r} has a damaged config.json: {first_line(error)}") from error
+        raise UserError(f"checkpoint {str(folder)!r} has a damaged config.json: {one_line(error)}") from error
     if not isinstance(fields, dict):
         raise UserError(f"checkpoint {str(folder)!r} has a damaged config.json: it is not an object")
     return fields
@@ -125,7 +125,7 @@ def released_config(fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> W
     try:
         return _released_config(fields, shapes)
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"the checkpoint's config.json does not describe a Wings model: {first_line(error)}") from error
+        raise UserError(f"the checkpoint's config.json does not describe a Wings model: {one_line(error)}") from error
 
 
 def _released_config(fields: Mapping[str, Any], shapes: Mapping[str, Shape]) -> WingsConfig:

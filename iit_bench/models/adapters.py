@@ -1,0 +1,37 @@
+"""A peft adapter loaded onto a model of transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from iit_bench.errors import UserError, one_line
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """The model with the adapter's layers in it, not merged, so that its own class and `generate` stay.
+
+    Raises:
+        UserError: peft is not installed, the adapter does not fit the model, or it is of a kind that lengthens prompts.
+    """
+    try:
+        from peft import PeftConfig, PeftModel
+    except ImportError as error:
+        raise UserError(f"adapter {str(folder)!r} needs peft, which cannot be imported ({one_line(error)}); pip install peft") from error
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        if config.is_prompt_learning:
+            raise UserError(
+                f"adapter {str(folder)!r} is of type {config.peft_type.value}, which puts learned vectors before each prompt; adapters of "
+                "weights, such as LORA, are loaded"
+            )
+        adapted = PeftModel(model, config, autocast_adapter_dtype=False)
+        result = adapted.load_adapter(str(folder), "default", torch_device=str(model.device), autocast_adapter_dtype=False)
+    except (ValueError, OSError, RuntimeError, KeyError, TypeError, ImportError) as error:
+        raise UserError(f"adapter {str(folder)!r} does not fit the checkpoint: {one_line(error)}; name the base it was made for") from error
+    if wrong := sorted([*result.missing_keys, *result.unexpected_keys]):  # peft would go on with random or unused numbers
+        raise UserError(
+            f"adapter {str(folder)!r} does not fit the checkpoint: {len(wrong)} of its weights have no place or no number, {wrong[0]!r} "
+            "first; name the base it was made for"
+        )
+    return adapted.get_base_model().eval()
