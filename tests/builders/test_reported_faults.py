@@ -110,6 +110,21 @@ def served(built: Benchmark, modality: str) -> dict[str, set[str]]:
     return groups
 
 
+@pytest.mark.slow
+def test_visual_histories_of_the_lab_rest_on_hundreds_of_images(tmp_path: Path) -> None:
+    """The lab's 300 visual targets rested on 49 images; right: no image serves more than 4 groups, so at least 75 serve in a turn."""
+    built = load_benchmark(build(BuildOptions(out=tmp_path / "b", tiers="T,VT,V,VV,VVV")))
+    groups = served(built, "V")
+    assert max(map(len, groups.values())) == 4
+    assert len(groups) > 200
+    for tier in ("VT", "VV", "VVV"):
+        for position in range(len(tier) - 1):
+            per_image = Counter(built.questions[d.turns[position]].cluster for d in built.dialogues if d.tier == tier)
+            assert per_image.total() == 300
+            assert max(per_image.values()) <= 4
+            assert built.manifest["history_turns"][tier][position]["clusters"] == len(per_image) >= 75
+
+
 @pytest.mark.parametrize("match", ["tfidf", "none"])
 def test_histories_do_not_rest_on_a_few_images(tmp_path: Path, question: Make, serve: Serve, match: str) -> None:
     """300 visual targets rested on 49 history images, as the cap counted questions; right: no image serves more groups than the cap."""
