@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from evaluators.iit.forgetting import THIS_RUN
 from iit_bench.types import PairedResult, tier_order
 from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, missing_cell, paired_cell, paired_cells, size, text_cell
 from reports.entries import Entry
@@ -22,7 +23,7 @@ def matrix(key: str, caption: str, entries: Sequence[Entry], of_entry: Mapping[s
         present = [result for result in column if result is not None]
         n = common_n([result.difference for result in present])
         against = {result.against for result in present}
-        small = [f"against {next(iter(against))}"] if len(against) == 1 else []
+        small = [f"against {next(iter(against))}"] if len(against) == 1 and against != {THIS_RUN} else []
         heads.append(Column(tier, (*small, *([size(n)] if n else [])), code=True))
         columns.append([_matrix_cell(result, entry, tier, n) for result, entry in zip(column, entries, strict=True)])
     return Table(key, caption, tuple(heads), tuple(zip(*columns, strict=True)))

@@ -31,6 +31,7 @@ def test_runs_of_some_tiers_have_a_subset_score_in_a_block_of_their_own(make_run
     row = page.rows("leaderboard-subset-acc")["easy"]
     assert row["subset score"].startswith("100.0 | ") and row["subset score"].endswith(" | T, V")
     assert list(row) == ["model", "subset score", "T", "V"]
+    assert list(page.rows("interleaving")) == ["whole"]  # a run without a history has no row of blanks
 
 
 @pytest.mark.parametrize(
