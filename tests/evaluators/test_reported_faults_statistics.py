@@ -57,6 +57,22 @@ def test_one_more_error_never_raises_the_lower_bound_whatever_the_clusters() -> 
             assert after.value < 0.5 or after.low <= max(0.5, before.low) + 1e-12
 
 
+@pytest.mark.slow
+def test_one_more_error_never_raises_the_lower_bound_where_histories_are_shared() -> None:
+    """The same with two-way variances: errors apart, by target, and by history."""
+    rng = np.random.default_rng(4)
+    cluster, tier = np.tile(np.arange(80), 3), np.repeat(np.arange(3), 80)
+    histories = [() if t == 0 else (int(rng.integers(20)), int(rng.integers(20)) + 20)[: t + 1] for t in tier]
+    by_history = np.argsort([max(h, default=99) for h in histories], kind="stable")
+    for order in (rng.permutation(240), np.argsort(cluster, kind="stable"), by_history):
+        for wrong in (0, 1, 2, 5, 20):
+            x = np.where(np.isin(np.arange(240), order[:wrong]), 0, 1)
+            before = statistics.weighted_mean(x, cluster, tier, histories=histories)
+            for i in rng.choice(order[wrong:], 8, replace=False):
+                after = statistics.weighted_mean(np.where(np.arange(240) == i, 0, x), cluster, tier, histories=histories)
+                assert before.low is not None and after.low is not None and after.low <= max(0.5, before.low) + 1e-12
+
+
 def test_all_right_counts_as_many_items_as_there_are_clusters() -> None:
     """At 1 the data hold no information on dependence: Wilson on the 300 targets, not on 2,100 answers."""
     figure = statistics.weighted_mean(*pooled(0, "apart"))

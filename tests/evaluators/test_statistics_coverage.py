@@ -149,3 +149,73 @@ def test_retention_interval_covers() -> None:
         assert figure.low is not None and figure.high is not None
         covered += figure.low <= 0.25 / 0.65 <= figure.high
     assert covered / runs >= 0.9
+
+
+# ---------------------------------------------------------------- shared histories
+
+
+def with_histories(rng: np.random.Generator, targets: int, of_target: float, of_history: float, n_histories: int = 49) -> tuple:
+    """Logits, clusters, tiers and histories of three tiers: none, one history cluster, two; each cluster serves many targets."""
+    serving = [np.concatenate([rng.permutation(n_histories) for _ in range(targets // n_histories + 1)])[:targets] for _ in range(2)]
+    effect, own = rng.normal(0, of_history, n_histories), rng.normal(0, of_target, targets)
+    logits = np.concatenate([own, own + effect[serving[0]], own + effect[serving[0]] + effect[serving[1]]])
+    histories = [*[()] * targets, *((h,) for h in serving[0]), *zip(*serving, strict=True)]
+    return logits, np.tile(np.arange(targets), 3), np.repeat(np.arange(3), targets), histories
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("level", "of_target", "of_history"), [(1, 1, 1), (1, 1, 0), (4.5, 1.5, 1.2)])
+def test_interval_covers_where_histories_are_shared(level: float, of_target: float, of_history: float) -> None:
+    """49 history clusters behind 300 targets: intervals by target cluster covered .78 and less."""
+    rng = np.random.default_rng(14)
+    drawn = [with_histories(rng, 300, of_target, of_history)[0] for _ in range(2000)]
+    truth = float(np.mean([1 / (1 + np.exp(-level - logits)) for logits in drawn]))
+    covered, one_way, runs = 0, 0, 250
+    for _ in range(runs):
+        logits, cluster, tier, histories = with_histories(rng, 300, of_target, of_history)
+        x = rng.random(900) < 1 / (1 + np.exp(-level - logits))
+        both = statistics.weighted_mean(x, cluster, tier, histories=histories)
+        alone = statistics.weighted_mean(x, cluster, tier)
+        assert both.low is not None and both.high is not None and alone.low is not None and alone.high is not None
+        covered += both.low <= truth <= both.high
+        one_way += alone.low <= truth <= alone.high
+    assert covered / runs >= 0.91  # 250 runs of an exact 95% interval cover less one time in 300
+    if of_history == 1:
+        assert one_way / runs < 0.88
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_histories", "of_history"), [(49, 1.0), (20, 1.0), (49, 0.0)])
+def test_a_true_null_is_rejected_at_its_level_where_histories_are_shared(n_histories: int, of_history: float) -> None:
+    """Effects of histories that cancel on average: the exact test by target rejects up to .27."""
+    rng = np.random.default_rng(15)
+    two_way = by_target = 0
+    for _ in range(RUNS):
+        h = rng.permutation(np.arange(300) % n_histories)
+        own = 1 + rng.normal(0, 1, 300)
+        a, b = (rng.random(300) < 1 / (1 + np.exp(-own - rng.normal(0, of_history, n_histories)[h])) for _ in range(2))
+        two_way += (statistics.paired(a, b, np.arange(300), over="TT", against="T", histories=[[k] for k in h]).p or 0.0) < 0.05
+        by_target += statistics.mcnemar_exact(int(np.sum(a & ~b)), int(np.sum(b & ~a))) < 0.05
+    assert two_way / RUNS < 0.08
+    assert of_history == 0 or by_target / RUNS > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [False, True], ids=["sign-flip", "two-way t"])
+def test_a_detectable_difference_is_found_in_clusters_and_shared_histories(shared: bool) -> None:
+    """The other two tests hold their promise too: the power of 300 runs at a true difference of that size is near .8."""
+    rng = np.random.default_rng(16)
+    n_clusters, size = 100, 3
+    cluster, histories = np.repeat(np.arange(n_clusters), size), [[i % 30] for i in range(n_clusters * size)]
+
+    def runs(rate: float, difference: float) -> tuple[np.ndarray, np.ndarray]:
+        """Clusters that differ as a whole, `rate` of them, and more often one way."""
+        way = np.where(rng.random(n_clusters) < (1 + difference / rate) / 2, 1, -1) * (rng.random(n_clusters) < rate)
+        d = np.repeat(way, size)
+        return d == 1, d == -1
+
+    given = {"histories": histories} if shared else {}
+    observed = [statistics.paired(*runs(0.2, 0.0), cluster, over="TT", against="T", **given).detectable or 1.0 for _ in range(20)]
+    difference = float(np.mean(observed))
+    found = sum((statistics.paired(*runs(0.2, difference), cluster, over="TT", against="T", **given).p or 0.0) < 0.05 for _ in range(300))
+    assert 0.68 < found / 300 < 0.95
