@@ -169,7 +169,7 @@ def scores(models: Models, suite: TaskSuite) -> Table | None:
     )
     caption = (
         f"{SUITE_NAMES[suite]}: all figures. Groups come before their tasks. An item that failed counts as wrong. Clusters: items that "
-        "share an image count as one."
+        "share an image, passage or source count as one."
     )
     return Table(f"scores-{suite}", caption, columns, tuple(rows)) if rows else None
 
