@@ -7,13 +7,14 @@ import dataclasses
 import pytest
 
 from evaluators.iit.evaluate import evaluate
-from evaluators.runs.header import load_options
+from evaluators.runs.header import load_options, run_date
 from evaluators.runs.options import RunOptions
 from evaluators.runs.summary import summary_text
 from iit_bench.errors import MachineError, UserError
 from iit_bench.models.baselines import RandomModel
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.load import load_model
+from iit_bench.storage.runs import load_run_header
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +119,7 @@ def test_run_is_repeated_from_its_run_json(bench, tmp_path):
     evaluate(options, progress=False)
     for source in (tmp_path / "a", tmp_path / "a" / "run.json"):
         again = load_options(source, out=tmp_path / "b")
-        assert again == dataclasses.replace(options, out=tmp_path / "b")
+        assert again == dataclasses.replace(options, out=tmp_path / "b", date=run_date(load_run_header(tmp_path / "a")))
     evaluate(again, progress=False)
     assert (tmp_path / "a" / "predictions.parquet").read_bytes() == (tmp_path / "b" / "predictions.parquet").read_bytes()
 
