@@ -19,7 +19,7 @@ from iit_bench.errors import UserError
 # Field → what its column holds.
 FIELDS = {
     "question": "its words; an <image> mark places each image",
-    "choices": "a list of texts; none for questions that are answered Yes or No",
+    "choices": "a list of texts, or an object of label → text; none for questions that are answered Yes or No",
     "answer": "the right one: see --answers",
     "images": "one or a list of: bytes, a path below the table's folder, base64, a data URL, an Image of `datasets`",
     "labels": "what the answers call the choices, a list beside them",
@@ -119,8 +119,12 @@ def _lookup(record: Record, name: str) -> Any:
         return cells
     cell: Any = record
     for part in name.split("."):
-        cell = cell.get(part) if isinstance(cell, Mapping) else None
+        cell = [_inside(one, part) for one in cell] if isinstance(cell, (list, tuple)) else _inside(cell, part)
     return cell
+
+
+def _inside(cell: Any, name: str) -> Any:
+    return cell.get(name) if isinstance(cell, Mapping) else None
 
 
 def as_text(cell: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -125,6 +125,9 @@ class _Reader:
     def _row(self, number: int, record: Record, columns: Columns, reader: CellReader) -> _Row | str:
         answer = columns.cell("answer", record)
         choices, labels = self._list("choices", record, columns), self._list("labels", record, columns)
+        if isinstance(named := columns.cell("choices", record), Mapping):  # {"A": "rust", "B": "coal"}
+            present = {label: text for label, text in named.items() if text is not None}  # parquet fills in what other rows have
+            choices, labels = tuple(map(as_text, present.values())), tuple(map(as_text, present))
         if choices is None or labels is None:
             return "choices are not a list of texts" if choices is None else "labels are not a list of texts"
         if len(choices) < 2 and "choices" in columns.of:

@@ -117,6 +117,21 @@ def test_nested_columns_and_several_columns(write: Write) -> None:
     assert [q.choices for q in load(write("s.csv", sheet), "choices=A+B+C").questions] == [("coal", "rust"), ("1", "2", "3")]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_choices_may_be_objects(write: Write, suffix: str) -> None:
+    """As medical exams have them: {"A": …, "B": …}, or a list of {"key", "value"}; parquet gives every row the keys of all rows."""
+    rows = [
+        {"question": "What is red?", "options": {"A": "coal", "B": "rust"}, "answer": "B"},
+        {"question": "What is black?", "options": {"A": "coal", "B": "rust", "C": "snow"}, "answer": "A"},
+    ]
+    source = load(write(f"o{suffix}", rows), "choices=options")
+    assert [(q.choices, q.answer) for q in source.questions] == [(("coal", "rust"), 1), (("coal", "rust", "snow"), 0)]
+    assert source.answers == "label"
+    pairs = [row | {"options": [{"key": key, "value": text} for key, text in row["options"].items()]} for row in rows]
+    listed = load(write(f"p{suffix}", pairs), "choices=options.value,labels=options.key")
+    assert [(q.choices, q.answer) for q in listed.questions] == [(q.choices, q.answer) for q in source.questions]
+
+
 def test_columns_for_one_source_win_over_those_for_all(write: Write) -> None:
     path = write("t.jsonl", ROWS)
     assert len(load(path, "question=nothing,choices=options,answer=gold", f"{path}:question=q").questions) == 3
