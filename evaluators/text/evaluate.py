@@ -9,10 +9,12 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_suite, git_commit
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import dated, enter
@@ -86,6 +88,7 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
             failed=lm.failed, cut=lm.cut, left_out=tasks.left_out, data_sha256=tasks.data_sha256, revisions=tasks.revisions
         )
         results = suite_results(evaluated, items, circumstances)
+        results = replace(results, advice=advice(results.outcomes, run, reasoned=False))
         _save_lm_eval(options.out / LM_EVAL_FILES, evaluated, lm, options)
         save_run_outcome(options.out, items, results, errors_of(lm.failed))
         save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})

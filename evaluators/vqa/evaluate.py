@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_suite
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import dated, enter
@@ -81,6 +82,7 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
             save_run_header(options.out, run)
         results, items, errors = _collect(files, answered)
+        results = dataclasses.replace(results, advice=advice(results.outcomes, run, reasoned=model.capabilities.reasons))
         keep_result_files(files, options.out)
         save_run_outcome(options.out, items, results, errors)
         save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})

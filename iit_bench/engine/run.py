@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iit_bench.engine.concurrent import ask_concurrently
@@ -70,7 +70,7 @@ def answer(
         first.answered()
     for key, request in distinct.items():
         try:
-            lengths[key] = guarded(lambda request=request: _checked_length(model, request))  # type: ignore[misc]
+            lengths[key], distinct[key] = guarded(lambda request=request: _fitted(model, request))  # type: ignore[misc]
         except ItemError as error:
             failures[key] = Failure("item", error.reason, error.detail)
             first.failed(error)
@@ -94,14 +94,22 @@ def answer(
     return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), computed)
 
 
-def _checked_length(model: Model, request: Request) -> int:
+def _fitted(model: Model, request: Request) -> tuple[int, Request]:
+    """The tokens of a request's longest row, and the request with as much room for reasoning as the model's context leaves.
+
+    Its key stays that of what was asked: what is left depends on the prompt and the model only.
+    """
     if not isinstance(request, (ScoreRequest, GenerateRequest)):
-        return as_text_model(model).text_tokens(request)
+        return as_text_model(model).text_tokens(request), request
     length = model.request_tokens(request)
     limit = model.info.max_context
-    if limit is not None and length > limit:
-        raise ItemError("context overflow", f"{length} tokens, the model takes {limit}")
-    return length
+    if limit is None or length <= limit:
+        return length, request
+    spare = request.reasoning_tokens if isinstance(request, GenerateRequest) else 0
+    if length - spare > limit:
+        raise ItemError("context overflow", f"{length - spare} tokens, the model takes {limit}")
+    assert isinstance(request, GenerateRequest)
+    return limit, replace(request, reasoning_tokens=spare - (length - limit))
 
 
 def _compute(model: Model, batch: dict[str, Request], log: ResponseLog, first: FirstItems) -> dict[str, Failure]:

@@ -129,3 +129,15 @@ def test_tokens_are_read_as_reasoning_and_reply(kind, written, limits, expected)
     assert result.prompt_tokens == 7 and result.new_tokens <= request.longest
     inside = tokenizer.encode(written.partition("</think>")[0] + "</think>", add_special_tokens=False)
     assert result.reasoning_tokens == (len(inside) if "</think>" in written else result.new_tokens if unfinished else 0)
+
+
+def test_channels_of_special_tokens_are_read_as_reasoning_and_reply():
+    """gpt-oss: the marks of its channels are special tokens, which a decoded text has lost."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<|channel|>", "<|message|>", "<|start|>"], special_tokens=True)
+    tokens = tokenizer.encode(ANALYSIS + FINAL, add_special_tokens=False)
+    reasoning = Reasoning((THINK, HARMONY), expected=True)
+    result = read_reply(tokenizer, tokens, GenerateRequest(ASKED, 9, 90), prompt="", prompt_tokens=1, reasoning=reasoning)
+    assert (result.text, result.reasoning, result.unfinished_reasoning) == ("A", "Is it B? No.", False)
+    cut = read_reply(tokenizer, tokens[:8], GenerateRequest(ASKED, 9, 90), prompt="", prompt_tokens=1, reasoning=reasoning)
+    assert (cut.text, cut.unfinished_reasoning) == ("", True) and cut.reasoning

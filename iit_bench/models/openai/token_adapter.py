@@ -123,8 +123,8 @@ class TokenServer(RawText, ChatServer):
     @property
     def _marks_are_special(self) -> bool:
         """Whether a server leaves the marks around reasoning out of its texts, unless it is told not to."""
-        special = set(self.tokenizer.all_special_tokens)
-        return self.reasoning.expected and any(mark.startswith(tuple(special)) for mark in self.reasoning.openings if special)
+        special = tuple(token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special)
+        return self.reasoning.expected and any(mark.startswith(special) for mark in self.reasoning.openings)
 
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
         return [self._continue(request) for request in batch]

@@ -120,6 +120,7 @@ def test_unmatched_replies_are_unparsed_and_wrong(vqa, parrot) -> None:
     for result in run.results.tasks:
         assert result.outcomes == {"correct": 0, "wrong": 0, "unparsed": sum(result.outcomes.values()), "truncated": 0, "error": 0}
         assert result.scores[result.metric].value == 0
+    assert "name no choice that could be read" in run.results.advice
 
 
 def test_a_limit_keeps_whole_units(vqa, parrot) -> None:

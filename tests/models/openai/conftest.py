@@ -126,7 +126,8 @@ class Completions:
             if row[-1] == self.tokenizer.eos_token_id:
                 break
         shown = row if body.get("echo") else row[len(ids) :]
-        text = self.tokenizer.decode(shown, skip_special_tokens=True)
+        end = [self.tokenizer.eos_token_id] if shown[-1:] == [self.tokenizer.eos_token_id] and not body.get("echo") else []
+        text = self.tokenizer.decode(shown[: len(shown) - len(end)], skip_special_tokens=body.get("skip_special_tokens", True))
         choice = {"index": index, "text": text, "prompt": len(ids), "new": len(row) - len(ids)}
         if body.get("logprobs") is not None:
             choice["logprobs"] = self._logprobs(row) if self.logprobs else None

@@ -12,8 +12,11 @@ from iit_bench.models.contract import GenerateRequest, ModelOptions
 from iit_bench.models.load import load_model
 from iit_bench.models.openai.client import MALFORMED
 from iit_bench.models.openai.encoding import read_chat
+from iit_bench.models.rendering import template_sha256
 from iit_bench.storage.runs import load_run
 from iit_bench.types import Message, ServerOptions
+from tests import scripted_model
+from tests.scripted_model import save_scripted
 
 ASKED = (Message("user", ("say Paris",)),)
 THOUGHT = [
@@ -158,3 +161,34 @@ def test_a_fallback_to_generating_is_said(serve, completions_of, save_tiny, benc
     server.script = completions_of(folder)
     assert main([*command, "--limit", "1", "--tiers", "T", "--quiet", "--out", str(tmp_path / "scored")]) == 0
     assert load_run(tmp_path / "scored").run["scoring_fallback"] == "" and "cannot score" not in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- with --tokenizer
+
+
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("template", ["THINKING", "OPENING"])
+def test_a_token_servers_reasoning_is_that_of_the_same_model_here(serve, load, completions_of, tmp_path, template, special):
+    """Reasoning was read as the answer, and its marks are left out of a server's text where they are special tokens."""
+    script = ["<think>", "z", "q", "j", "</think>", "k", "Q", "x", "J", "v", "<|end|>"][template == "OPENING" :]  # letters that never merge
+    folder = save_scripted(tmp_path / "model", script, getattr(scripted_model, template), special=special)
+    served = load(serve(completions_of(folder)), tokenizer=str(folder))
+    here = load_model(f"hf:{folder}", ModelOptions(device="cpu"))
+    assert served.capabilities.reasons and here.capabilities.reasons
+    for limits in ((32, 0), (3, 20), (2, 2)):
+        (ours,), (theirs,) = (model.generate([GenerateRequest(ASKED, *limits)]) for model in (served, here))
+        parts = [(one.text, one.reasoning, one.unfinished_reasoning, one.finish_reason, one.reasoning_tokens) for one in (ours, theirs)]
+        assert parts[0] == parts[1]
+
+
+def test_a_token_servers_template_is_told_arguments_and_date(serve, load, completions_of, tmp_path):
+    """With --tokenizer chats are rendered here: the template's arguments and clock are fixed as under `hf:`."""
+    template = "{{ strftime_now('%Y') }}" + scripted_model.THINKING
+    folder = save_scripted(tmp_path / "model", ["A", "<|end|>"], template)
+    server = serve(completions_of(folder))
+    given = {"chat_template_kwargs": {"enable_thinking": False}, "date": "1999-01-01"}
+    served = load_model("openai:m", ModelOptions(server=ServerOptions(base_url=server.url, tokenizer=str(folder)), **given))
+    here = load_model(f"hf:{folder}", ModelOptions(device="cpu", **given))
+    assert served.render(ASKED) == here.render(ASKED) == "1999<|user|>say Paris<|end|><|assistant|><think></think>"
+    assert served.info.settings == here.info.settings
+    assert served.info.chat_template_sha256 == here.info.chat_template_sha256 == template_sha256(template)
