@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +14,8 @@ from iit_bench.models.bundled import ASSETS
 from iit_bench.storage.runs import load_run
 from iit_bench.workflows import demo as module
 from tests.recompute_figures import check_run
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def copied(bench, folder):
@@ -47,3 +53,44 @@ def test_demo_scores_the_bundled_models(bench, tmp_path):
         check = check_run(run.path)
         assert (name, check.off, check.skipped) == (name, [], 0)
         assert check.compared > 100
+    lines = {cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in (line.split("|") for line in _table(tmp_path))}
+    assert list(lines)[2:7] == list(_make_readme().RUNS.values())
+    for name, words in _make_readme().RUNS.items():
+        for cell, figure in zip(lines[words], (runs[name].results.text_only_score["acc"], runs[name].results.t_score["acc"]), strict=False):
+            assert cell == "–" if figure.value is None else cell.split(" [")[0] == f"{100 * figure.value:.1f}".replace("100.0", "100")
+    lost = runs["llava-one-rate"].results.forgetting.pooled.difference
+    assert lines["LLaVA-style, one learning rate for all"][4].strip("*").split(" [")[0].replace("−", "-") == f"{100 * lost.value:.1f}"
+
+
+def _make_readme():
+    sys.path.insert(0, str(DOCS))
+    try:
+        return importlib.import_module("make_readme")
+    finally:
+        sys.path.remove(str(DOCS))
+
+
+def _table(demo):
+    return _make_readme().table(demo).splitlines()
+
+
+# Of the table in README.md: "98.7 [97.8, 99.2]", "100", "–", and accuracies by subject.
+NUMBER = r"(−?\d+\.\d|100)"
+FIGURE = rf"(–|(\*\*)?{NUMBER} \[{NUMBER}, {NUMBER}\](\*\*)?)"
+BY_SUBJECT = rf"(–|{NUMBER}( / {NUMBER}){{2}})"
+ROW = re.compile(rf"\| [^|]+ \| {FIGURE} \| {FIGURE} \| {FIGURE} \| {BY_SUBJECT} \| {FIGURE} \| {FIGURE} \|")
+PRIOR = re.compile(rf"\| question prior [^|]+ \| ({NUMBER} \| ){{3}}{BY_SUBJECT} \| \| \|")
+
+
+def test_the_tables_of_the_pages_have_the_form_of_their_script():
+    made = _make_readme()
+    blocks = [page.read_text(encoding="utf-8").partition(made.BEGIN)[2].partition(made.END)[0].strip() for page in made.PAGES]
+    assert blocks[0] == blocks[1]
+    head, rule, *rows, prior = blocks[0].splitlines()
+    assert (
+        re.match(r"\| model \| text-only score \(n = [\d,]+\) \| T score \(n = [\d,]+\) \| V score \(", head) and rule == "|---" * 7 + "|"
+    )
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == list(made.RUNS.values())
+    assert all(ROW.fullmatch(row) for row in rows) and PRIOR.fullmatch(prior)
+    text = f"a\n{made.BEGIN}\nold\n{made.END}\nb"
+    assert made.rewrite(text, "new\n") == f"a\n{made.BEGIN}\n\nnew\n\n{made.END}\nb"
