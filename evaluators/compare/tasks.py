@@ -235,7 +235,7 @@ def _chance(run: TaskRun, task: str, metric: str) -> float | None:
 def _retention(run: Sequence[float], base: Sequence[float], chances: Sequence[float | None], cluster: object, binary: bool) -> Figure:
     known = [chance for chance in chances if chance is not None]
     if len(known) < len(chances) or not binary:
-        return Figure(None, note="no chance level is known")
+        return Figure(None, note="no chance level is known" if binary else "scores are not 0/1")
     return statistics.retention(run, base, known, cluster)
 
 

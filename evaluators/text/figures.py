@@ -19,6 +19,8 @@ from iit_bench.types import Figure, TaskItem
 _ACCURACIES = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"})
 # Metrics that are never below 0 and have no largest value, or one that nobody comes near: their interval is made on a logarithmic scale.
 _POSITIVE = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "bleu", "chrf", "ter"})
+# What the others cannot leave; F1 has no upper bound here, as some tasks give it in percent.
+_RANGES = {**dict.fromkeys(_ACCURACIES, (0.0, 1.0)), "f1": (0.0, math.inf), "em": (0.0, math.inf), "mcc": (-1.0, 1.0)}
 _CAPPED_DRAWS = frozenset({"bleu", "chrf", "ter"})  # of which lm-eval draws a hundred at most
 _MOST_DRAWS = 100
 
@@ -92,6 +94,9 @@ def from_stderr(measured: Measured, pooled: bool = False) -> Figure:
     if measured.metric in _POSITIVE and value > 0:
         factor = math.exp(min(Z * stderr / value, 700))
         low, high, scale = value / factor, value * factor, "log-normal"
+    least, most = _RANGES.get(measured.metric, (-math.inf, math.inf))
+    if least <= value <= most:
+        low, high = max(least, low), min(most, high)
     return Figure(value, low=low, high=high, n=n, clusters=n, se=stderr, method=f"{scale}, {source}", from_stderr=True)
 
 

@@ -221,6 +221,13 @@ def test_bounds_from_a_standard_error_stay_above_zero(metric: str) -> None:
     assert figure.low is not None and figure.low > 0 and figure.low * figure.high == pytest.approx(4.0)
 
 
+@pytest.mark.parametrize(("metric", "low"), [("acc", 0.0), ("f1", 0.0), ("mcc", -1.0)])
+def test_bounds_of_a_group_stay_in_range(metric: str, low: float) -> None:
+    """A group whose only interval is lm-eval's pooled standard error had bounds that its metric cannot reach."""
+    figure = figures.from_stderr(Measured(metric=metric, value=low + 0.02, stderr=0.5, count=10), pooled=True)
+    assert figure.low == low and figure.high is not None and figure.high <= 1.1
+
+
 def test_a_standard_error_of_zero_is_no_certainty() -> None:
     """f1 of 0 from a results file without samples: no interval and the reason, where it was [0, 0]; an accuracy: Wilson's of n."""
     figure = figures.from_stderr(Measured(metric="f1", value=0.0, stderr=0.0, count=10))
