@@ -10,8 +10,10 @@ import importlib.util
 import io
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -180,3 +182,37 @@ def make_image() -> Callable[[int], Image]:
 def tiny() -> SimpleNamespace:
     """What tests build their own tiny models from."""
     return SimpleNamespace(tokenizer=tiny_tokenizer, sizes=sizes, chat_template=CHAT_TEMPLATE)
+
+
+# ---------------------------------------------------------------- tiny models of many families (recipes: tests/data/tiny_vlms)
+
+DATA = Path(__file__).parent / "data"
+if str(DATA) not in sys.path:  # for `import tiny_vlms`, here and in the tests
+    sys.path.insert(0, str(DATA))
+
+
+@pytest.fixture(scope="session")
+def family_folder(tmp_path_factory) -> Callable[[str], Path]:
+    """family_folder("llava") → folder of a tiny model with its processor. Never changed: copy it to damage it."""
+    import tiny_vlms
+
+    from iit_bench.models.bundled import ASSETS
+
+    recipes = {family.name: family.make for family in (*tiny_vlms.FAMILIES, *tiny_vlms.REFUSED)}
+    maker = tiny_vlms.Maker(tmp_path_factory.mktemp("families"), ASSETS / "base-llm")
+
+    @cache
+    def make(name: str) -> Path:
+        recipes[name](maker)
+        return maker.out / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def family_model(family_folder):
+    """family_model("llava") → the tiny model as `hf:` loads it."""
+    from iit_bench.models.contract import ModelOptions
+    from iit_bench.models.huggingface.load import load
+
+    return cache(lambda name: load(f"hf:{family_folder(name)}", ModelOptions(device="cpu")))

@@ -36,6 +36,7 @@ from iit_bench.storage.runs import IitRun, folder_label, load_run, save_run_head
 from iit_bench.types import Dialogue, Prediction, Results, Scoring, Style
 
 NO_IMAGES = "the model takes no images"
+NO_HISTORIES = "the model takes one question without history"
 OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl")
 
 
@@ -63,7 +64,9 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, prog
     style = style_of(options, benchmark)
     if any("V" in tier for tier in benchmark.chosen_tiers(options.tiers)):
         check_images_known(model)
-    plan = choose_dialogues(benchmark, options.tiers, options.limit, accepts_images=model.capabilities.takes_images, style=style)
+    can = model.capabilities
+    takes = {"accepts_images": can.takes_images, "takes_histories": can.takes_histories}
+    plan = choose_dialogues(benchmark, options.tiers, options.limit, style=style, **takes)
     images = any("V" in tier for tier in plan.tiers)
     scoring = choose_scoring(model, options.scoring, images)
     assert options.max_new_tokens is not None  # RunOptions has a number in suite iit
@@ -146,7 +149,13 @@ class ChosenDialogues:
 
 
 def choose_dialogues(
-    benchmark: Benchmark, tiers: Sequence[str] | None, limit: int | None, *, accepts_images: bool, style: Style
+    benchmark: Benchmark,
+    tiers: Sequence[str] | None,
+    limit: int | None,
+    *,
+    accepts_images: bool,
+    style: Style,
+    takes_histories: bool = True,
 ) -> ChosenDialogues:
     """The dialogues of the first `limit` groups, which are run as a whole; builders mix text and visual targets, so they are a fair sample.
 
@@ -161,7 +170,10 @@ def choose_dialogues(
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit} leaves nothing to evaluate; give 1 group or more")
     unavailable = {tier: NO_IMAGES for tier in wanted if "V" in tier and not accepts_images}
+    unavailable |= {tier: NO_HISTORIES for tier in wanted if len(tier) > 1 and not takes_histories and tier not in unavailable}
     run = tuple(tier for tier in wanted if tier not in unavailable)
+    if not run and set(unavailable.values()) != {NO_IMAGES}:
+        raise UserError("the model answers one question without history and every chosen tier has some; add tier T or V to --tiers")
     if not run:
         raise UserError("the model takes no images and every chosen tier has some; add a text-only tier, or --blind to remove the images")
     dialogues = [dialogue for dialogue in benchmark.dialogues if dialogue.tier in wanted]

@@ -10,8 +10,6 @@ from iit_bench.errors import ItemError, MachineError, UserError, one_line
 
 Answer = TypeVar("Answer")
 FIRST = 10  # items: if so many finish and all fail with one type of exception, it is no item's fault
-# What libraries raise about an input. Not OSError (disks, networks) nor what ends a process.
-ITEM_FAULTS = (ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class ItemFault(ItemError):
@@ -39,9 +37,9 @@ def guarded(call: Callable[[], Answer]) -> Answer:
     """
     try:
         return call()
-    except (ItemError, MachineError, UserError):
+    except (ItemError, MachineError, UserError, OSError):  # OSError: disks and networks
         raise
-    except (MemoryError, *ITEM_FAULTS) as error:
+    except Exception as error:
         if _is_out_of_memory(error):
             raise OutOfMemory() from error
         if _is_of_accelerator(error):

@@ -27,6 +27,7 @@ class Capabilities:
 
     takes_chats: bool = True
     takes_images: bool = True  # in chats
+    takes_histories: bool = True  # chats with earlier turns than the question that is asked
     takes_raw_text: bool = False  # lm-eval's requests; such a model is a `TextModel`
     scores: bool = True  # log-probabilities of given replies
     scores_images: bool = True  # also of replies to chats with images
@@ -38,7 +39,7 @@ class Capabilities:
     why_not: Mapping[str, str] = field(default_factory=dict)  # name of a field above → one sentence: the reason, or what would be needed
 
     def __post_init__(self) -> None:
-        names = ("takes_chats", "takes_images", "takes_raw_text", "scores", "generates")
+        names = ("takes_chats", "takes_images", "takes_histories", "takes_raw_text", "scores", "generates")
         lacking = {name for name in names if not getattr(self, name)}
         lacking |= {"scores_images"} if self.takes_images and self.scores and not self.scores_images else set()
         lacking |= {"styles"} if set(self.styles) != set(STYLES) else set()

@@ -41,6 +41,7 @@ ERRORS = [
     AttributeError("no such thing"),
     NotImplementedError("not for images"),
     AssertionError(),
+    type("StrictDataclassError", (Exception,), {})("field 'max_pixels': expected int"),
 ]
 
 

@@ -17,6 +17,7 @@ from iit_bench.errors import ItemError
 from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
 from iit_bench.models.huggingface.encoding import InputMaker, Inputs, render_images
 from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
+from iit_bench.models.huggingface.processors import one_question
 from iit_bench.models.raw_text import RawText, until_end
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import turns_of_parts
@@ -37,7 +38,9 @@ class ImageTextModel(RawText, Model):
         self.model, self.processor = model, processor
         self.tokenizer = processor.tokenizer
         self.reasoning = reasoning_of(processor)
-        self.capabilities = replace(type(self).capabilities, reasons=self.reasoning.expected)
+        has_chats = processor.chat_template != one_question(processor)
+        why_not = {} if has_chats else {"takes_histories": "it has no chats and answers one question"}
+        self.capabilities = replace(type(self).capabilities, reasons=self.reasoning.expected, takes_histories=has_chats, why_not=why_not)
         self.placeholder = str(getattr(processor, "image_token", None) or "")
         self.words = words_of(processor)
         self.inputs = InputMaker(processor, model, self.words)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import ModelOptions
 from iit_bench.models.rendering import choose_template
@@ -40,6 +42,7 @@ def load_processor(checkpoint: str, folder: Path, options: ModelOptions) -> Any:
     if unknown := sorted(set(options.processor_kwargs) - set(known)):
         raise UserError(f"the processor of {checkpoint!r} has no setting {unknown[0]!r}; it has {', '.join(known)}")
     changed = _from_folder(checkpoint, folder, options, options.processor_kwargs)
+    _try(changed, checkpoint, options.processor_kwargs)
     for setting, value in options.processor_kwargs.items():
         if not _has(changed.image_processor, setting, value):
             raise UserError(f"the processor of {checkpoint!r} does not take {setting}={value!r}; leave it out of --processor-kwargs")
@@ -55,6 +58,15 @@ def _from_folder(checkpoint: str, folder: Path, options: ModelOptions, settings:
         raise UserError(f"the processor of {checkpoint!r} needs a package that is not installed: {one_line(error)}") from error
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"the processor of {checkpoint!r} cannot be loaded: {one_line(error)}") from error
+
+
+def _try(processor: Any, checkpoint: str, settings: Mapping[str, Any]) -> None:
+    """Process one image: some processors take a value of any type and stumble over it later."""
+    try:
+        processor.image_processor(Image.new("RGB", (64, 64)), return_tensors="pt")
+    except Exception as error:
+        given = ", ".join(f"{setting}={value!r}" for setting, value in settings.items())
+        raise UserError(f"the processor of {checkpoint!r} cannot process an image with {given}: {one_line(error)}") from error
 
 
 def _has(image_processor: Any, setting: str, value: Any) -> bool:
@@ -79,11 +91,16 @@ def ensure_form(processor: Any, checkpoint: str) -> None:
     if not processor.chat_template:
         if not takes_suffix(processor):
             raise UserError(f"checkpoint {checkpoint!r} has no chat template, so images cannot be placed; add a chat_template.jinja")
-        processor.chat_template = ONE_QUESTION.replace("IMAGE", processor.image_token)
+        processor.chat_template = one_question(processor)
     text, image = {"type": "text", "text": "?"}, {"type": "image"}
     without, with_image = (_rendered(processor, parts) for parts in ([text], [image, text]))
     if with_image == without or "'type'" in with_image:  # the second: parts written out as they are held in Python
         raise UserError(f"the chat template of {checkpoint!r} is for text only and places no images; add a chat_template.jinja that does")
+
+
+def one_question(processor: Any) -> str:
+    """The template of a processor without chats: its images, then its words."""
+    return ONE_QUESTION.replace("IMAGE", str(getattr(processor, "image_token", "")))
 
 
 def _rendered(processor: Any, parts: list[dict[str, str]]) -> str:

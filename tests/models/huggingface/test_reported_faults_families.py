@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import shutil
+
+import PIL
 import pytest
 import tiny_vlms
+import torchvision
 from transformers import AutoProcessor, AutoTokenizer
 
+from iit_bench.engine.plan import model_identity, request_key
+from iit_bench.errors import UserError
 from iit_bench.images import decode_item
-from iit_bench.models.contract import GenerateRequest, ScoreRequest, TextScoreRequest
+from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreRequest, TextScoreRequest
+from iit_bench.models.huggingface.generation import greedy_settings
+from iit_bench.models.huggingface.load import load
 from iit_bench.types import Message
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow]
@@ -127,3 +137,149 @@ def test_a_stand_in_that_somebody_wrote_is_words_and_names_come_back(family_mode
     assert words.show(hidden) == "<think> and <|im_end|>"
     assert words.show(words.hide(hidden)) == hidden
     assert max(words.encode(words.hide(hidden))) < family_model("qwen3").model.get_input_embeddings().num_embeddings
+
+
+# ---------------------------------------------------------------- greedy replies, and where they end
+
+
+@pytest.fixture
+def with_generation_config(family_folder, tmp_path):
+    """with_generation_config("llava", eos_token_id=…) → the model, with these entries in its generation_config.json."""
+
+    def load_with(name, **entries):
+        folder = tmp_path / name
+        shutil.copytree(family_folder(name), folder)
+        file = folder / "generation_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+        return load(f"hf:{folder}", ModelOptions(device="cpu"))
+
+    return load_with
+
+
+def reply_of(model, make_image, count=8):
+    inputs = model.inputs.make(*model.render((Message("user", (make_image(1, 56), "What is this?")),)))
+    return model.continue_tokens([inputs], count, **greedy_settings(model.model))[0]
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed by the checkpoint", "of the tokenizer only"])
+def test_replies_ran_past_the_end_of_the_turn_and_end_at_every_end_token(family_model, with_generation_config, make_image, listed):
+    """A.8: an image-text model stopped at generation_config's end tokens only, and left them in; both kinds end a reply."""
+    whole = reply_of(family_model("llava"), make_image)
+    end = next(i for i in range(1, 8) if whole[i] not in whole[:i])
+    model = with_generation_config("llava", eos_token_id=[whole[end], 0] if listed else [0])
+    if not listed:
+        model.tokenizer.eos_token = model.tokenizer.convert_ids_to_tokens(whole[end])
+    assert reply_of(model, make_image) == whole[:end]
+    result = model.generate([GenerateRequest((Message("user", (make_image(1, 56), "What is this?")),), 8)])[0]
+    assert (result.new_tokens, result.finish_reason) == (end, "stop")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"repetition_penalty": 1.9},
+        {"no_repeat_ngram_size": 1},
+        {"guidance_scale": 3.0},
+        {"num_return_sequences": 2},
+        {"stop_strings": ["a", "e"]},
+        {"return_dict_in_generate": True},
+        {"penalty_alpha": 0.6, "top_k": 4},
+    ],
+    ids=lambda entries: next(iter(entries)),
+)
+def test_greedy_replies_of_image_text_models_obeyed_penalties_and_obey_nothing(family_model, with_generation_config, make_image, entries):
+    """A.8: "greedy" obeyed penalties and guidance of generation_config.json, other entries raised; they are set aside and recorded."""
+    model = with_generation_config("qwen2_vl", **entries)
+    assert reply_of(model, make_image) == reply_of(family_model("qwen2_vl"), make_image)
+    assert model.info.settings["greedy_without"] == entries
+
+
+# ---------------------------------------------------------------- processors
+
+
+def test_how_images_are_processed_is_part_of_a_run(family_model):
+    """A.11: processors of one class differ by backend and version by up to 0.015 in a pixel; nothing said which one had run."""
+    settings = family_model("qwen2_vl").info.settings["image_processing"]
+    assert settings == {
+        "processor": "Qwen2VLProcessor",
+        "image_processor": "Qwen2VLImageProcessor",
+        "backend": "torchvision",
+        "pillow": PIL.__version__,
+        "torchvision": torchvision.__version__.partition("+")[0],
+    }
+    info = family_model("qwen2_vl").info
+    other = dataclasses.replace(info, settings={**info.settings, "image_processing": {**settings, "backend": "pil"}})
+    request = GenerateRequest((Message("user", ("?",)),))
+    assert request_key(request, model_identity(info)) != request_key(request, model_identity(other))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("qwen2_vl", {"max_pixels": 56 * 56 * 2}),
+        ("qwen2_vl", {"min_pixels": 200 * 200}),
+        ("smolvlm", {"do_image_splitting": False}),
+        (
+            "gemma3",
+            {
+                "do_pan_and_scan": True,
+                "pan_and_scan_max_num_crops": 4,
+                "pan_and_scan_min_crop_size": 16,
+                "pan_and_scan_min_ratio_to_activate": 1.0,
+            },
+        ),
+        ("mistral3", {"size": {"longest_edge": 56}}),
+    ],
+    ids=["max_pixels", "min_pixels", "do_image_splitting", "do_pan_and_scan", "size"],
+)
+def test_settings_of_the_processor_are_honoured(family_folder, make_image, name, settings):
+    """Item 25: a processor of images has settings (min_pixels, max_pixels, …); what a user gives is used, and is part of the run."""
+    model = load(f"hf:{family_folder(name)}", ModelOptions(device="cpu", processor_kwargs=settings))
+    messages = (Message("user", (make_image(1, 112), "What is this?")),)
+    text, images = model.render(messages)
+    expected = AutoProcessor.from_pretrained(family_folder(name), **settings)(text=[text], images=[images], return_tensors="pt")
+    inputs = model.inputs.make(text, images)
+    assert inputs["pixel_values"].shape == expected["pixel_values"].shape
+    assert inputs["input_ids"].tolist() == expected["input_ids"].tolist()
+    assert model.info.settings["image_processing"]["processor_kwargs"] == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("qwen2_vl", {"max_pixel": 3136}, "has no setting 'max_pixel'; it has .*max_pixels"),
+        ("qwen3", {"max_pixels": 3136}, "text-only and has no processor of images"),
+        ("qwen2_vl", {"max_pixels": "many"}, "cannot process an image with max_pixels='many': "),
+    ],
+)
+def test_settings_that_a_processor_has_not_are_refused(family_folder, name, settings, message):
+    """Item 25: transformers takes any name in silence."""
+    with pytest.raises(UserError, match=message):
+        load(f"hf:{family_folder(name)}", ModelOptions(device="cpu", processor_kwargs=settings))
+
+
+def test_a_missing_package_of_a_processor_is_named(family_folder, monkeypatch):
+    """Item 22: SmolVLM asks for num2words; the error names it, whole."""
+    from transformers.models.smolvlm import processing_smolvlm
+
+    monkeypatch.setattr(processing_smolvlm, "num2words", None)
+    with pytest.raises(UserError, match=r"needs a package that is not installed: .*num2words"):
+        load(f"hf:{family_folder('smolvlm')}", ModelOptions(device="cpu"))
+
+
+def test_a_template_for_text_only_is_refused(family_folder, tmp_path):
+    """Item 22: a template that writes a content as it is would show the model Python's brackets instead of the question."""
+    folder = tmp_path / "model"
+    shutil.copytree(family_folder("phi4_multimodal"), folder)
+    for file in folder.glob("*.jinja"):
+        file.write_text("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>")
+    with pytest.raises(UserError, match=r"is for text only and places no images; add a chat_template\.jinja"):
+        load(f"hf:{folder}", ModelOptions(device="cpu"))
+
+
+def test_a_folder_without_its_processor_is_refused(family_folder, tmp_path):
+    """Item 22: without processor files transformers hands out a bare tokenizer."""
+    folder = tmp_path / "model"
+    shutil.copytree(family_folder("llava"), folder, ignore=shutil.ignore_patterns("*processor*"))
+    with pytest.raises(UserError, match=r"processor"):
+        load(f"hf:{folder}", ModelOptions(device="cpu"))
