@@ -149,3 +149,12 @@ def test_choices_are_scored_as_replies_and_not_as_reasoning(writes):
         scores = model.model(torch.tensor([ids])).logits[0].log_softmax(-1)
     direct = sum(float(scores[i - 1, ids[i]]) for i in range(start, len(ids)))
     assert result.logprobs[0] == pytest.approx(direct, abs=1e-5)
+
+
+def test_an_image_text_models_reply_has_its_own_length_whatever_the_budget(tiny_llava, make_image):
+    """A budget for reasoning must not lengthen the reply of a model that does not reason."""
+    model = load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu"))
+    chat = (Message("user", (make_image(0), "Which colour?")),)
+    plain, budgeted = (model.generate([GenerateRequest(chat, 4, reasoning)])[0] for reasoning in (0, 30))
+    assert plain == budgeted and plain.new_tokens <= 4
+    assert model.request_tokens(GenerateRequest(chat, 4, 30)) == model.request_tokens(GenerateRequest(chat, 34))
