@@ -179,7 +179,7 @@ class Figure:
     n: int = 0  # items
     clusters: int = 0  # independent clusters among them
     se: float | None = None  # standard error; None = not known
-    method: str = ""  # "wilson", "clustered", "cluster bootstrap", …
+    method: str = ""  # "wilson", "clustered wilson", "two-way clustered wilson", …
     from_stderr: bool = False  # the interval is made from the tool's own standard error, not from items
     note: str = ""  # why there is no value or no interval, or what a reader must know
 
