@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from iit_bench.errors import UserError, described
@@ -72,15 +73,17 @@ def build(task: str, base: Any, part: str, own_yes_no: bool = False) -> Any:
         def dump_image(self, line: Any) -> list[str]:
             if part == "no-image":
                 return []
-            shown = line
-            if "image" in line:
-                cells = line["image"] if isinstance(line["image"], list) else [line["image"]]
-                plain = [_plain(cell) for cell in cells]
-                if plain != cells:
-                    self.redrawn[str(line["index"])] = None
-                    shown = line.copy()
-                    shown["image"] = plain if isinstance(line["image"], list) else plain[0]
-            return _dumped(super().dump_image, self.img_root, shown)
+            if "image" not in line:
+                return _dumped(super().dump_image, self.img_root, line)
+            cells = line["image"] if isinstance(line["image"], list) else [line["image"]]
+            plain = [_plain(cell) for cell in cells]
+            if plain != cells:
+                self.redrawn[str(line["index"])] = None
+            names = _names(line, cells, Path(self.img_root))
+            own = dict(line)  # a row of pandas takes no list for a cell
+            own["image"], path = (plain, names) if isinstance(line["image"], list) else (plain[0], names[0])
+            own["image_path"] = path
+            return _dumped(super().dump_image, self.img_root, own)
 
     Built.__name__ = base.__name__
     try:
@@ -115,6 +118,28 @@ def _plain(cell: str) -> str:
     except UnreadableImageError:
         return cell
     return cell if shown is data else base64.b64encode(shown).decode()
+
+
+_WRITTEN: dict[Path, str] = {}  # file of a picture in this process -> the cell it is of, hashed
+
+
+def _names(line: Any, cells: list[str], folder: Path) -> list[str]:
+    """File names of a row's pictures in its data set's folder: VLMEvalKit's own, and others where one is another picture's already.
+
+    VLMEvalKit never writes a file anew: of two rows that name one file, or have one index in two data sets with one folder, the second
+    would show the first one's picture. A name that leads out of the folder is replaced as well.
+    """
+    index = line["index"]
+    if "image_path" in line:
+        names = line["image_path"] if isinstance(line["image_path"], list) else [line["image_path"]]
+    else:
+        names = [f"{index}_{number}.png" for number in range(len(cells))] if isinstance(line["image"], list) else [f"{index}.png"]
+    hashes = [hashlib.sha256(cell.encode()).hexdigest()[:16] for cell in cells]
+    pairs = list(zip(names, hashes, strict=True))
+    inside = all(not PurePath(name).is_absolute() and ".." not in PurePath(name).parts for name in names)
+    if inside and all(_WRITTEN.setdefault(folder / name, of_cell) == of_cell for name, of_cell in pairs):
+        return names
+    return [f"{of_cell}/{PurePath(name).name}" for name, of_cell in pairs]
 
 
 def _dumped(dump: Callable[[Any], Any], img_root: str, line: Any) -> list[str]:

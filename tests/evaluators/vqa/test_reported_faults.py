@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from evaluators.vqa.built import _names
 from evaluators.vqa.exact_rule import exactly, numbers
 from evaluators.vqa.messages import split_reasoning
 from iit_bench.errors import UserError
@@ -233,6 +234,33 @@ def test_of_two_rows_with_one_index_the_first_counts_with_its_own_picture(ask, m
     assert shown == {"First": first, "Other": other, "Same picture": first}
     (note,) = run.results.tasks[0].notes
     assert note.startswith("1 row ('7') left out, having the index of an earlier row, which counts with its own picture")
+
+
+@pytest.mark.slow
+def test_rows_that_name_one_file_are_each_shown_their_own_picture(ask, makers, parrot, vqa, tmp_path) -> None:
+    """The second row of one `image_path` was shown the first one's picture; so was an index of a second data set in one folder."""
+
+    def seen(run) -> dict[str, bytes]:
+        return {one.messages[-1].text.split("?")[0]: decode(one.messages[-1].images[0].data).tobytes() for one in run.asked}
+
+    def shown(number: int) -> bytes:
+        return decode(base64.b64decode(makers["picture"](number))).tobytes()
+
+    rows = [{"question": f"Q{i}?", "answer": "Yes", "image": makers["picture"](i % 2), "image_path": "same.png"} for i in range(3)]
+    assert seen(ask(rows, {}, name="Named")) == {"Q0": shown(0), "Q1": shown(1), "Q2": shown(0)}
+    parrot.asked.clear()
+    for number, name in enumerate(("MMBench_DEV_EN", "MMBench_DEV_CN")):  # both in images/MMBench
+        row = {"index": 1, "A": "Yes", "B": "No", "answer": "A", "question": f"{name}?", "image": makers["picture"](number)}
+        makers["table"](tmp_path / f"data/{name}.tsv", [row])
+    vqa(parrot, "MMBench_DEV_EN", "MMBench_DEV_CN", data_root=tmp_path / "data", out=tmp_path / "both")
+    pictures = {"EN" if "_EN" in one.messages[-1].text else "CN": one.messages[-1].images[0].data for one in parrot.asked}
+    assert {name: decode(data).tobytes() for name, data in pictures.items()} == {"EN": shown(0), "CN": shown(1)}
+
+
+def test_a_picture_is_never_written_outside_its_data_sets_folder(tmp_path) -> None:
+    line = {"index": 1, "image": "cell", "image_path": str(tmp_path / "elsewhere.png")}
+    (name,) = _names(line, ["cell"], tmp_path / "images")
+    assert name.endswith("/elsewhere.png") and (tmp_path / "images" / name).resolve().is_relative_to(tmp_path / "images")
 
 
 @pytest.mark.slow
