@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evaluators.iit.comparison import asked_with, incomparable
+from evaluators.iit.comparison import NOT_KNOWN, asked_with, incomparable
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun, IitRun, folder_label
 from iit_bench.types import TierResult, tier_order
@@ -93,7 +93,7 @@ def _apart(first: Sequence[Entry], other: Sequence[Entry]) -> list[str]:
 
 def _asked_with(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     values = [asked_with(entry.header) for entry in entries]
-    differing = [what for what in values[0] if len({value[what] for value in values}) > 1]
+    differing = [what for what in values[0] if len({value[what] for value in values} - {NOT_KNOWN}) > 1]
     lines = [tuple(f"{what} {value[what]}" for what in differing) for value in values]
     return tuple(replace(entry, asked_with=mine) for entry, mine in zip(entries, lines, strict=True))
 

@@ -29,6 +29,8 @@ MUST_AGREE = {
 
 TEST_LABELS = {"mcnemar exact": "McNemar", "cluster sign-flip": "sign-flip", "two-way t": "two-way t"}
 
+NOT_KNOWN = "not known"  # a chat template that a baseline does not have, or that a server keeps to itself
+
 
 def check_comparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> None:
     """Refuse two runs whose answers are not to the same questions, asked and scored in the same way.
@@ -77,7 +79,7 @@ def asked_with(run: Mapping[str, Any]) -> dict[str, str]:
     arguments: Mapping[str, Any] = run.get("chat_template_kwargs") or settings.get("chat_template_kwargs") or {}
     budget = run.get("reasoning_tokens") if run.get("scoring") == "generate" else None
     return {
-        "chat template": str(model.get("chat_template_sha256") or "")[:8] or "not known",
+        "chat template": str(model.get("chat_template_sha256") or "")[:8] or NOT_KNOWN,
         "template arguments": ", ".join(f"{name}={json.dumps(arguments[name])}" for name in sorted(arguments)) or "none",
         "date": str(settings.get("date") or "not asked for"),
         "reasoning tokens": str(budget or 0),

@@ -61,3 +61,13 @@ def test_runs_that_do_not_belong_into_one_table_have_tables_of_their_own(
     assert first == "IIT" and f"IIT, asked otherwise: {word}" in second
     cells = {row[0]: row[1:] for row in rows if len(row) > 1}
     assert cells["c"][:4] == ["–"] * 4 and cells["a"][4:8] == ["–"] * 4 and "–" not in cells["c"][4:8]
+
+
+def test_templates_that_differ_are_shown_below_the_names_of_their_models(make_run: MakeRun, tmp_path: Path) -> None:
+    """A template's hash was in the run's card only; right: beside the numbers, where templates differ."""
+    templates = {"a": "a" * 64, "b": "b" * 64, "baseline": ""}
+    runs = [make_run(name, tiers=SEVEN, model={"chat_template_sha256": digest}) for name, digest in templates.items()]
+    heads = {row[0].split(" | ")[0]: row[0] for row in page_of(runs, tmp_path / "out").tables["leaderboard-acc"]}
+    assert heads["a"] == "a | chat template aaaaaaaa" and heads["baseline"] == "baseline | chat template not known"
+    same = page_of([runs[0], runs[2]], tmp_path / "same").tables["leaderboard-acc"]
+    assert "chat template" not in "".join(row[0] for row in same)
