@@ -40,7 +40,8 @@ Refused in a sentence:
 def page() -> str:
     """The page."""
     refused = "".join(f"- {family.title} (`{family.name}`): {family.note}.\n" for family in REFUSED)
-    more = "- An image-text checkpoint whose chat template is for text only, or that has no processor for images.\n"
+    more = "- Encoder-decoder models (Florence 2, Pix2Struct): their replies do not continue the prompt.\n"
+    more += "- An image-text checkpoint whose chat template is for text only, or that has no processor for images.\n"
     return HEAD + "".join(_row(family) for family in FAMILIES) + FOOT + refused + more
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from PIL import Image as PillowImage
 
-from iit_bench.errors import ItemError
 from iit_bench.images import decode_item
 from iit_bench.models.huggingface.processors import takes_suffix
 from iit_bench.models.rendering import render_prompt, special_tokens_of, turns_of_parts
@@ -131,7 +130,7 @@ def layout_of(inputs: Inputs, longer: Inputs, has_suffix: bool) -> dict[str, Per
     """The per-token tensors among `inputs` of a chat, by comparison with those of the same chat and some text more.
 
     Raises:
-        ItemError: a tensor grows in another way than by one entry per token.
+        ValueError: a tensor grows in another way than by one entry per token.
     """
     more = longer["input_ids"].shape[1] - inputs["input_ids"].shape[1]
     layout = {}
@@ -143,13 +142,11 @@ def layout_of(inputs: Inputs, longer: Inputs, has_suffix: bool) -> dict[str, Per
         if not axes:
             continue
         if more < 2 or len(axes) > 1 or other.shape[axes[0]] - value.shape[axes[0]] != more:
-            raise ItemError(
-                "processor not understood", f"{name} grows from {list(value.shape)} to {list(other.shape)} by {more} tokens of text"
-            )
+            raise ValueError(f"{name} of the processor grows from {list(value.shape)} to {list(other.shape)} by {more} tokens of text")
         axis, size = axes[0], other.shape[axes[0]]
         step = (other.select(axis, size - 1) - other.select(axis, size - 2)).unique() if "position" in name else torch.zeros(1)
         if len(step) > 1:
-            raise ItemError("processor not understood", f"rows of {name} increase by different steps")
+            raise ValueError(f"rows of the processor's {name} increase by different steps")
         layout[name] = PerToken(axis, int(step[0]), 1 if has_suffix and name == "token_type_ids" else None)
     return layout
 

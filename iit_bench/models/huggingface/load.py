@@ -75,6 +75,8 @@ def _causal_lm(name: str, checkpoint: str, files: Checkpoint, config: Any, optio
 
 
 def _image_text_model(name: str, checkpoint: str, files: Checkpoint, config: Any, options: ModelOptions) -> Model:
+    if config.is_encoder_decoder:
+        raise UserError(f"checkpoint {checkpoint!r} is an encoder-decoder model ({config.model_type}): its replies continue no prompt")
     processor = load_processor(checkpoint, files.processor, options)
     ensure_form(processor, checkpoint)
     dropped = drop_end_tokens(processor.tokenizer)

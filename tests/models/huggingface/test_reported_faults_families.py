@@ -10,7 +10,7 @@ import PIL
 import pytest
 import tiny_vlms
 import torchvision
-from transformers import AutoProcessor, AutoTokenizer
+from transformers import AutoProcessor, AutoTokenizer, Florence2Config
 
 from iit_bench.engine.plan import model_identity, request_key
 from iit_bench.errors import UserError
@@ -283,3 +283,27 @@ def test_a_folder_without_its_processor_is_refused(family_folder, tmp_path):
     shutil.copytree(family_folder("llava"), folder, ignore=shutil.ignore_patterns("*processor*"))
     with pytest.raises(UserError, match=r"processor"):
         load(f"hf:{folder}", ModelOptions(device="cpu"))
+
+
+def test_encoder_decoder_models_are_refused(family_folder, tmp_path):
+    """Item 22: transformers lists them with image-text models, but their replies do not continue the prompt's tokens."""
+    folder = tmp_path / "model"
+    shutil.copytree(family_folder("llava"), folder)
+    Florence2Config().save_pretrained(folder)
+    with pytest.raises(UserError, match=r"is an encoder-decoder model \(florence2\)"):
+        load(f"hf:{folder}", ModelOptions(device="cpu"))
+
+
+def test_positions_of_an_earlier_image_stay_out_of_later_texts(family_model, family_folder, make_image):
+    """A.7: Qwen-VL keeps the positions' shift of its last image; a text after it is scored as by a model that saw none."""
+    used = family_model("qwen2_5_vl")
+    fresh = load(f"hf:{family_folder('qwen2_5_vl')}", ModelOptions(device="cpu"))
+    image = (Message("user", (make_image(1, 112), "What is this?")),)
+    used.generate([GenerateRequest(image, 3)])
+    used.score([ScoreRequest(image, ("a", "b"))])
+    text = ScoreRequest((Message("user", ("yes or no?",)),), ("the red circle", "no"))
+    raw = TextScoreRequest("The capital of France is", (" Paris", " the red circle"))
+    assert used.score([text]) == fresh.score([text])
+    assert used.score_text([raw]) == fresh.score_text([raw])
+    asked = GenerateRequest(text.messages, 5)
+    assert used.generate([asked]) == fresh.generate([asked])
