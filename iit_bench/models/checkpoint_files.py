@@ -149,13 +149,18 @@ def _json(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def parse_hub_place(place: str) -> tuple[str, str, str]:
+    """Id, subfolder and revision of `OWNER/NAME[/SUBFOLDER][@REVISION]`; "" for what is not given."""
+    path, _, revision = place.partition("@")
+    parts = path.split("/")
+    return "/".join(parts[:2]), "/".join(parts[2:]), revision
+
+
 def _download(place: str, trust_remote_code: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    path, _, revision = place.partition("@")
-    parts = path.split("/")
-    hub_id, subfolder = "/".join(parts[:2]), "/".join(parts[2:])
+    hub_id, subfolder, revision = parse_hub_place(place)
     inside = f"{subfolder}/" if subfolder else ""
     own = [inside + pattern for pattern in (*PATTERNS, *(CODE if trust_remote_code else ()))]
     unread = [f"{inside}*/*", *(inside + pattern for pattern in REPEATED)]

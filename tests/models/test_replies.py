@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from iit_bench.errors import ItemError
 from iit_bench.models.rendering import PLAIN_TEMPLATE, render_prompt, text_turns
@@ -104,7 +104,21 @@ def test_delimiter_is_what_the_template_writes_between_prompt_and_reply(tokenize
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_prompt_and_reply_are_the_tokens_of_the_whole_chat(tokenizer, name, turns):
     """The tokens of the chat with the reply in it, cut before the first one that holds a letter of the reply."""
-    tokenizer.chat_template = TEMPLATES[name]
+    check_tokens(tokenizer, name, turns)
+
+
+@pytest.mark.parametrize("name", ["own", "chatml", "colon", "inst", "full width", "plain"])
+def test_so_are_those_of_a_real_tokenizer(smollm2, name):
+    """SmolLM2's tokenizer, with its own template and with those whose marks it knows or that have none."""
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    for turns in CHATS:
+        check_tokens(tokenizer, name, turns)
+
+
+def check_tokens(tokenizer, name: str, turns: tuple[str, ...]) -> None:
+    """Compare each reply's tokens with those of the whole chat that transformers renders and tokenises."""
+    if name in TEMPLATES:
+        tokenizer.chat_template = TEMPLATES[name]
     chat = messages(turns)
     context = learn_delimiter(tokenizer, text_turns).context(render_prompt(tokenizer, text_turns(chat)))
     for reply in REPLIES:

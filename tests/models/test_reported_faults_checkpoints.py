@@ -22,6 +22,7 @@ from iit_bench.errors import UserError
 from iit_bench.models.checkpoint_files import checkpoint_sha256, find_checkpoint, resolve_checkpoint
 from iit_bench.models.contract import ModelOptions, ScoreRequest
 from iit_bench.models.huggingface.load import load
+from iit_bench.models.openai.load import load_tokenizer
 from iit_bench.types import Message
 
 pytestmark = pytest.mark.oracle
@@ -53,8 +54,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNames
                 commit = COMMITS.get(revision, revision if revision in COMMITS.values() else "")
                 info = {"id": f"{owner}/{name}", "sha": commit, "siblings": [{"rfilename": path} for path in state.files]}
                 tree = [{"type": "file", "path": path, "size": len(data), "oid": "0" * 40} for path, data in state.files.items()]
-                return self._send(200 if commit else 404, json.dumps(info if kind == "revision" else tree).encode())
+                if not commit:
+                    return self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+                return self._send(200, json.dumps(info if kind == "revision" else tree).encode())
             path = "/".join(parts[4:])
+            if path not in state.files:
+                return self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
             if self.command == "GET":
                 state.sent.append((parts[3], path))
             return self._send(200, state.files[path], {"ETag": f'"{path}"', "X-Repo-Commit": parts[3]})
@@ -63,8 +68,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNames
             self.send_response(status)
             for header, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
                 self.send_header(header, value)
-            if status == 404:
-                self.send_header("X-Error-Code", "RevisionNotFound")
             self.end_headers()
             if self.command == "GET":
                 self.wfile.write(body)
@@ -138,6 +141,15 @@ def test_hub_id_takes_a_revision_and_a_subfolder(hub, save_tiny):
         resolve_checkpoint("some/model@v9")
     with pytest.raises(UserError, match="has no folder 'large'"):
         resolve_checkpoint("some/model/large")
+
+
+def test_tokenizer_of_a_server_takes_a_revision_and_a_subfolder(hub, save_tiny):
+    """--tokenizer took ID@revision and ID/folder for names of repositories, too."""
+    folder = save_tiny("llama")
+    hub.files = {f"small/{path}": data for path, data in repository(folder, {}).items()}
+    text = "The circle is red"
+    assert load_tokenizer("some/model/small@v1", False).encode(text) == load_tokenizer(str(folder), False).encode(text)
+    assert {commit for commit, _ in hub.sent} == {COMMITS["v1"]}
 
 
 def test_code_of_another_repository_is_refused_where_code_is_run(save_tiny):

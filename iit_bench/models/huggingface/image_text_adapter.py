@@ -18,11 +18,12 @@ from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateRes
 from iit_bench.models.huggingface.encoding import InputMaker, Inputs, render_images
 from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
 from iit_bench.models.huggingface.processors import one_question
+from iit_bench.models.huggingface.rows import rope_border
 from iit_bench.models.raw_text import RawText, until_end
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import turns_of_parts
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
-from iit_bench.models.scoring import score_prefixed
+from iit_bench.models.scoring import score_prefixed, score_single_rows
 from iit_bench.models.special_tokens import pad_token
 from iit_bench.models.words import words_of
 from iit_bench.types import Message
@@ -45,6 +46,7 @@ class ImageTextModel(RawText, Model):
         self.words = words_of(processor)
         self.inputs = InputMaker(processor, model, self.words)
         self._delimiter = learn_delimiter(processor, turns_of_parts)
+        self._border = rope_border(model.config.get_text_config())
         self.info = info.with_settings(**self._delimiter.settings())
 
     def render(self, messages: Sequence[Message]) -> tuple[str, list[PillowImage.Image]]:
@@ -85,7 +87,31 @@ class ImageTextModel(RawText, Model):
 
     def _score(self, request: ScoreRequest) -> ScoreResult:
         inputs, encoded = self._encode(request)
-        return score_prefixed(self, [inputs], [inputs["input_ids"].shape[1]], [encoded.replies], [encoded.merged])[0]
+        return self.score_tokens([inputs], [inputs["input_ids"].shape[1]], [encoded.replies], [encoded.merged])[0]
+
+    def score_tokens(
+        self, prompts: Sequence[Inputs], prompt_tokens: Sequence[int], replies: Sequence[Sequence[list[int]]], merged: Sequence[int] = ()
+    ) -> list[ScoreResult]:
+        """As `raw_text.RawText.score_tokens`, for one chat; each reply in one piece with it where the row's length changes its scores."""
+        length = prompts[0]["input_ids"].shape[1]
+        if not self._switches(length + max(map(len, replies[0]))):
+            return score_prefixed(self, prompts, prompt_tokens, replies, merged)
+
+        def row_logits(row: list[int], last: int) -> torch.Tensor:
+            logits: torch.Tensor = self.model(**self.inputs.append(prompts[0], row[length:]), use_cache=False).logits[0, -last:]
+            self._forget_length(len(row))
+            return logits
+
+        return score_single_rows(row_logits, [prompts[0]["input_ids"][0].tolist()], replies, merged, whole=True)
+
+    def _switches(self, length: int) -> bool:
+        """Whether a row of so many tokens has other rotary frequencies than a short one."""
+        return self._border is not None and length > self._border
+
+    def _forget_length(self, length: int) -> None:
+        """As in `TokenRows`."""
+        if self._switches(length):
+            self.model(**self.inputs.of_text([pad_token(self.tokenizer, self.model)]), use_cache=False)
 
     def prefill(self, prompts: Sequence[Inputs]) -> tuple[torch.Tensor, Any]:
         """`scoring.PrefixScorer` for one chat: the state is its inputs."""
@@ -120,6 +146,9 @@ class ImageTextModel(RawText, Model):
         """
         ends = end_tokens(self.model, self.tokenizer)
         ending = {"eos_token_id": ends or None, "pad_token_id": pad_token(self.tokenizer, self.model)}
-        how = {"do_sample": False, "num_beams": 1} | ending | settings
+        length = prompts[0]["input_ids"].shape[1] + max_new_tokens
+        cache = {"use_cache": False} if self._switches(length) else {}
+        how = {"do_sample": False, "num_beams": 1} | ending | settings | cache
         output = self.model.generate(**prompts[0], max_new_tokens=max_new_tokens, **how)
+        self._forget_length(length)
         return [until_end(output[0, prompts[0]["input_ids"].shape[1] :].tolist(), ends)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_files import parse_hub_place
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.openai.adapter import ChatServer
 from iit_bench.models.openai.client import Client
@@ -51,7 +52,9 @@ def load_tokenizer(place: str, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     folder = Path(place).expanduser()
+    hub_id, subfolder, revision = parse_hub_place(place)
+    where: dict[str, Any] = {"subfolder": subfolder, "revision": revision or None} if not folder.is_dir() else {}
     try:
-        return AutoTokenizer.from_pretrained(folder if folder.is_dir() else place, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(folder if folder.is_dir() else hub_id, trust_remote_code=trust_remote_code, **where)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"--tokenizer {place!r} cannot be loaded ({one_line(error)}); give the model's folder or Hub id") from error

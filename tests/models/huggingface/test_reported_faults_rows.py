@@ -137,3 +137,44 @@ def test_greedy_replies_are_those_of_plain_passes(model):
                 break
             ids.append(token)
         assert reply.text == model.tokenizer.decode(ids[start:], skip_special_tokens=True).strip()
+
+
+@pytest.fixture(scope="module")
+def longrope_llava(tiny_llava: Path, tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Path:
+    """A LLaVA whose language model is a Phi-3 with long-RoPE."""
+    import shutil
+
+    from transformers import AutoConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("longrope") / "llava"
+    shutil.copytree(tiny_llava, folder)
+    config = LlavaConfig.from_pretrained(tiny_llava)
+    family, more, _ = FAMILIES["phi3 longrope"]
+    text = AutoConfig.for_model(family, **tiny.sizes(tiny.tokenizer(), **more))
+    torch.manual_seed(0)
+    whole = LlavaConfig(
+        vision_config=config.vision_config,
+        text_config=text,
+        image_token_index=config.image_token_index,
+        image_seq_length=config.image_seq_length,
+    )
+    LlavaForConditionalGeneration(whole).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_chat_with_images_is_scored_in_one_piece_across_a_border_of_frequencies(longrope_llava, make_image):
+    """The first token of a reply was scored with short factors, the others with long ones, and a cache was continued across the border."""
+    model = load(f"hf:{longrope_llava}", ModelOptions(device="cpu", dtype="float32"))
+    for count in range(20, 30):  # prompts on both sides of the border, and just before it
+        chat = (Message("user", (make_image(1), "red " * count)),)
+        (result,) = model.score([ScoreRequest(chat, REPLIES)])
+        text, images = model.render(chat)
+        inputs = model.processor(text=[text], images=images, return_tensors="pt")
+        length = inputs["input_ids"].shape[1]
+        for reply, logprob in zip(REPLIES, result.logprobs, strict=True):
+            whole = model.processor(text=[text + reply], images=images, return_tensors="pt")
+            with torch.no_grad():
+                logprobs = model.model(**whole, use_cache=False).logits[0].log_softmax(-1)
+            ids = whole["input_ids"][0]
+            assert logprob == pytest.approx(sum(float(logprobs[i - 1, ids[i]]) for i in range(length, len(ids))), abs=1e-5), (count, reply)
