@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from iit_bench.types import Suite
-
 
 def advice(outcomes: Mapping[str, int], run: Mapping[str, Any], *, reasoned: bool) -> str:
     """What to change where more than half of the replies are truncated or unparsed; "" elsewhere.
@@ -22,7 +20,7 @@ def advice(outcomes: Mapping[str, int], run: Mapping[str, Any], *, reasoned: boo
         return ""
     if cut >= unread:
         return f"{cut:,} of {replies:,} replies were cut before they named a choice; {_for_cut(run, reasoned)}"
-    return f"{unread:,} of {replies:,} replies name no choice that could be read; {_for_unread(run['suite'])}"
+    return f"{unread:,} of {replies:,} replies name no choice that could be read; {_for_unread(run)}"
 
 
 def _for_cut(run: Mapping[str, Any], reasoned: bool) -> str:
@@ -33,7 +31,9 @@ def _for_cut(run: Mapping[str, Any], reasoned: bool) -> str:
     return f"raise --reasoning-tokens (now {run.get('reasoning_tokens', 0)}) or {length}, or {switch}"
 
 
-def _for_unread(suite: Suite) -> str:
-    if suite == "iit":
-        return "read some in predictions.parquet, then try --style letters or options, a --system-prompt, or --scoring loglikelihood"
-    return "read some in items.parquet, then try a --system-prompt"
+def _for_unread(run: Mapping[str, Any]) -> str:
+    if run["suite"] != "iit":
+        return "read some in items.parquet, then try a --system-prompt"
+    styles = " or ".join(style for style in ("letters", "options") if style != run["style"])
+    scoring = "" if run.get("scoring_fallback") else ", or --scoring loglikelihood"
+    return f"read some in predictions.parquet, then try --style {styles}, a --system-prompt{scoring}"

@@ -67,10 +67,11 @@ def _causal_lm(name: str, checkpoint: str, files: Checkpoint, config: Any, optio
         raise UserError(f"model {name!r} is text-only and has no processor of images; leave out --processor-kwargs")
     tokenizer = AutoTokenizer.from_pretrained(files.tokenizer, trust_remote_code=options.trust_remote_code)
     has_template, dropped = ensure_template(tokenizer), drop_end_tokens(tokenizer)
-    model, device = load_weights(AutoModelForCausalLM, files, config, options)
     template = tokenizer.chat_template
+    fixed = fix_template(tokenizer, options, name)  # a wrong argument is refused before the weights are read
+    model, device = load_weights(AutoModelForCausalLM, files, config, options)
     info = describe(model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=False)
-    settings = dropped | generation_record(files.folder, model, tokenizer) | fix_template(tokenizer, options, name)
+    settings = dropped | generation_record(files.folder, model, tokenizer) | fixed
     return CausalLM(model, tokenizer, info.with_settings(**settings), has_template)
 
 
@@ -80,9 +81,10 @@ def _image_text_model(name: str, checkpoint: str, files: Checkpoint, config: Any
     processor = load_processor(checkpoint, files.processor, options)
     ensure_form(processor, checkpoint)
     dropped = drop_end_tokens(processor.tokenizer)
-    model, device = load_weights(_image_text_factory(config.model_type), files, config, options)
     template = processor.chat_template
+    fixed = fix_template(processor, options, name)
+    model, device = load_weights(_image_text_factory(config.model_type), files, config, options)
     info = describe(model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=True)
     settings = dropped | {"image_processing": processing_record(processor, options.processor_kwargs)}
-    settings |= generation_record(files.folder, model, processor.tokenizer) | fix_template(processor, options, name)
+    settings |= generation_record(files.folder, model, processor.tokenizer) | fixed
     return ImageTextModel(model, processor, info.with_settings(**settings))

@@ -114,7 +114,7 @@ def test_truncated_replies_are_told_from_unparsed_ones(bench, given, outcome):
     [
         ({"truncated": 6, "wrong": 4}, True, ("6 of 10 replies were cut", "--reasoning-tokens (now 0)", "enable_thinking=false")),
         ({"truncated": 6, "wrong": 4}, False, ("raise --max-new-tokens (now 5)",)),
-        ({"unparsed": 4, "truncated": 2, "correct": 4}, False, ("4 of 10 replies name no choice", "--style", "--scoring loglikelihood")),
+        ({"unparsed": 4, "truncated": 2, "correct": 4}, False, ("4 of 10 replies name", "--style options,", "--scoring loglikelihood")),
         ({"unparsed": 5, "wrong": 5, "error": 9}, False, ()),
         ({"unparsed": 6, "wrong": 5, "error": 0}, False, ("6 of 11",)),
         ({}, False, ()),
@@ -122,7 +122,7 @@ def test_truncated_replies_are_told_from_unparsed_ones(bench, given, outcome):
 )  # fmt: skip
 def test_a_run_most_of_whose_replies_cannot_be_read_says_what_to_change(counts, reasoned, words):
     """A run of 500 unparsed replies ended like any other: one sentence names the option to change."""
-    sentence = advice(counts, {"suite": "iit", "max_new_tokens": 5, "reasoning_tokens": 0}, reasoned=reasoned)
+    sentence = advice(counts, {"suite": "iit", "style": "letters", "max_new_tokens": 5, "reasoning_tokens": 0}, reasoned=reasoned)
     assert all(word in sentence for word in words) and bool(sentence) == bool(words)
 
 
