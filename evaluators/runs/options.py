@@ -8,6 +8,7 @@ Imports only the standard library and `iit_bench.types`, because the command lin
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date
@@ -223,6 +224,9 @@ class RunOptions(
             if least is not None and value is not None and value < least:
                 raise UserError(f"{flag(one.name)} {value} is too low; give {least} or more")
         for name in NAMED_VALUES:
+            value = getattr(self, name)
+            if isinstance(value, Mapping):  # from Python, where a mapping is the natural form
+                object.__setattr__(self, name, json.dumps(dict(value)) if value else "")
             parse_named_values(getattr(self, name), flag(name))
         try:
             day = date.fromisoformat(self.date).isoformat() if self.date is not None else None

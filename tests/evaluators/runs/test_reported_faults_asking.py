@@ -57,6 +57,7 @@ def test_named_values_are_read_from_pairs_or_json(text, values):
     assert parse_named_values(text, "--x") == values
     assert options(chat_template_kwargs=text).model_options.chat_template_kwargs == values
     assert options(processor_kwargs=text).model_options.processor_kwargs == values
+    assert options(processor_kwargs=values).model_options.processor_kwargs == values  # from Python
 
 
 @pytest.mark.parametrize(
