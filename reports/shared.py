@@ -139,6 +139,7 @@ def run_facts(header: Mapping[str, Any], folder: str) -> Facts:
         "dtype": "precision",
         "device": "device",
         "max_context": "context, tokens",
+        "settings": "settings",
         "details": "details",
     }
     facts = [("run folder", folder), ("suite", plain(header["suite"]))]
