@@ -136,6 +136,15 @@ def test_every_claim_is_in_its_page_and_has_a_test():
     assert count >= 40
 
 
+def test_every_reported_fault_has_a_test_and_no_file_of_them_is_left_out():
+    page = (DOCS / "maintain/reported-faults.md").read_text(encoding="utf-8")
+    faults = re.findall(r"^- .*?(?=^- |^#|\Z)", page, re.MULTILINE | re.DOTALL)
+    assert [fault for fault in faults if " → " not in fault or not NAMED_TEST.search(fault)] == []
+    assert len(faults) >= 80
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_reported_faults*.py")}
+    assert files - {path for path, _ in NAMED_TEST.findall(page)} == set()
+
+
 def test_every_test_that_a_page_names_exists():
     missing = []
     for page in PAGES:

@@ -47,7 +47,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_an_exception_for_one_item_ended_the_run_and_is_that_items_error(run, model_of, ask, error):
-    """Item 23: an exception of a processor or model ended the whole run; it is the item's error, counted with its type."""
+    """An exception of a processor or model ended the whole run; it is the item's error, counted with its type."""
     found = run(model_of(lambda texts: error if TEXTS[5] in texts else None), [ask(text) for text in TEXTS])
     failed = {text: one for text, one in zip(TEXTS, found.answers, strict=True) if isinstance(one, Failure)}
     assert set(failed) == {TEXTS[5]}
@@ -56,7 +56,7 @@ def test_an_exception_for_one_item_ended_the_run_and_is_that_items_error(run, mo
 
 
 def test_an_exception_while_a_prompt_is_counted_is_the_items_error(run, model_of, ask):
-    """Item 23: likewise where the processor raises before any batch is made."""
+    """Likewise where the processor raises before any batch is made."""
 
     class Counting(model_of):
         def request_tokens(self, request):
@@ -71,7 +71,7 @@ def test_an_exception_while_a_prompt_is_counted_is_the_items_error(run, model_of
 
 @pytest.mark.parametrize("where", ["score", "request_tokens"])
 def test_a_run_whose_first_ten_items_all_fail_alike_ends_with_a_sentence(run, model_of, ask, where):
-    """Item 23: a model that cannot be asked at all would fail every item; ten that fail with one type end the run."""
+    """A model that cannot be asked at all would fail every item; ten that fail with one type end the run."""
 
     class Broken(model_of):
         pass
@@ -95,7 +95,7 @@ def test_a_run_whose_first_ten_items_all_fail_alike_ends_with_a_sentence(run, mo
     ids=["one answered", "another type", "expected errors"],
 )
 def test_other_runs_are_not_ended(run, company_model, ask, errors):
-    """Item 23: ten failures end a run only if they are the first to finish, all of one type, and unexpected."""
+    """Ten failures end a run only if they are the first to finish, all of one type, and unexpected."""
     error_of = dict(zip([f"{i:02}" for i in range(20)], errors, strict=True))
     model = type("One", (company_model,), {"capabilities": dataclasses.replace(company_model.capabilities, requests_at_once=1)})
     found = run(model(lambda texts: error_of[texts[0]]), [ask(text) for text in error_of])
@@ -103,7 +103,7 @@ def test_other_runs_are_not_ended(run, company_model, ask, errors):
 
 
 def test_a_resumed_run_with_answers_is_not_ended(run, company_model, ask):
-    """Item 23: what an earlier run answered counts as finished."""
+    """What an earlier run answered counts as finished."""
     run(company_model(), [ask("good")])
     found = run(company_model(lambda texts: ValueError("x")), [ask(text) for text in ("good", *TEXTS)])
     assert isinstance(found.answers[0], ScoreResult)
@@ -114,7 +114,7 @@ def test_a_resumed_run_with_answers_is_not_ended(run, company_model, ask):
     "error", [RuntimeError("CUDA error: device-side assert triggered"), torch.AcceleratorError("lost")], ids=["text", "class"]
 )
 def test_a_failed_device_ends_the_run_and_is_no_items_fault(run, company_model, ask, error):
-    """Item 23: after a device has failed every later item would fail too; the run ends, and resuming computes the rest."""
+    """After a device has failed every later item would fail too; the run ends, and resuming computes the rest."""
     with pytest.raises(UserError, match=r"the device failed .* repeat the command to resume"):
         run(company_model(lambda texts: error if TEXTS[5] in texts else None), [ask(text) for text in TEXTS])
     assert not any(isinstance(one, Failure) for one in run(company_model(), [ask(text) for text in TEXTS]).answers)
@@ -124,6 +124,6 @@ def test_a_failed_device_ends_the_run_and_is_no_items_fault(run, company_model, 
     "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
 )
 def test_memory_of_the_machine_halves_the_batch_too(run, company_model, ask, error):
-    """Item 23: too little memory on a CPU ended the run; it is an error of the machine, and a smaller batch is tried first."""
+    """Too little memory on a CPU ended the run; it is an error of the machine, and a smaller batch is tried first."""
     found = run(company_model(lambda texts: error if len(texts) > 1 else None), [ask(text) for text in TEXTS])
     assert not any(isinstance(one, Failure) for one in found.answers)

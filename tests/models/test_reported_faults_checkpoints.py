@@ -22,6 +22,7 @@ from iit_bench.errors import UserError
 from iit_bench.models.checkpoint_files import checkpoint_sha256, find_checkpoint, resolve_checkpoint
 from iit_bench.models.contract import ModelOptions, ScoreRequest
 from iit_bench.models.huggingface.load import load
+from iit_bench.models.load import load_model
 from iit_bench.models.openai.load import load_tokenizer
 from iit_bench.types import Message
 
@@ -159,6 +160,15 @@ def test_code_of_another_repository_is_refused_where_code_is_run(save_tiny):
     assert find_checkpoint(str(folder)).folder == folder
     with pytest.raises(UserError, match="code of another repository, 'other/model'"):
         find_checkpoint(str(folder), trust_remote_code=True)
+
+
+def test_without_progress_no_library_shows_bars(save_tiny, capfd):
+    """The bars "Loading weights" of transformers were shown under --quiet, too."""
+    name = f"hf:{save_tiny('llama')}"
+    load_model(name, ModelOptions(device="cpu"))
+    assert "Loading weights" in capfd.readouterr().err
+    load_model(name, ModelOptions(device="cpu"), progress=False)
+    assert capfd.readouterr().err == ""
 
 
 # ---------------------------------------------------------------- quantised weights, templates

@@ -6,7 +6,7 @@ from reports.shared import run_facts
 
 
 def test_settings_that_determine_answers_are_in_a_runs_card():
-    """A.8, A.11: what greedy replies set aside, and how images are processed, was nowhere on the page."""
+    """What greedy replies set aside, and how images are processed, was nowhere on the page."""
     image_processing = {"processor": "Qwen2VLProcessor", "backend": "torchvision", "pillow": "13.0.0"}
     settings = {"greedy_without": {"repetition_penalty": 1.05}, "image_processing": image_processing}
     facts = dict(run_facts({"suite": "iit", "model": {"name": "hf:x", "settings": settings}}, "runs/x"))

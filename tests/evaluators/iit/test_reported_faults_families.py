@@ -27,7 +27,7 @@ def run(tmp_path):
 @pytest.mark.parametrize(("name", "mark"), [("llava", "<image>"), ("qwen2_vl", "<|image_pad|>"), ("gemma3", "<start_of_image>")])
 @pytest.mark.parametrize("scoring", ["loglikelihood", "generate"])
 def test_a_mark_in_questions_choices_and_system_prompt_ended_the_run(run, bench, family_model, name, mark, scoring):
-    """Item 23: no repeat could get past a question with the model's own mark in its words; every dialogue is answered."""
+    """No repeat could get past a question with the model's own mark in its words; every dialogue is answered."""
     questions = {
         key: dataclasses.replace(
             one, question=f"{one.question} ({mark})", choices=tuple(f"{choice} {mark}" for choice in one.choices), fixed_order=True
@@ -42,7 +42,7 @@ def test_a_mark_in_questions_choices_and_system_prompt_ended_the_run(run, bench,
 
 
 def test_a_model_without_chats_runs_the_tiers_of_one_question(run, bench, family_model):
-    """Item 22: PaliGemma could not be loaded; it runs T and V, and the other tiers are unavailable with the reason."""
+    """PaliGemma could not be loaded; it runs T and V, and the other tiers are unavailable with the reason."""
     results, errors = run(family_model("paligemma"), bench, scoring="loglikelihood")
     assert errors == []
     notes = {tier.tier: tier.acc.note for tier in results.tiers}

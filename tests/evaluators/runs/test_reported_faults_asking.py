@@ -108,7 +108,7 @@ def test_a_run_of_before_is_repeated_with_the_day_it_started(tmp_path):
 
 
 def test_runs_with_another_date_arguments_or_budget_are_not_resumed(tmp_path):
-    """What the template is told, and how long a model may reason, were not compared on resuming; each difference is named."""
+    """The date, template arguments, reasoning budget and image processing were not compared on resuming; each difference is named."""
     run = {"suite": "text", "model": {"settings": {"date": "2026-11-29"}}, "reasoning_tokens": 0, "processor_kwargs": {}}
     before = {"suite": "text", "model": {"settings": {"date": "2026-11-29"}}}  # of an earlier version, which had no budget
     check_same_run(tmp_path, before, run)
@@ -117,7 +117,8 @@ def test_runs_with_another_date_arguments_or_budget_are_not_resumed(tmp_path):
         run | {"model": {"settings": {"date": "2026-11-29", "chat_template_kwargs": {"enable_thinking": False}}}},
         run | {"reasoning_tokens": 4096},
         run | {"processor_kwargs": {"max_pixels": 9}},
+        run | {"model": {"settings": {"date": "2026-11-29", "image_processing": {"backend": "pil"}}}},
     ]
-    for other, named in zip(others, ("2026-11-30", "enable_thinking", "reasoning_tokens", "max_pixels"), strict=True):
+    for other, named in zip(others, ("2026-11-30", "enable_thinking", "reasoning_tokens", "max_pixels", "image_processing"), strict=True):
         with pytest.raises(UserError, match=f"holds another run .*{named}"):
             check_same_run(tmp_path, run, other)

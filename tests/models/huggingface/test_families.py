@@ -180,7 +180,7 @@ def test_each_image_matters(family_model, make_image, name):
 
 
 def test_three_dimensional_masks_grow_as_the_models_own_generate_grows_them(family_folder, make_image):
-    """A.7: the mask of Idefics [1, N, images] did not grow with the reply."""
+    """The mask of Idefics [1, N, images] did not grow with the reply."""
     processor = AutoProcessor.from_pretrained(family_folder("idefics"))
     model = AutoModelForImageTextToText.from_pretrained(family_folder("idefics")).eval()
     red, blue = (decode_item(make_image(seed, 56)) for seed in (1, 2))

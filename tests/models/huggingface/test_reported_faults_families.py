@@ -59,7 +59,7 @@ def chat(make_image, family, mark, images=True):
 @pytest.mark.parametrize("name", MARKS)
 @pytest.mark.parametrize("images", [True, False], ids=["image", "text"])
 def test_a_mark_in_the_words_of_a_chat_ended_the_run_and_is_words(family_model, make_image, name, images):
-    """Item 23: a question, choice or system prompt with the model's own mark ended the run; in chats it is words."""
+    """A question, choice or system prompt with the model's own mark ended the run; in chats it is words."""
     family = next(family for family in tiny_vlms.FAMILIES if family.name == name)
     model, mark = family_model(name), MARKS[name]
     messages = chat(make_image, family, mark, images)
@@ -83,7 +83,7 @@ def _prompt(model, messages) -> list[int]:
 
 @pytest.mark.parametrize("name", [name for name in MARKS if name not in NOT_SANITISED])
 def test_words_are_the_tokens_that_transformers_own_sanitising_gives(family_model, family_folder, make_image, name):
-    """Item 23: the tokens are those of `apply_chat_template(…, sanitize_control_tokens=True)`, where a processor honours it."""
+    """The tokens are those of `apply_chat_template(…, sanitize_control_tokens=True)`, where a processor honours it."""
     family = next(family for family in tiny_vlms.FAMILIES if family.name == name)
     messages = chat(make_image, family, MARKS[name])
     renderer = (AutoProcessor if family.images else AutoTokenizer).from_pretrained(family_folder(name))
@@ -106,7 +106,7 @@ def test_words_are_the_tokens_that_transformers_own_sanitising_gives(family_mode
 
 
 def test_chats_without_marks_have_the_tokens_they_had(family_model, make_image):
-    """Item 23: no token changes where no text has a mark, before and after one had."""
+    """No token changes where no text has a mark, before and after one had."""
     model = family_model("qwen2_vl")
     messages = (Message("user", (make_image(1, 56), "What is this?")),)
     before = _prompt(model, messages)
@@ -116,7 +116,7 @@ def test_chats_without_marks_have_the_tokens_they_had(family_model, make_image):
 
 
 def test_a_name_that_two_parts_spell_together_is_words(family_model):
-    """Item 23: neighbouring texts of one turn could spell a mark that neither has."""
+    """Neighbouring texts of one turn could spell a mark that neither has."""
     model = family_model("llava")
     ids = _prompt(model, (Message("user", ("What is <im", "age>?")),))
     assert model.tokenizer.convert_tokens_to_ids("<image>") not in ids
@@ -124,14 +124,14 @@ def test_a_name_that_two_parts_spell_together_is_words(family_model):
 
 
 def test_raw_text_with_a_mark_stays_words_as_before(family_model):
-    """Item 23: raw text had it right."""
+    """Raw text had it right."""
     model = family_model("llava")
     result = model.score_text([TextScoreRequest("Where is <image> here?", (" Paris",))])[0]
     assert result.prompt_tokens > 6
 
 
 def test_a_stand_in_that_somebody_wrote_is_words_and_names_come_back(family_model):
-    """Item 23: a text that holds a stand-in itself is not taken for one."""
+    """A text that holds a stand-in itself is not taken for one."""
     words = family_model("qwen3").words
     hidden = words.hide("<think> and <|im_end|>")
     assert words.show(hidden) == "<think> and <|im_end|>"
@@ -163,7 +163,7 @@ def reply_of(model, make_image, count=8):
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed by the checkpoint", "of the tokenizer only"])
 def test_replies_ran_past_the_end_of_the_turn_and_end_at_every_end_token(family_model, with_generation_config, make_image, listed):
-    """A.8: an image-text model stopped at generation_config's end tokens only, and left them in; both kinds end a reply."""
+    """An image-text model stopped at generation_config's end tokens only, and left them in; both kinds end a reply."""
     whole = reply_of(family_model("llava"), make_image)
     end = next(i for i in range(1, 8) if whole[i] not in whole[:i])
     model = with_generation_config("llava", eos_token_id=[whole[end], 0] if listed else [0])
@@ -188,7 +188,7 @@ def test_replies_ran_past_the_end_of_the_turn_and_end_at_every_end_token(family_
     ids=lambda entries: next(iter(entries)),
 )
 def test_greedy_replies_of_image_text_models_obeyed_penalties_and_obey_nothing(family_model, with_generation_config, make_image, entries):
-    """A.8: "greedy" obeyed penalties and guidance of generation_config.json, other entries raised; they are set aside and recorded."""
+    """ "greedy" obeyed penalties and guidance of generation_config.json, other entries raised; they are set aside and recorded."""
     model = with_generation_config("qwen2_vl", **entries)
     assert reply_of(model, make_image) == reply_of(family_model("qwen2_vl"), make_image)
     assert model.info.settings["greedy_without"] == entries
@@ -198,7 +198,7 @@ def test_greedy_replies_of_image_text_models_obeyed_penalties_and_obey_nothing(f
 
 
 def test_how_images_are_processed_is_part_of_a_run(family_model):
-    """A.11: processors of one class differ by backend and version by up to 0.015 in a pixel; nothing said which one had run."""
+    """Processors of one class differ by backend and version by up to 0.015 in a pixel; nothing said which one had run."""
     settings = family_model("qwen2_vl").info.settings["image_processing"]
     assert settings == {
         "processor": "Qwen2VLProcessor",
@@ -233,7 +233,7 @@ def test_how_images_are_processed_is_part_of_a_run(family_model):
     ids=["max_pixels", "min_pixels", "do_image_splitting", "do_pan_and_scan", "size"],
 )
 def test_settings_of_the_processor_are_honoured(family_folder, make_image, name, settings):
-    """Item 25: a processor of images has settings (min_pixels, max_pixels, …); what a user gives is used, and is part of the run."""
+    """A processor of images has settings (min_pixels, max_pixels, …); what a user gives is used, and is part of the run."""
     model = load(f"hf:{family_folder(name)}", ModelOptions(device="cpu", processor_kwargs=settings))
     messages = (Message("user", (make_image(1, 112), "What is this?")),)
     text, images = model.render(messages)
@@ -253,13 +253,13 @@ def test_settings_of_the_processor_are_honoured(family_folder, make_image, name,
     ],
 )
 def test_settings_that_a_processor_has_not_are_refused(family_folder, name, settings, message):
-    """Item 25: transformers takes any name in silence."""
+    """transformers takes any name in silence."""
     with pytest.raises(UserError, match=message):
         load(f"hf:{family_folder(name)}", ModelOptions(device="cpu", processor_kwargs=settings))
 
 
 def test_a_missing_package_of_a_processor_is_named(family_folder, monkeypatch):
-    """Item 22: SmolVLM asks for num2words; the error names it, whole."""
+    """SmolVLM asks for num2words; the error names it, whole."""
     from transformers.models.smolvlm import processing_smolvlm
 
     monkeypatch.setattr(processing_smolvlm, "num2words", None)
@@ -268,7 +268,7 @@ def test_a_missing_package_of_a_processor_is_named(family_folder, monkeypatch):
 
 
 def test_a_template_for_text_only_is_refused(family_folder, tmp_path):
-    """Item 22: a template that writes a content as it is would show the model Python's brackets instead of the question."""
+    """A template that writes a content as it is would show the model Python's brackets instead of the question."""
     folder = tmp_path / "model"
     shutil.copytree(family_folder("phi4_multimodal"), folder)
     for file in folder.glob("*.jinja"):
@@ -278,7 +278,7 @@ def test_a_template_for_text_only_is_refused(family_folder, tmp_path):
 
 
 def test_a_folder_without_its_processor_is_refused(family_folder, tmp_path):
-    """Item 22: without processor files transformers hands out a bare tokenizer."""
+    """Without processor files transformers hands out a bare tokenizer."""
     folder = tmp_path / "model"
     shutil.copytree(family_folder("llava"), folder, ignore=shutil.ignore_patterns("*processor*"))
     with pytest.raises(UserError, match=r"processor"):
@@ -286,7 +286,7 @@ def test_a_folder_without_its_processor_is_refused(family_folder, tmp_path):
 
 
 def test_encoder_decoder_models_are_refused(family_folder, tmp_path):
-    """Item 22: transformers lists them with image-text models, but their replies do not continue the prompt's tokens."""
+    """transformers lists them with image-text models, but their replies do not continue the prompt's tokens."""
     folder = tmp_path / "model"
     shutil.copytree(family_folder("llava"), folder)
     Florence2Config().save_pretrained(folder)
@@ -295,7 +295,7 @@ def test_encoder_decoder_models_are_refused(family_folder, tmp_path):
 
 
 def test_positions_of_an_earlier_image_stay_out_of_later_texts(family_model, family_folder, make_image):
-    """A.7: Qwen-VL keeps the positions' shift of its last image; a text after it is scored as by a model that saw none."""
+    """Qwen-VL keeps the positions' shift of its last image; a text after it is scored as by a model that saw none."""
     used = family_model("qwen2_5_vl")
     fresh = load(f"hf:{family_folder('qwen2_5_vl')}", ModelOptions(device="cpu"))
     image = (Message("user", (make_image(1, 112), "What is this?")),)
