@@ -120,6 +120,7 @@ def test_scores_equal_generate_when_it_is_made_to_give_the_reply(pair, make_imag
     family, model, alone = pair
     *_, messages = chats(family, make_image)
     result = model.score([ScoreRequest(messages, REPLIES)])[0]
+    compared = 0
     for reply, got, tokens in zip(REPLIES, result.logprobs, result.tokens, strict=True):
         whole = alone.inputs(messages, reply)["input_ids"][0].tolist()
         inputs = alone.inputs(messages)
@@ -138,6 +139,8 @@ def test_scores_equal_generate_when_it_is_made_to_give_the_reply(pair, make_imag
         assert output.sequences[0].tolist() == whole
         steps = torch.stack(output.logits)[:, 0].log_softmax(-1)
         assert got == pytest.approx(float(sum(steps[i, whole[start + i]] for i in range(tokens))), abs=1e-5 * tokens)
+        compared += 1
+    assert compared, "no reply begins where the prompt ends"
 
 
 def test_greedy_replies_equal_the_models_own_generate(pair, make_image):
