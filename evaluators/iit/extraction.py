@@ -104,7 +104,7 @@ _MARKUP = tuple(  # what only formats: Markdown, HTML, LaTeX
         (r"^\*\*(?=\S)|`+", ""),
     )
 )
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d.,])(?<!\d\s)\d{1,3}(?:(?:,\d{3})+|(?:[ \u00a0\u2009\u202f]\d{3})+)(?![\d,])(?!\s\d)")
 _NEXT_QUESTION = re.compile(r"(?<=\S)\n\W{0,8}(?:question|user|human|问题|用户)[ \t]*\d*[ \t]*:", re.IGNORECASE)
 
 
@@ -130,7 +130,7 @@ def _plain(text: str) -> str:
     text = unicodedata.normalize("NFC", text).translate(_CHARACTERS)
     for pattern, kept in _MARKUP:
         text = pattern.sub(kept, text)
-    text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
+    text = _THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), text)
     return "\n".join(line for line in (" ".join(line.split()) for line in text.splitlines()) if line)
 
 

@@ -35,9 +35,10 @@ def test_no_is_not_read_out_of_unknown_cannot_or_snow():
 
 def test_a_number_is_not_read_out_of_another_number():
     """12 was read out of 2012 and 5 out of 15; right: a number is read whole, with sign, decimals and thousands."""
-    replies = ("2012", "15", "5.5", "-5", "1,205", "0.12", "12,000", "5/12")
+    replies = ("2012", "15", "5.5", "-5", "1,205", "0.12", "12,000", "5/12", "1 000", "12\N{NO-BREAK SPACE}000", "5\N{THIN SPACE}205")
     assert read(replies, ("12", "5", "1"), "cloze") == dict.fromkeys(replies, -1)
-    assert read(("12", "5.", "1,200", "−5"), ("12", "5", "1200", "-5"), "cloze") == {"12": 0, "5.": 1, "1,200": 2, "−5": 3}
+    right = {"12": 0, "5.": 1, "1,200": 2, "1 200": 2, "−5": 3}
+    assert read(tuple(right), ("12", "5", "1200", "-5"), "cloze") == right
 
 
 def test_paris_is_not_read_out_of_parisian():
