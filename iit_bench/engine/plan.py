@@ -23,6 +23,9 @@ from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Image, Message
 
 Request = ScoreRequest | GenerateRequest | TextRequest
+# Raised when a model's answers to an equal request change: where a reply begins, what a picture looks like. Then a run that an earlier
+# build began is asked anew instead of mixing both. Answers of before the number are 1.
+ANSWERS_VERSION = 2
 BATCH_TOKENS = {"cpu": 4096}  # padded tokens per batch; on other devices:
 BATCH_TOKENS_ACCELERATOR = 32768
 
@@ -48,10 +51,10 @@ class BatchLimits:
 
 
 def model_identity(info: ModelInfo) -> dict[str, Any]:
-    """The fields of a model's record that determine its answers."""
+    """The fields of a model's record that determine its answers, and the version of how this build asks it."""
     names = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dtype")
     settings = {"settings": info.settings} if info.settings else {}
-    return {name: getattr(info, name) for name in names} | settings
+    return {name: getattr(info, name) for name in names} | settings | {"answers_version": ANSWERS_VERSION}
 
 
 def request_key(request: Request, identity: Mapping[str, Any]) -> str:
@@ -67,8 +70,7 @@ def request_key(request: Request, identity: Mapping[str, Any]) -> str:
         body["continuations"] = request.continuations
     else:
         body["max_new_tokens"] = request.max_new_tokens
-        if request.reasoning_tokens:  # keys of runs without reasoning stay those of earlier versions
-            body["reasoning_tokens"] = request.reasoning_tokens
+        body["reasoning_tokens"] = request.reasoning_tokens
     return hashlib.sha256(canonical_json(body).encode()).hexdigest()
 
 

@@ -101,3 +101,10 @@ def test_batch_size_counts_rows_and_auto_counts_tokens():
     assert BatchLimits.for_model(INFO, 3).rows == 3
     on_cpu, on_cuda = (BatchLimits.for_model(dataclasses.replace(INFO, device=device), None) for device in ("cpu", "cuda:1"))
     assert on_cpu.tokens < on_cuda.tokens
+
+
+def test_answers_of_a_build_that_asked_otherwise_are_not_taken_over(monkeypatch):
+    """A run that was begun before replies were scored otherwise, and is resumed, must not mix both."""
+    before = {key(), key(GenerateRequest(CHAT, 32))}
+    monkeypatch.setattr("iit_bench.engine.plan.ANSWERS_VERSION", 1)
+    assert before.isdisjoint({key(), key(GenerateRequest(CHAT, 32))})
