@@ -16,6 +16,8 @@ from iit_bench.models.rendering import choose_template
 
 # Of checkpoints without chats, whose processor puts the prompt's images first and ends it itself (PaliGemma).
 ONE_QUESTION = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('the model has no chats and takes no system prompt; leave it out') }}"
+    "{% endif %}"
     "{% if messages | length > 1 %}{{ raise_exception('the model has no chats and answers one question; run the tiers T and V') }}"
     "{% endif %}"
     "{% for p in messages[0].content if p.type == 'image' %}IMAGE{% endfor %}"

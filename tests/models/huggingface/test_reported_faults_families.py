@@ -13,7 +13,7 @@ import torchvision
 from transformers import AutoProcessor, AutoTokenizer, Florence2Config
 
 from iit_bench.engine.plan import model_identity, request_key
-from iit_bench.errors import UserError
+from iit_bench.errors import ItemError, UserError
 from iit_bench.images import decode_item
 from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreRequest, TextScoreRequest
 from iit_bench.models.huggingface.generation import greedy_settings
@@ -256,6 +256,13 @@ def test_settings_that_a_processor_has_not_are_refused(family_folder, name, sett
     """transformers takes any name in silence."""
     with pytest.raises(UserError, match=message):
         load(f"hf:{family_folder(name)}", ModelOptions(device="cpu", processor_kwargs=settings))
+
+
+def test_a_system_prompt_without_chats_is_named_as_the_cause(family_model):
+    """PaliGemma refused every tier under a system prompt, T too, with the advice to run the tiers T and V."""
+    asked = (Message("system", ("Be brief.",)), Message("user", ("What is it?",)))
+    with pytest.raises(ItemError, match="takes no system prompt; leave it out"):
+        family_model("paligemma").score([ScoreRequest(asked, ("a", "b"))])
 
 
 def test_a_missing_package_of_a_processor_is_named(family_folder, monkeypatch):
