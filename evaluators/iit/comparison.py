@@ -73,15 +73,19 @@ def asked_apart(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> dict[str,
 
 
 def asked_with(run: Mapping[str, Any]) -> dict[str, str]:
-    """How a model's chat template was used, in words: the start of its hash, its arguments, the day it is told; the reasoning budget."""
+    """How a model's chat template was used, in words: the start of its hash, its arguments, the day it is told, what it writes before a
+    reply where that is recorded; the reasoning budget."""
     model: Mapping[str, Any] = run.get("model") or {}
     settings: Mapping[str, Any] = model.get("settings") or {}
     arguments: Mapping[str, Any] = run.get("chat_template_kwargs") or settings.get("chat_template_kwargs") or {}
     budget = run.get("reasoning_tokens") if run.get("scoring") == "generate" else None
+    scored = run.get("scoring") == "loglikelihood"
+    delimiter = settings.get("reply_delimiter") if scored else None  # missing where it is empty, and in runs of earlier versions
     return {
         "chat template": str(model.get("chat_template_sha256") or "")[:8] or NOT_KNOWN,
         "template arguments": ", ".join(f"{name}={json.dumps(arguments[name])}" for name in sorted(arguments)) or "none",
         "date": str(settings.get("date") or "not asked for"),
+        "reply delimiter": ", ".join(f"{name} {json.dumps(text)}" for name, text in (delimiter or {}).items() if text) or "none recorded",
         "reasoning tokens": str(budget or 0),
     }
 

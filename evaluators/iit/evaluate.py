@@ -55,8 +55,19 @@ def evaluate(options: RunOptions, progress: bool = True) -> Results:
     check_writable(options.out)
     options = dated(options)
     model = load_model(options.model, options.model_options, blind=options.blind, progress=progress)
+    _refuse_unused(options, model, benchmark)
     model.prepare(benchmark)
     return evaluate_model(model, benchmark, options, progress)
+
+
+def _refuse_unused(options: RunOptions, model: Model, benchmark: Benchmark) -> None:
+    """In suite all the budget is for the other suites too, so only a run of this suite alone refuses it."""
+    images = model.capabilities.takes_images and any("V" in tier for tier in benchmark.chosen_tiers(options.tiers))
+    if options.reasoning_tokens and choose_scoring(model, options.scoring, images) == "loglikelihood":
+        raise UserError(
+            f"--reasoning-tokens {options.reasoning_tokens} has no effect under scoring loglikelihood, where nothing is generated; "
+            "leave it out, or use --scoring generate"
+        )
 
 
 def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, progress: bool = True) -> Results:

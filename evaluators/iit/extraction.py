@@ -232,15 +232,16 @@ def _whole(text: str, start: int, end: int) -> bool:
 
 _CLAUSE = r"[^.,;:!?\n。，；！？、]"
 _DENIED_BEFORE = re.compile(
-    rf"(?:\b(?:not(?!\s+only)|no(?!\s+doubt)|never|neither|nor|without(?!\s+(?:a\s+)?doubt)|cannot|except|exclud\w+|eliminat\w+|rul\w+\s+out|rather\s+than|instead\s+of|other\s+than)|n't)"
-    rf"(?:\s+(?!but\b)[\w']+){{0,3}}?[\s(\[\"'*]*$"
-    rf"|(?:不是|并非|而非|不选|不能选|不应选|没有|不属于|不会是|不可能是|排除|除了)[^\s.,;:!?。，；！？、]{{0,4}}$"
+    rf"(?:\b(?:not(?!\s+only)|no(?!\s+(?:doubt|other\s+than)\b)|never|neither|nor|without(?!\s+(?:a\s+)?doubt)|cannot|except|exclud\w+|eliminat\w+|rul\w+\s+out|rather\s+than|instead\s+of"
+    rf"|(?<!\bno\s)(?<!\bnone\s)(?<!\bnothing\s)other\s+than|apart\s+from|aside\s+from|besides)|n't)(?:\s+(?!but\b)[\w']+){{0,3}}?[\s(\[\"'*]*$"
+    rf"|(?:\b(?:any|every|each|all)(?:(?:thing|body|one|where)|(?:\s+(?:of|the|these|those|them|other))*(?:\s+(?!is|are|was|were|wrong)[a-z]+)?)\s+(?:but|save|bar)(?:\s+(?:an?|the|for|option|choice|letter|answer))*|(?<!无)非)[\s(\[\"'*]*$"
+    rf"|(?:不是|并非|而非|不选|不能选|不应选|没有|不属于|不包括|不会是|不可能是|排除|除(?![此法以])[了去开]?)\x20?(?!.*而是)[^\s.,;:!?。，；！？、]{{0,4}}\x20?$"
     rf"|(?:\bnot|n't|\bnever)\s+(?:think|believe|say){_CLAUSE}*$|\b(?:if|whether|unless|suppose|assuming){_CLAUSE}*$|(?:如果|假如|是否){_CLAUSE}*$",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
     rf"{_CLOSING}\s*(?:(?:is|was|are|were|would\s+be)\s+(?:\w+ly\s+)?(?:not(?!\s+(?:wrong|incorrect|false))|never|wrong|incorrect|false|excluded|ruled\s+out|impossible)\b"
-    rf"|(?:isn|wasn|aren|can)'t\b(?!\s+(?:wrong|incorrect))|cannot\s+be\b|项?(?:是)?(?:错误|错的|不对|不正确|不是|不符合))",
+    rf"|(?:isn|wasn|aren|can)'t\b(?!\s+(?:wrong|incorrect))|cannot\s+be\b|项?(?:是)?(?:错误|错的|不对|不正确|不是|不符合)|项? ?[之以]外)",
     re.IGNORECASE,
 )
 
@@ -303,8 +304,7 @@ def _after_declaration(reply: _Reply, declaration: re.Match[str]) -> Reading | N
 
 def _ends_a_letter(reply: _Reply, letter: _Naming) -> bool:
     """Whether nothing after a letter makes it a word ("a cat"): an end, punctuation, or the choice's own text."""
-    after = _ENDS_A_LETTER.match(reply.text, letter.end) or _AFTER_A_LETTER.match(reply.text, letter.end)
-    return after is not None or _own_text(reply, letter) is not None
+    return bool(_ENDS_A_LETTER.match(reply.text, letter.end) or _AFTER_A_LETTER.match(reply.text, letter.end) or _own_text(reply, letter))
 
 
 def _own_text(reply: _Reply, letter: _Naming) -> _Naming | None:

@@ -48,6 +48,7 @@ def evaluate_text(options: RunOptions, progress: bool = True) -> SuiteResults:
     options.check_suite("text")
     if options.blind:
         raise UserError("--blind removes images, and the text suite has none; leave it out")
+    gen_kwargs_of(options)
     check_writable(options.out)
     options = dated(options)
     with tempfile.TemporaryDirectory(prefix="iit-bench-text-") as scratch:
@@ -142,11 +143,17 @@ def gen_kwargs_of(options: RunOptions) -> dict[str, Any] | None:
     """The generation settings for lm-eval; None for none.
 
     Raises:
-        UserError: as `effective_gen_kwargs`.
+        UserError: as `effective_gen_kwargs`, or a value that lm-eval cannot read.
     """
+    from lm_eval.models.utils import normalize_gen_kwargs
     from lm_eval.utils import simple_parse_args_string
 
     given: dict[str, Any] = simple_parse_args_string(effective_gen_kwargs(options)) or {}
+    for name, value in given.items():
+        try:
+            normalize_gen_kwargs({name: value})
+        except (ValueError, TypeError) as error:
+            raise UserError(f"--gen-kwargs {name}={value} cannot be used: {one_line(error)}; give {name} another value") from error
     if options.max_new_tokens is not None:
         given["max_gen_toks"] = options.max_new_tokens
     return given or None

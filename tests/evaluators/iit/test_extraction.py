@@ -32,6 +32,10 @@ DIFFERENCES = {
     "denied": (
         *("Not B", "not (B)", "B is wrong.", "B is not correct", "The answer is not B", "I do not think the answer is B."),
         *("not green", "It isn't green", "It is anything other than green", "not a cat", "不是巴黎", "不是猫"),
+        *("Anything but B", "All but B.", "Everything but (B)", "Any option but B", "Any of them save B", "All the cities but Paris"),
+        *("Everything except B.", "All except for B", "Apart from B", "any city besides Paris", "Anything other than B"),
+        *("The answer is anything but B.", "The answer is all but Paris", "Answer: all but (B)", "答案：除 B 外"),
+        *("除了 B", "除 B 之外", "排除 B", "不是 B"),
     ),
     "asked": ("是不是猫？",),
     "a word or a name that is one letter long": ("A cat", "A cat.", "A city", "A bird", "Answer: A bird", "Answer: A cat", "f(B) = 3"),

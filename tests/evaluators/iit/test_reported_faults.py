@@ -78,6 +78,14 @@ def test_a_denied_choice_is_not_read():
     assert read(("not a cat",), ("a dog", "a cat"), "cloze") == {"not a cat": -1}
 
 
+def test_all_but_a_choice_is_not_that_choice():
+    """ "Anything but B" gave B, as did 除 B 外 and 不是 B with spaces; right: no answer. But "none other than Paris" is Paris."""
+    replies = ("Anything but B", "All but Paris", "Any option but (B)", "The answer is everything except B", "除了 B", "除B外", "不是 B")
+    assert read(replies, CITIES, "letters") == dict.fromkeys(replies, -1)
+    replies = ("None other than Paris.", "It is nothing but B", "All but certainly B", "不是A而是B")
+    assert read(replies, CITIES, "letters") == dict.fromkeys(replies, 1)
+
+
 def test_female_is_read_beside_male():
     """ "She is female" never matched beside "male", which it contains; right: female."""
     assert extract_choice("She is female", ("male", "female"), "cloze") == 1

@@ -14,6 +14,7 @@ from evaluators.runs import session
 from evaluators.runs.advice import advice
 from evaluators.runs.options import RunOptions
 from iit_bench.cli import main
+from iit_bench.errors import UserError
 from iit_bench.models.contract import GenerateResult, Model, ModelOptions
 from iit_bench.models.load import load_model
 from iit_bench.storage.runs import load_run
@@ -67,6 +68,15 @@ def test_reasoning_is_not_read_as_the_answer(options):
     }
     assert all(p.outcome == ("correct" if p.answer == 0 else "wrong") for p in run.predictions)
     assert (run.run["reasoning_tokens"], run.run["max_new_tokens"], run.results.advice) == (1024, 32, "")
+
+
+def test_a_budget_of_reasoning_is_refused_where_nothing_is_generated(options):
+    """`--reasoning-tokens 64` was taken under loglikelihood, and recorded among the arguments; a run that generates takes it."""
+    for scoring in ("auto", "loglikelihood"):
+        with pytest.raises(UserError, match="--reasoning-tokens 64 has no effect under scoring loglikelihood"):
+            evaluate(options(scoring=scoring, reasoning_tokens=64), progress=False)
+    evaluate(options(scoring="loglikelihood", reasoning_tokens=0), progress=False)
+    assert load_run(options().out).run["reasoning_tokens"] == 0
 
 
 def test_a_reply_that_ends_inside_its_reasoning_is_truncated(options):

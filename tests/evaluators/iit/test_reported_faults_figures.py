@@ -230,3 +230,17 @@ def test_templates_arguments_and_dates_are_shown_beside_a_comparison(predict) ->
     table = as_table(compare(rows, rows, "two"), "one", "two", apart=apart)
     assert "Not the same on both sides: date (not asked for and 2026-01-02)." in table
     assert asked_apart(RUN, RUN) == {} and "Not the same" not in as_table(compare(rows, rows, "two"), "one", "two")
+
+
+def test_delimiters_before_replies_are_shown_beside_a_comparison(predict) -> None:
+    """Runs of one model, one of them made before its delimiter was learned, differed without a word; right: named with both values."""
+    run = RUN | {"scoring": "loglikelihood"}
+    space, marks = (
+        {"model": SEES | {"settings": {"reply_delimiter": one}}} for one in ({"dropped": "", "added": " "}, {"dropped": "<t>\n"})
+    )
+    assert asked_apart(run, run | space) == {"reply delimiter": ("none recorded", 'added " "')}
+    assert asked_apart(run | space, run | marks) == {"reply delimiter": ('added " "', 'dropped "<t>\\n"')}
+    rows = [predict("T", f"q{i}") for i in range(4)]
+    table = as_table(compare(rows, rows, "two"), "one", "two", apart=asked_apart(run, run | space))
+    assert 'Not the same on both sides: reply delimiter (none recorded and added " ").' in table
+    assert asked_apart(RUN, RUN | space) == {}  # generated replies follow the prompt itself

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from evaluators.text.evaluate import effective_gen_kwargs, gen_kwargs_of
+from evaluators.text.evaluate import effective_gen_kwargs, evaluate_text, gen_kwargs_of
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run
 
@@ -40,6 +40,13 @@ def test_settings_of_sampling_imply_sampling(options, text, effective):
     """What is done is what is recorded: only settings that greedy replies do not use add do_sample."""
     assert effective_gen_kwargs(options("gsm8k", gen_kwargs=text)) == effective
     assert bool((gen_kwargs_of(options("gsm8k", gen_kwargs=text)) or {}).get("do_sample")) == ("do_sample" in effective)
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", "hot"), ("max_gen_toks", "many"), ("max_new_tokens", "1.5x")])
+def test_a_value_that_is_no_number_is_refused_by_the_options_name(options, name, value):
+    """The sentence was lm-eval's alone ("could not convert string to float: 'hot'"); it names --gen-kwargs and the setting."""
+    with pytest.raises(UserError, match=rf"--gen-kwargs {name}={value} cannot be used: .*'{value}'; give {name} another value"):
+        evaluate_text(options("gsm8k", gen_kwargs=f"{name}={value}"), progress=False)
 
 
 @pytest.mark.parametrize(
