@@ -27,7 +27,19 @@ from reports.cells import (
 from reports.entries import Group, all_tiers
 from reports.models import ModelRow, Models, TaskColumn
 from reports.row_order import HEADINGS, Block
-from reports.shared import SCORES, SUITE_NAMES, TEXT_ONLY, chance_by_tier, common_n, means, row_cell, settings_apart, short, tool_badge
+from reports.shared import (
+    SCORES,
+    SUITE_NAMES,
+    TEXT_ONLY,
+    Score,
+    chance_by_tier,
+    common_n,
+    means,
+    row_cell,
+    settings_apart,
+    short,
+    tool_badge,
+)
 
 _IIT = (TEXT_ONLY, *SCORES[:-1])  # the score that every model has comes first
 
@@ -38,17 +50,18 @@ _IIT = (TEXT_ONLY, *SCORES[:-1])  # the score that every model has comes first
 def overview(models: Models, groups: Sequence[Group]) -> Table:
     """Models × (text-only score, IIT, T score, V score, text tasks, VQA data sets), each with the metric that its tool shows first.
 
-    IIT runs that may not share a table have columns of their own.
+    IIT runs that may not share a table have columns of their own, without those that would be empty.
     """
     heads, columns = [Column("model", words=True)], [[_head(row, models) for row in models.rows]]
     for group in groups:
         over = "IIT" if not group.apart else f"IIT, asked otherwise: {'; '.join(group.apart)}"
-        for score in _IIT:
+        shown = _scores_of(group)
+        for score in shown:
             figures = [score.of(row.entry) if row.entry in group.entries and row.entry else Figure(None) for row in models.rows]
             n = common_n(figures)
             ranks = score is SCORES[0] and not group.key
             small = (score.small, *([size(n)] if n else []))
-            heads.append(Column(score.name, small, over=over, divider=score is _IIT[0], sorted=ranks))
+            heads.append(Column(score.name, small, over=over, divider=score is shown[0], sorted=ranks))
             columns.append([_iit_cell(row, group, figure, n) for row, figure in zip(models.rows, figures, strict=True)])
     first = None if groups else next((c for c in models.columns if _ranks(c)), None)
     for place, column in enumerate(models.columns):
@@ -63,6 +76,12 @@ def overview(models: Models, groups: Sequence[Group]) -> Table:
     )
     rows = tuple(zip(*columns, strict=True))
     return Table("overview", caption, tuple(heads), rows, (_chance_line(models, groups),), _blocks(models))
+
+
+def _scores_of(group: Group) -> list[Score]:
+    """The scores that have a column: what no run of a group can have is left out, as the rows' heads tell why."""
+    whole = any(entry.block is Block.WHOLE for entry in group.entries)
+    return [score for score in _IIT if whole or any(score.of(entry).value is not None for entry in group.entries)]
 
 
 def _blocks(models: Models) -> tuple[tuple[str, int], ...]:
@@ -114,7 +133,7 @@ def _chance_line(models: Models, groups: Sequence[Group]) -> tuple[Cell, ...]:
     cells = [Cell("chance", ("mean 1/k",), words=True)]
     for group in groups:
         tiers = all_tiers(group.entries)
-        parts = [[tier for tier in tiers if score.takes(tier)] for score in _IIT]
+        parts = [[tier for tier in tiers if score.takes(tier)] for score in _scores_of(group)]
         cells += means(chance_by_tier(group.entries), parts, "a tier was not answered")
     for column in models.columns:
         level = next((result.chance[column.metric] for result in column.results.values() if column.metric in result.chance), None)

@@ -63,6 +63,19 @@ def test_runs_that_do_not_belong_into_one_table_have_tables_of_their_own(
     assert cells["c"][:4] == ["–"] * 4 and cells["a"][4:8] == ["–"] * 4 and "–" not in cells["c"][4:8]
 
 
+def test_columns_that_no_run_of_a_set_can_fill_are_left_out(make_run: MakeRun, tmp_path: Path) -> None:
+    """Runs of some tiers, or of text LLMs, that were asked otherwise had columns of dashes; right: only columns that hold a figure."""
+    runs = [make_run("a", 0.9, tiers=SEVEN), make_run("some", 0.8, tiers=("T", "V"), bench=SEVEN, limit=10)]
+    runs += [make_run("llm", 0.7, text_only=True, tiers=SEVEN, style="letters")]
+    over, heads, *rows = page_of(runs, tmp_path / "out").tables["overview"]
+    names = [head.split(" | ")[0] for head in heads]
+    assert names == ["model", "text-only", "IIT", "T score", "V score", "text-only"]
+    assert [text for text in over if text] == ["IIT", next(text for text in over if "style (" in text)]
+    cells = {row[0].split(" | ")[0]: row for row in rows if len(row) > 1}
+    assert "subset score over T, V: " in cells["some"][0] and cells["some"][1:] == ["–"] * 5
+    assert cells["llm"][1:5] == ["–"] * 4 and cells["llm"][5] != "–" and len(cells["chance"]) == 6
+
+
 def test_templates_that_differ_are_shown_below_the_names_of_their_models(make_run: MakeRun, tmp_path: Path) -> None:
     """A template's hash was in the run's card only; right: beside the numbers, where templates differ."""
     templates = {"a": "a" * 64, "b": "b" * 64, "baseline": ""}
