@@ -205,7 +205,7 @@ def test_a_table_changed_on_disk_is_refused_by_evaluation(server, run, root, tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LMUData", str(tmp_path / "lmu"))
     with kit() as vlmeval, pytest.raises(UserError, match=r"MME.tsv' was changed after it was fetched \(its sha256 differs\)"):
-        parts_of("MME", str(root), None, vlmeval.root)
+        parts_of("MME", str(root), None, vlmeval)
 
 
 def test_a_connection_that_is_gone_is_one_sentence_with_code_1(server, run, monkeypatch):
