@@ -22,7 +22,7 @@ from builders.sources.columns import parse_columns
 from builders.sources.language import is_code
 from builders.targets import sample_targets
 from builders.tiers import parse_tiers
-from builders.words import hashed
+from builders.words import counted, hashed
 from iit_bench.errors import UserError
 from iit_bench.storage.atomic import check_target
 from iit_bench.storage.benchmark import save_benchmark
@@ -122,7 +122,7 @@ def summary(manifest: Mapping[str, Any]) -> str:
     """A few lines about a manifest, for the end of a build: sizes, and the records left out by reason."""
     targets = manifest["targets"]
     lines = [
-        f"{manifest['name']}: {sum(manifest['tiers'].values())} dialogues in {len(manifest['tiers'])} tiers, "
+        f"{manifest['name']}: {sum(manifest['tiers'].values())} dialogues in {counted(len(manifest['tiers']), 'tier')}, "
         f"{targets.get('T', 0)} text and {targets.get('V', 0)} visual targets, seed {manifest['seed']}"
     ]
     for name, entry in manifest["sources"].items():

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from builders.export import lm_eval, readme, vlmeval
 from builders.export.base import Advance, File, Plan
+from builders.words import counted
 from iit_bench.asking import check_letters
 from iit_bench.errors import UserError
 from iit_bench.progress import bar
@@ -81,7 +82,7 @@ def summary(out: Path, manifest: Mapping[str, Any]) -> str:
     """A few lines about what was written, for the end of an export; the dialogues left out, by reason."""
     tiers = manifest["tiers"]
     lines = [
-        f"{out}: {sum(tiers.values())} dialogues in {len(tiers)} tiers, style {manifest['style']}, for {manifest['to']}; "
+        f"{out}: {sum(tiers.values())} dialogues in {counted(len(tiers), 'tier')}, style {manifest['style']}, for {manifest['to']}; "
         f"how to run them: {out / 'README.md'}"
     ]
     lines += [f"  left out: {count} dialogues: {reason}" for reason, count in manifest["left_out"].items()]

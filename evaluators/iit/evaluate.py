@@ -32,7 +32,7 @@ from iit_bench.models.reasoning import reasoning_budget
 from iit_bench.progress import notice
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
-from iit_bench.storage.runs import IitRun, folder_label, load_run, save_run_header, save_run_outcome
+from iit_bench.storage.runs import EARLIER_TURN, IitRun, folder_label, load_run, save_run_header, save_run_outcome
 from iit_bench.types import Dialogue, Prediction, Results, Scoring, Style
 
 NO_IMAGES = "the model takes no images"
@@ -110,7 +110,7 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, prog
         complete = not any(error["kind"] == "machine" for error in errors)
         results = summarise(predictions, plan.unavailable, complete, benchmark.tiers)
         reasoned = model.capabilities.reasons or any(one.reasoning for one in predictions)
-        results = dataclasses.replace(results, advice=advice(results.outcomes, run, reasoned=reasoned))
+        results = dataclasses.replace(results, advice=advice(results.outcomes, run, reasoned=reasoned, scores=can_score(model, images)))
         if base:
             against_base = forgetting(predictions, base.predictions, base.run["name"], folder_label(base.path))
             against_base = dataclasses.replace(against_base, asked_apart=asked_apart(base.run, run))
@@ -130,21 +130,25 @@ def choose_scoring(model: Model, wanted: Scoring | Literal["auto"], images: bool
         UserError: the model cannot score as wanted.
     """
     can = model.capabilities
-    can_score = can.scores and (can.scores_images or not images)
     if wanted == "auto":
         return "generate" if scoring_fallback(model, wanted, images) else "loglikelihood"
     if wanted == "generate" and not can.generates:
         raise UserError(f"model {model.info.name!r} cannot generate; use --scoring loglikelihood")
-    if wanted == "loglikelihood" and not can_score:
+    if wanted == "loglikelihood" and not can_score(model, images):
         why = can.why_not["scores"] if not can.scores else "it scores only replies to text; leave out the tiers with images with --tiers"
         raise UserError(f"model {model.info.name!r} cannot score replies: {why}, or use --scoring generate")
     return wanted
 
 
+def can_score(model: Model, images: bool) -> bool:
+    """Whether the model scores given replies, to chats with images too where some of a run's tiers have `images`."""
+    return model.capabilities.scores and (model.capabilities.scores_images or not images)
+
+
 def scoring_fallback(model: Model, wanted: Scoring | Literal["auto"], images: bool) -> str:
     """Why scoring `auto` generates replies instead of scoring given ones; "" where it does not."""
     can = model.capabilities
-    if wanted != "auto" or (can.scores and (can.scores_images or not images)):
+    if wanted != "auto" or can_score(model, images):
         return ""
     return can.why_not["scores_images" if can.scores else "scores"]
 
@@ -240,7 +244,7 @@ def ask(
 
 def _after(course: Course) -> Failure:
     assert course.failure is not None
-    return Failure(course.failure.kind, "an earlier turn failed", course.failure.reason)
+    return Failure(course.failure.kind, EARLIER_TURN, course.failure.reason)
 
 
 def _error_line(course: Course, position: int, failure: Failure) -> dict[str, Any]:

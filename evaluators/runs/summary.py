@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from iit_bench.errors import one_line
+from iit_bench.storage.runs import EARLIER_TURN
 from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Figure, Results, SuiteResults
 
@@ -13,13 +16,41 @@ _NOT_COMPLETE = "  not complete: some items failed for reasons of the machine (e
 _SUITE_NOT_COMPLETE = "  not complete: some items (errors.jsonl) or data sets (see above) failed; repeat the command to resume"
 
 
-def summary_text(name: str, results: Results | SuiteResults) -> str:
-    """The scores with 95% intervals and n, one per line."""
-    if isinstance(results, SuiteResults):
-        return _suite_text(name, results)
-    lines = [f"{name}: {results.n_dialogues} dialogues, " + ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)]
+def summary_text(name: str, results: Results | SuiteResults, errors: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The scores with 95% intervals and n, one per line; and the most frequent of the reasons in `errors` (lines of errors.jsonl)."""
+    lines = _suite_lines(name, results) if isinstance(results, SuiteResults) else _iit_lines(name, results)
+    if errors:
+        lines += [f"  most frequent error: {_most_frequent(errors)}"]
+    not_complete = _SUITE_NOT_COMPLETE if isinstance(results, SuiteResults) else _NOT_COMPLETE
+    return "\n".join(lines + ([] if results.complete else [not_complete]))
+
+
+def nothing_answered(results: Results | SuiteResults, errors: Sequence[Mapping[str, Any]]) -> str:
+    """One sentence about a run all of whose items failed, for reasons of their own; "" for any other."""
+    failed = results.outcomes.get("error", 0)
+    if not results.complete or not failed or failed != sum(results.outcomes.values()):
+        return ""
+    most = f" most frequent error: {_most_frequent(errors)};" if errors else ""
+    return (
+        f"no item was answered, {failed:,} of {failed:,} failed;{most} remove the cause that errors.jsonl names, then repeat with --fresh"
+    )
+
+
+def _most_frequent(errors: Sequence[Mapping[str, Any]]) -> str:
+    """Reason, detail and count; of a turn that was not asked the reason of the turn before it that failed."""
+    asked = [error for error in errors if error["reason"] != EARLIER_TURN] or errors
+    ((reason, count),) = Counter(error["reason"] for error in asked).most_common(1)
+    ((detail, _),) = Counter(error["detail"] for error in asked if error["reason"] == reason).most_common(1)
+    return f"{reason}{f': {one_line(ValueError(detail))}' if detail else ''} ({count:,} of {len(errors):,} errors)"
+
+
+def _iit_lines(name: str, results: Results) -> list[str]:
+    lines = [
+        f"{name}: {_counted(results.n_dialogues, 'dialogue')}, "
+        + ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)
+    ]
     scores = [("IIT score", results.iit), ("T score", results.t_score), ("V score", results.v_score)]
-    scores += [("text-only score", results.text_only_score), (f"subset score ({', '.join(results.subset_tiers)})", results.subset_score)]
+    scores += [("text-only score", results.text_only_score), (_subset_label(results), results.subset_score)]
     rows = [(label, figures["acc"]) for label, figures in scores if figures]
     rows += [(f"tier {tier.tier}", tier.acc) for tier in results.tiers]
     if results.forgetting:
@@ -35,10 +66,19 @@ def summary_text(name: str, results: Results | SuiteResults) -> str:
     apart = results.forgetting.asked_apart if results.forgetting else {}
     lines += [f"  not the same in the base run: {what} ({' there, '.join(values)} here)" for what, values in apart.items()]
     lines += [f"  not available ({reason}): {', '.join(labels)}" for reason, labels in lacking.items()]
-    return "\n".join(lines + ([] if results.complete else [_NOT_COMPLETE]))
+    return lines
 
 
-def _suite_text(name: str, results: SuiteResults) -> str:
+def _subset_label(results: Results) -> str:
+    tiers = ", ".join(results.subset_tiers)  # none where no tier has a result
+    return f"subset score ({tiers})" if tiers else "subset score"
+
+
+def _counted(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def _suite_lines(name: str, results: SuiteResults) -> list[str]:
     """The main figure of each task, with its notes."""
     counts = ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)
     lines = [f"{name}: suite {results.suite}, {counts or 'no items'}"]
@@ -48,7 +88,7 @@ def _suite_text(name: str, results: SuiteResults) -> str:
         figure = task.scores.get(task.metric, Figure(None, note="no score"))
         lines += [f"  {label:{width}}  {_figure(figure) if task.best == 1 else _points(figure, task.best)}"]
         lines += [f"  {'':{width}}  {note}" for note in (*(f"warning: {one}" for one in task.warnings), *task.notes)]
-    return "\n".join(lines + ([] if results.complete else [_SUITE_NOT_COMPLETE]))
+    return lines
 
 
 def _points(figure: Figure, best: float | None) -> str:
@@ -62,7 +102,11 @@ def _points(figure: Figure, best: float | None) -> str:
 def left_out_text(run: Mapping[str, Any]) -> str:
     """The groups of a run.json that its style cannot ask; "" if there are none."""
     groups = (run.get("left_out") or {}).get("prefix_choices", 0)
-    return f"  left out: {groups} groups in which one choice begins with another, which style {run['style']} cannot ask" if groups else ""
+    return (
+        f"  left out: {_counted(groups, 'group')} in which one choice begins with another, which style {run['style']} cannot ask"
+        if groups
+        else ""
+    )
 
 
 def server_text(run: Mapping[str, Any]) -> str:

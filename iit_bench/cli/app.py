@@ -46,7 +46,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 complete, 1 some items failed, 2 bad input, 70 a bug, 130 interrupted."""
+    """Run a command and return its exit code: 0 complete, 1 machine errors, 2 bad input or no item answered, 70 a bug, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

@@ -55,19 +55,23 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
     """Run one suite and print its figures.
 
     Raises:
-        typer.Exit: some items failed.
+        UserError: all items failed, for reasons of their own.
+        typer.Exit: some items failed for reasons of the machine.
     """
-    from evaluators.runs.summary import left_out_text, server_text, summary_json, summary_text
+    from evaluators.runs.summary import left_out_text, nothing_answered, server_text, summary_json, summary_text
     from iit_bench.progress import notice
-    from iit_bench.storage.runs import load_run_header
+    from iit_bench.storage.runs import load_errors, load_run_header
 
     results = _evaluator(options.suite)(options, progress=not quiet)
-    print(summary_json(results) if json else summary_text(options.name or options.out.name, results))
+    errors = load_errors(options.out)
+    print(summary_json(results) if json else summary_text(options.name or options.out.name, results, errors), flush=True)
     run = load_run_header(options.out)
     for line in filter(None, (left_out_text(run), server_text(run))):
         print(line, file=sys.stderr)
     if results.advice:
         notice(results.advice)
+    if nothing := nothing_answered(results, errors):
+        raise UserError(nothing)
     if not results.complete:
         raise typer.Exit(1)
 

@@ -18,16 +18,17 @@ def evaluate_all_suites(options: RunOptions, *, quiet: bool, json: bool) -> None
     """Run all suites and print the results of every suite that is complete, even if others failed.
 
     Raises:
-        UserError: bad input, or a suite failed.
-        typer.Exit: some items failed.
+        UserError: bad input, or a suite or all items of one failed.
+        typer.Exit: some items failed for reasons of the machine.
     """
-    from evaluators.runs.summary import server_text, summary_text
+    from evaluators.runs.summary import nothing_answered, server_text, summary_text
     from iit_bench.progress import notice
-    from iit_bench.storage.runs import load_run_header
+    from iit_bench.storage.runs import load_errors, load_run_header
     from iit_bench.storage.tables import canonical_json
     from iit_bench.workflows.all_suites import evaluate_all
 
     outcome = evaluate_all(options, progress=not quiet)
+    errors = {suite: load_errors(options.out / suite) for suite in outcome.results}
     if json:
         results = {suite: dataclasses.asdict(result) for suite, result in outcome.results.items()}
         failed = {suite: str(error) for suite, error in outcome.failed.items()}
@@ -35,7 +36,7 @@ def evaluate_all_suites(options: RunOptions, *, quiet: bool, json: bool) -> None
         print(canonical_json({"suites": results, "left_out": outcome.left_out, "failed": failed, "report": page}))
     else:
         name = options.name or options.out.resolve().name
-        lines = [summary_text(f"{name} ({suite})", result) for suite, result in outcome.results.items()]
+        lines = [summary_text(f"{name} ({suite})", result, errors[suite]) for suite, result in outcome.results.items()]
         lines += [f"{name} ({suite}): not run, {reason}" for suite, reason in outcome.left_out.items()]
         print("\n".join([*lines, *([f"Leaderboard: {outcome.page}"] if outcome.page else [])]), flush=True)
     for suite, result in outcome.results.items():
@@ -43,12 +44,16 @@ def evaluate_all_suites(options: RunOptions, *, quiet: bool, json: bool) -> None
             notice(f"suite {suite}: {result.advice}")
         if usage := server_text(load_run_header(options.out / suite)):
             print(f"suite {suite}: {usage}", file=sys.stderr)
+    nothing = {suite: why for suite, result in outcome.results.items() if (why := nothing_answered(result, errors[suite]))}
     if outcome.failed:
         reasons = [
             f"{'the report' if what == 'report' else f'suite {what}'} failed ({error if isinstance(error, UserError) else repr(error)})"
             for what, error in outcome.failed.items()
         ]
+        reasons += [f"suite {suite}: {why}" for suite, why in nothing.items()]
         raise UserError(f"{'; '.join(reasons)}; everything else is kept") from next(iter(outcome.failed.values()))
+    if nothing:
+        raise UserError("; ".join(f"suite {suite}: {why}" for suite, why in nothing.items()))
     if not outcome.complete:
         print("iit-bench: some items failed for reasons of the machine; repeat the command to resume", file=sys.stderr)
         raise typer.Exit(1)

@@ -78,6 +78,7 @@ SUITE_FIELDS = {name: RUN_FIELDS[name] for name in RUN_FIELDS if name not in _OF
     "gen_kwargs": "text: lm-eval's settings of generation as they were used; those of sampling imply do_sample=true",
     "split_think": "vqa: whether VLMEvalKit's switch SPLIT_THINK is on: of a reply, what follows </think> is scored; null in suite text",
 }
+EARLIER_TURN = "an earlier turn failed"  # the reason in errors.jsonl of turns that were not asked; the detail is that turn's reason
 # Of a line of errors.jsonl after its header line.
 ERROR_FIELDS = {
     "dialogue": "Dialogue.id",
@@ -160,6 +161,11 @@ def load_run_header(folder: Path) -> dict[str, Any]:
     return read_header(folder, "run.json", RUN_FORMAT, "a run folder", fix)
 
 
+def load_errors(folder: Path) -> tuple[dict[str, Any], ...]:
+    """The lines of a finished run's errors.jsonl, without its header line."""
+    return tuple(json.loads(line) for line in (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()[1:])
+
+
 def save_run_outcome(
     folder: Path,
     rows: Sequence[Prediction] | Sequence[TaskItem],
@@ -214,10 +220,9 @@ def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
     if not table.is_file() or sha256_file(table) != stored.get(kind.digest):
         raise UserError(f"{kind.table!r} in run {str(folder)!r} is missing or was changed; {repeat}")
     try:
-        lines = (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()
         outdated = stored["version"] != written_version(kind.format)
         results = decode(kind.results, _with_all_outcomes(earlier_versions.upgraded(stored) if outdated else stored))
-        return Run(path=folder, run=run, results=results, errors=tuple(json.loads(line) for line in lines[1:]), outdated=outdated)
+        return Run(path=folder, run=run, results=results, errors=load_errors(folder), outdated=outdated)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"run {str(folder)!r} is damaged ({described(error)}); {repeat}") from error
 

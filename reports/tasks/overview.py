@@ -99,7 +99,7 @@ def _head(row: ModelRow, models: Models) -> Cell:
     if entry.block is Block.SUBSET:
         figure, tiers = entry.run.results.subset_score["acc"], ", ".join(entry.run.results.subset_tiers)
         value = NOT_AVAILABLE if figure.value is None else f"{percent(figure.value)}, {interval(figure)}"
-        return replace(cell, lines=(f"subset score over {tiers}: {value}",))
+        return replace(cell, lines=(f"subset score{f' over {tiers}' if tiers else ''}: {value}",))
     if entry.block is Block.TEXT:
         lacking = [score.name for score in SCORES if score.of(entry).value is None]
         lacking += ["VQA"] if any(column.suite == "vqa" for column in models.columns) else []

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from builders.build import BuildOptions, build
+from builders.build import BuildOptions, build, summary
 from builders.choices import ordered
 from builders.fixed_order import refers_to_others
 from iit_bench.errors import UserError
@@ -296,3 +296,9 @@ def test_more_choices_than_letters_are_one_sentence(question: Make) -> None:
     check_letters([question(choices=[f"c{i}" for i in range(26)])])
     with pytest.raises(UserError, match=r"question 'q/0' has 27 choices, and style letters has 26 letters; use style options or cloze"):
         check_letters([question(choices=[f"c{i}" for i in range(27)])])
+
+
+def test_one_tier_is_not_called_1_tiers(tmp_path):
+    """The end of a build said "in 1 tiers"."""
+    said = [summary(load_benchmark(build(BuildOptions(out=tmp_path / tiers, size=2, tiers=tiers))).manifest) for tiers in ("T", "T,V")]
+    assert ["in 1 tier," in one for one in said] == [True, False] and "in 2 tiers," in said[1]

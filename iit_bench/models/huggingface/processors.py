@@ -24,12 +24,15 @@ ONE_QUESTION = (
     "{{ messages[0].content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join | trim }}"
 )
 
+OURS = frozenset({"return_tensors", "data_format", "input_data_format"})  # settings that the models here decide
+PIXEL_EDGES = frozenset({"min_pixels", "max_pixels"})  # newer processors keep them as the edges of `size`
+
 
 def load_processor(checkpoint: str, folder: Path, options: ModelOptions) -> Any:
     """The checkpoint's processor, with `options.processor_kwargs` as settings of its processor of images.
 
     Raises:
-        UserError: it cannot be loaded, a package that it needs is missing, or it has no such setting.
+        UserError: it cannot be loaded, a package that it needs is missing, or it has no such setting or takes no such value.
     """
     processor = _from_folder(checkpoint, folder, options, {})
     if getattr(processor, "image_processor", None) is None:
@@ -40,7 +43,9 @@ def load_processor(checkpoint: str, folder: Path, options: ModelOptions) -> Any:
         raise UserError(f"checkpoint {checkpoint!r}: the processor of Idefics 1 puts all images behind the text; use Idefics 2 or 3")
     if not options.processor_kwargs:
         return processor
-    known = sorted(getattr(processor.image_processor.valid_kwargs, "__annotations__", {}))
+    if ours := sorted(OURS & set(options.processor_kwargs)):
+        raise UserError(f"{ours[0]!r} of the processor of images is not a user's to set; leave it out of --processor-kwargs")
+    known = sorted(set(getattr(processor.image_processor.valid_kwargs, "__annotations__", {})) - OURS)
     if unknown := sorted(set(options.processor_kwargs) - set(known)):
         raise UserError(f"the processor of {checkpoint!r} has no setting {unknown[0]!r}; it has {', '.join(known)}")
     changed = _from_folder(checkpoint, folder, options, options.processor_kwargs)
@@ -63,16 +68,21 @@ def _from_folder(checkpoint: str, folder: Path, options: ModelOptions, settings:
 
 
 def _try(processor: Any, checkpoint: str, settings: Mapping[str, Any]) -> None:
-    """Process one image: some processors take a value of any type and stumble over it later."""
+    """Process one image: some processors take a value of any type and stumble over it later.
+
+    Types are checked of settings that come with a call, as they do where the whole processor passes its own on with every chat.
+    """
+    with_call = {setting: value for setting, value in settings.items() if setting not in PIXEL_EDGES}  # of these a call warns
     try:
         processor.image_processor(Image.new("RGB", (64, 64)), return_tensors="pt")
+        processor.image_processor(Image.new("RGB", (64, 64)), return_tensors="pt", **with_call)
     except Exception as error:
         given = ", ".join(f"{setting}={value!r}" for setting, value in settings.items())
         raise UserError(f"the processor of {checkpoint!r} cannot process an image with {given}: {one_line(error)}") from error
 
 
 def _has(image_processor: Any, setting: str, value: Any) -> bool:
-    if setting in {"min_pixels", "max_pixels"}:  # newer processors keep them as the edges of `size`
+    if setting in PIXEL_EDGES:
         size = image_processor.size
         edge = getattr(size, "shortest_edge" if setting == "min_pixels" else "longest_edge", None)
         return value in (edge, getattr(image_processor, setting, None))

@@ -132,7 +132,9 @@ def test_truncated_replies_are_told_from_unparsed_ones(bench, given, outcome):
 )  # fmt: skip
 def test_a_run_most_of_whose_replies_cannot_be_read_says_what_to_change(counts, reasoned, words):
     """A run of 500 unparsed replies ended like any other: one sentence names the option to change."""
-    sentence = advice(counts, {"suite": "iit", "style": "letters", "max_new_tokens": 5, "reasoning_tokens": 0}, reasoned=reasoned)
+    sentence = advice(
+        counts, {"suite": "iit", "style": "letters", "max_new_tokens": 5, "reasoning_tokens": 0}, reasoned=reasoned, scores=True
+    )
     assert all(word in sentence for word in words) and bool(sentence) == bool(words)
 
 

@@ -250,10 +250,16 @@ def test_settings_of_the_processor_are_honoured(family_folder, make_image, name,
         ("qwen2_vl", {"max_pixel": 3136}, "has no setting 'max_pixel'; it has .*max_pixels"),
         ("qwen3", {"max_pixels": 3136}, "text-only and has no processor of images"),
         ("qwen2_vl", {"max_pixels": "many"}, "cannot process an image with max_pixels='many': "),
+        ("qwen2_vl", {"do_resize": "maybe"}, "cannot process an image with do_resize='maybe': .*bool"),
+        ("qwen2_vl", {"disable_grouping": "maybe"}, "cannot process an image with disable_grouping='maybe': "),
+        ("gemma3", {"do_pan_and_scan": "maybe"}, "cannot process an image with do_pan_and_scan='maybe': "),
+        ("qwen2_vl", {"return_tensors": "np"}, "'return_tensors' .* is not a user's to set"),
+        ("qwen2_vl", {"data_format": "x"}, "'data_format' .* is not a user's to set"),
+        ("qwen2_vl", {"input_data_format": "x"}, "'input_data_format' .* is not a user's to set"),
     ],
 )
 def test_settings_that_a_processor_has_not_are_refused(family_folder, name, settings, message):
-    """transformers takes any name in silence."""
+    """transformers takes any name in silence, and do_resize=maybe until the first chat: every item failed; all are refused at load."""
     with pytest.raises(UserError, match=message):
         load(f"hf:{family_folder(name)}", ModelOptions(device="cpu", processor_kwargs=settings))
 

@@ -1,0 +1,78 @@
+"""Reported faults of what `iit-bench eval` prints and of its exit code: one test per fault, each with what was wrong and what is right."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+import pytest
+
+from evaluators.iit.evaluate import evaluate_model
+from evaluators.runs.options import RunOptions
+from evaluators.runs.summary import summary_text
+from iit_bench.cli import main
+from iit_bench.models.contract import ModelOptions
+from iit_bench.models.load import load_model
+from iit_bench.storage.runs import load_run
+from tests.scripted_model import save_scripted
+
+Eval = Callable[..., int]
+
+
+@pytest.fixture
+def run_eval(bench, tmp_path, capsys) -> Eval:
+    """`run_eval(context, *more)` evaluates a model whose context has that many tokens; gives the exit code."""
+
+    def call(context: int, *more: str) -> int:
+        folder = save_scripted(tmp_path / "model", ["A", "<|end|>"], context=context)
+        capsys.readouterr()  # what saving it said
+        words = ["eval", "--model", f"hf:{folder}", "--bench", str(bench.path), "--limit", "2", "--device", "cpu", "--quiet"]
+        return main([*words, "--scoring", "generate", "--style", "letters", "--out", str(tmp_path / "run"), *more])
+
+    return call
+
+
+@pytest.mark.parametrize("history", ["gold", "own"])
+def test_a_run_without_one_answer_names_the_cause_and_fails(run_eval, tmp_path, capsys, history):
+    """A run all of whose items failed ended with 0 and no cause: its most frequent error is printed, and the exit code is 2."""
+    assert run_eval(8, "--tiers", "T,TT", "--history", history) == 2
+    said = capsys.readouterr()
+    errors = load_run(tmp_path / "run").errors
+    first = sum(error["reason"] == "context overflow" for error in errors)
+    assert "  most frequent error: context overflow: " in said.out and f" ({first} of {len(errors)} errors)" in said.out
+    assert "no item was answered, 4 of 4 failed; most frequent error: context overflow" in said.err.splitlines()[-1]
+
+
+def test_a_run_with_some_answers_names_its_most_frequent_error_and_succeeds(run_eval, tmp_path, capsys):
+    """Failed items were a bare count: their most frequent reason is beside it; other items were answered, so the exit code stays 0."""
+    assert run_eval(256, "--tiers", "T,TTT") == 0
+    outcomes = load_run(tmp_path / "run").results.outcomes
+    assert 0 < outcomes["error"] < sum(outcomes.values())
+    assert "most frequent error: context overflow" in capsys.readouterr().out
+
+
+def test_json_of_a_run_without_one_answer_is_whole(run_eval, capsys):
+    """With --json the results are printed as for every run, and the exit code is 2 as without it."""
+    assert run_eval(8, "--tiers", "T", "--json") == 2
+    assert json.loads(capsys.readouterr().out)["outcomes"]["error"] == 2
+
+
+def test_a_subset_without_results_has_no_empty_brackets(run_eval, tmp_path, capsys):
+    """Where no tier had a result, `subset score ()` was printed; it has no brackets."""
+    run_eval(8, "--tiers", "T")
+    assert "subset score" in capsys.readouterr().out
+    assert "()" not in summary_text("x", load_run(tmp_path / "run").results)
+
+
+@pytest.mark.parametrize("scores", [True, False])
+def test_scoring_is_not_advised_to_a_model_that_cannot_score(bench, tmp_path, scores):
+    """--scoring loglikelihood was advised where --scoring generate had been given for a server that cannot score."""
+    folder = save_scripted(tmp_path / "model", ["n", "o", "t", "<|end|>"])
+    model = load_model(f"hf:{folder}", ModelOptions(device="cpu"))
+    model.capabilities = dataclasses.replace(
+        model.capabilities, scores=scores, why_not=model.capabilities.why_not | {"scores": "as a server does not"}
+    )
+    options = RunOptions(model="m", bench=bench.path, out=tmp_path / "run", limit=2, tiers=("T",), scoring="generate", style="letters")
+    said = evaluate_model(model, bench, options, progress=False).advice
+    assert "name no choice" in said and ("--scoring loglikelihood" in said) == scores
