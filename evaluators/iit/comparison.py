@@ -74,7 +74,7 @@ def asked_apart(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> dict[str,
 
 def asked_with(run: Mapping[str, Any]) -> dict[str, str]:
     """How a model's chat template was used, in words: the start of its hash, its arguments, the day it is told, what it writes before a
-    reply where that is recorded; the reasoning budget."""
+    reply where that is recorded; the reasoning budget; the version of how models are asked."""
     model: Mapping[str, Any] = run.get("model") or {}
     settings: Mapping[str, Any] = model.get("settings") or {}
     arguments: Mapping[str, Any] = run.get("chat_template_kwargs") or settings.get("chat_template_kwargs") or {}
@@ -87,6 +87,7 @@ def asked_with(run: Mapping[str, Any]) -> dict[str, str]:
         "date": str(settings.get("date") or "not asked for"),
         "reply delimiter": ", ".join(f"{name} {json.dumps(text)}" for name, text in (delimiter or {}).items() if text) or "none recorded",
         "reasoning tokens": str(budget or 0),
+        "version of asking": str(run.get("answers_version") or 1),
     }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from evaluators.runs.options import RunOptions, default_in, flag, suites_of
+from iit_bench.engine.plan import ANSWERS_VERSION
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run_header
 from iit_bench.types import TASK_SUITES
@@ -124,6 +125,7 @@ def bookkeeping(options: RunOptions, packages: Sequence[str] = ()) -> dict[str, 
         "arguments": arguments(options),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in (*PACKAGES, *packages)},
         "git_commit": git_commit(),
+        "answers_version": ANSWERS_VERSION,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "ended": None,
         "seconds": 0.0,

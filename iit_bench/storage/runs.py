@@ -60,6 +60,7 @@ RUN_FIELDS = {
     "arguments": "the same by option (evaluators.runs.options.RunOptions), for `iit-bench eval --from run.json`",
     "versions": "python, iit-bench, torch, transformers, … as imported",
     "git_commit": "of iit-bench's checkout, or null",
+    "answers_version": "of how models are asked and replies scored (engine.plan.ANSWERS_VERSION); missing in runs of version 1",
     "started": "UTC, ISO 8601, of the first session",
     "ended": "UTC of the last session, or null while it runs",
     "seconds": "time spent scoring, summed over sessions",

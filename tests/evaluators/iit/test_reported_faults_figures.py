@@ -244,3 +244,4 @@ def test_delimiters_before_replies_are_shown_beside_a_comparison(predict) -> Non
     table = as_table(compare(rows, rows, "two"), "one", "two", apart=asked_apart(run, run | space))
     assert 'Not the same on both sides: reply delimiter (none recorded and added " ").' in table
     assert asked_apart(RUN, RUN | space) == {}  # generated replies follow the prompt itself
+    assert asked_apart(RUN, RUN | {"answers_version": 2}) == {"version of asking": ("1", "2")}
