@@ -19,7 +19,7 @@ from evaluators.iit.turns import Asking, Course, prediction, request, rounds
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import dated, enter
+from evaluators.runs.session import dated, enter, limits_of
 from iit_bench.asking import check_letters
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
@@ -91,7 +91,7 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, prog
     )
     if asking.style not in (styles := model.capabilities.styles):
         raise UserError(f"model {model.info.name!r} does not support style {asking.style!r}; use --style {' or '.join(styles)}")
-    limits = BatchLimits.for_model(model.info, options.batch_size)
+    limits = limits_of(options, model)
     described = describe_run(
         options, model.info, benchmark=benchmark, asking=asking, tiers=plan.tiers, limits=limits, left_out=plan.left_out
     )

@@ -64,6 +64,7 @@ def describe_run(
         "system_prompt": asking.system_prompt,
         "batch_size": options.batch_size,
         "batch_tokens": limits.tokens,
+        "engine": limits.record(),
         "seed": options.seed,
         **bookkeeping(as_repeated(options, info)),
     }
@@ -199,12 +200,20 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
         pairs += [(name, before.get(name), now.get(name)) for name in names]
         pairs += [(name, before.get(name, old), now.get(name, old)) for name, old in _RESUMABLE_SINCE.items()]
         pairs += [(f"model {name}", before["model"].get(name), now["model"].get(name)) for name in _RESUMABLE_MODEL]
+        pairs += _engines(before, now)
         pairs.append(("model settings", before["model"].get("settings", {}), now["model"].get("settings", {})))
         if now["suite"] == "iit":
             pairs.append(("benchmark", before["benchmark"]["rows_sha256"], now["benchmark"]["rows_sha256"]))
     different = [f"{name} {old!r} there, {new!r} now" for name, old, new in pairs if old != new]
     if different:
         raise UserError(f"{str(folder)!r} holds another run ({'; '.join(different)}); choose another --out or add --fresh to replace it")
+
+
+def _engines(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Runs of before the field `engine` were all plain."""
+    if "engine" in before:
+        return [("engine", before["engine"], now.get("engine"))]
+    return [("engine", "plain", now["engine"]["way"])] if "engine" in now else []
 
 
 def version(package: str) -> str | None:

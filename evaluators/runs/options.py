@@ -81,6 +81,13 @@ class ModelPart:
     device: str = field(default="auto", metadata=option("auto, cpu, cuda, cuda:1, mps."))
     dtype: str = field(default="auto", metadata=option("auto, float32, bfloat16, float16."))
     batch_size: int | None = field(default=None, metadata=option("Requests per batch, or auto.", none="auto", least=1))
+    engine: Literal["auto", "plain"] = field(
+        default="auto",
+        metadata=option(
+            "auto: requests that begin alike share rows, every token once, where a check at load finds that right for the model; "
+            "plain: each request by itself."
+        ),
+    )
     seed: int = field(default=0, metadata=option("Seed of models that draw."))
     trust_remote_code: bool = field(default=False, metadata=option("Run code that comes with the checkpoint."))
 
@@ -253,6 +260,7 @@ class RunOptions(
             chat_template_kwargs=self.named_values("chat_template_kwargs"),
             processor_kwargs=self.named_values("processor_kwargs"),
             date=self.date or "",
+            way=self.engine,
             server=self.server,
         )
 

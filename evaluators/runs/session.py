@@ -13,6 +13,8 @@ from typing import Any
 from evaluators.runs.header import check_same_run, run_date
 from evaluators.runs.options import RunOptions
 from iit_bench.engine.log import ResponseLog
+from iit_bench.engine.plan import BatchLimits
+from iit_bench.models.contract import Model
 from iit_bench.storage.runs import load_run_header, save_run_header
 
 
@@ -30,6 +32,22 @@ def dated(options: RunOptions, folders: Sequence[str] = ("",)) -> RunOptions:
         if day is None and not options.fresh and (options.out / name / "run.json").is_file():
             day = run_date(load_run_header(options.out / name))
     return dataclasses.replace(options, date=day or datetime.now(UTC).date().isoformat())
+
+
+def limits_of(options: RunOptions, model: Model) -> BatchLimits:
+    """How the run's requests are put together: as the run to resume does it, so that bits do not depend on who goes on; else decided now.
+
+    Raises:
+        UserError: the run to resume was begun in a way that this model, or this version, cannot go on with.
+    """
+    path = options.out / "run.json"
+    resumes = not options.fresh and path.is_file()
+    if not resumes:
+        return BatchLimits.for_model(model.info, options.batch_size, model.way)
+    recorded = load_run_header(options.out).get("engine")
+    if recorded is None or options.engine == "plain":  # runs of before the record; `check_same_run` refuses the second where it is new
+        return BatchLimits.for_model(model.info, options.batch_size, "plain")
+    return BatchLimits.of_record(recorded, model)
 
 
 @contextmanager

@@ -17,11 +17,10 @@ from typing import Any
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_suite, git_commit
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import dated, enter
+from evaluators.runs.session import dated, enter, limits_of
 from evaluators.text.model import EngineLM
 from evaluators.text.results import Circumstances, errors_of, items_of, suite_results
 from evaluators.text.tasks import TaskOptions, Tasks, load_tasks
-from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import Model, as_text_model
@@ -74,8 +73,13 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
     if why := unable(model, tasks):
         raise UserError(why)
     described = describe_suite(options, model.info, sorted(tasks.loaded["tasks"]), ("lm-eval", "datasets"))
-    limits = BatchLimits.for_model(model.info, options.batch_size)
-    described |= {"batch_tokens": limits.tokens, "data_sha256": tasks.data_sha256, "gen_kwargs": effective_gen_kwargs(options)}
+    limits = limits_of(options, model)
+    described |= {
+        "batch_tokens": limits.tokens,
+        "engine": limits.record(),
+        "data_sha256": tasks.data_sha256,
+        "gen_kwargs": effective_gen_kwargs(options),
+    }
     with enter(options.out, described, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log):
         started = time.monotonic()
         lm = EngineLM(model, log, limits, progress)

@@ -20,7 +20,7 @@ from typing import Any
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_suite
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import dated, enter
+from evaluators.runs.session import dated, enter, limits_of
 from evaluators.runs.task_names import expand, unknown_task
 from evaluators.vqa.messages import MAX_NEW_TOKENS, ends_in_reasoning, generate_request
 from evaluators.vqa.presets import PRESETS, known_tasks
@@ -70,13 +70,14 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
     if why := unable(model):
         raise UserError(why)
     budget = reasoning_budget(model, options.reasoning_tokens)
-    header = describe_suite(options, model.info, tasks, PACKAGES, reasoning_tokens=budget)
+    limits = limits_of(options, model)
+    header = describe_suite(options, model.info, tasks, PACKAGES, reasoning_tokens=budget) | {"engine": limits.record()}
     with enter(options.out, header, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log), scratch(options.out) as files:
         started = time.monotonic()
         try:
             with VlmevalProcess(files, _spec(options, tasks, run["model"]["name"]), options.out / LOG) as process:
                 process.run("prepare")
-                answered = _ask(model, files, tasks, log, options=options, progress=progress)
+                answered = _ask(model, files, tasks, log, limits=limits, options=options, progress=progress)
                 process.run("score")
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
@@ -129,10 +130,9 @@ def chosen_tasks(options: RunOptions) -> tuple[str, ...]:
 
 
 def _ask(
-    model: Model, files: Exchange, tasks: Sequence[str], log: ResponseLog, *, options: RunOptions, progress: bool
+    model: Model, files: Exchange, tasks: Sequence[str], log: ResponseLog, *, limits: BatchLimits, options: RunOptions, progress: bool
 ) -> dict[str, list[Answered]]:
     """Have the model answer all messages, with the images of one data set in memory at a time."""
-    limits = BatchLimits.for_model(model.info, options.batch_size)
     answered = {}
     with bar(f"{model.info.name}: answering", sum(len(files.load_prompts(task)[1]) for task in tasks), progress) as advance:
         for task in tasks:

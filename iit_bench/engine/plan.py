@@ -12,33 +12,47 @@ from iit_bench.errors import UserError
 from iit_bench.models.contract import (
     SERVER,
     GenerateRequest,
+    Model,
     ModelInfo,
     RollingRequest,
     ScoreRequest,
     TextGenerateRequest,
     TextRequest,
     TextScoreRequest,
+    Way,
 )
 from iit_bench.storage.tables import canonical_json
+from iit_bench.token_trees import TokenPath, cut_rows
 from iit_bench.types import Image, Message
 
 Request = ScoreRequest | GenerateRequest | TextRequest
 # Raised when a model's answers to an equal request change: where a reply begins, what a picture looks like. Then a run that an earlier
 # build began is asked anew instead of mixing both. Answers of before the number are 1.
 ANSWERS_VERSION = 2
+# Raised when equal requests are put into other rows or batches, since their scores then differ in the last digits.
+PLAN_VERSION = 1
 BATCH_TOKENS = {"cpu": 4096}  # padded tokens per batch; on other devices:
 BATCH_TOKENS_ACCELERATOR = 32768
+ROW_TOKENS = {"cpu": 1024}  # positions of a row of a tree; on other devices:
+ROW_TOKENS_ACCELERATOR = 8192
+LONGEST_PATHS = 3  # so many longest paths fit a row, however long they are
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """A batch holds at most `rows` requests and, padded to its longest, `tokens` tokens; a longer request has a batch of its own."""
+    """How a run's requests are put together: decided once, by the process that begins the run; run.json keeps it as `engine`.
+
+    A batch holds at most `rows` requests and, padded to its longest, `tokens` tokens; a longer request has a batch of its own. A row of a
+    tree holds at most `rows` requests and `row_tokens` positions, or `LONGEST_PATHS` times the longest path if that is more.
+    """
 
     rows: int
     tokens: int
+    row_tokens: int = ROW_TOKENS["cpu"]
+    way: Way = "plain"
 
     @staticmethod
-    def for_model(info: ModelInfo, batch_size: int | None) -> BatchLimits:
+    def for_model(info: ModelInfo, batch_size: int | None, way: Way = "plain") -> BatchLimits:
         """`batch_size` None = auto: as many requests as fit the token budget of the device.
 
         Raises:
@@ -47,7 +61,30 @@ class BatchLimits:
         if batch_size and info.device == SERVER:
             raise UserError(f"model {info.name!r} is behind a server, which makes its own batches; give --concurrency, not --batch-size")
         tokens = BATCH_TOKENS.get(info.device, BATCH_TOKENS_ACCELERATOR)
-        return BatchLimits(batch_size, 2**62) if batch_size else BatchLimits(256, tokens)
+        row_tokens = ROW_TOKENS.get(info.device, ROW_TOKENS_ACCELERATOR)
+        if batch_size:
+            return BatchLimits(batch_size, 2**62, row_tokens, way)
+        return BatchLimits(256, tokens, row_tokens, way)
+
+    @staticmethod
+    def of_record(record: Mapping[str, Any], model: Model) -> BatchLimits:
+        """The limits that a run.json keeps as `engine`.
+
+        Raises:
+            UserError: another version of this program made them, or the model cannot run rows so here.
+        """
+        if record.get("version") != PLAN_VERSION:
+            raise UserError(
+                f"the run was begun with plan version {record.get('version')!r}, this is version {PLAN_VERSION}; "
+                "add --fresh, or use the iit-bench that began it"
+            )
+        if record["way"] == "tree" and model.way != "tree":
+            raise UserError(f"the run was begun with rows of a tree, which model {model.info.name!r} cannot be asked in here; add --fresh")
+        return BatchLimits(record["rows"], record["batch_tokens"], record["row_tokens"], record["way"])
+
+    def record(self) -> dict[str, Any]:
+        """For run.json's `engine`."""
+        return {"way": self.way, "rows": self.rows, "batch_tokens": self.tokens, "row_tokens": self.row_tokens, "version": PLAN_VERSION}
 
 
 def model_identity(info: ModelInfo) -> dict[str, Any]:
@@ -92,3 +129,13 @@ def plan_batches(lengths: Mapping[str, int], limits: BatchLimits) -> list[list[s
         else:
             batches.append([key])
     return batches
+
+
+def plan_rows(paths: Mapping[str, Sequence[TokenPath]], limits: BatchLimits) -> list[list[str]]:
+    """Rows of a tree as lists of request keys; like `plan_batches`, a function of the whole job."""
+    if not paths:
+        return []
+    keys = sorted(paths)
+    longest = max(path.longest for own in paths.values() for path in own)
+    cut = cut_rows([paths[key] for key in keys], max(limits.row_tokens, LONGEST_PATHS * longest), limits.rows)
+    return [[keys[i] for i in row] for row in cut.rows]

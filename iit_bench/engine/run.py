@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iit_bench.engine.concurrent import ask_concurrently
 from iit_bench.engine.faults import FirstItems, OutOfMemory, guarded
 from iit_bench.engine.log import Response, ResponseLog
-from iit_bench.engine.plan import BatchLimits, Request, model_identity, plan_batches, request_key
+from iit_bench.engine.plan import BatchLimits, Request, model_identity, plan_batches, plan_rows, request_key
 from iit_bench.errors import ItemError, MachineError
 from iit_bench.models.contract import (
     GenerateRequest,
@@ -20,8 +20,10 @@ from iit_bench.models.contract import (
     ScoreResult,
     TextGenerateRequest,
     TextScoreRequest,
+    Way,
     as_text_model,
 )
+from iit_bench.token_trees import TokenPath
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,15 @@ class Failure:
     kind: str
     reason: str
     detail: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """A distinct request as it is asked: with as much room for reasoning as the model's context leaves, its length, and its paths."""
+
+    request: Request
+    tokens: int  # of its longest row
+    paths: Sequence[TokenPath] = ()  # where it goes through the model as part of a tree
 
 
 @dataclass
@@ -64,13 +75,13 @@ def answer(
     for key in keys:
         copies[key] += 1
     failures: dict[str, Failure] = {}
-    lengths = {}
+    work: dict[str, Work] = {}
     first = FirstItems()
     if any(key in log.responses for key in distinct):
         first.answered()
     for key, request in distinct.items():
         try:
-            lengths[key], distinct[key] = guarded(lambda request=request: _fitted(model, request))  # type: ignore[misc]
+            work[key] = guarded(lambda request=request: _fitted(model, request, limits.way))  # type: ignore[misc]
         except ItemError as error:
             failures[key] = Failure("item", error.reason, error.detail)
             first.failed(error)
@@ -78,41 +89,60 @@ def answer(
             failures[key] = Failure("machine", error.reason, error.detail)
     advance(sum(copies[key] for key in failures))
     if at_once := model.capabilities.requests_at_once:
-        missing = {key: distinct[key] for key in lengths if key not in log.responses}
-        advance(sum(copies[key] for key in lengths if key not in missing))
+        missing = {key: one.request for key, one in work.items() if key not in log.responses}
+        advance(sum(copies[key] for key in work if key not in missing))
         failed = ask_concurrently(
-            lambda request: guarded(lambda: _call(model, [request])[0]), missing, log, at_once, lambda key: advance(copies[key]), first
+            lambda request: guarded(lambda: _call(model, [Work(request, 0)])[0]),
+            missing,
+            log,
+            at_once,
+            lambda key: advance(copies[key]),
+            first,
         )
         failures |= {key: Failure("item", error.reason, error.detail) for key, error in failed.items()}
         return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), len(missing))
     computed = 0
-    for batch in plan_batches(lengths, limits):
+    for batch in plan(work, limits):
         if any(key not in log.responses for key in batch):
             computed += sum(key not in log.responses for key in batch)
-            failures |= _compute(model, {key: distinct[key] for key in batch}, log, first)
+            failures |= _compute(model, {key: work[key] for key in batch}, log, first)
         advance(sum(copies[key] for key in batch))
     return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), computed)
 
 
-def _fitted(model: Model, request: Request) -> tuple[int, Request]:
-    """The tokens of a request's longest row, and the request with as much room for reasoning as the model's context leaves.
+def plan(work: Mapping[str, Work], limits: BatchLimits) -> list[list[str]]:
+    """Which requests go through the model together, as lists of keys: rows of a tree, or padded batches."""
+    if any(one.paths for one in work.values()):
+        return plan_rows({key: one.paths for key, one in work.items()}, limits)
+    return plan_batches({key: one.tokens for key, one in work.items()}, limits)
 
-    Its key stays that of what was asked: what is left depends on the prompt and the model only.
-    """
+
+def _fitted(model: Model, request: Request, way: Way) -> Work:
+    """The request as it is asked. Its key stays that of what was asked: what is left depends on the prompt and the model only."""
+    if way == "tree" and isinstance(request, (ScoreRequest, TextScoreRequest, RollingRequest)):
+        paths = model.paths(request)
+        longest = max(path.longest for path in paths)
+        if isinstance(request, ScoreRequest):
+            _check_context(longest, model.info.max_context)
+        return Work(request, longest, paths)
     if not isinstance(request, (ScoreRequest, GenerateRequest)):
-        return as_text_model(model).text_tokens(request), request
+        return Work(request, as_text_model(model).text_tokens(request))
     length = model.request_tokens(request)
     limit = model.info.max_context
     if limit is None or length <= limit:
-        return length, request
+        return Work(request, length)
     spare = request.reasoning_tokens if isinstance(request, GenerateRequest) else 0
-    if length - spare > limit:
-        raise ItemError("context overflow", f"{length - spare} tokens, the model takes {limit}")
+    _check_context(length - spare, limit)
     assert isinstance(request, GenerateRequest)
-    return limit, replace(request, reasoning_tokens=spare - (length - limit))
+    return Work(replace(request, reasoning_tokens=spare - (length - limit)), limit)
 
 
-def _compute(model: Model, batch: dict[str, Request], log: ResponseLog, first: FirstItems) -> dict[str, Failure]:
+def _check_context(tokens: int, limit: int | None) -> None:
+    if limit is not None and tokens > limit:
+        raise ItemError("context overflow", f"{tokens} tokens, the model takes {limit}")
+
+
+def _compute(model: Model, batch: dict[str, Work], log: ResponseLog, first: FirstItems) -> dict[str, Failure]:
     """Answer one batch into the log. If a batch fails, its halves are tried, down to single requests."""
     try:
         answers = guarded(lambda: _call(model, list(batch.values())))
@@ -137,10 +167,11 @@ def _compute(model: Model, batch: dict[str, Request], log: ResponseLog, first: F
     return failures
 
 
-def _call(model: Model, requests: Sequence[Request]) -> Sequence[Response]:
+def _call(model: Model, batch: Sequence[Work]) -> Sequence[Response]:
     """Requests of different kinds never share a batch: an evaluator asks one kind at a time."""
-    ask = _METHODS[type(requests[0])]
-    results: Sequence[Response] = ask(model, requests)
+    requests: list[Any] = [one.request for one in batch]
+    in_tree = bool(batch[0].paths)
+    results = model.score_paths(requests, [one.paths for one in batch]) if in_tree else _METHODS[type(requests[0])](model, requests)
     scores = [logprob for result in results if isinstance(result, ScoreResult) for logprob in result.logprobs]
     if not all(math.isfinite(logprob) for logprob in scores):
         raise ItemError("score is not a finite number", "an overflow in the model; use a wider --dtype")

@@ -17,6 +17,7 @@ from iit_bench.models.contract import (
     ModelInfo,
     ModelOptions,
     RollingRequest,
+    Scored,
     ScoreRequest,
     ScoreResult,
     TextGenerateRequest,
@@ -25,6 +26,7 @@ from iit_bench.models.contract import (
     TextScoreRequest,
 )
 from iit_bench.storage.tables import canonical_json
+from iit_bench.token_trees import TokenPath
 from iit_bench.types import Image, Message
 
 ONLY_CHOOSES = "it only chooses among replies"
@@ -161,9 +163,17 @@ class BlindModel(Model):
             model.capabilities, takes_images=True, images_unknown=False, scores_images=True, takes_raw_text=False, why_not=why_not
         )
         self.info = dataclasses.replace(model.info, blind=True, accepts_images=True)
+        self.way = model.way
 
     def prepare(self, benchmark: Any) -> None:
         self.model.prepare(benchmark)
+
+    def paths(self, request: Scored) -> list[TokenPath]:
+        assert isinstance(request, ScoreRequest), "it takes no raw text"
+        return self.model.paths(_without_images(request))
+
+    def score_paths(self, batch: Sequence[Scored], paths: Sequence[Sequence[TokenPath]]) -> list[ScoreResult]:
+        return self.model.score_paths(batch, paths)
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         return self.model.request_tokens(_without_images(request))

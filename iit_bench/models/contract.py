@@ -8,11 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from iit_bench.errors import UserError
+from iit_bench.token_trees import TokenPath
 from iit_bench.types import Message, ServerOptions, Style
 
+# How a model runs rows of text: "tree" = requests that share beginnings go through it as rows of one tree (`iit_bench.token_trees`), every
+# token once; "plain" = each request by itself, in padded batches where the model allows them.
+Way = Literal["tree", "plain"]
 SERVER = "server"  # ModelInfo.device of a model behind a server
 STYLES: tuple[Style, ...] = get_args(Style)
 
@@ -82,6 +86,7 @@ class ModelOptions:
     processor_kwargs: Mapping[str, Any] = field(default_factory=dict)  # settings of the processor of images, e.g. min_pixels
     adapter: str | None = None  # folder or Hub id of a peft adapter to load onto the checkpoint
     date: str = ""  # what a template that asks the clock is told, ISO 8601; "" = today
+    way: Literal["auto", "plain"] = "auto"  # how rows are run; "auto" = as a tree where that is verified at load
     server: ServerOptions = field(default_factory=ServerOptions)
 
 
@@ -186,11 +191,15 @@ def cut_at(text: str, stops: Iterable[str]) -> str:
 TextRequest = TextScoreRequest | RollingRequest | TextGenerateRequest
 
 
+Scored = ScoreRequest | TextScoreRequest | RollingRequest  # requests that may go through a model as paths of a tree
+
+
 class Model(ABC):
     """One loaded model. Results do not depend on the other requests of a batch beyond floating-point rounding."""
 
     info: ModelInfo
     capabilities: Capabilities
+    way: Way = "plain"
 
     def prepare(self, benchmark: Any) -> None:  # noqa: B027 - optional
         """Read the benchmark's manifest before the run. Only baselines need it; a model under test must not."""
@@ -202,6 +211,18 @@ class Model(ABC):
         Raises:
             ItemError: the request cannot be rendered, e.g. an image that does not decode.
         """
+
+    def paths(self, request: Scored) -> list[TokenPath]:
+        """The request in symbols, one path or more; asked of models whose `way` is "tree".
+
+        Raises:
+            ItemError: the request cannot be rendered or encoded.
+        """
+        raise NotImplementedError
+
+    def score_paths(self, batch: Sequence[Scored], paths: Sequence[Sequence[TokenPath]]) -> list[ScoreResult]:
+        """As `score`, `score_text` and `score_rolling`, in one row of a tree; `paths` are what `paths` gave for each request."""
+        raise NotImplementedError
 
     @abstractmethod
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:

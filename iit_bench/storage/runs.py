@@ -55,6 +55,8 @@ RUN_FIELDS = {
     "system_prompt": "first message of every chat, or empty",
     "batch_size": "requests per batch, or null for as many as the token budget takes",
     "batch_tokens": "planned tokens per batch, padding included",
+    "engine": "how requests are put together, decided by the process that began the run: way (tree | plain), rows, batch_tokens and "
+    "row_tokens at most, version of the plan; missing in runs of earlier versions, which are plain",
     "seed": "of the model, where it draws",
     "command": "the command line that repeats the run",
     "arguments": "the same by option (evaluators.runs.options.RunOptions), for `iit-bench eval --from run.json`",

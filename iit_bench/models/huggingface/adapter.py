@@ -4,33 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from iit_bench.errors import UserError
-from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, ModelInfo, ScoreRequest, ScoreResult
 from iit_bench.models.huggingface.generation import greedy_settings
 from iit_bench.models.huggingface.token_rows import TokenRows
-from iit_bench.models.raw_text import RawText
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import encode_prompt, render_prompt, text_turns
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.special_tokens import pad_token
+from iit_bench.models.tree_scoring import TreeScoring
 from iit_bench.models.words import words_of
+from iit_bench.token_trees import TokenPath, TreeRow, token_path
 from iit_bench.types import Message
 
 TEXT_ONLY = "transformers knows its architecture as one for text only"
 OTHER_TOKENS = "transformers' generate makes other tokens than the model's own passes (checked at load); use --scoring loglikelihood"
 
 
-class CausalLM(RawText, Model):
+class CausalLM(TreeScoring):
     """A text-only model. A prompt is encoded once for all its replies where that gives the scores of single rows (see `rows`)."""
 
-    def __init__(self, model: Any, tokenizer: Any, info: ModelInfo, has_chat_template: bool) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, info: ModelInfo, has_chat_template: bool, way: Literal["auto", "plain"] = "auto"
+    ) -> None:
         self.model, self.tokenizer, self.has_chat_template = model, tokenizer, has_chat_template
         self.reasoning = reasoning_of(tokenizer)
         self.words = words_of(tokenizer)
         self._delimiter = learn_delimiter(tokenizer, text_turns)
-        self.token_rows = TokenRows(model, tokenizer, pad=pad_token(tokenizer, model), device=info.device)
+        self.token_rows = TokenRows(model, tokenizer, pad=pad_token(tokenizer, model), device=info.device, way=way)
+        self.way = "plain" if self.token_rows.no_tree else "tree"
         rows = self.token_rows.rows
         generates = rows.generating != "not"
         self.capabilities = Capabilities(
@@ -40,7 +44,8 @@ class CausalLM(RawText, Model):
             reasons=self.reasoning.expected,
             why_not={"takes_images": TEXT_ONLY} | ({} if generates else {"generates": OTHER_TOKENS}),
         )
-        info = replace(info, details={**info.details, **rows.details()})
+        no_tree = {"no_tree": self.token_rows.no_tree} if self.token_rows.no_tree else {}
+        info = replace(info, details={**info.details, **rows.details(), **no_tree})
         self.info = info.with_settings(**self._delimiter.settings())
 
     # ------------------------------------------------------------ prompts
@@ -65,6 +70,15 @@ class CausalLM(RawText, Model):
         return len(encoded.prompt) + max(map(len, encoded.replies))
 
     # ------------------------------------------------------------ scoring
+
+    def chat_path(self, request: ScoreRequest) -> TokenPath:
+        """As `TreeScoring.chat_path`."""
+        encoded = self._encoded(request)
+        return token_path(encoded.prompt, encoded.replies, encoded.merged)
+
+    def run_row(self, row: TreeRow, paths: Sequence[TokenPath]) -> tuple[list[float], list[bool]]:
+        """As `TreeScoring.run_row`."""
+        return self.token_rows.tree.run(row)
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
         encoded = [self._encoded(request) for request in batch]

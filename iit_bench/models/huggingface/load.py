@@ -72,7 +72,7 @@ def _causal_lm(name: str, checkpoint: str, files: Checkpoint, config: Any, optio
     model, device = load_weights(AutoModelForCausalLM, files, config, options)
     info = describe(model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=False)
     settings = dropped | generation_record(files.folder, model, tokenizer) | fixed
-    return CausalLM(model, tokenizer, info.with_settings(**settings), has_template)
+    return CausalLM(model, tokenizer, info.with_settings(**settings), has_template, options.way)
 
 
 def _image_text_model(name: str, checkpoint: str, files: Checkpoint, config: Any, options: ModelOptions) -> Model:

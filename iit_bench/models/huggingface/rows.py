@@ -20,6 +20,8 @@ Scoring = Literal["cache", "padded rows", "single rows"]
 # Of new tokens: after several prompts at once, one at a time, one at a time without a cache, or not (`generate` makes other tokens).
 Generating = Literal["together", "single", "without cache", "not"]
 SWITCHING = ("longrope", "dynamic")  # rope types whose frequencies depend on the length of a call's longest row
+# Of models that cannot be asked in some way at all: RWKV has no positions, MiniMax no keys.
+FAILS = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
 PROBE = "The circle is red, the square is blue, and Paris is the capital of France."
 # Largest difference of log-probabilities that rounding explains, in nats per token; wrong positions or states make more than one.
 TOLERANCE = {torch.float32: 1e-3}
@@ -106,6 +108,6 @@ def first_that_agrees(ways: Sequence[str], is_right: Callable[[str], bool]) -> s
         try:
             if is_right(way):
                 return way
-        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
-            continue  # a model that cannot be asked this way at all: RWKV has no positions, MiniMax no keys
+        except FAILS:
+            continue
     return ways[-1]

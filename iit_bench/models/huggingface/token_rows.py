@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from transformers import DynamicCache
 
+from iit_bench.errors import one_line
 from iit_bench.models.contract import ScoreResult
 from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
 from iit_bench.models.huggingface.rows import (
+    FAILS,
     Generating,
     Rows,
     Scoring,
@@ -25,8 +27,10 @@ from iit_bench.models.huggingface.rows import (
     scoring_by_cache,
     tolerance,
 )
+from iit_bench.models.huggingface.tree_rows import TreeRows
 from iit_bench.models.raw_text import until_end
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed, score_single_rows
+from iit_bench.token_trees import build_row, token_path
 
 PROBE_TOKENS = 3  # generated in the check at load
 
@@ -34,12 +38,14 @@ PROBE_TOKENS = 3  # generated in the check at load
 class TokenRows:
     """A `scoring.PrefixScorer` of token rows, and their continuations. `rows` says how the model is asked; it is found out at the start."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, pad: int, device: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, pad: int, device: str, way: Literal["auto", "plain"] = "auto") -> None:
         self.model, self.tokenizer, self.pad, self.device = model, tokenizer, pad, device
         accepted = inspect.signature(model.forward).parameters
         self._takes_positions, self._takes_logits_to_keep = "position_ids" in accepted, "logits_to_keep" in accepted
         self.rows = Rows()
         self.rows = self._find_rows()
+        self.tree = TreeRows(model, device)
+        self.no_tree = "--engine plain" if way == "plain" else self.tree.refused() or self._tree_differs()
 
     # ------------------------------------------------------------ what is right for this model
 
@@ -68,6 +74,22 @@ class TokenRows:
         found = score_prefixed(self, prompts, list(map(len, prompts)), replies)
         counts = [one.tokens for one in right]
         return agree([one.logprobs for one in found], [one.logprobs for one in right], counts, tolerance(self.model.dtype))
+
+    @torch.inference_mode()
+    def _tree_differs(self) -> str:
+        """Why rows of a tree are not right: their scores are not those of single rows. "" where they are."""
+        prompts, replies = probe_tokens(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
+        prompts, replies = [*prompts, prompts[0] + replies[0][0]], [*replies, replies[1]]  # and a later turn of the first chat
+        right = score_single_rows(self.row_logits, prompts, replies, whole=True)
+        paths = [token_path(*pair) for pair in zip(prompts, replies, strict=True)]
+        row = build_row(paths)
+        try:
+            logprobs, _ = self.tree.run(row)
+        except FAILS as error:
+            return f"a pass over a tree fails: {one_line(error)}"
+        found = [[sum(logprobs[edge] for edge in reply) for reply in edges] for edges in row.edges]
+        same = agree(found, [one.logprobs for one in right], [one.tokens for one in right], tolerance(self.model.dtype))
+        return "" if same else "scores of a tree differ from those of single rows in the check at load"
 
     def _generates_rightly(self, way: str) -> bool:
         """Whether the logits of generated tokens are those of plain passes over the same rows."""

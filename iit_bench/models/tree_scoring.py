@@ -1,0 +1,55 @@
+"""Requests as paths of a tree, and results from one row of it: shared by every model of this process that can run such rows."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from iit_bench.models.contract import Model, RollingRequest, Scored, ScoreRequest, ScoreResult
+from iit_bench.models.raw_text import Pair, RawText
+from iit_bench.token_trees import TokenPath, TreeRow, build_row, token_path
+
+
+class TreeScoring(RawText, Model):
+    """Mixin for a model that runs rows of a tree (`run_row`), for chats (`chat_path`) and raw text."""
+
+    @abstractmethod
+    def chat_path(self, request: ScoreRequest) -> TokenPath:
+        """A chat and its replies in symbols.
+
+        Raises:
+            ItemError: the chat cannot be rendered or encoded.
+        """
+
+    @abstractmethod
+    def run_row(self, row: TreeRow, paths: Sequence[TokenPath]) -> tuple[list[float], list[bool]]:
+        """One pass over a row that `token_trees.build_row` made of `paths`.
+
+        Returns:
+            Of every scored token (`row.edge_token`): its log-probability in nats after its node, and whether it is the most likely one.
+        """
+
+    def paths(self, request: Scored) -> list[TokenPath]:
+        """As `contract.Model.paths`: a chat is one path, a raw text one per continuation or window."""
+        if isinstance(request, ScoreRequest):
+            return [self.chat_path(request)]
+        pairs: list[Pair] = self._windows(request.text) if isinstance(request, RollingRequest) else self._pairs(request)
+        return [token_path(before, [after]) for before, after in pairs]
+
+    def score_paths(self, batch: Sequence[Scored], paths: Sequence[Sequence[TokenPath]]) -> list[ScoreResult]:
+        """As `contract.Model.score_paths`."""
+        flat = [one for own in paths for one in own]
+        row = build_row(flat)
+        logprobs, greedy = self.run_row(row, flat)
+        results, done = [], 0
+        for request, own in zip(batch, paths, strict=True):
+            edges = [reply for edges in row.edges[done : done + len(own)] for reply in edges]
+            done += len(own)
+            sums = [sum(logprobs[edge] for edge in reply.tolist()) for reply in edges]
+            all_greedy = [all(greedy[edge] for edge in reply.tolist()) for reply in edges]
+            counts = [len(reply) for reply in edges]
+            if isinstance(request, RollingRequest):
+                results.append(ScoreResult((sum(sums),), (sum(counts),), (all(all_greedy),), 0))
+            else:
+                results.append(ScoreResult(tuple(sums), tuple(counts), tuple(all_greedy), len(own[0].prompt), own[0].merged))
+        return results
