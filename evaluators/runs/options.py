@@ -80,6 +80,18 @@ class ModelPart:
     blind: bool = field(default=False, metadata=option("Remove all images, to measure what the words give away without them."))
     device: str = field(default="auto", metadata=option("auto, cpu, cuda, cuda:1, mps."))
     dtype: str = field(default="auto", metadata=option("auto, float32, bfloat16, float16."))
+    device_map: str = field(
+        default="",
+        metadata=option(
+            'Layers on several devices: auto, balanced, balanced_low_0, sequential, or a JSON object such as {"model.layers.0": 0}.'
+        ),
+    )
+    quantization: str = field(
+        default="", metadata=option("Quantise the weights while they are loaded: bnb-4bit, bnb-8bit (bitsandbytes), torchao-int8.")
+    )
+    attn_implementation: str = field(
+        default="", metadata=option("eager, sdpa, flash_attention_2, flash_attention_3, flex_attention; default: the model's own.")
+    )
     batch_size: int | None = field(default=None, metadata=option("Requests per batch, or auto.", none="auto", least=1))
     engine: Literal["auto", "plain"] = field(
         default="auto",
@@ -230,10 +242,11 @@ class RunOptions(
             value, least = getattr(self, one.name), one.metadata.get("least")
             if least is not None and value is not None and value < least:
                 raise UserError(f"{flag(one.name)} {value} is too low; give {least} or more")
-        for name in NAMED_VALUES:
+        for name in (*NAMED_VALUES, "device_map"):
             value = getattr(self, name)
             if isinstance(value, Mapping):  # from Python, where a mapping is the natural form
                 object.__setattr__(self, name, json.dumps(dict(value)) if value else "")
+        for name in NAMED_VALUES:
             parse_named_values(getattr(self, name), flag(name))
         try:
             day = date.fromisoformat(self.date).isoformat() if self.date is not None else None
@@ -254,6 +267,9 @@ class RunOptions(
             checkpoint=self.checkpoint,
             device=self.device,
             dtype=self.dtype,
+            device_map=self.device_map,
+            quantization=self.quantization,
+            attn_implementation=self.attn_implementation,
             seed=self.seed,
             trust_remote_code=self.trust_remote_code,
             adapter=self.adapter,

@@ -80,6 +80,9 @@ class ModelOptions:
     checkpoint: str | None = None
     device: str = "auto"  # "auto" = cuda, else mps, else cpu
     dtype: str = "auto"  # "auto" = the checkpoint's own on an accelerator, float32 on CPU
+    device_map: str = ""  # by which layers lie on several devices: "auto", another name that accelerate knows, or a JSON object
+    quantization: str = ""  # by which weights are quantised while they are loaded: a name of `placement.QUANTIZATION`
+    attn_implementation: str = ""  # of transformers; "" = the model's default
     seed: int = 0
     trust_remote_code: bool = False
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)  # arguments that the chat template takes by name

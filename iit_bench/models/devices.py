@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import torch
 
 
-def pick_device(device: str) -> str:
-    """`auto` = cuda, else mps, else cpu.
+def pick_device(device: str, what: str = "") -> str:
+    """`auto` = cuda, else mps, else cpu. `what` begins the error in the place of the option's name.
 
     Raises:
         UserError: this machine has no such device.
@@ -24,7 +24,7 @@ def pick_device(device: str) -> str:
     kind, _, index = device.partition(":")
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}.get(kind, 0)
     if not count or (index and (not index.isdigit() or int(index) >= count)):
-        raise UserError(f"--device {device!r} is not available; this machine has {count} of its kind, use auto or cpu")
+        raise UserError(f"{what or f'--device {device!r}'} is not available; this machine has {count} of its kind, use auto or cpu")
     return device
 
 

@@ -13,15 +13,16 @@ from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.registry import MODEL_GROUP, MODELS, match, resolve
 
 OF_TRANSFORMERS = ("wings", "llava", "llava-one-rate", "base-llm", "hf:", "vllm:")
+_PLACING = ("device_map", "quantization", "attn_implementation")
 _WITHOUT_USE: dict[str, tuple[str, ...]] = {
     "wings": ("processor_kwargs", "adapter"),
     "llava": ("processor_kwargs", "adapter"),
     "llava-one-rate": ("processor_kwargs", "adapter"),
-    "openai:": ("processor_kwargs", "adapter"),
-    "vllm:": ("adapter",),
-    "vlmeval:": ("chat_template_kwargs", "processor_kwargs", "adapter"),
-    "random": ("chat_template_kwargs", "processor_kwargs", "adapter"),
-    "majority": ("chat_template_kwargs", "processor_kwargs", "adapter"),
+    "openai:": ("processor_kwargs", "adapter", *_PLACING),
+    "vllm:": ("adapter", *_PLACING),
+    "vlmeval:": ("chat_template_kwargs", "processor_kwargs", "adapter", *_PLACING),
+    "random": ("chat_template_kwargs", "processor_kwargs", "adapter", *_PLACING),
+    "majority": ("chat_template_kwargs", "processor_kwargs", "adapter", *_PLACING),
 }
 
 
@@ -44,7 +45,7 @@ def load_model(name: str, options: ModelOptions, *, blind: bool = False, progres
 
 
 def _refuse_options_without_use(name: str, options: ModelOptions) -> None:
-    """Options of templates, processors and adapters that a built-in model has no use for would be recorded as if they had one."""
+    """Options of templates, processors, adapters and placing that a built-in model has no use for would be recorded as if they had one."""
     for option in _WITHOUT_USE.get(match(name, MODELS) or "", ()):
         if getattr(options, option):
             raise UserError(f"model {name!r} has no use for --{option.replace('_', '-')}; leave it out")

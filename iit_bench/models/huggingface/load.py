@@ -59,7 +59,7 @@ def _image_text_factory(model_type: str) -> Any:
 
 
 def _named(name: str, checkpoint: str, files: Checkpoint, options: ModelOptions) -> dict[str, Any]:
-    return {"name": name, "checkpoint": checkpoint, "files": files, "trust_remote_code": options.trust_remote_code}
+    return {"name": name, "checkpoint": checkpoint, "files": files, "options": options, "trust_remote_code": options.trust_remote_code}
 
 
 def _causal_lm(name: str, checkpoint: str, files: Checkpoint, config: Any, options: ModelOptions) -> Model:

@@ -13,13 +13,22 @@ from iit_bench.models.checkpoint_files import Checkpoint, resolve_checkpoint
 from iit_bench.models.checkpoints import describe, load_weights
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
 from iit_bench.models.devices import pick_device, pick_dtype
+from iit_bench.models.placement import refuse_placing
 from iit_bench.models.special_tokens import drop_end_tokens
 from iit_bench.models.template_arguments import fix_template
 from iit_bench.models.wings.adapter import WingsModel
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.released.adapter import ReleasedWingsModel
-from iit_bench.models.wings.released.checkpoint import DTYPES, check_finite, check_names, empty_model, load_official, read_headers
+from iit_bench.models.wings.released.checkpoint import (
+    DTYPES,
+    check_files_finite,
+    check_finite,
+    check_names,
+    empty_model,
+    load_official,
+    read_headers,
+)
 from iit_bench.models.wings.released.names import is_official, read_config
 from iit_bench.models.wings.released.scripts import SCRIPTS
 
@@ -49,7 +58,16 @@ def load(name: str, options: ModelOptions) -> Model:
         raise UserError(f"checkpoint {checkpoint!r} has no chat template, so chats cannot be rendered; add a chat_template.jinja")
     accepts_images = hasattr(model.model, "vision_tower")
     files = Checkpoint(folder=folder)
-    info = describe(model, name=name, checkpoint=checkpoint, files=files, device=device, template=template, accepts_images=accepts_images)
+    info = describe(
+        model,
+        name=name,
+        checkpoint=checkpoint,
+        files=files,
+        device=device,
+        template=template,
+        accepts_images=accepts_images,
+        options=options,
+    )
     adapter = ReleasedWingsModel if model.config.mode == "released" else WingsModel
     fixed = dropped | fix_template(tokenizer if conversation is None else None, options, name)
     return adapter(model, tokenizer, _with_limits(info, model.config).with_settings(**fixed))
@@ -84,11 +102,12 @@ def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[W
             raise UserError(f"checkpoint {checkpoint!r} has a damaged config.json: {one_line(error)}") from error
         check_names(empty_model(config), read_headers(folder), folder, official=False)
         model, device = load_weights(WingsForConditionalGeneration, Checkpoint(folder=folder), config, options)
-        check_finite(model.state_dict(), checkpoint)
+        check_files_finite(folder) if options.device_map or options.quantization else check_finite(model.state_dict(), checkpoint)
         return model, device
     headers = read_headers(folder)
     if not is_official(fields, headers):
         raise UserError(f"checkpoint {checkpoint!r} is not a Wings model; for other models use --model hf:{checkpoint}")
+    refuse_placing(options, f"checkpoint {checkpoint!r} has the authors' names, and is loaded whole onto one device")
     device = pick_device(options.device)
     stored = next((DTYPES[header.dtype] for header in headers.values() if header.dtype in DTYPES), None)
     return load_official(folder, device, pick_dtype(options.dtype, device, stored)), device

@@ -40,6 +40,8 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["WingsDecoderLayer"]  # noqa: RUF012
+    # Learners are read stacked and the router as a table; by the usage of other models the projector, tower and head stay as they are too.
+    _not_quantised = (r".*\.(attn_pool|attn_t_pool|reweight_module|mm_projector|vision_tower)", "lm_head")  # patterns of transformers
     _skip_keys_device_placement = ["past_key_values", "cache"]  # noqa: RUF012
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
 

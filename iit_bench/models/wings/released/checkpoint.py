@@ -125,6 +125,17 @@ def check_finite(weights: Mapping[str, torch.Tensor], where: str) -> None:
             raise UserError(f"{where!r} holds NaN or infinite numbers in {official_name(name)!r}; the checkpoint is damaged, get it again")
 
 
+def check_files_finite(folder: Path) -> None:
+    """As `check_finite` for a folder's files, one tensor at a time: weights that wait on a disk or are quantised cannot be asked.
+
+    Raises:
+        UserError: naming the first such tensor, or a shard cannot be read.
+    """
+    for name, header in read_headers(folder).items():
+        with safe_open(header.file, framework="pt") as shard:
+            check_finite({name: shard.get_tensor(name)}, str(header.file))
+
+
 def empty_model(config: WingsConfig) -> WingsForConditionalGeneration:
     """Build a model whose parameters have names and shapes but no memory; its buffers are real."""
     with _parameters_on_meta():
