@@ -30,9 +30,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from printed import as_table
 from transformers import LlamaConfig, LlamaForCausalLM, SiglipVisionConfig
 
-from iit_bench.engine.plan import BatchLimits
+from iit_bench.engine.plan import ROW_TOKENS, ROW_TOKENS_ACCELERATOR
 from iit_bench.models.huggingface.tree_rows import TreeRows
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
@@ -263,7 +264,7 @@ def tree(sizes: Scale) -> dict[str, Any]:
     """The job through rows of a tree, and through padded passes of prompt and reply as a plain harness makes them."""
     llm, requests = backbone(sizes), job(sizes)
     rows = TreeRows(llm, sizes.device)
-    limit = BatchLimits.for_model(_Info(sizes.device), None).row_tokens  # type: ignore[arg-type]
+    limit = ROW_TOKENS.get(sizes.device, ROW_TOKENS_ACCELERATOR)
     cut = cut_rows(requests, limit).rows
     built = [(row, build_row([path for i in row for path in requests[i]])) for row in cut]
     results: list[tuple[list[float], list[bool]]] = []
@@ -289,11 +290,6 @@ def tree(sizes: Scale) -> dict[str, Any]:
         "times as fast": plain_seconds / tree_seconds,
         "largest difference of a reply": max(abs(found[key] - plain[key]) for key in found),
     }
-
-
-class _Info:
-    def __init__(self, device: str) -> None:
-        self.device = device
 
 
 def _plain(llm: Any, requests: Sequence[Sequence[TokenPath]], sizes: Scale) -> dict[tuple[int, int], float]:
@@ -340,7 +336,7 @@ def throughput(sizes: Scale, matrix_limit: float | None) -> dict[str, Any]:
     """Dialogues and tokens a second of the whole job, planning and packing included."""
     llm, requests = backbone(sizes), job(sizes)
     rows = TreeRows(llm, sizes.device)
-    limit = BatchLimits.for_model(_Info(sizes.device), None).row_tokens  # type: ignore[arg-type]
+    limit = ROW_TOKENS.get(sizes.device, ROW_TOKENS_ACCELERATOR)
     positions = [0]
 
     def run() -> None:
@@ -396,18 +392,6 @@ def main() -> None:
         if sizes.device == "cuda":
             torch.cuda.empty_cache()
     print(json.dumps(results, indent=2) if arguments.json else as_table(results))
-
-
-def as_table(results: dict[str, Any], depth: int = 0) -> str:
-    """Nested results as indented lines, one per number."""
-    lines = []
-    for name, value in results.items():
-        if isinstance(value, dict):
-            lines += [f"{'  ' * depth}{name}", as_table(value, depth + 1)]
-        else:
-            shown = f"{value:14,.4g}" if isinstance(value, float) else str(value)
-            lines.append(f"{'  ' * depth}{name:{44 - 2 * depth}} {shown}")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

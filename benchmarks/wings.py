@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from printed import as_table
+
 SHAPES: dict[str, dict[str, Any]] = {
     "31m": {
         "vocab_size": 16_000,
@@ -339,19 +341,6 @@ def main() -> None:
     if "flops" not in arguments.skip:
         results["flops 8B"] = count_flops()
     print(json.dumps(results, indent=2) if arguments.json else as_table(results))
-
-
-def as_table(results: Any, depth: int = 0) -> str:
-    """Nested results as indented lines, one per number."""
-    lines = []
-    for name, value in results.items():
-        if isinstance(value, dict):
-            lines += [f"{'  ' * depth}{name}", as_table(value, depth + 1)]
-        else:
-            lines.append(
-                f"{'  ' * depth}{name:{40 - 2 * depth}} {value:14,.4g}" if isinstance(value, float) else f"{'  ' * depth}{name} {value:,}"
-            )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
