@@ -223,8 +223,8 @@ def _dialogues(
     cap = use_cap(targets, pool, tiers)
     histories = HistoryBuilder(pool, matcher, texts, seed=options.seed, cap=cap)
     dialogues: list[Dialogue] = []
-    for target in progress.track(targets, description="matching histories"):
-        dialogues += histories.dialogues(target, tiers)
+    for group in progress.track(histories.groups(targets, tiers), len(targets), description="matching histories"):
+        dialogues += group.dialogues(tiers)
     return dialogues, histories.use, cap
 
 

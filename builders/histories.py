@@ -7,15 +7,16 @@ node of the trie takes the nearest question that the rules allow beside the targ
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from builders.fixed_order import YES_NO
 from builders.matching import Matcher
-from builders.words import contains, hash64, mixed, words
+from builders.pools import HashOrder, Nearness, Order, Pool
+from builders.words import contains, words
 from iit_bench.errors import UserError
 from iit_bench.types import Dialogue, Modality, Question, visual_share
 
@@ -23,6 +24,7 @@ HistoryCluster = tuple[Modality, str]  # modality of the questions, and their cl
 
 NEAR_DUPLICATE = 0.95  # similarity of two T questions from which on they are one
 MIN_ANSWER = 3  # characters; shorter answers occur by accident in any text
+TOGETHER = 256  # targets whose neighbours are searched at once
 MODALITIES: tuple[Modality, ...] = ("T", "V")
 
 
@@ -41,14 +43,113 @@ def leaks(target: Question, words_of_candidate: tuple[str, ...]) -> bool:
     return contains(words_of_candidate, words(answer))
 
 
-@dataclass
-class _Candidate:
-    """A question with what the rules compare, computed once."""
+def linked(a: Question, b: Question) -> bool:
+    """Whether two questions share a cluster or an image."""
+    if a.cluster == b.cluster:
+        return True
+    return bool(a.images and b.images) and not {image.sha256 for image in a.images}.isdisjoint(image.sha256 for image in b.images)
 
-    question: Question
-    text: int  # index of its text in the matcher
-    words: tuple[str, ...]
-    images: frozenset[str]  # sha256
+
+@dataclass(frozen=True)
+class Group:
+    """A target and what comes before it: the question of each node of its trie, in the order of `trie`."""
+
+    target: Question
+    nodes: tuple[Question, ...]
+
+    def dialogues(self, tiers: Sequence[str]) -> Iterator[Dialogue]:
+        """One dialogue for each of `tiers` that ends in the target's modality, in the order of `tiers`."""
+        at_node = dict(zip(trie(tiers, self.target.modality), self.nodes, strict=True))
+        for tier in tiers:
+            if tier.endswith(self.target.modality):
+                yield _dialogue(tier, [at_node[tier[: i + 1]] for i in range(len(tier) - 1)], self.target)
+
+
+class Rules:
+    """Which questions may be in one dialogue.
+
+    Args:
+        matcher: knows the texts of `texts` (question text -> index).
+    """
+
+    def __init__(self, matcher: Matcher, texts: Mapping[str, int]) -> None:
+        self._matcher, self._texts = matcher, texts
+        self._words = lru_cache(maxsize=1 << 14)(words)
+
+    def text(self, question: Question) -> int:
+        """The index of a question's text in the matcher."""
+        return self._texts[question.question]
+
+    def may_precede(self, question: Question, target: Question) -> bool:
+        """Whether the text of a question allows it before a target: it contains no answer, and is no near-duplicate."""
+        return not leaks(target, self._words(question.question)) and not self._near_duplicates(question, target)
+
+    def conflict(self, a: Question, b: Question) -> bool:
+        """Whether two questions may not be in one dialogue."""
+        return linked(a, b) or self._near_duplicates(a, b)
+
+    def _near_duplicates(self, a: Question, b: Question) -> bool:
+        if not a.modality == b.modality == "T":
+            return False
+        similarity = self._matcher.similarity(self.text(a), self.text(b))
+        return similarity >= NEAR_DUPLICATE or self._words(a.question) == self._words(b.question)
+
+
+class _Candidates:
+    """The questions of one modality before one target, found as far as they are needed."""
+
+    def __init__(self, target: Question, pool: Pool, order: Order, rules: Rules) -> None:
+        self._target, self._pool, self._order, self._rules = target, pool, order, rules
+        self._text = rules.text(target)
+        self._admitted: dict[int, bool] = {}  # text -> whether it may come before the target
+        self._below_cap = order.open_places(target, self._text, self._admits)
+        self._found: list[int] = []  # of these, the first that may come before the target
+
+    def nearest(self, earlier: Sequence[Question], used_here: Iterable[str], use: Callable[[str], int]) -> Question | None:
+        """The first candidate below its cap that fits behind `earlier`; if there is none, the first of a least used cluster.
+
+        Args:
+            used_here: clusters that this group uses already. A cluster counts once per group, so these are below their cap.
+            use: cluster -> groups in which it is history.
+
+        Returns:
+            None if no candidate fits.
+        """
+        fitting = [next((place for place in self._from_nearest() if self._fits(place, earlier)), None)]
+        closed_here = [cluster for cluster in used_here if not self._pool.is_open(cluster)]
+        fitting += [place for cluster in closed_here for place in self._pool.members(cluster) if self._fits_all(place, earlier)]
+        if places := [place for place in fitting if place is not None]:
+            return self._pool.questions[min(zip(self._keys(places), places, strict=True))[1]]
+        above_cap = [place for place in self._pool.closed_places() if self._fits_all(place, earlier)]
+        if not above_cap:
+            return None
+        uses = [use(self._pool.questions[place].cluster) for place in above_cap]
+        return self._pool.questions[min(zip(uses, self._keys(above_cap), above_cap, strict=True))[2]]
+
+    def _from_nearest(self) -> Iterator[int]:
+        """The places below their cap that may come before the target; what was found for one node serves the next."""
+        yield from self._found
+        for place in self._below_cap:
+            if not linked(self._pool.questions[place], self._target):
+                self._found.append(place)
+                yield place
+
+    def _admits(self, text: int, place: int) -> bool:
+        """Whether a text (of the question at a place) may come before the target."""
+        if text not in self._admitted:
+            self._admitted[text] = self._rules.may_precede(self._pool.questions[place], self._target)
+        return self._admitted[text]
+
+    def _fits_all(self, place: int, earlier: Sequence[Question]) -> bool:
+        admitted = self._admits(int(self._pool.texts[place]), place) and not linked(self._pool.questions[place], self._target)
+        return admitted and self._fits(place, earlier)
+
+    def _fits(self, place: int, earlier: Iterable[Question]) -> bool:
+        return not any(self._rules.conflict(self._pool.questions[place], turn) for turn in earlier)
+
+    def _keys(self, places: Sequence[int]) -> Sequence[float]:
+        """What places are ordered by, then by their own order; nothing to compare where there is one."""
+        return self._order.keys(self._target, self._text, places) if len(places) > 1 else [0]
 
 
 class HistoryBuilder:
@@ -63,89 +164,55 @@ class HistoryBuilder:
     """
 
     def __init__(
-        self, questions: Sequence[Question], matcher: Matcher, texts: Mapping[str, int], *, seed: int, cap: Mapping[Modality, int]
+        self, questions: Iterable[Question], matcher: Matcher, texts: Mapping[str, int], *, seed: int, cap: Mapping[Modality, int]
     ) -> None:
-        ordered = sorted(questions, key=lambda question: question.id)
-        everyone = [_Candidate(q, texts[q.question], words(q.question), frozenset(image.sha256 for image in q.images)) for q in ordered]
-        self._by_id = {candidate.question.id: candidate for candidate in everyone}
-        self._pool = {m: [c for c in everyone if c.question.modality == m] for m in MODALITIES}
-        self._pool_texts = {m: np.array([c.text for c in pool], np.int64) for m, pool in self._pool.items()}
-        self._pool_hashes = {m: np.array([hash64(c.question.id) for c in pool], np.uint64) for m, pool in self._pool.items()}
-        self._matcher, self._seed, self._cap = matcher, seed, cap
-        self._similar: dict[int, NDArray[np.float64]] = {}  # text -> its similarities; for the current group
-        self._of_cluster: dict[HistoryCluster, list[int]] = defaultdict(list)  # -> its questions, as indices into their modality's pool
-        for modality, pool in self._pool.items():
-            for i, candidate in enumerate(pool):
-                self._of_cluster[modality, candidate.question.cluster].append(i)
-        self._open = {m: np.ones(len(pool), np.bool_) for m, pool in self._pool.items()}  # questions of clusters below their cap
+        everyone = sorted(questions, key=lambda question: question.id)
+        self._rules, self._cap = Rules(matcher, texts), cap
+        self._pools = {m: Pool([question for question in everyone if question.modality == m], texts) for m in MODALITIES}
+        self._orders: dict[Modality, Order] = {
+            m: Nearness(pool, matcher) if matcher.ranks else HashOrder(pool, seed) for m, pool in self._pools.items()
+        }
         self.use: Counter[HistoryCluster] = Counter()  # -> groups in which it is history
 
-    def dialogues(self, target: Question, tiers: Sequence[str]) -> list[Dialogue]:
-        """One dialogue for each of `tiers` that ends in the target's modality, in the order of `tiers`.
+    def groups(self, targets: Sequence[Question], tiers: Sequence[str]) -> Iterator[Group]:
+        """The group of each target, in the order of the targets.
 
         Raises:
             UserError: the rules allow no further question.
         """
-        self._similar = {}
-        target_candidate = self._by_id[target.id]
-        self._orders = {m: self._order(target_candidate, m) for m in MODALITIES}
-        path: dict[str, tuple[_Candidate, ...]] = {"": ()}
-        used_here: set[HistoryCluster] = set()
-        for node in trie(tiers, target.modality):
-            earlier = path[node[:-1]]
-            modality = _modality(node[-1])
-            nearest = self._nearest(target_candidate, earlier, modality, used_here)
-            if nearest is None:
-                raise _exhausted(target, node, len(self._pool[modality]))
-            path[node] = (*earlier, nearest)
-            used_here.add((modality, nearest.question.cluster))
-        self._count(used_here)
-        return [_dialogue(tier, path[tier[:-1]], target) for tier in tiers if tier.endswith(target.modality)]
+        nodes = {modality: trie(tiers, modality) for modality in MODALITIES}
+        for start in range(0, len(targets), TOGETHER):
+            together = targets[start : start + TOGETHER]
+            for modality, order in self._orders.items():
+                asking = [target for target in together if any(node[-1] == modality for node in nodes[target.modality])]
+                order.prepare(np.unique(np.array([self._rules.text(target) for target in asking], np.int64)))
+            for target in together:
+                yield self._group(target, nodes[target.modality])
 
-    def _count(self, used_here: set[HistoryCluster]) -> None:
+    def _group(self, target: Question, nodes: Sequence[str]) -> Group:
+        candidates = {m: _Candidates(target, self._pools[m], self._orders[m], self._rules) for m in MODALITIES}
+        path: dict[str, tuple[Question, ...]] = {"": ()}
+        used_here: dict[HistoryCluster, None] = {}  # a set in the order of use
+        for node in nodes:
+            modality, earlier = _modality(node[-1]), path[node[:-1]]
+            used = [cluster for of, cluster in used_here if of == modality]
+            nearest = candidates[modality].nearest(earlier, used, partial(self._use_of, modality))
+            if nearest is None:
+                raise _exhausted(target, node, len(self._pools[modality].questions))
+            path[node] = (*earlier, nearest)
+            used_here[modality, nearest.cluster] = None
+        self._count(list(used_here))
+        return Group(target, tuple(path[node][-1] for node in nodes))
+
+    def _use_of(self, modality: Modality, cluster: str) -> int:
+        return self.use[modality, cluster]
+
+    def _count(self, used_here: Sequence[HistoryCluster]) -> None:
         """Add a group to the use of its history clusters, and close those that reach their cap."""
         self.use.update(used_here)
-        for cluster in used_here:
-            if self.use[cluster] >= self._cap[cluster[0]]:
-                self._open[cluster[0]][self._of_cluster[cluster]] = False
-
-    def _order(self, target: _Candidate, modality: Modality) -> NDArray[np.intp]:
-        """Indices into a modality's pool from nearest to farthest, ties by id (the pool's order); by hash if the matcher does not rank."""
-        if not self._matcher.ranks:
-            return np.argsort(mixed(self._pool_hashes[modality], hash64(self._seed, target.question.id)), kind="stable")
-        return np.argsort(-self._similarities(target.text)[self._pool_texts[modality]], kind="stable")
-
-    def _nearest(
-        self, target: _Candidate, earlier: tuple[_Candidate, ...], modality: Modality, used_here: set[HistoryCluster]
-    ) -> _Candidate | None:
-        """The first candidate below its cap that fits; if there is none, the first of a least used cluster; None if no candidate fits."""
-        order, pool, turns = self._orders[modality], self._pool[modality], (target, *earlier)
-        below_cap = self._open[modality].copy()
-        for cluster in used_here:
-            if cluster[0] == modality:
-                below_cap[self._of_cluster[cluster]] = True  # a cluster counts once per group
-        fits = (pool[i] for i in order[below_cap[order]] if self._fits(pool[i], turns))
-        if (nearest := next(fits, None)) is not None:
-            return nearest
-        above_cap = (pool[i] for i in order[~below_cap[order]] if self._fits(pool[i], turns))
-        return min(above_cap, key=lambda candidate: self.use[modality, candidate.question.cluster], default=None)
-
-    def _fits(self, candidate: _Candidate, turns: tuple[_Candidate, ...]) -> bool:
-        """Whether a candidate conflicts with no turn and does not contain the answer of the target, the first of `turns`."""
-        return not any(self._conflict(candidate, turn) for turn in turns) and not leaks(turns[0].question, candidate.words)
-
-    def _conflict(self, a: _Candidate, b: _Candidate) -> bool:
-        """Whether two questions may not be in one dialogue."""
-        if a.question.cluster == b.question.cluster or a.images & b.images:
-            return True
-        if a.question.modality == b.question.modality == "T":
-            return a.words == b.words or bool(self._similarities(b.text)[a.text] >= NEAR_DUPLICATE)
-        return False
-
-    def _similarities(self, text: int) -> NDArray[np.float64]:
-        if text not in self._similar:
-            self._similar[text] = self._matcher.similarities(text)
-        return self._similar[text]
+        for modality, cluster in used_here:
+            if self.use[modality, cluster] == self._cap[modality]:
+                self._pools[modality].close(cluster)
 
 
 def use_cap(targets: Sequence[Question], pool: Sequence[Question], tiers: Sequence[str]) -> dict[Modality, int]:
@@ -170,6 +237,6 @@ def _modality(letter: str) -> Modality:
     return "T" if letter == "T" else "V"
 
 
-def _dialogue(tier: str, history: tuple[_Candidate, ...], target: Question) -> Dialogue:
-    turns = (*(candidate.question.id for candidate in history), target.id)
+def _dialogue(tier: str, history: Sequence[Question], target: Question) -> Dialogue:
+    turns = (*(question.id for question in history), target.id)
     return Dialogue(id=f"{tier}:{target.id}", tier=tier, visual_share=visual_share(tier), group=target.id, turns=turns, target=target.id)

@@ -1,13 +1,16 @@
 """Which questions are near in meaning (docs/spec/iit.md#building-3-histories): tf-idf in integers, no meaning at all, or a text encoder.
 
 A matcher knows a fixed list of texts by position. Everything is deterministic: equal similarities are ordered by the caller's order (ids).
+The nearest texts are exact whatever the size of the list; none of the searches here is approximate.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +18,28 @@ from numpy.typing import NDArray
 
 from builders.words import words
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.devices import pick_device
+
+# Shares of a query's norm that its most frequent words may have and still be left out of a search; the last search leaves out nothing.
+LEFT_OUT = (0.4, 0.2, 0.0)
+BLOCK = 1 << 22  # similarities to vectors that are held at once
+ROUNDING = 1e-9  # more than the rounding errors of a bound, which is a sum of a few float64
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The nearest texts of a text, from nearest to farthest; equal similarities by position, and never cut apart."""
+
+    texts: NDArray[np.int64]  # positions
+    similarities: NDArray[np.float64]
+    complete: bool  # every text that is not listed has the similarity 0
+
+
+class Search(Protocol):
+    """Finds the nearest among some of a matcher's texts."""
+
+    def nearest(self, queries: NDArray[np.int64], count: int) -> list[Ranking]:
+        """The ranking of each query (a text's position): at least `count` texts, or all whose similarity is not 0. Exact."""
 
 
 class Matcher(Protocol):
@@ -22,6 +47,12 @@ class Matcher(Protocol):
 
     def similarities(self, text: int) -> NDArray[np.float64]:
         """Similarity of one text to every text: float64 [texts], 1 = same direction, at most 1 up to rounding."""
+
+    def similarity(self, a: int, b: int) -> float:
+        """Similarity of two texts, the same bits as in `similarities`."""
+
+    def search(self, among: NDArray[np.int64]) -> Search:
+        """A search among the texts at these positions, which ascend."""
 
     @property
     def ranks(self) -> bool:
@@ -32,34 +63,157 @@ class TfIdf:
     """Cosine of tf-idf vectors whose entries are integers.
 
     Counts, idf and dot products are exact integers below 2**53; the one division and the square roots are correctly rounded by IEEE 754, so
-    every machine gets the same bits, whatever its BLAS or thread count.
+    every machine gets the same bits, whatever its BLAS or thread count. They are held as float64, which is exact for them.
     """
 
     def __init__(self, texts: Sequence[str], ranks: bool = True) -> None:
         from scipy.sparse import csr_array
 
         self.ranks = ranks
-        counts = [Counter(words(text)) for text in texts]
-        document_frequency = Counter(word for count in counts for word in count)
-        column = {word: i for i, word in enumerate(sorted(document_frequency))}
-        rows: list[int] = []
-        columns: list[int] = []
-        values: list[int] = []
-        for row, count in enumerate(counts):
-            for word, occurrences in count.items():
-                rows.append(row)
-                columns.append(column[word])
-                values.append(occurrences * integer_idf(len(texts), document_frequency[word]))
-        entries = np.array(values, np.int64)
-        self._weights: Any = csr_array((entries, (rows, columns)), shape=(len(texts), len(column)))
-        squares = np.zeros(len(texts), np.int64)
-        np.add.at(squares, rows, entries * entries)
-        self._norms = np.sqrt(np.maximum(squares, 1).astype(np.float64))  # a text without words is similar to nothing
+        number: dict[str, int] = {}  # word -> its number, in the order of appearance
+        seen = (array("i"), array("i"), array("q", [0]))  # numbers of words, how often each occurs, where each text begins
+        for text in texts:
+            count = Counter(words(text))
+            seen[0].extend(number.setdefault(word, len(number)) for word in count)
+            seen[1].extend(count.values())
+            seen[2].append(len(seen[0]))
+        numbers, occurrences, starts = (np.array(column, np.int64) for column in seen)
+        document_frequency = np.bincount(numbers, minlength=len(number))
+        idf = np.array([integer_idf(len(texts), int(df)) for df in document_frequency], np.float64)
+        column = np.empty(len(number), np.int64)  # the most frequent words first: those are left out of a search
+        column[np.argsort(-document_frequency, kind="stable")] = np.arange(len(number))
+        entries = occurrences * idf[numbers]
+        self._weights: Any = csr_array((entries, column[numbers].astype(np.int32), starts), shape=(len(texts), len(number)))
+        self._weights.sort_indices()
+        squares = np.bincount(np.repeat(np.arange(len(texts)), np.diff(starts)), entries * entries, len(texts))
+        self._entries = lru_cache(maxsize=1 << 12)(self._row)
+        self._norms = np.sqrt(np.maximum(squares, 1))  # a text without words is similar to nothing
 
     def similarities(self, text: int) -> NDArray[np.float64]:
         """Similarity of one text to each text: float64 [texts]."""
-        dots: NDArray[np.float64] = (self._weights @ self._weights[[text]].T).toarray().ravel().astype(np.float64)
+        dots: NDArray[np.float64] = (self._weights @ self._weights[[text]].T).toarray().ravel()
         similarities: NDArray[np.float64] = dots / (self._norms * self._norms[text])
+        return similarities
+
+    def similarity(self, a: int, b: int) -> float:
+        """Similarity of two texts."""
+        here, there = self._entries(a), self._entries(b)
+        dot = sum(weight * there[column] for column, weight in here.items() if column in there)
+        return float(dot / (self._norms[a] * self._norms[b]))
+
+    def _row(self, text: int) -> dict[int, float]:
+        """Column -> entry of a text."""
+        row = slice(self._weights.indptr[text], self._weights.indptr[text + 1])
+        return dict(zip(self._weights.indices[row].tolist(), self._weights.data[row].tolist(), strict=True))
+
+    def search(self, among: NDArray[np.int64]) -> Search:
+        """An exact search that looks at frequent words only where they can decide."""
+        return PrunedSearch(self._weights, self._norms, among)
+
+
+class PrunedSearch:
+    """The nearest rows of a sparse matrix by cosine.
+
+    By the inequality of Cauchy and Schwarz, a text that shares with a query only words which hold a share r of the query's norm has at most
+    the similarity r. So a query's most frequent words are left out of the first search; where the last of the texts found there is nearer
+    than r, no other text can be, and only texts that the words left out might raise above it are compared in full. Else the search is
+    repeated with more words.
+
+    Args:
+        weights: float64 [texts, words], exact integers, columns by descending frequency and sorted in each row.
+        norms: float64 [texts].
+        among: the positions that may be found, ascending.
+    """
+
+    def __init__(self, weights: Any, norms: NDArray[np.float64], among: NDArray[np.int64]) -> None:
+        self._weights, self._norms, self._among = weights, norms, among
+        self._rows = weights[among]
+        self._columns = self._rows.T.tocsr()  # [words, among]
+        self._row_norms = norms[among]
+        self._query = np.zeros(weights.shape[1])  # one query as a dense vector; zeros between uses
+
+    def nearest(self, queries: NDArray[np.int64], count: int) -> list[Ranking]:
+        """The ranking of each query."""
+        found: dict[int, Ranking] = {}
+        open_queries = queries
+        for share in LEFT_OUT:
+            found |= self._level(open_queries, count, share)
+            open_queries = np.array([query for query in open_queries.tolist() if query not in found], np.int64)
+            if not len(open_queries):
+                break
+        return [found[query] for query in queries.tolist()]
+
+    def _level(self, queries: NDArray[np.int64], count: int, share: float) -> dict[int, Ranking]:
+        """The rankings that can be decided when words with up to `share` of a query's norm are left out."""
+        kept, left_out = self._without_frequent(queries, share)
+        dots = kept @ self._columns
+        found = {}
+        for i, query in enumerate(queries.tolist()):
+            row = slice(dots.indptr[i], dots.indptr[i + 1])
+            places, norm = dots.indices[row], self._norms[query]
+            similarities = dots.data[row] / (self._row_norms[places] * norm)
+            if left_out[i] > 0:
+                chosen = self._decided(query, places, similarities, count, left_out[i] + ROUNDING)
+                if chosen is None:
+                    continue
+                places, similarities, complete = *chosen, False
+            else:
+                complete = len(places) <= count
+                if not complete:
+                    enough = similarities >= np.partition(similarities, -count)[-count]
+                    places, similarities = places[enough], similarities[enough]
+            order = np.lexsort((places, -similarities))
+            found[query] = Ranking(self._among[places[order]], similarities[order], complete)
+        return found
+
+    def _without_frequent(self, queries: NDArray[np.int64], share: float) -> tuple[Any, NDArray[np.float64]]:
+        """The queries' rows without their most frequent words, and the share of each norm that these have: float64 [queries]."""
+        from scipy.sparse import csr_array
+
+        kept = self._weights[queries]
+        if not share:
+            return kept, np.zeros(len(queries))
+        lengths = np.diff(kept.indptr)
+        row = np.repeat(np.arange(len(queries)), lengths)
+        squares = kept.data * kept.data
+        running = np.cumsum(squares)  # exact: integers
+        running -= np.repeat(np.append(0.0, running)[kept.indptr[:-1]], lengths)
+        out = running <= share * share * self._norms[queries[row]] ** 2
+        left_out = np.sqrt(np.bincount(row, squares * out, len(queries))) / self._norms[queries]
+        starts = np.append(0, np.cumsum(np.bincount(row, ~out, len(queries)))).astype(kept.indptr.dtype)
+        return csr_array((kept.data[~out], kept.indices[~out], starts), shape=kept.shape), left_out
+
+    def _decided(
+        self, query: int, places: NDArray[np.int32], lower: NDArray[np.float64], count: int, left_out: float
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64]] | None:
+        """The nearest places and their similarities, given bounds from below; None if an unseen text may be among them.
+
+        Args:
+            lower: similarity over the words that were searched; over all words it is at most `left_out` more.
+        """
+        if len(places) < count:
+            return None
+        likely = places[lower >= np.partition(lower, -count)[-count]]
+        least = np.partition(self._exact(query, likely), -count)[-count]
+        if least <= left_out:
+            return None
+        possible = places[lower + left_out >= least]
+        similarities = self._exact(query, possible)
+        enough = similarities >= least
+        return possible[enough], similarities[enough]
+
+    def _exact(self, query: int, places: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Similarity of the query to the texts at some places, over all words."""
+        own = slice(self._weights.indptr[query], self._weights.indptr[query + 1])
+        starts, ends = self._rows.indptr[places], self._rows.indptr[places + 1]
+        lengths = ends - starts
+        ends_here = np.cumsum(lengths)
+        entries = np.arange(ends_here[-1]) + np.repeat(starts - (ends_here - lengths), lengths)
+        self._query[self._weights.indices[own]] = self._weights.data[own]
+        products = self._rows.data[entries] * self._query[self._rows.indices[entries]]
+        self._query[self._weights.indices[own]] = 0
+        dots = np.add.reduceat(products, ends_here - lengths)  # a place has a word in common with the query, so none is empty
+        similarities: NDArray[np.float64] = dots / (self._row_norms[places] * self._norms[query])
         return similarities
 
 
@@ -70,7 +224,13 @@ def integer_idf(texts: int, containing: int) -> int:
 
 
 class Encoder:
-    """Cosine of the mean-pooled hidden states of a transformers encoder, by path or Hub id. Bits are the same only on the same kind of CPU.
+    """Cosine of the mean-pooled hidden states of a transformers encoder, by path or Hub id. Bits are the same only on one kind of device.
+
+    Texts of like length are encoded together. Similarities are rounded to 12 decimals, so that equal vectors tie, however a product
+    of matrices is divided into parts.
+
+    Args:
+        device: as `--device`; the encoder runs there in float32.
 
     Raises:
         UserError: the encoder cannot be loaded.
@@ -78,35 +238,75 @@ class Encoder:
 
     ranks = True
 
-    def __init__(self, texts: Sequence[str], name: str, batch_size: int = 64) -> None:
+    def __init__(self, texts: Sequence[str], name: str, batch_size: int = 64, device: str = "auto") -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
+        where = pick_device(device)
         try:
             tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModel.from_pretrained(name, dtype=torch.float32).eval()
+            model = AutoModel.from_pretrained(name, dtype=torch.float32).eval().to(where)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"--match {name!r} is neither tfidf, none nor a text encoder that transformers can load "
                 f"({one_line(error)}); give the path or Hub id of one"
             ) from error
-        limit = getattr(model.config, "max_position_embeddings", 512)
-        batches = []
+        limit = min(getattr(model.config, "max_position_embeddings", 512), 512)
+        by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        self._vectors = np.zeros((len(texts), model.config.hidden_size if texts else 1), np.float32)
         for start in range(0, len(texts), batch_size):
-            inputs = tokenizer(
-                list(texts[start : start + batch_size]), padding=True, truncation=True, max_length=min(limit, 512), return_tensors="pt"
-            )
+            batch = by_length[start : start + batch_size]
+            inputs = tokenizer([texts[i] for i in batch], padding=True, truncation=True, max_length=limit, return_tensors="pt").to(where)
             with torch.inference_mode():
                 states = model(**inputs).last_hidden_state  # [batch, tokens, width]
-            mask = inputs["attention_mask"].unsqueeze(-1).to(states.dtype)
-            mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-            batches.append(torch.nn.functional.normalize(mean, dim=-1).double().numpy())
-        self._vectors = np.concatenate(batches) if batches else np.zeros((0, 1))
+                mask = inputs["attention_mask"].unsqueeze(-1).to(states.dtype)
+                mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+                self._vectors[batch] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
 
     def similarities(self, text: int) -> NDArray[np.float64]:
         """Similarity of one text to each text: float64 [texts]."""
-        similarities: NDArray[np.float64] = self._vectors @ self._vectors[text]
-        return similarities
+        return _cosines(self._vectors, self._vectors[text])
+
+    def similarity(self, a: int, b: int) -> float:
+        """Similarity of two texts."""
+        return float(_cosines(self._vectors[[a]], self._vectors[b])[0])
+
+    def search(self, among: NDArray[np.int64]) -> Search:
+        """A search that compares all pairs, in blocks."""
+        return DenseSearch(self._vectors, among)
+
+
+class DenseSearch:
+    """The nearest of some unit vectors (float32 [texts, width]) by their products, in float64."""
+
+    def __init__(self, vectors: NDArray[np.float32], among: NDArray[np.int64]) -> None:
+        self._vectors, self._among = vectors, among
+
+    def nearest(self, queries: NDArray[np.int64], count: int) -> list[Ranking]:
+        """The ranking of each query."""
+        found: list[Ranking] = []
+        together = max(1, BLOCK // max(1, len(self._among)))
+        for start in range(0, len(queries), together):
+            columns = self._vectors[queries[start : start + together]].T
+            similarities = np.concatenate(
+                [_cosines(self._vectors[self._among[i : i + 4096]], columns) for i in range(0, len(self._among), 4096)]
+                or [np.zeros((0, columns.shape[1]))]
+            )
+            found += [self._ranking(similarities[:, i], count) for i in range(columns.shape[1])]
+        return found
+
+    def _ranking(self, similarities: NDArray[np.float64], count: int) -> Ranking:
+        places, complete = np.arange(len(similarities)), len(similarities) <= count
+        if not complete:
+            places = np.flatnonzero(similarities >= np.partition(similarities, -count)[-count])
+        order = places[np.argsort(-similarities[places], kind="stable")]
+        return Ranking(self._among[order], similarities[order], complete)
+
+
+def _cosines(vectors: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Products of unit vectors with columns, in float64, rounded to 12 decimals."""
+    products: NDArray[np.float64] = np.round(vectors.astype(np.float64) @ others.astype(np.float64), 12)
+    return products
 
 
 def make_matcher(match: str, texts: Sequence[str]) -> Matcher:

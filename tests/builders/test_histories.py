@@ -20,7 +20,7 @@ Make = Callable[..., Question]
 def build_histories(pool: Sequence[Question], targets: Sequence[Question], tiers: Sequence[str], match: str = "tfidf") -> list[Dialogue]:
     texts = {text: i for i, text in enumerate(sorted({q.question for q in pool}))}
     builder = HistoryBuilder(pool, make_matcher(match, list(texts)), texts, seed=0, cap=use_cap(targets, pool, tiers))
-    return [dialogue for target in targets for dialogue in builder.dialogues(target, tiers)]
+    return [dialogue for group in builder.groups(targets, tiers) for dialogue in group.dialogues(tiers)]
 
 
 def test_trie_holds_every_prefix_of_every_history_parents_first() -> None:
