@@ -6,8 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import NOT_KNOWN, asked_with, incomparable
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun, IitRun, folder_label
@@ -45,6 +47,11 @@ class Entry:
     @property
     def block(self) -> Block:
         return block_of(self.run)
+
+    @cached_property
+    def turns(self) -> Turns:
+        """The scored turns."""
+        return Turns.of_run(self.run)
 
     @property
     def tiers(self) -> dict[str, TierResult]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from evaluators.compare.table import suite_as_dict, suite_as_table
 from evaluators.compare.tasks import TaskComparison, compare_suites
+from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import as_dict, as_table, asked_apart, check_comparable, compare
 from evaluators.runs.reading import is_iit, is_of_tasks, read_runs
 from iit_bench.errors import UserError
@@ -70,7 +71,7 @@ def comparisons(path_a: Path, path_b: Path) -> Iterator[OfTiers | OfTasks]:
         names = (str(a.run["name"]), str(b.run["name"]))
         if is_iit(a) and is_iit(b):
             check_comparable(a.run, b.run)
-            yield OfTiers(compare(a.predictions, b.predictions, names[1]), *names, asked_apart(a.run, b.run))
+            yield OfTiers(compare(Turns.of_run(a), Turns.of_run(b), names[1]), *names, asked_apart(a.run, b.run))
         elif is_of_tasks(a) and is_of_tasks(b):
             results, left_out = compare_suites(a, b)
             yield OfTasks(results=results, left_out=left_out, suite=suite, a=names[0], b=names[1])

@@ -11,12 +11,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from evaluators import statistics
-from evaluators.iit.results import by_turn, paired_result
+from evaluators.iit.columns import Names, Turns, codes_among, turns
+from evaluators.iit.results import Pairs, paired_result
+from evaluators.statistics import Ints
 from iit_bench.errors import UserError
 from iit_bench.types import Figure, PairedResult, Prediction, tier_order
 
-Pair = tuple[Prediction, Prediction]
+Predictions = Turns | Iterable[Prediction]  # of one run, in any order
 
 # Where two runs must agree: what the message calls it -> path in run.json.
 MUST_AGREE = {
@@ -107,7 +111,7 @@ def _image_processing(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> dic
     return values
 
 
-def compare(predictions_a: Sequence[Prediction], predictions_b: Sequence[Prediction], against: str) -> tuple[PairedResult, ...]:
+def compare(predictions_a: Predictions, predictions_b: Predictions, against: str) -> tuple[PairedResult, ...]:
     """Accuracy of A minus accuracy of B over the targets that both finished.
 
     Args:
@@ -133,7 +137,7 @@ def compare(predictions_a: Sequence[Prediction], predictions_b: Sequence[Predict
     return per_tier(pairs, against) + statistics.with_holm(pooled)
 
 
-def pair_targets(predictions_a: Sequence[Prediction], predictions_b: Sequence[Prediction]) -> dict[str, list[Pair]]:
+def pair_targets(predictions_a: Predictions, predictions_b: Predictions) -> dict[str, Pairs]:
     """Target turns of two runs by tier, in tier order, paired by (dialogue, position); only tiers that both ran.
 
     A target that one side lacks is left out here; n shows it. Items that ended in an error are kept and left out by `paired_result`.
@@ -141,28 +145,46 @@ def pair_targets(predictions_a: Sequence[Prediction], predictions_b: Sequence[Pr
     Raises:
         UserError: a pair does not ask the same question with the same choices.
     """
-    side_a = by_turn(p for p in predictions_a if p.is_target)
-    side_b = by_turn(p for p in predictions_b if p.is_target)
-    tiers = {p.tier for p in side_a.values()} & {p.tier for p in side_b.values()}
-    pairs: dict[str, list[Pair]] = {tier: [] for tier in sorted(tiers, key=tier_order)}
-    for turn, a in side_a.items():
-        b = side_b.get(turn)
-        if b is None or a.tier not in tiers:
-            continue
-        if (a.tier, a.question, a.choices, a.answer) != (b.tier, b.question, b.choices, b.answer):
-            raise UserError(f"dialogue {a.dialogue!r} asks another question in the second run; evaluate both on the same benchmark")
-        pairs[a.tier].append((a, b))
-    return pairs
+    a, b = (every.take(every.is_target) for every in (turns(predictions_a), turns(predictions_b)))
+    of_a, of_b = a.by_tier(), b.by_tier()
+    shared = np.isin(np.arange(len(a)), [row for tier, rows in of_a.items() if tier in of_b for row in rows])
+    a = a.take(shared)
+    dialogue = codes_among(b.dialogue.names, a.dialogue.names)[b.dialogue.code] if len(b) else b.dialogue.code
+    reach = 1 + max((int(side.position.max()) for side in (a, b) if len(side)), default=0)
+    _, rows_a, rows_b = np.intersect1d(a.dialogue.code * reach + a.position, dialogue * reach + b.position, return_indices=True)
+    order = np.argsort(rows_a)
+    pairs = Pairs(a.take(rows_a[order]), b.take(rows_b[order]))
+    _check_asked_alike(pairs)
+    by_tier = pairs.a.by_tier()
+    none = np.zeros(0, dtype=np.int64)
+    return {
+        tier: Pairs(pairs.a.take(by_tier.get(tier, none)), pairs.b.take(by_tier.get(tier, none)))
+        for tier in sorted(of_a.keys() & of_b.keys(), key=tier_order)
+    }
 
 
-def per_tier(pairs: Mapping[str, Sequence[Pair]], against: str) -> tuple[PairedResult, ...]:
+def _check_asked_alike(pairs: Pairs) -> None:
+    a, b = pairs.a, pairs.b
+    differs = a.answer != b.answer
+    for mine, other in ((a.tier, b.tier), (a.question, b.question), (a.asked, b.asked)):
+        differs |= mine.code != _in_the_names_of(mine, other)
+    if len(found := np.flatnonzero(differs)):
+        dialogue = a.dialogue.names[a.dialogue.code[found[0]]]
+        raise UserError(f"dialogue {dialogue!r} asks another question in the second run; evaluate both on the same benchmark")
+
+
+def _in_the_names_of(mine: Names, other: Names) -> Ints:
+    return codes_among(other.names, mine.names)[other.code] if len(other.code) else other.code
+
+
+def per_tier(pairs: Mapping[str, Pairs], against: str) -> tuple[PairedResult, ...]:
     """One result per tier, Holm over them."""
     return statistics.with_holm([paired_result(pairs[tier], over=tier, against=against) for tier in pairs])
 
 
-def pool(pairs: Mapping[str, Sequence[Pair]], tiers: Iterable[str], name: str, against: str) -> PairedResult:
+def pool(pairs: Mapping[str, Pairs], tiers: Iterable[str], name: str, against: str) -> PairedResult:
     """One result over the items of several tiers, clustered by connected components of group and cluster."""
-    return paired_result([pair for tier in tiers for pair in pairs[tier]], over=name, against=against)
+    return paired_result(Pairs.concat([pairs[tier] for tier in tiers]), over=name, against=against)
 
 
 def as_table(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import asked_apart, check_comparable
 from evaluators.iit.forgetting import forgetting
 from evaluators.iit.results import summarise
@@ -112,7 +113,7 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, prog
         reasoned = model.capabilities.reasons or any(one.reasoning for one in predictions)
         results = dataclasses.replace(results, advice=advice(results.outcomes, run, reasoned=reasoned, scores=can_score(model, images)))
         if base:
-            against_base = forgetting(predictions, base.predictions, base.run["name"], folder_label(base.path))
+            against_base = forgetting(predictions, Turns.of_run(base), base.run["name"], folder_label(base.path))
             against_base = dataclasses.replace(against_base, asked_apart=asked_apart(base.run, run))
             results = dataclasses.replace(results, forgetting=against_base)
         save_run_outcome(options.out, predictions, results, errors)

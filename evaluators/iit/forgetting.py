@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from evaluators import statistics
 from evaluators.iit import comparison
-from evaluators.iit.results import chance_level, finished, histories_of, right
+from evaluators.iit.comparison import Predictions
+from evaluators.iit.results import Pairs
 from iit_bench.errors import UserError
-from iit_bench.types import Figure, Forgetting, PairedResult, Prediction
+from iit_bench.types import Figure, Forgetting, PairedResult
 
 THIS_RUN = "this run"  # side B of forgetting
 
 
-def forgetting(run: Sequence[Prediction], base: Sequence[Prediction], base_name: str, base_run: str) -> Forgetting:
+def forgetting(run: Predictions, base: Predictions, base_name: str, base_run: str) -> Forgetting:
     """Text-only forgetting: the paired difference of a base LLM and a run on T targets, over the tiers both ran.
 
     Args:
@@ -35,19 +33,17 @@ def forgetting(run: Sequence[Prediction], base: Sequence[Prediction], base_name:
     pairs = {tier: of_tier for tier, of_tier in comparison.pair_targets(base, run).items() if tier.endswith("T")}
     if not pairs:
         raise UserError(f"base run {base_run!r} has no tier that ends in T in common with this run; evaluate both on such a tier, e.g. T")
-    done = [(a, b) for of_tier in pairs.values() for a, b in of_tier if finished(a) and finished(b)]
-    cluster = statistics.components([a.group for a, _ in done], [a.cluster for a, _ in done])
-    histories = histories_of(done)
-    right_base, right_run = (np.array([right(pair[side]) for pair in done], dtype=bool) for side in (0, 1))
+    done = Pairs.concat(list(pairs.values())).finished()
+    dependence = done.dependence()
     return Forgetting(
         base=base_name,
         base_run=base_run,
         tiers=tuple(pairs),
         per_tier=comparison.per_tier(pairs, THIS_RUN),
         pooled=comparison.pool(pairs, pairs, "T*", THIS_RUN),
-        base_acc=statistics.mean(right_base, cluster, histories),
-        acc=statistics.mean(right_run, cluster, histories),
-        retention=statistics.retention(right_run, right_base, [chance_level(a) for a, _ in done], cluster, histories),
+        base_acc=statistics.mean(done.a.acc, dependence),
+        acc=statistics.mean(done.b.acc, dependence),
+        retention=statistics.retention(done.b.acc, done.a.acc, done.a.chance, dependence),
     )
 
 
@@ -58,7 +54,7 @@ def unknown(stored: Forgetting, why: str) -> Forgetting:
     return replace(stored, per_tier=tuple(results[:-1]), pooled=results[-1], base_acc=nothing, acc=nothing, retention=nothing)
 
 
-def blind_gap(run: Sequence[Prediction], blind: Sequence[Prediction], blind_run: str) -> tuple[PairedResult, ...]:
+def blind_gap(run: Predictions, blind: Predictions, blind_run: str) -> tuple[PairedResult, ...]:
     """V accuracy with images minus without: one result per tier that ends in V (Holm over them), then the pool "V*".
 
     Args:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.iit import comparison, forgetting
+from evaluators.iit.columns import Turns
 from evaluators.iit.results import summarise
 from evaluators.runs.foreign.table_files import read_rows
 from evaluators.runs.outcomes import outcomes_by_metric
@@ -36,9 +37,10 @@ def recomputed(run: Run[Any]) -> Run[Any]:
 
 def _iit(run: IitRun) -> Results:
     """All figures; those of forgetting where the base run is found."""
-    answered = {prediction.tier for prediction in run.predictions if prediction.is_target}
+    turns = Turns.of_run(run)
+    answered = turns.take(turns.is_target).by_tier()
     unavailable = {result.tier: result.acc.note for result in run.results.tiers if result.tier not in answered}
-    results = summarise(run.predictions, unavailable, run.results.complete, run.run["benchmark"]["tiers"])
+    results = summarise(turns, unavailable, run.results.complete, run.run["benchmark"]["tiers"])
     stored = run.results.forgetting
     return dataclasses.replace(results, forgetting=stored and _forgetting(run, stored))
 
@@ -64,7 +66,7 @@ def _against(path: Path, run: IitRun, stored: Forgetting) -> Forgetting | None:
     try:
         base = load_run(path, "iit")
         comparison.check_comparable(run.run, base.run)
-        again = forgetting.forgetting(run.predictions, base.predictions, stored.base, stored.base_run)
+        again = forgetting.forgetting(Turns.of_run(run), Turns.of_run(base), stored.base, stored.base_run)
     except UserError:
         return None
     pairs = ((again.base_acc, stored.base_acc), (again.acc, stored.acc))

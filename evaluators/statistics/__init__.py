@@ -5,14 +5,16 @@ Every function works on dense arrays: `values` are 0/1 (or 0 … 1) per item, `c
 intervals are 95%, two-sided. A file per kind:
 
 * `dependence`: which items depend on each other; variances, one-way and two-way; the effective number of items
+* `histories`: the history clusters of items as arrays, and sums over items that share one
 * `means`: accuracies and means over tiers, with Wilson's interval
 * `paired`: differences over the same items; retention
 * `exact`: exact tests and Holm's correction
 * `power`: the smallest difference that a test finds
 """
 
-from evaluators.statistics.dependence import Dependence, Floats, Histories, Ints, codes, components
+from evaluators.statistics.dependence import Dependence, Histories, components
 from evaluators.statistics.exact import Z, holm, mcnemar_exact, sign_flip
+from evaluators.statistics.histories import Floats, HistoryCodes, Ints, codes
 from evaluators.statistics.means import chance_corrected, linear, mean, weighted_mean, wilson
 from evaluators.statistics.paired import paired, paired_means, retention, with_holm
 
@@ -20,6 +22,7 @@ __all__ = [
     "Dependence",
     "Floats",
     "Histories",
+    "HistoryCodes",
     "Ints",
     "Z",
     "chance_corrected",

@@ -14,34 +14,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import stdtrit
 
 from evaluators.statistics.exact import Z
+from evaluators.statistics.histories import Floats, HistoryCodes, Ints, SharedHistories, codes
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Histories = Sequence[Iterable[Hashable]]  # per item, the clusters of its history turns; empty without a history
+Histories = HistoryCodes | Sequence[Iterable[Hashable]]  # per item, the clusters of its history turns; empty without a history
 
 PSEUDO = 2.0  # pseudo-clusters of each kind
-_BLOCK = 2_000_000  # pairs of items at once, so that memory stays at tens of MB
 
 
-def codes(labels: Iterable[Hashable]) -> Ints:
-    """Integer codes 0, 1, … of `labels` in order of first appearance, shape [n]."""
-    seen: dict[Hashable, int] = {}
-    return np.array([seen.setdefault(label, len(seen)) for label in labels], dtype=np.int64)
-
-
-def components(groups: Sequence[Hashable], clusters: Sequence[Hashable]) -> Ints:
+def components(groups: Iterable[Hashable], clusters: Iterable[Hashable]) -> Ints:
     """Codes of the connected components of items that share a group or a cluster, shape [n].
 
     A pooled figure holds one target under several histories (its group) and several targets over one image (their cluster): only
@@ -54,7 +45,7 @@ def components(groups: Sequence[Hashable], clusters: Sequence[Hashable]) -> Ints
     size = n_groups + int(cluster.max()) + 1
     edges = coo_array((np.ones(len(group), dtype=np.int8), (group, cluster + n_groups)), shape=(size, size))
     _, labels = connected_components(edges, directed=False)
-    return codes(labels[group].tolist())
+    return codes(labels[group])
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,20 +55,26 @@ class Dependence:
     Args:
         cluster: code of the target cluster per item, [n], 0 … G-1 without gaps.
         weight: what an item weighs in the figure, [n], with sum 1.
-        membership: items × history clusters, 0/1, [n, H]; None where no history cluster serves two target clusters.
+        shared: the items' history clusters; None where no history cluster serves two target clusters.
     """
 
     cluster: Ints
     weight: Floats
-    membership: csr_array | None = None
+    shared: SharedHistories | None = None
 
     @classmethod
     def of(cls, clusters: Any, weight: Floats | None = None, histories: Histories | None = None) -> Dependence:
-        """From cluster codes [n], which may have gaps, and the history clusters of each item; weights are equal if None."""
+        """From cluster codes [n], which may have gaps, and the history clusters of each item; weights are equal if None.
+
+        `clusters` may be a `Dependence`: then of the same items, with these weights. What it has worked out is kept, so figures over the
+        same items should share one.
+        """
+        if isinstance(clusters, Dependence):
+            return replace(clusters, weight=_equal(len(clusters.cluster)) if weight is None else weight)
         cluster = np.unique(np.asarray(clusters, dtype=np.int64), return_inverse=True)[1]
-        n = len(cluster)
-        weight = np.full(n, 1 / n) if weight is None else weight
-        return cls(cluster, weight, None if histories is None else _membership(histories, cluster))
+        known = histories if isinstance(histories, HistoryCodes) or histories is None else HistoryCodes.of(histories)
+        shared = None if known is None or not len(cluster) else SharedHistories.of(known, cluster)
+        return cls(cluster, _equal(len(cluster)) if weight is None else weight, shared)
 
     @cached_property
     def n_clusters(self) -> int:
@@ -87,7 +84,7 @@ class Dependence:
     @property
     def singletons(self) -> bool:
         """Every item is independent of every other."""
-        return self.membership is None and self.n_clusters == len(self.cluster)
+        return self.shared is None and self.n_clusters == len(self.cluster)
 
     @cached_property
     def independent(self) -> float:
@@ -102,7 +99,7 @@ class Dependence:
     @cached_property
     def as_one_history(self) -> float:
         """The effective number of history clusters; infinite without shared histories."""
-        return np.inf if self.membership is None else 1 / self._over_histories(self.weight)[0]
+        return np.inf if self.shared is None else 1 / self.shared.sums(self.weight)[0]
 
     @property
     def degrees(self) -> float:
@@ -114,10 +111,10 @@ class Dependence:
         if self.n_clusters < 2:
             return None
         by_target = _corrected(float(np.sum(np.bincount(self.cluster, influence) ** 2)), self.n_clusters)
-        if self.membership is None:
+        if self.shared is None:
             return by_target
-        by_history, by_both = self._over_histories(influence)
-        n_histories, n_both = self._counts
+        by_history, by_both = self.shared.sums(influence)
+        n_histories, n_both = self.shared.counts
         by_history = _corrected(by_history, n_histories)
         return max(by_target, by_history, by_target + by_history - _corrected(by_both, n_both))
 
@@ -144,63 +141,9 @@ class Dependence:
         t = float(stdtrit(self.degrees, 0.975)) if self.degrees > 0 else np.inf
         return max(estimate * (Z / t) ** 2, min(self.as_one, estimate))
 
-    def _over_histories(self, influence: Floats) -> tuple[float, float]:
-        """Sums of u_i · u_j over the pairs of items that share a history cluster, and that share a target cluster as well.
 
-        An item shares with itself. The pairs are taken in blocks of items.
-        """
-        by_history = by_both = 0.0
-        for rows, columns in self._pairs():
-            products = influence[rows] * influence[columns]
-            by_history += float(products.sum())
-            by_both += float(products[self.cluster[rows] == self.cluster[columns]].sum())
-        return by_history, by_both
-
-    def _pairs(self) -> Iterator[tuple[Ints, Ints]]:
-        """Ordered pairs of items that share a history cluster, each once, and every item with itself, in blocks."""
-        assert self.membership is not None
-        members = self.membership
-        bare = np.flatnonzero(np.diff(members.indptr) == 0)
-        yield bare, bare
-        served = np.asarray(members.sum(axis=0)).ravel()
-        cost = np.cumsum(members @ served)  # at most so many pairs up to an item
-        first = 0
-        while first < members.shape[0]:
-            done = cost[first - 1] if first else 0
-            last = max(first + 1, int(np.searchsorted(cost, done + _BLOCK, side="right")))
-            shared = (members[first:last] @ members.T).tocoo()
-            yield shared.row.astype(np.int64) + first, shared.col.astype(np.int64)
-            first = last
-
-    @cached_property
-    def _counts(self) -> tuple[int, int]:
-        """Clusters by history, and by target and history; an item without a history is one of each."""
-        assert self.membership is not None
-        members = self.membership
-        bare = int(np.sum(np.diff(members.indptr) == 0))
-        used = len(np.unique(members.indices))
-        pairs = {
-            (int(c), *members.indices[a:b].tolist()) for c, a, b in zip(self.cluster, members.indptr, members.indptr[1:], strict=False)
-        }
-        return used + bare, len(pairs)
-
-
-def _membership(histories: Histories, cluster: Ints) -> csr_array | None:
-    """Items × history clusters; None where every history cluster serves items of one target cluster only."""
-    lists = [sorted({*one}, key=repr) for one in histories]
-    if len(lists) != len(cluster):
-        raise ValueError(f"{len(lists)} histories for {len(cluster)} items")
-    item = np.repeat(np.arange(len(lists)), [len(one) for one in lists])
-    label = codes(one for row in lists for one in row)
-    if not len(label):
-        return None
-    pairs = np.unique(np.stack([label, cluster[item]]), axis=1)
-    if np.bincount(pairs[0]).max() < 2:
-        return None
-    shape = (len(lists), int(label.max()) + 1)
-    members = csr_array((np.ones(len(label), dtype=np.int32), (item, label)), shape=shape)
-    members.sort_indices()
-    return members
+def _equal(n: int) -> Floats:
+    return np.full(n, 1 / max(1, n))
 
 
 def _corrected(variance: float, n_clusters: int) -> float:

@@ -52,7 +52,7 @@ def weighted_mean(
     plain = dependence.singletons and len(per_tier) == 1
     items = len(x) if plain else dependence.effective(value * (1 - value), influence, value**2 + (1 - value) ** 2)
     low, high = wilson(value, items)
-    method = "wilson" if plain else "clustered wilson" if dependence.membership is None else "two-way clustered wilson"
+    method = "wilson" if plain else "clustered wilson" if dependence.shared is None else "two-way clustered wilson"
     return Figure(value, low=low, high=high, n=len(x), clusters=dependence.n_clusters, se=se, method=method)
 
 

@@ -46,7 +46,7 @@ def paired(a: Any, b: Any, clusters: Any, *, over: str, against: str, histories:
     se = None if variance is None else float(np.sqrt(variance))
     only_a, only_b = int(np.sum(d == 1)), int(np.sum(d == -1))
     low, high, items = _interval(d, dependence)
-    one_way = dependence.membership is None
+    one_way = dependence.shared is None
     method = "adjusted Wald" if dependence.singletons else f"{'' if one_way else 'two-way '}clustered adjusted Wald"
     note = "" if only_a + only_b else "no pair differs"
     test, p = _test(d, dependence, se)
@@ -158,7 +158,7 @@ def _test(d: Floats, dependence: Dependence, se: float | None) -> tuple[PairedTe
     if dependence.singletons:
         return "mcnemar exact", mcnemar_exact(int(np.sum(d == 1)), int(np.sum(d == -1)))
     exact = sign_flip(np.rint(np.bincount(dependence.cluster, d)).astype(np.int64))
-    if dependence.membership is None:
+    if dependence.shared is None:
         return "cluster sign-flip", exact
     by_t = 2 * float(stdtr(dependence.degrees, -abs(float(d.mean())) / se)) if se and dependence.degrees > 0 else 1.0
     return "two-way t", max(by_t, exact)

@@ -29,7 +29,7 @@ from iit_bench.storage.format import (
     sha256_file,
     written_version,
 )
-from iit_bench.storage.tables import canonical_json, decode, read_table, table_bytes
+from iit_bench.storage.tables import canonical_json, decode, read_columns, read_table, table_bytes
 from iit_bench.types import OUTCOMES, SUITES, Prediction, Results, Suite, SuiteResults, TaskItem, TaskSuite
 
 # Fields of run.json beside `format` and `version`.
@@ -116,6 +116,14 @@ class Run(Generic[ResultsT]):
     def predictions(self) -> list[Prediction]:
         """The scored turns of a run of suite iit."""
         return read_table(Prediction, [self.path / _IIT.table])
+
+    def prediction_columns(self, names: Sequence[str]) -> dict[str, Any]:
+        """Columns of the predictions as pyarrow arrays, read anew: for runs too large for an object per turn.
+
+        Raises:
+            UserError: the table cannot be read.
+        """
+        return read_columns(Prediction, self.path / _IIT.table, names)
 
     @cached_property
     def items(self) -> list[TaskItem]:

@@ -117,26 +117,43 @@ def read_table(kind: type, paths: Sequence[Path]) -> list[Any]:
     Raises:
         UserError: not such a table.
     """
+    records = []
+    for path in paths:
+        table = _read(kind, path, [f.name for f in dataclasses.fields(kind)])
+        names = table.column_names
+        records += [kind(**{name: _value(row[name]) for name in names}) for row in table.to_pylist()]
+    return records
+
+
+def read_columns(kind: type, path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Columns of such a table as pyarrow arrays by name; one that the table lacks, and whose field has a default, is left out.
+
+    Raises:
+        UserError: not such a table.
+    """
+    import pyarrow as pa
+
+    table = _read(kind, path, names)
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    return {name: pa.concat_arrays(one.chunks) if isinstance(one, pa.ChunkedArray) else one for name, one in columns.items()}
+
+
+def _read(kind: type, path: Path, names: Sequence[str]) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = dataclasses.fields(kind)
-    records = []
-    for path in paths:
-        try:
-            there = pq.read_schema(path).names
-            names = [f.name for f in fields if f.name in there or not _has_default(f)]
-            rows = pq.read_table(path, columns=names).to_pylist()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(
-                f"{str(path)!r} is not a readable parquet table of {kind.__name__} records: {error}; make the folder again"
-            ) from error
-        if missing := sorted(set(names) - set(there)):
-            raise UserError(
-                f"{str(path)!r} lacks the columns {missing}; it was written by another program or version, make the folder again"
-            )
-        records += [kind(**{name: _value(row[name]) for name in names}) for row in rows]
-    return records
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    try:
+        there = pq.read_schema(path).names
+        wanted = [name for name in names if name in there or not _has_default(fields[name])]
+        table = pq.read_table(path, columns=wanted)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"{str(path)!r} is not a readable parquet table of {kind.__name__} records: {error}; make the folder again"
+        ) from error
+    if missing := sorted(set(wanted) - set(there)):
+        raise UserError(f"{str(path)!r} lacks the columns {missing}; it was written by another program or version, make the folder again")
+    return table
 
 
 def _value(cell: Any) -> Any:

@@ -33,7 +33,7 @@ def _gaps(entries: Sequence[Entry]) -> dict[str, Sequence[PairedResult]]:
         blind = [other for other in entries if other.model["blind"] and other.model["checkpoint_sha256"] == digest]
         blind = [other for other in blind if any(_answered(entry, tier) and _answered(other, tier) for tier in entry.tiers)]
         if digest and blind and not entry.model["blind"]:
-            gaps[entry.name] = forgetting.blind_gap(entry.run.predictions, blind[0].run.predictions, blind[0].name)
+            gaps[entry.name] = forgetting.blind_gap(entry.turns, blind[0].turns, blind[0].name)
     return gaps
 
 

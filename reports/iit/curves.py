@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
 
 from evaluators import statistics
-from evaluators.iit.results import finished, right
-from iit_bench.types import Prediction, tier_order, visual_share
+from evaluators.iit.columns import Turns
+from evaluators.statistics import Dependence
+from iit_bench.types import tier_order, visual_share
 from reports.entries import Entry, all_tiers
 from reports.figures import Curve, Point, curve_figure
 from reports.shared import chance_by_tier
@@ -20,7 +20,7 @@ _PANELS = (("all", "All targets", "TV"), ("text", "Text targets", "T"), ("visual
 
 def panels(entries: Sequence[Entry], suffix: str = "") -> list[tuple[str, Markup]]:
     """(heading, SVG): all targets, then text and visual targets apart; a panel without a point is left out. `suffix` ends ids."""
-    answered = {entry.name: _by_tier(entry.run.predictions) for entry in entries}
+    answered = {entry.name: answered_by_tier(entry.turns) for entry in entries}
     chance = chance_by_tier(entries)
     drawn = []
     for key, heading, endings in _PANELS:
@@ -33,36 +33,33 @@ def panels(entries: Sequence[Entry], suffix: str = "") -> list[tuple[str, Markup
     return drawn
 
 
-def curve_points(answered: Mapping[str, Sequence[Prediction]], tiers: Sequence[str]) -> tuple[Point, ...]:
+def curve_points(answered: Mapping[str, Turns], tiers: Sequence[str]) -> tuple[Point, ...]:
     """One point per visual share: acc averaged over the tiers that have it, each tier weighing the same, as in the scores.
 
     Args:
-        answered: tier -> finished target turns.
+        answered: as `answered_by_tier` gives it.
         tiers: the tiers of the panel. A share of which one is missing is left out: its mean would be over other tiers than another model's.
 
     The interval is by connected components of group and cluster, since a target comes back under every history, and by history cluster.
     """
     points = []
     for share in sorted({visual_share(tier) for tier in tiers}):
-        parts = [answered.get(tier, ()) for tier in sorted(tiers, key=tier_order) if visual_share(tier) == share]
-        if not all(parts):
+        parts = [answered[tier] for tier in sorted(tiers, key=tier_order) if visual_share(tier) == share and tier in answered]
+        if len(parts) < sum(visual_share(tier) == share for tier in tiers):
             continue
-        rows = [p for part in parts for p in part]
+        rows = Turns.concat(parts)
         strata = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        cluster = statistics.components([p.group for p in rows], [p.cluster for p in rows])
-        histories = [p.history_clusters for p in rows]
-        figure = statistics.weighted_mean([right(p) for p in rows], cluster, strata, histories=histories)
+        dependence = Dependence.of(statistics.components(rows.group.code, rows.cluster.code), histories=rows.histories)
+        figure = statistics.weighted_mean(rows.acc, dependence, strata)
         assert figure.value is not None and figure.low is not None and figure.high is not None  # rows is not empty
         points.append(Point(share, figure.value, figure.low, figure.high))
     return tuple(points)
 
 
-def _by_tier(predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
-    tiers: dict[str, list[Prediction]] = defaultdict(list)
-    for p in predictions:
-        if p.is_target and finished(p):
-            tiers[p.tier].append(p)
-    return tiers
+def answered_by_tier(turns: Turns) -> dict[str, Turns]:
+    """The finished target turns of each tier that has some."""
+    done = turns.take(turns.is_target & turns.finished)
+    return {tier: done.take(rows) for tier, rows in done.by_tier().items()}
 
 
 def _chance_points(chance: Mapping[str, float], tiers: Sequence[str]) -> list[tuple[float, float]]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from evaluators.iit.columns import Turns
 from iit_bench.storage.runs import load_run
 from reports.figures import Curve, Point, curve_figure, swatches
-from reports.iit.curves import curve_points
+from reports.iit.curves import answered_by_tier, curve_points
 
 CURVES = [
     Curve(0, (Point(0.0, 0.9, 0.85, 0.95), Point(0.5, 0.6, 0.5, 0.7), Point(1.0, 0.2, 0.1, 0.3))),
@@ -72,7 +73,7 @@ def test_neighbouring_styles_differ_in_colour_dash_and_marker() -> None:
 
 def test_a_point_is_the_score_over_the_tiers_of_its_share(make_run: Callable[..., Path]) -> None:
     run = load_run(make_run("model", 0.7, tiers=("T", "TT", "TTT", "TTV", "V")))
-    answered = {tier: [p for p in run.predictions if p.tier == tier] for tier in ("T", "TT", "TTT", "TTV", "V")}
+    answered = answered_by_tier(Turns.of_run(run))
     text, third, visual = curve_points(answered, ("V", "TTT", "T", "TTV", "TT"))
     score, single = run.results.t_score["acc"], {tier.tier: tier.acc for tier in run.results.tiers}
     assert (text.share, text.value, text.low, text.high) == (0.0, score.value, score.low, score.high)
@@ -82,5 +83,4 @@ def test_a_point_is_the_score_over_the_tiers_of_its_share(make_run: Callable[...
 
 def test_a_share_with_a_missing_tier_has_no_point(make_run: Callable[..., Path]) -> None:
     run = load_run(make_run("model", 0.7, tiers=("T", "V")))
-    answered = {"T": [p for p in run.predictions if p.tier == "T"], "V": [p for p in run.predictions if p.tier == "V"]}
-    assert [point.share for point in curve_points(answered, ("T", "TT", "V"))] == [1.0]
+    assert [point.share for point in curve_points(answered_by_tier(Turns.of_run(run)), ("T", "TT", "V"))] == [1.0]
