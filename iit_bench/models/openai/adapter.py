@@ -36,13 +36,14 @@ from iit_bench.models.openai.encoding import (
     read_text,
     text_to_chat,
 )
-from iit_bench.models.openai.probe import NO_ACCESS, TAKEN, Findings, Request, chat_probe, rejected
+from iit_bench.models.openai.probe import NO_ACCESS, TAKEN, Findings, chat_probe, rejected
+from iit_bench.models.openai.scoring import Request
 from iit_bench.models.reasoning import split_text
 
 Read = TypeVar("Read")
 NEEDS_TOKENIZER = (
-    "that needs --tokenizer (the model's folder or Hub id) and a server whose /completions takes token ids with echo and logprobs, "
-    "as vLLM's does"
+    "that needs --tokenizer (the model's folder or Hub id) and a server that returns the log-probabilities of given tokens, as vLLM and "
+    "SGLang do"
 )
 MAYBE_ACCESS = (301, 302, 303, 307, 308, *NO_ACCESS, 404)  # statuses that may concern every request, not only this one
 NO_SUCH_PATH = (404, 405)
@@ -59,13 +60,13 @@ class ChatServer(Model, TextModel):
         self.capabilities = self._capabilities(scores=False, why_not={"scores": NEEDS_TOKENIZER})
         self.info = self._describe(name)
 
-    def _capabilities(self, *, scores: bool, why_not: Mapping[str, str]) -> Capabilities:
+    def _capabilities(self, *, scores: bool, scores_images: bool = False, why_not: Mapping[str, str]) -> Capabilities:
         images = self.findings.images
         return Capabilities(
             takes_images=images == TAKEN,
             takes_raw_text=True,
             scores=scores,
-            scores_images=False,
+            scores_images=scores_images,
             reasons=self.findings.reasons,
             images_unknown=self.findings.images_unknown,
             requests_at_once=self.client.options.concurrency,
@@ -86,7 +87,8 @@ class ChatServer(Model, TextModel):
             device=SERVER,
             max_context=self.findings.max_context,
             settings={"chat_template_kwargs": dict(spelling.template_kwargs)} if spelling.template_kwargs else {},
-            details={"images": images, "length limit": spelling.length_limit, "temperature": temperature, **details},
+            details={"images": images, "length limit": spelling.length_limit, "temperature": temperature, **details}
+            | ({"server": dict(self.findings.facts)} if self.findings.facts else {}),
         )
 
     @property

@@ -28,6 +28,7 @@ BUSY = (*http.AGAIN, 503)  # for any request
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between tries, doubled each time
 LONGEST_ASKED_WAIT = 600.0  # a server that asks for a longer pause ends the run
 SHOWN = 300  # characters of a server's message that an error repeats
+FROM_ROOT = ("/version", "/server_info", "/get_server_info", "/generate")  # paths of servers that are not below the API's /v1
 MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)  # what reading a reply of another shape raises
 
 
@@ -100,7 +101,7 @@ class Client:
     def _try(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read]) -> Read:
         headers, seconds = {"Content-Type": "application/json"}, http.timeout(self.options.timeout)
         try:
-            reply = self._session.post(self.url + path, content=json.dumps(body), headers=headers, timeout=seconds)
+            reply = self._session.post(self._address(path), content=json.dumps(body), headers=headers, timeout=seconds)
         except http.ERRORS as error:
             raise UnavailableError(self._without_key(_why(error)), STATUS[http.failure(error)]) from error
         return self._read_reply(reply, read)
@@ -108,7 +109,7 @@ class Client:
     def get(self, path: str) -> Any:
         """JSON that the server returns without a request body, or None."""
         try:
-            return json.loads(self._session.get(self.url + path).content)
+            return json.loads(self._session.get(self._address(path)).content)
         except (*http.ERRORS, ValueError):
             return None
 
@@ -136,6 +137,14 @@ class Client:
         except ValueError:
             code, words = "", reply.text
         return code, self._without_key(_one_line(words or reply.reason_phrase))[:SHOWN]
+
+    @property
+    def root(self) -> str:
+        """The address without the API's version, for paths of FROM_ROOT; "" where it does not end in /v1."""
+        return self.url.removesuffix("/v1") if self.url.endswith("/v1") else ""
+
+    def _address(self, path: str) -> str:
+        return (self.root if path.partition("?")[0] in FROM_ROOT else self.url) + path
 
     # ------------------------------------------------------------ waiting, the key
 

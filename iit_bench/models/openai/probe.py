@@ -1,13 +1,15 @@
 """What a server takes and returns, found out by requests of a few words before a run.
 
 - /chat/completions: the name of the length limit, whether a temperature is taken, whether images are taken or dropped in silence.
-- /completions, for a server that is sent tokens: whether it takes token ids, and whether it returns the log-probabilities of a prompt.
+- /completions, for a server that is sent tokens: whether it takes token ids, and whether it returns the log-probabilities of a prompt;
+  SGLang's /generate, and chats that end in a given reply (`scoring`).
+- what the server says of itself (`server_facts`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from iit_bench.errors import UserError
@@ -15,11 +17,12 @@ from iit_bench.images import encode
 from iit_bench.models.contract import GenerateResult
 from iit_bench.models.openai.client import MALFORMED, NO_CONNECTION, TIMED_OUT, Client, RejectedError, UnavailableError
 from iit_bench.models.openai.encoding import SPELLINGS, Spelling, chat_body, chat_messages, echo_body, read_chat, read_echo, read_text
+from iit_bench.models.openai.scoring import Request, chat_request, generate_request
+from iit_bench.models.openai.server_facts import server_facts
 from iit_bench.models.reasoning import split_text
 from iit_bench.types import Image, Message
 
 Read = TypeVar("Read")
-Request = tuple[str, dict[str, Any], Callable[[Any], Any]]  # path, body, and how to read the reply
 
 TAKEN = "taken"  # of images; any other text is the reason why not
 PROBE = "Answer with yes."
@@ -35,10 +38,12 @@ class Findings:
     spelling: Spelling
     images: str  # TAKEN, or why not
     takes_tokens: bool = False  # /completions takes prompts of token ids
-    scores: bool = False  # and returns the log-probabilities of their tokens
+    scored_by: str = ""  # how log-probabilities of given tokens are asked for, a name of `scoring.SCORING`; "" where they are not returned
+    scores_images: bool = False  # /chat/completions returns the log-probabilities of a prompt with images
     max_context: int | None = None  # tokens of a prompt and its reply, if the server reports it
     reasons: bool = False  # its reply to a chat begins with reasoning
     images_unknown: bool = False  # an image made it fail, which does not say whether it takes any
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what the server says of itself
 
 
 def probe_chat_server(client: Client, model: str, template_kwargs: Mapping[str, Any]) -> Findings:
@@ -47,9 +52,11 @@ def probe_chat_server(client: Client, model: str, template_kwargs: Mapping[str, 
     Raises:
         UserError: the server is unavailable, rejects the request, or does not speak OpenAI's protocol.
     """
-    spelling, plain = _probe_chat(client, model, template_kwargs)
+    seen: dict[str, Any] = {}
+    spelling, plain = _probe_chat(client, model, template_kwargs, seen)
     images, images_unknown = _probe_images(client, model, spelling, plain)
-    return Findings(spelling=spelling, images=images, images_unknown=images_unknown, reasons=_reasons(plain))
+    facts = server_facts(client) | seen
+    return Findings(spelling=spelling, images=images, images_unknown=images_unknown, reasons=_reasons(plain), facts=facts)
 
 
 def probe_token_server(client: Client, model: str, tokenizer: Any, template_kwargs: Mapping[str, Any]) -> Findings:
@@ -58,18 +65,27 @@ def probe_token_server(client: Client, model: str, tokenizer: Any, template_kwar
     Raises:
         UserError: the server is unavailable or has no /completions.
     """
-    takes_tokens, scores = _probe_completions(client, model, tokenizer)
+    facts, seen = server_facts(client), dict[str, Any]()
+    takes_tokens, scored_by = _probe_completions(client, model, tokenizer, seen)
+    if takes_tokens and (facts.get("software") == "sglang" or not scored_by) and _generate_scores(client, model, tokenizer):
+        scored_by = "generate"
     spelling, images_unknown = SPELLINGS[0], False
     try:
-        spelling, plain = _probe_chat(client, model, template_kwargs)
+        spelling, plain = _probe_chat(client, model, template_kwargs, seen)
         images, images_unknown = _probe_images(client, model, spelling, plain)
     except UserError as error:
         if isinstance(error.__cause__, UnavailableError) and not error.__cause__.may_be_the_request:
             raise  # busy or unavailable: that has nothing to do with images
         images = f"refused ({error})"
-    context = _reported_context(client, model)
     return Findings(
-        spelling=spelling, images=images, images_unknown=images_unknown, takes_tokens=takes_tokens, scores=scores, max_context=context
+        spelling=spelling,
+        images=images,
+        images_unknown=images_unknown,
+        takes_tokens=takes_tokens,
+        scored_by=scored_by,
+        scores_images=images == TAKEN and _chat_scores(client, model, spelling),
+        max_context=_reported_context(client, model),
+        facts=facts | seen,
     )
 
 
@@ -116,19 +132,31 @@ def first_request(client: Client, path: str, body: Mapping[str, Any], read: Call
 # ---------------------------------------------------------------- probes
 
 
-def _probe_chat(client: Client, model: str, template_kwargs: Mapping[str, Any]) -> tuple[Spelling, GenerateResult]:
-    """The first spelling that the server takes, and its reply."""
+def _noted(read: Callable[[Any], Read], seen: dict[str, Any]) -> Callable[[Any], Read]:
+    """`read`, and the fingerprint of a reply put into `seen`: by it some servers tell which build and parameters answered."""
+
+    def read_and_note(reply: Any) -> Read:
+        if isinstance(reply, dict) and isinstance(reply.get("system_fingerprint"), str):
+            seen["system_fingerprint"] = reply["system_fingerprint"]
+        return read(reply)
+
+    return read_and_note
+
+
+def _probe_chat(client: Client, model: str, template_kwargs: Mapping[str, Any], seen: dict[str, Any]) -> tuple[Spelling, GenerateResult]:
+    """The first spelling that the server takes, and its reply; `seen` as in `_noted`."""
     rejections = []
     for known in SPELLINGS:
         spelling = replace(known, template_kwargs=template_kwargs)
         try:
-            return spelling, first_request(client, *chat_probe(model, spelling))
+            path, body, read = chat_probe(model, spelling)
+            return spelling, first_request(client, path, body, _noted(read, seen))
         except RejectedError as error:
             rejections.append(error)
             if error.status not in BAD_REQUEST:
                 break
     if template_kwargs and rejections[0].status in BAD_REQUEST:
-        _probe_chat(client, model, {})  # raises where it rejects this as well
+        _probe_chat(client, model, {}, seen)  # raises where it rejects this as well
         raise UserError(f"the server at {client.url} rejects --chat-template-kwargs ({rejections[0]}); leave it out")
     raise rejected(client, model, rejections[0])
 
@@ -163,16 +191,16 @@ def _white_square() -> Image:
     return Image(encode(PillowImage.new("RGB", (64, 64), "white")))
 
 
-def _probe_completions(client: Client, model: str, tokenizer: Any) -> tuple[bool, bool]:
-    """Whether /completions takes token ids, and whether it returns the log-probabilities of a prompt.
+def _probe_completions(client: Client, model: str, tokenizer: Any, seen: dict[str, Any]) -> tuple[bool, str]:
+    """Whether /completions takes token ids, and "completions" if it returns the log-probabilities of a prompt; `seen` as in `_noted`.
 
     Raises:
         UserError: there is no /completions, or the server is unavailable.
     """
     ids = tokenizer.encode(PROBE)
     try:
-        reply = first_request(client, "/completions", echo_body(model, [ids]), lambda reply: reply)
-        return True, _has_logprobs(reply, len(ids))
+        reply = first_request(client, "/completions", echo_body(model, [ids]), _noted(lambda reply: reply, seen))
+        return True, "completions" if _has_logprobs(reply, len(ids)) else ""
     except RejectedError as error:
         if error.status not in BAD_REQUEST:
             raise _no_completions(client, model, error) from error
@@ -180,7 +208,39 @@ def _probe_completions(client: Client, model: str, tokenizer: Any) -> tuple[bool
         first_request(client, *text_probe(model, text_prompt(tokenizer, PROBE, ids, takes_tokens=False)))
     except RejectedError as error:
         raise _no_completions(client, model, error) from error
-    return False, False
+    return False, ""
+
+
+def _generate_scores(client: Client, model: str, tokenizer: Any) -> bool:
+    """Whether SGLang's /generate returns the log-probabilities of a prompt's last tokens."""
+    ids = tokenizer.encode(PROBE)
+    return bool(client.root) and len(ids) > 1 and _answers(client, generate_request(model, [(ids[:1], ids[1:])]))
+
+
+def _chat_scores(client: Client, model: str, spelling: Spelling) -> bool:
+    """Whether /chat/completions returns the log-probabilities of a chat with an image that ends in a given reply."""
+    return _answers(client, chat_request(model, spelling, [Message("user", (_white_square(), PROBE))], "yes"))
+
+
+def _answers(client: Client, request: Request) -> bool:
+    """Whether the server answers a request of a kind that it may not know, in the form that is read.
+
+    Raises:
+        UserError: the server is unavailable.
+    """
+    path, body, read = request
+    try:
+        try:
+            client.post(path, body, read, retries=0)
+        except UnavailableError as error:
+            if error.may_be_the_request:
+                return False
+            client.post(path, body, read)
+    except RejectedError:
+        return False
+    except UnavailableError as error:
+        raise unavailable(client, error) from error
+    return True
 
 
 def _has_logprobs(reply: Any, tokens: int) -> bool:

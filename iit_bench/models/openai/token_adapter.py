@@ -1,11 +1,12 @@
 """`openai:MODEL --tokenizer PATH_OR_HUB_ID`: text is rendered and tokenised here, as under `hf:`, and continued there.
 
 What that needs of the server, beside /completions:
-- to score replies: a prompt of token ids, `echo` and `logprobs`, answered with `token_logprobs` and `top_logprobs` of the prompt's tokens
-  (vLLM does so). A reply's tokens are cut as under `hf:`, so the scores are those of the same model there.
+- to score replies: one of the ways of `scoring`, on token ids (vLLM, SGLang). A reply's tokens are cut as under `hf:`, so the scores are
+  those of the same model there.
 - to generate only: a prompt as text.
 
-Chats with images still go to /chat/completions, and replies to them cannot be scored: /completions has no place for an image.
+Chats with images go to /chat/completions, where the server renders them itself. Replies to them are scored where it returns the
+log-probabilities of a chat that ends in a given reply (vLLM), and its tokens are those that are cut here.
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from iit_bench.errors import UserError
 from iit_bench.models.contract import GenerateRequest, GenerateResult, ScoreRequest, ScoreResult, TextGenerateRequest
 from iit_bench.models.openai.adapter import ChatServer
 from iit_bench.models.openai.client import Client
-from iit_bench.models.openai.encoding import decoding_settings, echo_body, read_echo
-from iit_bench.models.openai.probe import PROBE, Findings, Request, text_probe, text_prompt
+from iit_bench.models.openai.encoding import decoding_settings
+from iit_bench.models.openai.probe import PROBE, Findings, text_probe, text_prompt
+from iit_bench.models.openai.scoring import SCORING, Request, chat_request
 from iit_bench.models.raw_text import Pair, RawText, joined
 from iit_bench.models.reasoning import read_text_reply, reasoning_of
-from iit_bench.models.rendering import encode_prompt, render_prompt, template_sha256, text_turns
+from iit_bench.models.rendering import encode_prompt, render_prompt, template_sha256, text_turns, turns_of_parts
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.words import words_of
 from iit_bench.types import Message
 
 NO_LOGPROBS = (
-    "the server's /completions does not return the log-probabilities of a prompt's tokens; it must take token ids with echo and "
-    "logprobs, as vLLM's does"
+    "the server does not return the log-probabilities of a prompt's tokens; it must take token ids in /completions with echo and logprobs, "
+    "as vLLM does, or in /generate with logprob_start_len, as SGLang does"
+)
+NO_IMAGE_LOGPROBS = (
+    "the server's /chat/completions does not return the log-probabilities of a chat with an image; it must take prompt_logprobs and "
+    "continue_final_message, as vLLM's does"
 )
 
 
@@ -40,12 +46,14 @@ class TokenServer(RawText, ChatServer):
         """`served`: the model's name on the server."""
         self.served, self.client, self.findings = served, client, findings
         self.tokenizer, self.has_chat_template = tokenizer, has_chat_template
-        why_not = {"scores_images": "/completions has no place for an image"} | ({} if findings.scores else {"scores": NO_LOGPROBS})
+        scores, images = bool(findings.scored_by), findings.scores_images
+        why_not = ({} if images else {"scores_images": NO_IMAGE_LOGPROBS}) | ({} if scores else {"scores": NO_LOGPROBS})
         self.reasoning = reasoning_of(tokenizer)
         self.capabilities = dataclasses.replace(
-            self._capabilities(scores=findings.scores, why_not=why_not), reasons=self.reasoning.expected
+            self._capabilities(scores=scores, scores_images=images, why_not=why_not), reasons=self.reasoning.expected
         )
         details = {"tokenizer": client.options.tokenizer, "prompts": "token ids" if findings.takes_tokens else "text"}
+        details |= {"scored by": findings.scored_by} if scores else {}
         self.words = words_of(tokenizer)
         self._delimiter = learn_delimiter(tokenizer, text_turns)
         info = self._describe(name, template_sha256(tokenizer.chat_template), **details)
@@ -71,7 +79,8 @@ class TokenServer(RawText, ChatServer):
         Raises:
             ItemError: the template refuses the chat.
         """
-        return render_prompt(self.tokenizer, text_turns(self.words.hide_in(messages)))
+        turns = turns_of_parts if _has_images(messages) else text_turns
+        return render_prompt(self.tokenizer, turns(self.words.hide_in(messages)))
 
     def _encoded(self, request: ScoreRequest) -> EncodedReplies:
         context = self._delimiter.context(self.render(request.messages))
@@ -92,17 +101,21 @@ class TokenServer(RawText, ChatServer):
         return [self._score(request) for request in batch]
 
     def _score(self, request: ScoreRequest) -> ScoreResult:
-        if not self.capabilities.scores or _has_images(request.messages):
-            why = self.capabilities.why_not["scores_images" if self.capabilities.scores else "scores"]
-            raise UserError(f"model {self.info.name!r} cannot score replies: {why}")
+        needed = "scores_images" if self.capabilities.scores and _has_images(request.messages) else "scores"
+        if not getattr(self.capabilities, needed):
+            raise UserError(f"model {self.info.name!r} cannot score replies: {self.capabilities.why_not[needed]}")
         encoded = self._encoded(request)
+        if _has_images(request.messages):
+            results = [
+                self.ask(*chat_request(self.served, self.findings.spelling, request.messages, text, tokens))
+                for text, tokens in zip(request.continuations, encoded.replies, strict=True)
+            ]
+            return joined(results, results[0].prompt_tokens, encoded.merged)
         pairs = [(encoded.prompt, reply) for reply in encoded.replies]
         return joined(self._score_pairs(pairs), len(encoded.prompt), encoded.merged)
 
     def _score_pairs(self, pairs: Sequence[Pair]) -> list[ScoreResult]:
-        """One request for all pairs: the server shares what they have in common, and their answers come together or not at all."""
-        body = echo_body(self.served, [before + after for before, after in pairs])
-        return self.ask("/completions", body, lambda reply: _scored(reply, pairs))
+        return self.ask(*SCORING[self.findings.scored_by](self.served, pairs))
 
     def text_tokens(self, request: Any) -> int:
         if not self.capabilities.scores and not isinstance(request, TextGenerateRequest):
@@ -138,15 +151,3 @@ class TokenServer(RawText, ChatServer):
 
 def _has_images(messages: Sequence[Message]) -> bool:
     return any(message.images for message in messages)
-
-
-def _scored(reply: Any, pairs: Sequence[Pair]) -> list[ScoreResult]:
-    results = []
-    for (logprobs, tops), (before, after) in zip(read_echo(reply, len(pairs)), pairs, strict=True):
-        own = slice(len(before), len(before) + len(after))
-        values, best = logprobs[own], tops[own]
-        if len(values) != len(after) or not all(isinstance(value, (int, float)) for value in values):
-            raise ValueError("log-probabilities are missing")
-        greedy = all(value >= max(top.values()) for value, top in zip(values, best, strict=True))  # type: ignore[union-attr, operator]
-        results.append(ScoreResult((float(sum(values)),), (len(after),), (greedy,), len(before)))  # type: ignore[arg-type]
-    return results

@@ -25,13 +25,14 @@ class Torn(bytes):
 
 
 class Server(ThreadingHTTPServer):
-    """Answers what `script` says; `seen` holds what it was asked: (path, body, headers)."""
+    """Answers what `script` says, and GET requests from `pages`; `seen` holds what it was asked: (path, body, headers)."""
 
     daemon_threads = True
 
     def __init__(self, script: Script, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.script, self.seen, self.lock = script, [], threading.Lock()
+        self.pages: dict[str, Any] = {}  # path -> JSON, or bytes as they are
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -71,7 +72,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection |= isinstance(content, Torn)
         self.wfile.write(data)
 
-    do_GET = lambda self: self.send_error(404)  # noqa: E731
+    def do_GET(self) -> None:
+        page = self.server.pages.get(self.path)
+        if page is None:
+            self.send_error(404)
+            return
+        data = page if isinstance(page, bytes) else json.dumps(page).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def log_message(self, *words: Any) -> None:
         pass

@@ -247,7 +247,7 @@ def test_server_that_rejects_every_request_by_now_is_reported_as_it_is(serve, lo
 def test_scores_are_not_available_from_a_chat(serve, load):
     model = load(serve())
     assert not model.capabilities.scores
-    needs = "needs --tokenizer .* and a server whose /completions takes token ids with echo and logprobs"
+    needs = "needs --tokenizer .* and a server that returns the log-probabilities of given tokens"
     with pytest.raises(UserError, match=needs):
         model.score([ScoreRequest((Message("user", ("x",)),), ("a", "b"))])
     with pytest.raises(UserError, match=needs):

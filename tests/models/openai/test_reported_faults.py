@@ -155,7 +155,7 @@ def test_a_fallback_to_generating_is_said(serve, completions_of, save_tiny, benc
     command = ["eval", "--model", "openai:m", "--base-url", server.url, "--tokenizer", str(folder), "--bench", str(bench.path)]
     assert main([*command, "--limit", "1", "--tiers", "T", "--quiet", "--out", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().err
-    assert "are generated, since it cannot score given ones: the server's /completions does not return the log-probabilities" in said
+    assert "are generated, since it cannot score given ones: the server does not return the log-probabilities" in said
     run = load_run(tmp_path / "run").run
     assert run["scoring"] == "generate" and run["scoring_fallback"] in said
     server.script = completions_of(folder)

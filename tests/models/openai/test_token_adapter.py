@@ -199,7 +199,7 @@ def test_server_without_logprobs_only_generates_and_records_what_it_would_need(s
     model = load(serve(completions_of(folder, logprobs=False)), tokenizer=str(folder))
     assert not model.capabilities.scores
     assert (
-        "does not return the log-probabilities of a prompt's tokens; it must take token ids with echo and logprobs"
+        "does not return the log-probabilities of a prompt's tokens; it must take token ids in /completions with echo and logprobs"
         in model.capabilities.why_not["scores"]
     )
     with pytest.raises(UserError, match="cannot score replies, which a task asks for"):
