@@ -11,7 +11,8 @@ Every command has a twin here, with a record for its options:
     run = iit_bench.load_run("runs/wings")          # run.results, run.predictions, run.errors
     run = iit_bench.load_run("runs/text")           # of the suites text and vqa: run.results, run.items, run.errors
 
-`evaluate_text`, `evaluate_vqa` and `evaluate_all` run the other suites, with `RunOptions(suite="text", …)`. Importing this package imports
+`evaluate_text`, `evaluate_vqa` and `evaluate_all` run the other suites, with `RunOptions(suite="text", …)`; `evaluate_models` and `watch`
+run several models and the checkpoints of a training. Importing this package imports
 none of its rooms: they load when a name is first used.
 """
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from iit_bench.types import ServerOptions
     from iit_bench.workflows.all_suites import evaluate_all
     from iit_bench.workflows.demo import demo
+    from iit_bench.workflows.several import evaluate_models, watch
     from reports.leaderboard import report
 
 from iit_bench.version import __version__ as __version__
@@ -57,6 +59,7 @@ _PLACES = {
     "demo": "iit_bench.workflows.demo",
     "evaluate": "evaluators.iit.evaluate",
     "evaluate_all": "iit_bench.workflows.all_suites",
+    "evaluate_models": "iit_bench.workflows.several",
     "evaluate_text": "evaluators.text.evaluate",
     "evaluate_vqa": "evaluators.vqa.evaluate",
     "export": "builders.export.export",
@@ -66,6 +69,7 @@ _PLACES = {
     "load_run": "evaluators.runs.reading",
     "report": "reports.leaderboard",
     "train": "iit_bench.training.train:run",
+    "watch": "iit_bench.workflows.several",
 }
 __all__ = [
     "Benchmark",
@@ -81,6 +85,7 @@ __all__ = [
     "demo",
     "evaluate",
     "evaluate_all",
+    "evaluate_models",
     "evaluate_text",
     "evaluate_vqa",
     "export",
@@ -90,6 +95,7 @@ __all__ = [
     "load_run",
     "report",
     "train",
+    "watch",
 ]
 
 

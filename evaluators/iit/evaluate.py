@@ -16,7 +16,7 @@ from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import asked_apart, check_comparable
 from evaluators.iit.forgetting import forgetting
 from evaluators.iit.results import summarise
-from evaluators.iit.turns import Asking, Course, prediction, request, rounds
+from evaluators.iit.turns import Asking, Course, Rendering, prediction, rounds
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
@@ -41,8 +41,18 @@ NO_HISTORIES = "the model takes one question without history"
 OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl")
 
 
-def evaluate(options: RunOptions, progress: bool = True) -> Results:
+class Shared:
+    """What several evaluations of one benchmark share: the benchmark, loaded and checked once, and its chats."""
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        self.benchmark = benchmark
+        self.rendering = Rendering(benchmark.questions)
+
+
+def evaluate(options: RunOptions, progress: bool = True, shared: Shared | None = None) -> Results:
     """Run or resume the evaluation that `options` describe; the run folder is complete when this returns.
+
+    Several evaluations of one benchmark may share what does not depend on the model: give each the same `Shared`.
 
     Raises:
         UserError: bad options, an unusable benchmark, model or folder. Earlier answers stay in the folder.
@@ -50,15 +60,15 @@ def evaluate(options: RunOptions, progress: bool = True) -> Results:
     """
     options.check_suite("iit")
     assert options.bench is not None  # RunOptions refuses suite iit without one
-    benchmark = load_benchmark(options.bench)
+    shared = shared or Shared(load_benchmark(options.bench))
     if options.base:
         load_base(options)  # an unusable base is refused before a model is loaded
     check_writable(options.out)
     options = dated(options)
     model = load_model(options.model, options.model_options, blind=options.blind, progress=progress)
-    _refuse_unused(options, model, benchmark)
-    model.prepare(benchmark)
-    return evaluate_model(model, benchmark, options, progress)
+    _refuse_unused(options, model, shared.benchmark)
+    model.prepare(shared.benchmark)
+    return evaluate_model(model, shared.benchmark, options, progress, shared.rendering)
 
 
 def _refuse_unused(options: RunOptions, model: Model, benchmark: Benchmark) -> None:
@@ -71,8 +81,11 @@ def _refuse_unused(options: RunOptions, model: Model, benchmark: Benchmark) -> N
         )
 
 
-def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, progress: bool = True) -> Results:
+def evaluate_model(
+    model: Model, benchmark: Benchmark, options: RunOptions, progress: bool = True, rendering: Rendering | None = None
+) -> Results:
     """`evaluate` with a model and a benchmark that are already loaded."""
+    rendering = rendering or Rendering(benchmark.questions)
     style = style_of(options, benchmark)
     if any("V" in tier for tier in benchmark.chosen_tiers(options.tiers)):
         check_images_known(model)
@@ -100,11 +113,11 @@ def evaluate_model(model: Model, benchmark: Benchmark, options: RunOptions, prog
     if described["scoring_fallback"] and options.tokenizer:  # which is given to have replies scored
         notice(f"replies of {model.info.name!r} are generated, since it cannot score given ones: {described['scoring_fallback']}")
     base = _comparable_base(options, described)
-    courses = [Course(dialogue, tuple(benchmark.questions[turn] for turn in dialogue.turns)) for dialogue in plan.dialogues]
+    courses = [rendering.course(dialogue) for dialogue in plan.dialogues]
     with enter(options.out, described, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log):
         started = time.monotonic()
         try:
-            predictions, errors = ask(model, courses, asking, log=log, limits=limits, progress=progress)
+            predictions, errors = ask(model, courses, asking, rendering, log=log, limits=limits, progress=progress)
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
             save_run_header(options.out, run)
@@ -219,7 +232,7 @@ def style_of(options: RunOptions, benchmark: Benchmark) -> Style:
 
 
 def ask(
-    model: Model, courses: Sequence[Course], asking: Asking, *, log: ResponseLog, limits: BatchLimits, progress: bool
+    model: Model, courses: Sequence[Course], asking: Asking, rendering: Rendering, *, log: ResponseLog, limits: BatchLimits, progress: bool
 ) -> tuple[list[Prediction], list[dict[str, Any]]]:
     """Ask every turn that is scored. Returns predictions and error lines, in the order of `courses`, then of turns."""
     total = sum(len(course.questions) if asking.history == "own" else 1 for course in courses)
@@ -228,7 +241,7 @@ def ask(
     with _progress_bar(progress, total, model.info.name) as advance:
         for pairs in rounds(courses, asking):
             open_pairs = [pair for pair in pairs if pair[0].failure is None]
-            answers = answer(model, [request(*pair, asking) for pair in open_pairs], log, limits, advance).answers
+            answers = answer(model, [rendering.request(*pair, asking) for pair in open_pairs], log, limits, advance).answers
             given = {(course.dialogue.id, position): one for (course, position), one in zip(open_pairs, answers, strict=True)}
             advance(len(pairs) - len(open_pairs))
             for course, position in pairs:

@@ -41,6 +41,30 @@ class Course:
     failure: Failure | None = None  # a turn failed: the turns after it cannot be asked
 
 
+class Rendering:
+    """A benchmark's chats as requests, each made once: several models that are asked in the same way share them.
+
+    Under own history a chat holds the model's replies, so there nothing is kept.
+    """
+
+    def __init__(self, questions: Mapping[str, Question]) -> None:
+        self._questions = questions
+        self._made: dict[tuple[str, Asking], Request] = {}
+
+    def course(self, dialogue: Dialogue) -> Course:
+        """A dialogue that nobody was asked yet."""
+        return Course(dialogue, tuple(self._questions[turn] for turn in dialogue.turns))
+
+    def request(self, course: Course, position: int, asking: Asking) -> Request:
+        """As the function `request`."""
+        if asking.history == "own":
+            return request(course, position, asking)
+        key = (course.dialogue.id, asking)
+        if key not in self._made:
+            self._made[key] = request(course, position, asking)
+        return self._made[key]
+
+
 def rounds(courses: Sequence[Course], asking: Asking) -> Iterator[list[tuple[Course, int]]]:
     """The (course, position) pairs of each round, in order; a round is drawn after the answers of the one before are in."""
     if asking.history == "gold":

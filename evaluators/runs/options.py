@@ -64,7 +64,8 @@ class ModelPart:
 
     model: str = field(
         metadata=option(
-            "A name of `iit-bench list models`, or hf:, openai:, vllm: or vlmeval: and a name; needed unless --from is given.",
+            "A name of `iit-bench list models`, or hf:, openai:, vllm: or vlmeval: and a name; or several, with commas; needed unless "
+            "--from is given.",
             needed=EVERY_SUITE,
         )
     )

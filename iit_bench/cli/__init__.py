@@ -10,6 +10,7 @@ import iit_bench.cli.build
 import iit_bench.cli.export
 import iit_bench.cli.fetch
 import iit_bench.cli.eval
+import iit_bench.cli.watch
 import iit_bench.cli.report
 import iit_bench.cli.train
 import iit_bench.cli.list

@@ -83,7 +83,7 @@ def _command(words: list[str]) -> str:
 
 def _how_to_resume(words: list[str]) -> str:
     """The message after Ctrl-C: evaluations, trainings and downloads resume, other commands wrote nothing."""
-    if words and words[0] in ("eval", "demo", "train", "fetch"):
+    if words and words[0] in ("eval", "demo", "train", "fetch", "watch"):
         return (
             f"interrupted; finished work is kept, resume with: {shlex.join(['iit-bench', *(word for word in words if word != '--fresh')])}"
         )
@@ -98,6 +98,11 @@ def _complain(text: str, code: int) -> int:
 def names(text: str | None) -> tuple[str, ...] | None:
     """Names separated by commas, without the spaces around them; None for None."""
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text is not None else None
+
+
+def given_options(context: typer.Context) -> list[str]:
+    """Names of the options that are on the command line."""
+    return [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]  # type: ignore[union-attr]
 
 
 @app.callback(invoke_without_command=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from evaluators.runs.options import PARTS, RunOptions, SuiteChoice, flag, refuse_foreign
-from iit_bench.cli.app import AsJson, PanelCommand, Quiet, app
+from iit_bench.cli.app import AsJson, PanelCommand, Quiet, app, given_options, names
 from iit_bench.cli.eval_all import evaluate_all_suites
 from iit_bench.cli.options import options_of, record_values
 from iit_bench.errors import UserError
@@ -35,6 +35,10 @@ def evaluate(
 
     Example: iit-bench eval --model wings --bench bench --base runs/base-llm --out runs/wings
 
+    Several models, separated by commas, get run folders OUT/NAME and one report, OUT/report; the benchmark is read once for all.
+
+    Example: iit-bench eval --model base-llm,wings,llava --bench bench --base runs/base-llm --out runs
+
     Example: iit-bench eval --suite all --model wings --bench bench --tasks wings-text,wings-vqa --limit 500 --out all/wings
     """
     if from_run:
@@ -43,12 +47,24 @@ def evaluate(
         _refuse_beside_from(context)
         options = load_options(from_run, out=given["out"], fresh=given["fresh"])
     else:
-        refuse_foreign(given["suite"], _on_the_command_line(context))
+        refuse_foreign(given["suite"], given_options(context))
         options = RunOptions(**record_values(RunOptions, given))
-    if options.suite == "all":
+    if len(models := names(options.model) or ()) > 1:
+        _evaluate_models(models, options, quiet=quiet)
+    elif options.suite == "all":
         evaluate_all_suites(options, quiet=quiet, json=json)
     else:
         _evaluate_suite(options, quiet=quiet, json=json)
+
+
+def _evaluate_models(models: tuple[str, ...], options: RunOptions, *, quiet: bool) -> None:
+    """Run several models on one benchmark, and print where the report is."""
+    from iit_bench.cli.watch import report_outcome
+    from iit_bench.workflows.several import evaluate_models
+
+    if options.suite != "iit":
+        raise UserError(f"several models at once run suite iit; give one --model for --suite {options.suite}")
+    report_outcome(evaluate_models(models, options, progress=not quiet))
 
 
 def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
@@ -90,11 +106,7 @@ def _evaluator(suite: SuiteChoice) -> Callable[..., Any]:
     return evaluate_iit
 
 
-def _on_the_command_line(context: typer.Context) -> list[str]:
-    return [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]  # type: ignore[union-attr]
-
-
 def _refuse_beside_from(context: typer.Context) -> None:
     """Refuse options that would change the run that --from repeats."""
-    if given := [flag(name) for name in _on_the_command_line(context) if name not in _BESIDE_FROM]:
+    if given := [flag(name) for name in given_options(context) if name not in _BESIDE_FROM]:
         raise UserError(f"--from repeats a run as it was; leave out {', '.join(given)}, or leave out --from and give every option")

@@ -28,17 +28,16 @@ def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
         UserError: `out` cannot be written, or holds something else.
     """
     from builders.build import BuildOptions, build, summary
-    from evaluators.iit.evaluate import evaluate
+    from evaluators.iit.evaluate import Shared, evaluate
     from evaluators.runs.options import RunOptions
     from iit_bench.storage.benchmark import load_benchmark, load_manifest
     from reports.leaderboard import report
 
     bench = out / "bench"
-    if (bench / "manifest.json").is_file():
-        load_benchmark(bench)  # refuses a changed or foreign folder
-    else:
+    if not (bench / "manifest.json").is_file():
         print(summary(load_manifest(build(BuildOptions(out=bench)))), file=sys.stderr)
+    shared = Shared(load_benchmark(bench))
     for name, arguments in RUNS.items():
         base = out / "runs" / "base-llm" if name not in ("base-llm", "majority", "random") else None
-        evaluate(RunOptions(bench=bench, out=out / "runs" / name, limit=limit, base=base, **arguments), progress)
+        evaluate(RunOptions(bench=bench, out=out / "runs" / name, limit=limit, base=base, **arguments), progress, shared)
     return report([out / "runs" / name for name in RUNS], out / "report")

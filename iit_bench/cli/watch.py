@@ -1,0 +1,69 @@
+"""`iit-bench watch`: its options are those of `iit-bench eval`, beside the folder that is watched."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from evaluators.runs.options import PARTS, RunOptions, refuse_foreign
+from iit_bench.cli.app import PanelCommand, Quiet, app, given_options
+from iit_bench.cli.options import options_of, record_values
+from iit_bench.errors import UserError
+
+
+@app.command(cls=PanelCommand, short_help="Evaluate each checkpoint of a training as it lands.")
+@options_of(RunOptions, PARTS)
+def watch(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Folder in which training writes its checkpoints.", show_default=False)],
+    once: Annotated[bool, typer.Option("--once", help="Evaluate what is there, and end.", rich_help_panel="Watching")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", rich_help_panel="Watching", min=0.1)] = 30.0,
+    idle: Annotated[
+        float | None,
+        typer.Option(help="End after so many minutes without a new checkpoint.", show_default=False, rich_help_panel="Watching"),
+    ] = None,
+    quiet: Quiet = False,
+    **given: Any,
+) -> None:
+    """Evaluate each checkpoint that lands in a folder, once, into OUT/NAME, and keep one report of the series, OUT/report/index.html.
+
+    A checkpoint has landed when its weights are whole and nothing in it changes any more. Other options are those of `iit-bench eval`;
+    --model is the family that loads the checkpoints, by default hf. Interrupted, the same command goes on.
+
+    Example: iit-bench watch checkpoints --bench bench --base runs/base --out series
+
+    Example: iit-bench watch train/out --model wings --bench bench --out series --once
+    """
+    from iit_bench.workflows.several import watch as watch_folder
+
+    refuse_foreign(given["suite"], given_options(context))
+    if given["suite"] != "iit":
+        raise UserError(f"iit-bench watch runs suite iit; leave out --suite {given['suite']}, and use `iit-bench eval` for other suites")
+    if given["checkpoint"]:
+        raise UserError("--checkpoint is what is watched for; leave it out")
+    options = RunOptions(**record_values(RunOptions, given | {"model": given["model"] or "hf:"}))
+    minutes = None if idle is None else 60 * idle
+    outcome = watch_folder(folder, options, once=once, every=every, idle=minutes, progress=not quiet)
+    report_outcome(outcome)
+
+
+def report_outcome(outcome: Any) -> None:
+    """Print where the report is and what failed.
+
+    Raises:
+        UserError: nothing could be evaluated.
+        typer.Exit: some runs failed, or have items that failed for reasons of the machine.
+    """
+    if not outcome.results and not outcome.failed:
+        print("nothing new was found")
+    if outcome.page:
+        print(f"Leaderboard: {outcome.page}")
+    for name, why in outcome.failed.items():
+        print(f"{name}: failed ({why})", file=sys.stderr)
+    if outcome.failed and not outcome.results:
+        raise UserError(f"none of {len(outcome.failed)} could be evaluated; the first: {next(iter(outcome.failed.values()))}")
+    if outcome.failed or not all(results.complete for results in outcome.results.values()):
+        raise typer.Exit(1)
