@@ -17,6 +17,7 @@ from iit_bench.types import Message
 
 Inputs = dict[str, Any]  # keyword arguments of a model's `forward` for one chat
 PROBE = " a b c"  # appended to a chat, to see which tensors grow with its text
+PER_TOKEN = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
 UNUSED = frozenset({"labels"})  # what processors return for training only
 
 
@@ -87,11 +88,10 @@ class InputMaker:
     def layout(self, inputs: Inputs) -> dict[str, PerToken]:
         """The per-token tensors among `inputs`, by name."""
         names = frozenset(inputs)
-        if names not in self._layouts:  # of a text: no processor made them
-            assert names <= {"input_ids", "attention_mask", "token_type_ids"}, names
-            self._layouts[names] = layout_of(
-                inputs, {name: torch.nn.functional.pad(v, (0, 2)) for name, v in inputs.items()}, self.has_suffix
-            )
+        if names not in self._layouts:  # of tokens: no processor made them
+            own = {name: value for name, value in inputs.items() if name in PER_TOKEN}
+            longer = {name: torch.nn.functional.pad(value, (0, 2)) for name, value in own.items()}
+            self._layouts[names] = layout_of(own, longer, self.has_suffix)
         return self._layouts[names]
 
     def append(self, inputs: Inputs, tokens: Sequence[int]) -> Inputs:

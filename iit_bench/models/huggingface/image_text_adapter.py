@@ -1,41 +1,50 @@
-"""Any AutoModelForImageTextToText of transformers with its own processor: interleaved images, one chat at a time.
+"""Any AutoModelForImageTextToText of transformers with its own processor: interleaved images.
 
-Processors lay out images in too many ways to pad several chats together safely, so a batch is answered chat by chat, and every reply is
-scored in one piece with its prompt.
+Each image goes through processor and tower once (`image_chats`), and chats through the model as rows of a tree (`image_trees`), where the
+checks at load find that right for the model; else chat by chat, since processors lay out images in too many ways to pad several chats
+together safely, every reply in one piece with its prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image as PillowImage
 
-from iit_bench.errors import ItemError
-from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.errors import ItemError, one_line
+from iit_bench.images import decode_item
+from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, ModelInfo, ScoreRequest, ScoreResult
 from iit_bench.models.huggingface.encoding import InputMaker, Inputs, render_images
 from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
+from iit_bench.models.huggingface.image_chats import ImageChats, find_chats, probe_messages
+from iit_bench.models.huggingface.image_parts import ImagePart
+from iit_bench.models.huggingface.image_trees import ImageTrees
 from iit_bench.models.huggingface.processors import one_question
-from iit_bench.models.huggingface.rows import rope_border
-from iit_bench.models.raw_text import RawText, until_end
+from iit_bench.models.huggingface.rows import FAILS, agree, rope_border, tolerance
+from iit_bench.models.raw_text import until_end
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
-from iit_bench.models.rendering import turns_of_parts
+from iit_bench.models.rendering import encode_prompt, render_prompt, turns_of_parts
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.scoring import score_prefixed, score_single_rows
 from iit_bench.models.special_tokens import pad_token
+from iit_bench.models.tree_scoring import TreeScoring
 from iit_bench.models.words import words_of
+from iit_bench.token_trees import TokenPath, TreeRow, build_row
 from iit_bench.types import Message
 
+PROBE_REPLIES = ("red", "a blue square")
 
-class ImageTextModel(RawText, Model):
+
+class ImageTextModel(TreeScoring):
     """A multimodal model behind its own processor."""
 
     capabilities = Capabilities(takes_raw_text=True)
     prompts_at_once = 1
 
-    def __init__(self, model: Any, processor: Any, info: ModelInfo) -> None:
+    def __init__(self, model: Any, processor: Any, info: ModelInfo, way: Literal["auto", "plain"] = "auto") -> None:
         self.model, self.processor = model, processor
         self.tokenizer = processor.tokenizer
         self.reasoning = reasoning_of(processor)
@@ -47,7 +56,49 @@ class ImageTextModel(RawText, Model):
         self.inputs = InputMaker(processor, model, self.words)
         self._delimiter = learn_delimiter(processor, turns_of_parts)
         self._border = rope_border(model.config.get_text_config())
+        found = find_chats(self.inputs, processor, self.words) if way == "auto" else "--engine plain"
+        self.chats = None if isinstance(found, str) else found
+        self.trees, no_tree = self._find_trees(found)
+        self.way = "tree" if self.trees else "plain"
+        images = {"images": self.chats.record() if self.chats else {"way": "with every chat", "why": found}}
+        info = replace(info, details={**info.details, **images, **({"no_tree": no_tree} if no_tree else {})})
         self.info = info.with_settings(**self._delimiter.settings())
+
+    # ------------------------------------------------------------ what is right for this model
+
+    def _find_trees(self, chats: ImageChats | str) -> tuple[ImageTrees | None, str]:
+        """Passes over rows of a tree, or None and why they are not right."""
+        if isinstance(chats, str) or chats.whole:
+            return None, chats if isinstance(chats, str) else "its processor writes more than its images' tokens into a chat"
+        trees = ImageTrees(self.model, chats, str(self.model.device))
+        why = trees.refused() or self._differs(trees)
+        return (None, why) if why else (trees, "")
+
+    @torch.inference_mode()
+    def _differs(self, trees: ImageTrees) -> str:
+        """Why rows of a tree are not right: their scores are not those of whole passes over the processor's inputs. "" where they are."""
+        chats, right, paths = self.chats, [], []
+        for messages in probe_messages():
+            try:
+                request = ScoreRequest(messages, PROBE_REPLIES)
+                self.chats = None
+                right.append(self._score(request))
+                self.chats = chats
+                paths.append(self._path(trees, request))
+            except ItemError:  # the template takes no such chat
+                continue
+            finally:
+                self.chats = chats
+        row = build_row(paths)
+        try:
+            logprobs, _ = trees.run(row, paths)
+        except FAILS as error:
+            return f"a pass over a tree fails: {one_line(error)}"
+        sums = [[sum(logprobs[edge] for edge in reply) for reply in edges] for edges in row.edges]
+        same = agree(sums, [one.logprobs for one in right], [one.tokens for one in right], tolerance(self.model.dtype))
+        return "" if same else "scores of a tree differ from those of whole passes in the check at load"
+
+    # ------------------------------------------------------------ prompts
 
     def render(self, messages: Sequence[Message]) -> tuple[str, list[PillowImage.Image]]:
         """The chat as the processor's template writes it, names of special tokens in its words replaced (`words.Words`); and its images.
@@ -62,12 +113,29 @@ class ImageTextModel(RawText, Model):
 
         Image tokens come before replies, so the text without them cuts replies as well. A processor that takes a suffix encodes it apart.
         """
-        text, images = self.render(request.messages)
+        if self.chats and not self.chats.whole:
+            encoded, parts = self._cut(self.chats, request)
+            return self.chats.of_tokens(encoded.prompt, parts), encoded
+        text = self._text(request.messages)
         if self.inputs.has_suffix:
             replies = [self._suffix(reply) for reply in request.continuations]
-            return self.inputs.make(text, images), EncodedReplies(text=text, prompt=[], replies=replies)
+            return self._make(text, request.messages), EncodedReplies(text=text, prompt=[], replies=replies)
         encoded = encode_replies(self.words, self._delimiter.context(text), list(map(self.words.hide, request.continuations)))
-        return self.inputs.make(encoded.text, images), encoded
+        return self._make(encoded.text, request.messages), encoded
+
+    def _cut(self, chats: ImageChats, request: ScoreRequest) -> tuple[EncodedReplies, list[ImagePart]]:
+        """A chat in tokens with a mark per image and the replies to it; and its images."""
+        parts = chats.parts.of([image for message in request.messages for image in message.images])
+        context = self._delimiter.context(chats.parts.text(self._text(request.messages)))
+        return encode_replies(self.words, context, list(map(self.words.hide, request.continuations))), parts
+
+    def _text(self, messages: Sequence[Message]) -> str:
+        return render_prompt(self.processor, turns_of_parts(self.words.hide_in(messages)))
+
+    def _make(self, text: str, messages: Sequence[Message]) -> Inputs:
+        """Inputs of a rendered chat."""
+        images = [image for message in messages for image in message.images]
+        return self.chats.make(text, images) if self.chats else self.inputs.make(text, list(map(decode_item, images)))
 
     def _suffix(self, reply: str) -> list[int]:
         tokens = self.words.encode(self.words.hide(reply), add_special_tokens=False)
@@ -77,9 +145,35 @@ class ImageTextModel(RawText, Model):
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):
-            return int(self.inputs.make(*self.render(request.messages))["input_ids"].shape[1] + request.longest)
+            return self._prompt_tokens(request) + request.longest
+        if self.chats and not self.chats.whole:
+            encoded, parts = self._cut(self.chats, request)
+            return len(self.chats.filled(encoded.prompt, parts)) + max(map(len, encoded.replies))
         inputs, encoded = self._encode(request)
         return int(inputs["input_ids"].shape[1] + max(map(len, encoded.replies)))
+
+    def _prompt_tokens(self, request: GenerateRequest) -> int:
+        if not self.chats or self.chats.whole:
+            return int(self.inputs.make(*self.render(request.messages))["input_ids"].shape[1])
+        parts = self.chats.parts.of([image for message in request.messages for image in message.images])
+        tokens = encode_prompt(self.words, self.chats.parts.text(self._text(request.messages)))
+        return len(self.chats.filled(tokens, parts))
+
+    # ------------------------------------------------------------ scoring
+
+    def chat_path(self, request: ScoreRequest) -> TokenPath:
+        """As `TreeScoring.chat_path`."""
+        assert self.trees is not None, "asked of models whose way is a tree"
+        return self._path(self.trees, request)
+
+    def _path(self, trees: ImageTrees, request: ScoreRequest) -> TokenPath:
+        encoded, parts = self._cut(trees.chats, request)
+        return trees.path(encoded.prompt, parts, encoded.replies, encoded.merged)
+
+    def run_row(self, row: TreeRow, paths: Sequence[TokenPath]) -> tuple[list[float], list[bool]]:
+        """As `TreeScoring.run_row`."""
+        assert self.trees is not None, "asked of models whose way is a tree"
+        return self.trees.run(row, paths)
 
     @torch.inference_mode()
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
@@ -128,8 +222,8 @@ class ImageTextModel(RawText, Model):
         return [self._generate(request) for request in batch]
 
     def _generate(self, request: GenerateRequest) -> GenerateResult:
-        text, images = self.render(request.messages)
-        inputs = self.inputs.make(text, images)
+        text = self._text(request.messages)
+        inputs = self._make(text, request.messages)
         length = inputs["input_ids"].shape[1]
         limit = reply_limit(self.tokenizer, [request], [text], self.reasoning, width=length)
         row = self.continue_tokens([inputs], request.longest, **greedy_settings(self.model), **limit)[0]

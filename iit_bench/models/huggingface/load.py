@@ -87,4 +87,4 @@ def _image_text_model(name: str, checkpoint: str, files: Checkpoint, config: Any
     info = describe(model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=True)
     settings = dropped | {"image_processing": processing_record(processor, options.processor_kwargs)}
     settings |= generation_record(files.folder, model, processor.tokenizer) | fixed
-    return ImageTextModel(model, processor, info.with_settings(**settings))
+    return ImageTextModel(model, processor, info.with_settings(**settings), options.way)
