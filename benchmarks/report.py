@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from large_runs import make_runs
+from printed import as_table
 from processes import HERE, cost_of, growth_exponent
 
 REPORT = "import sys; from iit_bench.cli import main; sys.exit(main(['report', *sys.argv[1:]]))"
@@ -52,21 +53,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary)
         found = [_of_size(root, size, arguments) for size in sizes]
-    result: dict[str, Any] = {"runs": arguments.runs, "sizes": found}
+    result: dict[str, Any] = {"runs": arguments.runs} | {f"{one.pop('predictions'):,} predictions a run": one for one in found}
     if len(sizes) > 1:
         mine = [one["this version"] for one in found]
         result["growth exponents"] = {name: growth_exponent(sizes, [row[name] for row in mine]) for name in mine[0]}
-    if arguments.json:
-        print(json.dumps(result, indent=2))
-        return
-    for one in found:
-        for name, row in one.items():
-            if isinstance(row, dict):
-                print(
-                    f"{arguments.runs} x {one['predictions']:,}  {name:13}", ", ".join(f"{value:.4g} {what}" for what, value in row.items())
-                )
-    for name, exponent in result.get("growth exponents", {}).items():
-        print(f"growth exponent of {name}: {exponent:.2f}")
+    print(json.dumps(result, indent=2) if arguments.json else as_table(result))
 
 
 def _of_size(root: Path, size: int, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import typer  # noqa: E402
 
-from iit_bench.cli import app  # noqa: E402 - run as a script, the package may not be installed
+from iit_bench.cli.app import group as commands_of_app  # noqa: E402 - run as a script, the package may not be installed
 
 PAGE = HERE / "reference" / "cli.md"
 HEAD = """# Command line
@@ -34,7 +34,7 @@ _PLAIN = re.compile(r"(`[^`]*`)")
 
 def page() -> str:
     """The content of docs/reference/cli.md."""
-    group: Any = typer.main.get_command(app)
+    group: Any = commands_of_app()
     commands = {name: group.commands[name] for name in group.list_commands(typer.Context(group))}
     parts = [HEAD, *_contents(commands)]
     for name, command in commands.items():

@@ -47,12 +47,10 @@ def test_the_command_line_reference_is_what_its_script_makes():
 
 
 def test_the_command_line_reference_has_every_option_of_the_help():
-    from typer.main import get_command
-
-    from iit_bench.cli import app
+    from iit_bench.cli.app import group
 
     page = (DOCS / "reference/cli.md").read_text(encoding="utf-8")
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in group().commands.items():  # type: ignore[attr-defined]
         section = page.partition(f"## iit-bench {name}\n")[2].partition("\n## ")[0]
         assert all(option in section for parameter in command.params for option in parameter.opts if option.startswith("-")), name
 

@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
 import iit_bench
-from iit_bench.cli import app
+from iit_bench.cli.app import group
 
 
 def test_importing_the_package_imports_no_room():
@@ -43,7 +42,7 @@ def test_every_name_is_the_one_that_a_type_checker_sees():
 
 
 def test_every_command_has_a_documented_twin():
-    twins = {name.replace("eval", "evaluate") if name == "eval" else name for name in typer.main.get_command(app).commands} - {"list"}
+    twins = {name.replace("eval", "evaluate") if name == "eval" else name for name in group().commands} - {"list"}
     assert twins <= set(iit_bench.__all__)
     assert {"evaluate_text", "evaluate_vqa", "evaluate_all"} <= set(iit_bench.__all__)
     for name in (*twins, "evaluate_text", "evaluate_vqa", "evaluate_all"):

@@ -1,19 +1,25 @@
 """The command line: each command parses its options, calls one function and prints. A room is imported only when its command runs.
 
-One file per command. Importing a file adds its command, so `iit-bench --help` shows them in the order below.
+A command has a line in `commands.py` and a file, which is imported when the command is named.
 """
 
-# isort: off
-# ruff: noqa: F401
-import iit_bench.cli.demo
-import iit_bench.cli.build
-import iit_bench.cli.export
-import iit_bench.cli.fetch
-import iit_bench.cli.eval
-import iit_bench.cli.watch
-import iit_bench.cli.report
-import iit_bench.cli.train
-import iit_bench.cli.list
-from iit_bench.cli.app import app, main
+from __future__ import annotations
 
-__all__ = ["app", "main"]
+import sys
+
+from iit_bench.cli.commands import HELP_FLAGS, page
+from iit_bench.version import __version__
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 complete, 1 machine errors, 2 bad input or no item answered, 70 a bug, 130 interrupted."""
+    words = [*(sys.argv[1:] if arguments is None else arguments)]  # `list` may be the command's file here
+    if words and words[0] in HELP_FLAGS:
+        print(page())
+        return 0
+    if words == ["--version"]:
+        print(f"iit-bench {__version__}")
+        return 0
+    from iit_bench.cli.app import run
+
+    return run(words)

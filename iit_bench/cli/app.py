@@ -4,26 +4,69 @@ from __future__ import annotations
 
 import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import typer.core
+import typer.main
 
+from iit_bench.cli.commands import COMMANDS, HELP_FLAGS, MAX_WIDTH, OPTIONS, page
 from iit_bench.errors import MachineError, UserError, described
 
 INTERRUPTED = 130
 
+
+class Commands(typer.core.TyperGroup):
+    """The commands of `commands.py`, each made when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name; None for an unknown one."""
+        if cmd_name not in COMMANDS:
+            return None
+        file, description = COMMANDS[cmd_name]
+        if cmd_name not in self.commands:
+            import_module(f"iit_bench.cli.{file}")
+            info = next(one for one in app.registered_commands if (one.name or one.callback.__name__) == cmd_name)  # type: ignore[union-attr]
+            self.commands[cmd_name] = typer.main.get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)
+        self.commands[cmd_name].short_help = description
+        return self.commands[cmd_name]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer's, which suggests for a misspelt name one of the commands that are made."""
+        if args and args[0] not in COMMANDS:
+            for name in COMMANDS:
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
+    def get_help(self, ctx: Any) -> str:
+        """The page that is printed without typer, too."""
+        return page()
+
+
 app = typer.Typer(
     name="iit-bench",
-    help="Evaluate what multimodal LLMs forget: build the Interleaved Image-Text benchmark, score models on it, look at the leaderboard.",
-    epilog="Start with `iit-bench demo`. Options and examples of a command: `iit-bench eval --help`.",
-    no_args_is_help=True,
+    cls=Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # importing rich would double the time of --help
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    context_settings={"help_option_names": list(HELP_FLAGS), "max_content_width": MAX_WIDTH},
 )
+
+
+def group() -> Commands:
+    """The application with every command made, for who describes them all."""
+    made = typer.main.get_group(app)
+    assert isinstance(made, Commands)
+    for name in COMMANDS:
+        made.get_command(None, name)
+    made.commands = {name: made.commands[name] for name in COMMANDS}
+    return made
 
 
 class PanelCommand(typer.core.TyperCommand):
@@ -45,12 +88,17 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 complete, 1 machine errors, 2 bad input or no item answered, 70 a bug, 130 interrupted."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+def run(words: list[str]) -> int:
+    """Run the command of the words, and return its exit code as `iit_bench.cli.main` does."""
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if not words:
+        print(page())
+        return 2
     try:
+        if len(words) == 2 and words[0] in COMMANDS and words[1] in HELP_FLAGS:
+            print(_help_of(words[0]))
+            return 0
         code = app(words, prog_name="iit-bench", standalone_mode=False)
     except UserError as error:
         if debug:
@@ -77,8 +125,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _command(words: list[str]) -> str:
     """The command in the words, followed by a space, for a hint at its help; "" if there is none."""
-    known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
-    return words[0] + " " if words and words[0] in known else ""
+    return words[0] + " " if words and words[0] in COMMANDS else ""
+
+
+def _help_of(name: str) -> str:
+    """A command's help, without parsing its options, for which typer would import pydantic."""
+    made = typer.main.get_group(app)
+    context = typer.Context(made, info_name="iit-bench", **made.context_settings)
+    command = made.get_command(context, name)
+    assert command is not None
+    return command.get_help(typer.Context(command, info_name=name, parent=context, **command.context_settings))
 
 
 def _how_to_resume(words: list[str]) -> str:
@@ -108,8 +164,8 @@ def given_options(context: typer.Context) -> list[str]:
 @app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help=OPTIONS["--version"])] = False,
+    debug: Annotated[bool, typer.Option("--debug", help=OPTIONS["--debug"])] = False,
 ) -> None:
     if version:
         from iit_bench.version import __version__

@@ -10,7 +10,7 @@ import typer
 from iit_bench.cli.app import Quiet, app
 
 
-@app.command(short_help="Build, score and report the lab: offline, in minutes.")
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for bench/, runs/ and report/.")] = Path("demo"),
     limit: Annotated[int | None, typer.Option("--limit", help="Evaluate N groups only; default all.")] = None,

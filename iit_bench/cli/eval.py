@@ -18,7 +18,7 @@ from iit_bench.errors import UserError
 _BESIDE_FROM = ("out", "from_run", "fresh", "quiet", "json")
 
 
-@app.command("eval", cls=PanelCommand, short_help="Score a model; after an interruption, the same command resumes.")
+@app.command("eval", cls=PanelCommand)
 @options_of(RunOptions, PARTS)
 def evaluate(
     context: typer.Context,

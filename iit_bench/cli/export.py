@@ -10,7 +10,7 @@ import typer
 from iit_bench.cli.app import Out, Quiet, app, names
 
 
-@app.command(short_help="Write a benchmark as tasks of lm-eval or tables of VLMEvalKit.")
+@app.command()
 def export(
     bench: Annotated[Path, typer.Argument(help="Benchmark folder, made by `iit-bench build`.", show_default=False)],
     to: Annotated[Literal["lm-eval", "vlmeval"], typer.Option("--to", help="The other tool.", show_default=False)],

@@ -13,7 +13,7 @@ from iit_bench.cli.app import AsJson, Quiet, app
 from iit_bench.errors import UserError
 
 
-@app.command(short_help="Download the data of tasks into a folder; after an interruption, the same command resumes.")
+@app.command()
 def fetch(
     names: Annotated[
         list[str],

@@ -10,7 +10,7 @@ import typer
 from iit_bench.cli.app import AsJson, Out, app
 
 
-@app.command(short_help="Write the leaderboard of several runs as one HTML page.")
+@app.command()
 def report(
     runs: Annotated[
         list[Path],
@@ -39,7 +39,7 @@ def report(
     print(f"Leaderboard: {write_report(runs, out, **({'title': title} if title else {}), base=base)}")
 
 
-@app.command(short_help="Print paired differences between two runs.")
+@app.command()
 def compare(
     run_a: Annotated[
         Path,

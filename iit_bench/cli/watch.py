@@ -14,7 +14,7 @@ from iit_bench.cli.options import options_of, record_values
 from iit_bench.errors import UserError
 
 
-@app.command(cls=PanelCommand, short_help="Evaluate each checkpoint of a training as it lands.")
+@app.command(cls=PanelCommand)
 @options_of(RunOptions, PARTS)
 def watch(
     context: typer.Context,

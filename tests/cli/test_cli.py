@@ -18,9 +18,12 @@ import pytest
 
 from evaluators.runs.options import PARTS, flag
 from iit_bench.cli import main
+from iit_bench.cli.app import app, group
+from iit_bench.cli.commands import COMMANDS, OPTIONS
 from iit_bench.engine.log import ResponseLog
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run
+from iit_bench.version import __version__
 
 HEAVY = ("torch", "transformers", "datasets", "pandas", "numpy", "pyarrow", "rich", "scipy", "lm_eval", "vlmeval", "matplotlib")
 
@@ -39,19 +42,72 @@ def majority_run(bench, tmp_path_factory) -> Path:
 # ---------------------------------------------------------------- help and lists
 
 
-def test_help_imports_nothing_heavy_and_names_every_command():
-    code = (
-        "import sys, json; from iit_bench.cli import main\n"
-        "for words in (['--help'], ['eval', '--help'], ['build', '-h'], ['export', '--help'], ['fetch', '--help'], ['train', '--help'],\n"
-        "              ['list', '--help'], ['--version']):\n"
-        "    assert main(words) == 0, words\n"
-        "print('MODULES', json.dumps(sorted(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def modules_after(*words: str) -> tuple[str, set[str]]:
+    """What a command prints in a new process, and the modules that are imported when it is done."""
+    code = "import sys, json; from iit_bench.cli import main; code = main(sys.argv[1:])\n"
+    code += "print('MODULES', json.dumps([*sys.modules])); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     shown, _, modules = done.stdout.partition("MODULES ")
-    assert not set(HEAVY) & set(json.loads(modules))
-    assert all(command in shown for command in ("demo", "build", "export", "fetch", "eval", "report", "compare", "train", "list"))
-    assert all(option in shown for option in ("--bench", "--scoring", "--blind", "--tiers", "--data-root"))
+    return shown, set(json.loads(modules))
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_the_list_of_commands_is_printed_before_any_command_is_imported(flag):
+    shown, modules = modules_after(flag)
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+    ours = {module for module in modules if module.split(".")[0] in ("iit_bench", "builders", "evaluators", "reports")}
+    assert ours == {"iit_bench", "iit_bench.version", "iit_bench.cli", "iit_bench.cli.commands"}
+    assert not {"typer", "click", "pydantic", "dataclasses", "inspect", "shutil", "textwrap", "importlib.metadata"} & modules
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_imports_nothing_heavy_and_no_other_command(name):
+    shown, modules = modules_after(name, "--help")
+    assert shown.startswith(f"Usage: iit-bench {name} ")
+    assert not {*HEAVY, "pydantic", "click"} & modules
+    file = COMMANDS[name][0]
+    others = {f"iit_bench.cli.{other}" for other, _ in COMMANDS.values()} - {f"iit_bench.cli.{file}"}
+    assert f"iit_bench.cli.{file}" in modules and not others & modules
+
+
+def test_the_version_is_printed_without_anything_heavy():
+    shown, modules = modules_after("--version")
+    assert shown == f"iit-bench {__version__}\n" and not {*HEAVY, "typer"} & modules
+
+
+def test_every_listed_command_is_there_and_every_command_is_listed():
+    commands = group().commands
+    assert list(commands) == list(COMMANDS) and {command.name for command in app.registered_commands} >= {"eval", "list"}
+    assert len(app.registered_commands) == len(COMMANDS)
+    assert all(command.short_help == COMMANDS[name][1] for name, command in commands.items())
+
+
+def test_options_of_the_application_are_those_of_its_page(capsys):
+    assert main(["--debug", "--help"]) == 0  # by typer, which parses --debug
+    by_typer = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == by_typer
+    flags = {option for parameter in group().params for option in parameter.opts}
+    assert flags == {flag for line in OPTIONS for flag in line.split(", ")} - {"-h", "--help"}
+
+
+@pytest.mark.parametrize("columns", [52, 80, 120, 400])
+def test_the_page_is_as_wide_as_the_terminal_up_to_120_columns(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["-h"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= min(columns, 120) - 2
+    if columns >= 120:
+        assert max(map(len, lines)) > 90
+    assert " ".join(" ".join(lines).split()).count("after an interruption, the same command resumes.") == 2
+
+
+def test_without_a_command_the_page_is_printed_and_the_code_is_2(capsys):
+    assert main([]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Usage: iit-bench ") and printed.err == ""
+    assert main(["--debug"]) == 2
 
 
 def test_help_shows_every_option_of_a_run_once_under_its_heading(capsys, monkeypatch):

@@ -1,0 +1,69 @@
+"""The commands by name, and the page that lists them. It is printed before typer is imported, so this file imports next to nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+
+HELP_FLAGS = ("-h", "--help")
+MAX_WIDTH = 120  # of help pages
+
+# Name → (file of this package that adds it, what it does), in the order of the page.
+COMMANDS = {
+    "demo": ("demo", "Build, score and report the lab: offline, in minutes."),
+    "build": ("build", "Build a benchmark folder from text and visual sources."),
+    "export": ("export", "Write a benchmark as tasks of lm-eval or tables of VLMEvalKit."),
+    "fetch": ("fetch", "Download the data of tasks into a folder; after an interruption, the same command resumes."),
+    "eval": ("eval", "Score a model; after an interruption, the same command resumes."),
+    "watch": ("watch", "Evaluate each checkpoint of a training as it lands."),
+    "report": ("report", "Write the leaderboard of several runs as one HTML page."),
+    "compare": ("report", "Print paired differences between two runs."),
+    "train": ("train", "Train the lab's models, or your own, from a recipe."),
+    "list": ("list", "List the names that other commands accept."),
+}
+OPTIONS = {
+    "--version": "Print the version and stop.",
+    "--debug": "Show the traceback of an error.",
+    "-h, --help": "Show this message and exit.",
+}
+_ABOUT = "Evaluate what multimodal LLMs forget: build the Interleaved Image-Text benchmark, score models on it, look at the leaderboard."
+_NEXT = "Start with `iit-bench demo`. Options and examples of a command: `iit-bench eval --help`."
+
+
+def page() -> str:
+    """The help of `iit-bench` itself, as wide as the terminal."""
+    width = max(min(_columns(), MAX_WIDTH) - 2, 50)
+    about, following = (_wrapped(text, width, indent=2) for text in (_ABOUT, _NEXT))
+    options = _listed(OPTIONS.items(), width)
+    commands = _listed(((name, text) for name, (_, text) in COMMANDS.items()), width)
+    return f"Usage: iit-bench [OPTIONS] COMMAND [ARGS]...\n\n{about}\n\nOptions:\n{options}\n\nCommands:\n{commands}\n\n{following}"
+
+
+def _columns() -> int:
+    """As `shutil.get_terminal_size`, whose import takes longer than the whole page."""
+    words = os.environ.get("COLUMNS", "")
+    if words.isdecimal() and int(words) > 0:
+        return int(words)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return 80
+
+
+def _listed(rows: Iterable[tuple[str, str]], width: int) -> str:
+    """Terms, and their explanations in a second column."""
+    terms = list(rows)
+    column = max(len(term) for term, _ in terms) + 4
+    return "\n".join(f"  {term}".ljust(column) + _wrapped(text, width, column).lstrip() for term, text in terms)
+
+
+def _wrapped(text: str, width: int, indent: int) -> str:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and indent + len(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(" " * indent + line for line in lines)
