@@ -58,6 +58,16 @@ def token_path(prompt: Iterable[int], replies: Iterable[Iterable[int]], merged: 
     return TokenPath(prompt=symbols(prompt), replies=tuple(symbols(reply) for reply in replies), merged=merged)
 
 
+def image_symbols(sha256: str, count: int) -> list[int]:
+    """Symbols of an image's columns, negative, from the hash of what determines them (hexadecimal, 128 bits are read).
+
+    The first four columns tell images apart. Where two differ only after their first columns, no row holds both: the model refuses it, and
+    the engine halves a refused row.
+    """
+    words = [int(sha256[start : start + 8], 16) for start in range(0, 32, 8)]
+    return [-1 - (words[t % 4] & 0x7FFFFFFF) if t < 4 else -1 - t for t in range(count)]
+
+
 # ---------------------------------------------------------------- one row
 
 

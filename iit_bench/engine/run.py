@@ -112,15 +112,13 @@ def answer(
 
 def plan(work: Mapping[str, Work], limits: BatchLimits) -> list[list[str]]:
     """Which requests go through the model together, as lists of keys: rows of a tree, or padded batches."""
-    if any(one.paths for one in work.values()):
-        return plan_rows({key: one.paths for key, one in work.items()}, limits)
-    return plan_batches({key: one.tokens for key, one in work.items()}, limits)
+    rows = plan_rows({key: one.paths for key, one in work.items() if one.paths}, limits)
+    return rows + plan_batches({key: one.tokens for key, one in work.items() if not one.paths}, limits)
 
 
 def _fitted(model: Model, request: Request, way: Way) -> Work:
     """The request as it is asked. Its key stays that of what was asked: what is left depends on the prompt and the model only."""
-    if way == "tree" and isinstance(request, (ScoreRequest, TextScoreRequest, RollingRequest)):
-        paths = model.paths(request)
+    if way == "tree" and isinstance(request, (ScoreRequest, TextScoreRequest, RollingRequest)) and (paths := model.paths(request)):
         longest = max(path.longest for path in paths)
         if isinstance(request, ScoreRequest):
             _check_context(longest, model.info.max_context)

@@ -216,7 +216,7 @@ class Model(ABC):
         """
 
     def paths(self, request: Scored) -> list[TokenPath]:
-        """The request in symbols, one path or more; asked of models whose `way` is "tree".
+        """The request in symbols, one path or more; none = it is asked plainly. Asked of models whose `way` is "tree".
 
         Raises:
             ItemError: the request cannot be rendered or encoded.

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 
 from iit_bench.images import decode, of_item
-from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
-from iit_bench.models.raw_text import RawText, until_end
+from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.models.raw_text import until_end
 from iit_bench.models.reasoning import Reasoning, read_reply, reasoning_of, reply_limit
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
 from iit_bench.models.special_tokens import pad_token
+from iit_bench.models.tree_scoring import TreeScoring
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.encoding import EncodedChat, make_encoder
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.released.scripts import SCRIPTS
+from iit_bench.models.wings.trees import WingsTrees, why_no_tree
 from iit_bench.models.wings.vision import preprocess
+from iit_bench.token_trees import TokenPath, TreeRow
 from iit_bench.types import Image
 
 FEATURE_BYTES = 256 * 2**20  # tower features kept between batches
 ENDING = 32  # tokens at a prompt's end that may spell the mark which opens reasoning
 
 
-class WingsModel(RawText, Model):
+class WingsModel(TreeScoring):
     """One loaded model. Each prompt is encoded once for all its replies, each image once for all prompts."""
 
-    def __init__(self, model: WingsForConditionalGeneration, tokenizer: Any, info: ModelInfo) -> None:
+    def __init__(
+        self, model: WingsForConditionalGeneration, tokenizer: Any, info: ModelInfo, way: Literal["auto", "plain"] = "auto"
+    ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         why_not = {} if info.accepts_images else {"takes_images": "the checkpoint has no vision tower"}
@@ -44,6 +50,11 @@ class WingsModel(RawText, Model):
         self.info = info.with_settings(**self.encoder.delimiter.settings())
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()  # sha256 of an image -> tower features [T, D_v]
         self._readable: set[str] = set()
+        self.trees = WingsTrees(self.model, info.device, self._image_features)
+        no_tree = "--engine plain" if way == "plain" else why_no_tree(self.trees, tokenizer, info.max_context)
+        self.way = "plain" if no_tree else "tree"
+        if no_tree:
+            self.info = replace(self.info, details={**self.info.details, "no_tree": no_tree})
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):
@@ -55,6 +66,16 @@ class WingsModel(RawText, Model):
         return len(chat.input_ids) + reply
 
     # ------------------------------------------------------------ scoring
+
+    def chat_path(self, request: ScoreRequest) -> TokenPath:
+        """As `TreeScoring.chat_path`."""
+        chat = self.encoder.encode(request.messages, request.continuations)
+        self._check_images(chat.images)
+        return self.trees.path(chat)
+
+    def run_row(self, row: TreeRow, paths: Sequence[TokenPath]) -> tuple[list[float], list[bool]]:
+        """As `TreeScoring.run_row`."""
+        return self.trees.run(row, paths)
 
     @torch.inference_mode()
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
@@ -73,18 +94,18 @@ class WingsModel(RawText, Model):
         """`scoring.PrefixScorer`: all replies to a prompt are side by side in its row, as branches, so its cache is read and not copied."""
         prompts = sorted(set(rows))
         side_by_side: list[list[int]] = [[] for _ in prompts]
-        branch_rows: list[list[int]] = [[] for _ in prompts]
+        ends_of: list[list[int]] = [[] for _ in prompts]
         places = []  # of every reply: row and first column
-        for branch, (row, reply) in enumerate(zip(rows, tokens, strict=True)):
+        for row, reply in zip(rows, tokens, strict=True):
             at = prompts.index(row)
             places.append((at, len(side_by_side[at])))
             side_by_side[at] += reply
-            branch_rows[at] += [branch] * len(reply)
+            ends_of[at] += [len(side_by_side[at])] * len(reply)
         input_ids, attention_mask = pad_right(side_by_side, self.pad_token_id, self.info.device)
-        branches, _ = pad_right(branch_rows, -1, self.info.device)
+        ends, _ = pad_right(ends_of, 0, self.info.device)
         chosen = torch.tensor(prompts, device=input_ids.device)
         cache = state if len(prompts) == state.row_state.length.shape[0] else state.select(chosen)
-        logits = self.model(input_ids, attention_mask=attention_mask, branches=branches, past_key_values=cache).logits
+        logits = self.model(input_ids, attention_mask=attention_mask, ends=ends, past_key_values=cache).logits
         of_replies = [logits[at, start : start + len(reply)] for (at, start), reply in zip(places, tokens, strict=True)]
         return torch.nn.utils.rnn.pad_sequence(of_replies, batch_first=True)
 

@@ -36,12 +36,6 @@ def read_layout(
         position_ids = position_ids + past.length[:, None]
     position_ids = position_ids.masked_fill(~attention_mask, -1)
     image_mask = (input_ids == image_token_id) & attention_mask
-    if not bool(image_mask.any()):
-        if n_images:
-            raise ValueError(f"{n_images} images were given but the input has no image placeholder (id {image_token_id})")
-        return Layout(attention_mask=attention_mask, position_ids=position_ids)
-    if image_token_length is None:
-        raise ValueError("the input has image placeholders but this model has no vision tower (image_token_length is not set)")
     images = _read_images(image_mask, position_ids, image_token_length=image_token_length, n_images=n_images, past=past)
     return Layout(attention_mask=attention_mask, position_ids=position_ids, images=images)
 
@@ -51,34 +45,52 @@ def read_single_token(past: RowState) -> Layout:
     return Layout(position_ids=past.length[:, None])
 
 
-def read_branches(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor, branches: torch.Tensor, *, image_token_id: int, past: RowState | None
+def read_tree(
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    ends: torch.Tensor,
+    *,
+    image_token_id: int,
+    image_token_length: int | None,
+    n_images: int,
+    past: RowState | None,
 ) -> Layout:
-    """Layout of several continuations of one prefix side by side in one row, each with the positions that it has directly after the prefix.
+    """Layout of rows that are trees: a token sees its ancestors and what came before the tree, at the position that it has in its path.
 
     Args:
-        input_ids: [B, N] int64.
-        attention_mask: [B, N] bool, False at padding.
-        branches: [B, N] int64, the continuation of every token.
+        input_ids: [B, N] int64, depth first.
+        attention_mask: [B, N] bool, False at padding, which is behind the tree.
+        ends: [B, N] int64, one past the column of each token's last descendant: column i sees column j if j <= i < ends[j].
         image_token_id: the placeholder.
+        image_token_length: as in `read_layout`.
+        n_images: as in `read_layout`; an image in several branches is given for each of them.
         past: state of the rows before this pass.
 
     Raises:
-        ValueError: a continuation has an image.
+        ValueError: as in `read_layout`, or the rows before the tree end inside an image.
     """
-    if bool(((input_ids == image_token_id) & attention_mask).any()):
-        raise ValueError("branches cannot have images: continue with the images in a pass of their own")
-    same_branch = (branches[:, :, None] == branches[:, None, :]) & attention_mask[:, None, :]
-    position_ids = same_branch.tril().long().sum(dim=2) - 1
+    column = torch.arange(input_ids.shape[1], device=input_ids.device)
+    sees = (column[None, None, :] <= column[None, :, None]) & (column[None, :, None] < ends[:, None, :]) & attention_mask[:, None, :]
+    position_ids = sees.long().sum(dim=2) - 1
     if past is not None:
         position_ids = position_ids + past.length[:, None]
+        if past.open_image is not None:
+            raise ValueError("rows that end inside an image cannot branch: finish the image in a pass of its own")
     position_ids = position_ids.masked_fill(~attention_mask, -1)
-    return Layout(attention_mask=attention_mask, position_ids=position_ids, same_branch=same_branch)
+    image_mask = (input_ids == image_token_id) & attention_mask
+    images = _read_images(image_mask, position_ids, image_token_length=image_token_length, n_images=n_images, past=past)
+    return Layout(attention_mask=attention_mask, position_ids=position_ids, images=images, sees=sees)
 
 
 def _read_images(
-    image_mask: torch.Tensor, position_ids: torch.Tensor, *, image_token_length: int, n_images: int, past: RowState | None
-) -> Images:
+    image_mask: torch.Tensor, position_ids: torch.Tensor, *, image_token_length: int | None, n_images: int, past: RowState | None
+) -> Images | None:
+    if not bool(image_mask.any()):
+        if n_images:
+            raise ValueError(f"{n_images} images were given but the input has no image placeholder")
+        return None
+    if image_token_length is None:
+        raise ValueError("the input has image placeholders but this model has no vision tower (image_token_length is not set)")
     before = torch.zeros_like(image_mask[:, 0], dtype=torch.long) if past is None else past.image_tokens
     nth = image_mask.long().cumsum(dim=1) - 1 + before[:, None]  # among the placeholders of its row
     vector_index = nth % image_token_length
@@ -103,7 +115,7 @@ def _read_images(
     image_index, vector_index = latest[image_mask], vector_index[image_mask]
     if not bool((all_starts[image_index] + vector_index == position_ids[image_mask]).all()):
         raise ValueError(f"an image's {image_token_length} placeholders must be adjacent, without text between them")
-    return Images(mask=image_mask, image_index=image_index, vector_index=vector_index, rows=rows, starts=starts)
+    return Images(mask=image_mask, image_index=image_index, vector_index=vector_index, rows=rows, columns=columns, starts=starts)
 
 
 def check_whole_images(layout: Layout, image_token_length: int | None) -> None:
@@ -191,7 +203,7 @@ def visibility_mask(
     dtype: torch.dtype,
     *,
     window: int | None = None,
-    same_branch: torch.Tensor | None = None,
+    sees: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Additive mask, and which queries see a key. A query that sees none gets key 0 as a dummy (B.4).
 
@@ -200,7 +212,7 @@ def visibility_mask(
         position_ids: [B, N] int64 of the queries, -1 at padding.
         dtype: of the mask.
         window: hide keys this many or more positions back (only for the decoder's own attention, whose `visible_from` is a position).
-        same_branch: [B, N, n] bool, further limits the last n keys.
+        sees: [B, N, n] bool, further limits the last n keys; None = nothing does.
 
     Returns:
         Mask [B, 1, N, K] of 0 and -inf in `dtype`, and sees_key [B, N, 1] bool.
@@ -208,8 +220,8 @@ def visibility_mask(
     visible = visible_from[:, None, :] <= position_ids[:, :, None]
     if window is not None:
         visible &= position_ids[:, :, None] - visible_from[:, None, :] < window
-    if same_branch is not None:
-        visible[:, :, -same_branch.shape[2] :] &= same_branch
+    if sees is not None:
+        visible[:, :, -sees.shape[2] :] &= sees
     sees_key = visible.any(dim=2, keepdim=True)
     visible[:, :, :1] |= ~sees_key
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, float("-inf"))

@@ -70,7 +70,7 @@ def load(name: str, options: ModelOptions) -> Model:
     )
     adapter = ReleasedWingsModel if model.config.mode == "released" else WingsModel
     fixed = dropped | fix_template(tokenizer if conversation is None else None, options, name)
-    return adapter(model, tokenizer, _with_limits(info, model.config).with_settings(**fixed))
+    return adapter(model, tokenizer, _with_limits(info, model.config).with_settings(**fixed), options.way)
 
 
 def _with_limits(info: ModelInfo, config: WingsConfig) -> ModelInfo:

@@ -19,7 +19,7 @@ from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.decoder import WingsDecoder
 from iit_bench.models.wings.decoding import use_stacked
-from iit_bench.models.wings.layout import check_whole_images, read_branches, read_layout, read_single_token
+from iit_bench.models.wings.layout import check_whole_images, read_layout, read_single_token, read_tree
 from iit_bench.models.wings.lorra import SelfInitialised
 from iit_bench.models.wings.released.rows import build_released_step, expand
 from iit_bench.models.wings.state import IGNORED, Layout, Step
@@ -124,7 +124,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         past_key_values: WingsCache | None = None,
         use_cache: bool | None = None,
-        branches: torch.Tensor | None = None,
+        ends: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         return_logits: bool | None = None,
         output_hidden_states: bool = False,
@@ -146,8 +146,9 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             labels: [B, N] int64, -100 = not scored; the loss is the mean cross-entropy of token i + 1 given tokens to i.
             past_key_values: cache of the chunks before.
             use_cache: return a cache; default: only if one was given.
-            branches: [B, N] int64: the row holds several continuations of one prefix, text only, side by side; tokens of different
-                number do not see each other. The given cache is unchanged and none is returned.
+            ends: [B, N] int64: rows are trees, depth first, and a token sees its ancestors only, which are at the columns j of its path:
+                column i sees j if j <= i < ends[j]. An image in several branches is given for each. What a given cache holds comes
+                before the tree; it is unchanged and none is returned. In mode `released` only text has trees.
             logits_to_keep: 0 = all positions, k = the last k, or a tensor of column indices.
             return_logits: default: only without labels (the loss needs only the labelled positions).
             output_hidden_states: also return every layer's input and the normalised last output.
@@ -168,20 +169,22 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             cache = WingsCache()
         if cache is not None and not isinstance(cache, WingsCache):
             raise ValueError(f"past_key_values must be a WingsCache, not {type(cache).__name__}")
-        if branches is not None and cache is not None:
+        if ends is not None and cache is not None:
             cache = cache.fork()
         features = self._project_images(pixel_values, image_features)
         row_mask = None  # rows of mode `released` score a label from the column before it, padding or not
-        if self.config.mode == "released" and cache is None:
+        if self.config.mode == "released" and cache is None and ends is None:
             rows = expand(self.config, self.model.embed_tokens, input_ids, attention_mask=attention_mask, labels=labels, features=features)
             embeddings, labels = rows.embeddings, rows.labels
             step = build_released_step(self.config, self.model.rotary_emb, windows=self._windows(), rows=rows, features=features)
         else:
-            self._check_released_cache(input_ids, features, cache)
+            self._check_released_cache(features, 0 if cache is None else cache.get_seq_length() + input_ids.shape[1])
             if one_text_token and cache is not None and cache.row_state is not None:
                 layout = read_single_token(cache.row_state)
             else:
-                layout = self._read_layout(input_ids, attention_mask, branches=branches, features=features, cache=cache)
+                layout = self._read_layout(input_ids, attention_mask, ends=ends, features=features, cache=cache)
+                if ends is not None:
+                    self._check_released_cache(features, int(layout.position_ids.max()) + 1)
             row_mask = layout.attention_mask
             embeddings, step = self._prepare(input_ids, layout, features, cache)
         all_hidden_states: list[torch.Tensor] | None = [] if output_hidden_states else None
@@ -197,7 +200,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             loss=loss,
             logits=logits,
             hidden_states=None if all_hidden_states is None else tuple(all_hidden_states),
-            **{CACHE: cache if branches is None else None},  # type: ignore[arg-type]
+            **{CACHE: cache if ends is None else None},  # type: ignore[arg-type]
         )
 
     def _loss(self, hidden_states: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -230,7 +233,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         *,
-        branches: torch.Tensor | None,
+        ends: torch.Tensor | None,
         features: torch.Tensor | None,
         cache: WingsCache | None,
     ) -> Layout:
@@ -242,16 +245,15 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             if mask.shape != input_ids.shape:
                 raise ValueError(f"attention_mask {tuple(attention_mask.shape)} does not cover input_ids {tuple(input_ids.shape)}")
         past = None if cache is None else cache.row_state
-        if branches is not None:
-            return read_branches(input_ids, mask, branches, image_token_id=config.image_token_id, past=past)
-        layout = read_layout(
-            input_ids,
-            mask,
-            image_token_id=config.image_token_id,
-            image_token_length=config.image_token_length,
-            n_images=0 if features is None else features.shape[0],
-            past=past,
-        )
+        images: Any = {
+            "image_token_id": config.image_token_id,
+            "image_token_length": config.image_token_length,
+            "n_images": 0 if features is None else features.shape[0],
+        }
+        if ends is None:
+            layout = read_layout(input_ids, mask, past=past, **images)
+        else:
+            layout = read_tree(input_ids, mask, ends, past=past, **images)
         if cache is None:
             check_whole_images(layout, config.image_token_length)
         return layout
@@ -273,7 +275,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             features=features,
             cache=cache,
         )
-        if layout.images is None and layout.same_branch is None:
+        if layout.images is None and layout.sees is None:
             use_stacked(step, cache, self.model.layers, embeddings, num_heads=self.config.text_config.num_attention_heads)
         return embeddings, step
 
@@ -281,16 +283,16 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """The sliding windows of the layers' own attention."""
         return {layer.window for layer in self.model.layers}
 
-    def _check_released_cache(self, input_ids: torch.Tensor, features: torch.Tensor | None, cache: WingsCache | None) -> None:
-        """Refuse a cache of mode `released` where it is not exact (docs/spec/wings.md#c6-caching-in-released).
+    def _check_released_cache(self, features: torch.Tensor | None, length: int) -> None:
+        """Refuse a cache or a tree of mode `released` where it is not exact (docs/spec/wings.md#c6-caching-in-released).
 
-        A plain cache is exact only for text, and only up to where rows are cut or a window is exceeded.
+        Sharing a prefix is exact only for text, and only up to where rows are cut or a window is exceeded. `length`: tokens of the rows.
         """
-        if self.config.mode != "released" or cache is None:
+        if self.config.mode != "released":
             return
         if features is not None:
             raise ValueError("mode 'released' has no cache for images, because their later tokens change earlier ones: use_cache=False")
-        length, limit = cache.get_seq_length() + input_ids.shape[1], self._released_limit()
+        limit = self._released_limit()
         if limit is not None and length > limit:
             raise ValueError(f"mode 'released' has a cache for {limit} tokens but {length} were given: shorten the text or use_cache=False")
 

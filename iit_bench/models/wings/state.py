@@ -65,6 +65,7 @@ class Images:
             if there is such an image), then this pass's images.
         vector_index: [M] which of the image's T vectors the placeholder stands for.
         rows: [n] row of each image that begins in this pass.
+        columns: [n] column of its first token.
         starts: [n] position of its first token.
     """
 
@@ -72,6 +73,7 @@ class Images:
     image_index: torch.Tensor
     vector_index: torch.Tensor
     rows: torch.Tensor
+    columns: torch.Tensor
     starts: torch.Tensor
 
 
@@ -83,13 +85,13 @@ class Layout:
         attention_mask: [B, N] bool, False at padding; None = one token of text per row, known without a look at the device.
         position_ids: [B, N] int64, -1 at padding.
         images: None without image tokens.
-        same_branch: [B, N, N] bool, query and key belong to one continuation; None = rows do not branch.
+        sees: [B, N, N] bool, which tokens of this pass a query may see: those of its path; None = rows do not branch.
     """
 
     attention_mask: torch.Tensor | None = None
     position_ids: torch.Tensor
     images: Images | None = None
-    same_branch: torch.Tensor | None = None
+    sees: torch.Tensor | None = None
 
 
 # ---------------------------------------------------------------- learners

@@ -16,11 +16,25 @@ from iit_bench.models.wings.state import NEVER, Images, Layout, LearnerStep, Rot
 
 @dataclass(frozen=True, kw_only=True)
 class _NewKeys:
-    """Keys of one learner that arrive with this pass: raw embeddings [B, K, D], visibility [B, K], rotary table."""
+    """Keys of one learner that arrive with this pass.
+
+    Attributes:
+        embeddings: raw, [B, K, D].
+        visible_from: [B, K].
+        rotary: table at their positions.
+        columns: [B, K] int64, of each key the token of this pass with which it becomes visible; None = its own.
+    """
 
     embeddings: torch.Tensor
     visible_from: torch.Tensor
     rotary: Rotary
+    columns: torch.Tensor | None = None
+
+    def seen(self, sees: torch.Tensor | None) -> torch.Tensor | None:
+        """Which of these keys a query may see, [B, N, K] bool, where `sees` [B, N, N] limits what tokens see of each other."""
+        if sees is None or self.columns is None:
+            return sees
+        return sees.gather(2, self.columns[:, None, :].expand(-1, sees.shape[1], -1))
 
 
 def splice(embeddings: torch.Tensor, images: Images, features: torch.Tensor | None, past: RowState | None) -> torch.Tensor:
@@ -60,7 +74,7 @@ def build_step(
     own_visible_from = layout.position_ids if mask is None else layout.position_ids.masked_fill(~mask, NEVER)
     visible_from = own_visible_from if past is None else torch.cat((past.visible_from, own_visible_from), dim=1)
     padded = (past is not None and past.padded) or (mask is not None and not bool(mask.all()))
-    in_order = past is None and layout.same_branch is None and (not padded or _padding_last(layout))
+    in_order = past is None and layout.sees is None and (not padded or _padding_last(layout))
     rotary, arriving = _new_keys(config, embeddings, layout, own_visible_from=own_visible_from, features=features)
     names = [name for name in config.active_learners if name in arriving or (cache is not None and name in cache.banks)]
     use_router = config.has_router and len(names) == 2
@@ -105,7 +119,7 @@ def _masks(
     for window in windows:
         needed = not maskless or (window is not None and visible_from.shape[1] > window)
         arguments = (visible_from, layout.position_ids, dtype)
-        masks[window] = visibility_mask(*arguments, window=window, same_branch=layout.same_branch)[0] if needed else None
+        masks[window] = visibility_mask(*arguments, window=window, sees=layout.sees)[0] if needed else None
     return masks
 
 
@@ -137,6 +151,7 @@ def _new_keys(
                 embeddings=take_columns(embeddings, flat_columns(columns, embeddings.shape[1])),
                 visible_from=visible_from,
                 rotary=rotary_at(layout.position_ids.gather(1, columns).clamp(min=0)),
+                columns=columns,
             )
     if images is not None and features is not None:
         index, filled = image_grid(images, embeddings.shape[0])
@@ -147,6 +162,7 @@ def _new_keys(
             embeddings=features[index].flatten(1, 2).to(dtype),
             visible_from=start.masked_fill(~filled, NEVER).repeat_interleave(length, dim=1),
             rotary=rotary_at(position_ids),
+            columns=images.columns[index].repeat_interleave(length, dim=1),
         )
     return rotary, {name: arriving[name] for name in config.active_learners if name in arriving}
 
@@ -173,7 +189,7 @@ def _learner_step(
         return everything  # the only query is the latest token
     visible_from = bank.visible_from if bank is not None else arriving.visible_from if arriving is not None else None
     assert visible_from is not None, "a learner takes part only with keys"
-    if images is not None and arriving is not None and first_keys and layout.same_branch is None:
+    if images is not None and arriving is not None and first_keys and layout.sees is None:
         if name == "textual":
             text_first, sees_key = sort_queries(layout, images, visible_from, dtype)
             return replace(everything, text_first=text_first, sees_key=sees_key)
@@ -183,8 +199,8 @@ def _learner_step(
             return replace(everything, first_query=first)
         mask, sees_key = visibility_mask(visible_from, position_ids, dtype)
         return replace(everything, first_query=first, attention_mask=mask, sees_key=sees_key)
-    same_branch = None if arriving is None else layout.same_branch
-    mask, sees_key = visibility_mask(visible_from, layout.position_ids, dtype, same_branch=same_branch)
+    sees = None if arriving is None else arriving.seen(layout.sees)
+    mask, sees_key = visibility_mask(visible_from, layout.position_ids, dtype, sees=sees)
     return replace(everything, attention_mask=mask, sees_key=sees_key)
 
 

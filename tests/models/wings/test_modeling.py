@@ -288,11 +288,6 @@ def test_damaged_placeholders_are_refused(kit: Any) -> None:
         model(torch.tensor([[1, 47, 47, 47, 47]]), image_features=torch.randn(1, 5, 12))
 
 
-def test_images_in_branches_are_refused(kit: Any) -> None:
-    with pytest.raises(ValueError, match="branches cannot have images"):
-        kit.build()(torch.tensor([[1, 47]]), branches=torch.tensor([[0, 1]]))
-
-
 def test_a_context_longer_than_the_router_is_wide_is_refused_where_the_router_is_needed(kit: Any) -> None:
     model = kit.build(router_width=12)
     long = kit.collate([kit.make_row(model, "t" * 9 + "I", 0)])

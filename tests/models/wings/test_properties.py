@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,14 +250,15 @@ def test_branches_side_by_side_equal_rows_of_their_own(kit: Any, case: Case, pre
     batch = kit.collate(begun, "left")
     replies = [[kit.make_row(model, "t" * count, 10 * row + n) for n, count in enumerate(lengths)] for row in range(len(begun))]
     ids = torch.tensor([[token for reply in row for token in reply.ids] for row in replies])
-    branches = torch.tensor([[n for n, count in enumerate(lengths) for _ in range(count)]] * len(begun))
+    places = list(itertools.pairwise([0, *itertools.accumulate(lengths)]))
+    ends = torch.tensor([[end for start, end in places for _ in range(start, end)]] * len(begun))
     with torch.no_grad():
         cache = model(**batch.inputs, use_cache=True).past_key_values
-        logits = model(ids, branches=branches, past_key_values=cache).logits
+        logits = model(ids, ends=ends, past_key_values=cache).logits
     for row, (prefix, of_row) in enumerate(zip(begun, replies, strict=True)):
-        for number, reply in enumerate(of_row):
+        for (start, end), reply in zip(places, of_row, strict=True):
             expected = alone(kit, model, joined(kit, prefix, reply))[len(prefix) :]
-            torch.testing.assert_close(logits[row, branches[row] == number], expected, **TOLERANCE)
+            torch.testing.assert_close(logits[row, start:end], expected, **TOLERANCE)
 
 
 # ---------------------------------------------------------------- none

@@ -122,14 +122,14 @@ def test_branches_side_by_side_equal_separate_rows(kit: Any, text: str) -> None:
     batch = kit.collate(prefixes, "left")
     replies = [[kit.make_row(model, "t" * n, 10 * seed + n).ids for n in (3, 1, 2)] for seed in range(3)]
     ids = torch.tensor([[*a, *b, *c] for a, b, c in replies])
-    branches = torch.tensor([[0, 0, 0, 1, 2, 2]] * 3)
+    ends = torch.tensor([[3, 3, 3, 4, 6, 6]] * 3)
     with torch.no_grad():
         cache = model(**batch.inputs, use_cache=True).past_key_values
         for _ in range(2):  # the cache stays as it was
-            together = model(ids, branches=branches, past_key_values=cache)
+            together = model(ids, ends=ends, past_key_values=cache)
             assert together.past_key_values is None
             for row, prefix in enumerate(prefixes):
                 for number, reply in enumerate(replies[row]):
                     (alone,) = kit.logits_by_row(model, kit.collate([kit.row(prefix.ids + reply, prefix.features)]))
-                    found = together.logits[row, branches[row] == number]
+                    found = together.logits[row, ends[row] == ends[row].unique()[number]]
                     torch.testing.assert_close(found, alone[len(prefix) :], **TOLERANCE)

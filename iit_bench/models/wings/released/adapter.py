@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import torch
 
 from iit_bench.errors import ItemError
-from iit_bench.models.contract import GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
+from iit_bench.models.contract import GenerateRequest, GenerateResult, Scored, ScoreRequest, ScoreResult
 from iit_bench.models.scoring import score_prefixed
 from iit_bench.models.wings.adapter import WingsModel
 from iit_bench.models.wings.encoding import EncodedChat
+from iit_bench.token_trees import TokenPath
 
 ROWS = 8  # rows of one length in one pass
 Request = TypeVar("Request", ScoreRequest, GenerateRequest)
@@ -33,6 +34,10 @@ class ReleasedWingsModel(WingsModel):
         if images > 1:
             raise ItemError("several images", f"mode 'released' sees one image in a dialogue, this one has {images}")
         return super().request_tokens(request) + images * self._slot_growth
+
+    def paths(self, request: Scored) -> list[TokenPath]:
+        """As `TreeScoring.paths`; none for a chat with an image, whose tokens see later ones."""
+        return [] if isinstance(request, ScoreRequest) and _has_image(request) else super().paths(request)
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
         return _separately(batch, together=super().score, alone=self._score_with_image)
@@ -75,10 +80,14 @@ def _separately(
     batch: Sequence[Request], *, together: Callable[[Sequence[Request]], list[Result]], alone: Callable[[Request], Result]
 ) -> list[Result]:
     """Results in order: `together` of the requests without images, `alone` of each of the others."""
-    has_image = [any(message.images for message in request.messages) for request in batch]
+    has_image = list(map(_has_image, batch))
     text = [request for request, image in zip(batch, has_image, strict=True) if not image]
     results = iter(together(text) if text else ())
     return [alone(request) if image else next(results) for request, image in zip(batch, has_image, strict=True)]
+
+
+def _has_image(request: ScoreRequest | GenerateRequest) -> bool:
+    return any(message.images for message in request.messages)
 
 
 class _WholeRows:
