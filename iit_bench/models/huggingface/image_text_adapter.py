@@ -7,7 +7,7 @@ together safely, every reply in one piece with its prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from iit_bench.models.huggingface.encoding import InputMaker, Inputs, render_ima
 from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
 from iit_bench.models.huggingface.image_chats import ImageChats, find_chats, probe_messages
 from iit_bench.models.huggingface.image_parts import ImagePart
+from iit_bench.models.huggingface.image_prompts import CachedPrompt
 from iit_bench.models.huggingface.image_trees import ImageTrees
 from iit_bench.models.huggingface.processors import one_question
 from iit_bench.models.huggingface.rows import FAILS, agree, rope_border, tolerance
@@ -28,7 +29,7 @@ from iit_bench.models.raw_text import until_end
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import encode_prompt, render_prompt, turns_of_parts
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
-from iit_bench.models.scoring import score_prefixed, score_single_rows
+from iit_bench.models.scoring import PrefixScorer, score_prefixed, score_single_rows
 from iit_bench.models.special_tokens import pad_token
 from iit_bench.models.tree_scoring import TreeScoring
 from iit_bench.models.words import words_of
@@ -56,47 +57,62 @@ class ImageTextModel(TreeScoring):
         self.inputs = InputMaker(processor, model, self.words)
         self._delimiter = learn_delimiter(processor, turns_of_parts)
         self._border = rope_border(model.config.get_text_config())
-        found = find_chats(self.inputs, processor, self.words) if way == "auto" else "--engine plain"
-        self.chats = None if isinstance(found, str) else found
-        self.trees, no_tree = self._find_trees(found)
+        self.chats: ImageChats | None = None
+        self.trees: ImageTrees | None = None
+        self.replies: PrefixScorer = self  # how replies are scored where there is no tree: in one piece with their prompts
+        details = {"images": {"way": "with every chat", "why": "--engine plain"}} if way == "plain" else self._find_ways()
         self.way = "tree" if self.trees else "plain"
-        images = {"images": self.chats.record() if self.chats else {"way": "with every chat", "why": found}}
-        info = replace(info, details={**info.details, **images, **({"no_tree": no_tree} if no_tree else {})})
+        info = replace(info, details={**info.details, **details})
         self.info = info.with_settings(**self._delimiter.settings())
 
     # ------------------------------------------------------------ what is right for this model
 
-    def _find_trees(self, chats: ImageChats | str) -> tuple[ImageTrees | None, str]:
-        """Passes over rows of a tree, or None and why they are not right."""
-        if isinstance(chats, str) or chats.whole:
-            return None, chats if isinstance(chats, str) else "its processor writes more than its images' tokens into a chat"
-        trees = ImageTrees(self.model, chats, str(self.model.device))
-        why = trees.refused() or self._differs(trees)
-        return (None, why) if why else (trees, "")
-
     @torch.inference_mode()
-    def _differs(self, trees: ImageTrees) -> str:
-        """Why rows of a tree are not right: their scores are not those of whole passes over the processor's inputs. "" where they are."""
-        chats, right, paths = self.chats, [], []
+    def _find_ways(self) -> dict[str, Any]:
+        """Choose how images and chats are read, by comparison with whole passes over the processor's inputs; returns what is recorded."""
+        requests, right = [], []
         for messages in probe_messages():
+            request = ScoreRequest(messages, PROBE_REPLIES)
             try:
-                request = ScoreRequest(messages, PROBE_REPLIES)
-                self.chats = None
                 right.append(self._score(request))
-                self.chats = chats
-                paths.append(self._path(trees, request))
             except ItemError:  # the template takes no such chat
                 continue
-            finally:
-                self.chats = chats
-        row = build_row(paths)
-        try:
+            requests.append(request)
+        found = find_chats(self.inputs, self.processor, self.words)
+        self.chats, why = (None, found) if isinstance(found, str) else (found, "")
+        images = self.chats.record() if self.chats else {"way": "with every chat", "why": why}
+        no_tree = self._why_no_trees(requests, right)
+        rows = {"no_tree": no_tree} if no_tree else {}
+        if no_tree:
+            self.replies = CachedPrompt(self.model, self.inputs, pad_token(self.tokenizer, self.model), whole=self)
+            if no_cache := self._why_not(lambda: [self._score(request).logprobs for request in requests], right):
+                self.replies = self
+                rows["no_cache"] = no_cache
+        return {"images": images, **rows}
+
+    def _why_no_trees(self, requests: Sequence[ScoreRequest], right: Sequence[ScoreResult]) -> str:
+        """Why rows of a tree are not right for this model; "" where they are, with `trees` set."""
+        if self.chats is None or self.chats.whole:
+            return "chats are not put together from tokens of their images"
+        trees = ImageTrees(self.model, self.chats, str(self.model.device))
+
+        def scores() -> list[list[float]]:
+            paths = [self._path(trees, request) for request in requests]
+            row = build_row(paths)
             logprobs, _ = trees.run(row, paths)
+            return [[sum(logprobs[edge] for edge in reply) for reply in edges] for edges in row.edges]
+
+        why = trees.refused() or self._why_not(scores, right)
+        self.trees = None if why else trees
+        return why
+
+    def _why_not(self, scores: Callable[[], Sequence[Sequence[float]]], right: Sequence[ScoreResult]) -> str:
+        """Why these scores of the check are not right; "" where they are."""
+        try:
+            same = agree(scores(), [one.logprobs for one in right], [one.tokens for one in right], tolerance(self.model.dtype))
         except FAILS as error:
-            return f"a pass over a tree fails: {one_line(error)}"
-        sums = [[sum(logprobs[edge] for edge in reply) for reply in edges] for edges in row.edges]
-        same = agree(sums, [one.logprobs for one in right], [one.tokens for one in right], tolerance(self.model.dtype))
-        return "" if same else "scores of a tree differ from those of whole passes in the check at load"
+            return f"the check at load fails: {one_line(error)}"
+        return "" if same else "scores differ from those of whole passes in the check at load"
 
     # ------------------------------------------------------------ prompts
 
@@ -189,7 +205,7 @@ class ImageTextModel(TreeScoring):
         """As `raw_text.RawText.score_tokens`, for one chat; each reply in one piece with it where the row's length changes its scores."""
         length = prompts[0]["input_ids"].shape[1]
         if not self._switches(length + max(map(len, replies[0]))):
-            return score_prefixed(self, prompts, prompt_tokens, replies, merged)
+            return score_prefixed(self.replies, prompts, prompt_tokens, replies, merged)
 
         def row_logits(row: list[int], last: int) -> torch.Tensor:
             logits: torch.Tensor = self.model(**self.inputs.append(prompts[0], row[length:]), use_cache=False).logits[0, -last:]
