@@ -23,3 +23,14 @@ def test_the_script_for_gpus_runs_dry_on_a_cpu() -> None:
     assert results["parity"]["largest difference of logits float32"] < 2e-5
     assert results["tree"]["largest difference of a reply"] < 1e-4
     assert results["tree"]["positions of plain passes / of the tree"] > 2
+
+
+@pytest.mark.slow
+def test_two_builds_are_measured_in_turn(bench, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "engine.py"), "--bench", str(bench.path), "--peer", str(ROOT), "--limit", "2"]
+    ran = subprocess.run([*command, "--pairs", "1", "--style", "cloze", "--json"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    figures = json.loads(ran.stdout)["cloze"]
+    assert figures["largest difference of log-probabilities"] == 0.0  # the other build is this one
+    assert figures["positions"]["this"] == figures["positions"]["other"] > 0
+    assert figures["positions / nodes"]["this"] <= 1.1
