@@ -22,6 +22,8 @@ their real processors (`tests/models/huggingface/test_families.py`), each agains
 - log-likelihoods of replies to chats with 0 to 3 images, and to histories of text and images, equal one direct pass (1e-5 per token),
   and the model's own `generate` when it is made to give the reply;
 - greedy replies equal its own `generate`;
+- greedy replies to several chats at once, with unequal numbers of images, equal those to each by itself
+  (`tests/models/huggingface/test_chat_rows.py`);
 - raw text, as lm-eval asks it, equals one direct pass.
 
 Released checkpoints of them were not run by the tests: sizes, templates and tokenizers differ there.

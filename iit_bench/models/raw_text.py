@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from iit_bench.errors import ItemError, UserError
 from iit_bench.models.contract import (
@@ -23,9 +23,6 @@ from iit_bench.models.contract import (
 )
 from iit_bench.models.rendering import render_task_chat, special_tokens_of
 from iit_bench.models.scoring import score_prefixed, split_continuation
-
-if TYPE_CHECKING:
-    import torch
 
 DEFAULT_CONTEXT = 2048  # tokens, of a model that names no limit (lm-eval's own default)
 WINDOW_TOKENS = 8192  # of rolling windows encoded together
@@ -175,6 +172,8 @@ class RawText(TextModel):
         """As `contract.TextModel.generate_text`; sampling is seeded by the batch."""
         import torch
 
+        from iit_bench.models.stopping import StopStrings
+
         one = batch[0]
         prompts = [self._cut_prompt(request) for request in batch]
         stops = list(dict.fromkeys([*filter(None, one.until), *filter(None, [self.tokenizer.eos_token])]))
@@ -185,11 +184,12 @@ class RawText(TextModel):
         step = self.generated_at_once(prompts, one.max_new_tokens)
         for start in range(0, len(prompts), step):
             part = prompts[start : start + step]
-            width = max(map(len, part))
-            stopping = _stopping(self.tokenizer, stops, width)
+            stopping = StopStrings(self.tokenizer, stops, len(part)) if stops else None
+            how = settings | (stopping.settings() if stopping else {})
             with torch.inference_mode():
-                rows = self.continue_tokens([self.text_prompt(row) for row in part], one.max_new_tokens, **settings, **stopping)
-            for prompt, row in zip(part, rows, strict=True):
+                rows = self.continue_tokens([self.text_prompt(row) for row in part], one.max_new_tokens, **how)
+            for i, (prompt, row) in enumerate(zip(part, rows, strict=True)):
+                row = row[: stopping.ended[i]] if stopping else row  # padding follows while other rows continue
                 text = cut_at(str(self.tokenizer.decode(row, skip_special_tokens=True)), stops)
                 results.append(GenerateResult(text, len(prompt), len(row)))
         return results
@@ -228,20 +228,3 @@ def joined(results: Sequence[ScoreResult], prompt_tokens: int, merged: int = 0) 
 def _seed(batch: Sequence[TextGenerateRequest]) -> int:
     text = "\x1f".join(f"{request.repeat} {request.context}" for request in batch)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
-
-
-def _stopping(tokenizer: Any, stops: Sequence[str], prompt_width: int) -> dict[str, Any]:
-    """Ends a row once its last tokens hold a stop string. It only saves time: the text is cut at the stop string afterwards."""
-    import torch
-    from transformers import StoppingCriteria, StoppingCriteriaList
-
-    if not stops:
-        return {}
-    tail = 2 + max(len(tokenizer.encode(stop, add_special_tokens=False)) for stop in stops)
-
-    class StopStrings(StoppingCriteria):
-        def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-            texts = tokenizer.batch_decode(input_ids[:, prompt_width:][:, -tail:])
-            return torch.tensor([any(stop in text for stop in stops) for text in texts], device=input_ids.device)
-
-    return {"stopping_criteria": StoppingCriteriaList([StopStrings()])}

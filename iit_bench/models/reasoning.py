@@ -204,7 +204,7 @@ def read_text_reply(
     return dataclasses.replace(read, finish_reason=finish, new_tokens=result.new_tokens)
 
 
-def reply_limit(tokenizer: Any, requests: Sequence[GenerateRequest], prompts: Sequence[str], reasoning: Reasoning, width: int) -> dict:
+def reply_limit(tokenizer: Any, requests: Sequence[GenerateRequest], prompts: Sequence[str], reasoning: Reasoning) -> dict:
     """Arguments of transformers' `generate` that end a row as soon as its reply is as long as it may be, its reasoning not counted.
 
     It only saves time: `read_reply` cuts rows to the same length. Empty where no request has a budget for reasoning.
@@ -214,7 +214,6 @@ def reply_limit(tokenizer: Any, requests: Sequence[GenerateRequest], prompts: Se
         requests: one per row.
         prompts: as rendered, one per row.
         reasoning: the model's.
-        width: columns of the padded prompts.
     """
     if not any(request.reasoning_tokens for request in requests):
         return {}
@@ -225,10 +224,12 @@ def reply_limit(tokenizer: Any, requests: Sequence[GenerateRequest], prompts: Se
     since = [0] * len(requests)  # tokens at the end of each row's last reasoning
 
     class ReplyLimit(StoppingCriteria):
+        count = 0  # of new tokens: it is asked once after each
+
         def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-            count = input_ids.shape[1] - width
-            done = []
-            for row, tokens in enumerate(input_ids[:, max(width, input_ids.shape[1] - WINDOW) :].tolist()):
+            self.count += 1
+            count, done = self.count, []
+            for row, tokens in enumerate(input_ids[:, -min(count, WINDOW) :].tolist()):
                 before, now = _decoded(tokenizer, tokens[:-1]), _decoded(tokenizer, tokens)
                 if any(now.count(one.opening) > before.count(one.opening) for one in reasoning.marks):
                     inside[row] = True

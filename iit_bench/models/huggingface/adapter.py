@@ -104,7 +104,7 @@ class CausalLM(TreeScoring):
         ]
 
     def _generate(self, batch: Sequence[GenerateRequest], texts: Sequence[str], prompts: Sequence[list[int]]) -> list[GenerateResult]:
-        limit = reply_limit(self.tokenizer, batch, texts, self.reasoning, width=max(map(len, prompts)))
+        limit = reply_limit(self.tokenizer, batch, texts, self.reasoning)
         rows = self.continue_tokens(prompts, max(request.longest for request in batch), **(greedy_settings(self.model) | limit))
         return [
             read_reply(self.tokenizer, row, request, prompt=text, prompt_tokens=len(prompt), reasoning=self.reasoning)

@@ -13,7 +13,7 @@ from iit_bench.images import decode_item
 from iit_bench.models.huggingface.processors import takes_suffix
 from iit_bench.models.rendering import render_prompt, special_tokens_of, turns_of_parts
 from iit_bench.models.words import Words
-from iit_bench.types import Message
+from iit_bench.types import Image, Message
 
 Inputs = dict[str, Any]  # keyword arguments of a model's `forward` for one chat
 PROBE = " a b c"  # appended to a chat, to see which tensors grow with its text
@@ -28,7 +28,12 @@ def render_images(processor: Any, messages: Sequence[Message], words: Words) -> 
         ItemError: the template refuses the chat, or an image is unreadable.
     """
     text = render_prompt(processor, turns_of_parts(words.hide_in(messages)))
-    return text, [decode_item(image) for message in messages for image in message.images]
+    return text, list(map(decode_item, images_of(messages)))
+
+
+def images_of(messages: Sequence[Message]) -> list[Image]:
+    """The images of a chat, in order."""
+    return [image for message in messages for image in message.images]
 
 
 @dataclass(frozen=True)

@@ -50,26 +50,34 @@ class ImageChats:
         Raises:
             ItemError: an image is unreadable, or the template does not place every image.
         """
+        inputs, parts = self.without_features(text, images)
+        return inputs | self.encoded(parts)
+
+    def without_features(self, text: str, images: Sequence[Image]) -> tuple[Inputs, list[ImagePart]]:
+        """As `make`, but without the features (`encoded`); and the parts whose features they are."""
         parts = self.parts.of(images)
         if self.whole:
             made = self.inputs.make(text, [decode_item(image) for image in images])
             names = set(tower_arguments(self.inputs.model)) - {*IN_FORWARD}
-            return {name: value for name, value in made.items() if name not in names} | self._encoded(parts)
-        return self.of_tokens(encode_prompt(self.inputs.words, self.parts.text(text)), parts)
+            return {name: value for name, value in made.items() if name not in names}, parts
+        return self._of_tokens(encode_prompt(self.inputs.words, self.parts.text(text)), parts), parts
 
     def of_tokens(self, tokens: Sequence[int], parts: Sequence[ImagePart]) -> Inputs:
-        """Inputs of a chat in tokens with a mark per image, and its images.
+        """Inputs of a chat in tokens with a mark per image, and its images, with their features.
 
         Raises:
             ItemError: not as many marks as images.
         """
+        return self._of_tokens(tokens, parts) | self.encoded(parts)
+
+    def _of_tokens(self, tokens: Sequence[int], parts: Sequence[ImagePart]) -> Inputs:
         ids = torch.tensor([self.filled(tokens, parts)], device=self.inputs.model.device)
         columns = (ids == self.parts.column).long()
         made = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | dict.fromkeys(self.types, columns)
         for name in IN_FORWARD:
             if tensors := [part.kept[name] for part in parts if name in part.kept]:
                 made[name] = torch.cat(tensors).to(ids.device)
-        return made | self._encoded(parts)
+        return made
 
     def filled(self, tokens: Sequence[int], parts: Sequence[ImagePart]) -> list[int]:
         """As `ImageParts.fill`.
@@ -87,7 +95,8 @@ class ImageChats:
         form = "in the company of their chat" if self.parts.company else "alone"
         return {"way": "once", "processed": form, "tokens_of": "the whole chat" if self.whole else "each image"}
 
-    def _encoded(self, parts: Sequence[ImagePart]) -> Inputs:
+    def encoded(self, parts: Sequence[ImagePart]) -> Inputs:
+        """What the model is given in place of the pixels of these images, in order."""
         return {"mm_encoder_outputs": self.features.outputs(parts)} if parts else {}
 
 

@@ -17,15 +17,15 @@ from PIL import Image as PillowImage
 from iit_bench.errors import ItemError, one_line
 from iit_bench.images import decode_item
 from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, ModelInfo, ScoreRequest, ScoreResult
-from iit_bench.models.huggingface.encoding import InputMaker, Inputs, render_images
-from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
+from iit_bench.models.huggingface.chat_rows import Chat, ChatRows
+from iit_bench.models.huggingface.encoding import InputMaker, Inputs, images_of, render_images
+from iit_bench.models.huggingface.generation import greedy_settings
 from iit_bench.models.huggingface.image_chats import ImageChats, find_chats, probe_messages
 from iit_bench.models.huggingface.image_parts import ImagePart
 from iit_bench.models.huggingface.image_prompts import CachedPrompt
 from iit_bench.models.huggingface.image_trees import ImageTrees
 from iit_bench.models.huggingface.processors import one_question
 from iit_bench.models.huggingface.rows import FAILS, agree, rope_border, tolerance
-from iit_bench.models.raw_text import until_end
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import encode_prompt, render_prompt, turns_of_parts
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
@@ -34,7 +34,7 @@ from iit_bench.models.special_tokens import pad_token
 from iit_bench.models.tree_scoring import TreeScoring
 from iit_bench.models.words import words_of
 from iit_bench.token_trees import TokenPath, TreeRow, build_row
-from iit_bench.types import Message
+from iit_bench.types import Image, Message
 
 PROBE_REPLIES = ("red", "a blue square")
 
@@ -62,6 +62,8 @@ class ImageTextModel(TreeScoring):
         self.replies: PrefixScorer = self  # how replies are scored where there is no tree: in one piece with their prompts
         details = {"images": {"way": "with every chat", "why": "--engine plain"}} if way == "plain" else self._find_ways()
         self.way = "tree" if self.trees else "plain"
+        self.chat_rows = ChatRows(model, processor, self.inputs, self._chat, self.chats, self._switches)
+        details |= self.chat_rows.details()
         info = replace(info, details={**info.details, **details})
         self.info = info.with_settings(**self._delimiter.settings())
 
@@ -141,7 +143,7 @@ class ImageTextModel(TreeScoring):
 
     def _cut(self, chats: ImageChats, request: ScoreRequest) -> tuple[EncodedReplies, list[ImagePart]]:
         """A chat in tokens with a mark per image and the replies to it; and its images."""
-        parts = chats.parts.of([image for message in request.messages for image in message.images])
+        parts = chats.parts.of(images_of(request.messages))
         context = self._delimiter.context(chats.parts.text(self._text(request.messages)))
         return encode_replies(self.words, context, list(map(self.words.hide, request.continuations))), parts
 
@@ -150,8 +152,14 @@ class ImageTextModel(TreeScoring):
 
     def _make(self, text: str, messages: Sequence[Message]) -> Inputs:
         """Inputs of a rendered chat."""
-        images = [image for message in messages for image in message.images]
+        images = images_of(messages)
         return self.chats.make(text, images) if self.chats else self.inputs.make(text, list(map(decode_item, images)))
+
+    def _chat(self, text: str, images: Sequence[Image]) -> Chat:
+        """A rendered chat for `chat_rows`."""
+        if self.chats:
+            return Chat(*self.chats.without_features(text, images))
+        return Chat(self.inputs.make(text, list(map(decode_item, images))))
 
     def _suffix(self, reply: str) -> list[int]:
         tokens = self.words.encode(self.words.hide(reply), add_special_tokens=False)
@@ -171,7 +179,7 @@ class ImageTextModel(TreeScoring):
     def _prompt_tokens(self, request: GenerateRequest) -> int:
         if not self.chats or self.chats.whole:
             return int(self.inputs.make(*self.render(request.messages))["input_ids"].shape[1])
-        parts = self.chats.parts.of([image for message in request.messages for image in message.images])
+        parts = self.chats.parts.of(images_of(request.messages))
         tokens = encode_prompt(self.words, self.chats.parts.text(self._text(request.messages)))
         return len(self.chats.filled(tokens, parts))
 
@@ -235,30 +243,32 @@ class ImageTextModel(TreeScoring):
 
     @torch.inference_mode()
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
-        return [self._generate(request) for request in batch]
-
-    def _generate(self, request: GenerateRequest) -> GenerateResult:
-        text = self._text(request.messages)
-        inputs = self._make(text, request.messages)
-        length = inputs["input_ids"].shape[1]
-        limit = reply_limit(self.tokenizer, [request], [text], self.reasoning, width=length)
-        row = self.continue_tokens([inputs], request.longest, **greedy_settings(self.model), **limit)[0]
-        return read_reply(self.tokenizer, row, request, prompt=text, prompt_tokens=length, reasoning=self.reasoning)
+        texts = [self._text(request.messages) for request in batch]
+        chats = [self._chat(text, images_of(request.messages)) for text, request in zip(texts, batch, strict=True)]
+        results: dict[int, GenerateResult] = {}
+        for part in self.chat_rows.parts(chats, max(request.longest for request in batch)):
+            requests = [batch[i] for i in part]
+            how = greedy_settings(self.model) | reply_limit(self.tokenizer, requests, [texts[i] for i in part], self.reasoning)
+            rows = self._continue([chats[i] for i in part], max(request.longest for request in requests), **how)
+            for i, row in zip(part, rows, strict=True):
+                results[i] = read_reply(
+                    self.tokenizer, row, batch[i], prompt=texts[i], prompt_tokens=chats[i].length, reasoning=self.reasoning
+                )
+        return [results[i] for i in range(len(batch))]
 
     def text_prompt(self, tokens: list[int]) -> Inputs:
         """A raw text as `prefill` and `continue_tokens` take it."""
         return self.inputs.of_text(tokens)
 
-    def continue_tokens(self, prompts: Sequence[Inputs], max_new_tokens: int, **settings: Any) -> list[list[int]]:
-        """New tokens after one chat, up to the end of the turn, which is left out.
+    def generated_at_once(self, prompts: Sequence[list[int]], max_new_tokens: int) -> int:
+        """As `raw_text.RawText.generated_at_once`."""
+        return len(prompts) if self.chat_rows.pads(max(map(len, prompts)) + max_new_tokens) else 1
 
-        Greedily unless `settings` (of transformers' `generate`), or penalties of the checkpoint's generation config, say otherwise.
-        """
-        ends = end_tokens(self.model, self.tokenizer)
-        ending = {"eos_token_id": ends or None, "pad_token_id": pad_token(self.tokenizer, self.model)}
-        length = prompts[0]["input_ids"].shape[1] + max_new_tokens
-        cache = {"use_cache": False} if self._switches(length) else {}
-        how = {"do_sample": False, "num_beams": 1} | ending | settings | cache
-        output = self.model.generate(**prompts[0], max_new_tokens=max_new_tokens, **how)
-        self._forget_length(length)
-        return [until_end(output[0, prompts[0]["input_ids"].shape[1] :].tolist(), ends)]
+    def continue_tokens(self, prompts: Sequence[Inputs], max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        """As `ChatRows.continued`, after raw texts."""
+        return self._continue([Chat(prompt) for prompt in prompts], max_new_tokens, **settings)
+
+    def _continue(self, chats: Sequence[Chat], max_new_tokens: int, **settings: Any) -> list[list[int]]:
+        rows = self.chat_rows.continued(chats, max_new_tokens, **settings)
+        self._forget_length(max(chat.length for chat in chats) + max_new_tokens)
+        return rows

@@ -68,6 +68,13 @@ def counts_columns(config: Any) -> tuple[str, ...]:
     return tuple(name for name in ("attention_chunk_size", "attn_temperature_tuning") if getattr(config, name, None))
 
 
+def column_border(config: Any) -> int | None:
+    """Width of a padded row up to which none of `counts_columns` makes a difference; None where the configuration has none of them."""
+    chunk = getattr(config, "attention_chunk_size", None)
+    scale = config.floor_scale if getattr(config, "attn_temperature_tuning", None) else None
+    return min((int(width) for width in (chunk, scale) if width), default=None)
+
+
 def kinds_of_cache(cache: Any) -> tuple[str, ...]:
     """Names of the classes of a cache's layers, sorted; of the cache itself where it has none of transformers' common layers."""
     if not isinstance(cache, DynamicCache):

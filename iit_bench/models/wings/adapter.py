@@ -115,7 +115,7 @@ class WingsModel(TreeScoring):
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         chats = [self.encoder.encode(request.messages) for request in batch]
         prompts = [str(self.tokenizer.decode([token for token in chat.input_ids[-ENDING:] if token >= 0])) for chat in chats]
-        limit = reply_limit(self.tokenizer, batch, prompts, self.reasoning, width=max(len(chat.input_ids) for chat in chats))
+        limit = reply_limit(self.tokenizer, batch, prompts, self.reasoning)
         rows = self.continue_tokens(chats, max(request.longest for request in batch), **limit)
         return [
             read_reply(self.tokenizer, row, request, prompt=prompt, prompt_tokens=len(chat.input_ids), reasoning=self.reasoning)
