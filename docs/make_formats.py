@@ -296,6 +296,8 @@ def _run(folder: Path, fields: Mapping[str, str]) -> Iterator[str]:
     yield f"### responses.jsonl\n\nLine 1 names the format (`{LOG_FORMAT}`, version {LOG_VERSION}). Every other line is one answer;"
     yield "`key` is the sha256 of all that determines it, `kind` is score or generate.\n"
     yield _lines_sample(folder / "runs/base/responses.jsonl", 3)
+    yield "With --batch-api a file `batches.jsonl` beside it holds what was sent to the provider, one event per line: uploaded, created,"
+    yield "collected.\n"
     yield "Fields of kind score:\n"
     yield fields["responses: score"]
     yield "Fields of kind generate:\n"

@@ -75,6 +75,10 @@ class ServerOptions:
         default=None,
         metadata={"help": "The model's folder or Hub id: chats are then rendered and tokenised here, and the server only continues text."},
     )
+    batch_api: bool = field(
+        default=False,
+        metadata={"help": "Send chats as files to the provider's batch API, which answers within a day at a lower price; resumable."},
+    )
     concurrency: int = field(default=8, metadata={"help": "Requests in flight at once."})
     retries: int = field(default=6, metadata={"help": "Attempts after the first; the wait doubles from 0.5 s."})
     timeout: float = field(default=300.0, metadata={"help": "Seconds that one answer may take."})

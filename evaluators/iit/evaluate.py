@@ -22,6 +22,7 @@ from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import dated, enter, limits_of
 from iit_bench.asking import check_letters
+from iit_bench.engine.bulk import BATCHES
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
@@ -38,7 +39,7 @@ from iit_bench.types import Dialogue, Prediction, Results, Scoring, Style
 
 NO_IMAGES = "the model takes no images"
 NO_HISTORIES = "the model takes one question without history"
-OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl")
+OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl", BATCHES)
 
 
 class Shared:

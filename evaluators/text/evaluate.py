@@ -21,6 +21,7 @@ from evaluators.runs.session import dated, enter, limits_of
 from evaluators.text.model import EngineLM
 from evaluators.text.results import Circumstances, errors_of, items_of, suite_results
 from evaluators.text.tasks import TaskOptions, Tasks, load_tasks
+from iit_bench.engine.bulk import BATCHES
 from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import Model, as_text_model
@@ -34,7 +35,7 @@ LM_EVAL_FILES = "lm_eval"  # folder inside the run folder
 # Draws of lm-eval's bootstrap; its own 100,000 run for minutes, and intervals of F1, correlations and perplexities are in closed form here.
 BOOTSTRAP_DRAWS = 1000
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")  # settings that only sampled replies use
-OUTCOME_FILES = ("items.parquet", "results.json", "errors.jsonl", LM_EVAL_FILES)
+OUTCOME_FILES = ("items.parquet", "results.json", "errors.jsonl", BATCHES, LM_EVAL_FILES)
 
 
 def evaluate_text(options: RunOptions, progress: bool = True) -> SuiteResults:

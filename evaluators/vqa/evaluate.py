@@ -27,6 +27,7 @@ from evaluators.vqa.presets import PRESETS, known_tasks
 from evaluators.vqa.process import LOG, RESULT_FILES, VlmevalProcess, keep_result_files, scratch
 from evaluators.vqa.protocol import Exchange, Prompt, Spec
 from evaluators.vqa.scores import Answered, task_result
+from iit_bench.engine.bulk import BATCHES
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
@@ -41,7 +42,7 @@ from iit_bench.storage.runs import save_run_header, save_run_outcome
 from iit_bench.tools.vlmevalkit import FAILED
 from iit_bench.types import OUTCOMES, Image, SuiteResults, TaskItem, TaskResult
 
-OUTCOME_FILES = ("results.json", "items.parquet", "errors.jsonl", RESULT_FILES, LOG)
+OUTCOME_FILES = ("results.json", "items.parquet", "errors.jsonl", BATCHES, RESULT_FILES, LOG)
 PACKAGES = ("ms-vlmeval", "pandas")
 UNASKABLE = "VLMEvalKit cannot make a prompt of the row"  # reason in errors.jsonl
 

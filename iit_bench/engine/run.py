@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from iit_bench.engine.bulk import ask_in_bulk
 from iit_bench.engine.concurrent import ask_concurrently
 from iit_bench.engine.faults import FirstItems, OutOfMemory, guarded
 from iit_bench.engine.log import Response, ResponseLog
@@ -91,14 +92,17 @@ def answer(
     if at_once := model.capabilities.requests_at_once:
         missing = {key: one.request for key, one in work.items() if key not in log.responses}
         advance(sum(copies[key] for key in work if key not in missing))
-        failed = ask_concurrently(
-            lambda request: guarded(lambda: _call(model, [Work(request, 0)])[0]),
-            missing,
-            log,
-            at_once,
-            lambda key: advance(copies[key]),
-            first,
-        )
+        if model.capabilities.in_bulk:
+            failed = ask_in_bulk(model, missing, log, lambda key: advance(copies[key]))
+        else:
+            failed = ask_concurrently(
+                lambda request: guarded(lambda: _call(model, [Work(request, 0)])[0]),
+                missing,
+                log,
+                at_once,
+                lambda key: advance(copies[key]),
+                first,
+            )
         failures |= {key: Failure("item", error.reason, error.detail) for key, error in failed.items()}
         return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), len(missing))
     computed = 0

@@ -6,11 +6,12 @@ A model renders chats with its own template and answers batches. It knows nothin
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-from iit_bench.errors import UserError
+from iit_bench.errors import ItemError, UserError
 from iit_bench.token_trees import TokenPath
 from iit_bench.types import Message, ServerOptions, Style
 
@@ -38,6 +39,7 @@ class Capabilities:
     generates: bool = True
     reasons: bool = False  # its replies may begin with reasoning: the chat template or the server declares it
     images_unknown: bool = False  # `takes_images` is False because a test image made the server fail, not because it takes none
+    in_bulk: bool = False  # `answer_in_bulk` takes all requests of a job at once
     requests_at_once: int | None = None  # its methods are called from that many threads, one request per call; None = in batches
     styles: tuple[Style, ...] = STYLES  # that it can be asked in
     why_not: Mapping[str, str] = field(default_factory=dict)  # name of a field above → one sentence: the reason, or what would be needed
@@ -206,6 +208,28 @@ class Model(ABC):
 
     def prepare(self, benchmark: Any) -> None:  # noqa: B027 - optional
         """Read the benchmark's manifest before the run. Only baselines need it; a model under test must not."""
+
+    def answer_in_bulk(
+        self,
+        requests: Mapping[str, GenerateRequest | TextGenerateRequest],
+        state: Path,
+        settle: Callable[[Mapping[str, GenerateResult]], None],
+    ) -> dict[str, ItemError]:
+        """Answer a whole job, which may take a day, where the capability `in_bulk` is there.
+
+        Args:
+            requests: by key.
+            state: file of the run folder in which the model keeps what it has asked for; a killed run asks for nothing twice.
+            settle: is given answers by key as they arrive, and keeps them.
+
+        Returns:
+            The requests without an answer, by key.
+
+        Raises:
+            MachineError: the model is unavailable.
+            UserError: it cannot answer in bulk.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:

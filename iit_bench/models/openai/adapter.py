@@ -6,7 +6,9 @@ Chats go to /chat/completions, images as data URLs; such a server can only gener
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from iit_bench.errors import ItemError, MachineError, UserError
@@ -25,6 +27,7 @@ from iit_bench.models.contract import (
     TextRequest,
     TextScoreRequest,
 )
+from iit_bench.models.openai.batches import answer_by_batches
 from iit_bench.models.openai.client import BUSY, Client, RejectedError, UnavailableError
 from iit_bench.models.openai.encoding import (
     chat_body,
@@ -69,6 +72,7 @@ class ChatServer(Model, TextModel):
             scores_images=scores_images,
             reasons=self.findings.reasons,
             images_unknown=self.findings.images_unknown,
+            in_bulk=self.client.options.batch_api,
             requests_at_once=self.client.options.concurrency,
             why_not=dict(why_not) | ({} if images == TAKEN else {"takes_images": images}),
         )
@@ -154,10 +158,39 @@ class ChatServer(Model, TextModel):
         return [self._generate(request) for request in batch]
 
     def _generate(self, request: GenerateRequest) -> GenerateResult:
-        """A server has one limit for reasoning and reply together, so a reply may take what its reasoning leaves."""
-        body = self._chat_body(chat_messages(request.messages), request.longest)
-        result = split_text(self.ask("/chat/completions", body, read_chat))
-        return dataclasses.replace(result, text=result.text.strip())
+        return self.ask(*self._body(request), lambda reply: self._read(request, reply))
+
+    def _body(self, request: GenerateRequest | TextGenerateRequest) -> tuple[str, dict[str, Any]]:
+        """Path and body of a request. A server has one limit for reasoning and reply together: a reply may take what reasoning leaves.
+
+        A chat that `render_text` made goes to /chat/completions, any other text to /completions.
+        """
+        if isinstance(request, GenerateRequest):
+            return "/chat/completions", self._chat_body(chat_messages(request.messages), request.longest)
+        settings, chat = decoding_settings(request), text_to_chat(request.context)
+        if chat is not None:
+            return "/chat/completions", self._chat_body(chat, request.max_new_tokens, **settings)
+        return "/completions", {"model": self.served, "prompt": request.context, "max_tokens": request.max_new_tokens, **settings}
+
+    def _read(self, request: GenerateRequest | TextGenerateRequest, reply: Any) -> GenerateResult:
+        """The server's reply to it."""
+        if isinstance(request, GenerateRequest):
+            result = split_text(read_chat(reply))
+            return dataclasses.replace(result, text=result.text.strip())
+        read = read_text if text_to_chat(request.context) is None else read_chat
+        return cut_reply(read(reply), request.until)
+
+    def answer_in_bulk(
+        self,
+        requests: Mapping[str, GenerateRequest | TextGenerateRequest],
+        state: Path,
+        settle: Callable[[Mapping[str, GenerateResult]], None],
+    ) -> dict[str, ItemError]:
+        bodies = {key: functools.partial(self._body, request) for key, request in requests.items()}
+        try:
+            return answer_by_batches(self.client, state, bodies, lambda key, reply: self._read(requests[key], reply), settle)
+        except UnavailableError as error:
+            raise self._unavailable(error) from error
 
     # ------------------------------------------------------------ raw text, for lm-eval
 
@@ -181,13 +214,9 @@ class ChatServer(Model, TextModel):
         return [self._continue(request) for request in batch]
 
     def _continue(self, request: TextGenerateRequest) -> GenerateResult:
-        """A chat that `render_text` made goes to /chat/completions, any other text to /completions."""
-        settings = decoding_settings(request)
-        chat = text_to_chat(request.context)
-        if chat is None:
-            return self.continue_prompt(request.context, request, settings)
-        body = self._chat_body(chat, request.max_new_tokens, **settings)
-        return cut_reply(self.ask("/chat/completions", body, read_chat), request.until)
+        if text_to_chat(request.context) is None:
+            return self.continue_prompt(request.context, request, decoding_settings(request))
+        return self.ask(*self._body(request), lambda reply: self._read(request, reply))
 
     def continue_prompt(self, prompt: Any, request: TextGenerateRequest, settings: Mapping[str, Any]) -> GenerateResult:
         """The continuation of a prompt, a text or token ids, up to the request's length and stop strings.

@@ -74,19 +74,45 @@ class Client:
         self._session = http.session(self._authorise)
         self._not_before = 0.0  # on the monotonic clock: all threads wait for an overloaded server
 
-    def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read], retries: int | None = None) -> Read:
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        read: Callable[[Any], Read],
+        retries: int | None = None,
+        existing: Callable[[], Read | None] = lambda: None,
+    ) -> Read:
         """The server's JSON reply, read by `read`, which raises one of MALFORMED if the reply has another shape.
+
+        A request that makes something, and must not make it twice, gives `existing`: it looks after each failed try for what that try may
+        have made.
 
         Raises:
             RejectedError: the server rejects the request.
             UnavailableError: no usable answer after all tries.
         """
+        return self._repeat(lambda: self._try(path, body, read), retries, existing)
+
+    def read(self, path: str, read: Callable[[Any], Read], retries: int | None = None) -> Read:
+        """As `post`, of a GET request."""
+        return self._repeat(lambda: self._read_reply(self._send("GET", path), read), retries)
+
+    def download(self, path: str) -> bytes:
+        """A file of the server, as it is. Raises as `post`."""
+        return self._repeat(lambda: self._checked(self._send("GET", path)).content, None)
+
+    def upload(self, path: str, name: str, data: bytes, read: Callable[[Any], Read]) -> Read:
+        """As `post`, of a form with a file for the batch API."""
+        form = {"data": {"purpose": "batch"}, "files": {"file": (name, data, "application/jsonl")}}
+        return self._repeat(lambda: self._read_reply(self._send("POST", path, **form), read), None)
+
+    def _repeat(self, call: Callable[[], Read], retries: int | None, existing: Callable[[], Read | None] = lambda: None) -> Read:
         tries = 1 + (self.options.retries if retries is None else retries)
         wait = FIRST_WAIT
         for left in reversed(range(tries)):
             self._wait_until_allowed()
             try:
-                return self._try(path, body, read)
+                return call()
             except UnavailableError as error:
                 trouble = error
             if trouble.wait > LONGEST_ASKED_WAIT:
@@ -96,15 +122,19 @@ class Client:
             if left:
                 sleep(max(wait, trouble.wait))
                 wait = min(2 * wait, LONGEST_WAIT)
+            if (found := existing()) is not None:
+                return found
         raise UnavailableError(f"{trouble} ({tries} {'tries' if tries > 1 else 'try'})", trouble.status)
 
     def _try(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Read]) -> Read:
-        headers, seconds = {"Content-Type": "application/json"}, http.timeout(self.options.timeout)
+        reply = self._send("POST", path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+        return self._read_reply(reply, read)
+
+    def _send(self, method: str, path: str, **content: Any) -> Response:
         try:
-            reply = self._session.post(self._address(path), content=json.dumps(body), headers=headers, timeout=seconds)
+            return self._session.request(method, self._address(path), timeout=http.timeout(self.options.timeout), **content)
         except http.ERRORS as error:
             raise UnavailableError(self._without_key(_why(error)), STATUS[http.failure(error)]) from error
-        return self._read_reply(reply, read)
 
     def get(self, path: str) -> Any:
         """JSON that the server returns without a request body, or None."""
@@ -113,27 +143,31 @@ class Client:
         except (*http.ERRORS, ValueError):
             return None
 
-    def _read_reply(self, reply: Response, read: Callable[[Any], Read]) -> Read:
+    def _checked(self, reply: Response) -> Response:
         status = reply.status_code
         if http.may_pass(status):
             raise UnavailableError(f"HTTP {status}: {self._error_of(reply)[1]}", status, http.asked_wait(reply.headers))
         if status != 200:
             code, words = self._error_of(reply)
             raise RejectedError(status, code, words)
+        return reply
+
+    def _read_reply(self, reply: Response, read: Callable[[Any], Read]) -> Read:
+        self._checked(reply)
         try:
             content = json.loads(reply.content)
             # Some gateways send errors with status 200.
             if isinstance(content, dict) and content.get("error") and not content.get("choices"):
-                raise ValueError(_message(content)[1])
+                raise ValueError(message_of(content)[1])
             return read(content)
         except MALFORMED as error:
             why, shown = (self._without_key(_one_line(words))[:SHOWN] for words in (str(error), reply.text))
-            raise UnavailableError(f"it answers what is not a completion ({why}): {shown!r}", status) from error
+            raise UnavailableError(f"it answers what is not a completion ({why}): {shown!r}", reply.status_code) from error
 
     def _error_of(self, reply: Response) -> tuple[str, str]:
         """Code and message of an error, from OpenAI's form, FastAPI's or plain text."""
         try:
-            code, words = _message(json.loads(reply.content))
+            code, words = message_of(json.loads(reply.content))
         except ValueError:
             code, words = "", reply.text
         return code, self._without_key(_one_line(words or reply.reason_phrase))[:SHOWN]
@@ -180,8 +214,8 @@ def _checked_url(url: str | None) -> str:
     return url.rstrip("/")
 
 
-def _message(content: Any) -> tuple[str, str]:
-    """(code, message) of a JSON error."""
+def message_of(content: Any) -> tuple[str, str]:
+    """Code and message of a JSON error, or of what holds one; "" where there is none."""
     error = content.get("error", content.get("detail", content.get("message", ""))) if isinstance(content, dict) else content
     if isinstance(error, dict):
         return str(error.get("code") or ""), str(error.get("message") or error)

@@ -33,6 +33,8 @@ def load(name: str, options: ModelOptions) -> Model:
     client, served = Client(options.server), name.removeprefix(PREFIX)
     if not options.server.tokenizer:
         return ChatServer(name, served, client, probe_chat_server(client, served, options.chat_template_kwargs))
+    if options.server.batch_api:
+        raise UserError("--batch-api sends chats, which a provider renders itself; leave out --tokenizer, or --batch-api")
     tokenizer = load_tokenizer(options.server.tokenizer, options.trust_remote_code)
     has_template, dropped = ensure_template(tokenizer), drop_end_tokens(tokenizer)
     own_template = template_sha256(tokenizer.chat_template)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import email
 import json
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,6 +35,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.script, self.seen, self.lock = script, [], threading.Lock()
         self.pages: dict[str, Any] = {}  # path -> JSON, or bytes as they are
+        self.gets: Callable[[str], Any] = self.pages.get  # the page of any path
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -55,7 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        kind = self.headers["Content-Type"]
+        body = json.loads(raw) if kind == "application/json" else {"form": b"Content-Type: " + kind.encode() + b"\r\n\r\n" + raw}
         with self.server.lock:
             self.server.seen.append((self.path, body, dict(self.headers)))
         found = self.server.script(self.path, body)
@@ -73,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def do_GET(self) -> None:
-        page = self.server.pages.get(self.path)
+        page = self.server.gets(self.path)
         if page is None:
             self.send_error(404)
             return
@@ -150,6 +155,89 @@ class Completions:
         return {"token_logprobs": own, "top_logprobs": best}
 
 
+class Provider:
+    """The batch API of OpenAI over a script that answers single requests; a batch ends when it is looked at for the second time."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.files: dict[str, bytes] = {}
+        self.batches: dict[str, dict] = {}
+        self.paid: Counter[str] = Counter()  # how often an answer to a request was billed
+        self.verdict: Any = lambda line, batch: None  # (status, body): instead of the answer; "expired": no answer in time
+        self.status: Any = lambda batch: "completed"
+        self.errors: Any = None  # of a failed batch
+        self.looks = 2  # until a batch has ended
+        self.lock = threading.RLock()
+        self.after_create: Any = lambda: None
+
+    def post(self, path: str, body: dict) -> Any:
+        with self.lock:
+            if path == "/v1/files":
+                parts = {
+                    part.get_param("name", header="content-disposition"): part for part in email.message_from_bytes(body["form"]).walk()
+                }
+                assert parts["purpose"].get_payload(decode=True).strip() == b"batch"
+                return {"id": self._keep(parts["file"].get_payload(decode=True)), "object": "file"}
+            if path == "/v1/batches":
+                assert body["completion_window"] == "24h" and body["input_file_id"] in self.files
+                name = f"batch-{len(self.batches)}"
+                self.batches[name] = {**body, "id": name, "status": "validating", "looks": 0}
+                return self.after_create() or self.batches[name]
+            return self.answer(path, body)
+
+    def get(self, path: str) -> Any:
+        with self.lock:
+            place, _, query = path.partition("?")
+            if place == "/v1/batches":
+                return self._page(dict(pair.split("=") for pair in query.split("&")))
+            if place.startswith("/v1/batches/"):
+                return self._look(self.batches[place.rpartition("/")[2]])
+            if place.startswith("/v1/files/"):
+                return self.files[place.split("/")[3]]
+            return None
+
+    def lines_of(self, batch: dict) -> list[dict]:
+        return [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
+
+    def _keep(self, content: bytes) -> str:
+        name = f"file-{len(self.files)}"
+        self.files[name] = content
+        return name
+
+    def _page(self, query: dict) -> dict:
+        names = list(self.batches)[::-1]  # the newest first
+        start = names.index(query["after"]) + 1 if "after" in query else 0
+        page = names[start : start + 2]
+        return {"data": [self.batches[name] for name in page], "has_more": start + 2 < len(names)}
+
+    def _look(self, batch: dict) -> dict:
+        batch["looks"] += 1
+        if batch["looks"] < self.looks:
+            return {**batch, "status": "in_progress"}
+        if batch["status"] == "validating":
+            self._end(batch)
+        return batch
+
+    def _end(self, batch: dict) -> None:
+        batch["status"] = self.status(batch)
+        if batch["status"] == "failed":
+            batch["errors"] = {"data": self.errors}
+            return
+        good, bad = [], []
+        for line in self.lines_of(batch):
+            assert line["method"] == "POST" and line["url"] == batch["endpoint"]
+            found = self.verdict(line, batch) or (200, self.answer(line["url"], line["body"]))
+            if found == "expired":
+                bad.append({"custom_id": line["custom_id"], "response": None, "error": {"code": "batch_expired", "message": "too late"}})
+                continue
+            status, body = found
+            self.paid[line["custom_id"]] += status == 200
+            answer = {"custom_id": line["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
+            (good if status == 200 else bad).append(answer)
+        for name, lines in (("output_file_id", good[::-1]), ("error_file_id", bad)):  # answers come in any order
+            batch[name] = self._keep("\n".join(map(json.dumps, lines)).encode()) if lines else None
+
+
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """The first wait between tries is a millisecond, and no proxy of the machine is used for the loopback."""
@@ -194,3 +282,18 @@ def replies() -> Any:
 def completions_of() -> type[Completions]:
     """completions_of(folder) → a script: the model in `folder` behind vLLM's /completions."""
     return Completions
+
+
+@pytest.fixture
+def provider(serve) -> Any:
+    """provider(**settings) → a server, and the Provider behind it."""
+
+    def start(answer: Any = parrot, **settings: Any) -> tuple[Any, Provider]:
+        made = Provider(answer)
+        for name, value in settings.items():
+            setattr(made, name, value)
+        server = serve(made.post)
+        server.gets = made.get
+        return server, made
+
+    return start
