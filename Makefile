@@ -6,12 +6,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # One thread per process and no network: the same numbers and the same speed everywhere.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo test test-fast check format docs clean
+.PHONY: help demo test test-fast torture check format docs clean
 
 help:
 	@echo "make demo       build the lab benchmark, score the bundled models, write demo/report/index.html"
 	@echo "make test       style, types and all tests"
 	@echo "make test-fast  the tests that need neither minutes, a real LLM nor a browser"
+	@echo "make torture    kill evaluations 100 times per suite, under changing numbers of processes; hours"
 	@echo "make check      style and types only"
 	@echo "make format     rewrite files in the project's style"
 	@echo "make docs       build the documentation into site/"
@@ -48,6 +49,9 @@ test: check
 
 test-fast: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow and not smollm2 and not browser"
+
+torture: $(VENV)/.installed-dev
+	TORTURE=100 $(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/reliability
 
 # `--strict` refuses dead links; nothing is loaded from other hosts, neither now nor when the pages are read.
 $(VENV)/.installed-docs: $(VENV)/.installed

@@ -31,6 +31,13 @@ class MachineError(Exception):
         self.detail = detail
 
 
+class OthersAtWork(Exception):
+    """This process has done its part of a run; what is left is in the hands of other processes, the last of which writes the results.
+
+    The command line prints it and exits with code 0: a launcher such as torchrun ends all processes when one fails.
+    """
+
+
 def one_line(error: BaseException) -> str:
     """An error's message as one line, or its class's name if it has none.
 

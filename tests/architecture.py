@@ -27,7 +27,15 @@ FACE = "iit_bench"  # iit_bench/__init__.py: the lazy face. It belongs to the ro
 
 # Floors, lowest first. A name covers a module and all that is below it in the folder tree; FACE covers itself only.
 WORDS = ("iit_bench.errors", "iit_bench.types", "iit_bench.version")
-SHARED = ("iit_bench.images", "iit_bench.asking", "iit_bench.progress", "iit_bench.registry", "iit_bench.http", "iit_bench.storage")
+SHARED = (
+    "iit_bench.images",
+    "iit_bench.asking",
+    "iit_bench.progress",
+    "iit_bench.registry",
+    "iit_bench.http",
+    "iit_bench.ranks",
+    "iit_bench.storage",
+)
 SHARED += ("iit_bench.token_trees",)
 MATERIAL = ("iit_bench.data", "iit_bench.tools")
 ANSWERS = ("iit_bench.models", "iit_bench.engine")

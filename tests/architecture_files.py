@@ -13,6 +13,7 @@ MAX_LINES = 400
 READ = (*PACKAGES, "tests", "docs", "benchmarks", "findings")  # top-level folders whose Python files are read
 SKIPPED = {"__pycache__", ".venv", "build", "demo"}
 MIRRORED = ("builders", "evaluators", "reports")  # tests/X mirrors X; any other tests/X mirrors iit_bench/X
+ACROSS = ("reliability",)  # folders of tests of several rooms together
 FIXTURES = "data"  # tests/data holds fixtures, and may hold the tests of iit_bench/data
 BROAD = {"Exception", "BaseException"}
 _REORDERING = frozenset({"update", "crop", "reorder_cache", "batch_select_indices", "batch_repeat_interleave"})
@@ -188,7 +189,7 @@ def mirror(tree: Tree) -> list[str]:
     wrong = []
     for folder in sorted(folders):
         top, *parts = folder.parts
-        if top == "tests" and parts and parts[0] != FIXTURES:
+        if top == "tests" and parts and parts[0] not in (FIXTURES, *ACROSS):
             room = Path(*parts) if parts[0] in MIRRORED else Path("iit_bench", *parts)
             if not any(other == room or room in other.parents for other in folders):
                 wrong.append(f"{folder.as_posix()}: there is no room {room.as_posix()}")

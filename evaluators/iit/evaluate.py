@@ -20,7 +20,7 @@ from evaluators.iit.turns import Asking, Course, Rendering, prediction, rounds
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import dated, enter, limits_of
+from evaluators.runs.session import dated, enter, limits_of, record
 from iit_bench.asking import check_letters
 from iit_bench.engine.bulk import BATCHES
 from iit_bench.engine.log import ResponseLog
@@ -118,10 +118,12 @@ def evaluate_model(
     with enter(options.out, described, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log):
         started = time.monotonic()
         try:
+            limits = BatchLimits.of_record(run["engine"], model)
             predictions, errors = ask(model, courses, asking, rendering, log=log, limits=limits, progress=progress)
+            log.finish()
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
-            save_run_header(options.out, run)
+            record(options.out, run, log)
         complete = not any(error["kind"] == "machine" for error in errors)
         results = summarise(predictions, plan.unavailable, complete, benchmark.tiers)
         reasoned = model.capabilities.reasons or any(one.reasoning for one in predictions)
@@ -242,7 +244,8 @@ def ask(
     with _progress_bar(progress, total, model.info.name) as advance:
         for pairs in rounds(courses, asking):
             open_pairs = [pair for pair in pairs if pair[0].failure is None]
-            answers = answer(model, [rendering.request(*pair, asking) for pair in open_pairs], log, limits, advance).answers
+            later = asking.history == "own" and any(position + 1 < len(course.questions) for course, position in pairs)
+            answers = answer(model, [rendering.request(*pair, asking) for pair in open_pairs], log, limits, advance, wait=later).answers
             given = {(course.dialogue.id, position): one for (course, position), one in zip(open_pairs, answers, strict=True)}
             advance(len(pairs) - len(open_pairs))
             for course, position in pairs:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -16,6 +18,7 @@ from evaluators.runs.options import RunOptions, default_in, flag, suites_of
 from iit_bench.engine.plan import ANSWERS_VERSION
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run_header
+from iit_bench.storage.tables import canonical_json
 from iit_bench.types import TASK_SUITES
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ _RESUMABLE = ("limit", "max_new_tokens", "system_prompt", "batch_size", "seed")
 _RESUMABLE_SINCE = {"reasoning_tokens": 0, "processor_kwargs": {}}  # as well, with the values of folders that do not have them
 _RESUMABLE_IIT = ("scoring", "style", "history", "tiers", "batch_tokens")
 _RESUMABLE_TASKS = ("tasks", "num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
-_RESUMABLE_MODEL = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dtype", "device")
+_RESUMABLE_MODEL = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dtype")
 
 
 def describe_run(
@@ -116,7 +119,16 @@ def given_to_model(options: RunOptions, info: ModelInfo) -> dict[str, Any]:
         "chat_template_kwargs": options.named_values("chat_template_kwargs"),
         "processor_kwargs": options.named_values("processor_kwargs"),
         "adapter": options.adapter,
+        "threads": _threads(options, info),
     }
+
+
+def _threads(options: RunOptions, info: ModelInfo) -> int | None:
+    """Threads of PyTorch, where it computes on a CPU."""
+    torch = sys.modules.get("torch")  # baselines compute without it
+    if torch is None or info.device != "cpu":
+        return None
+    return options.threads or torch.get_num_threads()
 
 
 def bookkeeping(options: RunOptions, packages: Sequence[str] = ()) -> dict[str, Any]:
@@ -134,6 +146,7 @@ def bookkeeping(options: RunOptions, packages: Sequence[str] = ()) -> dict[str, 
         "merged_replies": 0,
         "usage": None,
         "resumed": 0,
+        "launch": "",
     }
 
 
@@ -153,6 +166,7 @@ def load_options(run: Path, *, out: Path, fresh: bool = False) -> RunOptions:
     header = load_run_header(run.parent if run.name == "run.json" else run)
     values = {"suite": header["suite"], **header["arguments"], "out": out, "fresh": fresh}
     values["date"] = values.get("date") or run_date(header)
+    values["threads"] = values.get("threads") or header.get("threads")
     hints = get_type_hints(RunOptions)
     if unknown := sorted(set(values) - set(hints)):
         raise UserError(f"run.json has arguments this version does not know: {', '.join(unknown)}; use the iit-bench that wrote it")
@@ -194,19 +208,38 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
     Raises:
         UserError: names what differs.
     """
+    different = [f"{name} {old!r} there, {new!r} now" for name, old, new in _compared(before, now) if old != new]
+    if different:
+        raise UserError(f"{str(folder)!r} holds another run ({'; '.join(different)}); choose another --out or add --fresh to replace it")
+
+
+def run_identity(run: Mapping[str, Any]) -> str:
+    """What all processes of a run have in common and no other run has: 16 hexadecimal digits over the fields that must be equal."""
+    values = [(name, value) for name, value, _ in _compared(run, run) if name != "threads"]  # which are only compared where they are given
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()[:16]
+
+
+def _compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The fields that must be equal: name, value there, value now."""
     pairs = [("suite", before.get("suite"), now["suite"])]
     if before.get("suite") == now["suite"]:
         names = (*_RESUMABLE, *(_RESUMABLE_IIT if now["suite"] == "iit" else _RESUMABLE_TASKS))
         pairs += [(name, before.get(name), now.get(name)) for name in names]
         pairs += [(name, before.get(name, old), now.get(name, old)) for name, old in _RESUMABLE_SINCE.items()]
         pairs += [(f"model {name}", before["model"].get(name), now["model"].get(name)) for name in _RESUMABLE_MODEL]
+        pairs.append(("model device", _kind_of_device(before), _kind_of_device(now)))
         pairs += _engines(before, now)
         pairs.append(("model settings", before["model"].get("settings", {}), now["model"].get("settings", {})))
         if now["suite"] == "iit":
             pairs.append(("benchmark", before["benchmark"]["rows_sha256"], now["benchmark"]["rows_sha256"]))
-    different = [f"{name} {old!r} there, {new!r} now" for name, old, new in pairs if old != new]
-    if different:
-        raise UserError(f"{str(folder)!r} holds another run ({'; '.join(different)}); choose another --out or add --fresh to replace it")
+        if before.get("threads") and (wanted := now["arguments"].get("threads")):
+            pairs.append(("threads", before["threads"], wanted))
+    return pairs
+
+
+def _kind_of_device(run: Mapping[str, Any]) -> str:
+    """Which of several GPUs of one kind it is changes no answer."""
+    return str(run["model"].get("device")).partition(":")[0]
 
 
 def _engines(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

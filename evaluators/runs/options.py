@@ -101,6 +101,14 @@ class ModelPart:
             "plain: each request by itself."
         ),
     )
+    threads: int | None = field(
+        default=None,
+        metadata=option(
+            "Threads of each process on a CPU, or auto: of the run that is resumed, else as PyTorch finds fit, divided among --processes.",
+            none="auto",
+            least=1,
+        ),
+    )
     seed: int = field(default=0, metadata=option("Seed of models that draw."))
     trust_remote_code: bool = field(default=False, metadata=option("Run code that comes with the checkpoint."))
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evaluators.runs.header import check_same_run, run_date
+from evaluators.runs.header import check_same_run, run_date, run_identity
 from evaluators.runs.options import RunOptions
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
+from iit_bench.engine.shares import LOCKS, SharedLog, rank_logs, set_aside
+from iit_bench.errors import UserError
 from iit_bench.models.contract import Model
+from iit_bench.ranks import Rank, this_rank
 from iit_bench.storage.runs import load_run_header, save_run_header
 
 
@@ -54,7 +58,8 @@ def limits_of(options: RunOptions, model: Model) -> BatchLimits:
 def enter(folder: Path, run: dict[str, Any], *, fresh: bool, outcome_files: Sequence[str]) -> Iterator[tuple[dict[str, Any], ResponseLog]]:
     """Start the run folder, or resume it if it holds the same run; yields run.json and the response log.
 
-    Nothing in an existing folder is changed before its lock is held, because another process may be working there.
+    Nothing in an existing folder is changed before its lock is held, because another process may be working there. Of several processes
+    that a launcher started (`iit_bench.ranks`), the first writes run.json and the others follow it.
 
     Args:
         folder: the run folder; made if it does not exist.
@@ -65,21 +70,112 @@ def enter(folder: Path, run: dict[str, Any], *, fresh: bool, outcome_files: Sequ
     Raises:
         UserError: a foreign folder, another run in it, or another process at work.
     """
+    rank = this_rank()
+    entered = (
+        _enter_with_others(folder, run, rank, fresh, outcome_files) if rank.several else _enter_alone(folder, run, fresh, outcome_files)
+    )
+    with entered as log, _threads_of(run):
+        yield run, log
+
+
+@contextmanager
+def _enter_alone(folder: Path, run: dict[str, Any], fresh: bool, outcome_files: Sequence[str]) -> Iterator[ResponseLog]:
     before = None
-    if folder.is_dir() and any(not _is_partial(path) for path in folder.iterdir()):
+    if _holds_files(folder):
         before = load_run_header(folder)  # refuses a foreign folder, also with `fresh`
         if not fresh:
-            check_same_run(folder, before, run)
-            run |= {name: before[name] for name in ("started", "seconds")} | {"resumed": before["resumed"] + 1}
+            _resume(folder, before, run)
     else:
         save_run_header(folder, run)
     with ResponseLog(folder / "responses.jsonl", fresh=fresh) as log:
-        stale = [path for path in folder.iterdir() if _is_partial(path)]  # of a process that was killed
-        for path in (*stale, *(folder / name for name in outcome_files if fresh)):
-            _remove(path)
+        _tidy(folder, outcome_files if fresh else ())
+        log.absorb(() if fresh else set_aside(folder, run_identity(run)))
         if before is not None:
             save_run_header(folder, run)
-        yield run, log
+        yield log
+
+
+@contextmanager
+def _enter_with_others(folder: Path, run: dict[str, Any], rank: Rank, fresh: bool, outcome_files: Sequence[str]) -> Iterator[ResponseLog]:
+    if fresh and not rank.launch:
+        raise UserError(
+            f"--fresh cannot be given to each of {rank.of} processes of torchrun: one that starts late, or again, would remove what the "
+            "others have done; remove the folder first, or use --processes"
+        )
+    if _holds_files(folder):
+        load_run_header(folder)  # refuses a foreign folder before anything is written into it
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def begin(log: SharedLog, only: bool) -> str:
+        before = load_run_header(folder) if _holds_files(folder) else None
+        starts_over = fresh and before is not None and before.get("launch") != rank.launch
+        if only and (before is None or starts_over):
+            log.start_over()
+            _tidy(folder, outcome_files)
+            run["launch"] = rank.launch
+            save_run_header(folder, run)
+        elif before is not None:
+            if starts_over:
+                raise UserError(f"other processes are working in {str(folder)!r}, so --fresh cannot start it over; wait for them")
+            _resume(folder, before, run, joins=not only)
+            run["launch"] = before.get("launch", "")
+            if only:
+                _tidy(folder, ())
+                save_run_header(folder, run)
+        return run_identity(load_run_header(folder))
+
+    with SharedLog(folder, rank, begin, end=lambda: _tidy(folder, ())) as log:
+        yield log
+
+
+def record(folder: Path, run: Mapping[str, Any], log: ResponseLog) -> None:
+    """Write run.json in the midst of a run; of several processes only the one that writes the results does."""
+    if log.alone or log.finishes:
+        save_run_header(folder, run)
+
+
+def _resume(folder: Path, before: Mapping[str, Any], run: dict[str, Any], *, joins: bool = False) -> None:
+    """Make `run` the run.json of another session of the run that is there; a process that `joins` others is no further session.
+
+    Raises:
+        UserError: another run is there.
+    """
+    if joins and "engine" in before:
+        run["engine"] = before["engine"]
+    check_same_run(folder, before, run)
+    run |= {name: before[name] for name in ("started", "seconds")} | {"resumed": before["resumed"] + (not joins)}
+    run["threads"] = before.get("threads") or run.get("threads")
+
+
+@contextmanager
+def _threads_of(run: Mapping[str, Any]) -> Iterator[None]:
+    """Every process of a run computes with as many threads as the first: the last bits of a sum depend on it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not run.get("threads"):
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(run["threads"])
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _holds_files(folder: Path) -> bool:
+    return folder.is_dir() and any(path.name not in (LOCKS, "responses.jsonl") or path.stat().st_size for path in _whole(folder))
+
+
+def _whole(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not _is_partial(path)]
+
+
+def _tidy(folder: Path, outcome_files: Sequence[str]) -> None:
+    """Remove what a killed process left unfinished, and the files of a run that is started over."""
+    stale = [path for path in folder.iterdir() if _is_partial(path)]
+    logs = rank_logs(folder) if outcome_files else []
+    for path in (*stale, *logs, *(folder / name for name in outcome_files)):
+        _remove(path)
 
 
 def _is_partial(path: Path) -> bool:

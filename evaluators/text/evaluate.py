@@ -17,11 +17,12 @@ from typing import Any
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_suite, git_commit
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import dated, enter, limits_of
+from evaluators.runs.session import dated, enter, limits_of, record
 from evaluators.text.model import EngineLM
 from evaluators.text.results import Circumstances, errors_of, items_of, suite_results
 from evaluators.text.tasks import TaskOptions, Tasks, load_tasks
 from iit_bench.engine.bulk import BATCHES
+from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.usage import work_done
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import Model, as_text_model
@@ -83,12 +84,13 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
     }
     with enter(options.out, described, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log):
         started = time.monotonic()
-        lm = EngineLM(model, log, limits, progress)
+        limits = BatchLimits.of_record(run["engine"], model)
+        lm = EngineLM(model, log, limits, progress, request_types=_request_types(tasks))
         try:
             evaluated = _simple_evaluate(lm, tasks, options, progress)
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
-            save_run_header(options.out, run)
+            record(options.out, run, log)
         items = items_of(evaluated, lm.failed)
         circumstances = Circumstances(
             failed=lm.failed, cut=lm.cut, left_out=tasks.left_out, data_sha256=tasks.data_sha256, revisions=tasks.revisions
@@ -99,6 +101,12 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
         save_run_outcome(options.out, items, results, errors_of(lm.failed))
         save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
     return results
+
+
+def _request_types(tasks: Tasks) -> frozenset[str]:
+    """The kinds of requests that lm-eval will make: it asks for all of one kind at once, then for the next."""
+    kinds = {task.OUTPUT_TYPE for task in tasks.loaded["tasks"].values()}
+    return frozenset("loglikelihood" if kind == "multiple_choice" else kind for kind in kinds)
 
 
 def unable(model: Model, tasks: Tasks) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.engine.plan import BatchLimits, Request
 from iit_bench.engine.run import Failure, answer
-from iit_bench.errors import UserError, one_line
+from iit_bench.errors import OthersAtWork, UserError, one_line
 from iit_bench.models.contract import (
     GenerateResult,
     Model,
@@ -48,8 +48,22 @@ class FailedDocument:
 class EngineLM(LM):
     """lm-eval's view of one of our models. Attributes: `failed` (documents), `cut` (task -> prompts that filled the model's context)."""
 
-    def __init__(self, model: Model, log: ResponseLog, limits: BatchLimits, progress: bool = False) -> None:
+    def __init__(
+        self, model: Model, log: ResponseLog, limits: BatchLimits, progress: bool = False, *, request_types: Collection[str] = ()
+    ) -> None:
+        """See the class.
+
+        Args:
+            model: to ask.
+            log: of the run.
+            limits: of batches.
+            progress: show a bar.
+            request_types: names of the methods that lm-eval will call, each once. After the last of them, answers that other processes have
+                in hand end the evaluation (OthersAtWork), before any metric is computed; if none are named, after each.
+        """
         super().__init__()
+        self._awaited = set(request_types)
+        self._elsewhere: OthersAtWork | None = None
         self.model = model
         self.text_model = as_text_model(model)
         self.tokenizer = self.text_model.tokenizer
@@ -73,10 +87,12 @@ class EngineLM(LM):
         for group, place in places:
             one = answers[group]
             scores.append((one.logprobs[place], one.greedy[place]) if isinstance(one, ScoreResult) else (NO_SCORE, False))
+        self._end("loglikelihood")
         return scores
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         answers = self._answer([RollingRequest(request.args[0]) for request in requests], _documents(requests))
+        self._end("loglikelihood_rolling")
         return [one.logprobs[0] if isinstance(one, ScoreResult) else NO_SCORE for one in answers]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
@@ -94,6 +110,7 @@ class EngineLM(LM):
             answers = self._generate([generations[i] for i in members], _documents([requests[i] for i in members]))
             for i, result in zip(members, answers, strict=True):
                 texts[i] = result.text if isinstance(result, GenerateResult) else ""
+        self._end("generate_until")
         return texts
 
     def _generate(
@@ -156,14 +173,33 @@ class EngineLM(LM):
     def _answer(self, requests: Sequence[Request], documents: Sequence[tuple[str | None, int | None]]) -> list[Response | Failure]:
         self.at_work = True
         with bar(f"{self.model.info.name}: {len(requests)} requests", len(requests), self._progress) as advance:
-            answers = answer(self.model, requests, self._log, self._limits, advance).answers
+            try:
+                answers = answer(self.model, requests, self._log, self._limits, advance).answers
+            except OthersAtWork as error:  # requests of the other kinds can be answered meanwhile
+                self._elsewhere = error
+                answers = [Failure("machine", "in the hands of another process", "")] * len(requests)
         self.at_work = False
+        if self._elsewhere:
+            return answers
         for request, (task, document), one in zip(requests, documents, answers, strict=True):
             if isinstance(one, Failure):
                 self.failed.append(FailedDocument(task or "", -1 if document is None else document, one))
             elif self._full(request, one):
                 self.cut[task or ""] += 1
         return answers
+
+    def _end(self, request_type: str) -> None:
+        """All requests of a kind have been asked.
+
+        Raises:
+            OthersAtWork: it was the last kind, and other processes have some requests in hand, or write the results.
+        """
+        self._awaited.discard(request_type)
+        if self._awaited:
+            return
+        if self._elsewhere:
+            raise self._elsewhere
+        self._log.finish()
 
     def _full(self, request: Request, result: Response) -> bool:
         """Whether the prompt fills the model's context, so that (but for an exact fit) its beginning was cut off."""

@@ -20,7 +20,7 @@ from typing import Any
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_suite
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import dated, enter, limits_of
+from evaluators.runs.session import dated, enter, limits_of, record
 from evaluators.runs.task_names import expand, unknown_task
 from evaluators.vqa.messages import MAX_NEW_TOKENS, ends_in_reasoning, generate_request
 from evaluators.vqa.presets import PRESETS, known_tasks
@@ -32,7 +32,7 @@ from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Failure, answer
 from iit_bench.engine.usage import work_done
-from iit_bench.errors import UserError
+from iit_bench.errors import OthersAtWork, UserError
 from iit_bench.models.contract import GenerateResult, Model, check_images_known
 from iit_bench.models.load import load_model
 from iit_bench.models.reasoning import reasoning_budget
@@ -78,11 +78,13 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
         try:
             with VlmevalProcess(files, _spec(options, tasks, run["model"]["name"]), options.out / LOG) as process:
                 process.run("prepare")
+                limits = BatchLimits.of_record(run["engine"], model)
                 answered = _ask(model, files, tasks, log, limits=limits, options=options, progress=progress)
+                log.finish()
                 process.run("score")
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
-            save_run_header(options.out, run)
+            record(options.out, run, log)
         results, items, errors = _collect(files, answered)
         results = dataclasses.replace(results, advice=advice(results.outcomes, run, reasoned=model.capabilities.reasons))
         keep_result_files(files, options.out)
@@ -133,11 +135,20 @@ def chosen_tasks(options: RunOptions) -> tuple[str, ...]:
 def _ask(
     model: Model, files: Exchange, tasks: Sequence[str], log: ResponseLog, *, limits: BatchLimits, options: RunOptions, progress: bool
 ) -> dict[str, list[Answered]]:
-    """Have the model answer all messages, with the images of one data set in memory at a time."""
-    answered = {}
+    """Have the model answer all messages, with the images of one data set in memory at a time.
+
+    Raises:
+        OthersAtWork: other processes have the rest of the messages in hand.
+    """
+    answered, elsewhere = {}, None
     with bar(f"{model.info.name}: answering", sum(len(files.load_prompts(task)[1]) for task in tasks), progress) as advance:
         for task in tasks:
-            answered[task] = _ask_task(model, files, task, log, limits=limits, options=options, advance=advance)
+            try:
+                answered[task] = _ask_task(model, files, task, log, limits=limits, options=options, advance=advance)
+            except OthersAtWork as error:
+                elsewhere = error
+    if elsewhere:
+        raise elsewhere
     return answered
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,8 +57,9 @@ class VlmevalProcess:
 @contextmanager
 def scratch(out: Path) -> Iterator[Exchange]:
     """A folder on the disk of the run folder, removed afterwards; one that a killed process left is removed by `runs.session.enter`."""
-    folder = out.resolve() / f".vlmeval.{os.getpid()}.partial"
-    folder.mkdir()
+    folder = Path(
+        tempfile.mkdtemp(prefix=".vlmeval.", suffix=".partial", dir=out.resolve())
+    )  # processes of two machines may share a number
     try:
         yield Exchange(folder)
     finally:

@@ -13,7 +13,7 @@ import typer.core
 import typer.main
 
 from iit_bench.cli.commands import COMMANDS, HELP_FLAGS, MAX_WIDTH, OPTIONS, page
-from iit_bench.errors import MachineError, UserError, described
+from iit_bench.errors import MachineError, OthersAtWork, UserError, described
 
 INTERRUPTED = 130
 
@@ -104,6 +104,8 @@ def run(words: list[str]) -> int:
         if debug:
             raise
         return _complain(str(error), 2)
+    except OthersAtWork as error:
+        return _complain(f"this process has done its part; {error}, the last of which writes the results", 0)
     except MachineError as error:  # the same command resumes
         if debug:
             raise

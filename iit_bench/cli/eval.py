@@ -52,7 +52,7 @@ def evaluate(
     if len(models := names(options.model) or ()) > 1:
         _evaluate_models(models, options, quiet=quiet)
     elif options.suite == "all":
-        evaluate_all_suites(options, quiet=quiet, json=json)
+        evaluate_all_suites(options, progress=shows_progress(quiet), json=json)
     else:
         _evaluate_suite(options, quiet=quiet, json=json)
 
@@ -78,7 +78,7 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
     from iit_bench.progress import notice
     from iit_bench.storage.runs import load_errors, load_run_header
 
-    results = _evaluator(options.suite)(options, progress=not quiet)
+    results = _evaluator(options.suite)(options, progress=shows_progress(quiet))
     errors = load_errors(options.out)
     print(summary_json(results) if json else summary_text(options.name or options.out.name, results, errors), flush=True)
     run = load_run_header(options.out)
@@ -90,6 +90,17 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
         raise UserError(nothing)
     if not results.complete:
         raise typer.Exit(1)
+
+
+def shows_progress(quiet: bool) -> bool:
+    """Whether this process shows bars: of several only the first, since each counts what all have done.
+
+    Raises:
+        UserError: the launcher's variables make no sense.
+    """
+    from iit_bench.ranks import this_rank
+
+    return not quiet and this_rank().number == 0
 
 
 def _evaluator(suite: SuiteChoice) -> Callable[..., Any]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from iit_bench.errors import UserError
+from iit_bench.errors import OthersAtWork, UserError
 
 if TYPE_CHECKING:
     from evaluators.runs.options import RunOptions
 
 
-def evaluate_all_suites(options: RunOptions, *, quiet: bool, json: bool) -> None:
+def evaluate_all_suites(options: RunOptions, *, progress: bool, json: bool) -> None:
     """Run all suites and print the results of every suite that is complete, even if others failed.
 
     Raises:
@@ -27,7 +27,7 @@ def evaluate_all_suites(options: RunOptions, *, quiet: bool, json: bool) -> None
     from iit_bench.storage.tables import canonical_json
     from iit_bench.workflows.all_suites import evaluate_all
 
-    outcome = evaluate_all(options, progress=not quiet)
+    outcome = evaluate_all(options, progress=progress)
     errors = {suite: load_errors(options.out / suite) for suite in outcome.results}
     if json:
         results = {suite: dataclasses.asdict(result) for suite, result in outcome.results.items()}
@@ -52,6 +52,8 @@ def evaluate_all_suites(options: RunOptions, *, quiet: bool, json: bool) -> None
         ]
         reasons += [f"suite {suite}: {why}" for suite, why in nothing.items()]
         raise UserError(f"{'; '.join(reasons)}; everything else is kept") from next(iter(outcome.failed.values()))
+    if outcome.elsewhere:
+        raise OthersAtWork("; ".join(f"suite {suite}: {error}" for suite, error in outcome.elsewhere.items()))
     if nothing:
         raise UserError("; ".join(f"suite {suite}: {why}" for suite, why in nothing.items()))
     if not outcome.complete:

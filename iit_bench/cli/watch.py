@@ -11,7 +11,7 @@ import typer
 from evaluators.runs.options import PARTS, RunOptions, refuse_foreign
 from iit_bench.cli.app import PanelCommand, Quiet, app, given_options
 from iit_bench.cli.options import options_of, record_values
-from iit_bench.errors import UserError
+from iit_bench.errors import OthersAtWork, UserError
 
 
 @app.command(cls=PanelCommand)
@@ -55,6 +55,7 @@ def report_outcome(outcome: Any) -> None:
 
     Raises:
         UserError: nothing could be evaluated.
+        OthersAtWork: other processes have the rest in hand.
         typer.Exit: some runs failed, or have items that failed for reasons of the machine.
     """
     if not outcome.results and not outcome.failed:
@@ -63,6 +64,8 @@ def report_outcome(outcome: Any) -> None:
         print(f"Leaderboard: {outcome.page}")
     for name, why in outcome.failed.items():
         print(f"{name}: failed ({why})", file=sys.stderr)
+    if outcome.elsewhere:
+        raise OthersAtWork("; ".join(f"{name}: {what}" for name, what in outcome.elsewhere.items()))
     if outcome.failed and not outcome.results:
         raise UserError(f"none of {len(outcome.failed)} could be evaluated; the first: {next(iter(outcome.failed.values()))}")
     if outcome.failed or not all(results.complete for results in outcome.results.values()):

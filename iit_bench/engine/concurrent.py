@@ -10,20 +10,39 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from iit_bench.engine.faults import FirstItems
-from iit_bench.engine.log import Response, ResponseLog
+from iit_bench.engine.log import Failure, Response, ResponseLog
 from iit_bench.engine.plan import Request
 from iit_bench.errors import ItemError, MachineError, UserError
 
 Ask = Callable[[Request], Response]  # called from several threads
-Outcome = Response | BaseException
+
+
+class Skipped(Enum):
+    """Why a request was not sent, where several processes work on the run."""
+
+    DONE = "another process has logged its outcome"
+    HELD = "another process is asking it"
+
+
+Outcome = Response | Skipped | BaseException
+
+
+@dataclass
+class Asked:
+    """What became of the requests that have no answer by this process."""
+
+    failed: dict[str, ItemError] = field(default_factory=dict)
+    held: list[str] = field(default_factory=list)  # another process is asking them
 
 
 def ask_concurrently(
     ask: Ask, requests: Mapping[str, Request], log: ResponseLog, at_once: int, settled: Callable[[str], None], first: FirstItems
-) -> dict[str, ItemError]:
+) -> Asked:
     """Answer `requests` (by key) into the log, `at_once` at a time, in the order given. Returns the requests that have no answer.
 
     A request that fails for reasons of its own (ItemError) does not stop the others. Any other error does: no new request is sent, those
@@ -33,13 +52,17 @@ def ask_concurrently(
         UserError: the server is unavailable (MachineError of `ask`) or rejects every request, or the first ones all fail in one way;
             answers so far are in the log.
     """
-    failed: dict[str, ItemError] = {}
+    asked = Asked()
     stop: BaseException | None = None
-    with _Workers(ask, requests, at_once) as workers:
+    with _Workers(ask, requests, at_once, log) as workers:
         try:
             for key, outcome in workers.outcomes():
+                if outcome is Skipped.HELD:
+                    asked.held.append(key)
+                    continue
                 if isinstance(outcome, ItemError):
-                    failed[key] = outcome
+                    asked.failed[key] = outcome
+                    log.note({key: Failure("item", outcome.reason, outcome.detail)})
                     try:
                         first.failed(outcome)
                     except UserError as error:
@@ -48,25 +71,26 @@ def ask_concurrently(
                 elif isinstance(outcome, BaseException):
                     stop = stop or outcome
                     continue
-                else:
+                elif not isinstance(outcome, Skipped):
                     log.append({key: outcome})
                     first.answered()
+                log.release([key])
                 settled(key)
         except KeyboardInterrupt:  # answers that have arrived are kept, those in flight are not waited for
-            log.append({key: outcome for key, outcome in workers.arrived() if not isinstance(outcome, BaseException)})
+            log.append({key: outcome for key, outcome in workers.arrived() if isinstance(outcome, Response)})
             raise
     if isinstance(stop, MachineError):
         raise UserError(f"{stop}; answers so far are kept, repeat the command to resume") from stop
     if stop is not None:
         raise stop
-    return failed
+    return asked
 
 
 class _Workers:
     """Threads that take requests from one queue and put outcomes on another. Leaving the context sends no new request."""
 
-    def __init__(self, ask: Ask, requests: Mapping[str, Request], at_once: int) -> None:
-        self._ask = ask
+    def __init__(self, ask: Ask, requests: Mapping[str, Request], at_once: int, log: ResponseLog) -> None:
+        self._ask, self._log = ask, log
         self._open: queue.SimpleQueue[tuple[str, Request]] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[str, Outcome] | None] = queue.SimpleQueue()  # None: a thread has ended
         for item in requests.items():
@@ -110,10 +134,18 @@ class _Workers:
             while True:
                 key, request = self._open.get_nowait()
                 try:
-                    self._done.put((key, self._ask(request)))
+                    self._done.put((key, self._outcome(key, request)))
                 except ItemError as error:
                     self._done.put((key, error))
                 except BaseException as error:  # noqa: BLE001 - passed to the thread that waits, which raises it
                     self.drop_open()
                     self._done.put((key, error))
         self._done.put(None)
+
+    def _outcome(self, key: str, request: Request) -> Response | Skipped:
+        """The answer; the lock of a request is released when its outcome is logged."""
+        if not self._log.take([key]):
+            return Skipped.HELD
+        if key in self._log.responses or key in self._log.failures:
+            return Skipped.DONE
+        return self._ask(request)

@@ -1,50 +1,57 @@
 """The response log of a run: append-only JSON lines, one per answered request, so that a killed run resumes where it stopped.
 
-Line 1: {"format": "iit-bench/responses", "version": 1}. Every other line: {"key": …, "kind": "score" | "generate", …fields of the result}.
-`key` hashes all that determines the answer (see plan.request_key).
+`key` hashes all that determines the answer (see plan.request_key). How a line looks: lines.py. `ResponseLog` is the log of a process that
+works alone; shares.py has that of several processes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO
 
+from iit_bench.engine.lines import (
+    LOG_FORMAT,
+    LOG_VERSION,
+    Entry,
+    Failure,
+    LogReader,
+    Response,
+    append_lines,
+    entry_line,
+    header_line,
+)
 from iit_bench.errors import UserError
-from iit_bench.models.contract import GenerateResult, ScoreResult
 from iit_bench.storage.locks import lock_file
-from iit_bench.storage.tables import canonical_json, decode
 
-LOG_FORMAT = "iit-bench/responses"
-LOG_VERSION = 1
-Response = ScoreResult | GenerateResult
-_KINDS: dict[str, type[Response]] = {"score": ScoreResult, "generate": GenerateResult}
+__all__ = ["LOG_FORMAT", "LOG_VERSION", "Failure", "Response", "ResponseLog"]
 
 
 class ResponseLog:
     """Open log of one run folder; a context manager that holds a lock while it is open. `fresh` empties it, once the lock is held.
 
     Raises:
-        UserError: the file is foreign, damaged before its last line, locked by another process, or cannot be written.
+        UserError: the file is foreign, damaged before its last line, contradicts itself, locked by another process, or cannot be written.
     """
+
+    alone = True  # no other process works on the run
+    finishes = False  # of several processes, this one writes the results
 
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = path
         self.responses: dict[str, Response] = {}
-        try:
-            self._file = path.open("a+b", buffering=0)  # a full disk must fail in `append`, not on closing
-        except OSError as error:
-            raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error
+        self.failures: dict[str, Failure] = {}  # requests that another process found to have no answer
+        self.heard: Callable[[Sequence[str]], None] = lambda keys: None  # is called with keys whose outcome another process has logged
+        self._places: dict[str, tuple[Path, int]] = {}  # where an answer was read
+        self._kept: set[str] = set()  # keys in the file of this log
+        self._file = open_log(path)
         try:
             lock_file(self._file, path)
             if fresh:
                 self._file.truncate(0)
-            self._read()
+            self._read(self._file, path)
+            self._kept = set(self.responses)
         except BaseException:
             self._file.close()
             raise
@@ -62,48 +69,107 @@ class ResponseLog:
             UserError: the disk is full or the file is gone.
         """
         new = {key: response for key, response in responses.items() if key not in self.responses}
-        self._write([_line(key, response) for key, response in new.items()])
+        append_lines(self._file, self.path, [entry_line(key, response) for key, response in new.items()])
         self.responses |= new
+        self._kept |= set(new)
 
-    def _write(self, lines: list[dict[str, Any]]) -> None:
-        if not lines:
-            return
-        start = self._file.seek(0, os.SEEK_END)
-        data = "".join(canonical_json(line) + "\n" for line in lines).encode()
-        try:
-            while data:
-                data = data[self._file.write(data) :]
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                self._file.truncate(start)
+    # ------------------------------------------------------------ what only several processes need
+
+    def order(self, count: int) -> list[int]:
+        """The order in which this process takes `count` pieces of work."""
+        return list(range(count))
+
+    def take(self, keys: Sequence[str], *, wait: bool = False) -> bool:
+        """Take a piece of work, so that no other process does it meanwhile; returns whether it was free.
+
+        Afterwards `responses` and `failures` have what other processes have logged.
+        """
+        return True
+
+    def release(self, keys: Sequence[str]) -> None:
+        """Give back a piece of work that was taken: all its outcomes are in the log."""
+
+    def note(self, failures: Mapping[str, Failure]) -> None:
+        """Record requests that have no answer, for the other processes; they are asked again when the run is resumed."""
+
+    def finish(self) -> None:
+        """All requests have outcomes: this process writes the results.
+
+        Raises:
+            OthersAtWork: another process does.
+        """
+
+    # ------------------------------------------------------------ reading
+
+    def absorb(self, paths: Sequence[Path]) -> dict[str, Failure]:
+        """Move the answers of other logs of this run to the end of this one and remove these files; only while no other process works.
+
+        Returns:
+            The failures in them, which are not kept.
+
+        Raises:
+            UserError: one is damaged, or contradicts this log or another.
+        """
+        failures: dict[str, Failure] = {}
+        for path in paths:
+            lines = []
+            for entry in LogReader(path).new_entries():
+                if isinstance(entry.outcome, Failure):
+                    failures[entry.key] = entry.outcome
+                    continue
+                self._take(entry, path)
+                if entry.key not in self._kept:
+                    lines.append(entry_line(entry.key, entry.outcome))
+                    self._kept.add(entry.key)
+            append_lines(self._file, self.path, lines)
+        for path in paths:
+            path.unlink()
+        return failures
+
+    def _read(self, file: IO[bytes], path: Path, run: str = "") -> LogReader:
+        """Read a log that this process will write: a torn last line is cut off, and a file without lines gets its first."""
+        reader = LogReader(path)
+        for entry in reader.new_entries(file):
+            self._take(entry, path)
+        file.truncate(reader.end)  # the process was killed while it wrote the last line: its request is asked again
+        if reader.version is None:
+            append_lines(file, path, [header_line(run)])
+            reader.new_entries(file)
+        return reader
+
+    def _take(self, entry: Entry, path: Path) -> bool:
+        """Take over an entry that was read; returns whether it is new.
+
+        Raises:
+            UserError: there is another answer to the same request.
+        """
+        if isinstance(entry.outcome, Failure):
+            new = entry.key not in self.failures
+            self.failures.setdefault(entry.key, entry.outcome)
+            return new
+        known = self.responses.setdefault(entry.key, entry.outcome)
+        if known is entry.outcome:
+            self._places[entry.key] = (path, entry.line)
+            return True
+        if known != entry.outcome:
+            before, line = self._places.get(entry.key, (self.path, 0))
+            where = f"line {line} of {before.name}" if line else "what this process has logged"
             raise UserError(
-                f"cannot write {str(self.path)!r}: {error.strerror}; free some space and repeat the command to resume"
-            ) from error
-
-    def _read(self) -> None:
-        self._file.seek(0)
-        data = self._file.read()
-        whole, _, torn = data.rpartition(b"\n")
-        if torn:  # the process was killed while it wrote this line: its request is asked again
-            self._file.truncate(len(data) - len(torn))
-        lines = whole.split(b"\n") if whole else []
-        if not lines:
-            self._write([{"format": LOG_FORMAT, "version": LOG_VERSION}])
-            return
-        for number, line in enumerate(lines, start=1):
-            try:
-                self._take(json.loads(line), number)
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{str(self.path)!r} is damaged in line {number} ({error}); start over with --fresh") from error
-
-    def _take(self, line: dict[str, Any], number: int) -> None:
-        if number > 1:
-            self.responses[line["key"]] = decode(_KINDS[line["kind"]], line)
-        elif (line["format"], line["version"]) != (LOG_FORMAT, LOG_VERSION):
-            raise ValueError(f"format {line['format']!r} version {line['version']!r}, not {LOG_FORMAT!r} version {LOG_VERSION}")
+                f"{str(path)!r} contradicts itself: line {entry.line} and {where} answer one request differently; start over with --fresh"
+                if path == before
+                else f"line {entry.line} of {str(path)!r} and {where} answer one request differently; remove one of the files, or start "
+                "over with --fresh"
+            )
+        return False
 
 
-def _line(key: str, response: Response) -> dict[str, Any]:
-    kind = next(name for name, cls in _KINDS.items() if isinstance(response, cls))
-    return {"key": key, "kind": kind, **dataclasses.asdict(response)}
+def open_log(path: Path) -> IO[bytes]:
+    """Open a log for reading and appending, unbuffered: a full disk must fail in `append`, not on closing.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        return path.open("a+b", buffering=0)
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error

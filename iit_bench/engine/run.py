@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from iit_bench.engine.bulk import ask_in_bulk
 from iit_bench.engine.concurrent import ask_concurrently
 from iit_bench.engine.faults import FirstItems, OutOfMemory, guarded
-from iit_bench.engine.log import Response, ResponseLog
+from iit_bench.engine.log import Failure, Response, ResponseLog
 from iit_bench.engine.plan import BatchLimits, Request, model_identity, plan_batches, plan_rows, request_key
-from iit_bench.errors import ItemError, MachineError
+from iit_bench.errors import ItemError, MachineError, OthersAtWork, UserError
 from iit_bench.models.contract import (
     GenerateRequest,
     Model,
@@ -25,15 +26,6 @@ from iit_bench.models.contract import (
     as_text_model,
 )
 from iit_bench.token_trees import TokenPath
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a request has no answer. `kind` "item": resuming will not change that; "machine": resuming may."""
-
-    kind: str
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -60,58 +52,160 @@ def answer(
     log: ResponseLog,
     limits: BatchLimits,
     advance: Callable[[int], None] = lambda done: None,
+    *,
+    wait: bool = False,
 ) -> Answers:
     """Answer `requests`, each distinct one once. Batches are planned over all of them before finished work is taken out.
 
-    `advance` is called with the number of entries of `requests` that were settled since the last call.
+    `advance` is called with the number of entries of `requests` that were settled since the last call. Where several processes work on the
+    run, this one takes the batches that no other has; with `wait`, it waits for those too: later requests depend on their answers.
 
     Raises:
         UserError: the model, or the server behind it, rejects the requests or is unavailable, or the first of them all fail in one way
             (`faults.FirstItems`); answers so far are in the log.
+        OthersAtWork: other processes have the rest of the requests in hand.
     """
     identity = model_identity(model.info)
     keys = [request_key(request, identity) for request in requests]
     distinct = dict(zip(keys, requests, strict=True))
-    copies = dict.fromkeys(distinct, 0)
-    for key in keys:
-        copies[key] += 1
-    failures: dict[str, Failure] = {}
-    work: dict[str, Work] = {}
+    settled = _Settled(Counter(keys), advance)
+    log.heard = settled
     first = FirstItems()
     if any(key in log.responses for key in distinct):
         first.answered()
-    for key, request in distinct.items():
+    work, failures = _fit_all(model, distinct, log, limits, first)
+    settled([*failures, *(key for key in distinct if key in log.responses)])
+    computed = sum(key not in log.responses for key in work)
+    if model.capabilities.in_bulk:
+        failures |= _ask_at_once(model, work, log, settled)
+    elif model.capabilities.requests_at_once:
+        failures |= _ask_server(model, work, log, first, settled, wait)
+    else:
+        failures |= _compute_all(model, plan(work, limits), work, log, first, settled, wait)
+    log.heard = lambda keys: None
+    failures = log.failures | failures
+    return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), computed)
+
+
+class _Settled:
+    """Reports the entries of a job whose requests have outcomes, each once."""
+
+    def __init__(self, copies: Mapping[str, int], advance: Callable[[int], None]) -> None:
+        self._copies, self._advance = dict(copies), advance
+
+    def __call__(self, keys: Iterable[str]) -> None:
+        if count := sum(self._copies.pop(key, 0) for key in keys):
+            self._advance(count)
+
+
+def _fit_all(
+    model: Model, requests: Mapping[str, Request], log: ResponseLog, limits: BatchLimits, first: FirstItems
+) -> tuple[dict[str, Work], dict[str, Failure]]:
+    """Each request as it is asked, and those that cannot be.
+
+    Raises:
+        UserError: too little memory for one, where several processes work on the run: they would plan other batches than this one.
+    """
+    work: dict[str, Work] = {}
+    failures: dict[str, Failure] = {}
+    for key, request in requests.items():
         try:
             work[key] = guarded(lambda request=request: _fitted(model, request, limits.way))  # type: ignore[misc]
         except ItemError as error:
             failures[key] = Failure("item", error.reason, error.detail)
             first.failed(error)
         except MachineError as error:
+            if not log.alone:
+                raise UserError(
+                    f"a request cannot be prepared ({error}); the other processes go on, repeat the command to resume"
+                ) from error
             failures[key] = Failure("machine", error.reason, error.detail)
-    advance(sum(copies[key] for key in failures))
-    if at_once := model.capabilities.requests_at_once:
-        missing = {key: one.request for key, one in work.items() if key not in log.responses}
-        advance(sum(copies[key] for key in work if key not in missing))
-        if model.capabilities.in_bulk:
-            failed = ask_in_bulk(model, missing, log, lambda key: advance(copies[key]))
-        else:
-            failed = ask_concurrently(
-                lambda request: guarded(lambda: _call(model, [Work(request, 0)])[0]),
-                missing,
-                log,
-                at_once,
-                lambda key: advance(copies[key]),
-                first,
-            )
-        failures |= {key: Failure("item", error.reason, error.detail) for key, error in failed.items()}
-        return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), len(missing))
-    computed = 0
-    for batch in plan(work, limits):
-        if any(key not in log.responses for key in batch):
-            computed += sum(key not in log.responses for key in batch)
-            failures |= _compute(model, {key: work[key] for key in batch}, log, first)
-        advance(sum(copies[key] for key in batch))
-    return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), computed)
+    return work, failures
+
+
+def _compute_all(
+    model: Model,
+    pieces: Sequence[Sequence[str]],
+    work: Mapping[str, Work],
+    log: ResponseLog,
+    first: FirstItems,
+    settled: Callable[[Iterable[str]], None],
+    wait: bool,
+) -> dict[str, Failure]:
+    """Compute the pieces of the plan of which an answer is missing, whole. Returns the requests that failed here."""
+    failures: dict[str, Failure] = {}
+
+    def lacks(piece: Sequence[str]) -> bool:
+        return any(key not in log.responses and key not in failures and key not in log.failures for key in piece)
+
+    def done(piece: Sequence[str]) -> bool:
+        if lacks(piece):
+            if not log.take(piece):
+                return False
+            if lacks(piece):
+                failed = _compute(model, {key: work[key] for key in piece}, log, first)
+                log.note(failed)
+                failures.update(failed)
+            log.release(piece)
+        settled(piece)
+        return True
+
+    _until_done([pieces[i] for i in log.order(len(pieces))], lambda open_: [piece for piece in open_ if not done(piece)], log, wait)
+    return failures
+
+
+def _ask_server(
+    model: Model, work: Mapping[str, Work], log: ResponseLog, first: FirstItems, settled: Callable[[Iterable[str]], None], wait: bool
+) -> dict[str, Failure]:
+    """Send the requests of which an answer is missing, several at once. Returns those that failed here."""
+    at_once = model.capabilities.requests_at_once
+    assert at_once is not None
+    failures: dict[str, Failure] = {}
+
+    def ask(request: Request) -> Response:
+        return guarded(lambda: _call(model, [Work(request, 0)])[0])
+
+    def left(pieces: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+        requests = {key: work[key].request for key, *_ in pieces}
+        asked = ask_concurrently(ask, requests, log, at_once, lambda key: settled([key]), first)
+        failures.update({key: Failure("item", error.reason, error.detail) for key, error in asked.failed.items()})
+        return [[key] for key in asked.held]
+
+    order = [list(work)[i] for i in log.order(len(work))]
+    _until_done([[key] for key in order if key not in log.responses and key not in log.failures], left, log, wait)
+    return failures
+
+
+def _ask_at_once(model: Model, work: Mapping[str, Work], log: ResponseLog, settled: Callable[[Iterable[str]], None]) -> dict[str, Failure]:
+    """Send the requests of which an answer is missing all at once. Returns those that failed.
+
+    Raises:
+        UserError: several processes work on the run.
+    """
+    if not log.alone:
+        raise UserError(f"model {model.info.name!r} takes a whole job at once, from one process; start one process only")
+    missing = {key: one.request for key, one in work.items() if key not in log.responses}
+    failed = ask_in_bulk(model, missing, log, lambda key: settled([key]))
+    return {key: Failure("item", error.reason, error.detail) for key, error in failed.items()}
+
+
+def _until_done(
+    pieces: Sequence[Sequence[str]], left: Callable[[Sequence[Sequence[str]]], Sequence[Sequence[str]]], log: ResponseLog, wait: bool
+) -> None:
+    """Go through pieces of work until none is left; `left` does those that it can and returns those that other processes have.
+
+    Raises:
+        OthersAtWork: other processes have all that are left, and they are not to be waited for.
+    """
+    while pieces:
+        held = left(pieces)
+        if len(held) == len(pieces):
+            if not wait:
+                count = sum(map(len, held))
+                raise OthersAtWork(f"{count} request{'s are' if count > 1 else ' is'} left, in the hands of other processes")
+            if log.take(held[0], wait=True):  # its process has done it, or has ended
+                log.release(held[0])
+        pieces = held
 
 
 def plan(work: Mapping[str, Work], limits: BatchLimits) -> list[list[str]]:

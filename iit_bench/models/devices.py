@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from iit_bench.errors import UserError
+from iit_bench.ranks import this_rank
 
 if TYPE_CHECKING:
     import torch
 
 
 def pick_device(device: str, what: str = "") -> str:
-    """`auto` = cuda, else mps, else cpu. `what` begins the error in the place of the option's name.
+    """`auto` = cuda, else mps, else cpu. With auto and cuda, each of several processes of one run (`iit_bench.ranks`) gets its
+    own GPU. `what` begins the error in the place of the option's name.
 
     Raises:
         UserError: this machine has no such device.
@@ -20,12 +22,20 @@ def pick_device(device: str, what: str = "") -> str:
 
     has_mps = torch.backends.mps.is_available()
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+        return _own_gpu() if torch.cuda.is_available() else "mps" if has_mps else "cpu"
     kind, _, index = device.partition(":")
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}.get(kind, 0)
     if not count or (index and (not index.isdigit() or int(index) >= count)):
         raise UserError(f"{what or f'--device {device!r}'} is not available; this machine has {count} of its kind, use auto or cpu")
-    return device
+    return _own_gpu() if device == "cuda" else device
+
+
+def _own_gpu() -> str:
+    """The GPU of this process: launchers count processes per machine, and some show each process only its own GPU."""
+    import torch
+
+    rank = this_rank()
+    return f"cuda:{rank.local % torch.cuda.device_count()}" if rank.several else "cuda"
 
 
 def pick_dtype(dtype: str, device: str, checkpoint_dtype: torch.dtype | None) -> torch.dtype:

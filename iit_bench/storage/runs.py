@@ -57,6 +57,7 @@ RUN_FIELDS = {
     "batch_tokens": "planned tokens per batch, padding included",
     "engine": "how requests are put together, decided by the process that began the run: way (tree | plain), rows, batch_tokens and "
     "row_tokens at most, version of the plan; missing in runs of earlier versions, which are plain",
+    "threads": "of PyTorch in each process, on a CPU, where the last bits depend on it; else null; missing in runs of earlier versions",
     "seed": "of the model, where it draws",
     "command": "the command line that repeats the run",
     "arguments": "the same by option (evaluators.runs.options.RunOptions), for `iit-bench eval --from run.json`",
@@ -70,6 +71,7 @@ RUN_FIELDS = {
     "merged_replies": "replies whose first letters would be one token with the prompt's last word, scored as tokenised by themselves",
     "usage": "of a model behind a server: answers, prompt and reply tokens as it bills them, cost where prices are given; else null",
     "resumed": "how many times the run was resumed",
+    "launch": "of several processes: their launch, whose --fresh begins the run anew no second time; else empty",
 }
 # Fields of run.json of the suites text and vqa: those of RUN_FIELDS that do not speak of a benchmark, and these.
 SUITE_FIELDS = {name: RUN_FIELDS[name] for name in RUN_FIELDS if name not in _OF_BENCHMARKS} | {

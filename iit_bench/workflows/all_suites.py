@@ -21,12 +21,15 @@ from evaluators.text import tasks as lm_eval_tasks
 from evaluators.text.tasks import Tasks
 from evaluators.vqa import evaluate as vqa
 from evaluators.vqa import presets
-from iit_bench.errors import UserError
+from iit_bench.engine.shares import written_once
+from iit_bench.errors import OthersAtWork, UserError
 from iit_bench.models.contract import Model
 from iit_bench.models.load import load_model
 from iit_bench.progress import whole_job
+from iit_bench.ranks import this_rank
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import load_benchmark
+from iit_bench.storage.runs import load_run, load_run_header
 from iit_bench.types import SUITES, Results, Suite, SuiteResults
 
 TASKS = ("wings-text", "wings-vqa")
@@ -39,11 +42,12 @@ class AllResults:
     results: dict[Suite, Results | SuiteResults] = field(default_factory=dict)
     left_out: dict[Suite, str] = field(default_factory=dict)  # suite → why this model cannot run it, which is no failure
     failed: dict[str, BaseException] = field(default_factory=dict)  # suite or "report" → the error
+    elsewhere: dict[Suite, OthersAtWork] = field(default_factory=dict)  # suite → other processes have the rest of it in hand
     page: Path | None = None
 
     @property
     def complete(self) -> bool:
-        return not self.failed and all(result.complete for result in self.results.values())
+        return not self.failed and not self.elsewhere and all(result.complete for result in self.results.values())
 
 
 def evaluate_all(options: RunOptions, progress: bool = True) -> AllResults:
@@ -74,10 +78,20 @@ def evaluate_all(options: RunOptions, progress: bool = True) -> AllResults:
         with whole_job({suite: step.planned for suite, step in work.items()}, progress) as job:
             for suite, step in work.items():
                 with job.part(suite), _kept(suite, outcome):
-                    outcome.results[suite] = step.run(model, progress)
-    if outcome.results:
-        with _kept("report", outcome):
-            outcome.page = _report(out, options.base)
+                    try:
+                        outcome.results[suite] = step.run(model, progress)
+                    except OthersAtWork as error:
+                        outcome.elsewhere[suite] = error
+    for suite in list(outcome.elsewhere):  # another process may have finished it meanwhile
+        if (out / suite / "results.json").is_file() and load_run_header(out / suite)["ended"]:
+            outcome.results[suite] = load_run(out / suite, suite).results
+            del outcome.elsewhere[suite]
+    if outcome.results and not outcome.elsewhere:
+        with (
+            _kept("report", outcome),
+            written_once(out / next(iter(outcome.results))) if this_rank().several else contextlib.nullcontext(True) as mine,
+        ):
+            outcome.page = _report(out, options.base) if mine else None
     return outcome
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from evaluators.iit.evaluate import Shared, evaluate
 from evaluators.runs.options import RunOptions
-from iit_bench.errors import ItemError, MachineError, UserError, one_line
+from iit_bench.errors import ItemError, MachineError, OthersAtWork, UserError, one_line
 from iit_bench.models.checkpoint_files import checkpoint_sha256, find_checkpoint
 from iit_bench.progress import notice
 from iit_bench.storage.atomic import check_writable, write_atomic
@@ -34,6 +34,7 @@ class Outcome:
 
     results: dict[str, Results] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # name -> why
+    elsewhere: dict[str, str] = field(default_factory=dict)  # name -> what other processes have in hand of its run
     page: Path | None = None
 
 
@@ -73,6 +74,8 @@ def _run(name: str, options: Callable[[], RunOptions], shared: Shared, outcome: 
     outcome.results.pop(name, None)
     try:
         outcome.results[name] = evaluate(options(), progress, shared)
+    except OthersAtWork as error:
+        outcome.elsewhere[name] = str(error)
     except (UserError, MachineError, ItemError, OSError) as error:
         outcome.failed[name] = one_line(error)
         notice(f"{name}: {one_line(error)}")
@@ -84,7 +87,7 @@ def _report(outcome: Outcome, options: RunOptions, folders: Sequence[Path]) -> P
 
     base = [options.base] if options.base is not None and options.base.resolve() not in [one.resolve() for one in folders] else []
     finished = [folder for folder in (*base, *folders) if (folder / "results.json").is_file()]
-    return report(finished, options.out / "report") if finished and outcome.results else None
+    return report(finished, options.out / "report") if finished and outcome.results and not outcome.elsewhere else None
 
 
 # ---------------------------------------------------------------- checkpoints that land

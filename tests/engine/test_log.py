@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from iit_bench.engine.lines import entry_line
 from iit_bench.engine.log import ResponseLog
 from iit_bench.errors import UserError
 from iit_bench.models.contract import GenerateResult, ScoreResult
@@ -66,12 +68,65 @@ def test_damaged_line_in_the_middle_is_refused(path, line):
         assert log.responses == {}
 
 
-@pytest.mark.parametrize("header", [{"format": "other", "version": 1}, {"format": "iit-bench/responses", "version": 2}, {"name": "x"}])
+@pytest.mark.parametrize("header", [{"format": "other", "version": 1}, {"format": "iit-bench/responses", "version": 3}, {"name": "x"}])
 def test_foreign_log_is_refused(tmp_path, header):
     path = tmp_path / "responses.jsonl"
     path.write_text(json.dumps(header) + "\n")
     with pytest.raises(UserError, match="damaged in line 1"):
         ResponseLog(path)
+
+
+def test_every_line_is_sealed_by_the_first_digits_of_its_sha256(path):
+    for line in path.read_bytes().splitlines():
+        body, _, seal = line.rpartition(b',"check":"')
+        assert seal == hashlib.sha256(body).hexdigest()[:16].encode() + b'"}'
+        assert json.loads(line) == json.loads(body + b"}") | {"check": seal[:-2].decode()}
+
+
+def test_a_changed_answer_is_refused(path):
+    path.write_bytes(path.read_bytes().replace(b"and more", b"and less"))
+    with pytest.raises(UserError, match=r"damaged in line 3 \(its checksum is wrong\)"):
+        ResponseLog(path)
+
+
+def test_a_last_line_that_is_whole_but_damaged_is_asked_again(path):
+    """After a power failure a file may have its length before its content."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-60] + b"\0" * 59 + b"\n")
+    with ResponseLog(path) as log:
+        assert list(log.responses) == ["a", "b"]
+
+
+def test_a_line_without_its_checksum_is_refused(path):
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].partition(b',"check"')[0] + b"}\n"
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(UserError, match=r"damaged in line 2 \(its checksum is missing\)"):
+        ResponseLog(path)
+
+
+def test_two_answers_to_one_request_are_refused_with_their_lines(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole + entry_line("a", SCORE))  # the same answer twice is one answer
+    with ResponseLog(path) as log:
+        assert log.responses["a"] == SCORE
+    path.write_bytes(whole + entry_line("b", SCORE) + entry_line("d", SCORE))
+    with pytest.raises(UserError, match=r"contradicts itself: line 5 and line 3 of responses.jsonl answer one request differently"):
+        ResponseLog(path)
+
+
+def test_a_log_of_version_1_is_read_and_continued_with_sealed_lines(tmp_path):
+    path = tmp_path / "responses.jsonl"
+    old = {"key": "a", "kind": "score", "logprobs": [-0.5], "tokens": [1], "greedy": [True], "prompt_tokens": 3}
+    before = json.dumps({"format": "iit-bench/responses", "version": 1}) + "\n" + json.dumps(old) + "\n"
+    path.write_text(before)
+    with ResponseLog(path) as log:
+        assert log.responses == {"a": ScoreResult((-0.5,), (1,), (True,), 3)}
+        log.append({"b": REPLY})
+    assert path.read_text().startswith(before)
+    assert "check" in json.loads(path.read_bytes().splitlines()[2])
+    with ResponseLog(path) as log:
+        assert list(log.responses) == ["a", "b"]
 
 
 def open_elsewhere(path: Path) -> str:

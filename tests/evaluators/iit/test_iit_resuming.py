@@ -118,8 +118,8 @@ def test_run_is_repeated_from_its_run_json(bench, tmp_path):
     )
     evaluate(options, progress=False)
     for source in (tmp_path / "a", tmp_path / "a" / "run.json"):
-        again = load_options(source, out=tmp_path / "b")
-        assert again == dataclasses.replace(options, out=tmp_path / "b", date=run_date(load_run_header(tmp_path / "a")))
+        again, header = load_options(source, out=tmp_path / "b"), load_run_header(tmp_path / "a")
+        assert again == dataclasses.replace(options, out=tmp_path / "b", date=run_date(header), threads=header["threads"])
     evaluate(again, progress=False)
     assert (tmp_path / "a" / "predictions.parquet").read_bytes() == (tmp_path / "b" / "predictions.parquet").read_bytes()
 

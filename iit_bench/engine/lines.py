@@ -1,0 +1,154 @@
+"""The lines of a response log: how one is written, sealed by a checksum, and read back.
+
+Line 1 names the format: {"format": "iit-bench/responses", "version": 2, "check": …}, of a rank's log also "run", the identity of its run.
+Every other line is {"key": …, "kind": "score" | "generate", …fields of the result, "check": …}, or, in a rank's log, of a request that
+failed: {"key": …, "kind": "failure", "of": "item" | "machine", "reason": …, "detail": …, "check": …}. `check` is the first 16 hexadecimal
+digits of the sha256 of all bytes of the line before `,"check":`. Lines of version 1 have no `check`; a log that began with version 1 keeps
+its first line, and its new lines are sealed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from iit_bench.errors import UserError
+from iit_bench.models.contract import GenerateResult, ScoreResult
+from iit_bench.storage.tables import canonical_json, decode
+
+LOG_FORMAT = "iit-bench/responses"
+LOG_VERSION = 2
+Response = ScoreResult | GenerateResult
+_KINDS: dict[str, type[Response]] = {"score": ScoreResult, "generate": GenerateResult}
+_FAILURE = "failure"
+_SEAL, _DIGITS = b',"check":"', 16
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request has no answer. `kind` "item": resuming will not change that; "machine": resuming may."""
+
+    kind: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line after the first: the outcome of a request, and where it was read."""
+
+    key: str
+    outcome: Response | Failure
+    line: int
+
+
+def header_line(run: str = "") -> bytes:
+    """The first line of a log; `run` is the identity of the run that a rank's log belongs to."""
+    return _sealed({"format": LOG_FORMAT, "version": LOG_VERSION} | ({"run": run} if run else {}))
+
+
+def entry_line(key: str, outcome: Response | Failure) -> bytes:
+    """The line of one outcome."""
+    if isinstance(outcome, Failure):
+        return _sealed({"key": key, "kind": _FAILURE, "of": outcome.kind, "reason": outcome.reason, "detail": outcome.detail})
+    kind = next(name for name, cls in _KINDS.items() if isinstance(outcome, cls))
+    return _sealed({"key": key, "kind": kind, **dataclasses.asdict(outcome)})
+
+
+def _sealed(body: Mapping[str, Any]) -> bytes:
+    text = canonical_json(body).encode()[:-1]
+    return text + _SEAL + _check(text) + b'"}\n'
+
+
+def _check(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:_DIGITS].encode()
+
+
+class LogReader:
+    """Reads a log from where it stopped: its new whole lines, each time it is asked.
+
+    A last line that is torn, or whose checksum is wrong, is left for the next time: whoever writes it has not finished, or was killed.
+
+    Raises:
+        UserError: from every method: a line before the last is damaged, or the file is no log.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = ""  # identity in the first line
+        self.version: int | None = None  # None: the first line was not read yet
+        self.end = 0  # bytes of the whole lines that were read
+        self._count = 0  # of lines
+
+    def new_entries(self, file: IO[bytes] | None = None) -> list[Entry]:
+        """The entries that were added since the last call, read from `file`, or from the path, opened anew."""
+        if file is None:
+            try:
+                with self.path.open("rb") as own:
+                    return self.new_entries(own)
+            except OSError as error:
+                raise UserError(f"cannot read {str(self.path)!r}: {error.strerror}; check its permissions") from error
+        file.seek(self.end)
+        lines = file.read().split(b"\n")[:-1]  # what follows the last line break is torn
+        return list(self._entries(lines))
+
+    def _entries(self, lines: Sequence[bytes]) -> Iterator[Entry]:
+        for place, line in enumerate(lines, start=1):
+            number = self._count + 1
+            try:
+                entry = self._entry(line, number)
+            except (ValueError, KeyError, TypeError) as error:
+                if place == len(lines) and number > 1:
+                    return
+                raise UserError(f"{str(self.path)!r} is damaged in line {number} ({error}); start over with --fresh") from error
+            self._count, self.end = number, self.end + len(line) + 1
+            if entry is not None:
+                yield entry
+
+    def _entry(self, line: bytes, number: int) -> Entry | None:
+        start = max(len(line) - len(_SEAL) - _DIGITS - 2, 0)
+        sealed = line[start : start + len(_SEAL)] == _SEAL
+        if sealed and line[start + len(_SEAL) : -2] != _check(line[:start]):
+            raise ValueError("its checksum is wrong")
+        fields = json.loads(line)
+        if not sealed and (fields["version"] if number == 1 else self.version or 0) > 1:
+            raise ValueError("its checksum is missing")
+        if number > 1:
+            return Entry(fields["key"], _outcome(fields), number)
+        if fields["format"] != LOG_FORMAT or fields["version"] not in range(1, LOG_VERSION + 1):
+            raise ValueError(f"format {fields['format']!r} version {fields['version']!r}, not {LOG_FORMAT!r} up to version {LOG_VERSION}")
+        self.version, self.run = fields["version"], fields.get("run", "")
+        return None
+
+
+def _outcome(fields: Mapping[str, Any]) -> Response | Failure:
+    if fields["kind"] == _FAILURE:
+        return Failure(fields["of"], fields["reason"], fields["detail"])
+    return decode(_KINDS[fields["kind"]], fields)
+
+
+def append_lines(file: IO[bytes], path: Path, lines: Sequence[bytes]) -> None:
+    """Write lines at the end of an unbuffered file and make them durable; all of them or none.
+
+    Raises:
+        UserError: the disk is full or the file is gone.
+    """
+    if not lines:
+        return
+    start = file.seek(0, os.SEEK_END)
+    data = b"".join(lines)
+    try:
+        while data:
+            data = data[file.write(data) :]
+        os.fsync(file.fileno())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            file.truncate(start)
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror}; free some space and repeat the command to resume") from error
