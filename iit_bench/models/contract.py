@@ -68,7 +68,7 @@ class ModelInfo:
     max_context: int | None  # tokens of prompt and reply together; None = unlimited
     parameters: int | None = None  # number of weights; None = not known
     settings: Mapping[str, Any] = field(default_factory=dict)  # whatever else determines answers, as JSON: hashed, equal on resuming
-    details: Mapping[str, Any] = field(default_factory=dict)  # anything else worth showing; not hashed
+    details: Mapping[str, Any] = field(default_factory=dict)  # anything else worth showing; not hashed; `rows`: how rows are asked, and why
 
     def with_settings(self, **more: Any) -> ModelInfo:
         """The record with further settings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -29,12 +30,18 @@ class TreeScoring(RawText, Model):
             Of every scored token (`row.edge_token`): its log-probability in nats after its node, and whether it is the most likely one.
         """
 
+    def fits_tree(self, path: TokenPath) -> bool:
+        """Whether this path may be part of a tree. Where one is not, its request is asked by itself."""
+        return True
+
     def paths(self, request: Scored) -> list[TokenPath]:
-        """As `contract.Model.paths`: a chat is one path, a raw text one per continuation or window."""
+        """As `contract.Model.paths`: a chat is one path, a raw text one per context or window."""
         if isinstance(request, ScoreRequest):
-            return [self.chat_path(request)]
-        pairs: list[Pair] = self._windows(request.text) if isinstance(request, RollingRequest) else self._pairs(request)
-        return [token_path(before, [after]) for before, after in pairs]
+            found = [self.chat_path(request)]
+        else:
+            pairs: list[Pair] = self._windows(request.text) if isinstance(request, RollingRequest) else self._pairs(request)
+            found = [token_path(before, [after for _, after in own]) for before, own in itertools.groupby(pairs, key=lambda pair: pair[0])]
+        return found if all(map(self.fits_tree, found)) else []
 
     def score_paths(self, batch: Sequence[Scored], paths: Sequence[Sequence[TokenPath]]) -> list[ScoreResult]:
         """As `contract.Model.score_paths`."""

@@ -34,8 +34,8 @@ class CausalLM(TreeScoring):
         self.words = words_of(tokenizer)
         self._delimiter = learn_delimiter(tokenizer, text_turns)
         self.token_rows = TokenRows(model, tokenizer, pad=pad_token(tokenizer, model), device=info.device, way=way)
-        self.way = "plain" if self.token_rows.no_tree else "tree"
         rows = self.token_rows.rows
+        self.way = rows.way
         generates = rows.generating != "not"
         self.capabilities = Capabilities(
             takes_images=False,
@@ -44,8 +44,7 @@ class CausalLM(TreeScoring):
             reasons=self.reasoning.expected,
             why_not={"takes_images": TEXT_ONLY} | ({} if generates else {"generates": OTHER_TOKENS}),
         )
-        no_tree = {"no_tree": self.token_rows.no_tree} if self.token_rows.no_tree else {}
-        info = replace(info, details={**info.details, **rows.details(), **no_tree})
+        info = replace(info, details={**info.details, **rows.details()})
         self.info = info.with_settings(**self._delimiter.settings())
 
     # ------------------------------------------------------------ prompts
@@ -75,6 +74,10 @@ class CausalLM(TreeScoring):
         """As `TreeScoring.chat_path`."""
         encoded = self._encoded(request)
         return token_path(encoded.prompt, encoded.replies, encoded.merged)
+
+    def fits_tree(self, path: TokenPath) -> bool:
+        """As `TreeScoring.fits_tree`: not where a longer row has other rotary frequencies."""
+        return not self.token_rows.switches(path.longest)
 
     def run_row(self, row: TreeRow, paths: Sequence[TokenPath]) -> tuple[list[float], list[bool]]:
         """As `TreeScoring.run_row`."""

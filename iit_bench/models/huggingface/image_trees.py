@@ -19,12 +19,12 @@ import torch
 from iit_bench.models.huggingface.image_chats import ImageChats
 from iit_bench.models.huggingface.image_features import Features
 from iit_bench.models.huggingface.image_parts import ImagePart
-from iit_bench.models.huggingface.tree_rows import FAMILIES as TEXT_FAMILIES
-from iit_bench.models.huggingface.tree_rows import read_edges, tree_mask
+from iit_bench.models.huggingface.tree_families import additive, masks_of, visible_nodes, why_not
+from iit_bench.models.huggingface.tree_rows import read_edges
 from iit_bench.token_trees import TokenPath, TreeRow, symbols
 
 # model_type of image-text configurations that are causal over text, with the model_type of their text part: None = any that may be asked so
-# by itself (`tree_rows.FAMILIES`).
+# by itself (`tree_families.FAMILIES`).
 FAMILIES: dict[str, str | None] = {
     **dict.fromkeys(["idefics3", "internvl", "llava", "llava_next", "llava_onevision", "mistral3", "ovis2", "smolvlm"]),
     "gemma3": "gemma3_text",
@@ -60,10 +60,11 @@ class ImageTrees:
     def refused(self) -> str:
         """Why this family is not asked so; "" if it may be tried."""
         kind, text = self.model.config.model_type, self.model.config.get_text_config()
-        if kind not in FAMILIES or text.model_type not in ([FAMILIES[kind]] if FAMILIES[kind] else TEXT_FAMILIES):
+        if kind not in FAMILIES or text.model_type != (FAMILIES[kind] or text.model_type):
             return f"family {kind} of {text.model_type} is not listed as one whose rows of a tree equal plain passes"
-        kinds = set(getattr(text, "layer_types", None) or [])
-        if getattr(text, "sliding_window", None) and kind not in BOTH_WAYS and (text.model_type != "mistral" or kinds):
+        if FAMILIES[kind] is None:
+            return why_not(text)
+        if getattr(text, "sliding_window", None) and kind not in BOTH_WAYS:
             return "some layers of its attention have a window"
         return ""
 
@@ -151,21 +152,17 @@ class ImageTrees:
 
     def _masks(self, row: TreeRow) -> Any:
         """A mask, or one per kind of layer."""
-        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
-        both_ways = self.model.config.model_type in BOTH_WAYS
-        if not both_ways and (window is None or row.depth.max() < window):
-            return tree_mask(row, self.model.dtype, self.device)
-        index, depth, ends = np.arange(len(row)), row.depth, row.ends
+        config = self.model.config.get_text_config()
+        if FAMILIES[self.model.config.model_type] is None:
+            return masks_of(row, config, self.model.dtype, self.device)
+        visible = visible_nodes(row, self.device)
+        if self.model.config.model_type not in BOTH_WAYS:
+            return additive(visible, self.model.dtype)
+        depth = row.depth
         at_image = row.symbols < 0
         begins = at_image & ~np.concatenate(([False], at_image[:-1] & (depth[1:] == depth[:-1] + 1)))
         block = np.where(at_image, np.cumsum(begins), 0)
-        visible = (index[None, :] <= index[:, None]) & (index[:, None] < ends[None, :])
-        if both_ways:
-            visible |= (block[:, None] == block[None, :]) & at_image[:, None] & at_image[None, :]
-        near = visible & (depth[None, :] > depth[:, None] - window)
-        return {"full_attention": self._additive(visible), "sliding_attention": self._additive(near)} if both_ways else self._additive(near)
-
-    def _additive(self, visible: np.ndarray) -> torch.Tensor:
-        shown = torch.from_numpy(visible).to(self.device)
-        mask = torch.zeros(shown.shape, dtype=self.model.dtype, device=self.device)
-        return mask.masked_fill_(~shown, torch.finfo(self.model.dtype).min)[None, None]
+        visible |= torch.from_numpy((block[:, None] == block[None, :]) & at_image[:, None] & at_image[None, :]).to(self.device)
+        near = torch.from_numpy(depth[None, :] > depth[:, None] - config.sliding_window).to(self.device)
+        dtype = self.model.dtype
+        return {"full_attention": additive(visible, dtype), "sliding_attention": additive(visible & near, dtype)}

@@ -8,12 +8,14 @@ Such models are asked row by row, prompt and reply in one piece, exactly as if e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from iit_bench.models.contract import Way
 
 # Of replies: a prompt's cache is extended by each reply, rows of prompt and reply are padded to one length, or rows are read one by one.
 Scoring = Literal["cache", "padded rows", "single rows"]
@@ -33,22 +35,25 @@ class Rows:
     """What was found out about a model.
 
     Attributes:
-        scoring: how replies are scored.
+        way: whether requests are scored as rows of a tree, or each by itself.
+        refused: ways that would be faster, and why they are not taken.
+        scoring: how replies are scored where there is no tree.
         generating: how replies are generated.
         border: tokens of a row up to which rotary frequencies are the same for all rows; None where they always are.
-        why: reasons why rows are single, as fields of the configuration, classes of the cache's layers, or "check at load".
+        why: reasons why rows without a tree are single, as fields of the configuration, classes of the cache's layers, or "check at load".
     """
 
+    way: Way = "plain"
+    refused: Mapping[str, str] = field(default_factory=dict)
     scoring: Scoring = "cache"
     generating: Generating = "together"
     border: int | None = None
     why: tuple[str, ...] = ()
 
     def details(self) -> dict[str, Any]:
-        """For `ModelInfo.details`; empty for what most models are."""
-        if self == Rows():
-            return {}
-        found = {"scoring": self.scoring, "generating": self.generating, "rope_border": self.border, "why": list(self.why)}
+        """For `ModelInfo.details`: `rows`, without what is empty."""
+        found: dict[str, Any] = {"way": self.way, "refused": dict(self.refused), "scoring": self.scoring, "generating": self.generating}
+        found |= {"rope_border": self.border, "why": list(self.why)}
         return {"rows": {name: value for name, value in found.items() if value}}
 
 
@@ -101,6 +106,15 @@ def probe_tokens(tokenizer: Any, rows: int) -> tuple[list[list[int]], list[list[
     ids = (ids * 24)[:24]
     prompts = [ids[:11], ids[3:8], ids[1:3]]
     return prompts, [[ids[12:16], ids[16:17]], [ids[2:3], ids[17:20]], [ids[9:11], ids[5:9]]]
+
+
+def nested_probe(tokenizer: Any, rows: int) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """The prompts and replies of `probe_tokens`, then later turns after two replies to the first prompt, and one after a later turn."""
+    prompts, replies = probe_tokens(tokenizer, rows)
+    ids, (first, other) = prompts[0] + replies[0][0], replies[0]
+    later = [prompts[0] + first, prompts[0] + first + ids[4:9], prompts[0] + other + ids[2:8]]
+    later.append(later[1] + other + ids[3:7])
+    return [*prompts, *later], [*replies, replies[1], replies[2], replies[1], [first, first[:1], other]]
 
 
 def agree(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]], counts: Sequence[Sequence[int]], within: float) -> bool:

@@ -22,6 +22,7 @@ from iit_bench.models.huggingface.rows import (
     counts_columns,
     first_that_agrees,
     kinds_of_cache,
+    nested_probe,
     probe_tokens,
     rope_border,
     scoring_by_cache,
@@ -45,7 +46,8 @@ class TokenRows:
         self.rows = Rows()
         self.rows = self._find_rows()
         self.tree = TreeRows(model, device)
-        self.no_tree = "--engine plain" if way == "plain" else self.tree.refused() or self._tree_differs()
+        no_tree = "--engine plain" if way == "plain" else self.tree.refused() or self._tree_differs()
+        self.rows = replace(self.rows, way="plain" if no_tree else "tree", refused={"tree": no_tree} if no_tree else {})
 
     # ------------------------------------------------------------ what is right for this model
 
@@ -78,8 +80,7 @@ class TokenRows:
     @torch.inference_mode()
     def _tree_differs(self) -> str:
         """Why rows of a tree are not right: their scores are not those of single rows. "" where they are."""
-        prompts, replies = probe_tokens(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
-        prompts, replies = [*prompts, prompts[0] + replies[0][0]], [*replies, replies[1]]  # and a later turn of the first chat
+        prompts, replies = nested_probe(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
         right = score_single_rows(self.row_logits, prompts, replies, whole=True)
         paths = [token_path(*pair) for pair in zip(prompts, replies, strict=True)]
         row = build_row(paths)
@@ -116,12 +117,12 @@ class TokenRows:
     def score(self, prompts: Sequence[list[int]], replies: Sequence[Sequence[list[int]]], merged: Sequence[int] = ()) -> list[ScoreResult]:
         """As `scoring.score_prefixed`."""
         longest = max(len(prompt) + max(map(len, own)) for prompt, own in zip(prompts, replies, strict=True))
-        switches = self._switches(longest)
+        switches = self.switches(longest)
         if switches or self.rows.scoring == "single rows":
             return score_single_rows(self.row_logits, prompts, replies, merged, whole=switches)
         return score_prefixed(self, prompts, list(map(len, prompts)), replies, merged)
 
-    def _switches(self, length: int) -> bool:
+    def switches(self, length: int) -> bool:
         """Whether a row of so many tokens has other rotary frequencies than a short one."""
         return self.rows.border is not None and length > self.rows.border
 
@@ -135,7 +136,7 @@ class TokenRows:
 
     def _forget_length(self, length: int) -> None:
         """Rope type "dynamic" keeps the frequencies of the longest row so far; a pass over one token resets them."""
-        if self._switches(length):
+        if self.switches(length):
             self.model(input_ids=torch.tensor([[self.pad]], device=self.device), use_cache=False)
 
     def prefill(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, Any]:
@@ -179,7 +180,7 @@ class TokenRows:
 
     def at_once(self, prompts: Sequence[list[int]], max_new_tokens: int) -> int:
         """Number of these prompts that may be continued together."""
-        switches = self._switches(max(map(len, prompts)) + max_new_tokens)
+        switches = self.switches(max(map(len, prompts)) + max_new_tokens)
         return len(prompts) if self.rows.generating == "together" and not switches else 1
 
     @torch.inference_mode()
@@ -190,7 +191,7 @@ class TokenRows:
         generation_config.json, as lm-eval's does.
         """
         length = max(map(len, prompts)) + max_new_tokens
-        whole = {"use_cache": False} if self.rows.generating == "without cache" or self._switches(length) else {}
+        whole = {"use_cache": False} if self.rows.generating == "without cache" or self.switches(length) else {}
         output = self._generate(prompts, max_new_tokens, **(settings | whole))
         self._forget_length(length)
         ends = end_tokens(self.model, self.tokenizer)

@@ -1,7 +1,7 @@
-"""Rows of a tree through a causal language model of transformers: which families may be asked so, and one pass over a row.
+"""One pass over a row of a tree through a causal language model of transformers.
 
-A node sees its ancestors by a float mask, at the position it has in its path. Only families of `FAMILIES` are tried, for which that was
-found equal to plain passes; every model is compared with plain passes when it is loaded.
+A node sees its ancestors by a float mask, at the position it has in its path. Only families of `tree_families` are tried; every model is
+compared with plain passes when it is loaded.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from iit_bench.models.huggingface.tree_families import first_position, masks_of, why_not
 from iit_bench.token_trees import TreeRow
 
-# model_type of configurations; none of these has a window, a recurrent layer, or positions that a mask does not tell.
-FAMILIES = frozenset(["gpt2", "gpt_neox", "llama", "mistral", "opt", "phi", "phi3", "qwen2", "qwen3", "smollm3"])
 LOGITS_AT_ONCE = 2**26  # float32 numbers: 256 MiB
 
 
@@ -24,16 +23,12 @@ class TreeRows:
 
     def __init__(self, model: Any, device: str) -> None:
         self.model, self.device = model, device
+        self.config = model.config.get_text_config(decoder=True)
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def refused(self) -> str:
-        """Why this family is not asked so; "" if it may be tried."""
-        config = self.model.config.get_text_config()
-        if config.model_type not in FAMILIES:
-            return f"family {config.model_type} is not listed as one whose rows of a tree equal plain passes"
-        if getattr(config, "sliding_window", None):
-            return "its attention has a window"
-        return ""
+        """Why this model is not asked so; "" if it may be tried."""
+        return why_not(self.config)
 
     @torch.inference_mode()
     def run(self, row: TreeRow) -> tuple[list[float], list[bool]]:
@@ -42,22 +37,13 @@ class TreeRows:
         keep = {"logits_to_keep": nodes} if self._keeps else {}
         output = self.model(
             input_ids=torch.from_numpy(row.symbols)[None].to(self.device),
-            position_ids=torch.from_numpy(row.depth)[None].to(self.device),
-            attention_mask=tree_mask(row, self.model.dtype, self.device),
+            position_ids=(torch.from_numpy(row.depth) + first_position(self.config))[None].to(self.device),
+            attention_mask=masks_of(row, self.config, self.model.dtype, self.device),
             use_cache=False,
             **keep,
         )
         logits = output.logits[0]
         return read_edges(logits if self._keeps else logits[nodes], row)
-
-
-def tree_mask(row: TreeRow, dtype: torch.dtype, device: str | torch.device) -> torch.Tensor:
-    """Additive mask [1, 1, N, N]: 0 where a node sees another, else the least number; eager attention would add booleans as 0 and 1."""
-    index = torch.arange(len(row), device=device)
-    ends = torch.from_numpy(row.ends).to(device)
-    visible = (index[None, :] <= index[:, None]) & (index[:, None] < ends[None, :])
-    mask = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, torch.finfo(dtype).min)
-    return mask[None, None]
 
 
 def read_edges(logits: torch.Tensor, row: TreeRow) -> tuple[list[float], list[bool]]:
