@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from builders.baselines import Baselines
 from builders.card import card
 from builders.choices import admit, flagged, ordered
-from builders.connectors import CONNECTORS, connect
-from builders.histories import HistoryBuilder, HistoryCluster, use_cap
+from builders.connectors import make_connect
+from builders.dialogues import Dialogues
+from builders.histories import Group, HistoryBuilder, HistoryCluster, use_cap
 from builders.matching import make_matcher
 from builders.presets import load_preset
 from builders.sources.answers import parse_answers
@@ -27,7 +28,7 @@ from iit_bench.errors import UserError
 from iit_bench.storage.atomic import check_target
 from iit_bench.storage.benchmark import save_benchmark
 from iit_bench.storage.format import BENCHMARK_FORMAT
-from iit_bench.types import Dialogue, Modality, Question, tier_order
+from iit_bench.types import Modality, Question, tier_order
 from iit_bench.version import __version__
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ def build(options: BuildOptions) -> Path:
         raise UserError(f"--size {size} is not possible; use at least 1 target per modality")
     if not is_code(options.language):
         raise UserError(f"--language {options.language!r} is no code of BCP 47; use e.g. en, zh or pt-BR")
-    if options.connector not in CONNECTORS:
-        raise UserError(f"unknown connector {options.connector!r}; --connector is one of {', '.join(CONNECTORS)}")
+    connect = make_connect(options.connector, options.seed)
     check_target(options.out, BENCHMARK_FORMAT, options.overwrite)
     text = preset.text if options.text is None else options.text
     visual = preset.visual if options.visual is None else options.visual
@@ -90,27 +90,25 @@ def build(options: BuildOptions) -> Path:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         loaded = _load_sources(names, options, progress)
         targets = _targets(loaded, tiers, size, options.seed)
-        dialogues, use, cap = _dialogues(targets, loaded, tiers, options, progress)
-    by_id = {question.id: question for entry in loaded for question in entry.questions}
-    dialogues = connect(dialogues, by_id, options.connector, options.seed)
-    target_ids = {target.id for target in targets}
-    history_ids = sorted({turn for dialogue in dialogues for turn in dialogue.turns} - target_ids)
+        groups, use, cap = _groups(targets, loaded, tiers, options, progress)
+    dialogues = Dialogues(groups, tiers, connect)
+    history = {turn.id: turn for group in groups for turn in group.nodes}
+    history_only = [history[question_id] for question_id in sorted(history.keys() - {target.id for target in targets})]
     targets = ordered(targets, options.seed)
-    history_only = ordered([by_id[question_id] for question_id in history_ids], options.seed)
-    questions = sorted((*targets, *history_only), key=lambda question: (question.modality, question.id))
+    questions = sorted((*targets, *ordered(history_only, options.seed)), key=lambda question: (question.modality, question.id))
     manifest = {
         "name": preset.name if options.text is None and options.visual is None else "custom",
         "seed": options.seed,
         "arguments": _arguments(options, size),
         "default_style": preset.style,
-        "tiers": {tier: sum(dialogue.tier == tier for dialogue in dialogues) for tier in tiers},
+        "tiers": dialogues.of_tiers(),
         "targets": dict(Counter(target.modality for target in targets)),
         "questions": dict(Counter(question.modality for question in questions)),
         "sources": {entry.source.name: _source_manifest(entry, targets, questions) for entry in loaded},
         "prefix_choices": sum(target.prefix_choices for target in targets),
         "gold_positions": _gold_positions(targets),
-        "history_use": _history_use(use, cap, dialogues, by_id),
-        "history_turns": _history_turns(dialogues, by_id),
+        "history_use": _history_use(use, cap, history.values()),
+        "history_turns": _history_turns(dialogues),
         **_baselines(loaded, targets, questions),
         "versions": _versions(),
     }
@@ -213,19 +211,17 @@ def _targets(loaded: Sequence[_LoadedSource], tiers: Sequence[str], size: int, s
     return [question for _, _, question in sorted(ranked, key=lambda row: row[:2])]
 
 
-def _dialogues(
+def _groups(
     targets: Sequence[Question], loaded: Sequence[_LoadedSource], tiers: Sequence[str], options: BuildOptions, progress: Progress
-) -> tuple[list[Dialogue], Counter[HistoryCluster], dict[Modality, int]]:
-    """The dialogues, how many groups each cluster serves as history, and the cap on that for each modality."""
+) -> tuple[list[Group], Counter[HistoryCluster], dict[Modality, int]]:
+    """The groups, how many of them each cluster serves as history, and the cap on that for each modality."""
     pool = [question for entry in loaded for question in entry.questions]
     texts = {text: i for i, text in enumerate(sorted({question.question for question in pool}))}
     matcher = make_matcher(options.match, list(texts))
     cap = use_cap(targets, pool, tiers)
     histories = HistoryBuilder(pool, matcher, texts, seed=options.seed, cap=cap)
-    dialogues: list[Dialogue] = []
-    for group in progress.track(histories.groups(targets, tiers), len(targets), description="matching histories"):
-        dialogues += group.dialogues(tiers)
-    return dialogues, histories.use, cap
+    groups = list(progress.track(histories.groups(targets, tiers), len(targets), description="matching histories"))
+    return groups, histories.use, cap
 
 
 # ---------------------------------------------------------------- the manifest
@@ -265,12 +261,9 @@ def _gold_positions(targets: Iterable[Question]) -> dict[str, dict[str, list[int
     return {modality: {str(k): counts[modality][k] for k in sorted(counts[modality])} for modality in sorted(counts)}
 
 
-def _history_use(
-    use: Mapping[HistoryCluster, int], cap: Mapping[Modality, int], dialogues: Iterable[Dialogue], by_id: Mapping[str, Question]
-) -> dict[str, Any]:
+def _history_use(use: Mapping[HistoryCluster, int], cap: Mapping[Modality, int], history: Iterable[Question]) -> dict[str, Any]:
     """Per modality: the cap on groups per cluster, what it rose to, and how many clusters serve 1, 2, … groups."""
-    turns = {turn for dialogue in dialogues for turn in dialogue.turns[:-1]}
-    questions = Counter(by_id[turn].modality for turn in turns)
+    questions = Counter(question.modality for question in history)
     entries: dict[str, Any] = {}
     for modality in sorted(questions):
         groups = Counter(n for (of, _), n in use.items() if of == modality)
@@ -285,18 +278,15 @@ def _history_use(
     return entries
 
 
-def _history_turns(dialogues: Iterable[Dialogue], by_id: Mapping[str, Question]) -> dict[str, list[dict[str, int]]]:
+def _history_turns(dialogues: Dialogues) -> dict[str, list[dict[str, int]]]:
     """Tier -> for each history turn, how many distinct questions and clusters serve there."""
-    served: dict[str, list[set[str]]] = {}
-    for dialogue in dialogues:
-        turns = served.setdefault(dialogue.tier, [set() for _ in dialogue.turns[:-1]])
-        for ids, turn in zip(turns, dialogue.turns, strict=False):
-            ids.add(turn)
-    return {
-        tier: [{"questions": len(ids), "clusters": len({by_id[one].cluster for one in ids})} for ids in served[tier]]
-        for tier in sorted(served, key=tier_order)
-        if served[tier]
-    }
+    served = {tier: [_distinct(turn) for turn in turns] for tier, turns in dialogues.history()}
+    return {tier: served[tier] for tier in sorted(served, key=tier_order)}
+
+
+def _distinct(questions: Iterable[Question]) -> dict[str, int]:
+    cluster_of = {question.id: question.cluster for question in questions}
+    return {"questions": len(cluster_of), "clusters": len(set(cluster_of.values()))}
 
 
 def _baselines(loaded: Sequence[_LoadedSource], targets: Sequence[Question], questions: Sequence[Question]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from iit_bench.images import decode, encode
@@ -14,7 +14,7 @@ GALLERY = 4  # dialogues shown
 THUMBNAIL = 96  # pixels of the longer side
 
 
-def card(manifest: Mapping[str, Any], questions: Sequence[Question], dialogues: Sequence[Dialogue]) -> str:
+def card(manifest: Mapping[str, Any], questions: Sequence[Question], dialogues: Iterable[Dialogue]) -> str:
     """The card as Markdown. Texts from data sets are escaped."""
     by_id = {question.id: question for question in questions}
     parts = [
@@ -28,7 +28,7 @@ def card(manifest: Mapping[str, Any], questions: Sequence[Question], dialogues: 
         _tiers(manifest),
         _sources(manifest),
         _baselines(manifest),
-        _gallery(dialogues, by_id),
+        _gallery(manifest, dialogues, by_id),
     ]
     return "\n".join(parts)
 
@@ -106,13 +106,17 @@ def _baselines(manifest: Mapping[str, Any]) -> str:
     return "## Baselines that need no understanding (accuracy)\n\n" + head + "\n".join(rows) + "\n"
 
 
-def _gallery(dialogues: Sequence[Dialogue], by_id: Mapping[str, Question]) -> str:
-    longest = max(len(dialogue.turns) for dialogue in dialogues)
+def _gallery(manifest: Mapping[str, Any], dialogues: Iterable[Dialogue], by_id: Mapping[str, Question]) -> str:
+    longest = max(map(len, manifest["tiers"]))
     shown: dict[str, Dialogue] = {}  # tier -> a dialogue; mixed tiers first, no two dialogues with one target
-    for dialogue in sorted((d for d in dialogues if len(d.turns) == longest), key=lambda d: -len(set(d.tier))):
-        is_new = dialogue.tier not in shown and dialogue.group not in {other.group for other in shown.values()}
-        if is_new and len(shown) < GALLERY:
-            shown[dialogue.tier] = dialogue
+    for kinds in (2, 1):
+        wanted = {tier for tier, n in manifest["tiers"].items() if n and len(tier) == longest and len(set(tier)) == kinds}
+        for dialogue in dialogues:
+            if len(shown) == GALLERY or wanted <= shown.keys():
+                break
+            is_new = dialogue.tier not in shown and dialogue.group not in {other.group for other in shown.values()}
+            if dialogue.tier in wanted and is_new:
+                shown[dialogue.tier] = dialogue
     parts = ["## Gallery\n"]
     for dialogue in shown.values():
         turns = "\n".join(_turn(by_id[question_id]) for question_id in dialogue.turns)

@@ -65,8 +65,10 @@ def admit(questions: Iterable[Question]) -> tuple[list[Question], Counter[str]]:
 
 def flagged(question: Question) -> Question:
     """The question with `fixed_order` and `prefix_choices` set to what its choices are."""
-    fixed = question.fixed_order or keeps_order(question.choices)
-    return replace(question, fixed_order=fixed, prefix_choices=has_prefix(question.choices))
+    fixed, prefix = question.fixed_order or keeps_order(question.choices), has_prefix(question.choices)
+    if (fixed, prefix) == (question.fixed_order, question.prefix_choices):
+        return question  # not a second object beside the source's
+    return replace(question, fixed_order=fixed, prefix_choices=prefix)
 
 
 # ---------------------------------------------------------------- the order of choices

@@ -7,15 +7,15 @@ so dialogues with the same first turns have the same connectors between them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 
+from builders.dialogues import Connect
 from builders.words import hashed
 from iit_bench.errors import UserError
-from iit_bench.types import Dialogue, Question
+from iit_bench.types import Question
 
 CONNECTORS = ("none", "template", "openai")
-Connect = Callable[[Question, Question], str]  # (previous turn, turn to introduce) -> sentence
+OF_A_GROUP = 1000  # pairs whose sentences a connector remembers that makes them quickly; those of one group are fewer
 
 # language -> modalities of (previous turn, turn to introduce) -> sentences
 _TEMPLATES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -38,33 +38,34 @@ _INSTRUCTION = (
 )
 
 
-def connect(dialogues: Sequence[Dialogue], questions: Mapping[str, Question], connector: str, seed: int) -> list[Dialogue]:
-    """The dialogues with a sentence before every turn but the first; unchanged for `none`.
+def make_connect(connector: str, seed: int) -> Connect | None:
+    """A function that makes the sentence between two turns, once for each pair; None for the connector `none`.
 
     Raises:
-        UserError: unknown connector; no API key; no sentence from the API.
+        UserError: unknown connector; no API key. The function raises it where it gets no sentence from the API.
     """
     if connector == "none":
-        return list(dialogues)
-    make = _maker(connector, seed)
-    sentence_of: dict[tuple[str, str], str] = {}  # (id, id of the next turn) -> sentence
-    connected = []
-    for dialogue in dialogues:
-        sentences = [""]
-        for pair in zip(dialogue.turns, dialogue.turns[1:], strict=False):
-            if pair not in sentence_of:
-                sentence_of[pair] = make(questions[pair[0]], questions[pair[1]])
-            sentences.append(sentence_of[pair])
-        connected.append(replace(dialogue, connectors=tuple(sentences)))
-    return connected
-
-
-def _maker(connector: str, seed: int) -> Connect:
+        return None
     if connector == "template":
-        return lambda before, after: template(before, after, seed)
+        return by_id(partial(template, seed=seed), OF_A_GROUP)
     if connector == "openai":
-        return openai_connector()
+        return by_id(openai_connector(), None)
     raise UserError(f"unknown connector {connector!r}; --connector is one of {', '.join(CONNECTORS)}")
+
+
+def by_id(make: Connect, remembered: int | None) -> Connect:
+    """`make`, which remembers the sentences of so many pairs by the ids of their questions (None: of all)."""
+    pairs: dict[tuple[str, str], str] = {}
+
+    def connect(before: Question, after: Question) -> str:
+        pair = (before.id, after.id)
+        if pair not in pairs:
+            if remembered is not None and len(pairs) >= remembered:
+                pairs.clear()
+            pairs[pair] = make(before, after)
+        return pairs[pair]
+
+    return connect
 
 
 def template(before: Question, after: Question, seed: int) -> str:

@@ -18,7 +18,7 @@ from builders.matching import Matcher
 from builders.pools import HashOrder, Nearness, Order, Pool
 from builders.words import contains, words
 from iit_bench.errors import UserError
-from iit_bench.types import Dialogue, Modality, Question, visual_share
+from iit_bench.types import Modality, Question
 
 HistoryCluster = tuple[Modality, str]  # modality of the questions, and their cluster
 
@@ -50,19 +50,12 @@ def linked(a: Question, b: Question) -> bool:
     return bool(a.images and b.images) and not {image.sha256 for image in a.images}.isdisjoint(image.sha256 for image in b.images)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Group:
     """A target and what comes before it: the question of each node of its trie, in the order of `trie`."""
 
     target: Question
     nodes: tuple[Question, ...]
-
-    def dialogues(self, tiers: Sequence[str]) -> Iterator[Dialogue]:
-        """One dialogue for each of `tiers` that ends in the target's modality, in the order of `tiers`."""
-        at_node = dict(zip(trie(tiers, self.target.modality), self.nodes, strict=True))
-        for tier in tiers:
-            if tier.endswith(self.target.modality):
-                yield _dialogue(tier, [at_node[tier[: i + 1]] for i in range(len(tier) - 1)], self.target)
 
 
 class Rules:
@@ -74,7 +67,7 @@ class Rules:
 
     def __init__(self, matcher: Matcher, texts: Mapping[str, int]) -> None:
         self._matcher, self._texts = matcher, texts
-        self._words = lru_cache(maxsize=1 << 14)(words)
+        self._words = lru_cache(maxsize=1 << 11)(words)
 
     def text(self, question: Question) -> int:
         """The index of a question's text in the matcher."""
@@ -235,8 +228,3 @@ def _exhausted(target: Question, node: str, candidates: int) -> UserError:
 
 def _modality(letter: str) -> Modality:
     return "T" if letter == "T" else "V"
-
-
-def _dialogue(tier: str, history: Sequence[Question], target: Question) -> Dialogue:
-    turns = (*(question.id for question in history), target.id)
-    return Dialogue(id=f"{tier}:{target.id}", tier=tier, visual_share=visual_share(tier), group=target.id, turns=turns, target=target.id)

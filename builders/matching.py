@@ -22,6 +22,9 @@ from iit_bench.models.devices import pick_device
 
 # Shares of a query's norm that its most frequent words may have and still be left out of a search; the last search leaves out nothing.
 LEFT_OUT = (0.4, 0.2, 0.0)
+CHEAP = 10_000  # products up to which a search over all words costs less than one in steps
+SHORT = 64  # texts of a ranking up to which frequent words may be left out; a longer one reaches texts that share only those
+TOGETHER = 1 << 18  # products whose results are in memory at once
 BLOCK = 1 << 22  # similarities to vectors that are held at once
 ROUNDING = 1e-9  # more than the rounding errors of a bound, which is a sum of a few float64
 
@@ -77,16 +80,16 @@ class TfIdf:
             seen[0].extend(number.setdefault(word, len(number)) for word in count)
             seen[1].extend(count.values())
             seen[2].append(len(seen[0]))
-        numbers, occurrences, starts = (np.array(column, np.int64) for column in seen)
+        numbers, occurrences, starts = (np.array(column) for column in seen)
         document_frequency = np.bincount(numbers, minlength=len(number))
         idf = np.array([integer_idf(len(texts), int(df)) for df in document_frequency], np.float64)
-        column = np.empty(len(number), np.int64)  # the most frequent words first: those are left out of a search
+        column = np.empty(len(number), np.int32)  # the most frequent words first: those are left out of a search
         column[np.argsort(-document_frequency, kind="stable")] = np.arange(len(number))
         entries = occurrences * idf[numbers]
-        self._weights: Any = csr_array((entries, column[numbers].astype(np.int32), starts), shape=(len(texts), len(number)))
+        self._weights: Any = csr_array((entries, column[numbers], starts.astype(np.int32)), shape=(len(texts), len(number)))
         self._weights.sort_indices()
-        squares = np.bincount(np.repeat(np.arange(len(texts)), np.diff(starts)), entries * entries, len(texts))
-        self._entries = lru_cache(maxsize=1 << 12)(self._row)
+        squares = self._weights.power(2) @ np.ones(len(number))
+        self._entries = lru_cache(maxsize=1 << 10)(self._row)
         self._norms = np.sqrt(np.maximum(squares, 1))  # a text without words is similar to nothing
 
     def similarities(self, text: int) -> NDArray[np.float64]:
@@ -127,21 +130,27 @@ class PrunedSearch:
 
     def __init__(self, weights: Any, norms: NDArray[np.float64], among: NDArray[np.int64]) -> None:
         self._weights, self._norms, self._among = weights, norms, among
-        self._rows = weights[among]
-        self._columns = self._rows.T.tocsr()  # [words, among]
+        self._columns = weights[among].T.tocsr()  # [words, among]
+        self._frequency = np.diff(self._columns.indptr).astype(np.float64)
         self._row_norms = norms[among]
         self._query = np.zeros(weights.shape[1])  # one query as a dense vector; zeros between uses
 
     def nearest(self, queries: NDArray[np.int64], count: int) -> list[Ranking]:
         """The ranking of each query."""
         found: dict[int, Ranking] = {}
-        open_queries = queries
+        products = self._products(queries)
+        pruned = (products > CHEAP) & (count <= SHORT)
         for share in LEFT_OUT:
-            found |= self._level(open_queries, count, share)
-            open_queries = np.array([query for query in open_queries.tolist() if query not in found], np.int64)
-            if not len(open_queries):
-                break
+            asked = [query for query, steps in zip(queries.tolist(), pruned, strict=True) if query not in found and (steps or not share)]
+            parts = np.cumsum(self._products(np.array(asked, np.int64))) // TOGETHER
+            for part in np.unique(parts):
+                found |= self._level(np.array(asked, np.int64)[parts == part], count, share)
         return [found[query] for query in queries.tolist()]
+
+    def _products(self, queries: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How many products of two entries a search over all words of each query takes."""
+        products: NDArray[np.float64] = (self._weights[queries] != 0) @ self._frequency
+        return products
 
     def _level(self, queries: NDArray[np.int64], count: int, share: float) -> dict[int, Ranking]:
         """The rankings that can be decided when words with up to `share` of a query's norm are left out."""
@@ -205,12 +214,12 @@ class PrunedSearch:
     def _exact(self, query: int, places: NDArray[np.int32]) -> NDArray[np.float64]:
         """Similarity of the query to the texts at some places, over all words."""
         own = slice(self._weights.indptr[query], self._weights.indptr[query + 1])
-        starts, ends = self._rows.indptr[places], self._rows.indptr[places + 1]
+        starts, ends = self._weights.indptr[self._among[places]], self._weights.indptr[self._among[places] + 1]
         lengths = ends - starts
         ends_here = np.cumsum(lengths)
         entries = np.arange(ends_here[-1]) + np.repeat(starts - (ends_here - lengths), lengths)
         self._query[self._weights.indices[own]] = self._weights.data[own]
-        products = self._rows.data[entries] * self._query[self._rows.indices[entries]]
+        products = self._weights.data[entries] * self._query[self._weights.indices[entries]]
         self._query[self._weights.indices[own]] = 0
         dots = np.add.reduceat(products, ends_here - lengths)  # a place has a word in common with the query, so none is empty
         similarities: NDArray[np.float64] = dots / (self._row_norms[places] * self._norms[query])

@@ -54,6 +54,9 @@ def language_of(text: str, declared: str = "en", stated: str = "") -> str:
     """
     if is_code(stated.strip()):
         return stated.strip()
+    base = declared.split("-")[0].casefold()
+    if text.isascii() and base not in _NOT_LATIN:
+        return declared  # no script of SCRIPTS is in ASCII
     counts: Counter[tuple[str, ...]] = Counter()
     total = 0
     for word in words(text):
@@ -61,7 +64,6 @@ def language_of(text: str, declared: str = "en", stated: str = "") -> str:
             continue
         total += 1
         counts.update(languages for matches, languages in _MATCHERS if matches.match(word))
-    base = declared.split("-")[0].casefold()
     if not counts or 2 * counts.total() < total:
         return declared if base not in _NOT_LATIN or not total else "en"
     if _JAPANESE.search(text) and base != "zh":

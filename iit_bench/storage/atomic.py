@@ -6,24 +6,29 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from iit_bench.errors import UserError
 
+Content = bytes | str | Callable[[BinaryIO], None]  # of a file; a function writes it piece by piece
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+
+def write_atomic(path: Path, data: Content) -> None:
     """Write a file so that a reader sees the old file or the new one, never a part of it.
 
     Raises:
         UserError: no space, or no permission.
     """
-    payload = data.encode() if isinstance(data, str) else data
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            file.write(payload)
+            if callable(data):
+                data(file)
+            else:
+                file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -35,7 +40,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         raise
 
 
-def save_folder(out: Path, files: Iterable[tuple[str, bytes | str]], folder_format: str, overwrite: bool = False) -> Path:
+def save_folder(out: Path, files: Iterable[tuple[str, Content]], folder_format: str, overwrite: bool = False) -> Path:
     """Write a folder whole or not at all, and return its path.
 
     Args:

@@ -6,17 +6,16 @@ a row: tables.py), `manifest.json`, `README.md` (data set card).
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from iit_bench.errors import UserError
-from iit_bench.storage.atomic import save_folder
+from iit_bench.storage.atomic import Content, save_folder
 from iit_bench.storage.format import BENCHMARK_FORMAT, pretty_json, read_header, sha256_file, written_version
-from iit_bench.storage.tables import read_table, rows_sha256, table_bytes
+from iit_bench.storage.tables import read_table, rows_sha256, write_table
 from iit_bench.types import Dialogue, Question, tier_order
 
 
@@ -53,24 +52,40 @@ class Benchmark:
 
 
 def save_benchmark(
-    out: Path, questions: Sequence[Question], dialogues: Sequence[Dialogue], manifest: Mapping[str, Any], card: str, overwrite: bool = False
+    out: Path, questions: Iterable[Question], dialogues: Iterable[Dialogue], manifest: Mapping[str, Any], card: str, overwrite: bool = False
 ) -> Path:
     """Write a benchmark folder whole or not at all, and return its path.
 
     Format, version, files (with the sha256 of each) and rows_sha256 are added to `manifest`.
 
+    Args:
+        questions, dialogues: are gone through twice, and may make their records when they are asked for: no table is held in memory.
+
     Raises:
         UserError: `out` holds something else, or cannot be written.
     """
-    files = {
-        "questions/test-00000-of-00001.parquet": table_bytes(Question, questions),
-        "dialogues/test-00000-of-00001.parquet": table_bytes(Dialogue, dialogues),
-    }
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    return save_folder(out, _files(questions, dialogues, manifest, card), BENCHMARK_FORMAT, overwrite)
+
+
+def _files(
+    questions: Iterable[Question], dialogues: Iterable[Dialogue], manifest: Mapping[str, Any], card: str
+) -> Iterator[tuple[str, Content]]:
+    """The files of a benchmark folder; the manifest, which has the hashes of the others' bytes, is last."""
+    hashes: dict[str, str] = {}
+    tables: dict[str, tuple[type, Iterable[Any]]] = {"questions": (Question, questions), "dialogues": (Dialogue, dialogues)}
+    for table, (record_type, records) in tables.items():
+        name = f"{table}/test-00000-of-00001.parquet"
+
+        def write(file: BinaryIO, name: str = name, record_type: type = record_type, records: Iterable[Any] = records) -> None:
+            write_table(record_type, records, file)
+            file.flush()
+            hashes[name] = sha256_file(Path(file.name))
+
+        yield name, write
     full_manifest = {"format": BENCHMARK_FORMAT, "version": written_version(BENCHMARK_FORMAT), **manifest}
     full_manifest |= {"files": hashes, "rows_sha256": rows_sha256(questions, dialogues)}
-    texts = {"README.md": card, "manifest.json": pretty_json(full_manifest)}
-    return save_folder(out, [*files.items(), *texts.items()], BENCHMARK_FORMAT, overwrite)
+    yield "README.md", card
+    yield "manifest.json", pretty_json(full_manifest)
 
 
 def load_manifest(folder: Path) -> dict[str, Any]:

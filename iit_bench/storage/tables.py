@@ -11,19 +11,25 @@ import io
 import json
 import types as python_types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from iit_bench.errors import UserError
 from iit_bench.types import Dialogue, Image, Question
 
 TABLE_VERSION = 1
+ROW_GROUP = 1000  # rows of a group in a table
+IMAGE_BYTES = 32 << 20  # a group of rows ends with the image that reaches this
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical_json(value: Any) -> str:
     """JSON with one spelling per value: sorted keys, no spaces, UTF-8, no NaN. Every hash of records is computed over it."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def decode(kind: Any, value: Any) -> Any:
@@ -52,10 +58,14 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
     return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
+_QUESTION_FIELDS = tuple(f.name for f in dataclasses.fields(Question))
+_DIALOGUE_FIELDS = tuple(f.name for f in dataclasses.fields(Dialogue))
+
+
 def question_row(question: Question) -> dict[str, Any]:
     """A question as JSON values, each image as its sha256: the row that `rows_sha256` hashes."""
-    row = {f.name: getattr(question, f.name) for f in dataclasses.fields(question)}
-    return row | {"images": [image.sha256 for image in question.images], "choices": list(question.choices)}
+    row = {name: getattr(question, name) for name in _QUESTION_FIELDS}
+    return row | {"images": [image.sha256 for image in question.images]}
 
 
 def rows_sha256(questions: Iterable[Question], dialogues: Iterable[Dialogue]) -> str:
@@ -64,7 +74,7 @@ def rows_sha256(questions: Iterable[Question], dialogues: Iterable[Dialogue]) ->
     for question in questions:
         digest.update(canonical_json(question_row(question)).encode() + b"\n")
     for dialogue in dialogues:
-        digest.update(canonical_json(dataclasses.asdict(dialogue)).encode() + b"\n")
+        digest.update(canonical_json({name: getattr(dialogue, name) for name in _DIALOGUE_FIELDS}).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -93,16 +103,42 @@ def _feature(arrow_type: Any) -> dict[str, Any]:
     return {"dtype": str(arrow_type).replace("double", "float64"), "_type": "Value"}
 
 
-def table_bytes(kind: type, records: Sequence[Any]) -> bytes:
+def table_bytes(kind: type, records: Iterable[Any]) -> bytes:
     """Records of one type as a parquet file; the same bytes for the same records and version of pyarrow."""
+    sink = io.BytesIO()
+    write_table(kind, records, sink)
+    return sink.getvalue()
+
+
+def write_table(kind: type, records: Iterable[Any], file: BinaryIO) -> None:
+    """Write records of one type as a parquet file, one group of rows after another, so that only one is in memory."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = _schema(kind)
-    columns = {f.name: [_cell(getattr(record, f.name)) for record in records] for f in dataclasses.fields(kind)}
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=schema), sink, compression="zstd", row_group_size=1000)
-    return sink.getvalue()
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for columns in _row_groups(kind, records):
+            writer.write_table(pa.table(columns, schema=schema), row_group_size=ROW_GROUP)
+
+
+def _row_groups(kind: type, records: Iterable[Any]) -> Iterator[dict[str, list[Any]]]:
+    """The columns of each group of rows; of no records, one empty group."""
+    names = [f.name for f in dataclasses.fields(kind)]
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    rows = image_bytes = written = 0
+    for record in records:
+        if rows == ROW_GROUP or image_bytes >= IMAGE_BYTES:
+            yield columns
+            columns, written = {name: [] for name in names}, written + rows
+            rows = image_bytes = 0
+        for name in names:
+            cell = _cell(getattr(record, name))
+            columns[name].append(cell)
+            if name == "images":
+                image_bytes += sum(len(image["bytes"]) for image in cell)
+        rows += 1
+    if rows or not written:
+        yield columns
 
 
 def _cell(value: Any) -> Any:
@@ -114,14 +150,19 @@ def _cell(value: Any) -> Any:
 def read_table(kind: type, paths: Sequence[Path]) -> list[Any]:
     """The records of a table written by `table_bytes`; a field with a default may lack its column, as in tables of earlier versions.
 
+    Equal images and equal texts are one object, however many records have them.
+
     Raises:
         UserError: not such a table.
     """
-    records = []
+    records: list[Any] = []
+    known: dict[Any, Any] = {}
     for path in paths:
-        table = _read(kind, path, [f.name for f in dataclasses.fields(kind)])
-        names = table.column_names
-        records += [kind(**{name: _value(row[name]) for name in names}) for row in table.to_pylist()]
+        with _opened(kind, path) as file:
+            names = _columns(kind, path, file.schema_arrow.names, [f.name for f in dataclasses.fields(kind)])
+            for batch in file.iter_batches(batch_size=ROW_GROUP, columns=names):
+                columns = [[_value(cell, known) for cell in batch.column(name).to_pylist()] for name in names]
+                records += [kind(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
     return records
 
 
@@ -133,30 +174,40 @@ def read_columns(kind: type, path: Path, names: Sequence[str]) -> dict[str, Any]
     """
     import pyarrow as pa
 
-    table = _read(kind, path, names)
+    with _opened(kind, path) as file:
+        table = file.read(columns=_columns(kind, path, file.schema_arrow.names, names))
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
     return {name: pa.concat_arrays(one.chunks) if isinstance(one, pa.ChunkedArray) else one for name, one in columns.items()}
 
 
-def _read(kind: type, path: Path, names: Sequence[str]) -> Any:
+@contextmanager
+def _opened(kind: type, path: Path) -> Iterator[Any]:
+    """A table's file, whose errors are UserErrors."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = {f.name: f for f in dataclasses.fields(kind)}
     try:
-        there = pq.read_schema(path).names
-        wanted = [name for name in names if name in there or not _has_default(fields[name])]
-        table = pq.read_table(path, columns=wanted)
+        with pq.ParquetFile(path) as file:
+            yield file
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(
             f"{str(path)!r} is not a readable parquet table of {kind.__name__} records: {error}; make the folder again"
         ) from error
+
+
+def _columns(kind: type, path: Path, there: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those of `names` that are read: a column that the table lacks has to have a default."""
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    wanted = [name for name in names if name in there or not _has_default(fields[name])]
     if missing := sorted(set(wanted) - set(there)):
         raise UserError(f"{str(path)!r} lacks the columns {missing}; it was written by another program or version, make the folder again")
-    return table
+    return wanted
 
 
-def _value(cell: Any) -> Any:
+def _value(cell: Any, known: dict[Any, Any]) -> Any:
     if isinstance(cell, list):
-        return tuple(_value(item) for item in cell)
-    return Image(cell["bytes"]) if isinstance(cell, dict) else cell
+        return tuple(_value(item, known) for item in cell)
+    if isinstance(cell, dict):
+        data = cell["bytes"]
+        return known.get(data) or known.setdefault(data, Image(data))
+    return known.setdefault(cell, cell) if isinstance(cell, str) else cell

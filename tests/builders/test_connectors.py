@@ -8,21 +8,34 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from builders.connectors import connect, template
+from builders.connectors import make_connect, template
+from builders.dialogues import Dialogues
+from builders.histories import Group, trie
 from iit_bench.errors import UserError
 from iit_bench.storage.benchmark import Benchmark
-from iit_bench.types import Question
+from iit_bench.types import Dialogue, Question
 
 Make = Callable[..., Question]
 
 
+def connected(bench: Benchmark, connector: str, groups: int | None = None) -> list[Dialogue]:
+    """The dialogues of a benchmark's first groups, made anew with a connector."""
+    of_group: dict[str, dict[str, str]] = defaultdict(dict)
+    for dialogue in bench.dialogues:
+        of_group[dialogue.group].update({dialogue.tier[: i + 1]: turn for i, turn in enumerate(dialogue.turns[:-1])})
+    made = []
+    for target, turns in list(of_group.items())[:groups]:
+        nodes = trie(bench.tiers, bench.questions[target].modality)
+        made.append(Group(bench.questions[target], tuple(bench.questions[turns[node]] for node in nodes)))
+    return list(Dialogues(made, bench.tiers, make_connect(connector, 0)))
+
+
 def test_none_changes_nothing(small_lab: Benchmark) -> None:
-    assert connect(small_lab.dialogues, small_lab.questions, "none", 0) == list(small_lab.dialogues)
+    assert connected(small_lab, "none") == list(small_lab.dialogues)
 
 
 def test_a_template_precedes_every_turn_but_the_first(small_lab: Benchmark) -> None:
-    connected = connect(small_lab.dialogues, small_lab.questions, "template", 0)
-    for plain, dialogue in zip(small_lab.dialogues, connected, strict=True):
+    for plain, dialogue in zip(small_lab.dialogues, connected(small_lab, "template"), strict=True):
         assert (plain.id, plain.turns) == (dialogue.id, dialogue.turns)
         assert len(dialogue.connectors) == len(dialogue.turns)
         assert dialogue.connectors[0] == ""
@@ -31,7 +44,7 @@ def test_a_template_precedes_every_turn_but_the_first(small_lab: Benchmark) -> N
 
 def test_dialogues_that_share_turns_share_connectors(small_lab: Benchmark) -> None:
     sentences = defaultdict(set)
-    for dialogue in connect(small_lab.dialogues, small_lab.questions, "template", 0):
+    for dialogue in connected(small_lab, "template"):
         for n in range(1, len(dialogue.turns) + 1):
             sentences[dialogue.turns[:n]].add(dialogue.connectors[:n])
     assert all(len(connectors) == 1 for connectors in sentences.values())
@@ -74,26 +87,24 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict]]:
 
 
 def test_an_llm_gets_one_request_per_pair_of_turns_and_its_sentence_is_one_line(small_lab: Benchmark, api: list[dict]) -> None:
-    group = [dialogue for dialogue in small_lab.dialogues if dialogue.group == small_lab.dialogues[0].group]
-    connected = connect(group, small_lab.questions, "openai", 0)
+    group = connected(small_lab, "openai", groups=1)
     pairs = {pair for dialogue in group for pair in zip(dialogue.turns, dialogue.turns[1:], strict=False)}
-    assert len(api) == len(pairs)
+    assert len(api) == len(pairs) > 3
     assert {(request["path"], request["key"], request["model"]) for request in api} == {
         ("/v1/chat/completions", "Bearer key", "some-model")
     }
-    assert all(sentence.startswith("Let us go on (") for dialogue in connected for sentence in dialogue.connectors[1:])
+    assert all(sentence.startswith("Let us go on (") for dialogue in group for sentence in dialogue.connectors[1:])
 
 
 def test_an_llm_that_fails_or_has_no_key_is_one_sentence(small_lab: Benchmark, api: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
-    long = [dialogue for dialogue in small_lab.dialogues if len(dialogue.turns) > 1]
     monkeypatch.setenv("IIT_BENCH_CONNECTOR_MODEL", "broken")
     with pytest.raises(UserError, match=r"--connector openai got no sentence from http.* 500"):
-        connect(long, small_lab.questions, "openai", 0)
+        connected(small_lab, "openai")
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(UserError, match="OPENAI_API_KEY"):
-        connect(long, small_lab.questions, "openai", 0)
+        connected(small_lab, "openai")
 
 
 def test_an_unknown_connector_is_refused(small_lab: Benchmark) -> None:
     with pytest.raises(UserError, match="unknown connector 'llm'"):
-        connect(small_lab.dialogues, small_lab.questions, "llm", 0)
+        connected(small_lab, "llm")

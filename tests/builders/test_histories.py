@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from builders.dialogues import Dialogues
 from builders.histories import HistoryBuilder, leaks, trie, use_cap
 from builders.matching import TfIdf, make_matcher
 from builders.tiers import FULL, parse_tiers
@@ -20,7 +21,7 @@ Make = Callable[..., Question]
 def build_histories(pool: Sequence[Question], targets: Sequence[Question], tiers: Sequence[str], match: str = "tfidf") -> list[Dialogue]:
     texts = {text: i for i, text in enumerate(sorted({q.question for q in pool}))}
     builder = HistoryBuilder(pool, make_matcher(match, list(texts)), texts, seed=0, cap=use_cap(targets, pool, tiers))
-    return [dialogue for group in builder.groups(targets, tiers) for dialogue in group.dialogues(tiers)]
+    return list(Dialogues(list(builder.groups(targets, tiers)), tuple(tiers)))
 
 
 def test_trie_holds_every_prefix_of_every_history_parents_first() -> None:

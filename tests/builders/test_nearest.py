@@ -50,7 +50,9 @@ def check(ranking: Ranking, similarities: NDArray[np.float64], among: NDArray[np
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("count", [1, 5, 40, 1000])
-def test_the_pruned_search_finds_what_all_cosines_show(count: int) -> None:
+def test_the_pruned_search_finds_what_all_cosines_show(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builders.matching.CHEAP", 0)  # else so few texts are compared in full
+    monkeypatch.setattr("builders.matching.TOGETHER", 2000)  # several parts
     texts = zipf_texts(500)
     counts = CountVectorizer(tokenizer=words, token_pattern=None, lowercase=False).fit_transform(texts).toarray()
     weights = counts * np.array([integer_idf(len(texts), int(df)) for df in (counts > 0).sum(axis=0)])
@@ -72,6 +74,7 @@ def test_most_searches_end_without_the_frequent_words(monkeypatch: pytest.Monkey
         return level(search, queries, count, share)
 
     monkeypatch.setattr(PrunedSearch, "_level", counting)
+    monkeypatch.setattr("builders.matching.CHEAP", 0)
     texts = zipf_texts(4000, vocabulary=4000)
     TfIdf(texts).search(np.arange(4000)).nearest(np.arange(0, 4000, 40), 5)
     assert searched[0.4] == 100
