@@ -150,7 +150,7 @@ def _cell(value: Any) -> Any:
 def read_table(kind: type, paths: Sequence[Path]) -> list[Any]:
     """The records of a table written by `table_bytes`; a field with a default may lack its column, as in tables of earlier versions.
 
-    Equal images and equal texts are one object, however many records have them.
+    Equal images, equal texts and equal sequences of texts are one object, however many records have them.
 
     Raises:
         UserError: not such a table.
@@ -206,7 +206,8 @@ def _columns(kind: type, path: Path, there: Sequence[str], names: Sequence[str])
 
 def _value(cell: Any, known: dict[Any, Any]) -> Any:
     if isinstance(cell, list):
-        return tuple(_value(item, known) for item in cell)
+        values = tuple(_value(item, known) for item in cell)
+        return known.setdefault(values, values) if values and isinstance(values[0], str) else values
     if isinstance(cell, dict):
         data = cell["bytes"]
         return known.get(data) or known.setdefault(data, Image(data))

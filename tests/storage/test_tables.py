@@ -4,7 +4,7 @@ import io
 import random
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pytest
 
 from iit_bench.storage import tables
 from iit_bench.storage.benchmark import load_benchmark, save_benchmark
-from iit_bench.storage.tables import read_table, table_bytes
+from iit_bench.storage.tables import read_columns, read_table, table_bytes
 from iit_bench.types import Dialogue, Image, Question
 
 
@@ -88,3 +88,20 @@ def test_equal_images_and_texts_are_one_object(tmp_path: Path) -> None:
     assert read == [seen(i, bytes([i % 2])) for i in range(10)]
     assert len({id(question.images[0]) for question in read}) == 2
     assert len({id(question.source) for question in read}) == 1
+
+
+def test_sequences_of_texts_that_many_rows_have_are_one_object(tmp_path: Path) -> None:
+    """A million predictions have the choices and histories of a few thousand questions."""
+    path = tmp_path / "table"
+    path.write_bytes(table_bytes(Dialogue, [replace(one, turns=("q/1", "q/2")) for one in dialogues(2500)]))
+    assert len({id(one.turns) for one in read_table(Dialogue, [path])}) == 1
+
+
+def test_columns_are_read_by_name_and_whole(tmp_path: Path) -> None:
+    rows = dialogues(2500)
+    path = tmp_path / "table"
+    path.write_bytes(table_bytes(Dialogue, rows))
+    columns = read_columns(Dialogue, path, ("turns", "id"))
+    assert list(columns) == ["turns", "id"]
+    assert columns["id"].to_pylist() == [one.id for one in rows]
+    assert [tuple(one) for one in columns["turns"].to_pylist()] == [one.turns for one in rows]
