@@ -16,7 +16,7 @@ class StopStrings(StoppingCriteria):
     tells where each row ended by itself, whatever the rows beside it went on to do; the text is cut at the stop string afterwards.
 
     Attributes:
-        ended: per row, its number of new tokens when it ended; None while it is continued.
+        ended: per row, its number of new tokens when it ended; None while it is continued, and under beam search.
     """
 
     def __init__(self, tokenizer: Any, stops: Sequence[str], rows: int) -> None:
@@ -28,9 +28,10 @@ class StopStrings(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         self._count += 1  # asked once after every token
         texts = self.tokenizer.batch_decode(input_ids[:, -min(self._tail, self._count) :])
-        for row, text in enumerate(texts):
-            if self.ended[row] is None and any(stop in text for stop in self.stops):
-                self.ended[row] = self._count
+        holds = [any(stop in text for stop in self.stops) for text in texts]
+        if len(holds) != len(self.ended):  # several beams per row, in changing places
+            return torch.tensor(holds, device=input_ids.device)
+        self.ended = [self._count if count is None and found else count for count, found in zip(self.ended, holds, strict=True)]
         return torch.tensor([count is not None for count in self.ended], device=input_ids.device)
 
     def settings(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class CausalLM(TreeScoring):
             reasons=self.reasoning.expected,
             why_not={"takes_images": TEXT_ONLY} | ({} if generates else {"generates": OTHER_TOKENS}),
         )
-        info = replace(info, details={**info.details, **rows.details()})
+        info = replace(info, details={**info.details, **rows.details(), **self.token_rows.generation_details()})
         self.info = info.with_settings(**self._delimiter.settings())
 
     # ------------------------------------------------------------ prompts

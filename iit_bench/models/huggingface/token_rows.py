@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -12,6 +12,7 @@ from transformers import DynamicCache
 
 from iit_bench.errors import one_line
 from iit_bench.models.contract import ScoreResult
+from iit_bench.models.huggingface.begun_rows import decodes_plainly, read_beginnings, widest_row
 from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
 from iit_bench.models.huggingface.rows import (
     FAILS,
@@ -31,6 +32,7 @@ from iit_bench.models.huggingface.rows import (
 from iit_bench.models.huggingface.tree_rows import TreeRows
 from iit_bench.models.raw_text import until_end
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed, score_single_rows
+from iit_bench.models.shared_beginnings import Cuts, cut_beginnings, worth_cutting
 from iit_bench.token_trees import build_row, token_path
 
 PROBE_TOKENS = 3  # generated in the check at load
@@ -48,6 +50,14 @@ class TokenRows:
         self.tree = TreeRows(model, device)
         no_tree = "--engine plain" if way == "plain" else self.tree.refused() or self._tree_differs()
         self.rows = replace(self.rows, way="plain" if no_tree else "tree", refused={"tree": no_tree} if no_tree else {})
+        self._widest = widest_row(model.config.get_text_config())
+        self.no_sharing = "--engine plain" if way == "plain" else self._sharing_differs()
+
+    def generation_details(self) -> dict[str, Any]:
+        """For `ModelInfo.details`: which prompts are continued together, whether what they begin with is read once, and why not."""
+        together = "any" if self.rows.generating == "together" else "none"
+        refused = {"shares_beginnings": self.no_sharing} if self.no_sharing else {}
+        return {"generation": {"together": together, "shares_beginnings": not self.no_sharing, "refused": refused}}
 
     # ------------------------------------------------------------ what is right for this model
 
@@ -98,6 +108,21 @@ class TokenRows:
         how = greedy_settings(self.model) | {"use_cache": way != "without cache", "return_dict_in_generate": True, "output_logits": True}
         parts = [prompts] if way == "together" else [[prompt] for prompt in prompts]
         return all(self._steps_agree(part, self._generate(part, PROBE_TOKENS, **how)) for part in parts)
+
+    @torch.inference_mode()
+    def _sharing_differs(self) -> str:
+        """Why beginnings of prompts are not read once: generated tokens have other logits than in plain passes. "" where they have not."""
+        if self.rows.generating != "together":
+            return "prompts are continued one at a time"
+        tokens = probe_tokens(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])[0][0]
+        prompts = [[*tokens[:7], *tokens[2:6]], [*tokens[:7], tokens[3]], tokens[4:9]]
+        cuts = Cuts(beginnings=((0, 7), (2, 3)), rows=(0, 0, 1), positions=0)
+        how = greedy_settings(self.model) | {"return_dict_in_generate": True, "output_logits": True}
+        try:
+            same = self._steps_agree(prompts, self._generate(prompts, PROBE_TOKENS, cuts, **how))
+        except FAILS as error:
+            return f"the check at load fails: {one_line(error)}"
+        return "" if same else "logits of new tokens differ from those of plain passes in the check at load"
 
     def _steps_agree(self, prompts: Sequence[list[int]], output: Any) -> bool:
         ends = end_tokens(self.model, self.tokenizer)
@@ -192,13 +217,32 @@ class TokenRows:
         """
         length = max(map(len, prompts)) + max_new_tokens
         whole = {"use_cache": False} if self.rows.generating == "without cache" or self.switches(length) else {}
-        output = self._generate(prompts, max_new_tokens, **(settings | whole))
+        cuts = self._cuts(prompts, max_new_tokens, settings)
+        output = self._generate(prompts, max_new_tokens, cuts, **(settings | whole))
         self._forget_length(length)
         ends = end_tokens(self.model, self.tokenizer)
-        return [until_end(row, ends) for row in output[:, max(map(len, prompts)) :].tolist()]
+        width = cuts.whole(list(map(len, prompts))) if cuts else max(map(len, prompts))
+        return [until_end(row, ends) for row in output[:, width:].tolist()]
 
-    def _generate(self, prompts: Sequence[list[int]], max_new_tokens: int, **settings: Any) -> Any:
-        ids, mask = pad_left(prompts, self.pad, self.device)
-        ends = end_tokens(self.model, self.tokenizer)
-        own = {"max_new_tokens": max_new_tokens, "pad_token_id": self.pad, "eos_token_id": ends or None}
-        return self.model.generate(input_ids=ids, attention_mask=mask, **({"do_sample": False, "num_beams": 1} | settings | own))
+    def _cuts(self, prompts: Sequence[list[int]], max_new_tokens: int, settings: Mapping[str, Any]) -> Cuts | None:
+        """Where prompts are cut, if reading their beginnings once saves enough."""
+        if self.no_sharing or len(prompts) == 1 or not decodes_plainly(self.model, settings):
+            return None
+        cuts, lengths = cut_beginnings(prompts), list(map(len, prompts))
+        if cuts is None or not worth_cutting(cuts, lengths):
+            return None
+        return cuts if self._widest is None or cuts.whole(lengths) + max_new_tokens <= self._widest else None
+
+    def _generate(self, prompts: Sequence[list[int]], max_new_tokens: int, cuts: Cuts | None = None, **settings: Any) -> Any:
+        own: dict[str, Any] = {"pad_token_id": self.pad, "eos_token_id": end_tokens(self.model, self.tokenizer) or None}
+        if cuts is None:
+            ids, mask = pad_left(prompts, self.pad, self.device)
+        else:
+            begun, begun_mask = pad_left([prompts[i][:length] for i, length in cuts.beginnings], self.pad, self.device)
+            rest, rest_mask = pad_left([prompt[cuts.length(i) :] for i, prompt in enumerate(prompts)], self.pad, self.device)
+            rows = list(cuts.rows)
+            cache = read_beginnings(self.model, {"input_ids": begun, "attention_mask": begun_mask}, rows, **own)
+            ids, mask = torch.cat((begun[rows], rest), dim=1), torch.cat((begun_mask[rows], rest_mask), dim=1)
+            own["past_key_values"] = cache
+        how = {"do_sample": False, "num_beams": 1} | settings | own
+        return self.model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, **how)
