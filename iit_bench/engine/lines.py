@@ -2,9 +2,10 @@
 
 Line 1 names the format: {"format": "iit-bench/responses", "version": 2, "check": …}, of a rank's log also "run", the identity of its run.
 Every other line is {"key": …, "kind": "score" | "generate", …fields of the result, "check": …}, or, in a rank's log, of a request that
-failed: {"key": …, "kind": "failure", "of": "item" | "machine", "reason": …, "detail": …, "check": …}. `check` is the first 16 hexadecimal
-digits of the sha256 of all bytes of the line before `,"check":`. Lines of version 1 have no `check`; a log that began with version 1 keeps
-its first line, and its new lines are sealed.
+failed: {"key": …, "kind": "failure", "of": "item" | "machine", "reason": …, "detail": …, "check": …}. A batch for which the memory did not
+suffice, so that its halves were answered one after the other, has {"key": …, "kind": "split", "check": …}, where `key` is
+`plan.batch_key` of it: a resumed run splits it likewise. `check` is the first 16 hexadecimal digits of the sha256 of all bytes of the line
+before `,"check":`. Lines of version 1 have no `check`; a log that began with version 1 keeps its first line, and its new lines are sealed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LOG_FORMAT = "iit-bench/responses"
 LOG_VERSION = 2
 Response = ScoreResult | GenerateResult
 _KINDS: dict[str, type[Response]] = {"score": ScoreResult, "generate": GenerateResult}
-_FAILURE = "failure"
+_FAILURE, _SPLIT = "failure", "split"
 _SEAL, _DIGITS = b',"check":"', 16
 
 
@@ -41,11 +42,16 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Split:
+    """A batch was too large for the memory, and is answered in two halves."""
+
+
+@dataclass(frozen=True)
 class Entry:
-    """A line after the first: the outcome of a request, and where it was read."""
+    """A line after the first: the outcome of a request, or of a batch as a whole, and where it was read."""
 
     key: str
-    outcome: Response | Failure
+    outcome: Response | Failure | Split
     line: int
 
 
@@ -54,8 +60,10 @@ def header_line(run: str = "") -> bytes:
     return _sealed({"format": LOG_FORMAT, "version": LOG_VERSION} | ({"run": run} if run else {}))
 
 
-def entry_line(key: str, outcome: Response | Failure) -> bytes:
+def entry_line(key: str, outcome: Response | Failure | Split) -> bytes:
     """The line of one outcome."""
+    if isinstance(outcome, Split):
+        return _sealed({"key": key, "kind": _SPLIT})
     if isinstance(outcome, Failure):
         return _sealed({"key": key, "kind": _FAILURE, "of": outcome.kind, "reason": outcome.reason, "detail": outcome.detail})
     kind = next(name for name, cls in _KINDS.items() if isinstance(outcome, cls))
@@ -128,7 +136,9 @@ class LogReader:
         return None
 
 
-def _outcome(fields: Mapping[str, Any]) -> Response | Failure:
+def _outcome(fields: Mapping[str, Any]) -> Response | Failure | Split:
+    if fields["kind"] == _SPLIT:
+        return Split()
     if fields["kind"] == _FAILURE:
         return Failure(fields["of"], fields["reason"], fields["detail"])
     return decode(_KINDS[fields["kind"]], fields)

@@ -18,6 +18,7 @@ from iit_bench.engine.lines import (
     Failure,
     LogReader,
     Response,
+    Split,
     append_lines,
     entry_line,
     header_line,
@@ -41,6 +42,7 @@ class ResponseLog:
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = path
         self.responses: dict[str, Response] = {}
+        self.splits: set[str] = set()  # `plan.batch_key` of batches that are answered in halves
         self.failures: dict[str, Failure] = {}  # requests that another process found to have no answer
         self.heard: Callable[[Sequence[str]], None] = lambda keys: None  # is called with keys whose outcome another process has logged
         self._places: dict[str, tuple[Path, int]] = {}  # where an answer was read
@@ -51,7 +53,7 @@ class ResponseLog:
             if fresh:
                 self._file.truncate(0)
             self._read(self._file, path)
-            self._kept = set(self.responses)
+            self._kept = self.splits | set(self.responses)
         except BaseException:
             self._file.close()
             raise
@@ -72,6 +74,19 @@ class ResponseLog:
         append_lines(self._file, self.path, [entry_line(key, response) for key, response in new.items()])
         self.responses |= new
         self._kept |= set(new)
+
+    def split(self, batch: str) -> None:
+        """Record that a batch does not fit the memory: whoever goes on with the run answers its halves.
+
+        Raises:
+            UserError: the disk is full or the file is gone.
+        """
+        if batch not in self.splits:
+            self._write_split(entry_line(batch, Split()))
+            self.splits.add(batch)
+
+    def _write_split(self, line: bytes) -> None:
+        append_lines(self._file, self.path, [line])
 
     # ------------------------------------------------------------ what only several processes need
 
@@ -146,6 +161,10 @@ class ResponseLog:
         if isinstance(entry.outcome, Failure):
             new = entry.key not in self.failures
             self.failures.setdefault(entry.key, entry.outcome)
+            return new
+        if isinstance(entry.outcome, Split):
+            new = entry.key not in self.splits
+            self.splits.add(entry.key)
             return new
         known = self.responses.setdefault(entry.key, entry.outcome)
         if known is entry.outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,11 @@ def request_key(request: Request, identity: Mapping[str, Any]) -> str:
         body["max_new_tokens"] = request.max_new_tokens
         body["reasoning_tokens"] = request.reasoning_tokens
     return hashlib.sha256(canonical_json(body).encode()).hexdigest()
+
+
+def batch_key(keys: Iterable[str]) -> str:
+    """sha256 of a batch: its requests in their order."""
+    return hashlib.sha256("".join(keys).encode()).hexdigest()
 
 
 def _message(message: Message) -> list[Any]:

@@ -12,7 +12,7 @@ from iit_bench.engine.bulk import ask_in_bulk
 from iit_bench.engine.concurrent import ask_concurrently
 from iit_bench.engine.faults import FirstItems, OutOfMemory, guarded
 from iit_bench.engine.log import Failure, Response, ResponseLog
-from iit_bench.engine.plan import BatchLimits, Request, model_identity, plan_batches, plan_rows, request_key
+from iit_bench.engine.plan import BatchLimits, Request, batch_key, model_identity, plan_batches, plan_rows, request_key
 from iit_bench.errors import ItemError, MachineError, OthersAtWork, UserError
 from iit_bench.models.contract import (
     GenerateRequest,
@@ -239,7 +239,14 @@ def _check_context(tokens: int, limit: int | None) -> None:
 
 
 def _compute(model: Model, batch: dict[str, Work], log: ResponseLog, first: FirstItems) -> dict[str, Failure]:
-    """Answer one batch into the log. If a batch fails, its halves are tried, down to single requests."""
+    """Answer one batch into the log. If a batch fails, its halves are tried, down to single requests.
+
+    That one does not fit the memory is recorded, because scores depend on what is computed together: a resumed run splits it likewise,
+    also where it has more memory.
+    """
+    name = batch_key(batch)
+    if name in log.splits:
+        return _compute_halves(model, batch, log, first)
     try:
         answers = guarded(lambda: _call(model, list(batch.values())))
         log.append(dict(zip(batch, answers, strict=True)))
@@ -255,11 +262,18 @@ def _compute(model: Model, batch: dict[str, Work], log: ResponseLog, first: Firs
         return {key: Failure("machine", error.reason, error.detail) for key in batch}
     if len(batch) == 1:
         return dict.fromkeys(batch, failure)
+    if failure.kind == "machine":
+        log.split(name)
+    return _compute_halves(model, batch, log, first)
+
+
+def _compute_halves(model: Model, batch: dict[str, Work], log: ResponseLog, first: FirstItems) -> dict[str, Failure]:
     keys = list(batch)
     half = len(keys) // 2
     failures: dict[str, Failure] = {}
     for part in (keys[:half], keys[half:]):
-        failures |= _compute(model, {key: batch[key] for key in part}, log, first)
+        if any(key not in log.responses for key in part):
+            failures |= _compute(model, {key: batch[key] for key in part}, log, first)
     return failures
 
 

@@ -76,7 +76,8 @@ class SharedLog(ResponseLog):
     def __init__(self, folder: Path, rank: Rank, begin: Callable[[SharedLog, bool], str], end: Callable[[], None] = lambda: None) -> None:
         self.path = folder / "responses.jsonl"
         self.rank = rank
-        self.responses, self.failures, self._places, self._kept = {}, {}, {}, set()
+        self.responses, self.failures, self._places = {}, {}, {}
+        self.splits, self._kept = set(), set()
         self.heard = lambda keys: None
         self._end = end
         self._folder, self._guard = folder, threading.Lock()
@@ -115,6 +116,10 @@ class SharedLog(ResponseLog):
         self._write(new)
         self.responses |= new
 
+    def _write_split(self, line: bytes) -> None:
+        assert self._own is not None
+        append_lines(self._own, self.own_path, [line])
+
     def order(self, count: int) -> list[int]:
         """First a block of its own, then those of the others from their ends, where they come last."""
         starts = [count * number // self.rank.of for number in range(self.rank.of + 1)]
@@ -150,14 +155,14 @@ class SharedLog(ResponseLog):
         self.run = begin(self, only)
         if only:
             self._read(self._file, self.path)
-            self._kept = set(self.responses)
+            self._kept = self.splits | set(self.responses)
             self.absorb(set_aside(self._folder, self.run))
             if not try_lock(self._file, self.path, shared=True):
                 raise held_by_another(self.path)
         else:
             for entry in LogReader(self.path).new_entries():
                 self._take(entry, self.path)
-            self._kept = set(self.responses)
+            self._kept = self.splits | set(self.responses)
         self._own, self.own_path = self._open_own()
         self._read(self._own, self.own_path, self.run)
         self._refresh()
