@@ -18,6 +18,11 @@ def load_adapter(model: Any, folder: Path) -> Any:
         from peft import PeftConfig, PeftModel
     except ImportError as error:
         raise UserError(f"adapter {str(folder)!r} needs peft, which cannot be imported ({one_line(error)}); pip install peft") from error
+    if any(weight.is_meta for weight in model.parameters()):
+        raise UserError(
+            f"adapter {str(folder)!r} cannot be loaded onto weights that wait on the disk or in the machine's memory; use a --device-map "
+            "with all of them on devices, or a checkpoint with the adapter merged into it"
+        )
     try:
         config = PeftConfig.from_pretrained(str(folder))
         if config.is_prompt_learning:

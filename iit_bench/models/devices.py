@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import UserError
 from iit_bench.ranks import this_rank
@@ -36,6 +36,14 @@ def _own_gpu() -> str:
 
     rank = this_rank()
     return f"cuda:{rank.local % torch.cuda.device_count()}" if rank.several else "cuda"
+
+
+def device_of(model: Any) -> torch.device:
+    """Where a model of transformers takes its inputs; of one whose first weights wait on the disk, `model.device` is "meta"."""
+    import torch
+
+    device = getattr(getattr(model, "_hf_hook", None), "execution_device", None)  # of accelerate
+    return torch.device(model.device if device is None else device)
 
 
 def pick_dtype(dtype: str, device: str, checkpoint_dtype: torch.dtype | None) -> torch.dtype:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import UserError
 from iit_bench.models.contract import ModelOptions
-from iit_bench.models.devices import pick_device, pick_dtype
+from iit_bench.models.devices import device_of, pick_device, pick_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,6 @@ DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")  # by which a
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 QUANTIZATION = {"bnb-4bit": "bitsandbytes", "bnb-8bit": "bitsandbytes", "torchao-int8": "torchao"}  # name → package that it needs
 PLACING = ("device_map", "quantization", "attn_implementation")  # the options of this file
-STORAGE = ("cpu", "disk")  # where weights wait that no accelerator has room for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,24 +94,18 @@ def placing_details(options: ModelOptions, model: Any) -> dict[str, Any]:
 
 
 def input_device(model: Any, placement: Placement) -> str:
-    """The device that a loaded model is given its inputs on: of a device map the first accelerator, else the CPU.
+    """The device that a loaded model is given its inputs on: of a device map the first accelerator, else the CPU (`devices.device_of`).
 
     Raises:
         UserError: the map names a part that the model does not have.
     """
-    import torch
-
     given = placement.arguments.get("device_map")
     if isinstance(given, Mapping):
         known = {name for name, _ in model.named_modules()} | {name for name, _ in model.named_parameters()}
         if unknown := sorted(set(given) - known):
             first = next(name for name, _ in model.named_children())
             raise UserError(f"--device-map names {unknown[0]!r}, which is no part of this model; its parts begin with {first!r}")
-    placed = getattr(model, "hf_device_map", None) or {}
-    accelerators = [device for device in placed.values() if str(device) not in STORAGE]
-    if accelerators:
-        return str(torch.device(accelerators[0]))
-    return "cpu" if placed else str(model.device)
+    return str(device_of(model))
 
 
 def quantised_with(config: Any) -> str:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image as PillowImage
 
 from iit_bench.images import decode_item
+from iit_bench.models.devices import device_of
 from iit_bench.models.huggingface.processors import takes_suffix
 from iit_bench.models.rendering import render_prompt, special_tokens_of, turns_of_parts
 from iit_bench.models.words import Words
@@ -71,7 +72,7 @@ class InputMaker:
         if names not in self._layouts:
             self._layouts[names] = layout_of(inputs, self._call(text + PROBE, images), self.has_suffix)
         inputs = self.spell(inputs, self.words.spelling)
-        moved = {name: value.to(self.model.device) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+        moved = {name: value.to(device_of(self.model)) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
         return {name: v.to(self.model.dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v for name, v in moved.items()}
 
     def _call(self, text: str, images: list[PillowImage.Image]) -> Inputs:
@@ -86,7 +87,7 @@ class InputMaker:
 
     def of_text(self, tokens: Sequence[int]) -> Inputs:
         """Inputs of a text in tokens, without the processor."""
-        ids = torch.tensor([list(tokens)], device=self.model.device)
+        ids = torch.tensor([list(tokens)], device=device_of(self.model))
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         return inputs | ({"token_type_ids": torch.zeros_like(ids)} if self.has_suffix else {})
 

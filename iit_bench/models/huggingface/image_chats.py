@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 
 from iit_bench.errors import ItemError, one_line
 from iit_bench.images import decode_item
+from iit_bench.models.devices import device_of
 from iit_bench.models.huggingface.encoding import InputMaker, Inputs
 from iit_bench.models.huggingface.image_features import ImageFeatures, tower_arguments
 from iit_bench.models.huggingface.image_parts import IN_FORWARD, ImagePart, ImageParts
@@ -71,7 +72,7 @@ class ImageChats:
         return self._of_tokens(tokens, parts) | self.encoded(parts)
 
     def _of_tokens(self, tokens: Sequence[int], parts: Sequence[ImagePart]) -> Inputs:
-        ids = torch.tensor([self.filled(tokens, parts)], device=self.inputs.model.device)
+        ids = torch.tensor([self.filled(tokens, parts)], device=device_of(self.inputs.model))
         columns = (ids == self.parts.column).long()
         made = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | dict.fromkeys(self.types, columns)
         for name in IN_FORWARD:

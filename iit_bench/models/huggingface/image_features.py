@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from iit_bench.models.devices import device_of
 from iit_bench.models.huggingface.image_parts import Bounded, ImagePart, ImageParts
 
 FEATURES_HELD = 4 * 2**30  # bytes
@@ -67,7 +68,7 @@ class ImageFeatures:
     def outputs_of(self, features: Features) -> dict[str, Any]:
         """`mm_encoder_outputs` for columns in the order of their places."""
         assert self._form is not None, "features come from `of`"
-        form, device = self._form, self._model.device
+        form, device = self._form, device_of(self._model)
         moved = {name: value.to(device) for name, value in features.items()}
         main: Any = moved[form.main]
         values: dict[str, Any] = {form.main: [main] if form.listed else main, **form.common}
@@ -95,7 +96,7 @@ class ImageFeatures:
     def _moved(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
-        moved = value.to(self._model.device)
+        moved = value.to(device_of(self._model))
         return moved.to(self._model.dtype) if moved.is_floating_point() else moved
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from iit_bench.models.devices import device_of
 from iit_bench.models.huggingface.encoding import PER_TOKEN, InputMaker, Inputs
 from iit_bench.models.scoring import PrefixScorer, pad_right
 
@@ -47,7 +48,7 @@ class CachedPrompt:
             return self._whole.extend(prompt, rows, tokens)
         branch = copy.deepcopy(cache)
         branch.batch_repeat_interleave(len(tokens))
-        ids, real = pad_right(tokens, self._pad, self._model.device)
+        ids, real = pad_right(tokens, self._pad, device_of(self._model))
         before = torch.ones((len(tokens), prompt["input_ids"].shape[1]), device=ids.device, dtype=real.dtype)
         mask = torch.cat((before, real), dim=1)
         more = self._others(prompt, before.shape[1], ids.shape[1], len(tokens))

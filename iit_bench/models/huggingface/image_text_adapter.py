@@ -17,6 +17,7 @@ from PIL import Image as PillowImage
 from iit_bench.errors import ItemError, one_line
 from iit_bench.images import decode_item
 from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.models.devices import device_of
 from iit_bench.models.huggingface.chat_rows import Chat, ChatRows
 from iit_bench.models.huggingface.encoding import InputMaker, Inputs, images_of, render_images
 from iit_bench.models.huggingface.generation import greedy_settings
@@ -96,7 +97,7 @@ class ImageTextModel(TreeScoring):
         """Why rows of a tree are not right for this model; "" where they are, with `trees` set."""
         if self.chats is None or self.chats.whole:
             return "chats are not put together from tokens of their images"
-        trees = ImageTrees(self.model, self.chats, str(self.model.device))
+        trees = ImageTrees(self.model, self.chats, str(device_of(self.model)))
 
         def scores() -> list[list[float]]:
             paths = [self._path(trees, request) for request in requests]

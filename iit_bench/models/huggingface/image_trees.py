@@ -19,7 +19,7 @@ import torch
 from iit_bench.models.huggingface.image_chats import ImageChats
 from iit_bench.models.huggingface.image_features import Features
 from iit_bench.models.huggingface.image_parts import ImagePart
-from iit_bench.models.huggingface.tree_families import additive, masks_of, visible_nodes, why_not
+from iit_bench.models.huggingface.tree_families import additive, attention_refuses, masks_of, visible_nodes, why_not
 from iit_bench.models.huggingface.tree_rows import read_edges
 from iit_bench.token_trees import TokenPath, TreeRow, symbols
 
@@ -64,6 +64,8 @@ class ImageTrees:
             return f"family {kind} of {text.model_type} is not listed as one whose rows of a tree equal plain passes"
         if FAMILIES[kind] is None:
             return why_not(text)
+        if refused := attention_refuses(text):
+            return refused
         if getattr(text, "sliding_window", None) and kind not in BOTH_WAYS:
             return "some layers of its attention have a window"
         return ""

@@ -60,6 +60,8 @@ FAMILIES: Mapping[str, TreeFamily] = {
 
 def why_not(config: Any) -> str:
     """Why a text configuration's model is not run so; "" if it may be tried."""
+    if refused := attention_refuses(config):
+        return refused
     family = FAMILIES.get(config.model_type)
     if family is None:
         return f"family {config.model_type} is not listed as one whose rows of a tree equal plain passes"
@@ -68,6 +70,12 @@ def why_not(config: Any) -> str:
     if family.masks == "by layer" and (unknown := set(_layer_types(config)) - {FULL, SLIDING, CHUNKED}):
         return f"layers of type {', '.join(sorted(unknown))}"
     return ""
+
+
+def attention_refuses(config: Any) -> str:
+    """Why the attention that is in use takes no mask of its own; "" if it does. Flex attention on a CPU even ends the process with one."""
+    attention = getattr(config, "_attn_implementation", None)
+    return "" if attention in (None, "eager", "sdpa") else f"{attention} takes no mask of a tree"
 
 
 def first_position(config: Any) -> int:
