@@ -97,8 +97,8 @@ class Baselines:
 
     def answer_counts(self, questions: Iterable[Question]) -> dict[str, int]:
         """How often each choice of `questions` is a gold answer, without zeros: the counts that `majority` predicts from."""
-        choices = sorted({choice for question in questions for choice in question.choices})
-        return {choice: self._overall[choice] for choice in choices if self._overall[choice]}
+        choices = {choice for question in questions for choice in question.choices if choice in self._overall}
+        return {choice: self._overall[choice] for choice in sorted(choices) if self._overall[choice]}
 
     def figures(self, targets: Sequence[Question]) -> Figures:
         """Accuracy of each rule on `targets`; None for a rule that could not be fitted for one of their sources."""

@@ -14,7 +14,7 @@ from builders.card import card
 from builders.choices import admit, flagged, ordered
 from builders.connectors import make_connect
 from builders.dialogues import Dialogues
-from builders.histories import Group, HistoryBuilder, HistoryCluster, use_cap
+from builders.histories import Group, HistoryBuilder, use_cap
 from builders.matching import make_matcher
 from builders.presets import load_preset
 from builders.sources.answers import parse_answers
@@ -90,7 +90,7 @@ def build(options: BuildOptions) -> Path:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         loaded = _load_sources(names, options, progress)
         targets = _targets(loaded, tiers, size, options.seed)
-        groups, use, cap = _groups(targets, loaded, tiers, options, progress)
+        groups, uses, cap = _groups(targets, loaded, tiers, options, progress)
     dialogues = Dialogues(groups, tiers, connect)
     history = {turn.id: turn for group in groups for turn in group.nodes}
     history_only = [history[question_id] for question_id in sorted(history.keys() - {target.id for target in targets})]
@@ -107,7 +107,7 @@ def build(options: BuildOptions) -> Path:
         "sources": {entry.source.name: _source_manifest(entry, targets, questions) for entry in loaded},
         "prefix_choices": sum(target.prefix_choices for target in targets),
         "gold_positions": _gold_positions(targets),
-        "history_use": _history_use(use, cap, history.values()),
+        "history_use": _history_use(uses, cap, history.values()),
         "history_turns": _history_turns(dialogues),
         **_baselines(loaded, targets, questions),
         "versions": _versions(),
@@ -213,15 +213,15 @@ def _targets(loaded: Sequence[_LoadedSource], tiers: Sequence[str], size: int, s
 
 def _groups(
     targets: Sequence[Question], loaded: Sequence[_LoadedSource], tiers: Sequence[str], options: BuildOptions, progress: Progress
-) -> tuple[list[Group], Counter[HistoryCluster], dict[Modality, int]]:
-    """The groups, how many of them each cluster serves as history, and the cap on that for each modality."""
+) -> tuple[list[Group], dict[Modality, list[int]], dict[Modality, int]]:
+    """The groups, in how many of them each cluster is history, and the cap on that, for each modality."""
     pool = [question for entry in loaded for question in entry.questions]
     texts = {text: i for i, text in enumerate(sorted({question.question for question in pool}))}
     matcher = make_matcher(options.match, list(texts))
     cap = use_cap(targets, pool, tiers)
     histories = HistoryBuilder(pool, matcher, texts, seed=options.seed, cap=cap)
     groups = list(progress.track(histories.groups(targets, tiers), len(targets), description="matching histories"))
-    return groups, histories.use, cap
+    return groups, histories.uses(), cap
 
 
 # ---------------------------------------------------------------- the manifest
@@ -261,12 +261,12 @@ def _gold_positions(targets: Iterable[Question]) -> dict[str, dict[str, list[int
     return {modality: {str(k): counts[modality][k] for k in sorted(counts[modality])} for modality in sorted(counts)}
 
 
-def _history_use(use: Mapping[HistoryCluster, int], cap: Mapping[Modality, int], history: Iterable[Question]) -> dict[str, Any]:
+def _history_use(uses: Mapping[Modality, Sequence[int]], cap: Mapping[Modality, int], history: Iterable[Question]) -> dict[str, Any]:
     """Per modality: the cap on groups per cluster, what it rose to, and how many clusters serve 1, 2, … groups."""
     questions = Counter(question.modality for question in history)
     entries: dict[str, Any] = {}
     for modality in sorted(questions):
-        groups = Counter(n for (of, _), n in use.items() if of == modality)
+        groups = Counter(uses[modality])
         entries[modality] = {
             "cap": cap[modality],
             "highest": max(groups),

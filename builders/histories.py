@@ -7,9 +7,9 @@ node of the trie takes the nearest question that the rules allow beside the targ
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,8 +19,6 @@ from builders.pools import HashOrder, Nearness, Order, Pool
 from builders.words import contains, words
 from iit_bench.errors import UserError
 from iit_bench.types import Modality, Question
-
-HistoryCluster = tuple[Modality, str]  # modality of the questions, and their cluster
 
 NEAR_DUPLICATE = 0.95  # similarity of two T questions from which on they are one
 MIN_ANSWER = 3  # characters; shorter answers occur by accident in any text
@@ -88,36 +86,46 @@ class Rules:
         return similarity >= NEAR_DUPLICATE or self._words(a.question) == self._words(b.question)
 
 
+class _Admission:
+    """Which texts may come before a target; each is compared once."""
+
+    def __init__(self, target: Question, pool: Pool, rules: Rules) -> None:
+        self._target, self._pool, self._rules = target, pool, rules
+        self._admitted: dict[int, bool] = {}
+
+    def __call__(self, text: int, place: int) -> bool:
+        """Whether a text, of the question at a place, may come before the target."""
+        if text not in self._admitted:
+            self._admitted[text] = self._rules.may_precede(self._pool.questions[place], self._target)
+        return self._admitted[text]
+
+
 class _Candidates:
     """The questions of one modality before one target, found as far as they are needed."""
 
     def __init__(self, target: Question, pool: Pool, order: Order, rules: Rules) -> None:
         self._target, self._pool, self._order, self._rules = target, pool, order, rules
-        self._text = rules.text(target)
-        self._admitted: dict[int, bool] = {}  # text -> whether it may come before the target
+        self._text, self._admits = rules.text(target), _Admission(target, pool, rules)
         self._below_cap = order.open_places(target, self._text, self._admits)
         self._found: list[int] = []  # of these, the first that may come before the target
 
-    def nearest(self, earlier: Sequence[Question], used_here: Iterable[str], use: Callable[[str], int]) -> Question | None:
-        """The first candidate below its cap that fits behind `earlier`; if there is none, the first of a least used cluster.
+    def nearest(self, earlier: Sequence[Question], used_here: Iterable[int]) -> int | None:
+        """The place of the first candidate below its cap that fits behind `earlier`; if there is none, of a least used cluster's first.
 
         Args:
             used_here: clusters that this group uses already. A cluster counts once per group, so these are below their cap.
-            use: cluster -> groups in which it is history.
 
         Returns:
             None if no candidate fits.
         """
         fitting = [next((place for place in self._from_nearest() if self._fits(place, earlier)), None)]
-        closed_here = [cluster for cluster in used_here if not self._pool.is_open(cluster)]
-        fitting += [place for cluster in closed_here for place in self._pool.members(cluster) if self._fits_all(place, earlier)]
+        used = [place for cluster in used_here for place in self._pool.members(cluster)]
+        fitting += [place for place in used if not self._pool.is_open(place) and self._fits_all(place, earlier)]
         if places := [place for place in fitting if place is not None]:
-            return self._pool.questions[min(zip(self._keys(places), places, strict=True))[1]]
+            return min(zip(self._keys(places), places, strict=True))[1]
         above_cap = [place for place in self._pool.closed_places() if self._fits_all(place, earlier)]
-        if not above_cap:
-            return None
-        uses = [use(self._pool.questions[place].cluster) for place in above_cap]
-        return self._pool.questions[min(zip(uses, self._keys(above_cap), above_cap, strict=True))[2]]
+        uses = self._pool.use[self._pool.clusters[above_cap]].tolist()
+        return min(zip(uses, self._keys(above_cap), above_cap, strict=True))[2] if above_cap else None
 
     def _from_nearest(self) -> Iterator[int]:
         """The places below their cap that may come before the target; what was found for one node serves the next."""
@@ -126,12 +134,6 @@ class _Candidates:
             if not linked(self._pool.questions[place], self._target):
                 self._found.append(place)
                 yield place
-
-    def _admits(self, text: int, place: int) -> bool:
-        """Whether a text (of the question at a place) may come before the target."""
-        if text not in self._admitted:
-            self._admitted[text] = self._rules.may_precede(self._pool.questions[place], self._target)
-        return self._admitted[text]
 
     def _fits_all(self, place: int, earlier: Sequence[Question]) -> bool:
         admitted = self._admits(int(self._pool.texts[place]), place) and not linked(self._pool.questions[place], self._target)
@@ -142,7 +144,7 @@ class _Candidates:
 
     def _keys(self, places: Sequence[int]) -> Sequence[float]:
         """What places are ordered by, then by their own order; nothing to compare where there is one."""
-        return self._order.keys(self._target, self._text, places) if len(places) > 1 else [0]
+        return self._order.keys(self._target, self._text, places) if len(places) > 1 else [0] * len(places)
 
 
 class HistoryBuilder:
@@ -165,7 +167,10 @@ class HistoryBuilder:
         self._orders: dict[Modality, Order] = {
             m: Nearness(pool, matcher) if matcher.ranks else HashOrder(pool, seed) for m, pool in self._pools.items()
         }
-        self.use: Counter[HistoryCluster] = Counter()  # -> groups in which it is history
+
+    def uses(self) -> dict[Modality, list[int]]:
+        """Modality -> for each cluster that is history, the number of groups in which it is."""
+        return {modality: pool.use[pool.use > 0].tolist() for modality, pool in self._pools.items()}
 
     def groups(self, targets: Sequence[Question], tiers: Sequence[str]) -> Iterator[Group]:
         """The group of each target, in the order of the targets.
@@ -185,27 +190,19 @@ class HistoryBuilder:
     def _group(self, target: Question, nodes: Sequence[str]) -> Group:
         candidates = {m: _Candidates(target, self._pools[m], self._orders[m], self._rules) for m in MODALITIES}
         path: dict[str, tuple[Question, ...]] = {"": ()}
-        used_here: dict[HistoryCluster, None] = {}  # a set in the order of use
+        used_here: dict[Modality, list[int]] = {modality: [] for modality in MODALITIES}  # clusters, each once
         for node in nodes:
             modality, earlier = _modality(node[-1]), path[node[:-1]]
-            used = [cluster for of, cluster in used_here if of == modality]
-            nearest = candidates[modality].nearest(earlier, used, partial(self._use_of, modality))
+            pool, used = self._pools[modality], used_here[modality]
+            nearest = candidates[modality].nearest(earlier, used)
             if nearest is None:
-                raise _exhausted(target, node, len(self._pools[modality].questions))
-            path[node] = (*earlier, nearest)
-            used_here[modality, nearest.cluster] = None
-        self._count(list(used_here))
+                raise _exhausted(target, node, len(pool.questions))
+            path[node] = (*earlier, pool.questions[nearest])
+            if (cluster := int(pool.clusters[nearest])) not in used:
+                used.append(cluster)
+        for modality, used in used_here.items():
+            self._pools[modality].count(used, self._cap[modality])
         return Group(target, tuple(path[node][-1] for node in nodes))
-
-    def _use_of(self, modality: Modality, cluster: str) -> int:
-        return self.use[modality, cluster]
-
-    def _count(self, used_here: Sequence[HistoryCluster]) -> None:
-        """Add a group to the use of its history clusters, and close those that reach their cap."""
-        self.use.update(used_here)
-        for modality, cluster in used_here:
-            if self.use[modality, cluster] == self._cap[modality]:
-                self._pools[modality].close(cluster)
 
 
 def use_cap(targets: Sequence[Question], pool: Sequence[Question], tiers: Sequence[str]) -> dict[Modality, int]:

@@ -10,7 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,16 +80,16 @@ class TfIdf:
             seen[0].extend(number.setdefault(word, len(number)) for word in count)
             seen[1].extend(count.values())
             seen[2].append(len(seen[0]))
-        numbers, occurrences, starts = (np.array(column) for column in seen)
+        numbers, occurrences, starts = (np.frombuffer(column, column.typecode) for column in seen)
         document_frequency = np.bincount(numbers, minlength=len(number))
         idf = np.array([integer_idf(len(texts), int(df)) for df in document_frequency], np.float64)
         column = np.empty(len(number), np.int32)  # the most frequent words first: those are left out of a search
         column[np.argsort(-document_frequency, kind="stable")] = np.arange(len(number))
-        entries = occurrences * idf[numbers]
-        self._weights: Any = csr_array((entries, column[numbers], starts.astype(np.int32)), shape=(len(texts), len(number)))
+        shape = (len(texts), len(number))
+        self._weights: Any = csr_array((occurrences * idf[numbers], column[numbers], starts.astype(np.int32)), shape=shape)
         self._weights.sort_indices()
         squares = self._weights.power(2) @ np.ones(len(number))
-        self._entries = lru_cache(maxsize=1 << 10)(self._row)
+        self._entries = lru_cache(maxsize=1 << 10)(partial(_row, self._weights))
         self._norms = np.sqrt(np.maximum(squares, 1))  # a text without words is similar to nothing
 
     def similarities(self, text: int) -> NDArray[np.float64]:
@@ -104,14 +104,15 @@ class TfIdf:
         dot = sum(weight * there[column] for column, weight in here.items() if column in there)
         return float(dot / (self._norms[a] * self._norms[b]))
 
-    def _row(self, text: int) -> dict[int, float]:
-        """Column -> entry of a text."""
-        row = slice(self._weights.indptr[text], self._weights.indptr[text + 1])
-        return dict(zip(self._weights.indices[row].tolist(), self._weights.data[row].tolist(), strict=True))
-
     def search(self, among: NDArray[np.int64]) -> Search:
         """An exact search that looks at frequent words only where they can decide."""
         return PrunedSearch(self._weights, self._norms, among)
+
+
+def _row(weights: Any, text: int) -> dict[int, float]:
+    """Column -> entry of a row."""
+    row = slice(weights.indptr[text], weights.indptr[text + 1])
+    return dict(zip(weights.indices[row].tolist(), weights.data[row].tolist(), strict=True))
 
 
 class PrunedSearch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -29,7 +29,7 @@ class Remaining:
     """The numbers 0 … n-1 without those removed; the next one that is left is found in almost constant time."""
 
     def __init__(self, n: int) -> None:
-        self._next = array("q", range(n + 1))  # leads to the next number that is left; n = the end
+        self._next = array("i", range(n + 1))  # leads to the next number that is left; n = the end
 
     def __contains__(self, number: int) -> bool:
         return self._next[number] == number
@@ -48,7 +48,7 @@ class Remaining:
 
 
 class Pool:
-    """Questions of one modality by text and by cluster, some of them closed.
+    """Questions of one modality by text and by cluster (a number), some of them closed: those of clusters at their cap.
 
     Args:
         questions: in the order of ids.
@@ -57,32 +57,41 @@ class Pool:
 
     def __init__(self, questions: Sequence[Question], texts: Mapping[str, int]) -> None:
         self.questions = tuple(questions)
-        self.texts = np.array([texts[question.question] for question in questions], np.int64)
-        self._by_text = np.argsort(self.texts, kind="stable")  # slot -> place
+        self.texts = np.fromiter((texts[question.question] for question in questions), np.int64, len(self.questions))
+        self._by_text = np.argsort(self.texts, kind="stable").astype(np.int32)  # slot -> place
         self._starts = np.searchsorted(self.texts[self._by_text], np.arange(len(texts) + 1))  # text -> its first slot
-        self._slot_of = np.empty(len(self.questions), np.int64)
+        self._slot_of = np.empty(len(self.questions), np.int32)
         self._slot_of[self._by_text] = np.arange(len(self.questions))
         self._open, self._open_slots = Remaining(len(self.questions)), Remaining(len(self.questions))
         self._open_in_text = np.diff(self._starts)
-        self._of_cluster: dict[str, list[int]] = {}
-        for place, question in enumerate(self.questions):
-            self._of_cluster.setdefault(question.cluster, []).append(place)
+        numbers: dict[str, int] = {}
+        self.clusters = np.fromiter((numbers.setdefault(q.cluster, len(numbers)) for q in questions), np.int32, len(self.questions))
+        self._by_cluster = np.argsort(self.clusters, kind="stable").astype(np.int32)
+        self._first_of_cluster = np.searchsorted(self.clusters[self._by_cluster], np.arange(len(numbers) + 1))
+        self.use = np.zeros(len(numbers), np.int64)  # cluster -> groups in which it is history
 
-    def members(self, cluster: str) -> list[int]:
-        """The places of a cluster's questions."""
-        return self._of_cluster[cluster]
+    def members(self, cluster: int) -> list[int]:
+        """The places of a cluster's questions, ascending."""
+        members: list[int] = self._by_cluster[self._first_of_cluster[cluster] : self._first_of_cluster[cluster + 1]].tolist()
+        return members
 
-    def is_open(self, cluster: str) -> bool:
-        """Whether a cluster is below its cap."""
-        return self._of_cluster[cluster][0] in self._open
+    def is_open(self, place: int) -> bool:
+        """Whether the cluster of a question is below its cap."""
+        return place in self._open
+
+    def count(self, clusters: Iterable[int], cap: int) -> None:
+        """Count a group that uses these clusters, each named once, and close those that reach the cap."""
+        for cluster in clusters:
+            self.use[cluster] += 1
+            if self.use[cluster] == cap:
+                self._close(self.members(cluster))
 
     def closed_places(self) -> list[int]:
         """The places of questions that are not open, ascending."""
         return [place for place in range(len(self.questions)) if place not in self._open]
 
-    def close(self, cluster: str) -> None:
-        """Close a cluster's questions, which are open."""
-        for place in self.members(cluster):
+    def _close(self, places: Sequence[int]) -> None:
+        for place in places:
             self._open.remove(place)
             self._open_slots.remove(int(self._slot_of[place]))
             self._open_in_text[self.texts[place]] -= 1
@@ -217,7 +226,7 @@ class HashOrder:
             order = below[np.argsort(hashes[below], kind="stable")]
             for i in order[done:].tolist():
                 place = int(self._open_places[i])
-                if self._pool.is_open(self._pool.questions[place].cluster) and admits(int(self._pool.texts[place]), place):
+                if self._pool.is_open(place) and admits(int(self._pool.texts[place]), place):
                     yield place
             count, done = MORE * count, len(order)
 
