@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from iit_bench.errors import UserError
 from iit_bench.models.contract import (
@@ -22,7 +26,7 @@ from iit_bench.models.contract import (
     Way,
 )
 from iit_bench.storage.tables import canonical_json
-from iit_bench.token_trees import TokenPath, cut_rows
+from iit_bench.token_trees import TokenPath, common_length, cut_rows
 from iit_bench.types import Image, Message
 
 Request = ScoreRequest | GenerateRequest | TextRequest
@@ -120,20 +124,57 @@ def _message(message: Message) -> list[Any]:
     return [message.role, *({"image": part.sha256} if isinstance(part, Image) else part for part in message.parts)]
 
 
-def plan_batches(lengths: Mapping[str, int], limits: BatchLimits) -> list[list[str]]:
+def plan_batches(lengths: Mapping[str, int], limits: BatchLimits, prompts: Mapping[str, array[int]] | None = None) -> list[list[str]]:
     """Batches of request keys, longest first (out of memory shows at once), equal lengths together (little padding).
 
-    The plan depends on the whole job only, not on what is answered already: a resumed run computes each batch with the same members.
+    With `prompts`, requests that begin alike come together, so that a batch reads what they share once. The plan depends on the whole job
+    only, not on what is answered already: a resumed run computes each batch with the same members.
+
+    Args:
+        lengths: tokens of each request's longest row.
+        limits: of a batch.
+        prompts: of all the requests, in symbols (`token_trees`).
     """
-    order: Sequence[str] = sorted(lengths, key=lambda key: (-lengths[key], key))
+    order = order_alike(lengths, prompts) if prompts else sorted(lengths, key=lambda key: (-lengths[key], key))
     batches: list[list[str]] = []
+    longest = 0
     for key in order:
-        longest = lengths[batches[-1][0]] if batches else 0
-        if batches and len(batches[-1]) < limits.rows and longest * (len(batches[-1]) + 1) <= limits.tokens:
+        width = max(longest, lengths[key])
+        if batches and len(batches[-1]) < limits.rows and width * (len(batches[-1]) + 1) <= limits.tokens:
             batches[-1].append(key)
+            longest = width
         else:
             batches.append([key])
+            longest = lengths[key]
     return batches
+
+
+def order_alike(lengths: Mapping[str, int], prompts: Mapping[str, array[int]]) -> list[str]:
+    """The keys in an order in which prompts with long common beginnings are neighbours, else longest first.
+
+    Prompts that share half of what follows the beginning of all form a group; groups are put in order by their longest member, and the
+    members of each in the same way.
+    """
+    arrays = {key: np.frombuffer(prompts[key], dtype=np.int32).astype(np.int64) for key in lengths}
+    keys = sorted(lengths, key=lambda key: ((arrays[key] + 2**31).astype(">u4").tobytes(), key))
+    shared = [common_length(one, other) for one, other in itertools.pairwise(map(arrays.__getitem__, keys))]
+
+    def ordered(first: int, last: int, depth: int) -> list[str]:
+        """Of keys[first:last], whose prompts agree in `depth` symbols."""
+        deeper = min(shared[first : last - 1], default=depth)
+        far = (place for place in range(first + 1, last) if not near(place, deeper))
+        bounds = [first, *far, last]
+        if len(bounds) > 2:
+            groups = [ordered(low, high, deeper) for low, high in itertools.pairwise(bounds)]
+            groups.sort(key=lambda group: (-lengths[group[0]], group[0]))
+            return [key for group in groups for key in group]
+        return ordered(first, last, deeper) if deeper > depth else sorted(keys[first:last], key=lambda key: (-lengths[key], key))
+
+    def near(place: int, depth: int) -> bool:
+        left = min(len(arrays[keys[place - 1]]), len(arrays[keys[place]])) - depth
+        return 2 * (shared[place - 1] - depth) >= left
+
+    return ordered(0, len(keys), 0) if keys else []
 
 
 def plan_rows(paths: Mapping[str, Sequence[TokenPath]], limits: BatchLimits) -> list[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from iit_bench.models.contract import (
     Way,
     as_text_model,
 )
-from iit_bench.token_trees import TokenPath
+from iit_bench.token_trees import TokenPath, symbols
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Work:
     request: Request
     tokens: int  # of its longest row
     paths: Sequence[TokenPath] = ()  # where it goes through the model as part of a tree
+    prompt: array[int] = field(
+        default_factory=lambda: symbols(())
+    )  # in symbols, of a reply to generate where the model reads common beginnings once
 
 
 @dataclass
@@ -211,7 +215,9 @@ def _until_done(
 def plan(work: Mapping[str, Work], limits: BatchLimits) -> list[list[str]]:
     """Which requests go through the model together, as lists of keys: rows of a tree, or padded batches."""
     rows = plan_rows({key: one.paths for key, one in work.items() if one.paths}, limits)
-    return rows + plan_batches({key: one.tokens for key, one in work.items() if not one.paths}, limits)
+    others = {key: one for key, one in work.items() if not one.paths}
+    prompts = {key: one.prompt for key, one in others.items()} if any(one.prompt for one in others.values()) else None
+    return rows + plan_batches({key: one.tokens for key, one in others.items()}, limits, prompts)
 
 
 def _fitted(model: Model, request: Request, way: Way) -> Work:
@@ -222,15 +228,19 @@ def _fitted(model: Model, request: Request, way: Way) -> Work:
             _check_context(longest, model.info.max_context)
         return Work(request, longest, paths)
     if not isinstance(request, (ScoreRequest, GenerateRequest)):
-        return Work(request, as_text_model(model).text_tokens(request))
+        return Work(request, as_text_model(model).text_tokens(request), prompt=_prompt(model, request))
     length = model.request_tokens(request)
     limit = model.info.max_context
     if limit is None or length <= limit:
-        return Work(request, length)
+        return Work(request, length, prompt=_prompt(model, request))
     spare = request.reasoning_tokens if isinstance(request, GenerateRequest) else 0
     _check_context(length - spare, limit)
     assert isinstance(request, GenerateRequest)
-    return Work(replace(request, reasoning_tokens=spare - (length - limit)), limit)
+    return Work(replace(request, reasoning_tokens=spare - (length - limit)), limit, prompt=_prompt(model, request))
+
+
+def _prompt(model: Model, request: Request) -> array[int]:
+    return model.prompt(request) if isinstance(request, (GenerateRequest, TextGenerateRequest)) else symbols(())
 
 
 def _check_context(tokens: int, limit: int | None) -> None:

@@ -6,13 +6,14 @@ A model renders chats with its own template and answers batches. It knows nothin
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from iit_bench.errors import ItemError, UserError
-from iit_bench.token_trees import TokenPath
+from iit_bench.token_trees import TokenPath, symbols
 from iit_bench.types import Message, ServerOptions, Style
 
 # How a model runs rows of text: "tree" = requests that share beginnings go through it as rows of one tree (`iit_bench.token_trees`), every
@@ -250,6 +251,14 @@ class Model(ABC):
     def score_paths(self, batch: Sequence[Scored], paths: Sequence[Sequence[TokenPath]]) -> list[ScoreResult]:
         """As `score`, `score_text` and `score_rolling`, in one row of a tree; `paths` are what `paths` gave for each request."""
         raise NotImplementedError
+
+    def prompt(self, request: GenerateRequest | TextGenerateRequest) -> array[int]:
+        """The prompt in symbols, to ask requests that begin alike together; empty if the model does not read what they share once.
+
+        Raises:
+            ItemError: the request cannot be rendered or encoded.
+        """
+        return symbols(())
 
     @abstractmethod
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:

@@ -108,7 +108,8 @@ class RawText(TextModel):
         tokens, limit = self.encode_text(text), self.context_limit
         return [make_disjoint_window(window) for window in get_rolling_token_windows(tokens, self._first_token, limit, 1)]
 
-    def _cut_prompt(self, request: TextGenerateRequest) -> list[int]:
+    def cut_prompt(self, request: TextGenerateRequest) -> list[int]:
+        """Tokens of a text to continue, cut on the left so that the new ones fit the model's context."""
         room = self.context_limit - request.max_new_tokens
         if room < 1:
             raise UserError(
@@ -120,7 +121,7 @@ class RawText(TextModel):
     def text_tokens(self, request: TextRequest) -> int:
         """As `contract.TextModel.text_tokens`."""
         if isinstance(request, TextGenerateRequest):
-            return len(self._cut_prompt(request)) + request.max_new_tokens
+            return len(self.cut_prompt(request)) + request.max_new_tokens
         if isinstance(request, RollingRequest):
             return min(len(self.encode_text(request.text)) + 1, self.context_limit)
         return max(len(before) + len(after) for before, after in self._pairs(request))
@@ -175,7 +176,7 @@ class RawText(TextModel):
         from iit_bench.models.stopping import StopStrings
 
         one = batch[0]
-        prompts = [self._cut_prompt(request) for request in batch]
+        prompts = [self.cut_prompt(request) for request in batch]
         stops = list(dict.fromkeys([*filter(None, one.until), *filter(None, [self.tokenizer.eos_token])]))
         settings = {"do_sample": False, "num_beams": 1} | dict(one.settings)
         if settings["do_sample"]:  # the same draws whenever the same batch is asked

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from iit_bench.errors import UserError
-from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.models.contract import (
+    Capabilities,
+    GenerateRequest,
+    GenerateResult,
+    ModelInfo,
+    ScoreRequest,
+    ScoreResult,
+    TextGenerateRequest,
+)
 from iit_bench.models.huggingface.generation import greedy_settings
 from iit_bench.models.huggingface.token_rows import TokenRows
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
@@ -16,7 +25,7 @@ from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delim
 from iit_bench.models.special_tokens import pad_token
 from iit_bench.models.tree_scoring import TreeScoring
 from iit_bench.models.words import words_of
-from iit_bench.token_trees import TokenPath, TreeRow, token_path
+from iit_bench.token_trees import TokenPath, TreeRow, symbols, token_path
 from iit_bench.types import Message
 
 TEXT_ONLY = "transformers knows its architecture as one for text only"
@@ -95,6 +104,14 @@ class CausalLM(TreeScoring):
         return self.token_rows.score(prompts, replies, merged)
 
     # ------------------------------------------------------------ generating
+
+    def prompt(self, request: GenerateRequest | TextGenerateRequest) -> array[int]:
+        """As `contract.Model.prompt`."""
+        if self.token_rows.no_sharing:
+            return symbols(())
+        if isinstance(request, TextGenerateRequest):
+            return symbols(self.cut_prompt(request))
+        return symbols(encode_prompt(self.words, self.render(request.messages)))
 
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         texts = [self.render(request.messages) for request in batch]

@@ -143,7 +143,7 @@ class TokenServer(RawText, ChatServer):
         return [self._continue(request) for request in batch]
 
     def _continue(self, request: TextGenerateRequest) -> GenerateResult:
-        ids = self._cut_prompt(request)
+        ids = self.cut_prompt(request)
         whole = len(ids) == len(self.encode_text(request.context))
         text = request.context if whole else str(self.tokenizer.decode(ids))
         return self.continue_prompt(self._prompt(text, ids), request, decoding_settings(request))

@@ -119,7 +119,7 @@ class VllmModel(RawText, Model):
         return read_reply(self.tokenizer, tokens, request, prompt=text, prompt_tokens=length, reasoning=self.reasoning)
 
     def generate_text(self, batch: Sequence[TextGenerateRequest]) -> list[GenerateResult]:
-        prompts = [tokens_prompt(self._cut_prompt(request)) for request in batch]
+        prompts = [tokens_prompt(self.cut_prompt(request)) for request in batch]
         return [
             GenerateResult(cut_at(output.outputs[0].text, request.until), len(output.prompt_token_ids), len(output.outputs[0].token_ids))
             for request, output in zip(batch, self._run(prompts, [self._decoding(request) for request in batch]), strict=True)

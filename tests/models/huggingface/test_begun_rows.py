@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from iit_bench.engine.plan import BatchLimits, plan_batches
 from iit_bench.models.contract import GenerateRequest, ModelOptions, TextGenerateRequest
 from iit_bench.models.huggingface.load import load
 from iit_bench.types import Message
@@ -97,3 +98,19 @@ def test_positions_by_column_are_found_at_load(save_tiny):
     model = load(f"hf:{save_tiny('mpt', **shape)}", ModelOptions(device="cpu"))
     assert not model.info.details["generation"]["shares_beginnings"]
     assert model.generate_text(texts()) == [model.generate_text([request])[0] for request in texts()]
+
+
+def test_an_evaluation_asks_prompts_that_begin_alike_together(model):
+    """In order of length, questions about two long texts would take turns, and each batch would read both."""
+    histories = [(Message("user", (start + HEADER,)), Message("assistant", ("red",))) for start in ("yes yes ", "yes no ")]
+    chats = [(*history, Message("user", ("no " * count,))) for count in range(1, 7) for history in histories]
+    requests = [GenerateRequest(chat, 4) for chat in chats]
+    prompts = {str(number): model.prompt(request) for number, request in enumerate(requests)}
+    lengths = {key: len(prompt) + 4 for key, prompt in prompts.items()}
+    batches = plan_batches(lengths, BatchLimits(6, 2**20), prompts)
+    assert [sorted({int(key) % 2 for key in batch}) for batch in batches] in ([[0], [1]], [[1], [0]])
+
+    def read(plan):
+        return sum(positions(model, lambda batch=batch: model.generate([requests[int(key)] for key in batch]))[1] for batch in plan)
+
+    assert read(batches) < read(plan_batches(lengths, BatchLimits(6, 2**20)))
