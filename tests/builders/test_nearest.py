@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
-from builders.histories import MODALITIES, NEAR_DUPLICATE, HistoryBuilder, leaks, trie
+from builders.histories import MODALITIES, NEAR_DUPLICATE, HistoryBuilder, Rules, leaks, trie
 from builders.matching import DenseSearch, Matcher, PrunedSearch, Ranking, TfIdf, integer_idf, make_matcher
 from builders.pools import Remaining
 from builders.words import hash64, mixed, words
@@ -175,6 +175,21 @@ def test_histories_are_those_of_a_comparison_with_every_question(question: Make,
     assert made == by_comparing_all(pool, targets, tiers, matcher, texts, cap)
     if cap == 2:
         assert max(max(uses) for uses in builder.uses().values()) > cap  # the case where every question is of a cluster at its cap
+
+
+def test_no_target_is_compared_with_every_question(question: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(matcher: TfIdf, text: int) -> NDArray[np.float64]:
+        raise AssertionError("a text was compared with all texts")
+
+    monkeypatch.setattr(TfIdf, "similarities", refuse)
+    looked_at: list[int] = []
+    conflict = Rules.conflict
+    monkeypatch.setattr(Rules, "conflict", lambda rules, a, b: looked_at.append(1) or conflict(rules, a, b))
+    pool = [question(f"q/{i:04}", question=text) for i, text in enumerate(zipf_texts(1000, vocabulary=2000))]
+    texts = {text: i for i, text in enumerate(sorted({q.question for q in pool}))}
+    builder = HistoryBuilder(pool, TfIdf(list(texts)), texts, seed=0, cap=dict.fromkeys(MODALITIES, 4))
+    assert len(list(builder.groups(pool, ["T", "TT", "TTT"]))) == 1000
+    assert len(looked_at) < 10 * len(pool)
 
 
 # ---------------------------------------------------------------- the bytes of before
