@@ -7,12 +7,13 @@ All three determine a run's answers in their last digits, so each that is given 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from typing import TYPE_CHECKING, Any
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import ModelOptions
 from iit_bench.models.devices import device_of, pick_device, pick_dtype
 
@@ -66,13 +67,36 @@ def plan_placement(options: ModelOptions, config: Any, what: str, plain: Sequenc
     return Placement(device=device, dtype=dtype, arguments=arguments, method=method, placed="device_map" in arguments)
 
 
-def refuse_placing(options: ModelOptions, why: str) -> None:
-    """Refuse the options of this file for a model that cannot honour them.
+def dispatch(model: Any, placement: Placement) -> Any:
+    """Place a model that is whole in memory by the device map of `placement`, as `from_pretrained` does it for others.
+
+    Raises:
+        UserError: the map does not fit the model.
+    """
+    from accelerate import dispatch_model, infer_auto_device_map
+    from accelerate.utils import check_device_map, get_balanced_memory
+
+    places = placement.arguments["device_map"]
+    if isinstance(places, str):
+        kept: dict[str, Any] = {"no_split_module_classes": model._no_split_modules, "dtype": placement.dtype}
+        memory = None if places in ("auto", "sequential") else get_balanced_memory(model, low_zero=places == "balanced_low_0", **kept)
+        places = infer_auto_device_map(model, max_memory=memory, **kept)
+    try:
+        check_device_map(model, places)
+    except ValueError as error:
+        raise UserError(f"--device-map does not fit the model: {one_line(error)}; name each part, or write auto") from error
+    model._offloaded = tempfile.TemporaryDirectory(prefix="iit-bench-offloaded-")  # is removed with the model
+    keys = model._skip_keys_device_placement
+    return dispatch_model(model, device_map=dict(places), offload_dir=model._offloaded.name, skip_keys=keys)
+
+
+def refuse_placing(options: ModelOptions, why: str, names: Sequence[str] = PLACING) -> None:
+    """Refuse options of this file for a model that cannot honour them.
 
     Raises:
         UserError: one is given.
     """
-    if given := [name for name in PLACING if getattr(options, name)]:
+    if given := [name for name in names if getattr(options, name)]:
         raise UserError(f"{why}; leave out {', '.join('--' + name.replace('_', '-') for name in given)}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from transformers import AutoTokenizer
@@ -12,8 +13,7 @@ from iit_bench.errors import UserError, one_line
 from iit_bench.models.checkpoint_files import Checkpoint, resolve_checkpoint
 from iit_bench.models.checkpoints import describe, load_weights
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
-from iit_bench.models.devices import pick_device, pick_dtype
-from iit_bench.models.placement import refuse_placing
+from iit_bench.models.placement import dispatch, input_device, plan_placement, refuse_placing
 from iit_bench.models.special_tokens import drop_end_tokens
 from iit_bench.models.template_arguments import fix_template
 from iit_bench.models.wings.adapter import WingsModel
@@ -107,7 +107,15 @@ def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[W
     headers = read_headers(folder)
     if not is_official(fields, headers):
         raise UserError(f"checkpoint {checkpoint!r} is not a Wings model; for other models use --model hf:{checkpoint}")
-    refuse_placing(options, f"checkpoint {checkpoint!r} has the authors' names, and is loaded whole onto one device")
-    device = pick_device(options.device)
+    refuse_placing(options, f"checkpoint {checkpoint!r} has the authors' names, whose weights are read as they are", ("quantization",))
     stored = next((DTYPES[header.dtype] for header in headers.values() if header.dtype in DTYPES), None)
-    return load_official(folder, device, pick_dtype(options.dtype, device, stored)), device
+    placement = plan_placement(options, SimpleNamespace(dtype=stored), f"checkpoint {checkpoint!r}")
+    model = load_official(folder, placement.device, placement.dtype)
+    if options.attn_implementation:
+        try:
+            model.set_attn_implementation(options.attn_implementation)
+        except (ValueError, ImportError) as error:
+            raise UserError(f"{one_line(error).rstrip('.')}; use another --attn-implementation, or leave it out") from error
+    if not options.device_map:
+        return model, placement.device
+    return (placed := dispatch(model, placement)), input_device(placed, placement)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +89,26 @@ def test_a_run_by_batches_has_the_predictions_of_single_requests(provider, bench
     created = len(made.batches)
     assert run(server, tmp_path / "batches", bench, "--history", history, "--batch-api") == 0
     assert len(made.batches) == created  # nothing is asked again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", ["text", "vqa"])
+def test_the_other_suites_by_batches_have_the_items_of_single_requests(provider, tmp_path, suite):
+    if suite == "vqa":
+        if find_spec("vlmeval") is None:
+            pytest.skip("VLMEvalKit is installed by hand (README)")
+        more = ["--tasks", "easyvqa", "--limit", "4"]
+    else:
+        runpy.run_path(str(Path(__file__).parents[2] / "data/make_text_snapshots.py"))["write_text"](tmp_path / "data", 6)
+        more = ["--tasks", "gsm8k", "--data-root", str(tmp_path / "data"), "--limit", "4", "--apply-chat-template", "--num-fewshot", "1"]
+    server, made = provider()
+    found = []
+    for name, how in (("single", []), ("batches", ["--batch-api"])):
+        ask = ["--suite", suite, "--model", "openai:m", "--base-url", server.url, "--out", str(tmp_path / name), "--quiet"]
+        assert main(["eval", *ask, *more, *how]) == 0
+        found.append(load_run(tmp_path / name).items)
+    assert found[0] == found[1] and len(found[0]) >= 4
+    assert len(made.batches) == 1 and set(made.paid.values()) == {1}
 
 
 def test_fresh_forgets_what_was_sent(provider, bench, tmp_path):

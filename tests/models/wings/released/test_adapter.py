@@ -13,7 +13,7 @@ import torch
 from PIL import Image as PILImage
 
 from iit_bench.cli import main
-from iit_bench.errors import ItemError
+from iit_bench.errors import ItemError, UserError
 from iit_bench.images import decode
 from iit_bench.models.contract import GenerateRequest, ModelOptions, ScoreRequest
 from iit_bench.models.wings.load import load
@@ -66,6 +66,33 @@ def test_an_official_checkpoint_is_evaluated_token_by_token(qwen: Path, chatml: 
                 expected += float(logits[0, -1].log_softmax(-1)[token])
                 ids = [*ids, token]
             assert logprob == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("waiting", [(), ("model.layers.1", "model.vision_tower"), None], ids=["cpu", "parts on the disk", "auto"])
+def test_an_official_checkpoint_on_several_devices_answers_like_on_one(qwen: Path, waiting: tuple[str, ...] | None) -> None:
+    plain = load("wings", ModelOptions(checkpoint=str(qwen), device="cpu"))
+    parts = [f"model.{name}" for name, _ in plain.model.model.named_children() if name != "layers"]
+    places = dict.fromkeys(["lm_head", *parts, *(f"model.layers.{i}" for i in range(len(plain.model.model.layers)))], "cpu")
+    text = "auto" if waiting is None else json.dumps(places | dict.fromkeys(waiting, "disk"))
+    model = load("wings", ModelOptions(checkpoint=str(qwen), device_map=text))
+    assert any(weight.is_meta for weight in model.model.parameters()) == bool(waiting)
+    for messages in (LOOK, TEXT):
+        request = ScoreRequest(messages, ("red", "four"))
+        assert model.score([request])[0].logprobs == pytest.approx(plain.score([request])[0].logprobs, abs=1e-6)
+        asked = GenerateRequest(messages, 4)
+        assert model.generate([asked])[0].text == plain.generate([asked])[0].text
+
+
+def test_an_official_checkpoint_takes_its_attention_and_no_quantisation(qwen: Path) -> None:
+    model = load("wings", ModelOptions(checkpoint=str(qwen), device="cpu", attn_implementation="eager"))
+    assert model.model.config._attn_implementation == "eager"
+    plain = load("wings", ModelOptions(checkpoint=str(qwen), device="cpu"))
+    request = ScoreRequest(LOOK, ("red", "four"))
+    assert model.score([request])[0].logprobs == pytest.approx(plain.score([request])[0].logprobs, abs=1e-4)
+    with pytest.raises(UserError, match="whose weights are read as they are; leave out --quantization"):
+        load("wings", ModelOptions(checkpoint=str(qwen), quantization="bnb-4bit"))
+    with pytest.raises(UserError, match=r"does not support an attention implementation .*; use another --attn-implementation"):
+        load("wings", ModelOptions(checkpoint=str(qwen), attn_implementation="flex_attention"))
 
 
 def test_a_batch_scores_and_generates_as_its_requests_alone(qwen: Path) -> None:
