@@ -7,6 +7,7 @@ together safely, every reply in one piece with its prompt.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -16,9 +17,17 @@ from PIL import Image as PillowImage
 
 from iit_bench.errors import ItemError, one_line
 from iit_bench.images import decode_item
-from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.models.contract import (
+    Capabilities,
+    GenerateRequest,
+    GenerateResult,
+    ModelInfo,
+    ScoreRequest,
+    ScoreResult,
+    TextGenerateRequest,
+)
 from iit_bench.models.devices import device_of
-from iit_bench.models.huggingface.chat_rows import Chat, ChatRows
+from iit_bench.models.huggingface.chat_rows import SHARING, Chat, ChatRows
 from iit_bench.models.huggingface.encoding import InputMaker, Inputs, images_of, render_images
 from iit_bench.models.huggingface.generation import greedy_settings
 from iit_bench.models.huggingface.image_chats import ImageChats, find_chats, probe_messages
@@ -34,7 +43,7 @@ from iit_bench.models.scoring import PrefixScorer, score_prefixed, score_single_
 from iit_bench.models.special_tokens import pad_token
 from iit_bench.models.tree_scoring import TreeScoring
 from iit_bench.models.words import words_of
-from iit_bench.token_trees import TokenPath, TreeRow, build_row
+from iit_bench.token_trees import TokenPath, TreeRow, build_row, symbols
 from iit_bench.types import Image, Message
 
 PROBE_REPLIES = ("red", "a blue square")
@@ -63,7 +72,7 @@ class ImageTextModel(TreeScoring):
         self.replies: PrefixScorer = self  # how replies are scored where there is no tree: in one piece with their prompts
         details = {"images": {"way": "with every chat", "why": "--engine plain"}} if way == "plain" else self._find_ways()
         self.way = "tree" if self.trees else "plain"
-        self.chat_rows = ChatRows(model, processor, self.inputs, self._chat, self.chats, self._switches)
+        self.chat_rows = ChatRows(model, processor, self.inputs, self._chat, self.chats, self._switches, way)
         details |= self.chat_rows.details()
         info = replace(info, details={**info.details, **details})
         self.info = info.with_settings(**self._delimiter.settings())
@@ -241,6 +250,14 @@ class ImageTextModel(TreeScoring):
         length = state["input_ids"].shape[1]
         logits = [self.model(**self.inputs.append(state, reply), use_cache=False).logits[0, length:] for reply in tokens]
         return torch.nn.utils.rnn.pad_sequence(logits, batch_first=True)
+
+    def prompt(self, request: GenerateRequest | TextGenerateRequest) -> array[int]:
+        """As `contract.Model.prompt`."""
+        if SHARING in self.chat_rows.refused:
+            return symbols(())
+        if isinstance(request, TextGenerateRequest):
+            return self.chat_rows.symbols(Chat(self.text_prompt(self.cut_prompt(request))))
+        return self.chat_rows.symbols(self._chat(self._text(request.messages), images_of(request.messages)))
 
     @torch.inference_mode()
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
