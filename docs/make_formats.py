@@ -78,6 +78,7 @@ _REPLACED = {
     "started": "2026-01-01T12:00:00+00:00",
     "ended": "2026-01-01T12:00:09+00:00",
     "date": "2026-01-01",
+    "threads": 1,
     "seconds": 8.5,
     "git_commit": "<40 hex digits>",
     "iit-bench": "<version>",
