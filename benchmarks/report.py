@@ -6,7 +6,8 @@
 Makes run folders with made-up answers (`large_runs.py`), and reports them in a process of its own: wall time, CPU time, peak memory, size
 of the page. `--sizes` are further numbers of predictions per run; the growth exponents are fitted over all sizes (1 is linear).
 With `--history-clusters` the histories of all targets are of so few clusters per modality, as in a benchmark over few images.
-`--against` is the checkout of another version that reads the same formats, and reports the same folders; its times are divided by this version's.
+`--against` is the checkout of another version that reads the same formats and reports the same folders; its times are divided by this
+version's.
 """
 
 from __future__ import annotations
