@@ -24,7 +24,7 @@ from iit_bench.models.devices import pick_device
 LEFT_OUT = (0.4, 0.2, 0.0)
 CHEAP = 10_000  # products up to which a search over all words costs less than one in steps
 SHORT = 64  # texts of a ranking up to which frequent words may be left out; a longer one reaches texts that share only those
-TOGETHER = 1 << 18  # products whose results are in memory at once
+TOGETHER = 1 << 17  # products whose results are in memory at once
 BLOCK = 1 << 22  # similarities to vectors that are held at once
 ROUNDING = 1e-9  # more than the rounding errors of a bound, which is a sum of a few float64
 

@@ -163,6 +163,7 @@ class Nearness:
         """Search for the neighbours of these texts, each named once."""
         among = self._pool.open_texts()
         if len(among) < REBUILT * len(self._among):
+            del self._search  # before the next one is made
             self._among, self._search = among, self._matcher.search(among)
         self._prepared = dict(zip(texts.tolist(), self._search.nearest(texts, FIRST), strict=True))
 
