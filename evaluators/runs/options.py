@@ -93,6 +93,12 @@ class ModelPart:
     attn_implementation: str = field(
         default="", metadata=option("eager, sdpa, flash_attention_2, flash_attention_3, flex_attention; default: the model's own.")
     )
+    image_cache: str = field(
+        default="",
+        metadata=option(
+            "Folder that keeps features of images for later runs and checkpoints of the same tower (hf:); default: in memory only."
+        ),
+    )
     batch_size: int | None = field(default=None, metadata=option("Requests per batch, or auto.", none="auto", least=1))
     engine: Literal["auto", "plain"] = field(
         default="auto",
@@ -286,6 +292,7 @@ class RunOptions(
             processor_kwargs=self.named_values("processor_kwargs"),
             date=self.date or "",
             way=self.engine,
+            image_cache=self.image_cache,
             server=self.server,
         )
 

@@ -93,6 +93,7 @@ class ModelOptions:
     adapter: str | None = None  # folder or Hub id of a peft adapter to load onto the checkpoint
     date: str = ""  # what a template that asks the clock is told, ISO 8601; "" = today
     way: Literal["auto", "plain"] = "auto"  # how rows are run; "auto" = as a tree where that is verified at load
+    image_cache: str = ""  # folder that keeps features of images for later runs; "" = in memory only
     server: ServerOptions = field(default_factory=ServerOptions)
 
 

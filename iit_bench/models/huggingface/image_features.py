@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from iit_bench.models.devices import device_of
+from iit_bench.models.huggingface.feature_folder import FeatureFolder
 from iit_bench.models.huggingface.image_parts import Bounded, ImagePart, ImageParts
 
 FEATURES_HELD = 4 * 2**30  # bytes
@@ -48,6 +49,7 @@ class ImageFeatures:
 
     def __init__(self, model: Any, parts: ImageParts, limit: int = FEATURES_HELD) -> None:
         self._model, self._parts = model, parts
+        self.folder: FeatureFolder | None = None  # where they are kept beyond this process
         self._held: Bounded[Features] = Bounded(limit)
         self._form: _Form | None = None
         self.computed = 0  # images that went through the tower
@@ -56,8 +58,14 @@ class ImageFeatures:
         """Features of one image, on the CPU in the model's dtype."""
         found = self._held.get(part.key)
         if found is None:
-            found = self._compute(part)
+            found = (self.folder.get(part.key) if self.folder and self._form else None) or self._computed(part)
             self._held.put(part.key, found, sum(value.nbytes for value in found.values()))
+        return found
+
+    def _computed(self, part: ImagePart) -> Features:
+        found = self._compute(part)
+        if self.folder:
+            self.folder.put(part.key, found)
         return found
 
     def outputs(self, parts: Sequence[ImagePart]) -> dict[str, Any]:

@@ -36,14 +36,19 @@ class CachedPrompt:
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def prefill(self, prompts: Sequence[Inputs]) -> tuple[torch.Tensor, Any]:
-        """As `scoring.PrefixScorer`; the state is the chat's inputs and cache."""
+        """As `scoring.PrefixScorer`; the state is the chat's inputs, its cache, and where positions in three dimensions go on."""
         keep = {"logits_to_keep": 1} if self._keeps else {}
+        base: Any = getattr(self._model, "model", None)
+        three = hasattr(base, "get_rope_index")  # positions of time, height and width
+        if three:
+            base.rope_deltas = None  # of an earlier chat with images, it would count for one without
         output = self._model(**prompts[0], use_cache=True, **keep)
-        return output.logits[:, -1], (prompts[0], output.past_key_values)
+        first = prompts[0]["input_ids"].shape[1] + (int(base.rope_deltas) if three and base.rope_deltas is not None else 0)
+        return output.logits[:, -1], (prompts[0], output.past_key_values, first if three else None)
 
     def extend(self, state: Any, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
         """As `scoring.PrefixScorer`: one pass over all replies, each on a copy of the cache."""
-        prompt, cache = state
+        prompt, cache, first = state
         if self._window and prompt["input_ids"].shape[1] + max(map(len, tokens)) > self._window:
             return self._whole.extend(prompt, rows, tokens)
         branch = copy.deepcopy(cache)
@@ -52,6 +57,8 @@ class CachedPrompt:
         before = torch.ones((len(tokens), prompt["input_ids"].shape[1]), device=ids.device, dtype=real.dtype)
         mask = torch.cat((before, real), dim=1)
         more = self._others(prompt, before.shape[1], ids.shape[1], len(tokens))
+        if first is not None:
+            more["position_ids"] = (first + torch.arange(ids.shape[1], device=ids.device)).expand(3, *ids.shape)
         logits: torch.Tensor = self._model(input_ids=ids, attention_mask=mask, past_key_values=branch, use_cache=True, **more).logits
         return logits
 

@@ -29,13 +29,14 @@ from iit_bench.models.contract import (
 from iit_bench.models.devices import device_of
 from iit_bench.models.huggingface.chat_rows import SHARING, Chat, ChatRows
 from iit_bench.models.huggingface.encoding import InputMaker, Inputs, images_of, render_images
+from iit_bench.models.huggingface.feature_folder import FeatureFolder
 from iit_bench.models.huggingface.generation import greedy_settings
 from iit_bench.models.huggingface.image_chats import ImageChats, find_chats, probe_messages
 from iit_bench.models.huggingface.image_parts import ImagePart
 from iit_bench.models.huggingface.image_prompts import CachedPrompt
 from iit_bench.models.huggingface.image_trees import ImageTrees
 from iit_bench.models.huggingface.processors import one_question
-from iit_bench.models.huggingface.rows import FAILS, agree, rope_border, tolerance
+from iit_bench.models.huggingface.rows import FAILS, Rows, Scoring, agree, rope_border, tolerance
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import encode_prompt, render_prompt, turns_of_parts
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
@@ -46,6 +47,7 @@ from iit_bench.models.words import words_of
 from iit_bench.token_trees import TokenPath, TreeRow, build_row, symbols
 from iit_bench.types import Image, Message
 
+PLAIN = "--engine plain"
 PROBE_REPLIES = ("red", "a blue square")
 
 
@@ -55,7 +57,14 @@ class ImageTextModel(TreeScoring):
     capabilities = Capabilities(takes_raw_text=True)
     prompts_at_once = 1
 
-    def __init__(self, model: Any, processor: Any, info: ModelInfo, way: Literal["auto", "plain"] = "auto") -> None:
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        info: ModelInfo,
+        way: Literal["auto", "plain"] = "auto",
+        folder: FeatureFolder | None = None,
+    ) -> None:
         self.model, self.processor = model, processor
         self.tokenizer = processor.tokenizer
         self.reasoning = reasoning_of(processor)
@@ -70,12 +79,16 @@ class ImageTextModel(TreeScoring):
         self.chats: ImageChats | None = None
         self.trees: ImageTrees | None = None
         self.replies: PrefixScorer = self  # how replies are scored where there is no tree: in one piece with their prompts
-        details = {"images": {"way": "with every chat", "why": "--engine plain"}} if way == "plain" else self._find_ways()
-        self.way = "tree" if self.trees else "plain"
+        self.rows = Rows(refused={"tree": PLAIN}, scoring="single rows", border=self._border)
+        details = {"images": {"way": "with every chat", "why": PLAIN}} if way == "plain" else {"images": self._find_ways()}
+        self.way = self.rows.way
         self.chat_rows = ChatRows(model, processor, self.inputs, self._chat, self.chats, self._switches, way)
-        details |= self.chat_rows.details()
+        rows = {name: value for name, value in self.rows.details()["rows"].items() if name != "generating"}  # `chat_rows` has it
+        details |= self.chat_rows.details() | {"rows": rows}
         info = replace(info, details={**info.details, **details})
         self.info = info.with_settings(**self._delimiter.settings())
+        if self.chats:
+            self.chats.features.folder = folder  # not before: images of the checks are no one's
 
     # ------------------------------------------------------------ what is right for this model
 
@@ -92,15 +105,14 @@ class ImageTextModel(TreeScoring):
             requests.append(request)
         found = find_chats(self.inputs, self.processor, self.words)
         self.chats, why = (None, found) if isinstance(found, str) else (found, "")
-        images = self.chats.record() if self.chats else {"way": "with every chat", "why": why}
         no_tree = self._why_no_trees(requests, right)
-        rows = {"no_tree": no_tree} if no_tree else {}
-        if no_tree:
-            self.replies = CachedPrompt(self.model, self.inputs, pad_token(self.tokenizer, self.model), whole=self)
-            if no_cache := self._why_not(lambda: [self._score(request).logprobs for request in requests], right):
-                self.replies = self
-                rows["no_cache"] = no_cache
-        return {"images": images, **rows}
+        self.replies = CachedPrompt(self.model, self.inputs, pad_token(self.tokenizer, self.model), whole=self)
+        if no_cache := self._why_not(lambda: [self._score(request).logprobs for request in requests], right):
+            self.replies = self
+        refused = {name: reason for name, reason in (("tree", no_tree), ("cache", no_cache)) if reason}
+        scoring: Scoring = "single rows" if no_cache else "cache"
+        self.rows = Rows(way="plain" if no_tree else "tree", refused=refused, scoring=scoring, border=self._border)
+        return self.chats.record() if self.chats else {"way": "with every chat", "why": why}
 
     def _why_no_trees(self, requests: Sequence[ScoreRequest], right: Sequence[ScoreResult]) -> str:
         """Why rows of a tree are not right for this model; "" where they are, with `trees` set."""
@@ -203,6 +215,10 @@ class ImageTextModel(TreeScoring):
     def _path(self, trees: ImageTrees, request: ScoreRequest) -> TokenPath:
         encoded, parts = self._cut(trees.chats, request)
         return trees.path(encoded.prompt, parts, encoded.replies, encoded.merged)
+
+    def fits_tree(self, path: TokenPath) -> bool:
+        """As `TreeScoring.fits_tree`: not where a longer row has other rotary frequencies."""
+        return not self._switches(path.longest)
 
     def run_row(self, row: TreeRow, paths: Sequence[TokenPath]) -> tuple[list[float], list[bool]]:
         """As `TreeScoring.run_row`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -23,6 +24,7 @@ from iit_bench.models.checkpoint_files import Checkpoint, find_checkpoint
 from iit_bench.models.checkpoints import describe, load_weights
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.huggingface.adapter import CausalLM
+from iit_bench.models.huggingface.feature_folder import open_folder
 from iit_bench.models.huggingface.generation import generation_record
 from iit_bench.models.huggingface.image_text_adapter import ImageTextModel
 from iit_bench.models.huggingface.processors import ensure_form, load_processor, processing_record
@@ -65,6 +67,8 @@ def _named(name: str, checkpoint: str, files: Checkpoint, options: ModelOptions)
 def _causal_lm(name: str, checkpoint: str, files: Checkpoint, config: Any, options: ModelOptions) -> Model:
     if options.processor_kwargs:
         raise UserError(f"model {name!r} is text-only and has no processor of images; leave out --processor-kwargs")
+    if options.image_cache:
+        raise UserError(f"model {name!r} is text-only and has no features of images; leave out --image-cache")
     tokenizer = AutoTokenizer.from_pretrained(files.tokenizer, trust_remote_code=options.trust_remote_code)
     has_template, dropped = ensure_template(tokenizer), drop_end_tokens(tokenizer)
     template = tokenizer.chat_template
@@ -87,4 +91,8 @@ def _image_text_model(name: str, checkpoint: str, files: Checkpoint, config: Any
     info = describe(model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=True)
     settings = dropped | {"image_processing": processing_record(processor, options.processor_kwargs)}
     settings |= generation_record(files.folder, model, processor.tokenizer) | fixed
-    return ImageTextModel(model, processor, info.with_settings(**settings), options.way)
+    folder = open_folder(Path(options.image_cache), model, settings["image_processing"], processor) if options.image_cache else None
+    made = ImageTextModel(model, processor, info.with_settings(**settings), options.way, folder)
+    if folder and made.chats is None:
+        raise UserError(f"model {name!r} reads images with every chat ({made.info.details['images']['why']}); leave out --image-cache")
+    return made

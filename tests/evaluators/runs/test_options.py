@@ -91,7 +91,7 @@ def test_runs_of_before_come_back_and_unknown_arguments_are_refused(tmp_path):
         "name": None,
         "fresh": False,
     }
-    since = {"adapter", "chat_template_kwargs", "processor_kwargs", "reasoning_tokens", "date", "engine", "threads"}
+    since = {"adapter", "chat_template_kwargs", "processor_kwargs", "reasoning_tokens", "date", "engine", "image_cache", "threads"}
     since |= {"device_map", "quantization", "attn_implementation"}
     assert set(arguments(options())) == set(before) | since
     save_run_header(tmp_path, {"suite": "iit", "arguments": before})

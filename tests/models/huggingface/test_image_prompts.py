@@ -38,7 +38,7 @@ def test_a_prompt_goes_through_the_model_once(model, make_image):
     positions, result = counted(model, request)
     longer = [tokens - 1 for tokens in result.tokens if tokens > 1]
     assert positions == [result.prompt_tokens, len(longer) * max(longer)]
-    assert "no_cache" not in model.info.details
+    assert set(model.info.details["rows"]["refused"]) == {"tree"}
 
 
 def test_scores_are_those_of_the_plain_engine(model, family_folder, make_image, request):
