@@ -1,8 +1,8 @@
 """Makes run folders of any size with made-up answers, in the real format, for `report.py`.
 
 Their shape is that of a built benchmark: 14 tiers, two modalities with as many targets, 6 visual targets to an image and 3 text targets to
-a fact, history questions near the target, so that a history cluster serves a handful of groups. Run 0 is the base LLM of the others'
-forgetting, and the last run is the run before it without images.
+a fact, history questions near the target, so that a history cluster serves a handful of groups. The last run is the one before it without
+images.
 """
 
 from __future__ import annotations
@@ -63,10 +63,12 @@ def _prediction(tier: str, target: int, history: tuple[str, ...], skills: Skills
     k = 2 + target % 7
     answer = target % k
     level = (skills.text if modality == "T" else skills.visual) - skills.lost_by_image * tier[:-1].count("V") + hard
-    chosen, norm = (answer if draw.random() < level else draw.randrange(k) for _ in range(2))
+    chosen = answer if draw.random() < level else draw.randrange(k)
     failed = draw.random() < 1e-3
     question = f"{source}/{subjects[target % len(subjects)]}/{target}"
     choices = tuple(f"choice {target * 7 + i} of some words" for i in range(k))
+    logprobs = tuple(-draw.random() - 0.5 - 3 * (i != chosen) for i in range(k))
+    norm, in_bytes = (max(range(k), key=lambda i: logprobs[i] / length(choices[i])) for length in (len, lambda text: len(text.encode())))
     return Prediction(
         dialogue=f"{tier}:{question}",
         position=len(tier) - 1,
@@ -80,11 +82,11 @@ def _prediction(tier: str, target: int, history: tuple[str, ...], skills: Skills
         modality=modality,  # type: ignore[arg-type]
         choices=choices,
         answer=answer,
-        logprobs=() if failed else tuple(-draw.random() - 3 * (i != chosen) for i in range(k)),
+        logprobs=() if failed else logprobs,
         choice_tokens=() if failed else (5,) * k,
         chosen=-1 if failed else chosen,
         chosen_norm=-1 if failed else norm,
-        chosen_bytes=-1 if failed else norm,
+        chosen_bytes=-1 if failed else in_bytes,
         outcome="error" if failed else "correct" if chosen == answer else "wrong",
         reply="" if failed else choices[chosen],
         prompt_tokens=0 if failed else 60 * len(tier),
