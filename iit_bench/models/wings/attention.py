@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from transformers import AttentionInterface, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from iit_bench.models.wings.cache import widen
+from iit_bench.models.wings.state import Mask
 
 NAME = "wings_sdpa"
 _ALIGNMENT = 8  # fused kernels require equal head sizes that are a multiple of it
@@ -21,7 +23,7 @@ def router_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    attention_mask: Mask | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     router_columns: torch.Tensor | None = None,
@@ -40,7 +42,7 @@ def router_attention(
         query: [B, H, N, d].
         key: [B, H_kv, n, d], of this pass's tokens.
         value: [B, H_kv, n, d], of this pass's tokens.
-        attention_mask: additive [B, 1, N, K], or None = causal (N > 1) or all visible (N = 1).
+        attention_mask: additive [B, 1, N, K] or blocks, or None = causal (N > 1) or all visible (N = 1).
         dropout: refused in a layer with a router, because it would hide attention from the router.
         scaling: factor of the scores; None = d^-0.5.
         router_columns: [B, n, 2], or None in a layer without a router.
@@ -55,6 +57,7 @@ def router_attention(
         ValueError: dropout in a layer with a router.
     """
     if eager:
+        assert not isinstance(attention_mask, tuple), "mode `released` has no trees where attention is eager"
         output, probabilities = eager_attention(query, key, value, attention_mask)
         router_logits = None if router_columns is None else probabilities.sum(dim=1) @ router_columns
         return output.transpose(1, 2), router_logits
@@ -69,22 +72,46 @@ def router_attention(
         key, value = widen(key, extra_width), widen(value, extra_width, router_columns)
     scaling = size**-0.5 if scaling is None else scaling
     if key_store is not None and query.shape[2] == 1:
+        assert not isinstance(attention_mask, tuple), "a single query has one block"
         value = value if use_router else value[..., :size]
         output = single_query_attention(query, key[..., :size], value, mask=attention_mask, scaling=scaling).transpose(1, 2)
         return output[..., :size], _router_logits(output, size) if use_router else None
     if not use_router:
         key, value, extra_width = key[..., :size], value[..., :size], 0
-    output, _ = sdpa_attention_forward(
-        module=module,
-        query=functional.pad(query, (0, extra_width)) if extra_width else query,
-        key=key,
-        value=value,
-        attention_mask=attention_mask,
-        dropout=dropout,
-        scaling=scaling,
-        **kwargs,
-    )
+
+    def fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        more = {"dropout": dropout, "scaling": scaling, **kwargs}
+        output: torch.Tensor = sdpa_attention_forward(module, query, key, value, attention_mask=mask, **more)[0]
+        return output
+
+    query = functional.pad(query, (0, extra_width)) if extra_width else query
+    output = by_blocks(fused, query, key, value, attention_mask)
     return output[..., :size], _router_logits(output, size) if use_router else None
+
+
+def by_blocks(
+    attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor],
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: Mask | None,
+) -> torch.Tensor:
+    """`attend` of query, key, value and an additive mask, for each block of queries.
+
+    Args:
+        attend: returns [B, N, H, e].
+        query: [B, H, N, d].
+        key: [B, H_kv, K, d].
+        value: [B, H_kv, K, e].
+        mask: of `layout.visibility_mask` or `layout.tree_mask`.
+    """
+    if not isinstance(mask, tuple):
+        return attend(query, key, value, mask)
+    parts = [
+        attend(query[:, :, block.start : block.end], key.index_select(2, block.keys), value.index_select(2, block.keys), block.mask)
+        for block in mask
+    ]
+    return torch.cat(parts, dim=1)
 
 
 def _router_logits(output: torch.Tensor, size: int) -> torch.Tensor:

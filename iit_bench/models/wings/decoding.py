@@ -113,6 +113,7 @@ def add_learners(
     for place, name in enumerate(stacked.names):
         learner = step.learners[name]
         assert learner.bank is not None
+        assert not isinstance(learner.attention_mask, tuple), "a single query has one block"
         key, value = learner.bank.layer(layer_index)
         outputs.append(single_query_attention(query[place], key, value, mask=learner.attention_mask, scaling=key.shape[-1] ** -0.5))
     attended = torch.cat(outputs).view(m, -1, size)

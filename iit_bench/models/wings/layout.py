@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from iit_bench.models.wings.state import NEVER, Images, Layout, RowState, TextFirst
+from iit_bench.models.wings.state import NEVER, Block, Images, Layout, Mask, RowState, TextFirst
+
+BLOCK = 128  # queries of a tree in one attention
 
 
 def read_layout(
@@ -198,12 +200,7 @@ def sort_queries(layout: Layout, images: Images, visible_from: torch.Tensor, dty
 
 
 def visibility_mask(
-    visible_from: torch.Tensor,
-    position_ids: torch.Tensor,
-    dtype: torch.dtype,
-    *,
-    window: int | None = None,
-    sees: torch.Tensor | None = None,
+    visible_from: torch.Tensor, position_ids: torch.Tensor, dtype: torch.dtype, *, window: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Additive mask, and which queries see a key. A query that sees none gets key 0 as a dummy (B.4).
 
@@ -212,11 +209,31 @@ def visibility_mask(
         position_ids: [B, N] int64 of the queries, -1 at padding.
         dtype: of the mask.
         window: hide keys this many or more positions back (only for the decoder's own attention, whose `visible_from` is a position).
-        sees: [B, N, n] bool, further limits the last n keys; None = nothing does.
 
     Returns:
         Mask [B, 1, N, K] of 0 and -inf in `dtype`, and sees_key [B, N, 1] bool.
     """
+    visible, sees_key = _visible(visible_from, position_ids, window, None)
+    return _additive(visible, dtype), sees_key
+
+
+def tree_mask(
+    visible_from: torch.Tensor,
+    position_ids: torch.Tensor,
+    dtype: torch.dtype,
+    *,
+    sees: torch.Tensor | None,
+    window: int | None = None,
+) -> tuple[Mask, torch.Tensor]:
+    """As `visibility_mask`, where `sees` ([B, N, n] bool, None = nothing) further limits the last n keys; many queries are in blocks."""
+    visible, sees_key = _visible(visible_from, position_ids, window, sees)
+    return (_additive(visible, dtype) if visible.shape[1] <= BLOCK else _blocks(visible, dtype)), sees_key
+
+
+def _visible(
+    visible_from: torch.Tensor, position_ids: torch.Tensor, window: int | None, sees: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which keys a query is given [B, N, K] bool, and whether it sees one [B, N, 1] bool."""
     visible = visible_from[:, None, :] <= position_ids[:, :, None]
     if window is not None:
         visible &= position_ids[:, :, None] - visible_from[:, None, :] < window
@@ -224,5 +241,22 @@ def visibility_mask(
         visible[:, :, -sees.shape[2] :] &= sees
     sees_key = visible.any(dim=2, keepdim=True)
     visible[:, :, :1] |= ~sees_key
-    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, float("-inf"))
-    return mask.unsqueeze(1), sees_key
+    return visible, sees_key
+
+
+def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """[B, N, K] bool → [B, 1, N, K] of 0 and -inf."""
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, float("-inf")).unsqueeze(1)
+
+
+def _blocks(visible: torch.Tensor, dtype: torch.dtype) -> tuple[Block, ...]:
+    """[B, N, K] bool → blocks of `BLOCK` queries with the keys that one of them sees in some row."""
+    needed = torch.stack([part.any(dim=0) for part in visible.any(dim=0).split(BLOCK)])  # [blocks, K]
+    keys = needed.nonzero()[:, 1].split(needed.sum(dim=1).tolist())
+    parts = visible.split(BLOCK, dim=1)
+    starts = range(0, visible.shape[1], BLOCK)
+    return tuple(
+        Block(start=start, end=start + part.shape[1], keys=own, mask=_additive(part[:, :, own], dtype))
+        for start, part, own in zip(starts, parts, keys, strict=True)
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from iit_bench.models.wings.attention import eager_attention
-from iit_bench.models.wings.state import LearnerStep, Rotary
+from iit_bench.models.wings.attention import by_blocks, eager_attention
+from iit_bench.models.wings.state import LearnerStep, Mask, Rotary
 
 
 class LoRRA(nn.Module):
@@ -67,6 +67,7 @@ class LoRRA(nn.Module):
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, step: LearnerStep) -> torch.Tensor:
     """query: [B, N, H, d]; key, value: [B, H, K, d]; returns [B, N, H, d]."""
     if step.eager:
+        assert not isinstance(step.attention_mask, tuple), "mode `released` has no trees where attention is eager"
         return eager_attention(query.transpose(1, 2), key, value, step.attention_mask)[0].transpose(1, 2)
     if step.text_first is None:
         return _fused(query, key, value, mask=step.attention_mask, is_causal=step.is_causal)
@@ -78,10 +79,13 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, step: L
 
 
 def _fused(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, mask: torch.Tensor | None = None, is_causal: bool = False
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, mask: Mask | None = None, is_causal: bool = False
 ) -> torch.Tensor:
-    attention = nn.functional.scaled_dot_product_attention
-    return attention(query.transpose(1, 2), key, value, attn_mask=mask, is_causal=is_causal).transpose(1, 2)
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        attention = nn.functional.scaled_dot_product_attention
+        return attention(query, key, value, attn_mask=mask, is_causal=is_causal).transpose(1, 2)
+
+    return by_blocks(attend, query.transpose(1, 2), key, value, mask)
 
 
 def take_columns(states: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:

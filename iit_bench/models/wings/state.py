@@ -94,6 +94,28 @@ class Layout:
     sees: torch.Tensor | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A run of queries of a tree, and the keys that at least one of them sees.
+
+    Most of a tree is invisible to a query: it sees its path only. In depth-first order the paths of neighbours are nearly the same keys.
+
+    Attributes:
+        start: first query.
+        end: one past the last one.
+        keys: [K'] int64, indices of the keys.
+        mask: additive [B, 1, end - start, K'].
+    """
+
+    start: int
+    end: int
+    keys: torch.Tensor
+    mask: torch.Tensor
+
+
+Mask = torch.Tensor | tuple[Block, ...]  # additive [B, 1, N, K], or the same by blocks of queries
+
+
 # ---------------------------------------------------------------- learners
 
 
@@ -135,8 +157,8 @@ class LearnerStep:
         key_embeddings: [B, n, D] raw embeddings of the keys that arrive with this pass; None = none arrive.
         key_rotary: cos and sin at these keys' positions.
         bank: keys and values of earlier passes, extended in place; None without a cache.
-        attention_mask: additive [B, 1, N - first_query, K], every row with at least one visible key; None = causal (`is_causal`) or all
-            visible.
+        attention_mask: additive [B, 1, N - first_query, K] or blocks, every row with at least one visible key; None = causal
+            (`is_causal`) or all visible.
         is_causal: query i sees keys 0 to i.
         sees_key: [B, N - first_query, 1] bool, False where the only visible key is a dummy; None = every query sees a key.
         first_query: queries before this column see no key in any row and are left out.
@@ -147,7 +169,7 @@ class LearnerStep:
     key_embeddings: torch.Tensor | None
     key_rotary: Rotary | None
     bank: KeyStore | None = None
-    attention_mask: torch.Tensor | None = None
+    attention_mask: Mask | None = None
     is_causal: bool = False
     sees_key: torch.Tensor | None = None
     first_query: int = 0
@@ -191,8 +213,7 @@ class Step:
 
     Attributes:
         position_embeddings: the decoder's own rotary table at this pass's tokens.
-        attention_masks: additive [B, 1, N, K] of the decoder's attention by sliding window (key None = no window); a mask of None is causal
-            or all visible.
+        attention_masks: of the decoder's attention by sliding window (key None = no window); a mask of None is causal or all visible.
         position_ids: [B, N] int64, 0 at padding, for the router's columns.
         use_router: some query may see both learners.
         query_rotary: the learners' rotary table at this pass's tokens; None without learners.
@@ -205,7 +226,7 @@ class Step:
     """
 
     position_embeddings: tuple[torch.Tensor, torch.Tensor]
-    attention_masks: dict[int | None, torch.Tensor | None]
+    attention_masks: dict[int | None, Mask | None]
     position_ids: torch.Tensor
     use_router: bool
     query_rotary: Rotary | None
@@ -235,7 +256,7 @@ def _moved(value: Any, device: torch.device, non_blocking: bool) -> Any:
         return tuple(_moved(part, device, non_blocking) for part in value)
     if isinstance(value, dict):
         return {name: _moved(part, device, non_blocking) for name, part in value.items()}
-    if isinstance(value, (Step, LearnerStep, TextFirst)):
+    if isinstance(value, (Step, LearnerStep, TextFirst, Block)):
         parts = {part.name: _moved(getattr(value, part.name), device, non_blocking) for part in fields(value) if part.name[0] != "_"}
         return replace(value, **parts)
     return value

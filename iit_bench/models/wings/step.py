@@ -9,9 +9,9 @@ from torch import nn
 
 from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
-from iit_bench.models.wings.layout import flat_columns, image_grid, sort_queries, text_columns, visibility_mask
+from iit_bench.models.wings.layout import flat_columns, image_grid, sort_queries, text_columns, tree_mask, visibility_mask
 from iit_bench.models.wings.lorra import rotary_table, take_columns
-from iit_bench.models.wings.state import NEVER, Images, Layout, LearnerStep, Rotary, RowState, Step
+from iit_bench.models.wings.state import NEVER, Images, Layout, LearnerStep, Mask, Rotary, RowState, Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +113,13 @@ def _padding_last(layout: Layout) -> bool:
 
 def _masks(
     windows: set[int | None], layout: Layout, visible_from: torch.Tensor, *, dtype: torch.dtype, maskless: bool
-) -> dict[int | None, torch.Tensor | None]:
+) -> dict[int | None, Mask | None]:
     """By sliding window, the mask of the decoder's own attention."""
-    masks: dict[int | None, torch.Tensor | None] = {}
+    masks: dict[int | None, Mask | None] = {}
     for window in windows:
         needed = not maskless or (window is not None and visible_from.shape[1] > window)
         arguments = (visible_from, layout.position_ids, dtype)
-        masks[window] = visibility_mask(*arguments, window=window, sees=layout.sees)[0] if needed else None
+        masks[window] = tree_mask(*arguments, window=window, sees=layout.sees)[0] if needed else None
     return masks
 
 
@@ -200,8 +200,8 @@ def _learner_step(
         mask, sees_key = visibility_mask(visible_from, position_ids, dtype)
         return replace(everything, first_query=first, attention_mask=mask, sees_key=sees_key)
     sees = None if arriving is None else arriving.seen(layout.sees)
-    mask, sees_key = visibility_mask(visible_from, layout.position_ids, dtype, sees=sees)
-    return replace(everything, attention_mask=mask, sees_key=sees_key)
+    tree, sees_key = tree_mask(visible_from, layout.position_ids, dtype, sees=sees)
+    return replace(everything, attention_mask=tree, sees_key=sees_key)
 
 
 def _sees_both(learners: dict[str, LearnerStep], n_queries: int) -> torch.Tensor | None:

@@ -16,6 +16,7 @@ from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import answer
 from iit_bench.models.contract import ModelOptions, RollingRequest, ScoreRequest, TextScoreRequest
+from iit_bench.models.wings import layout, step
 from iit_bench.models.wings.load import load
 from iit_bench.models.wings.trees import ImagePath, images_of
 from iit_bench.token_trees import TreeRow, build_row, image_symbols, token_path
@@ -76,6 +77,25 @@ def test_every_node_equals_the_plain_passes_of_its_paths(kit: Any, text: str) ->
     model = kit.build(text)
     for seed in range(4):
         check_tree(kit, model, seed)
+
+
+@pytest.mark.parametrize("text", ["llama", "mistral"])
+def test_attention_in_blocks_computes_the_same(kit: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "BLOCK", 8)
+    model = kit.build(text)
+    for seed in range(3):
+        check_tree(kit, model, seed)
+
+
+def test_blocks_hold_only_the_keys_that_one_of_their_queries_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "BLOCK", 2)
+    ends = torch.tensor([6, 3, 3, 6, 5, 6])  # 0 → 1 → 2 and 0 → 3 → (4, 5)
+    index = torch.arange(6)
+    sees = ((index <= index[:, None]) & (index[:, None] < ends))[None]
+    blocks, _ = layout.tree_mask(index[None], index[None], torch.float32, sees=sees)
+    assert [block.keys.tolist() for block in blocks] == [[0, 1], [0, 1, 2, 3], [0, 3, 4, 5]]
+    for block in blocks:
+        assert torch.equal(block.mask[0, 0] == 0, sees[0, block.start : block.end, block.keys])
 
 
 @pytest.mark.parametrize(
@@ -196,12 +216,10 @@ def test_equal_columns_are_those_of_equal_images() -> None:
 
 
 def test_a_model_whose_trees_differ_is_asked_plainly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from iit_bench.models.wings import layout, step
-
     def forgets_paths(*arguments: Any, sees: Any = None, **more: Any) -> Any:
         return layout.visibility_mask(*arguments, **more)
 
-    monkeypatch.setattr(step, "visibility_mask", forgets_paths)
+    monkeypatch.setattr(step, "tree_mask", forgets_paths)
     model = load("wings", ModelOptions(checkpoint=str(folder), device="cpu"))
     assert model.way == "plain"
     assert "scores of a tree differ" in model.info.details["no_tree"]
