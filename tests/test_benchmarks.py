@@ -34,3 +34,13 @@ def test_two_builds_are_measured_in_turn(bench, tmp_path: Path) -> None:
     assert figures["largest difference of log-probabilities"] == 0.0  # the other build is this one
     assert figures["positions"]["this"] == figures["positions"]["other"] > 0
     assert figures["positions / nodes"]["this"] <= 1.1
+
+
+@pytest.mark.slow
+def test_replies_in_batches_are_measured_beside_one_at_a_time(bench) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "generation.py"), "--bench", str(bench.path), "--groups", "2", "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert ran.returncode == 0, ran.stderr
+    results = json.loads(ran.stdout)
+    assert results["equal replies"] == results["requests"] > 1
+    assert results["ratio"]["passes"] < 1

@@ -25,8 +25,9 @@ from iit_bench.models.contract import (
     TextScoreRequest,
     Way,
 )
+from iit_bench.shared_beginnings import cut_beginnings, worth_cutting
 from iit_bench.storage.tables import canonical_json
-from iit_bench.token_trees import TokenPath, common_length, cut_rows
+from iit_bench.token_trees import PASS_OVERHEAD, TokenPath, common_length, cut_rows
 from iit_bench.types import Image, Message
 
 Request = ScoreRequest | GenerateRequest | TextRequest
@@ -127,15 +128,24 @@ def _message(message: Message) -> list[Any]:
 def plan_batches(lengths: Mapping[str, int], limits: BatchLimits, prompts: Mapping[str, array[int]] | None = None) -> list[list[str]]:
     """Batches of request keys, longest first (out of memory shows at once), equal lengths together (little padding).
 
-    With `prompts`, requests that begin alike come together, so that a batch reads what they share once. The plan depends on the whole job
-    only, not on what is answered already: a resumed run computes each batch with the same members.
+    With `prompts`, requests that begin alike come together, so that a batch reads what they share once, unless that costs more padding
+    than it saves. The plan depends on the whole job only, not on what is answered already: a resumed run computes each batch with the same
+    members.
 
     Args:
         lengths: tokens of each request's longest row.
         limits: of a batch.
         prompts: of all the requests, in symbols (`token_trees`).
     """
-    order = order_alike(lengths, prompts) if prompts else sorted(lengths, key=lambda key: (-lengths[key], key))
+    by_length = _cut(sorted(lengths, key=lambda key: (-lengths[key], key)), lengths, limits)
+    if not prompts:
+        return by_length
+    alike = _cut(order_alike(lengths, prompts), lengths, limits)
+    costs = [sum(_positions([prompts[key] for key in batch]) for batch in batches) for batches in (by_length, alike)]
+    return alike if costs[1] < costs[0] else by_length
+
+
+def _cut(order: Sequence[str], lengths: Mapping[str, int], limits: BatchLimits) -> list[list[str]]:
     batches: list[list[str]] = []
     longest = 0
     for key in order:
@@ -147,6 +157,13 @@ def plan_batches(lengths: Mapping[str, int], limits: BatchLimits, prompts: Mappi
             batches.append([key])
             longest = lengths[key]
     return batches
+
+
+def _positions(prompts: Sequence[array[int]]) -> int:
+    """Positions that a batch of these prompts takes, in which common beginnings are read once where that is worth it."""
+    lengths = list(map(len, prompts))
+    cuts = cut_beginnings(prompts)
+    return PASS_OVERHEAD + (cuts.positions if cuts and worth_cutting(cuts, lengths) else len(prompts) * max(lengths))
 
 
 def order_alike(lengths: Mapping[str, int], prompts: Mapping[str, array[int]]) -> list[str]:

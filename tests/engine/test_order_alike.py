@@ -58,3 +58,17 @@ def test_an_equal_job_in_another_order_gives_equal_batches_within_the_limits():
 def test_equal_prompts_and_beginnings_of_others_end_in_finite_time():
     lengths, named = job([[1, 2, 3], [1, 2, 3], [1, 2], [1], [1, 2, 3, 4], []])
     assert sorted(order_alike(lengths, named)) == sorted(lengths)
+
+
+def test_an_order_that_costs_more_padding_than_it_saves_is_not_taken():
+    pairs = [[[number, 5, *range(2, 2 + length)] for length in (3, 300)] for number in range(4)]
+    lengths, named = job([prompt for pair in pairs for prompt in pair])
+    limits = BatchLimits(4, 10**6)
+    assert plan_batches(lengths, limits, named) == plan_batches(lengths, limits)
+
+
+def test_an_order_that_saves_more_than_it_pads_is_taken():
+    texts = [[*range(start, start + 100)] for start in (0, 1000)]
+    lengths, named = job([[*text, *range(5000, 5000 + more)] for more in range(1, 9) for text in texts])
+    batches = plan_batches(lengths, BatchLimits(8, 10**6), named)
+    assert [{int(key[1:]) % 2 for key in batch} for batch in batches] in ([{0}, {1}], [{1}, {0}])

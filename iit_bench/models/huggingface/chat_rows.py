@@ -26,8 +26,8 @@ from iit_bench.models.huggingface.joined_inputs import join
 from iit_bench.models.huggingface.rows import FAILS, PROBE, column_border, tolerance
 from iit_bench.models.raw_text import until_end
 from iit_bench.models.rendering import Turn, render_prompt
-from iit_bench.models.shared_beginnings import Cuts, cut_beginnings, worth_cutting
 from iit_bench.models.special_tokens import pad_token
+from iit_bench.shared_beginnings import Cuts, cut_beginnings, worth_cutting
 from iit_bench.token_trees import symbols
 from iit_bench.types import Image
 

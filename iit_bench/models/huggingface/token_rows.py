@@ -32,7 +32,7 @@ from iit_bench.models.huggingface.rows import (
 from iit_bench.models.huggingface.tree_rows import TreeRows
 from iit_bench.models.raw_text import until_end
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed, score_single_rows
-from iit_bench.models.shared_beginnings import Cuts, cut_beginnings, worth_cutting
+from iit_bench.shared_beginnings import Cuts, cut_beginnings, worth_cutting
 from iit_bench.token_trees import build_row, token_path
 
 PROBE_TOKENS = 3  # generated in the check at load

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from iit_bench.models.shared_beginnings import cut_beginnings, worth_cutting
+from iit_bench.shared_beginnings import cut_beginnings, worth_cutting
 
 
 def read(prompts, lengths):
