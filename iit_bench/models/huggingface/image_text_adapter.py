@@ -37,6 +37,7 @@ from iit_bench.models.huggingface.image_prompts import CachedPrompt
 from iit_bench.models.huggingface.image_trees import ImageTrees
 from iit_bench.models.huggingface.processors import one_question
 from iit_bench.models.huggingface.rows import FAILS, Rows, Scoring, agree, rope_border, tolerance
+from iit_bench.models.huggingface.tower_memory import TowerMemory, find_tower
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import encode_prompt, render_prompt, turns_of_parts
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
@@ -78,6 +79,7 @@ class ImageTextModel(TreeScoring):
         self._border = rope_border(model.config.get_text_config())
         self.chats: ImageChats | None = None
         self.trees: ImageTrees | None = None
+        self.tower: TowerMemory | None = None  # of models that take no features
         self.replies: PrefixScorer = self  # how replies are scored where there is no tree: in one piece with their prompts
         self.rows = Rows(refused={"tree": PLAIN}, scoring="single rows", border=self._border)
         details = {"images": {"way": "with every chat", "why": PLAIN}} if way == "plain" else {"images": self._find_ways()}
@@ -105,6 +107,9 @@ class ImageTextModel(TreeScoring):
             requests.append(request)
         found = find_chats(self.inputs, self.processor, self.words)
         self.chats, why = (None, found) if isinstance(found, str) else (found, "")
+        images = (
+            self.chats.record() if self.chats else {"way": "with every chat", "why": why, "tower": self._tower_remembers(requests, right)}
+        )
         no_tree = self._why_no_trees(requests, right)
         self.replies = CachedPrompt(self.model, self.inputs, pad_token(self.tokenizer, self.model), whole=self)
         if no_cache := self._why_not(lambda: [self._score(request).logprobs for request in requests], right):
@@ -112,7 +117,19 @@ class ImageTextModel(TreeScoring):
         refused = {name: reason for name, reason in (("tree", no_tree), ("cache", no_cache)) if reason}
         scoring: Scoring = "single rows" if no_cache else "cache"
         self.rows = Rows(way="plain" if no_tree else "tree", refused=refused, scoring=scoring, border=self._border)
-        return self.chats.record() if self.chats else {"way": "with every chat", "why": why}
+        return images
+
+    def _tower_remembers(self, requests: Sequence[ScoreRequest], right: Sequence[ScoreResult]) -> str:
+        """What the tower of a model that takes no features reads once, where that is right: "each image" or "each set of images"."""
+        self.tower = find_tower(self.model)
+        if self.tower is None:
+            return "with every chat"
+        for axis, what in ((self.tower.axis, "each image"), (None, "each set of images")):
+            self.tower.axis = axis
+            if not self._why_not(lambda: [self._score(request).logprobs for request in requests], right):
+                return what
+        self.tower.remove()
+        return "with every chat"
 
     def _why_no_trees(self, requests: Sequence[ScoreRequest], right: Sequence[ScoreResult]) -> str:
         """Why rows of a tree are not right for this model; "" where they are, with `trees` set."""
