@@ -13,6 +13,7 @@ from typing import Any
 
 from evaluators.runs.header import check_same_run, run_date, run_identity
 from evaluators.runs.options import RunOptions
+from iit_bench.engine.growth import found_limits
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.shares import LOCKS, SharedLog, rank_logs, set_aside
@@ -47,7 +48,7 @@ def limits_of(options: RunOptions, model: Model) -> BatchLimits:
     path = options.out / "run.json"
     resumes = not options.fresh and path.is_file()
     if not resumes:
-        return BatchLimits.for_model(model.info, options.batch_size, model.way)
+        return found_limits(model, options.batch_size)
     recorded = load_run_header(options.out).get("engine")
     if recorded is None or options.engine == "plain":  # runs of before the record; `check_same_run` refuses the second where it is new
         return BatchLimits.for_model(model.info, options.batch_size, "plain")
@@ -140,8 +141,8 @@ def _resume(folder: Path, before: Mapping[str, Any], run: dict[str, Any], *, joi
     Raises:
         UserError: another run is there.
     """
-    if joins and "engine" in before:
-        run["engine"] = before["engine"]
+    if joins:  # the sizes that the first process found, not those that this one did
+        run |= {name: before[name] for name in ("engine", "batch_tokens") if name in before}
     check_same_run(folder, before, run)
     run |= {name: before[name] for name in ("started", "seconds")} | {"resumed": before["resumed"] + (not joins)}
     run["threads"] = before.get("threads") or run.get("threads")

@@ -40,7 +40,8 @@ BATCH_TOKENS = {"cpu": 4096}  # padded tokens per batch; on other devices:
 BATCH_TOKENS_ACCELERATOR = 32768
 ROW_TOKENS = {"cpu": 1024}  # positions of a row of a tree; on other devices:
 ROW_TOKENS_ACCELERATOR = 8192
-LONGEST_PATHS = 3  # so many longest paths fit a row, however long they are
+LONGEST_PATHS = 3  # so many longest paths fit a row, however long they are,
+LONGEST_ROW = 16384  # while it has no more positions than these: its mask has their square
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class BatchLimits:
     """How a run's requests are put together: decided once, by the process that begins the run; run.json keeps it as `engine`.
 
     A batch holds at most `rows` requests and, padded to its longest, `tokens` tokens; a longer request has a batch of its own. A row of a
-    tree holds at most `rows` requests and `row_tokens` positions, or `LONGEST_PATHS` times the longest path if that is more.
+    tree holds at most `rows` requests and `row_tokens` positions, or `LONGEST_PATHS` times the longest path if that is more (at most
+    `LONGEST_ROW`). On a CPU the sizes are fixed, because the last digits of scores depend on them and an evaluation gives the same files on
+    every machine; on accelerators they are found (growth.py).
     """
 
     rows: int
@@ -200,5 +203,6 @@ def plan_rows(paths: Mapping[str, Sequence[TokenPath]], limits: BatchLimits) -> 
         return []
     keys = sorted(paths)
     longest = max(path.longest for own in paths.values() for path in own)
-    cut = cut_rows([paths[key] for key in keys], max(limits.row_tokens, LONGEST_PATHS * longest), limits.rows)
+    positions = max(limits.row_tokens, longest, min(LONGEST_PATHS * longest, LONGEST_ROW))
+    cut = cut_rows([paths[key] for key in keys], positions, limits.rows)
     return [[keys[i] for i in row] for row in cut.rows]

@@ -261,6 +261,19 @@ class Model(ABC):
         """
         return symbols(())
 
+    def rehearse(self, positions: int) -> None:
+        """Run a pass over about so many positions as scoring would, on made-up text, to see how long it takes and whether it fits.
+
+        Raises:
+            NotImplementedError: the model has no such pass; its rows and batches have fixed sizes.
+        """
+        raise NotImplementedError
+
+    @property
+    def device_name(self) -> str:
+        """The device as its maker names it, with its memory; for sizes that are remembered."""
+        return self.info.device
+
     @abstractmethod
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
         """Score every continuation of every request. Raises ItemError only if a single-request batch cannot be scored."""

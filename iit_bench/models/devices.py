@@ -30,6 +30,16 @@ def pick_device(device: str, what: str = "") -> str:
     return _own_gpu() if device == "cuda" else device
 
 
+def device_name(device: str) -> str:
+    """A device as its maker names it, with its memory in bytes: sizes that fit one do not fit another."""
+    import torch
+
+    if not device.startswith("cuda") or not torch.cuda.is_available():
+        return device
+    found = torch.cuda.get_device_properties(device)
+    return f"{found.name}, {found.total_memory} bytes"
+
+
 def _own_gpu() -> str:
     """The GPU of this process: launchers count processes per machine, and some show each process only its own GPU."""
     import torch
