@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 
 from iit_bench.images import decode, of_item
-from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, ModelInfo, ScoreRequest, ScoreResult
+from iit_bench.models.contract import (
+    Capabilities,
+    GenerateRequest,
+    GenerateResult,
+    ModelInfo,
+    ScoreRequest,
+    ScoreResult,
+    TextGenerateRequest,
+)
+from iit_bench.models.huggingface.begun_rows import decodes_plainly, widest_row
 from iit_bench.models.raw_text import until_end
 from iit_bench.models.reasoning import Reasoning, read_reply, reasoning_of, reply_limit
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
@@ -22,7 +32,8 @@ from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.released.scripts import SCRIPTS
 from iit_bench.models.wings.trees import WingsTrees, why_no_tree
 from iit_bench.models.wings.vision import preprocess
-from iit_bench.token_trees import TokenPath, TreeRow
+from iit_bench.shared_beginnings import Cuts, cut_beginnings, worth_cutting
+from iit_bench.token_trees import TokenPath, TreeRow, symbols
 from iit_bench.types import Image
 
 FEATURE_BYTES = 256 * 2**20  # tower features kept between batches
@@ -53,8 +64,14 @@ class WingsModel(TreeScoring):
         self.trees = WingsTrees(self.model, info.device, self._image_features)
         no_tree = "--engine plain" if way == "plain" else why_no_tree(self.trees, tokenizer, info.max_context)
         self.way = "plain" if no_tree else "tree"
-        if no_tree:
-            self.info = replace(self.info, details={**self.info.details, "no_tree": no_tree})
+        why = "--engine plain" if way == "plain" else "" if model.config.mode == "strict" else f"mode {model.config.mode!r}"
+        self.shares_beginnings = not why
+        refused = {"shares_beginnings": why} if why else {}
+        generation = {"together": "any", "shares_beginnings": self.shares_beginnings, "refused": refused}
+        limits = (info.max_context, widest_row(model.config.text_config))  # of columns, padding in the middle included
+        self._widest_begun = min((limit for limit in limits if limit), default=2**62)
+        details = {"generation": generation} | ({"no_tree": no_tree} if no_tree else {})
+        self.info = replace(self.info, details={**self.info.details, **details})
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):
@@ -122,25 +139,63 @@ class WingsModel(TreeScoring):
             for request, prompt, chat, row in zip(batch, prompts, chats, rows, strict=True)
         ]
 
+    def prompt(self, request: GenerateRequest | TextGenerateRequest) -> array[int]:
+        """As `contract.Model.prompt`."""
+        if not self.shares_beginnings:
+            return symbols(())
+        if isinstance(request, TextGenerateRequest):
+            return self.trees.path(self.text_prompt(self.cut_prompt(request))).prompt
+        return self.trees.path(self.encoder.encode(request.messages)).prompt
+
     def text_prompt(self, tokens: list[int]) -> EncodedChat:
         """A raw text as a prompt, for `raw_text.RawText`."""
         return EncodedChat(input_ids=tokens)
 
     def continue_tokens(self, prompts: Sequence[EncodedChat], max_new_tokens: int, **settings: Any) -> list[list[int]]:
         """New tokens after each prompt up to the end of the turn, which is left out; greedy unless `settings` of `generate` differ."""
-        input_ids, attention_mask = pad_left([chat.input_ids for chat in prompts], self.pad_token_id, self.info.device)
         ends, placeholder = self._end_token_ids(), self.model.config.image_token_id
+        cuts = self._cuts(prompts, max_new_tokens, settings)
+        inputs = self._begun(prompts, cuts) if cuts else self._whole(prompts)
         output = self.model.generate(
-            input_ids,
-            attention_mask=attention_mask,
-            image_features=self._image_features([image for chat in prompts for image in chat.images]),
+            **inputs,
             max_new_tokens=max_new_tokens,
             suppress_tokens=[placeholder] if placeholder >= 0 else None,  # the next pass would refuse one without an image
             pad_token_id=self.pad_token_id,
             eos_token_id=sorted(ends) or None,
             **({"do_sample": False, "num_beams": 1} | settings),
         )
-        return [until_end(row, ends) for row in output[:, input_ids.shape[1] :].tolist()]
+        return [until_end(row, ends) for row in output[:, inputs["input_ids"].shape[1] :].tolist()]
+
+    def _whole(self, prompts: Sequence[EncodedChat]) -> dict[str, Any]:
+        input_ids, attention_mask = pad_left([chat.input_ids for chat in prompts], self.pad_token_id, self.info.device)
+        features = self._image_features([image for chat in prompts for image in chat.images])
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "image_features": features}
+
+    def _cuts(self, prompts: Sequence[EncodedChat], max_new_tokens: int, settings: Mapping[str, Any]) -> Cuts | None:
+        """Where prompts are cut, behind the images of each, if reading their beginnings once saves enough."""
+        if not self.shares_beginnings or len(prompts) == 1 or not decodes_plainly(self.model, settings):
+            return None
+        own = [self.trees.path(chat).prompt for chat in prompts]
+        cuts = cut_beginnings(own, [1 + max((i for i, symbol in enumerate(one) if symbol < 0), default=0) for one in own])
+        lengths = list(map(len, own))
+        if cuts is None or not worth_cutting(cuts, lengths):
+            return None
+        return cuts if cuts.whole(lengths) + max_new_tokens <= self._widest_begun else None
+
+    def _begun(self, prompts: Sequence[EncodedChat], cuts: Cuts) -> dict[str, Any]:
+        """Inputs of `generate` that continue a cache of the prompts' beginnings."""
+        begun = [replace(prompts[i], input_ids=prompts[i].input_ids[:length]) for i, length in cuts.beginnings]
+        _, cache = self.prefill(begun)
+        rows = torch.tensor(cuts.rows, device=self.info.device)
+        first, first_mask = pad_left([chat.input_ids for chat in begun], self.pad_token_id, self.info.device)
+        rest, rest_mask = pad_left(
+            [chat.input_ids[cuts.length(i) :] for i, chat in enumerate(prompts)], self.pad_token_id, self.info.device
+        )
+        return {
+            "input_ids": torch.cat((first[rows], rest), dim=1),
+            "attention_mask": torch.cat((first_mask[rows], rest_mask), dim=1),
+            "past_key_values": cache.select(rows),
+        }
 
     def _end_token_ids(self) -> set[int]:
         """Tokens that end a turn: those of the tokenizer, of the generation settings and of a released script."""

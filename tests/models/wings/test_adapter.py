@@ -118,6 +118,23 @@ def test_greedy_replies_equal_a_loop_without_cache_and_end_at_the_end_of_turn(wi
         assert result.text == tokenizer.decode(reply, skip_special_tokens=True).strip()
 
 
+def test_beginnings_that_chats_share_are_read_once_and_replies_stay(wings: Any) -> None:
+    text = "The circle is red, the square is blue, and Paris is the capital of France. " * 3
+    told = (Message("user", (FIRST, text)), Message("assistant", ("red",)))
+    asked = ("What is it?", "yes or no?", "Is it a circle?", "Which?", "And the square?", "Paris?")
+    requests = [GenerateRequest(ask(text, question), 6) for question in asked]
+    requests += [GenerateRequest(ask(question, history=told), 6) for question in asked]
+    seen: list[int] = []
+    hook = wings.model.get_input_embeddings().register_forward_pre_hook(lambda _, args: seen.append(args[0].numel()))
+    together = wings.generate(requests)
+    few = sum(seen)
+    alone = [wings.generate([request])[0] for request in requests]
+    hook.remove()
+    assert together == alone
+    assert few < (sum(seen) - few) / 2
+    assert wings.prompt(requests[6])[:20] == wings.prompt(requests[7])[:20] != wings.prompt(requests[0])[:20]
+
+
 def test_texts_cannot_bring_special_tokens_in(tokenizer: Any) -> None:
     mark, end = (tokenizer.convert_tokens_to_ids(name) for name in ("<image>", "<|end|>"))
     encoder = ChatEncoder(tokenizer, mark, 3)
