@@ -50,7 +50,7 @@ def read_beginnings(model: Any, inputs: Mapping[str, Any], rows: Sequence[int], 
         holder.rope_deltas = None
     how = {"max_new_tokens": 1, "do_sample": False, "num_beams": 1, "use_cache": True, "return_dict_in_generate": True}
     cache = model.generate(**inputs, **settings, **how).past_key_values
-    chosen = torch.tensor(rows, device=model.device)
+    chosen = torch.tensor(rows)  # on the CPU: layers of the cache may be on several devices
     cache.batch_select_indices(chosen)
     for holder in holders:
         if holder.rope_deltas is not None:
