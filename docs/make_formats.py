@@ -80,6 +80,7 @@ _REPLACED = {
     "date": "2026-01-01",
     "threads": 1,
     "seconds": 8.5,
+    "check": "<16 hex digits>",
     "git_commit": "<40 hex digits>",
     "iit-bench": "<version>",
     "checkpoint": "<path>/base-llm",
@@ -295,7 +296,10 @@ def _run(folder: Path, fields: Mapping[str, str]) -> Iterator[str]:
     yield "`model`:\n"
     yield fields["run.json: model"]
     yield f"### responses.jsonl\n\nLine 1 names the format (`{LOG_FORMAT}`, version {LOG_VERSION}). Every other line is one answer;"
-    yield "`key` is the sha256 of all that determines it, `kind` is score or generate.\n"
+    yield "`key` is the sha256 of all that determines it, `kind` is score or generate. `check` is the first 16 hexadecimal digits of"
+    yield 'the sha256 of all bytes of the line before `,"check":`; lines of version 1 have none. While several processes work on the'
+    yield "run, each has a log of its own, `responses.rank-N.jsonl`, whose first line has the identity of the run (`run`), and"
+    yield "`responses.lock` holds their locks; it stays, empty.\n"
     yield _lines_sample(folder / "runs/base/responses.jsonl", 3)
     yield "With --batch-api a file `batches.jsonl` beside it holds what was sent to the provider, one event per line: uploaded, created,"
     yield "collected.\n"

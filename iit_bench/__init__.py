@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from iit_bench.types import ServerOptions
     from iit_bench.workflows.all_suites import evaluate_all
     from iit_bench.workflows.demo import demo
+    from iit_bench.workflows.merging import merge
     from iit_bench.workflows.several import evaluate_models, watch
+    from iit_bench.workflows.submitting import submit
     from reports.leaderboard import report
 
 from iit_bench.version import __version__ as __version__
@@ -67,7 +69,9 @@ _PLACES = {
     "load_benchmark": "iit_bench.storage.benchmark",
     "load_model": "iit_bench.models.load",
     "load_run": "evaluators.runs.reading",
+    "merge": "iit_bench.workflows.merging",
     "report": "reports.leaderboard",
+    "submit": "iit_bench.workflows.submitting",
     "train": "iit_bench.training.train:run",
     "watch": "iit_bench.workflows.several",
 }
@@ -93,7 +97,9 @@ __all__ = [
     "load_benchmark",
     "load_model",
     "load_run",
+    "merge",
     "report",
+    "submit",
     "train",
     "watch",
 ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from iit_bench.errors import UserError
 
 LAUNCH = "IIT_BENCH_LAUNCH"  # set by `iit-bench eval --processes` for the processes that it starts
+ELSEWHERE = 75  # exit code of such a process that leaves the rest to the others
 _LARGEST_STEP = 0xFFFFFFF0  # of Slurm: larger step ids are of the batch script, of interactive shells and the like
 
 

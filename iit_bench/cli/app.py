@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from importlib import import_module
@@ -14,6 +15,7 @@ import typer.main
 
 from iit_bench.cli.commands import COMMANDS, HELP_FLAGS, MAX_WIDTH, OPTIONS, page
 from iit_bench.errors import MachineError, OthersAtWork, UserError, described
+from iit_bench.ranks import ELSEWHERE, LAUNCH
 
 INTERRUPTED = 130
 
@@ -105,6 +107,8 @@ def run(words: list[str]) -> int:
             raise
         return _complain(str(error), 2)
     except OthersAtWork as error:
+        if LAUNCH in os.environ:  # the process that started this one waits for all
+            return ELSEWHERE
         return _complain(f"this process has done its part; {error}, the last of which writes the results", 0)
     except MachineError as error:  # the same command resumes
         if debug:

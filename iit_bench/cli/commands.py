@@ -17,6 +17,8 @@ COMMANDS = {
     "fetch": ("fetch", "Download the data of tasks into a folder; after an interruption, the same command resumes."),
     "eval": ("eval", "Score a model; after an interruption, the same command resumes."),
     "watch": ("watch", "Evaluate each checkpoint of a training as it lands."),
+    "submit": ("submit", "Submit an evaluation as a Slurm array; preempted tasks go on by themselves."),
+    "merge": ("merge", "Put together what several processes have answered of a run."),
     "report": ("report", "Write the leaderboard of several runs as one HTML page."),
     "compare": ("report", "Print paired differences between two runs."),
     "train": ("train", "Train the lab's models, or your own, from a recipe."),

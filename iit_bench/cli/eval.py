@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from iit_bench.cli.eval_all import evaluate_all_suites
 from iit_bench.cli.options import options_of, record_values
 from iit_bench.errors import UserError
 
-_BESIDE_FROM = ("out", "from_run", "fresh", "quiet", "json")
+_BESIDE_FROM = ("out", "from_run", "fresh", "processes", "quiet", "json")
 
 
 @app.command("eval", cls=PanelCommand)
@@ -25,6 +26,14 @@ def evaluate(
     from_run: Annotated[
         Path | None, typer.Option("--from", help="Repeat an earlier run from its run.json.", show_default=False, rich_help_panel="Run")
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes of this machine that work on the run together, each on a GPU of its own where there are some.",
+            rich_help_panel="Run",
+        ),
+    ] = 1,
     quiet: Quiet = False,
     json: AsJson = False,
     **given: Any,
@@ -49,6 +58,12 @@ def evaluate(
     else:
         refuse_foreign(given["suite"], given_options(context))
         options = RunOptions(**record_values(RunOptions, given))
+    if processes > 1:
+        from evaluators.runs.header import command
+        from iit_bench.cli.processes import run_processes
+
+        switches = [*(["--fresh"] if options.fresh else []), *(["--quiet"] if quiet else []), *(["--json"] if json else [])]
+        raise typer.Exit(run_processes([*shlex.split(command(options))[1:], *switches], processes))
     if len(models := names(options.model) or ()) > 1:
         _evaluate_models(models, options, quiet=quiet)
     elif options.suite == "all":

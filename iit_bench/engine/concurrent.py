@@ -92,7 +92,8 @@ class _Workers:
     def __init__(self, ask: Ask, requests: Mapping[str, Request], at_once: int, log: ResponseLog) -> None:
         self._ask, self._log = ask, log
         self._open: queue.SimpleQueue[tuple[str, Request]] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[str, Outcome] | None] = queue.SimpleQueue()  # None: a thread has ended
+        # What a thread has found, and what it waits for before it asks again: that is logged. None: a thread has ended.
+        self._done: queue.SimpleQueue[tuple[str, Outcome, threading.Event] | None] = queue.SimpleQueue()
         for item in requests.items():
             self._open.put(item)
         # Daemons: after Ctrl-C the process does not wait for answers that may take minutes.
@@ -107,21 +108,23 @@ class _Workers:
         self.drop_open()
 
     def outcomes(self) -> Iterator[tuple[str, Outcome]]:
-        """Every outcome as it arrives, until all threads have ended."""
+        """Every outcome as it arrives, until all threads have ended. A thread asks again when the next outcome is drawn."""
         running = len(self._threads)
         while running:
             item = self._done.get()
             if item is None:
                 running -= 1
             else:
-                yield item
+                key, outcome, settled = item
+                yield key, outcome
+                settled.set()
 
     def arrived(self) -> Iterator[tuple[str, Outcome]]:
         """The outcomes that have arrived, without waiting."""
         with contextlib.suppress(queue.Empty):
             while True:
                 if (item := self._done.get_nowait()) is not None:
-                    yield item
+                    yield item[:2]
 
     def drop_open(self) -> None:
         """Empty the queue of requests that are not sent yet."""
@@ -133,13 +136,15 @@ class _Workers:
         with contextlib.suppress(queue.Empty):
             while True:
                 key, request = self._open.get_nowait()
+                settled = threading.Event()
                 try:
-                    self._done.put((key, self._outcome(key, request)))
+                    self._done.put((key, self._outcome(key, request), settled))
                 except ItemError as error:
-                    self._done.put((key, error))
+                    self._done.put((key, error, settled))
                 except BaseException as error:  # noqa: BLE001 - passed to the thread that waits, which raises it
                     self.drop_open()
-                    self._done.put((key, error))
+                    self._done.put((key, error, settled))
+                settled.wait()  # a process that is killed has no more answers in hand than requests in flight
         self._done.put(None)
 
     def _outcome(self, key: str, request: Request) -> Response | Skipped:

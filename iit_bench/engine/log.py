@@ -45,6 +45,7 @@ class ResponseLog:
         self.splits: set[str] = set()  # `plan.batch_key` of batches that are answered in halves
         self.failures: dict[str, Failure] = {}  # requests that another process found to have no answer
         self.heard: Callable[[Sequence[str]], None] = lambda keys: None  # is called with keys whose outcome another process has logged
+        self.noted: dict[str, Failure] = {}  # requests that processes of before found to have no answer; they are asked again
         self._places: dict[str, tuple[Path, int]] = {}  # where an answer was read
         self._kept: set[str] = set()  # keys in the file of this log
         self._file = open_log(path)
@@ -116,21 +117,24 @@ class ResponseLog:
 
     # ------------------------------------------------------------ reading
 
-    def absorb(self, paths: Sequence[Path]) -> dict[str, Failure]:
+    def count_with(self, paths: Sequence[Path]) -> int:
+        """The number of distinct answers in this log and others of its run."""
+        others = {entry.key for path in paths for entry in LogReader(path).new_entries() if isinstance(entry.outcome, Response)}
+        return len(others | set(self.responses))
+
+    def absorb(self, paths: Sequence[Path]) -> None:
         """Move the answers of other logs of this run to the end of this one and remove these files; only while no other process works.
 
-        Returns:
-            The failures in them, which are not kept.
+        The failures in them are in `noted` afterwards, and not kept.
 
         Raises:
             UserError: one is damaged, or contradicts this log or another.
         """
-        failures: dict[str, Failure] = {}
         for path in paths:
             lines = []
             for entry in LogReader(path).new_entries():
                 if isinstance(entry.outcome, Failure):
-                    failures[entry.key] = entry.outcome
+                    self.noted[entry.key] = entry.outcome
                     continue
                 self._take(entry, path)
                 if entry.key not in self._kept:
@@ -139,7 +143,6 @@ class ResponseLog:
             append_lines(self._file, self.path, lines)
         for path in paths:
             path.unlink()
-        return failures
 
     def _read(self, file: IO[bytes], path: Path, run: str = "") -> LogReader:
         """Read a log that this process will write: a torn last line is cut off, and a file without lines gets its first."""

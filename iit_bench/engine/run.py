@@ -28,6 +28,8 @@ from iit_bench.models.contract import (
 )
 from iit_bench.token_trees import TokenPath, symbols
 
+NOT_ASKED = Failure("machine", "not answered", "no process has answered it; repeat the command of the run")
+
 
 @dataclass(frozen=True)
 class Work:
@@ -72,6 +74,8 @@ def answer(
     identity = model_identity(model.info)
     keys = [request_key(request, identity) for request in requests]
     distinct = dict(zip(keys, requests, strict=True))
+    if model.capabilities.recorded:
+        return Answers([log.responses.get(key) or log.noted.get(key, NOT_ASKED) for key in keys], len(distinct), 0)
     settled = _Settled(Counter(keys), advance)
     log.heard = settled
     first = FirstItems()

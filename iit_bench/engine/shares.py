@@ -76,7 +76,7 @@ class SharedLog(ResponseLog):
     def __init__(self, folder: Path, rank: Rank, begin: Callable[[SharedLog, bool], str], end: Callable[[], None] = lambda: None) -> None:
         self.path = folder / "responses.jsonl"
         self.rank = rank
-        self.responses, self.failures, self._places = {}, {}, {}
+        self.responses, self.failures, self.noted, self._places = {}, {}, {}, {}
         self.splits, self._kept = set(), set()
         self.heard = lambda keys: None
         self._end = end

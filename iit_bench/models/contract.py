@@ -40,6 +40,7 @@ class Capabilities:
     generates: bool = True
     reasons: bool = False  # its replies may begin with reasoning: the chat template or the server declares it
     images_unknown: bool = False  # `takes_images` is False because a test image made the server fail, not because it takes none
+    recorded: bool = False  # it stands for a model that is not there: it is never asked, its answers are in the log
     in_bulk: bool = False  # `answer_in_bulk` takes all requests of a job at once
     requests_at_once: int | None = None  # its methods are called from that many threads, one request per call; None = in batches
     styles: tuple[Style, ...] = STYLES  # that it can be asked in

@@ -1,0 +1,79 @@
+"""Submit an evaluation as a Slurm array through submitit: each task is a process of the run, and a preempted one is queued again."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from iit_bench.errors import UserError
+from iit_bench.ranks import ELSEWHERE, LAUNCH
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a task of the array runs: `iit-bench WORDS` as process `number` of `of`. submitit stores it for the task, and calls it there."""
+
+    words: tuple[str, ...]
+    number: int
+    of: int
+    launch: str  # the same for all tasks of one submission
+
+    def __call__(self) -> int:
+        """Run the command; returns its exit code.
+
+        Raises:
+            RuntimeError: it has failed, or items failed for reasons of the machine, so that Slurm shows the task as failed.
+        """
+        from iit_bench.cli import main
+
+        os.environ |= {"RANK": str(self.number), "WORLD_SIZE": str(self.of), "LOCAL_RANK": "0", LAUNCH: self.launch}
+        code = main(list(self.words))
+        if code not in (0, ELSEWHERE):
+            raise RuntimeError(f"iit-bench ended with exit code {code}; see this task's log")
+        return code
+
+    def checkpoint(self) -> Any:
+        """The task again: submitit calls this when Slurm is about to end the task. What was answered is in the log."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def submit(
+    words: Sequence[str],
+    processes: int,
+    logs: Path,
+    *,
+    cluster: Literal["slurm", "local"] = "slurm",
+    parameters: Mapping[str, Any] | None = None,
+) -> list[Any]:
+    """Submit `iit-bench WORDS` as `processes` tasks of one array, and return submitit's jobs.
+
+    Args:
+        words: of `iit-bench eval`, "eval" included.
+        processes: number of tasks.
+        logs: folder for submitit's files and the output of each task.
+        cluster: "local" starts the tasks on this machine at once, to try it out.
+        parameters: of submitit's executor, e.g. timeout_min, gpus_per_node, slurm_partition.
+
+    Raises:
+        UserError: submitit is not installed, there is no Slurm here, or a parameter is unknown.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise UserError("iit-bench submit needs submitit, which is not installed; pip install 'iit-bench[slurm]'") from error
+    launch = uuid.uuid4().hex
+    sessions = [Session(words=tuple(words), number=number, of=processes, launch=launch) for number in range(processes)]
+    try:
+        executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
+        executor.update_parameters(name="iit-bench", **(parameters or {}))
+        with executor.batch():
+            jobs = [executor.submit(session) for session in sessions]
+    except (RuntimeError, NameError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"submitit cannot submit this ({error}); see `iit-bench submit --help`") from error
+    return jobs

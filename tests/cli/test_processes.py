@@ -1,0 +1,94 @@
+"""`iit-bench eval --processes`: several processes, one run; they end with the one that started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from evaluators.iit.evaluate import evaluate
+from evaluators.runs.options import RunOptions
+from iit_bench.storage.runs import load_run
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    """`iit-bench eval WORDS` in a process group of its own."""
+    code = "import sys; from iit_bench.cli import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "eval", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def members(group: int) -> set[int]:
+    """The processes of a group that are no zombies."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, _, rest = path.read_text().rpartition(") ")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, _, of, *_ = rest.split()
+        if int(of) == group and state != "Z":
+            found.add(int(path.parent.name))
+    return found
+
+
+def wait_until(holds, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_two_processes_write_the_bytes_of_one_and_print_one_summary(bench, tmp_path):
+    evaluate(RunOptions(model="base-llm", bench=bench.path, out=tmp_path / "one", device="cpu", threads=1, name="x"), progress=False)
+    started = start("--model", "base-llm", "--bench", bench.path, "--out", tmp_path / "two", "--processes", 2, "--quiet", "--name", "x")
+    out, err = started.communicate(timeout=300)
+    assert started.returncode == 0, err
+    assert out.count("x: 18 dialogues") == 1
+    assert err == ""
+    for name in ("predictions.parquet", "results.json", "errors.jsonl"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert load_run(tmp_path / "two").run["threads"] == 1
+
+
+def test_a_reason_that_all_processes_have_is_shown_once(bench, tmp_path):
+    started = start("--model", "no-such", "--bench", bench.path, "--out", tmp_path / "run", "--processes", 3)
+    _, err = started.communicate(timeout=300)
+    assert started.returncode == 2
+    assert err.count("no-such") == 1
+
+
+def test_fresh_starts_over_once(bench, tmp_path):
+    words = ("--model", "random", "--bench", bench.path, "--out", tmp_path / "run", "--processes", 2, "--quiet")
+    for more in ((), ("--fresh", "--seed", 5)):
+        started = start(*words, *more)
+        _, err = started.communicate(timeout=300)
+        assert started.returncode == 0, err
+    assert load_run(tmp_path / "run").run["seed"] == 5
+    assert load_run(tmp_path / "run").run["resumed"] in (0, 1)  # 1 where the second process came after the first had left
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="counts processes in /proc")
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_processes_end_with_their_parent(bench, tmp_path, sign, code):
+    started = start("--model", "base-llm", "--bench", bench.path, "--out", tmp_path / "run", "--processes", 2, "--quiet")
+    wait_until(lambda: len(members(started.pid)) == 3)
+    os.kill(started.pid, sign)
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == code
+    assert ("resume with: iit-bench eval" in err) == (code == 130)
+    wait_until(lambda: not members(started.pid))

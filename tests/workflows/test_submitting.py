@@ -1,0 +1,75 @@
+"""`iit-bench submit`: an array through submitit, here by its local executor; a preempted task is queued again and goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from evaluators.iit.evaluate import evaluate
+from evaluators.runs.options import RunOptions
+from iit_bench.cli import main
+from iit_bench.workflows.submitting import Session, submit
+
+pytest.importorskip("submitit", reason="pip install 'iit-bench[slurm]'")
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def test_tasks_of_an_array_write_the_bytes_of_one_process(bench, tmp_path):
+    evaluate(RunOptions(model="base-llm", bench=bench.path, out=tmp_path / "one", device="cpu", threads=1), progress=False)
+    words = ["eval", "--model", "base-llm", "--bench", str(bench.path), "--out", str(tmp_path / "run"), "--device", "cpu", "--quiet"]
+    jobs = submit(words, 2, tmp_path / "logs", cluster="local", parameters={"timeout_min": 5})
+    assert 0 in [job.result() for job in jobs]
+    assert (tmp_path / "run" / "predictions.parquet").read_bytes() == (tmp_path / "one" / "predictions.parquet").read_bytes()
+
+
+def test_a_preempted_task_is_queued_again_and_goes_on(bench, tmp_path):
+    out = tmp_path / "runs" / "run"
+    words = ["eval", "--model", "base-llm", "--bench", str(bench.path), "--out", str(out), "--device", "cpu", "--quiet"]
+    [job] = submit(words, 1, tmp_path / "logs", cluster="local", parameters={"timeout_min": 5})
+    until = time.monotonic() + 60
+    while not out.parent.exists():  # it is made before the model is loaded
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert job._process is not None
+    [task] = Path(f"/proc/{job._process.pid}/task/{job._process.pid}/children").read_text().split()
+    os.kill(int(task), signal.SIGUSR2)  # as Slurm does before it preempts a task (the local job's own method ends its controller)
+    assert job.result() == 0
+    assert (out / "results.json").is_file()
+    assert "Requeued job" in job.paths.stdout.read_text() + job.paths.stderr.read_text()
+
+
+def test_what_is_queued_again_is_the_same_process_of_the_run():
+    session = Session(words=("eval",), number=2, of=4, launch="x")
+    again = session.checkpoint()
+    assert again.function == session
+
+
+def test_a_failed_command_fails_its_task(tmp_path):
+    submitit = pytest.importorskip("submitit")
+    words = ["eval", "--model", "no-such", "--bench", str(tmp_path), "--out", str(tmp_path / "run")]
+    [job] = submit(words, 1, tmp_path / "logs", cluster="local", parameters={"timeout_min": 5})
+    with pytest.raises(submitit.core.utils.FailedJobError, match="ended with exit code 2"):
+        job.result()
+
+
+@pytest.mark.parametrize("words", [[], ["--model", "x"], ["eval", "--processes", "2"]])
+def test_a_command_that_is_no_evaluation_is_refused(words, capsys):
+    assert main(["submit", *words]) == 2
+    assert "write the evaluation behind the options" in capsys.readouterr().err
+
+
+def test_without_slurm_the_reason_is_one_sentence(tmp_path, capsys):
+    words = ["submit", "--logs", str(tmp_path / "logs"), "eval", "--model", "random", "--bench", "b", "--out", "o"]
+    assert main(words) == 2
+    assert "submitit cannot submit this" in capsys.readouterr().err
