@@ -96,7 +96,7 @@ class ModelPart:
     image_cache: str = field(
         default="",
         metadata=option(
-            "Folder that keeps features of images for later runs and checkpoints of the same tower (hf:); default: in memory only."
+            "Folder that keeps features of images for later runs and checkpoints of the same tower (hf:, wings); default: in memory only."
         ),
     )
     batch_size: int | None = field(default=None, metadata=option("Requests per batch, or auto.", none="auto", least=1))

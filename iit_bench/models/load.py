@@ -15,9 +15,9 @@ from iit_bench.registry import MODEL_GROUP, MODELS, match, resolve
 OF_TRANSFORMERS = ("wings", "llava", "llava-one-rate", "base-llm", "hf:", "vllm:")
 _PLACING = ("device_map", "quantization", "attn_implementation")
 _WITHOUT_USE: dict[str, tuple[str, ...]] = {
-    "wings": ("processor_kwargs", "adapter", "image_cache"),
-    "llava": ("processor_kwargs", "adapter", "image_cache"),
-    "llava-one-rate": ("processor_kwargs", "adapter", "image_cache"),
+    "wings": ("processor_kwargs", "adapter"),
+    "llava": ("processor_kwargs", "adapter"),
+    "llava-one-rate": ("processor_kwargs", "adapter"),
     "openai:": ("processor_kwargs", "adapter", "image_cache", *_PLACING),
     "vllm:": ("adapter", "image_cache", *_PLACING),
     "vlmeval:": ("chat_template_kwargs", "processor_kwargs", "adapter", "image_cache", *_PLACING),

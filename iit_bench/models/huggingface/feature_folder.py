@@ -109,18 +109,24 @@ def open_folder(folder: Path, model: Any, processing: Mapping[str, Any], process
     """
     if folder.is_file():
         raise UserError(f"--image-cache {str(folder)!r} is a file; name a folder")
-    device = device_of(model)
     identity = {
         "tower": tower_sha256(model),
         "config": getattr(model.config, "vision_config", model.config).to_dict(),
         "processing": dict(processing),
         "image_processor": processor.image_processor.to_dict(),
         "settings": {name: getattr(model.config, name, None) for name in ("vision_feature_layer", "vision_feature_select_strategy")},
+    }
+    return FeatureFolder(folder, identity | computed_by(model))
+
+
+def computed_by(model: Any) -> dict[str, Any]:
+    """What else features depend on: dtype, device, versions of libraries."""
+    device = device_of(model)
+    return {
         "dtype": str(model.dtype),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
-    return FeatureFolder(folder, identity)
 
 
 def tower_sha256(model: Any) -> str:
@@ -132,12 +138,19 @@ def tower_sha256(model: Any) -> str:
     decoder = model.get_decoder()
     head = model.get_output_embeddings()
     rest = {tensor.data_ptr() for part in (decoder, head) if part is not None for tensor in part.state_dict().values()}
+    return weights_sha256({name: tensor for name, tensor in model.state_dict().items() if tensor.is_meta or tensor.data_ptr() not in rest})
+
+
+def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
+    """Hash of named weights and buffers.
+
+    Raises:
+        UserError: some are not in memory.
+    """
     total = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(weights.items()):
         if tensor.is_meta:
             raise UserError("weights of the model are not in memory, so its tower has no hash; leave out --image-cache")
-        if tensor.data_ptr() in rest:
-            continue
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()

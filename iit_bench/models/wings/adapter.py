@@ -21,6 +21,7 @@ from iit_bench.models.contract import (
     TextGenerateRequest,
 )
 from iit_bench.models.huggingface.begun_rows import decodes_plainly, widest_row
+from iit_bench.models.huggingface.feature_folder import FeatureFolder
 from iit_bench.models.raw_text import until_end
 from iit_bench.models.reasoning import Reasoning, read_reply, reasoning_of, reply_limit
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
@@ -44,7 +45,12 @@ class WingsModel(TreeScoring):
     """One loaded model. Each prompt is encoded once for all its replies, each image once for all prompts."""
 
     def __init__(
-        self, model: WingsForConditionalGeneration, tokenizer: Any, info: ModelInfo, way: Literal["auto", "plain"] = "auto"
+        self,
+        model: WingsForConditionalGeneration,
+        tokenizer: Any,
+        info: ModelInfo,
+        way: Literal["auto", "plain"] = "auto",
+        image_folder: FeatureFolder | None = None,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -60,6 +66,7 @@ class WingsModel(TreeScoring):
         self.encoder = make_encoder(tokenizer, model.config)
         self.info = info.with_settings(**self.encoder.delimiter.settings())
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()  # sha256 of an image -> tower features [T, D_v]
+        self._image_folder = image_folder
         self._readable: set[str] = set()
         self.trees = WingsTrees(self.model, info.device, self._image_features)
         no_tree = "--engine plain" if way == "plain" else why_no_tree(self.trees, tokenizer, info.max_context)
@@ -70,7 +77,7 @@ class WingsModel(TreeScoring):
         generation = {"together": "any", "shares_beginnings": self.shares_beginnings, "refused": refused}
         limits = (info.max_context, widest_row(model.config.text_config))  # of columns, padding in the middle included
         self._widest_begun = min((limit for limit in limits if limit), default=2**62)
-        details = {"generation": generation} | ({"no_tree": no_tree} if no_tree else {})
+        details = {"generation": generation, "rows": {"way": self.way} | ({"refused": {"tree": no_tree}} if no_tree else {})}
         self.info = replace(self.info, details={**self.info.details, **details})
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
@@ -224,14 +231,24 @@ class WingsModel(TreeScoring):
         for image in images:
             features = self._features.pop(image.sha256, None)
             if features is None:
-                pixels = _pixels(image, self.model.config).unsqueeze(0).to(self.info.device)
-                features = self.model.encode_images(pixels)[0]
+                features = self._stored_features(image)
             self._features[image.sha256] = features  # most recent last
             in_order.append(features)
         limit = max(1, FEATURE_BYTES // (in_order[0].numel() * in_order[0].element_size()))
         while len(self._features) > limit:
             self._features.popitem(last=False)
         return torch.stack(in_order)
+
+    def _stored_features(self, image: Image) -> torch.Tensor:
+        """Tower features [T, D_v] of an image, from the folder of features if they are there; else they are put there."""
+        stored = None if self._image_folder is None else self._image_folder.get(image.sha256)
+        if stored is not None:
+            return stored["features"].to(self.info.device)
+        pixels = _pixels(image, self.model.config).unsqueeze(0).to(self.info.device)
+        features = self.model.encode_images(pixels)[0]
+        if self._image_folder is not None:
+            self._image_folder.put(image.sha256, {"features": features.cpu()})
+        return features
 
 
 def _pixels(image: Image, config: WingsConfig) -> torch.Tensor:

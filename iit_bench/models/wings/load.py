@@ -13,6 +13,7 @@ from iit_bench.errors import UserError, one_line
 from iit_bench.models.checkpoint_files import Checkpoint, resolve_checkpoint
 from iit_bench.models.checkpoints import describe, load_weights
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
+from iit_bench.models.huggingface.feature_folder import FeatureFolder, computed_by, weights_sha256
 from iit_bench.models.placement import dispatch, input_device, plan_placement, refuse_placing
 from iit_bench.models.special_tokens import drop_end_tokens
 from iit_bench.models.template_arguments import fix_template
@@ -32,6 +33,8 @@ from iit_bench.models.wings.released.checkpoint import (
 from iit_bench.models.wings.released.names import is_official, read_config
 from iit_bench.models.wings.released.scripts import SCRIPTS
 
+# Fields of the configuration that determine an image's features beside the tower's weights.
+OF_IMAGES = ("vision_config", "vision_feature_layer", "image_size", "image_mean", "image_std", "image_background", "max_image_pixels")
 DETAILS = ("mode", "learners", "learner_layers", "lora_dim", "learner_scale", "has_router", "router_width", "image_token_length")
 
 
@@ -70,7 +73,26 @@ def load(name: str, options: ModelOptions) -> Model:
     )
     adapter = ReleasedWingsModel if model.config.mode == "released" else WingsModel
     fixed = dropped | fix_template(tokenizer if conversation is None else None, options, name)
-    return adapter(model, tokenizer, _with_limits(info, model.config).with_settings(**fixed), options.way)
+    return adapter(
+        model, tokenizer, _with_limits(info, model.config).with_settings(**fixed), options.way, _image_folder(model, name, options)
+    )
+
+
+def _image_folder(model: WingsForConditionalGeneration, name: str, options: ModelOptions) -> FeatureFolder | None:
+    """The folder of features for this model's tower, if one was given.
+
+    Raises:
+        UserError: it is a file, or the model has no tower.
+    """
+    if not options.image_cache:
+        return None
+    if Path(options.image_cache).is_file():
+        raise UserError(f"--image-cache {options.image_cache!r} is a file; name a folder")
+    if not hasattr(model.model, "vision_tower"):
+        raise UserError(f"model {name!r} is text-only and has no features of images; leave out --image-cache")
+    config = model.config.to_dict()
+    identity = {"tower": weights_sha256(model.model.vision_tower.state_dict()), **{key: config[key] for key in OF_IMAGES}}
+    return FeatureFolder(Path(options.image_cache), identity | computed_by(model))
 
 
 def _with_limits(info: ModelInfo, config: WingsConfig) -> ModelInfo:

@@ -18,6 +18,7 @@ from iit_bench.engine.run import answer
 from iit_bench.models.contract import ModelOptions, RollingRequest, ScoreRequest, TextScoreRequest
 from iit_bench.models.wings import layout, step
 from iit_bench.models.wings.load import load
+from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.trees import ImagePath, images_of
 from iit_bench.token_trees import TreeRow, build_row, image_symbols, token_path
 from iit_bench.types import Image, Message
@@ -222,9 +223,26 @@ def test_a_model_whose_trees_differ_is_asked_plainly(folder: Path, monkeypatch: 
     monkeypatch.setattr(step, "tree_mask", forgets_paths)
     model = load("wings", ModelOptions(checkpoint=str(folder), device="cpu"))
     assert model.way == "plain"
-    assert "scores of a tree differ" in model.info.details["no_tree"]
+    assert "scores of a tree differ" in model.info.details["rows"]["refused"]["tree"]
 
 
 def test_the_option_of_the_engine_reaches_the_model(folder: Path) -> None:
     model = load("wings", ModelOptions(checkpoint=str(folder), device="cpu", way="plain"))
-    assert (model.way, model.info.details["no_tree"]) == ("plain", "--engine plain")
+    assert model.way == "plain"
+    assert model.info.details["rows"] == {"way": "plain", "refused": {"tree": "--engine plain"}}
+
+
+def test_features_are_kept_in_a_folder_by_image_and_tower(
+    folder: Path, kit: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    towers: list[int] = []
+    encode = WingsForConditionalGeneration.encode_images
+    monkeypatch.setattr(WingsForConditionalGeneration, "encode_images", lambda self, pixels: towers.append(1) or encode(self, pixels))
+    options = ModelOptions(checkpoint=str(folder), device="cpu", image_cache=str(tmp_path / "features"))
+    request = ScoreRequest(chat(kit.picture(1), "Hue?"), ("red", "blue"))
+    first = load("wings", options).score([request])
+    assert load("wings", options).score([request]) == first
+    assert len(towers) == 1
+    kit.save_tiny(tmp_path / "other", tokenizer, seed=1)
+    load("wings", dataclasses.replace(options, checkpoint=str(tmp_path / "other"))).score([request])
+    assert len(towers) == 2  # of another tower's weights
