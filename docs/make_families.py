@@ -24,12 +24,19 @@ their real processors (`tests/models/huggingface/test_families.py`), each agains
 - greedy replies equal its own `generate`;
 - greedy replies to several chats at once, with unequal numbers of images, equal those to each by itself
   (`tests/models/huggingface/test_chat_rows.py`);
-- raw text, as lm-eval asks it, equals one direct pass.
+- raw text, as lm-eval asks it, equals one direct pass;
+- requests as rows of a tree give the scores of whole passes, every token once (`tests/models/huggingface/test_image_trees.py`,
+  `test_tree_families.py`); in families without, a prompt goes through once and all replies continue it (`test_image_prompts.py`);
+- an image goes through processor and tower once (`test_image_trees.py`). LLaVA-OneVision reads it once alone and once in company. The
+  processors of PaliGemma, Llama 3.2 Vision and Phi-4-multimodal read it with every chat, their towers once (`test_tower_memory.py`);
+  Phi-4's tower once with each set of images.
+
+All that is checked again when a model is loaded, and recorded in run.json (`model.details`: `images`, `rows`).
 
 Released checkpoints of them were not run by the tests: sizes, templates and tokenizers differ there.
 
-| family | `model_type` | class of transformers | images | histories | further packages | |
-|---|---|---|---|---|---|---|
+| family | `model_type` | class of transformers | images | histories | rows of a tree | further packages | |
+|---|---|---|---|---|---|---|---|
 """
 FOOT = """
 Image processors run on torchvision, which iit-bench installs. Where a processor asks for another package, the error names it.
@@ -48,7 +55,7 @@ def page() -> str:
 
 
 def _row(family: Family) -> str:
-    cells = [family.title, f"`{family.name}`", f"`{_class_name(family)}`", _yes(family.images), _yes(family.histories)]
+    cells = [family.title, f"`{family.name}`", f"`{_class_name(family)}`", _yes(family.images), _yes(family.histories), _yes(family.tree)]
     return f"| {' | '.join([*cells, ', '.join(family.needs) or '–', family.note])} |\n"
 
 

@@ -25,13 +25,15 @@ FAMILIES = (
     Family(name="internvl", title="InternVL 3", make=images.internvl),
     Family(name="gemma3", title="Gemma 3", make=images.gemma3),
     Family(name="mistral3", title="Mistral Small 3, Pixtral", make=images.mistral3),
-    Family(name="paligemma", title="PaliGemma", make=more.paligemma, histories=False, note="no chat: one question, images first"),
-    Family(name="mllama", title="Llama 3.2 Vision", make=more.mllama, note="cross-attention; a mask row per token"),
-    Family(name="llama4", title="Llama 4", make=more.llama4),
+    Family(
+        name="paligemma", title="PaliGemma", make=more.paligemma, tree=False, histories=False, note="no chat: one question, images first"
+    ),
+    Family(name="mllama", title="Llama 3.2 Vision", make=more.mllama, tree=False, note="cross-attention; a mask row per token"),
+    Family(name="llama4", title="Llama 4", make=more.llama4, tree=False),
     Family(name="ovis2", title="Ovis 2", make=more.ovis2),
-    Family(name="phi4_multimodal", title="Phi-4-multimodal", make=more.phi4_multimodal, note="images only, no audio"),
+    Family(name="phi4_multimodal", title="Phi-4-multimodal", make=more.phi4_multimodal, tree=False, note="images only, no audio"),
     Family(name="qwen3", title="Qwen 3", make=more.qwen3, images=False),
     Family(name="gemma3_text", title="Gemma 3, 1B", make=more.gemma3_text, images=False, note="sliding windows"),
-    Family(name="qwen3_next", title="Qwen3-Next", make=more.qwen3_next, images=False, note="recurrent layers"),
+    Family(name="qwen3_next", title="Qwen3-Next", make=more.qwen3_next, tree=False, images=False, note="recurrent layers"),
 )
 REFUSED = (Family(name="idefics", title="Idefics", make=more.idefics, note="its processor puts all images behind the text"),)

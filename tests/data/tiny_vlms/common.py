@@ -52,6 +52,7 @@ class Family:
         make: the recipe: writes a folder with a tiny random model and its processor or tokenizer.
         images: whether it takes images.
         histories: whether it takes chats of several turns.
+        tree: whether requests go through it as rows of a tree; else each prompt by itself.
         needs: packages beside torchvision that its processor asks for.
         note: what differs from other families, for the table.
     """
@@ -61,6 +62,7 @@ class Family:
     make: Callable[[Maker], None]
     images: bool = True
     histories: bool = True
+    tree: bool = True
     needs: tuple[str, ...] = ()
     note: str = ""
 

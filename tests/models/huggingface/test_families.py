@@ -106,6 +106,11 @@ def chats(family, make_image):
         yield (*picture, *text, Message("user", (blue, green, "Which is green?")))
 
 
+def test_requests_are_rows_of_a_tree_where_the_table_says_so(pair):
+    family, model, _ = pair
+    assert (model.way == "tree") == family.tree, model.info.details
+
+
 def test_scores_equal_one_direct_pass(pair, make_image):
     family, model, alone = pair
     replies = FEW.get(family.name, REPLIES)
