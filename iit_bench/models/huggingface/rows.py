@@ -16,6 +16,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from iit_bench.models.contract import Way
+from iit_bench.models.huggingface.forked_cache import Forks
 
 # Of replies: a prompt's cache is extended by each reply, rows of prompt and reply are padded to one length, or rows are read one by one.
 Scoring = Literal["cache", "padded rows", "single rows"]
@@ -28,6 +29,7 @@ PROBE = "The circle is red, the square is blue, and Paris is the capital of Fran
 # Largest difference of log-probabilities that rounding explains, in nats per token; wrong positions or states make more than one.
 TOLERANCE = {torch.float32: 1e-3}
 TOLERANCE_OF_HALF = 0.15
+TOLERANCE_OF_FORKS = 1e-4  # in float32: some states drift when they are continued
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Rows:
         way: whether requests are scored as rows of a tree, or each by itself.
         refused: ways that would be faster, and why they are not taken.
         scoring: how replies are scored where there is no tree.
+        forks: how a copy of a prompt's cache is continued by each reply, in the place of `scoring`.
         generating: how replies are generated.
         border: tokens of a row up to which rotary frequencies are the same for all rows; None where they always are.
         why: reasons why rows without a tree are single, as fields of the configuration, classes of the cache's layers, or "check at load".
@@ -46,6 +49,7 @@ class Rows:
     way: Way = "plain"
     refused: Mapping[str, str] = field(default_factory=dict)
     scoring: Scoring = "cache"
+    forks: Forks = ""
     generating: Generating = "together"
     border: int | None = None
     why: tuple[str, ...] = ()
@@ -53,7 +57,7 @@ class Rows:
     def details(self) -> dict[str, Any]:
         """For `ModelInfo.details`: `rows`, without what is empty."""
         found: dict[str, Any] = {"way": self.way, "refused": dict(self.refused), "scoring": self.scoring, "generating": self.generating}
-        found |= {"rope_border": self.border, "why": list(self.why)}
+        found |= {"forks": self.forks, "rope_border": self.border, "why": list(self.why)}
         return {"rows": {name: value for name, value in found.items() if value}}
 
 

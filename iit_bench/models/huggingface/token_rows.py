@@ -13,9 +13,11 @@ from transformers import DynamicCache
 from iit_bench.errors import one_line
 from iit_bench.models.contract import ScoreResult
 from iit_bench.models.huggingface.begun_rows import decodes_plainly, read_beginnings, widest_row
+from iit_bench.models.huggingface.forked_cache import ForkedCache, Forks
 from iit_bench.models.huggingface.generation import end_tokens, greedy_settings
 from iit_bench.models.huggingface.rows import (
     FAILS,
+    TOLERANCE_OF_FORKS,
     Generating,
     Rows,
     Scoring,
@@ -50,6 +52,9 @@ class TokenRows:
         self.tree = TreeRows(model, device)
         no_tree = "--engine plain" if way == "plain" else self.tree.refused() or self._tree_differs()
         self.rows = replace(self.rows, way="plain" if no_tree else "tree", refused={"tree": no_tree} if no_tree else {})
+        if way == "auto" and no_tree and self.rows.scoring != "cache":
+            how: tuple[Forks, ...] = ("several tokens", "single tokens", "")
+            self.rows = replace(self.rows, forks=cast(Forks, first_that_agrees(how, self._forks_rightly)))
         self._widest = widest_row(model.config.get_text_config())
         self.no_sharing = "--engine plain" if way == "plain" else self._sharing_differs()
 
@@ -86,6 +91,15 @@ class TokenRows:
         found = score_prefixed(self, prompts, list(map(len, prompts)), replies)
         counts = [one.tokens for one in right]
         return agree([one.logprobs for one in found], [one.logprobs for one in right], counts, tolerance(self.model.dtype))
+
+    @torch.inference_mode()
+    def _forks_rightly(self, forks: str) -> bool:
+        """Whether replies after a copy of their prompt's cache get the scores of single rows."""
+        prompts, replies = nested_probe(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
+        right = score_single_rows(self.row_logits, prompts, replies, whole=True)
+        found = score_single_rows(ForkedCache(self.model, self.device, cast(Forks, forks)).row_logits, prompts, replies)
+        within = TOLERANCE_OF_FORKS if self.model.dtype == torch.float32 else tolerance(self.model.dtype)
+        return agree([one.logprobs for one in found], [one.logprobs for one in right], [one.tokens for one in right], within)
 
     @torch.inference_mode()
     def _tree_differs(self) -> str:
@@ -143,6 +157,8 @@ class TokenRows:
         """As `scoring.score_prefixed`."""
         longest = max(len(prompt) + max(map(len, own)) for prompt, own in zip(prompts, replies, strict=True))
         switches = self.switches(longest)
+        if self.rows.forks and not switches:
+            return score_single_rows(ForkedCache(self.model, self.device, self.rows.forks).row_logits, prompts, replies, merged)
         if switches or self.rows.scoring == "single rows":
             return score_single_rows(self.row_logits, prompts, replies, merged, whole=switches)
         return score_prefixed(self, prompts, list(map(len, prompts)), replies, merged)
