@@ -1,7 +1,7 @@
 """A prompt read once, and copies of its cache continued by each reply: for models that neither run rows of a tree nor copy a cache by rows.
 
-Caches with recurrent states know no selection of rows, but a copy of the whole. Some are continued wrongly by several tokens at once, without
-an error, and rightly one by one; which holds for a model is found by a check at load (`token_rows`).
+Caches with recurrent states know no selection of rows, but a copy of the whole. Some are continued wrongly by several tokens at once,
+without an error, and rightly one by one; which holds for a model is found by a check at load (`token_rows`).
 """
 
 from __future__ import annotations
