@@ -11,6 +11,7 @@ process is forked from this one, which has imported everything, and notes what i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -166,7 +167,11 @@ def ended(child: int, wait: bool = True) -> int | None:
 
 def answered(out: Path) -> int:
     """How many lines are in the logs of a run."""
-    return sum(path.read_bytes().count(b"\n") for path in out.glob("responses*.jsonl") if path.exists())
+    count = 0
+    for path in out.glob("responses*.jsonl"):
+        with contextlib.suppress(FileNotFoundError):  # merged meanwhile
+            count += path.read_bytes().count(b"\n")
+    return count
 
 
 def check_asked(asked: Path, cut: set[int]) -> int:

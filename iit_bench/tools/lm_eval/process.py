@@ -31,7 +31,7 @@ def evaluating(git_commit: Callable[[], str | None], *, unsafe_code: bool = Fals
     """For the time in which lm-eval evaluates or writes its results: as `loading`, and without what its evaluator prints.
 
     Scores of failed documents are -inf, of which numpy would warn. Its bootstrap draws in this process, as many processes would draw
-    the same.
+    the same. A process that a launcher has numbered other than 0 on its machine would get no results from it; here any may get them.
 
     Args:
         git_commit: replaces lm-eval's own, which complains where there is no repository.
@@ -45,7 +45,7 @@ def evaluating(git_commit: Callable[[], str | None], *, unsafe_code: bool = Fals
         stack.enter_context(loading(unsafe_code=unsafe_code))
         stack.enter_context(np.errstate(invalid="ignore"))
         stack.enter_context(patch.object(task, "tqdm", functools.partial(task.tqdm, disable=True)))
-        stack.enter_context(patch.dict(os.environ, {"DISABLE_MULTIPROC": "1"}))
+        stack.enter_context(patch.dict(os.environ, {"DISABLE_MULTIPROC": "1", "LOCAL_RANK": "0"}))
         stack.enter_context(patch.object(metrics, "bootstrap_stderr", _with_our_bar(metrics.bootstrap_stderr, progress)))
         stack.enter_context(patch.object(evaluator, "get_git_commit_hash", git_commit))
         yield
