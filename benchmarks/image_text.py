@@ -23,10 +23,11 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}"
+# A reply begins right after a special token: builds differ in whether white space before it is scored with it.
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}<|im_start|>{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}"
     "{% if p.type == 'image' %}<image>\n{% else %}{{ p.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if add_generation_prompt %}assistant<|im_start|>{% endif %}"
 )
 SIGLIP_BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
@@ -58,7 +59,7 @@ def make_model(folder: Path, llm: Path) -> None:
         patch_size=16,
         vision_feature_select_strategy="full",
         num_additional_image_tokens=0,
-        chat_template=CHATML,
+        chat_template=TEMPLATE,
     )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
