@@ -20,7 +20,7 @@ from evaluators.iit.turns import Asking, Course, Rendering, prediction, rounds
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import dated, enter, limits_of, record
+from evaluators.runs.session import as_begun, enter, limits_of, record
 from iit_bench.asking import check_letters
 from iit_bench.engine.bulk import BATCHES
 from iit_bench.engine.log import ResponseLog
@@ -65,7 +65,7 @@ def evaluate(options: RunOptions, progress: bool = True, shared: Shared | None =
     if options.base:
         load_base(options)  # an unusable base is refused before a model is loaded
     check_writable(options.out)
-    options = dated(options)
+    options = as_begun(options)
     model = load_model(options.model, options.model_options, blind=options.blind, progress=progress)
     _refuse_unused(options, model, shared.benchmark)
     model.prepare(shared.benchmark)

@@ -242,11 +242,17 @@ def _kind_of_device(run: Mapping[str, Any]) -> str:
     return str(run["model"].get("device")).partition(":")[0]
 
 
+def engine_option(run: Mapping[str, Any]) -> str:
+    """What `--engine` was for a run: auto | plain. Runs of before that option were all plain."""
+    return str(run.get("arguments", {}).get("engine", "plain"))
+
+
 def _engines(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Runs of before the field `engine` were all plain."""
+    """How requests are put together. Beside the record, the option counts: of models that run no tree, it decides how they read images."""
+    options = ("--engine", engine_option(before), engine_option(now))
     if "engine" in before:
-        return [("engine", before["engine"], now.get("engine"))]
-    return [("engine", "plain", now["engine"]["way"])] if "engine" in now else []
+        return [options, ("engine", before["engine"], now.get("engine"))]
+    return [options, ("engine", "plain", now["engine"]["way"])] if "engine" in now else [options]
 
 
 def version(package: str) -> str | None:

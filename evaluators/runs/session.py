@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evaluators.runs.header import check_same_run, run_date, run_identity
+from evaluators.runs.header import check_same_run, engine_option, run_date, run_identity
 from evaluators.runs.options import RunOptions
 from iit_bench.engine.growth import found_limits
 from iit_bench.engine.log import ResponseLog
@@ -23,20 +23,21 @@ from iit_bench.ranks import Rank, this_rank
 from iit_bench.storage.runs import load_run_header, save_run_header
 
 
-def dated(options: RunOptions, folders: Sequence[str] = ("",)) -> RunOptions:
-    """The options with a date: the one given, else that of the run to resume, else today.
+def as_begun(options: RunOptions, folders: Sequence[str] = ("",)) -> RunOptions:
+    """The options with what the run to resume has settled before a model is loaded: its date, else today's, and whether it is plain.
 
-    Every process that works in a run folder finds the same date in its run.json, and tells it to the model's chat template.
+    Every process that works in a run folder finds both in its run.json. A chat template may be told the date. A model that is loaded for
+    `--engine plain` reads images and prompts in another way, which shows in the last digits; runs of before that option were all plain.
 
     Args:
         options: of the run.
         folders: names of the run folders in `options.out`; "" is the folder itself.
     """
-    day = options.date
-    for name in folders:
-        if day is None and not options.fresh and (options.out / name / "run.json").is_file():
-            day = run_date(load_run_header(options.out / name))
-    return dataclasses.replace(options, date=day or datetime.now(UTC).date().isoformat())
+    paths = [options.out / name for name in folders]
+    begun = [load_run_header(path) for path in paths if not options.fresh and (path / "run.json").is_file()]
+    day = options.date or next(filter(None, map(run_date, begun)), None) or datetime.now(UTC).date().isoformat()
+    plain = "plain" in map(engine_option, begun)
+    return dataclasses.replace(options, date=day, engine="plain" if plain else options.engine)
 
 
 def limits_of(options: RunOptions, model: Model) -> BatchLimits:
@@ -50,7 +51,7 @@ def limits_of(options: RunOptions, model: Model) -> BatchLimits:
     if not resumes:
         return found_limits(model, options.batch_size)
     recorded = load_run_header(options.out).get("engine")
-    if recorded is None or options.engine == "plain":  # runs of before the record; `check_same_run` refuses the second where it is new
+    if recorded is None:  # a run of before the record
         return BatchLimits.for_model(model.info, options.batch_size, "plain")
     return BatchLimits.of_record(recorded, model)
 

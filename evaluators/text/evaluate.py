@@ -17,7 +17,7 @@ from typing import Any
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_suite, git_commit
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import dated, enter, limits_of, record
+from evaluators.runs.session import as_begun, enter, limits_of, record
 from evaluators.text.model import EngineLM
 from evaluators.text.results import Circumstances, errors_of, items_of, suite_results
 from evaluators.text.tasks import TaskOptions, Tasks, load_tasks
@@ -51,7 +51,7 @@ def evaluate_text(options: RunOptions, progress: bool = True) -> SuiteResults:
         raise UserError("--blind removes images, and the text suite has none; leave it out")
     gen_kwargs_of(options)
     check_writable(options.out)
-    options = dated(options)
+    options = as_begun(options)
     with tempfile.TemporaryDirectory(prefix="iit-bench-text-") as scratch:
         tasks = load_tasks_of(options, Path(scratch))  # a wrong name is reported before a model is loaded
         return evaluate_text_model(load_model(options.model, options.model_options, progress=progress), tasks, options, progress)

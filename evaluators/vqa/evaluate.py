@@ -20,7 +20,7 @@ from typing import Any
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_suite
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import dated, enter, limits_of, record
+from evaluators.runs.session import as_begun, enter, limits_of, record
 from evaluators.runs.task_names import expand, unknown_task
 from evaluators.vqa.messages import MAX_NEW_TOKENS, ends_in_reasoning, generate_request
 from evaluators.vqa.presets import PRESETS, known_tasks
@@ -57,7 +57,7 @@ def evaluate_vqa(options: RunOptions, progress: bool = True) -> SuiteResults:
     options.check_suite("vqa")
     chosen_tasks(options)
     check_writable(options.out)
-    options = dated(options)
+    options = as_begun(options)
     return evaluate_vqa_model(load_model(options.model, options.model_options, blind=options.blind, progress=progress), options, progress)
 
 

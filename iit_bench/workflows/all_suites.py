@@ -15,7 +15,7 @@ from pathlib import Path
 
 from evaluators.iit import evaluate as iit
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import dated
+from evaluators.runs.session import as_begun
 from evaluators.text import evaluate as text
 from evaluators.text import tasks as lm_eval_tasks
 from evaluators.text.tasks import Tasks
@@ -67,8 +67,8 @@ def evaluate_all(options: RunOptions, progress: bool = True) -> AllResults:
     if (out / "run.json").exists():
         raise UserError(f"{str(out)!r} is the run folder of one suite; choose another --out for --suite all")
     check_writable(out)
-    options = dated(options, SUITES)
-    plan = {suite: dataclasses.replace(one, date=options.date) for suite, one in plan.items()}
+    options = as_begun(options, SUITES)
+    plan = {suite: dataclasses.replace(one, date=options.date, engine=options.engine) for suite, one in plan.items()}
     outcome = AllResults()
     with tempfile.TemporaryDirectory(prefix="iit-bench-all-") as scratch:
         steps = _prepared(plan, Path(scratch))

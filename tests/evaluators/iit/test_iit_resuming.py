@@ -14,7 +14,7 @@ from iit_bench.errors import MachineError, UserError
 from iit_bench.models.baselines import RandomModel
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.load import load_model
-from iit_bench.storage.runs import load_run_header
+from iit_bench.storage.runs import load_run_header, save_run_header
 
 pytestmark = pytest.mark.slow
 
@@ -145,3 +145,39 @@ def test_base_that_cannot_be_compared_is_refused_before_any_work(run, llama, tmp
     with pytest.raises(UserError, match="style"):
         run(Unasked("random", ModelOptions()), base=base.path)
     assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- whether it is plain
+
+
+def test_a_run_of_before_the_engines_goes_on_to_the_same_bytes(bench, tiny_llava, tmp_path):
+    """Such runs were plain. Loaded otherwise, the model would read images once and chats together, which shows in the last digits."""
+    whole = tmp_path / "a"
+    options = RunOptions(model=f"hf:{tiny_llava}", bench=bench.path, out=whole, tiers=("VV",), limit=2, device="cpu", engine="plain")
+    evaluate(options, progress=False)
+    before = tmp_path / "b"
+    before.mkdir()
+    header = load_run_header(options.out)
+    save_run_header(before, _without(header, "engine", "threads", "launch") | {"arguments": _without(header["arguments"], "engine")})
+    lines = (options.out / "responses.jsonl").read_bytes().splitlines(keepends=True)
+    (before / "responses.jsonl").write_bytes(b"".join(lines[: len(lines) // 2]))
+    evaluate(dataclasses.replace(options, out=before, engine="auto"), progress=False)
+    found = load_run_header(before)
+    assert found["model"]["details"]["images"]["way"] == "with every chat"
+    assert (found["arguments"]["engine"], found["engine"]["way"], found["resumed"]) == ("plain", "plain", 1)
+    assert (before / "predictions.parquet").read_bytes() == (options.out / "predictions.parquet").read_bytes()
+
+
+def _without(record, *names):
+    return {name: value for name, value in record.items() if name not in ("format", "version", *names)}
+
+
+def test_a_run_goes_on_as_plain_as_it_was_begun(bench, tmp_path):
+    """Where no tree is right for a model, the record of rows and batches is the same with and without the option."""
+    options = RunOptions(model="random", bench=bench.path, out=tmp_path / "run", tiers=("T",), limit=1, engine="plain")
+    evaluate(options, progress=False)
+    evaluate(dataclasses.replace(options, engine="auto"), progress=False)
+    assert load_run_header(options.out)["arguments"]["engine"] == "plain"
+    evaluate(dataclasses.replace(options, engine="auto", fresh=True), progress=False)
+    with pytest.raises(UserError, match=r"--engine 'auto' there, 'plain' now"):
+        evaluate(options, progress=False)

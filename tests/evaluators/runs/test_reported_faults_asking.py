@@ -11,7 +11,7 @@ import pytest
 from evaluators.runs.header import bookkeeping, check_same_run, load_options
 from evaluators.runs.named_values import parse_named_values
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import dated
+from evaluators.runs.session import as_begun
 from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import save_run_header
@@ -90,21 +90,21 @@ def test_a_date_that_is_none_is_refused(day):
 def test_a_resumed_run_keeps_the_date_of_its_first_session(tmp_path):
     """A template that asks the clock gave other prompts in a run that was resumed the next day; it is told the run's first day."""
     today = datetime.now(UTC).date().isoformat()
-    assert dated(options(out=tmp_path / "new")).date in (today, datetime.now(UTC).date().isoformat())
+    assert as_begun(options(out=tmp_path / "new")).date in (today, datetime.now(UTC).date().isoformat())
     run = {"suite": "iit", "date": "2020-02-29", **bookkeeping(options(out=tmp_path))}
     save_run_header(tmp_path, run)
-    assert dated(options(out=tmp_path)).date == "2020-02-29"
-    assert dated(options(out=tmp_path, date="2021-01-01")).date == "2021-01-01"
-    assert dated(options(out=tmp_path, fresh=True)).date >= today
+    assert as_begun(options(out=tmp_path)).date == "2020-02-29"
+    assert as_begun(options(out=tmp_path, date="2021-01-01")).date == "2021-01-01"
+    assert as_begun(options(out=tmp_path, fresh=True)).date >= today
     assert load_options(tmp_path, out=tmp_path / "again").date == "2020-02-29"
-    assert dated(options(out=tmp_path.parent), ("none", tmp_path.name)).date == "2020-02-29"  # a folder of --suite all
+    assert as_begun(options(out=tmp_path.parent), ("none", tmp_path.name)).date == "2020-02-29"  # a folder of --suite all
 
 
 def test_a_run_of_before_is_repeated_with_the_day_it_started(tmp_path):
     """run.json of earlier versions does not record the date: its templates read the clock on the day it started."""
     run = {"suite": "iit", **bookkeeping(options())} | {"started": "2024-05-06T07:08:09+00:00"}
     save_run_header(tmp_path, run)
-    assert load_options(tmp_path, out=tmp_path).date == dated(options(out=tmp_path)).date == "2024-05-06"
+    assert load_options(tmp_path, out=tmp_path).date == as_begun(options(out=tmp_path)).date == "2024-05-06"
 
 
 def test_runs_with_another_date_arguments_or_budget_are_not_resumed(tmp_path):
