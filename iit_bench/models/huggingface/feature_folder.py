@@ -1,7 +1,7 @@
 """Features of images on disk, for later runs and for checkpoints that share a tower: a file per image, tower and processing.
 
-A file's name is the hash of all that features depend on: the image's bytes, the tower's weights and configuration, the processor's
-settings, dtype, device, and versions of the libraries. A damaged file is computed again; files used longest ago make room.
+A file's name is the hash of all that features depend on: the image's bytes, the tower's weights, the configuration but for its text part,
+the processor's settings, dtype, device, and versions of the libraries. A damaged file is computed again; files used longest ago make room.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from iit_bench.storage.atomic import write_atomic
 
 MOST_BYTES = 20 * 2**30  # of a folder
 SUFFIX = ".safetensors"
+# Of a configuration, what says nothing about features; the rest may (the projector's activation, how tiles are put together).
+OF_OTHERS = ("text_config", "_name_or_path", "architectures", "transformers_version")
 LIBRARIES = ("pillow", "torch", "torchvision", "transformers")
 
 
@@ -111,10 +113,10 @@ def open_folder(folder: Path, model: Any, processing: Mapping[str, Any], process
         raise UserError(f"--image-cache {str(folder)!r} is a file; name a folder")
     identity = {
         "tower": tower_sha256(model),
-        "config": getattr(model.config, "vision_config", model.config).to_dict(),
+        "config": {name: value for name, value in model.config.to_dict().items() if name not in OF_OTHERS},
+        "attention": getattr(getattr(model.config, "vision_config", None), "_attn_implementation", None),
         "processing": dict(processing),
         "image_processor": processor.image_processor.to_dict(),
-        "settings": {name: getattr(model.config, name, None) for name in ("vision_feature_layer", "vision_feature_select_strategy")},
     }
     return FeatureFolder(folder, identity | computed_by(model))
 

@@ -151,7 +151,7 @@ class ImageTextModel(TreeScoring):
         """Why these scores of the check are not right; "" where they are."""
         try:
             same = agree(scores(), [one.logprobs for one in right], [one.tokens for one in right], tolerance(self.model.dtype))
-        except FAILS as error:
+        except (*FAILS, ItemError) as error:
             return f"the check at load fails: {one_line(error)}"
         return "" if same else "scores differ from those of whole passes in the check at load"
 

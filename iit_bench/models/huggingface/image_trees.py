@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from iit_bench.models.huggingface.image_chats import ImageChats
+from iit_bench.errors import ItemError
+from iit_bench.models.huggingface.image_chats import MISMATCH, ImageChats
 from iit_bench.models.huggingface.image_features import Features
 from iit_bench.models.huggingface.image_parts import ImagePart
 from iit_bench.models.huggingface.tree_families import additive, attention_refuses, masks_of, visible_nodes, why_not
@@ -73,12 +74,17 @@ class ImageTrees:
     # ------------------------------------------------------------ paths
 
     def path(self, tokens: Sequence[int], parts: Sequence[ImagePart], replies: Sequence[Sequence[int]], merged: int = 0) -> ImagePath:
-        """A chat in tokens with a mark per image, its images and the replies to it."""
+        """A chat in tokens with a mark per image, its images and the replies to it.
+
+        Raises:
+            ItemError: other places of features than features: a row would pass them for words.
+        """
         ids = np.array(self.chats.filled(tokens, parts), dtype=np.int64)
         at = ids == self.chats.parts.column
-        if int(at.sum()) == sum(part.columns for part in parts):
-            numbers = [self._number(part) + np.arange(part.columns) for part in parts]
-            ids[at] = -1 - np.concatenate([np.empty(0, dtype=np.int64), *numbers]) % SYMBOLS
+        if int(at.sum()) != sum(part.columns for part in parts):
+            raise ItemError(MISMATCH, f"{int(at.sum())} places of features in the chat, {sum(part.columns for part in parts)} features")
+        numbers = [self._number(part) + np.arange(part.columns) for part in parts]
+        ids[at] = -1 - np.concatenate([np.empty(0, dtype=np.int64), *numbers]) % SYMBOLS
         own = tuple(symbols(reply) for reply in replies)
         return ImagePath(prompt=symbols(ids.tolist()), replies=own, merged=merged, parts=tuple(parts))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
@@ -50,6 +51,15 @@ def test_another_language_model_shares_a_towers_features_and_another_tower_does_
         )
         save_file({**weights, name: weights[name] * 1.5}, copy / "model.safetensors", {"format": "pt"})
         assert scored(copy, tmp_path / "cache", make_image)[1] == computed, part
+
+
+def test_a_configuration_that_changes_features_has_features_of_its_own(tiny_llava, make_image, tmp_path):
+    """The projector's activation is in no weight and not in the tower's part of the configuration."""
+    scored(tiny_llava, tmp_path / "cache", make_image)
+    copy = shutil.copytree(tiny_llava, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"projector_hidden_act": "relu"}))
+    assert scored(copy, tmp_path / "cache", make_image)[1] == 1
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: data[:40], lambda data: b""])
