@@ -65,6 +65,8 @@ def evaluate(
         switches = [*(["--fresh"] if options.fresh else []), *(["--quiet"] if quiet else []), *(["--json"] if json else [])]
         raise typer.Exit(run_processes([*shlex.split(command(options))[1:], *switches], processes))
     if len(models := names(options.model) or ()) > 1:
+        if json:
+            raise UserError("--json prints the results of one run; leave it out, or give one --model")
         _evaluate_models(models, options, quiet=quiet)
     elif options.suite == "all":
         evaluate_all_suites(options, progress=shows_progress(quiet), json=json)

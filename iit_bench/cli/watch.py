@@ -23,7 +23,7 @@ def watch(
     every: Annotated[float, typer.Option(help="Seconds between two looks.", rich_help_panel="Watching", min=0.1)] = 30.0,
     idle: Annotated[
         float | None,
-        typer.Option(help="End after so many minutes without a new checkpoint.", show_default=False, rich_help_panel="Watching"),
+        typer.Option(help="End after so many minutes without a new checkpoint.", show_default=False, rich_help_panel="Watching", min=0.0),
     ] = None,
     quiet: Quiet = False,
     **given: Any,

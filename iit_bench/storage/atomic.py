@@ -116,7 +116,7 @@ def check_writable(folder: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {str(path)!r}: {error.strerror or error}; free some space or choose another --out")
+    return UserError(f"cannot write {str(path)!r}: {error.strerror or error}; free some space or choose another folder")
 
 
 def _discard(path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluators.iit.evaluate import Shared, evaluate
+from evaluators.runs.header import arguments
 from evaluators.runs.options import RunOptions
 from iit_bench.errors import ItemError, MachineError, OthersAtWork, UserError, one_line
 from iit_bench.models.checkpoint_files import checkpoint_sha256, find_checkpoint
@@ -24,6 +25,7 @@ from iit_bench.types import Results
 MARKS = ("config.json", "adapter_config.json")  # one of them makes a folder a checkpoint
 WEIGHTS = re.compile(r"^(model|adapter_model)([-.].*)?\.safetensors$")
 RECORD = "watched.json"  # in OUT: files, with sizes and times, of the checkpoints that were evaluated
+BESIDE = ("out", "fresh", "threads")  # options that leave what was evaluated as it is
 Clock = Callable[[], float]
 State = tuple[tuple[str, int, int], ...]  # of a checkpoint: name, size and time of change (ns) of each of its files
 
@@ -43,14 +45,14 @@ def evaluate_models(models: Sequence[str], options: RunOptions, progress: bool =
 
     Args:
         models: names as for `RunOptions.model`. A model whose run folder is `options.base` is the first and has no base.
-        options: of every run; `out` is the folder of all.
+        options: of every run; `out` is the folder of all, `name` what the names of all begin with.
         progress: show progress bars.
 
     Raises:
         UserError: two models would have one folder, or the benchmark is unusable.
     """
     folders = {name: options.out / folder_name(name) for name in models}
-    if len(set(folders.values())) < len(folders):
+    if len(set(folders.values())) < len(models):
         raise UserError(f"models {', '.join(models)} would share a run folder; evaluate them one by one, each with its own --out")
     assert options.bench is not None  # RunOptions refuses suite iit without one
     shared = Shared(load_benchmark(options.bench))
@@ -58,7 +60,8 @@ def evaluate_models(models: Sequence[str], options: RunOptions, progress: bool =
     base = None if options.base is None else options.base.resolve()
     for name in sorted(models, key=lambda name: folders[name].resolve() != base):
         own = None if folders[name].resolve() == base else options.base
-        one = dataclasses.replace(options, model=name, out=folders[name], base=own)
+        called = f"{options.name} {folders[name].name}" if options.name else None
+        one = dataclasses.replace(options, model=name, out=folders[name], base=own, name=called)
         _run(name, lambda one=one: one, shared, outcome, progress)  # type: ignore[misc]
     outcome.page = _report(outcome, options, [folders[name] for name in models])
     return outcome
@@ -107,8 +110,8 @@ def watch(
     """Evaluate each checkpoint that lands in `folder` once, into OUT/NAME, and keep one report of the series, OUT/report.
 
     A checkpoint is a folder directly in `folder` with a configuration and whole safetensors files; it counts as landed when nothing in it
-    has changed between two looks. One that was evaluated before is left alone unless its weights changed; one that fails is tried again
-    when it changes.
+    has changed between two looks. One that was evaluated before with the same options is left alone unless its weights changed; one that
+    fails is tried again when it changes.
 
     Args:
         folder: where training writes checkpoints.
@@ -132,7 +135,11 @@ def watch(
     check_writable(options.out)
     shared = Shared(load_benchmark(options.bench))
     outcome = Outcome()
-    done = _load_done(options.out) if not options.fresh else {}
+    done = (
+        {}
+        if options.fresh
+        else {name: state for name, state in _load_done(options.out).items() if _was_asked_alike(options, folder / name)}
+    )
     tried = dict(done)
     last = clock()
     for seen in _looks(folder, every if not once else min(every, 1.0), wait):
@@ -204,7 +211,8 @@ def in_series(name: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part)
 
 
-def _of_checkpoint(options: RunOptions, checkpoint: Path) -> RunOptions:
+def _of_checkpoint(options: RunOptions, checkpoint: Path, *, fresh: bool | None = None) -> RunOptions:
+    """The options of a checkpoint's run; `fresh` None: anew if they say so, or its run is of other weights."""
     hub = options.model in ("hf", "hf:")
     out = options.out / checkpoint.name
     return dataclasses.replace(
@@ -213,8 +221,18 @@ def _of_checkpoint(options: RunOptions, checkpoint: Path) -> RunOptions:
         checkpoint=None if hub else str(checkpoint),
         out=out,
         name=f"{options.name} {checkpoint.name}" if options.name else checkpoint.name,
-        fresh=options.fresh or _is_of_other_weights(out, checkpoint, options),
+        fresh=options.fresh or _is_of_other_weights(out, checkpoint, options) if fresh is None else fresh,
     )
+
+
+def _was_asked_alike(options: RunOptions, checkpoint: Path) -> bool:
+    """Whether the run of a checkpoint is there and was given the same options. Where not, `evaluate` decides: it resumes, or refuses."""
+    try:
+        before = load_run_header(options.out / checkpoint.name)["arguments"]
+    except UserError:
+        return False
+    now = json.loads(canonical_json(arguments(_of_checkpoint(options, checkpoint, fresh=False))))
+    return all(before.get(name) == value for name, value in now.items() if name not in BESIDE and not (name == "date" and value is None))
 
 
 def _is_of_other_weights(run: Path, checkpoint: Path, options: RunOptions) -> bool:

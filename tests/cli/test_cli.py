@@ -389,3 +389,10 @@ def test_ctrl_c_keeps_finished_work_and_prints_how_to_resume(capsys, bench, slow
     whole = words_of("eval --model slow --bench {bench} --out {out} --batch-size 2 --quiet", bench=bench.path, out=tmp_path / "whole")
     assert main(whole) == 0
     assert (out / "predictions.parquet").read_bytes() == (tmp_path / "whole" / "predictions.parquet").read_bytes()
+
+
+def test_several_models_refuse_json(bench, tmp_path, capsys):
+    words = words_of("eval --model random,majority --bench {bench} --out {out} --quiet --json", bench=bench.path, out=tmp_path / "runs")
+    assert main(words) == 2
+    assert "--json prints the results of one run" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -113,6 +113,27 @@ def test_other_weights_under_the_same_name_are_evaluated_anew(bench, tmp_path):
     assert len(after.predictions) == len(before.predictions)
 
 
+def test_other_options_than_those_of_the_series_are_not_taken_for_what_was_evaluated(bench, tmp_path):
+    folder = tmp_path / "train"
+    save_checkpoint(folder / "step-1", 1)
+    series = tmp_path / "series"
+    several.watch(folder, options(bench, series), once=True, progress=False, wait=waiting(nothing))
+    other = several.watch(folder, options(bench, series, style="letters"), once=True, progress=False, wait=waiting(nothing))
+    assert "holds another run (style 'cloze' there, 'letters' now)" in other.failed["step-1"]
+    again = several.watch(folder, options(bench, series), once=True, progress=False, wait=waiting(nothing))
+    assert (again.results, again.failed) == ({}, {})
+
+
+def test_a_base_given_later_adds_forgetting_to_a_series(bench, tmp_path):
+    folder = tmp_path / "train"
+    save_checkpoint(folder / "step-1", 1)
+    series, base = tmp_path / "series", tmp_path / "base"
+    iit.evaluate(options(bench, base, model="random"), False)
+    several.watch(folder, options(bench, series), once=True, progress=False, wait=waiting(nothing))
+    several.watch(folder, options(bench, series, base=base), once=True, progress=False, wait=waiting(nothing))
+    assert load_run(series / "step-1").results.forgetting is not None
+
+
 def test_several_models_read_the_benchmark_once_and_share_its_chats(bench, tmp_path, monkeypatch):
     loads, made = [], []
     load, request = several.load_benchmark, iit.Rendering.request
@@ -133,6 +154,13 @@ def test_several_models_read_the_benchmark_once_and_share_its_chats(bench, tmp_p
 def test_models_of_one_folder_name_are_refused(bench, tmp_path):
     with pytest.raises(UserError, match="would share a run folder"):
         several.evaluate_models(["hf:a/tuned", "hf:b/tuned"], options(bench, tmp_path), False)
+    with pytest.raises(UserError, match="would share a run folder"):
+        several.evaluate_models(["majority", "majority"], options(bench, tmp_path), False)
+
+
+def test_a_name_given_to_several_models_begins_the_name_of_each(bench, tmp_path):
+    several.evaluate_models(["majority", "random"], options(bench, tmp_path, name="mine"), False)
+    assert [load_run_header(tmp_path / model)["name"] for model in ("majority", "random")] == ["mine majority", "mine random"]
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,9 @@ def test_models_without_use_for_the_folder_refuse_it(save_tiny, tiny_llava, tmp_
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file; name a folder"):
         load(f"hf:{tiny_llava}", ModelOptions(device="cpu", image_cache=str(tmp_path / "file")))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tiny_llava, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match=r"cannot write .*cache.* choose another folder"):
+        load(f"hf:{tiny_llava}", ModelOptions(device="cpu", image_cache=str(tmp_path / "file" / "cache")))
