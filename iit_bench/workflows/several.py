@@ -7,18 +7,21 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluators.iit.evaluate import Shared, evaluate
 from evaluators.runs.header import arguments
 from evaluators.runs.options import RunOptions
+from iit_bench.engine.shares import written_once
 from iit_bench.errors import ItemError, MachineError, OthersAtWork, UserError, one_line
 from iit_bench.models.checkpoint_files import checkpoint_sha256, find_checkpoint
 from iit_bench.progress import notice
+from iit_bench.ranks import this_rank
 from iit_bench.storage.atomic import check_writable, write_atomic
 from iit_bench.storage.benchmark import load_benchmark
-from iit_bench.storage.runs import load_run_header
+from iit_bench.storage.runs import load_run, load_run_header
 from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Results
 
@@ -63,7 +66,13 @@ def evaluate_models(models: Sequence[str], options: RunOptions, progress: bool =
         called = f"{options.name} {folders[name].name}" if options.name else None
         one = dataclasses.replace(options, model=name, out=folders[name], base=own, name=called)
         _run(name, lambda one=one: one, shared, outcome, progress)  # type: ignore[misc]
-    outcome.page = _report(outcome, options, [folders[name] for name in models])
+    for name in list(outcome.elsewhere):  # another process may have finished it meanwhile
+        if (folders[name] / "results.json").is_file() and load_run_header(folders[name])["ended"]:
+            outcome.results[name] = load_run(folders[name]).results
+            del outcome.elsewhere[name]
+    if outcome.results and not outcome.elsewhere:
+        with written_once(folders[min(outcome.results)]) if this_rank().several else nullcontext(True) as mine:
+            outcome.page = _report(outcome, options, [folders[name] for name in models]) if mine else options.out / "report" / "index.html"
     return outcome
 
 

@@ -92,3 +92,12 @@ def test_processes_end_with_their_parent(bench, tmp_path, sign, code):
     assert started.returncode == code
     assert ("resume with: iit-bench eval" in err) == (code == 130)
     wait_until(lambda: not members(started.pid))
+
+
+def test_two_processes_evaluate_several_models_and_write_one_report(bench, tmp_path):
+    process = start("--model", "majority,random", "--bench", bench.path, "--out", tmp_path, "--quiet", "--processes", 2)
+    output, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, "")
+    assert "Leaderboard" in output
+    assert (tmp_path / "report" / "index.html").is_file()
+    assert all(load_run(tmp_path / name).results.complete for name in ("majority", "random"))
