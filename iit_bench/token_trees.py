@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 SYMBOL = "i"  # type code of arrays of symbols: 32 bits
-# What a pass costs beside its positions, for choosing where to cut, in the time of so many positions: measured on SmolLM2-135M on a CPU core,
-# 3.4 ms a position in rows of 270 and of 520, 4.3 in rows of 1,030, 5.3 in rows of 2,060.
+# What a pass costs beside its positions, for choosing where to cut, in the time of so many positions. Measured on SmolLM2-135M on a CPU
+# core: 3.4 ms a position in rows of 270 and of 520, 4.3 in rows of 1,030, 5.3 in rows of 2,060.
 PASS_OVERHEAD = 32  # a pass over one position
 QUADRATIC = 3000  # positions at which attention and its mask cost as much as all else
 
