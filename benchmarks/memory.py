@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from costs import cost_of, slope
 from printed import as_table
-from processes import cost_of, slope
 
 MAIN = "import sys; from iit_bench.cli import main; sys.exit(main(sys.argv[1:]))"
 TIERS = 14

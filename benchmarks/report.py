@@ -18,9 +18,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from costs import HERE, cost_of, growth_exponent
 from large_runs import make_runs
 from printed import as_table
-from processes import HERE, cost_of, growth_exponent
 
 REPORT = "import sys; from iit_bench.cli import main; sys.exit(main(['report', *sys.argv[1:]]))"
 FIGURES = (

@@ -11,8 +11,8 @@ import argparse
 import json
 import statistics
 
+from costs import cost_of
 from printed import as_table
-from processes import cost_of
 
 MAIN = "import sys; from iit_bench.cli import main; sys.exit(main(sys.argv[1:]))"
 COMMANDS = {

@@ -95,6 +95,7 @@ def describe_suite(
         "apply_chat_template": options.apply_chat_template,
         "fewshot_as_multiturn": options.fewshot_as_multiturn,
         "gen_kwargs": options.gen_kwargs,
+        "data_sha256": None,
         "split_think": True if options.suite == "vqa" else None,
         "limit": options.limit,
         "max_new_tokens": options.max_new_tokens,

@@ -77,7 +77,6 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
     described = describe_suite(options, model.info, sorted(tasks.loaded["tasks"]), ("lm-eval", "datasets"))
     limits = limits_of(options, model)
     described |= {
-        "batch_tokens": limits.tokens,
         "engine": limits.record(),
         "data_sha256": tasks.data_sha256,
         "gen_kwargs": effective_gen_kwargs(options),

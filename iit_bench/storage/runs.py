@@ -81,6 +81,7 @@ SUITE_FIELDS = {name: RUN_FIELDS[name] for name in RUN_FIELDS if name not in _OF
     "apply_chat_template": "text: whether lm-eval's prompts are chats",
     "fewshot_as_multiturn": "text: whether each example of a chat is turns of its own",
     "gen_kwargs": "text: lm-eval's settings of generation as they were used; those of sampling imply do_sample=true",
+    "data_sha256": "text: task -> sha256 of the local files it was read from; null in suite vqa",
     "split_think": "vqa: whether VLMEvalKit's switch SPLIT_THINK is on: of a reply, what follows </think> is scored; null in suite text",
 }
 EARLIER_TURN = "an earlier turn failed"  # the reason in errors.jsonl of turns that were not asked; the detail is that turn's reason

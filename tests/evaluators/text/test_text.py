@@ -135,7 +135,7 @@ def test_a_finished_run_computes_nothing_again_and_another_run_is_refused(option
     items = (given.out / "items.parquet").read_bytes()
 
     class Refuses(type(model)):
-        def score_text(self, batch):
+        def score_paths(self, batch, paths):
             raise AssertionError("asked again")
 
     again = as_kind(model, Refuses)
@@ -153,20 +153,20 @@ def test_killed_in_the_middle_the_same_run_resumes_to_the_same_items(options, ru
     calls = []
 
     class Dies(type(model)):
-        def score_text(self, batch):
+        def score_paths(self, batch, paths):
             calls.append(len(batch))
             if len(calls) > 2:
                 raise KeyboardInterrupt
-            return super().score_text(batch)
+            return super().score_paths(batch, paths)
 
     with pytest.raises(KeyboardInterrupt):
         run_with(as_kind(model, Dies), given)
     calls.clear()
 
     class Counts(type(model)):
-        def score_text(self, batch):
+        def score_paths(self, batch, paths):
             calls.append(len(batch))
-            return super().score_text(batch)
+            return super().score_paths(batch, paths)
 
     assert run_with(as_kind(model, Counts), given) == whole
     assert sum(calls) == 2
@@ -176,7 +176,7 @@ def test_killed_in_the_middle_the_same_run_resumes_to_the_same_items(options, ru
 @pytest.mark.parametrize(("error", "kind"), [(ItemError("too odd", "why"), "item"), (MachineError("gone", "why"), "machine")])
 def test_a_document_that_fails_counts_as_wrong_and_is_reported(error, kind, options, run_with, model, as_kind):
     class Fails(type(model)):
-        def score_text(self, batch):
+        def score_paths(self, batch, paths):
             if any("Clean copper" in request.context for request in batch):
                 raise error
             return [ScoreResult((0.0, -9.0), (1, 1), (True, False), 5) for _ in batch]
@@ -205,10 +205,10 @@ def test_a_bug_is_not_taken_for_a_users_setting(options, run_with, model, as_kin
 
 def test_a_group_counts_failed_documents_as_wrong_too(options, run_with, model, as_kind):
     class Fails(type(model)):
-        def score_text(self, batch):
+        def score_paths(self, batch, paths):
             if any("capital" in request.context for request in batch):
                 raise ItemError("too odd")
-            return super().score_text(batch)
+            return super().score_paths(batch, paths)
 
     results = run_with(as_kind(model, Fails), options("iit_facts", limit=5, batch_size=1))
     group, *relations = results.tasks
