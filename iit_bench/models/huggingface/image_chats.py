@@ -25,6 +25,7 @@ from iit_bench.types import Image, Message
 TYPES = ("token_type_ids", "mm_token_type_ids")  # 1 at an image's columns, 0 at text
 MISMATCH = "image not placed"
 SIZES = ((60, 60), (60, 200), (150, 75))  # height and width of the images of the check: unequal shapes
+WIDE = (256, 1024)  # of one more: processors cut crops only out of large images, or long ones
 QUESTION = "\nWhat is this?"
 
 
@@ -61,7 +62,7 @@ class ImageChats:
             made = self.inputs.make(text, [decode_item(image) for image in images])
             names = set(tower_arguments(self.inputs.model)) - {*IN_FORWARD}
             return {name: value for name, value in made.items() if name not in names}, parts
-        return self._of_tokens(encode_prompt(self.inputs.words, self.parts.text(text)), parts), parts
+        return self._of_tokens(encode_prompt(self.inputs.words, self.parts.text(text, parts)), parts), parts
 
     def of_tokens(self, tokens: Sequence[int], parts: Sequence[ImagePart]) -> Inputs:
         """Inputs of a chat in tokens with a mark per image, and its images, with their features.
@@ -132,8 +133,8 @@ def find_chats(inputs: InputMaker, processor: Any, words: Words) -> ImageChats |
 
 
 def probe_chats(processor: Any, words: Words) -> Iterator[tuple[str, list[Image]]]:
-    """Rendered chats with 0 to 3 images of unequal shapes, a later turn among them where the template takes one."""
-    for messages in probe_messages():
+    """Rendered chats with 0 to 3 images of unequal shapes, a later turn among them where the template takes one; and with a large one."""
+    for messages in (*probe_messages(), *wide_messages()):
         try:
             yield render_prompt(processor, turns_of_parts(words.hide_in(messages))), [image for one in messages for image in one.images]
         except ItemError:
@@ -150,6 +151,12 @@ def probe_messages() -> list[tuple[Message, ...]]:
         (Message("user", ("Which of ", two, " and ", three, " is it?")),),
         (first, Message("assistant", ("red",)), Message("user", (three, one, QUESTION))),
     ]
+
+
+def wide_messages() -> list[tuple[Message, ...]]:
+    """Chats of the check for the processor only: passes of a model over a large image would make loading slow."""
+    small, wide = _picture(0, *SIZES[0]), _picture(len(SIZES), *WIDE)
+    return [(Message("user", (wide, QUESTION)),), (Message("user", (small, " and ", wide, QUESTION)),)]
 
 
 def _picture(seed: int, height: int, width: int) -> Image:

@@ -15,10 +15,12 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from iit_bench.errors import ItemError
 from iit_bench.images import decode_item
 from iit_bench.models.words import Words
 from iit_bench.types import Image
 
+PARTS_HELD = 256 * 2**20  # bytes of images' files and their tokens; an image beyond them is processed again when a chat shows it
 PIXELS_HELD = 2**30  # bytes of tensors that wait for the tower; what exceeds them is processed again
 BETWEEN = "x"  # a text of one token between an image and itself
 IN_FORWARD = ("image_grid_thw",)  # tensors per image that a model reads beside its features, for positions
@@ -27,7 +29,7 @@ T = TypeVar("T")
 
 
 class Bounded(Generic[T]):
-    """A dictionary of tensors that holds so many bytes at most and forgets what was used longest ago."""
+    """A dictionary that holds so many bytes at most and forgets what was used longest ago."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.held = limit, 0
@@ -68,6 +70,7 @@ class ImagePart:
         in_company: whether it is the form of an image that has others beside it.
         tokens: what stands for it in the tokens of a chat.
         columns: how many of `tokens` are places of its features.
+        around: texts that the processor writes before and after it; for some processors they depend on its size.
         kept: tensors that the model's forward reads beside the features, [1, …] each.
     """
 
@@ -76,11 +79,15 @@ class ImagePart:
     in_company: bool
     tokens: tuple[int, ...]
     columns: int
+    around: tuple[str, str] = ("", "")
     kept: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
-class UnevenImageError(ValueError):
-    """The processor writes something else around or for this image than this module expects of it."""
+class UnevenImageError(ItemError):
+    """The processor writes something else for this image than this module expects of it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("image not processed by itself", f"{what}; --engine plain processes it with its chat")
 
 
 class ImageParts:
@@ -100,9 +107,8 @@ class ImageParts:
         self.mark, self.column, self.company = mark, column, company
         self._reads = frozenset(reads)
         self._mark_id = processor.tokenizer.convert_tokens_to_ids(mark)
-        self._parts: dict[str, ImagePart] = {}
+        self._parts: Bounded[ImagePart] = Bounded(PARTS_HELD)
         self._pixels: Bounded[dict[str, Any]] = Bounded(PIXELS_HELD)
-        self._around: tuple[str, str] | None = None  # texts that the processor writes before and after an image
 
     # ------------------------------------------------------------ images
 
@@ -110,21 +116,25 @@ class ImageParts:
         """The parts of a chat's images, in order.
 
         Raises:
-            ItemError: an image is unreadable.
+            ItemError: an image is unreadable, or the processor writes something unexpected for it.
         """
         in_company = self.company and len(images) > 1
         return [self._part(image, in_company) for image in images]
 
     def _part(self, image: Image, in_company: bool) -> ImagePart:
         key = f"{image.sha256}-{'company' if in_company else 'alone'}"
-        if key not in self._parts:
-            tokens, tensors = self._process(image, in_company)
-            kept = {name: tensors[name] for name in IN_FORWARD if name in tensors}
-            columns = tokens.count(self.column)
-            part = ImagePart(key=key, image=image, in_company=in_company, tokens=tuple(tokens), columns=columns, kept=kept)
-            self._parts[key] = part
-            self._hold(key, tensors)
-        return self._parts[key]
+        return self._parts.get(key) or self._made(key, image, in_company)
+
+    def _made(self, key: str, image: Image, in_company: bool) -> ImagePart:
+        written, tensors = self._process(image, in_company)
+        tokens, around = self._without_text(written)
+        kept = {name: tensors[name] for name in IN_FORWARD if name in tensors}
+        columns = tokens.count(self.column)
+        part = ImagePart(key=key, image=image, in_company=in_company, tokens=tuple(tokens), columns=columns, around=around, kept=kept)
+        size = len(image.data) + 8 * len(tokens) + sum(value.nbytes for value in kept.values())
+        self._parts.put(key, part, size)
+        self._hold(key, tensors)
+        return part
 
     def take_pixels(self, part: ImagePart) -> dict[str, Any]:
         """What the tower reads of this image, by argument name; made again where it is not held any more."""
@@ -149,28 +159,27 @@ class ImageParts:
                 raise UnevenImageError("an image and the same image after it have other tokens")
             tokens = tokens[:length]
             inputs = {name: _second_half(value) for name, value in inputs.items()}
-        return self._without_text(tokens), inputs
+        return tokens, inputs
 
-    def _without_text(self, tokens: list[int]) -> list[int]:
-        """The tokens from the first to the last special one; the words around them are learned from the first image."""
+    def _without_text(self, tokens: list[int]) -> tuple[list[int], tuple[str, str]]:
+        """The tokens from the first to the last special one, and the words before and after them."""
         tokenizer = self._processor.tokenizer
         special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special} | {self.column}
         places = [place for place, token in enumerate(tokens) if token in special]
         if not places or self.column not in tokens:
             raise UnevenImageError("no token of an image's feature is written for it")
         first, last = places[0], places[-1] + 1
-        around = (tokenizer.decode(tokens[:first]), tokenizer.decode(tokens[last:]))
-        if self._around not in (None, around):
-            raise UnevenImageError("images have different words around them")
-        self._around = around
-        return tokens[first:last]
+        return tokens[first:last], (tokenizer.decode(tokens[:first]), tokenizer.decode(tokens[last:]))
 
     # ------------------------------------------------------------ chats
 
-    def text(self, text: str) -> str:
-        """A rendered chat with the words that the processor writes around each image; call it after `of`."""
-        before, after = self._around or ("", "")
-        return text.replace(self.mark, f"{before}{self.mark}{after}") if before or after else text
+    def text(self, text: str, parts: Sequence[ImagePart]) -> str:
+        """A rendered chat with the words that the processor writes around each image; as it is if it has not as many marks as images."""
+        first, *rest = text.split(self.mark)
+        if len(rest) != len(parts):
+            return text
+        marks = (f"{before}{self.mark}{after}" for before, after in (part.around for part in parts))
+        return first + "".join(mark + words for mark, words in zip(marks, rest, strict=True))
 
     def fill(self, tokens: Sequence[int], parts: Sequence[ImagePart]) -> list[int] | None:
         """The tokens of a chat with each mark replaced by its image's; None if there are not as many marks as images."""

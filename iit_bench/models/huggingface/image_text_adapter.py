@@ -183,7 +183,7 @@ class ImageTextModel(TreeScoring):
     def _cut(self, chats: ImageChats, request: ScoreRequest) -> tuple[EncodedReplies, list[ImagePart]]:
         """A chat in tokens with a mark per image and the replies to it; and its images."""
         parts = chats.parts.of(images_of(request.messages))
-        context = self._delimiter.context(chats.parts.text(self._text(request.messages)))
+        context = self._delimiter.context(chats.parts.text(self._text(request.messages), parts))
         return encode_replies(self.words, context, list(map(self.words.hide, request.continuations))), parts
 
     def _text(self, messages: Sequence[Message]) -> str:
@@ -219,7 +219,7 @@ class ImageTextModel(TreeScoring):
         if not self.chats or self.chats.whole:
             return int(self.inputs.make(*self.render(request.messages))["input_ids"].shape[1])
         parts = self.chats.parts.of(images_of(request.messages))
-        tokens = encode_prompt(self.words, self.chats.parts.text(self._text(request.messages)))
+        tokens = encode_prompt(self.words, self.chats.parts.text(self._text(request.messages), parts))
         return len(self.chats.filled(tokens, parts))
 
     # ------------------------------------------------------------ scoring
