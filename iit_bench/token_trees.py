@@ -10,6 +10,7 @@ Everything here is a function of the paths, in whatever order they come: no cloc
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from array import array
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SYMBOL = "i"  # type code of arrays of symbols: 32 bits
+IMAGE_SYMBOLS = 2**31 - 1  # negative ones
 # What a pass costs beside its positions, for choosing where to cut, in the time of so many positions. Measured on SmolLM2-135M on a CPU
 # core: 3.4 ms a position in rows of 270 and of 520, 4.3 in rows of 1,030, 5.3 in rows of 2,060.
 PASS_OVERHEAD = 32  # a pass over one position
@@ -59,14 +61,25 @@ def token_path(prompt: Iterable[int], replies: Iterable[Iterable[int]], merged: 
     return TokenPath(prompt=symbols(prompt), replies=tuple(symbols(reply) for reply in replies), merged=merged)
 
 
-def image_symbols(sha256: str, count: int) -> list[int]:
-    """Symbols of an image's columns, negative, from the hash of what determines them (hexadecimal, 128 bits are read).
+class ImageSymbols:
+    """Symbols of images' columns: the same for the same image; those of different images differ from the first column on.
 
-    The first four columns tell images apart. Where two differ only after their first columns, no row holds both: the model refuses it, and
-    the engine halves a refused row.
+    They follow from the image's hash, so that they do not depend on what else was seen; only where another image has the same first symbol,
+    the one that is seen later takes the next free one.
     """
-    words = [int(sha256[start : start + 8], 16) for start in range(0, 32, 8)]
-    return [-1 - (words[t % 4] & 0x7FFFFFFF) if t < 4 else -1 - t for t in range(count)]
+
+    def __init__(self) -> None:
+        self._first: dict[str, int] = {}
+        self._taken: dict[int, str] = {}
+
+    def of(self, key: str, count: int) -> list[int]:
+        """Symbols [count] of the image, or images, that `key` stands for."""
+        if key not in self._first:
+            number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % IMAGE_SYMBOLS
+            while self._taken.setdefault(number, key) != key:  # one in 2³¹ pairs
+                number = (number + 1) % IMAGE_SYMBOLS
+            self._first[key] = number
+        return [-1 - (self._first[key] + column) % IMAGE_SYMBOLS for column in range(count)]
 
 
 # ---------------------------------------------------------------- one row

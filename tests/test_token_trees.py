@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 
 import numpy as np
 import pytest
 
-from iit_bench.token_trees import TokenPath, build_row, cut_rows, token_path
+from iit_bench.token_trees import ImageSymbols, TokenPath, build_row, cut_rows, token_path
 
 
 def random_job(seed: int, requests: int = 40) -> list[list[TokenPath]]:
@@ -71,3 +72,25 @@ def test_rows_do_not_depend_on_the_order_of_the_requests() -> None:
 
 def test_a_limit_of_requests_per_row_holds() -> None:
     assert max(map(len, cut_rows(random_job(4), 10**6, most=3).rows)) <= 3
+
+
+# ---------------------------------------------------------------- images
+
+# Of each pair, the hashes, or hashes of them, agree in what a symbol holds.
+UNLIKE = [(b"69235", b"95303"), (b"85160", b"87591")]
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+@pytest.mark.parametrize("pair", UNLIKE)
+def test_different_images_differ_from_the_first_column_on_also_where_their_hashes_agree(pair: tuple[bytes, bytes], count: int) -> None:
+    images = ImageSymbols()
+    one, other = (images.of(hashlib.sha256(data).hexdigest(), count) for data in pair)
+    assert one[0] != other[0]
+    assert images.of(hashlib.sha256(pair[1]).hexdigest(), count) == other
+    assert all(-(2**31) <= symbol < 0 for symbol in one + other)
+
+
+def test_symbols_of_an_image_do_not_depend_on_what_else_was_seen() -> None:
+    images = ImageSymbols()
+    later = [images.of(str(number), 3) for number in range(50)][-1]
+    assert ImageSymbols().of("49", 3) == later

@@ -6,7 +6,6 @@ chat by itself. Some models pass for any chats, some only for chats that show eq
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from iit_bench.models.raw_text import until_end
 from iit_bench.models.rendering import Turn, render_prompt
 from iit_bench.models.special_tokens import pad_token
 from iit_bench.shared_beginnings import Cuts, cut_beginnings, worth_cutting
-from iit_bench.token_trees import symbols
+from iit_bench.token_trees import ImageSymbols, symbols
 from iit_bench.types import Image
 
 # Which chats are continued together: any; those whose tensors of images have equal shapes; or none, each is by itself.
@@ -84,6 +83,7 @@ class ChatRows:
         self.pad = pad_token(self.tokenizer, model)
         self.widest = column_border(model.config.get_text_config())
         self.row_per_chat: frozenset[str] = frozenset()
+        self._symbols = ImageSymbols()
         self._widest_begun = min(filter(None, (self.widest, widest_row(model.config.get_text_config()))), default=None)
         self.company: Company = "none"
         self.refused: dict[str, str] = dict.fromkeys(("any", "alike", SHARING), "--engine plain") if way == "plain" else {}
@@ -94,6 +94,10 @@ class ChatRows:
     def details(self) -> dict[str, Any]:
         """For `ModelInfo.details`."""
         return {"generation": {"together": self.company, SHARING: SHARING not in self.refused, "refused": self.refused}}
+
+    def ways(self) -> dict[str, str]:
+        """For `Model.ways`."""
+        return {"together": self.company, "beginnings": "with each prompt" if SHARING in self.refused else "once"}
 
     # ------------------------------------------------------------ what is right for this model
 
@@ -214,8 +218,8 @@ class ChatRows:
         """The chat in symbols: one for its images, and its tokens. Empty if images are in its inputs as pixels, which are not compared."""
         if not chat.parts and set(chat.inputs) - set(self.inputs.layout(chat.inputs)):
             return symbols(())
-        images = hashlib.sha256(" ".join(part.key for part in chat.parts).encode()).digest()
-        return symbols([-1 - int.from_bytes(images[:4]) // 2, *chat.inputs["input_ids"][0].tolist()])
+        images = self._symbols.of(" ".join(part.key for part in chat.parts), 1)
+        return symbols(images + chat.inputs["input_ids"][0].tolist())
 
     def cuts(self, chats: Sequence[Chat]) -> Cuts | None:
         """Where the chats are cut so that the fewest positions are read; behind the images of each, so that a rest is text."""

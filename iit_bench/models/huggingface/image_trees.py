@@ -7,7 +7,6 @@ tried; every model is compared with whole plain passes when it is loaded.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from iit_bench.models.huggingface.image_features import Features
 from iit_bench.models.huggingface.image_parts import ImagePart
 from iit_bench.models.huggingface.tree_families import additive, attention_refuses, masks_of, visible_nodes, why_not
 from iit_bench.models.huggingface.tree_rows import read_edges
-from iit_bench.token_trees import TokenPath, TreeRow, symbols
+from iit_bench.token_trees import ImageSymbols, TokenPath, TreeRow, symbols
 
 # model_type of image-text configurations that are causal over text, with the model_type of their text part: None = any that may be asked so
 # by itself (`tree_families.FAMILIES`).
@@ -34,7 +33,6 @@ FAMILIES: dict[str, str | None] = {
     "qwen3_vl": "qwen3_vl_text",
 }
 BOTH_WAYS = frozenset(["gemma3"])  # columns of an image see each other
-SYMBOLS = 2**31 - 1  # negative ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +53,7 @@ class ImageTrees:
         self.model, self.chats, self.device = model, chats, device
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._rope_index = getattr(getattr(model, "model", None), "get_rope_index", None)
-        self._first: dict[str, int] = {}  # key of a part -> its first column's number
-        self._taken: dict[int, str] = {}
+        self._symbols = ImageSymbols()
 
     def refused(self) -> str:
         """Why this family is not asked so; "" if it may be tried."""
@@ -83,19 +80,9 @@ class ImageTrees:
         at = ids == self.chats.parts.column
         if int(at.sum()) != sum(part.columns for part in parts):
             raise ItemError(MISMATCH, f"{int(at.sum())} places of features in the chat, {sum(part.columns for part in parts)} features")
-        numbers = [self._number(part) + np.arange(part.columns) for part in parts]
-        ids[at] = -1 - np.concatenate([np.empty(0, dtype=np.int64), *numbers]) % SYMBOLS
+        ids[at] = [symbol for part in parts for symbol in self._symbols.of(part.key, part.columns)]
         own = tuple(symbols(reply) for reply in replies)
         return ImagePath(prompt=symbols(ids.tolist()), replies=own, merged=merged, parts=tuple(parts))
-
-    def _number(self, part: ImagePart) -> int:
-        """Number of a part's first column: by its hash, so that it does not depend on what else was seen."""
-        if part.key not in self._first:
-            number = int.from_bytes(hashlib.sha256(part.key.encode()).digest()[:8]) % SYMBOLS
-            while self._taken.setdefault(number, part.key) != part.key:  # one in 2³¹ pairs
-                number = (number + 1) % SYMBOLS
-            self._first[part.key] = number
-        return self._first[part.key]
 
     # ------------------------------------------------------------ rows
 

@@ -14,7 +14,7 @@ from iit_bench.models.huggingface.rows import FAILS, agree, probe_tokens, tolera
 from iit_bench.models.huggingface.tree_rows import read_edges
 from iit_bench.models.wings.encoding import EncodedChat
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-from iit_bench.token_trees import TokenPath, TreeRow, build_row, image_symbols, symbols
+from iit_bench.token_trees import ImageSymbols, TokenPath, TreeRow, build_row, symbols
 from iit_bench.types import Image
 
 Features = Callable[[Sequence[Image]], torch.Tensor | None]  # images -> tower features [n, T, D_v]
@@ -33,6 +33,7 @@ class WingsTrees:
     def __init__(self, model: WingsForConditionalGeneration, device: str, features: Features) -> None:
         self.model, self.device, self.features = model, device, features
         self.length = model.config.image_token_length or 1
+        self._symbols = ImageSymbols()
 
     def path(self, chat: EncodedChat) -> ImagePath:
         """A chat and its replies in symbols."""
@@ -41,7 +42,7 @@ class WingsTrees:
             mark = self.model.config.image_token_id
             starts = [i for i, token in enumerate(chat.input_ids) if token == mark][:: self.length]
             for start, image in zip(starts, chat.images, strict=True):
-                prompt[start : start + self.length] = symbols(image_symbols(image.sha256, self.length))
+                prompt[start : start + self.length] = symbols(self._symbols.of(image.sha256, self.length))
         return ImagePath(prompt=prompt, replies=tuple(map(symbols, chat.replies)), merged=chat.merged, images=chat.images)
 
     @torch.inference_mode()
@@ -68,13 +69,8 @@ def images_of(row: TreeRow, paths: Sequence[TokenPath], length: int) -> list[Ima
         row: of `paths`.
         paths: `ImagePath`s, or paths without images.
         length: T, columns per image.
-
-    Raises:
-        ValueError: two images share their first columns only.
     """
     columns = np.flatnonzero(row.symbols < 0)
-    if len(columns) % length or (np.diff(row.depth[columns].reshape(-1, length)) != 1).any():
-        raise ValueError("two images of this row have hashes that begin alike")
     images = []
     for start in columns[::length]:
         path = paths[row.path[start]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import random
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from iit_bench.models.wings import layout, step
 from iit_bench.models.wings.load import load
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.trees import ImagePath, images_of
-from iit_bench.token_trees import TreeRow, build_row, image_symbols, token_path
+from iit_bench.token_trees import ImageSymbols, TreeRow, build_row, token_path
 from iit_bench.types import Image, Message
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
@@ -45,11 +44,11 @@ def random_rows(kit: Any, model: Any, seed: int, count: int = 7) -> list[Any]:
 def one_tree(model: Any, rows: list[Any]) -> tuple[TreeRow, torch.Tensor]:
     """The rows as paths of one tree, and the features of its images in the order of its columns."""
     length = model.config.image_token_length
-    paths, features_of = [], {}
+    paths, features_of, own = [], {}, ImageSymbols()
     for row in rows:
         images = [Image(features.numpy().tobytes()) for features in row.features]
         features_of |= {image.sha256: features for image, features in zip(images, row.features, strict=True)}
-        columns = iter([symbol for image in images for symbol in image_symbols(image.sha256, length)])
+        columns = iter([symbol for image in images for symbol in own.of(image.sha256, length)])
         prompt = [next(columns) if token == model.config.image_token_id else token for token in row.ids]
         path = token_path(prompt, [[0]])
         paths.append(ImagePath(prompt=path.prompt, replies=path.replies, images=tuple(images)))
@@ -198,22 +197,6 @@ def test_every_position_and_every_image_is_computed_once(folder: Path, kit: Any,
     nodes = {tuple(branch[: i + 1]) for branch in branches for i in range(len(branch))}
     assert sum(positions) == len(nodes)
     assert sum(towers) == 2
-
-
-def test_images_whose_hashes_begin_alike_are_refused_in_one_row() -> None:
-    paths = [
-        ImagePath(prompt=path.prompt, replies=path.replies, images=(Image(b"a"),))
-        for path in (token_path([7, -9, -9 - end], [[1]]) for end in (1, 2))
-    ]
-    with pytest.raises(ValueError, match="hashes that begin alike"):
-        images_of(build_row(paths), paths, 2)
-
-
-def test_equal_columns_are_those_of_equal_images() -> None:
-    one, other = (hashlib.sha256(data).hexdigest() for data in (b"1", b"2"))
-    assert image_symbols(one, 9) == image_symbols(one, 9)
-    assert image_symbols(one, 9)[0] != image_symbols(other, 9)[0]
-    assert all(-(2**31) <= symbol < 0 for symbol in image_symbols(one, 9))
 
 
 def test_a_model_whose_trees_differ_is_asked_plainly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
