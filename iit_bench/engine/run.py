@@ -112,7 +112,7 @@ def _fit_all(
     """Each request as it is asked, and those that cannot be.
 
     Raises:
-        UserError: too little memory for one, where several processes work on the run: they would plan other batches than this one.
+        UserError: the machine failed one, of which no length is known, so that the others would be put into other rows and batches.
     """
     work: dict[str, Work] = {}
     failures: dict[str, Failure] = {}
@@ -123,9 +123,10 @@ def _fit_all(
             failures[key] = Failure("item", error.reason, error.detail)
             first.failed(error)
         except MachineError as error:
-            if not log.alone:
+            if not (model.capabilities.in_bulk or model.capabilities.requests_at_once):
                 raise UserError(
-                    f"a request cannot be prepared ({error}); the other processes go on, repeat the command to resume"
+                    f"a request cannot be prepared ({error.reason}), so what runs together cannot be planned; answers so far are kept, "
+                    "repeat the command to resume, with more free memory if it was too little"
                 ) from error
             failures[key] = Failure("machine", error.reason, error.detail)
     return work, failures

@@ -8,7 +8,7 @@ import torch
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
 from iit_bench.engine.run import Answers, Failure, answer
-from iit_bench.errors import ItemError, MachineError
+from iit_bench.errors import ItemError, MachineError, UserError
 from iit_bench.models.contract import GenerateRequest, ScoreResult
 from iit_bench.types import Message
 
@@ -110,6 +110,23 @@ def test_out_of_memory_halves_the_batch_until_it_fits(run, company_model, ask):
 def test_request_that_alone_does_not_fit_is_an_error_of_the_machine(run, company_model, ask):
     found = run(company_model(out_of_memory_above(0)), [ask("x"), ask("y")])
     assert [(one.kind, one.reason) for one in found.answers] == [("machine", "out of memory")] * 2
+
+
+def test_too_little_memory_to_prepare_a_request_ends_the_run_and_changes_no_batch(run, tmp_path, company_model, ask):
+    """Without its length the others would be put into other batches, and get other answers."""
+
+    class Preparing(company_model):
+        def request_tokens(self, request):
+            if request.messages[0].text == TEXTS[3]:
+                raise MemoryError
+            return super().request_tokens(request)
+
+    requests = [ask(text) for text in TEXTS]
+    with pytest.raises(UserError, match=r"a request cannot be prepared \(out of memory\), .* repeat the command to resume"):
+        run(Preparing(), requests)
+    found = run(company_model(), requests).answers
+    (tmp_path / "responses.jsonl").unlink()
+    assert found == run(company_model(), requests).answers
 
 
 def test_answer_in_the_log_outlives_a_later_failure_of_its_batch(run, company_model, ask):
