@@ -39,7 +39,7 @@ def found_limits(model: Model, batch_size: int | None, *, folder: Path | None = 
     Raises:
         UserError: as `BatchLimits.for_model`; or the device failed.
     """
-    limits = BatchLimits.for_model(model.info, batch_size, model.way)
+    limits = replace(BatchLimits.for_model(model.info, batch_size, model.way), ways=dict(model.ways))
     if batch_size or model.info.device in ("cpu", SERVER):
         return limits
     path = (folder or cache_folder()) / FILE

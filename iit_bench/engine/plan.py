@@ -58,6 +58,7 @@ class BatchLimits:
     tokens: int
     row_tokens: int = ROW_TOKENS["cpu"]
     way: Way = "plain"
+    ways: Mapping[str, str] | None = None  # `Model.ways` of the process that began the run; None = not known, of runs of before the field
 
     @staticmethod
     def for_model(info: ModelInfo, batch_size: int | None, way: Way = "plain") -> BatchLimits:
@@ -79,7 +80,7 @@ class BatchLimits:
         """The limits that a run.json keeps as `engine`.
 
         Raises:
-            UserError: another version of this program made them, or the model cannot run rows so here.
+            UserError: another version of this program made them, or the model does not run requests so here.
         """
         if record.get("version") != PLAN_VERSION:
             raise UserError(
@@ -88,11 +89,21 @@ class BatchLimits:
             )
         if record["way"] == "tree" and model.way != "tree":
             raise UserError(f"the run was begun with rows of a tree, which model {model.info.name!r} cannot be asked in here; add --fresh")
-        return BatchLimits(record["rows"], record["batch_tokens"], record["row_tokens"], record["way"])
+        ways = record.get("ways")
+        if ways is not None and ways != model.ways:
+            names = sorted(name for name in {*ways, *model.ways} if ways.get(name) != model.ways.get(name))
+            other = "; ".join(f"{name}: {ways.get(name, '-')!r}, here {model.ways.get(name, '-')!r}" for name in names)
+            raise UserError(
+                f"the run was begun in other ways than the checks at load allow model {model.info.name!r} here ({other}), and last digits "
+                "depend on them; go on where it was begun, or add --fresh"
+            )
+        return BatchLimits(record["rows"], record["batch_tokens"], record["row_tokens"], record["way"], ways)
 
     def record(self) -> dict[str, Any]:
         """For run.json's `engine`."""
-        return {"way": self.way, "rows": self.rows, "batch_tokens": self.tokens, "row_tokens": self.row_tokens, "version": PLAN_VERSION}
+        ways = {} if self.ways is None else {"ways": dict(self.ways)}
+        sizes = {"rows": self.rows, "batch_tokens": self.tokens, "row_tokens": self.row_tokens}
+        return {"way": self.way, **ways, **sizes, "version": PLAN_VERSION}
 
 
 def model_identity(info: ModelInfo) -> dict[str, Any]:

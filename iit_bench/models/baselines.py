@@ -163,7 +163,7 @@ class BlindModel(Model):
             model.capabilities, takes_images=True, images_unknown=False, scores_images=True, takes_raw_text=False, why_not=why_not
         )
         self.info = dataclasses.replace(model.info, blind=True, accepts_images=True)
-        self.way = model.way
+        self.way, self.ways = model.way, model.ways
 
     def prepare(self, benchmark: Any) -> None:
         self.model.prepare(benchmark)

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from iit_bench.errors import ItemError, UserError
@@ -208,6 +209,8 @@ class Model(ABC):
     info: ModelInfo
     capabilities: Capabilities
     way: Way = "plain"
+    # Further ways in which requests run, as found at load, by name: the last digits depend on them, so a run goes on with equal ones only.
+    ways: Mapping[str, str] = MappingProxyType({})
 
     def prepare(self, benchmark: Any) -> None:  # noqa: B027 - optional
         """Read the benchmark's manifest before the run. Only baselines need it; a model under test must not."""

@@ -17,7 +17,8 @@ class RecordedModel(Model):
     def __init__(self, run: Mapping[str, Any]) -> None:
         known = {field.name for field in fields(ModelInfo)}
         self.info = ModelInfo(**{name: value for name, value in run["model"].items() if name in known})
-        self.way = (run.get("engine") or {}).get("way", "plain")
+        engine = run.get("engine") or {}
+        self.way, self.ways = engine.get("way", "plain"), engine.get("ways", {})
         images = self.info.accepts_images
         histories = run.get("suite") != "iit" or any(len(tier) > 1 for tier in run["tiers"])
         self.capabilities = Capabilities(

@@ -55,8 +55,9 @@ RUN_FIELDS = {
     "system_prompt": "first message of every chat, or empty",
     "batch_size": "requests per batch, or null for as many as the token budget takes",
     "batch_tokens": "planned tokens per batch, padding included",
-    "engine": "how requests are put together, decided by the process that began the run: way (tree | plain), rows, batch_tokens and "
-    "row_tokens at most, version of the plan; missing in runs of earlier versions, which are plain",
+    "engine": "how requests are put together, decided by the process that began the run: way (tree | plain), ways (further "
+    "ones that checks at load found, by name; missing in runs of before them), rows, batch_tokens and row_tokens at most, version of the "
+    "plan; missing in runs of earlier versions, which are plain",
     "threads": "of PyTorch in each process, on a CPU, where the last bits depend on it; else null; missing in runs of earlier versions",
     "seed": "of the model, where it draws",
     "command": "the command line that repeats the run",

@@ -7,7 +7,9 @@ import random
 
 import pytest
 
+from iit_bench.engine.growth import found_limits
 from iit_bench.engine.plan import BatchLimits, model_identity, plan_batches, request_key
+from iit_bench.errors import UserError
 from iit_bench.models.contract import GenerateRequest, ModelInfo, ScoreRequest
 from iit_bench.types import Message
 
@@ -108,3 +110,21 @@ def test_answers_of_a_build_that_asked_otherwise_are_not_taken_over(monkeypatch)
     before = {key(), key(GenerateRequest(CHAT, 32))}
     monkeypatch.setattr("iit_bench.engine.plan.ANSWERS_VERSION", 1)
     assert before.isdisjoint({key(), key(GenerateRequest(CHAT, 32))})
+
+
+def test_a_run_goes_on_only_in_the_ways_that_it_was_begun_in(company_model):
+    model = company_model()
+    model.ways = {"generating": "together", "beginnings": "once"}
+    limits = found_limits(model, None)
+    assert BatchLimits.of_record(limits.record(), model) == limits
+    model.ways = {"generating": "together", "beginnings": "with each prompt"}
+    with pytest.raises(UserError, match=r"beginnings: 'once', here 'with each prompt'.*--fresh"):
+        BatchLimits.of_record(limits.record(), model)
+
+
+def test_a_run_of_before_the_record_of_ways_goes_on(company_model):
+    model = company_model()
+    model.ways = {"beginnings": "once"}
+    record = {"way": "plain", "rows": 8, "batch_tokens": 100, "row_tokens": 1024, "version": 1}
+    limits = BatchLimits.of_record(record, model)
+    assert (limits.rows, limits.record()) == (8, record)

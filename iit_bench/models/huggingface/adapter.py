@@ -44,7 +44,7 @@ class CausalLM(TreeScoring):
         self._delimiter = learn_delimiter(tokenizer, text_turns)
         self.token_rows = TokenRows(model, tokenizer, pad=pad_token(tokenizer, model), device=info.device, way=way)
         rows = self.token_rows.rows
-        self.way = rows.way
+        self.way, self.ways = rows.way, self.token_rows.ways()
         generates = rows.generating != "not"
         self.capabilities = Capabilities(
             takes_images=False,

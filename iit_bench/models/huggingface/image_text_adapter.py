@@ -85,6 +85,7 @@ class ImageTextModel(TreeScoring):
         details = {"images": {"way": "with every chat", "why": PLAIN}} if way == "plain" else {"images": self._find_ways()}
         self.way = self.rows.way
         self.chat_rows = ChatRows(model, processor, self.inputs, self._chat, self.chats, self._switches, way)
+        self.ways = {"images": str(details["images"]["way"]), "scoring": self.rows.scoring} | self.chat_rows.ways()
         rows = {name: value for name, value in self.rows.details()["rows"].items() if name != "generating"}  # `chat_rows` has it
         details |= self.chat_rows.details() | {"rows": rows}
         info = replace(info, details={**info.details, **details})

@@ -64,6 +64,11 @@ class TokenRows:
         refused = {"shares_beginnings": self.no_sharing} if self.no_sharing else {}
         return {"generation": {"together": together, "shares_beginnings": not self.no_sharing, "refused": refused}}
 
+    def ways(self) -> dict[str, str]:
+        """For `Model.ways`."""
+        found = {"scoring": self.rows.scoring, "forks": self.rows.forks, "generating": self.rows.generating}
+        return found | {"beginnings": "with each prompt" if self.no_sharing else "once"}
+
     # ------------------------------------------------------------ what is right for this model
 
     @torch.inference_mode()

@@ -73,6 +73,7 @@ class WingsModel(TreeScoring):
         self.way = "plain" if no_tree else "tree"
         why = "--engine plain" if way == "plain" else "" if model.config.mode == "strict" else f"mode {model.config.mode!r}"
         self.shares_beginnings = not why
+        self.ways = {"beginnings": "once" if self.shares_beginnings else "with each prompt"}
         refused = {"shares_beginnings": why} if why else {}
         generation = {"together": "any", "shares_beginnings": self.shares_beginnings, "refused": refused}
         limits = (info.max_context, widest_row(model.config.text_config))  # of columns, padding in the middle included

@@ -168,6 +168,18 @@ def test_a_run_of_before_the_engines_goes_on_to_the_same_bytes(bench, tiny_llava
     assert (before / "predictions.parquet").read_bytes() == (options.out / "predictions.parquet").read_bytes()
 
 
+def test_a_run_is_not_resumed_where_replies_are_generated_otherwise(bench, tiny_llava, tmp_path):
+    options = RunOptions(model=f"hf:{tiny_llava}", bench=bench.path, out=tmp_path / "run", tiers=("T",), limit=1, device="cpu", blind=True)
+    evaluate(options, progress=False)
+    header = load_run_header(options.out)
+    ways = header["engine"]["ways"]
+    assert ways["together"] == header["model"]["details"]["generation"]["together"]
+    other = header["engine"] | {"ways": ways | {"together": "elsewhere"}}
+    save_run_header(options.out, _without(header) | {"engine": other})
+    with pytest.raises(UserError, match=f"together: 'elsewhere', here '{ways['together']}'"):
+        evaluate(options, progress=False)
+
+
 def _without(record, *names):
     return {name: value for name, value in record.items() if name not in ("format", "version", *names)}
 
