@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 def start(*words: object) -> subprocess.Popen[str]:
     """`iit-bench eval WORDS` in a process group of its own."""
-    code = "import sys; from iit_bench.cli import main; sys.exit(main())"
+    # A shell that starts tests in the background lets them ignore Ctrl-C, which a terminal does not.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from iit_bench.cli import main; sys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-c", code, "eval", *map(str, words)],
         stdout=subprocess.PIPE,

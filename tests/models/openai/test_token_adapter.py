@@ -180,7 +180,7 @@ def test_scores_that_cannot_be_had_are_refused_in_one_sentence_and_auto_generate
     capsys.readouterr()  # bars of loading
     assert run(silent, "--scoring", "loglikelihood") == 2
     (said,) = capsys.readouterr().err.strip().splitlines()
-    assert "cannot score replies: the server's /completions does not return the log-probabilities" in said
+    assert "cannot score replies: the server does not return the log-probabilities of a prompt's tokens" in said
     assert said.endswith("or use --scoring generate")
     echoing = completions_of(folder)
     sees = lambda path, body: replies.parrot(path, body) if "chat" in path else echoing(path, body)  # noqa: E731
