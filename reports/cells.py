@@ -28,6 +28,7 @@ class Cell:
     style: int | None = None  # number of the model's line style, for its swatch
     badges: tuple[str, ...] = ()
     words: bool = False  # text, set left; otherwise a number, set right
+    href: str = ""  # address within the report that the text leads to, made by reports/links.py
 
 
 @dataclass(frozen=True)

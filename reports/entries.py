@@ -14,6 +14,7 @@ from evaluators.iit.comparison import NOT_KNOWN, asked_with, incomparable
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun, IitRun, folder_label
 from iit_bench.types import TierResult, tier_order
+from reports import links
 from reports.row_order import Block, block_of, iit_rank
 
 # What the page cannot do without; other fields of run.json are shown where they are there.
@@ -29,6 +30,7 @@ class Entry:
     run: IitRun
     name: str  # unique on the page
     style: int  # colour, dash and marker in every figure
+    slug: str = "run"  # names its files, unique in the report
     asked_with: tuple[str, ...] = ()  # template, its arguments, date and reasoning budget, where runs of the same table differ in them
 
     @property
@@ -89,7 +91,8 @@ def groups_of(unordered: Sequence[IitRun]) -> list[Group]:
     rows = sorted((block_of(runs[i]), number) for number, group in enumerate(groups) for i in group)
     placed = [i for block, number in dict.fromkeys(rows) for i in groups[number] if block_of(runs[i]) is block]
     styles = {i: style for style, i in enumerate(placed)}
-    made = [_asked_with([Entry(runs[i], names[i], styles[i]) for i in group]) for group in groups]
+    files = dict(zip(placed, links.slugs([names[i] for i in placed]), strict=True))
+    made = [_asked_with([Entry(runs[i], names[i], styles[i], files[i]) for i in group]) for group in groups]
     return [Group(entries, f"-{number}" if number else "", tuple(_apart(made[0], entries))) for number, entries in enumerate(made)]
 
 

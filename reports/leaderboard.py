@@ -17,10 +17,12 @@ from evaluators.runs.reading import read_all
 from iit_bench.errors import UserError
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.runs import TaskRun
-from reports import figures
+from reports import figures, links
+from reports.benchmarks import benchmark_of
 from reports.cells import Table
 from reports.entries import Entry, Group, groups_of
 from reports.iit import about, blind_gap, curves, forgetting, interleaving, sections
+from reports.model_page import Subject, model_page
 from reports.models import Models, apart, gather
 from reports.page import render
 from reports.shared import SUITE_NAMES, name_cell
@@ -32,17 +34,18 @@ TITLE = "IIT leaderboard"
 TITLE_OF_SUITES = "Leaderboard"
 
 
-def report(runs: Sequence[Path], out: Path, title: str | None = None, base: Path | None = None) -> Path:
-    """Write the leaderboard of `runs` to `out`/index.html.
+def report(runs: Sequence[Path], out: Path, title: str | None = None, base: Path | None = None, bench: Path | None = None) -> Path:
+    """Write the leaderboard of `runs` to `out`/index.html, and the pages behind it (reports/links.py) beside it.
 
     Args:
         runs: run folders of any suite, folders of `--suite all`, result files of lm-eval and VLMEvalKit; their order does not matter.
         out: folder of the page; made if it is not there.
         title: of the page.
+        bench: the benchmark folder that was asked; by default where the runs found it, if it is still there.
         base: the base LLM's run, which text tasks are compared with; by default the base of the IIT runs, where it is among `runs`.
 
     Returns:
-        The page's path. The same runs and title give the same bytes.
+        The leaderboard's path. The same runs and title give the same bytes.
 
     Raises:
         UserError: no runs, none that is known, or `out` cannot be written.
@@ -52,8 +55,12 @@ def report(runs: Sequence[Path], out: Path, title: str | None = None, base: Path
         raise UserError(f"cannot write the report to {str(folder)!r}, which is a file; choose another --out")
     groups, models, bases = _read(runs, base)
     page = leaderboard_page(groups, models, bases, title or (TITLE_OF_SUITES if models.runs else TITLE))
-    write_atomic(folder / "index.html", page)
-    return folder / "index.html"
+    for group in groups:
+        asked = benchmark_of(group, bench)
+        for entry in group.entries:
+            write_atomic(folder / links.model(entry.slug), model_page(Subject(entry, group, asked)))
+    write_atomic(folder / links.INDEX, page)
+    return folder / links.INDEX
 
 
 def _read(paths: Sequence[Path], base: Path | None) -> tuple[list[Group], Models, list[TaskRun]]:
@@ -111,7 +118,7 @@ def _iit_parts(group: Group) -> dict[str, Any]:
         "facts": about.benchmark_facts(entries),
         "sources": about.sources(entries),
         "baselines": about.baselines(entries),
-        "leaderboards": [(sections.METRICS[metric][0], sections.leaderboards(entries, metric)) for metric in sections.METRICS],
+        "leaderboards": [(sections.METRICS[metric][0], sections.leaderboards(entries, metric, linked=True)) for metric in sections.METRICS],
         "curves": curves.panels(entries, group.key),
         "interleaving": interleaving.interleaving(entries),
         "forgetting": forgetting.forgetting(entries),

@@ -26,6 +26,10 @@ def report(
         Path | None,
         typer.Option(help="Run of the base LLM that text tasks are compared with; default: the base of the IIT runs.", show_default=False),
     ] = None,
+    bench: Annotated[
+        Path | None,
+        typer.Option(help="Benchmark folder, to show questions and images; default: where the runs found it.", show_default=False),
+    ] = None,
 ) -> None:
     """Write the leaderboard of several runs: one HTML page that needs no network. A row is a model with its IIT, text-only and VQA figures.
 
@@ -36,7 +40,7 @@ def report(
     """
     from reports.leaderboard import report as write_report
 
-    print(f"Leaderboard: {write_report(runs, out, **({'title': title} if title else {}), base=base)}")
+    print(f"Leaderboard: {write_report(runs, out, **({'title': title} if title else {}), base=base, bench=bench)}")
 
 
 @app.command()

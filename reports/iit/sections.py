@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from iit_bench.types import Breakdown, Figure, PositionResult, TierResult, tier_order
+from reports import links
 from reports.cells import Cell, Column, Table, figure_cell, missing_cell, number_cell, percent, size, text_cell
 from reports.entries import Entry, all_tiers, baseline
 from reports.row_order import Block
@@ -23,24 +24,24 @@ METRICS = {
 # ---------------------------------------------------------------- leaderboard
 
 
-def leaderboards(entries: Sequence[Entry], metric: str) -> list[Table]:
-    """Models × (scores, tiers) by one metric: a table per block of `row_order.Block` that has entries."""
+def leaderboards(entries: Sequence[Entry], metric: str, linked: bool = False) -> list[Table]:
+    """Models × (scores, tiers) by one metric: a table per `row_order.Block` that has entries; `linked`: names lead to their pages."""
     blocks = {block: [entry for entry in entries if entry.block is block] for block in Block}
     parts = {
         Block.WHOLE: (SCORES, "Models that were asked every tier."),
         Block.TEXT: ((TEXT_ONLY,), "Text LLMs: the text-only score is over the tiers that they share with models that take images."),
         Block.SUBSET: ((_SUBSET,), "Runs that were asked some of the benchmark's tiers; scores over different tiers do not compare."),
     }
-    return [_leaderboard(mine, metric, block, *parts[block]) for block, mine in blocks.items() if mine]
+    return [_leaderboard(mine, metric, block, *parts[block], linked) for block, mine in blocks.items() if mine]
 
 
 _SUBSET = Score("subset score", "subset_score", "the tiers that were run", lambda tier: True)
 
 
-def _leaderboard(entries: Sequence[Entry], metric: str, block: Block, scores: Sequence[Score], about: str) -> Table:
+def _leaderboard(entries: Sequence[Entry], metric: str, block: Block, scores: Sequence[Score], about: str, linked: bool) -> Table:
     tiers = all_tiers(entries) if block is Block.WHOLE else _answered(entries)
     label, meaning = METRICS[metric]
-    names = [replace(name_cell(entry), lines=entry.asked_with) for entry in entries]
+    names = [replace(name_cell(entry), lines=entry.asked_with, href=links.model(entry.slug) if linked else "") for entry in entries]
     heads, columns = [Column("model", words=True)], [names]
     for score in scores:
         members = [[result for tier, result in entry.tiers.items() if score.takes(tier)] for entry in entries]
