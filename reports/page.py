@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import unicodedata
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -17,8 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-_JOINERS = "\u200c\u200d"  # Persian, Indic scripts and emoji need these two format characters
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, bidi marks, lone surrogates, unassigned, line separators
+from iit_bench.visible import visible as visible  # also a name of this module
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -43,19 +41,6 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     return environment.get_template(template).render({**context, "style": Markup(style), "script": Markup(script), "policy": policy})
-
-
-def visible(text: str) -> str:
-    """Spell out what a reader could not see: controls, direction overrides, lone surrogates (`U+202E`). Line breaks and tabs stay."""
-    if text.isprintable():
-        return text
-    return "".join(_spell(character) for character in text)
-
-
-def _spell(character: str) -> str:
-    if character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _HIDDEN:
-        return character
-    return f"⟨U+{ord(character):04X}⟩"
 
 
 def _spell_out(value: Any) -> Any:
