@@ -6,6 +6,7 @@ Changing the name, type or order of a field that is written is changing a format
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
@@ -22,6 +23,9 @@ Outcome = Literal["correct", "wrong", "unparsed", "truncated", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 TaskState = Literal["scored", "not run", "failed"]
 PairedTest = Literal["", "mcnemar exact", "cluster sign-flip", "two-way t", "paired t"]  # "" where there is nothing to test
+# Of a prompt's tokens, by their place beside its images; see `AttentionCurves`.
+Kind = Literal["before", "image", "between", "after"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 IMAGE_MARK = "<image>"
 
@@ -167,6 +171,23 @@ class Prediction:
     reasoning: str = ""  # generate: what the model wrote as reasoning before the reply
     reasoning_tokens: int = 0  # of `reply_tokens`; 0 where a server does not count
     evidence: str = ""  # generate: how the choice was found, `Evidence` of evaluators/iit/extraction.py; "" = not recorded
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionCurves:
+    """Attention of the last prompt token over the layers, heads averaged.
+
+    The kinds of token: `image` = places of an image's features; `before` = text before the first of them, `after` = text after the last,
+    the last prompt token included; `between` = text between images, and marks between tiles of one image. What a template or a processor
+    writes is text of its place.
+    """
+
+    layers: tuple[int, ...]  # of the decoder, by index from 0: those whose attention is over the prompt's tokens
+    tokens: Mapping[Kind, int]  # of the prompt, by kind; their sum is the prompt's length
+    attention: Mapping[Kind, tuple[float, ...]]  # mean weight per token and layer; a kind without tokens is left out
+    # Wings: weight ρ of the visual learner (the textual one's is 1 - ρ), mean over those tokens of a kind that see both learners.
+    router_layers: tuple[int, ...] = ()
+    router: Mapping[Kind, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from iit_bench.errors import ItemError, UserError
 from iit_bench.token_trees import TokenPath, symbols
-from iit_bench.types import Message, ServerOptions, Style
+from iit_bench.types import AttentionCurves, Message, ServerOptions, Style
 
 # How a model runs rows of text: "tree" = requests that share beginnings go through it as rows of one tree (`iit_bench.token_trees`), every
 # token once; "plain" = each request by itself, in padded batches where the model allows them.
@@ -43,6 +43,7 @@ class Capabilities:
     images_unknown: bool = False  # `takes_images` is False because a test image made the server fail, not because it takes none
     recorded: bool = False  # it stands for a model that is not there: it is never asked, its answers are in the log
     in_bulk: bool = False  # `answer_in_bulk` takes all requests of a job at once
+    shows_attention: bool = False  # `observe_attention`: its passes are made here, by transformers, and it takes images
     requests_at_once: int | None = None  # its methods are called from that many threads, one request per call; None = in batches
     styles: tuple[Style, ...] = STYLES  # that it can be asked in
     why_not: Mapping[str, str] = field(default_factory=dict)  # name of a field above → one sentence: the reason, or what would be needed
@@ -270,6 +271,15 @@ class Model(ABC):
 
         Raises:
             NotImplementedError: the model has no such pass; its rows and batches have fixed sizes.
+        """
+        raise NotImplementedError
+
+    def observe_attention(self, request: GenerateRequest) -> AttentionCurves:
+        """What the last token of the prompt attends to, layer by layer; asked where the capability `shows_attention` is there.
+
+        Raises:
+            ItemError: the request cannot be rendered or encoded.
+            UserError: the model's attention cannot be observed.
         """
         raise NotImplementedError
 

@@ -27,6 +27,7 @@ from iit_bench.models.contract import (
     TextGenerateRequest,
 )
 from iit_bench.models.devices import device_of
+from iit_bench.models.huggingface import attention_probe
 from iit_bench.models.huggingface.chat_rows import SHARING, Chat, ChatRows
 from iit_bench.models.huggingface.encoding import InputMaker, Inputs, images_of, render_images
 from iit_bench.models.huggingface.feature_folder import FeatureFolder
@@ -46,7 +47,7 @@ from iit_bench.models.special_tokens import pad_token
 from iit_bench.models.tree_scoring import TreeScoring
 from iit_bench.models.words import words_of
 from iit_bench.token_trees import TokenPath, TreeRow, build_row, symbols
-from iit_bench.types import Image, Message
+from iit_bench.types import AttentionCurves, Image, Message
 
 PLAIN = "--engine plain"
 PROBE_REPLIES = ("red", "a blue square")
@@ -55,7 +56,7 @@ PROBE_REPLIES = ("red", "a blue square")
 class ImageTextModel(TreeScoring):
     """A multimodal model behind its own processor."""
 
-    capabilities = Capabilities(takes_raw_text=True)
+    capabilities = Capabilities(takes_raw_text=True, shows_attention=True)
     prompts_at_once = 1
 
     def __init__(
@@ -222,6 +223,10 @@ class ImageTextModel(TreeScoring):
         parts = self.chats.parts.of(images_of(request.messages))
         tokens = encode_prompt(self.words, self.chats.parts.text(self._text(request.messages), parts))
         return len(self.chats.filled(tokens, parts))
+
+    def observe_attention(self, request: GenerateRequest) -> AttentionCurves:
+        """As `contract.Model.observe_attention`."""
+        return attention_probe.observe(self.model, self._make(self._text(request.messages), request.messages))
 
     # ------------------------------------------------------------ scoring
 

@@ -27,6 +27,7 @@ from iit_bench.models.reasoning import Reasoning, read_reply, reasoning_of, repl
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
 from iit_bench.models.special_tokens import pad_token
 from iit_bench.models.tree_scoring import TreeScoring
+from iit_bench.models.wings.attention_probe import observe
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.encoding import EncodedChat, make_encoder
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
@@ -35,7 +36,7 @@ from iit_bench.models.wings.trees import WingsTrees, why_no_tree
 from iit_bench.models.wings.vision import preprocess
 from iit_bench.shared_beginnings import Cuts, cut_beginnings, worth_cutting
 from iit_bench.token_trees import TokenPath, TreeRow, symbols
-from iit_bench.types import Image
+from iit_bench.types import AttentionCurves, Image
 
 FEATURE_BYTES = 256 * 2**20  # tower features kept between batches
 ENDING = 32  # tokens at a prompt's end that may spell the mark which opens reasoning
@@ -57,7 +58,7 @@ class WingsModel(TreeScoring):
         why_not = {} if info.accepts_images else {"takes_images": "the checkpoint has no vision tower"}
         self.reasoning = reasoning_of(tokenizer) if model.config.conversation is None else Reasoning()
         self.capabilities = Capabilities(
-            takes_images=info.accepts_images, takes_raw_text=True, reasons=self.reasoning.expected, why_not=why_not
+            takes_images=info.accepts_images, takes_raw_text=True, reasons=self.reasoning.expected, shows_attention=True, why_not=why_not
         )
         self.pad_token_id = pad_token(tokenizer, model)
         image_token_id = model.config.image_token_id
@@ -89,6 +90,12 @@ class WingsModel(TreeScoring):
             reply = max(map(len, chat.replies))
         self._check_images(chat.images)
         return len(chat.input_ids) + reply
+
+    def observe_attention(self, request: GenerateRequest) -> AttentionCurves:
+        """As `contract.Model.observe_attention`."""
+        chat = self.encoder.encode(request.messages)
+        features = self._image_features(chat.images)
+        return observe(self.model, torch.tensor([chat.input_ids], device=self.info.device), features)
 
     # ------------------------------------------------------------ scoring
 
