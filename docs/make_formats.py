@@ -196,6 +196,7 @@ def tables() -> Iterator[tuple[str, Any]]:
     yield "responses: score", ScoreResult
     yield "responses: generate", GenerateResult
     yield "predictions.parquet", types.Prediction
+    yield "prompts.parquet", types.SeenPrompt
     yield "results.json", types.Results
     for record in (types.Figure, types.TierResult, types.Breakdown, types.PositionResult, types.PairedResult, types.Forgetting):
         yield record.__name__, record
@@ -284,6 +285,7 @@ def _run(folder: Path, fields: Mapping[str, str]) -> Iterator[str]:
         "run.json": "what was run, and how; enough to repeat it",
         "responses.jsonl": "every answer, appended as it arrives",
         "predictions.parquet": "one row per scored turn",
+        "prompts.parquet": "what the model read before each; not there where a server renders chats",
         "results.json": "figures",
         "errors.jsonl": "items without an answer",
     }
@@ -310,6 +312,10 @@ def _run(folder: Path, fields: Mapping[str, str]) -> Iterator[str]:
     yield "### predictions.parquet\n"
     yield _rows_sample(folder / "runs/base/predictions.parquet")
     yield fields["predictions.parquet"]
+    yield "### prompts.parquet\n\nNot there where chats are not rendered in the process that evaluates, nor in folders of earlier versions."
+    yield ""
+    yield _rows_sample(folder / "runs/base/prompts.parquet")
+    yield fields["prompts.parquet"]
     yield "### results.json\n\nOf the model `random`, which runs every tier:\n"
     yield _json_sample(folder / "runs/random/results.json")
     yield fields["results.json"]

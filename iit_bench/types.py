@@ -191,6 +191,20 @@ class AttentionCurves:
 
 
 @dataclass(frozen=True)
+class SeenPrompt:
+    """What the model read before one scored turn: a row of `prompts.parquet`.
+
+    The table is there where chats are rendered in the process that evaluates. A chat that the template refused has no row.
+    """
+
+    dialogue: str  # Dialogue.id
+    position: int  # 0-based turn that was scored
+    prompt: str  # the chat as the model's template wrote it, up to where the reply begins; special tokens by their names
+    image_places: tuple[int, ...]  # where in `prompt` the mark of each image begins, in characters; empty also where the mark is not known
+    sha256: str  # of `prompt` in UTF-8, to compare two runs
+
+
+@dataclass(frozen=True)
 class Figure:
     """A number with its 95% interval and its n; the one form in which results are shown.
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import asked_apart, check_comparable
 from evaluators.iit.forgetting import forgetting
+from evaluators.iit.prompts import write_prompts
 from evaluators.iit.results import summarise
 from evaluators.iit.turns import Asking, Course, Rendering, prediction, rounds
 from evaluators.runs.advice import advice
@@ -34,12 +35,12 @@ from iit_bench.models.reasoning import reasoning_budget
 from iit_bench.progress import notice
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
-from iit_bench.storage.runs import EARLIER_TURN, IitRun, folder_label, load_run, save_run_header, save_run_outcome
+from iit_bench.storage.runs import EARLIER_TURN, PROMPTS, IitRun, folder_label, load_run, save_run_header, save_run_outcome
 from iit_bench.types import Dialogue, Prediction, Results, Scoring, Style
 
 NO_IMAGES = "the model takes no images"
 NO_HISTORIES = "the model takes one question without history"
-OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl", BATCHES)
+OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl", PROMPTS, BATCHES)
 
 
 class Shared:
@@ -132,6 +133,7 @@ def evaluate_model(
             against_base = forgetting(predictions, Turns.of_run(base), base.run["name"], folder_label(base.path))
             against_base = dataclasses.replace(against_base, asked_apart=asked_apart(base.run, run))
             results = dataclasses.replace(results, forgetting=against_base)
+        write_prompts(options.out, model, courses, (predictions, errors), asking, rendering)
         save_run_outcome(options.out, predictions, results, errors)
         save_run_header(options.out, run | {"ended": _now()})
     return results

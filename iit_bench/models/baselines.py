@@ -16,6 +16,7 @@ from iit_bench.models.contract import (
     Model,
     ModelInfo,
     ModelOptions,
+    RenderedPrompt,
     RollingRequest,
     Scored,
     ScoreRequest,
@@ -177,6 +178,9 @@ class BlindModel(Model):
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         return self.model.request_tokens(_without_images(request))
+
+    def rendered(self, request: ScoreRequest | GenerateRequest) -> RenderedPrompt | None:
+        return self.model.rendered(_without_images(request))
 
     def score(self, batch: Sequence[ScoreRequest]) -> list[ScoreResult]:
         return self.model.score([_without_images(request) for request in batch])

@@ -165,6 +165,14 @@ class GenerateResult:
 
 
 @dataclass(frozen=True)
+class RenderedPrompt:
+    """A chat as the model's template writes it, up to where the reply begins; special tokens by their names."""
+
+    text: str
+    images: tuple[int, ...] = ()  # where in `text` the mark of each image begins, in characters; () also where the mark is not known
+
+
+@dataclass(frozen=True)
 class TextScoreRequest:
     """Log-probabilities of several continuations of one raw text, as lm-eval asks for them: no chat template, no end of turn."""
 
@@ -257,6 +265,14 @@ class Model(ABC):
     def score_paths(self, batch: Sequence[Scored], paths: Sequence[Sequence[TokenPath]]) -> list[ScoreResult]:
         """As `score`, `score_text` and `score_rolling`, in one row of a tree; `paths` are what `paths` gave for each request."""
         raise NotImplementedError
+
+    def rendered(self, request: ScoreRequest | GenerateRequest) -> RenderedPrompt | None:
+        """What the model reads before it replies, as text; None where the chat is not rendered in this process (a server, a baseline).
+
+        Raises:
+            ItemError: the template refuses the chat.
+        """
+        return None
 
     def prompt(self, request: GenerateRequest | TextGenerateRequest) -> array[int]:
         """The prompt in symbols, to ask requests that begin alike together; empty if the model does not read what they share once.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from iit_bench.errors import ItemError, UserError
+from iit_bench.models.contract import RenderedPrompt
 from iit_bench.types import Image, Message
 
+KEPT_CHARACTERS = 32 * 2**20  # of rendered chats
 TEMPLATE_REFUSED = "chat template refused"  # the reason in errors.jsonl
 # For a tokenizer without a chat template: the plain form base LLMs are asked in.
 PLAIN_TEMPLATE = (
@@ -73,6 +75,55 @@ def render_prompt(renderer: Any, turns: Sequence[Turn]) -> str:
         return str(renderer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True))
     except TemplateError as error:
         raise ItemError(TEMPLATE_REFUSED, str(error)) from error
+
+
+class RenderedChats:
+    """Remembers what a template wrote: a run needs a chat's text several times (its length, its batch, what the model saw).
+
+    Args:
+        characters: texts are kept until they have so many together; later ones are rendered whenever they are asked for.
+    """
+
+    def __init__(self, characters: int = KEPT_CHARACTERS) -> None:
+        self._texts: dict[Hashable, str] = {}
+        self._room = characters
+
+    def text(self, key: Hashable, render: Callable[[], str]) -> str:
+        """The text of `key`, rendered if it is not known. Safe among threads."""
+        known = self._texts.get(key)
+        if known is None:
+            known = render()
+            if self._room >= len(known):
+                self._room -= len(known)
+                self._texts[key] = known
+        return known
+
+
+def with_places(text: str, marks: Iterable[str], images: int, show: Callable[[str], str]) -> RenderedPrompt:
+    """A rendered chat with the places of its images.
+
+    Args:
+        text: as the template wrote it; what people wrote has stand-ins for the names of special tokens, so marks are the template's own.
+        marks: names of tokens that may be an image's; the first of which there are as many as images is.
+        images: number of images in the chat.
+        show: gives a piece of text its names back.
+    """
+    mark = next((mark for mark in marks if mark and text.count(mark) == images), "") if images else ""
+    if not mark:
+        return RenderedPrompt(show(text))
+    first, *rest = map(show, text.split(mark))
+    written, places = first, []
+    for piece in rest:
+        places.append(len(written))
+        written += mark + piece
+    return RenderedPrompt(written, tuple(places))
+
+
+def image_marks(processor: Any) -> list[str]:
+    """Names that a processor's template may write in the place of an image; the most likely first."""
+    own = [getattr(processor, name, None) for name in ("image_token", "boi_token", "start_image_token", "fake_image_token")]
+    others = [value for name, value in vars(processor).items() if name.endswith("_token")]
+    return [name for name in dict.fromkeys([*own, *others]) if isinstance(name, str) and name.strip()]
 
 
 def render_task_chat(tokenizer: Any, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool, name: str) -> str:

@@ -1,8 +1,9 @@
 """Run folders: their fields, written atomically, checked by hash when read.
 
 `run.json` (what was run: see `RUN_FIELDS`), `responses.jsonl` (append-only, see engine/log.py), `predictions.parquet` (columns = fields of
-`types.Prediction`), `results.json` (`types.Results`, sha256 of the predictions), `errors.jsonl` (`ERROR_FIELDS`). Of the suites "text" and
-"vqa": `items.parquet` (`types.TaskItem`) and `types.SuiteResults` instead, beside the tool's own result files.
+`types.Prediction`), `prompts.parquet` (`types.SeenPrompt`), `results.json` (`types.Results`, sha256 of the predictions), `errors.jsonl`
+(`ERROR_FIELDS`). Of the suites "text" and "vqa": `items.parquet` (`types.TaskItem`) and `types.SuiteResults` instead, beside the tool's own
+result files.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from iit_bench.storage.format import (
     written_version,
 )
 from iit_bench.storage.tables import canonical_json, decode, read_columns, read_table, table_bytes
-from iit_bench.types import OUTCOMES, SUITES, Prediction, Results, Suite, SuiteResults, TaskItem, TaskSuite
+from iit_bench.types import OUTCOMES, SUITES, Prediction, Results, SeenPrompt, Suite, SuiteResults, TaskItem, TaskSuite
 
 # Fields of run.json beside `format` and `version`.
 _OF_BENCHMARKS = ("benchmark", "scoring", "scoring_fallback", "style", "history", "tiers", "left_out", "batch_tokens")
@@ -85,6 +86,7 @@ SUITE_FIELDS = {name: RUN_FIELDS[name] for name in RUN_FIELDS if name not in _OF
     "data_sha256": "text: task -> sha256 of the local files it was read from; null in suite vqa",
     "split_think": "vqa: whether VLMEvalKit's switch SPLIT_THINK is on: of a reply, what follows </think> is scored; null in suite text",
 }
+PROMPTS = "prompts.parquet"  # of suite iit; not there where a server renders chats, and in folders of earlier versions
 EARLIER_TURN = "an earlier turn failed"  # the reason in errors.jsonl of turns that were not asked; the detail is that turn's reason
 # Of a line of errors.jsonl after its header line.
 ERROR_FIELDS = {
@@ -128,6 +130,15 @@ class Run(Generic[ResultsT]):
             UserError: the table cannot be read.
         """
         return read_columns(Prediction, self.path / _IIT.table, names)
+
+    def prompt_columns(self) -> dict[str, Any] | None:
+        """The columns of `types.SeenPrompt` as pyarrow arrays, read anew; None where prompts were not recorded.
+
+        Raises:
+            UserError: the table cannot be read.
+        """
+        path = self.path / PROMPTS
+        return read_columns(SeenPrompt, path, [field.name for field in dataclasses.fields(SeenPrompt)]) if path.is_file() else None
 
     @cached_property
     def items(self) -> list[TaskItem]:

@@ -32,5 +32,5 @@ def test_names_of_files_are_plain_unique_and_never_hidden() -> None:
 
 
 def test_another_benchmark_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="manifest.json|is not there"):
+    with pytest.raises(UserError, match=r"manifest\.json|is not there"):
         report([make_run("wings")], tmp_path / "report", bench=tmp_path / "nothing")

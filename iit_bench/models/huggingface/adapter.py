@@ -13,6 +13,7 @@ from iit_bench.models.contract import (
     GenerateRequest,
     GenerateResult,
     ModelInfo,
+    RenderedPrompt,
     ScoreRequest,
     ScoreResult,
     TextGenerateRequest,
@@ -20,7 +21,7 @@ from iit_bench.models.contract import (
 from iit_bench.models.huggingface.generation import greedy_settings
 from iit_bench.models.huggingface.token_rows import TokenRows
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
-from iit_bench.models.rendering import encode_prompt, render_prompt, text_turns
+from iit_bench.models.rendering import RenderedChats, encode_prompt, render_prompt, text_turns
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.special_tokens import pad_token
 from iit_bench.models.tree_scoring import TreeScoring
@@ -41,6 +42,7 @@ class CausalLM(TreeScoring):
         self.model, self.tokenizer, self.has_chat_template = model, tokenizer, has_chat_template
         self.reasoning = reasoning_of(tokenizer)
         self.words = words_of(tokenizer)
+        self._chats = RenderedChats()
         self._delimiter = learn_delimiter(tokenizer, text_turns)
         self.token_rows = TokenRows(model, tokenizer, pad=pad_token(tokenizer, model), device=info.device, way=way)
         rows = self.token_rows.rows
@@ -65,11 +67,19 @@ class CausalLM(TreeScoring):
         Raises:
             ItemError: the template refuses the chat.
         """
-        return render_prompt(self.tokenizer, text_turns(self.words.hide_in(messages)))
+        return self._chats.text(tuple(messages), lambda: render_prompt(self.tokenizer, text_turns(self.words.hide_in(messages))))
+
+    def rendered(self, request: ScoreRequest | GenerateRequest) -> RenderedPrompt:
+        """As `contract.Model.rendered`."""
+        return RenderedPrompt(self.words.show(self._begins(request)))
+
+    def _begins(self, request: ScoreRequest | GenerateRequest) -> str:
+        """The text before the reply."""
+        text = self.render(request.messages)
+        return text if isinstance(request, GenerateRequest) else self._delimiter.context(text)
 
     def _encoded(self, request: ScoreRequest) -> EncodedReplies:
-        context = self._delimiter.context(self.render(request.messages))
-        return encode_replies(self.words, context, list(map(self.words.hide, request.continuations)))
+        return encode_replies(self.words, self._begins(request), list(map(self.words.hide, request.continuations)))
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):

@@ -22,6 +22,7 @@ from iit_bench.models.contract import (
     GenerateRequest,
     GenerateResult,
     ModelInfo,
+    RenderedPrompt,
     ScoreRequest,
     ScoreResult,
     TextGenerateRequest,
@@ -40,7 +41,7 @@ from iit_bench.models.huggingface.processors import one_question
 from iit_bench.models.huggingface.rows import FAILS, Rows, Scoring, agree, rope_border, tolerance
 from iit_bench.models.huggingface.tower_memory import TowerMemory, find_tower
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
-from iit_bench.models.rendering import encode_prompt, render_prompt, turns_of_parts
+from iit_bench.models.rendering import RenderedChats, encode_prompt, image_marks, render_prompt, turns_of_parts, with_places
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.scoring import PrefixScorer, score_prefixed, score_single_rows
 from iit_bench.models.special_tokens import pad_token
@@ -75,6 +76,7 @@ class ImageTextModel(TreeScoring):
         self.capabilities = replace(type(self).capabilities, reasons=self.reasoning.expected, takes_histories=has_chats, why_not=why_not)
         self.placeholder = str(getattr(processor, "image_token", None) or "")
         self.words = words_of(processor)
+        self._texts = RenderedChats()
         self.inputs = InputMaker(processor, model, self.words)
         self._delimiter = learn_delimiter(processor, turns_of_parts)
         self._border = rope_border(model.config.get_text_config())
@@ -189,7 +191,13 @@ class ImageTextModel(TreeScoring):
         return encode_replies(self.words, context, list(map(self.words.hide, request.continuations))), parts
 
     def _text(self, messages: Sequence[Message]) -> str:
-        return render_prompt(self.processor, turns_of_parts(self.words.hide_in(messages)))
+        return self._texts.text(tuple(messages), lambda: render_prompt(self.processor, turns_of_parts(self.words.hide_in(messages))))
+
+    def rendered(self, request: ScoreRequest | GenerateRequest) -> RenderedPrompt:
+        """As `contract.Model.rendered`."""
+        text = self._text(request.messages)
+        text = text if isinstance(request, GenerateRequest) else self._delimiter.context(text)
+        return with_places(text, image_marks(self.processor), len(images_of(request.messages)), self.words.show)
 
     def _make(self, text: str, messages: Sequence[Message]) -> Inputs:
         """Inputs of a rendered chat."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from iit_bench.errors import UserError
-from iit_bench.models.contract import GenerateRequest, GenerateResult, ScoreRequest, ScoreResult, TextGenerateRequest
+from iit_bench.models.contract import GenerateRequest, GenerateResult, RenderedPrompt, ScoreRequest, ScoreResult, TextGenerateRequest
 from iit_bench.models.openai.adapter import ChatServer
 from iit_bench.models.openai.client import Client
 from iit_bench.models.openai.encoding import decoding_settings
@@ -81,6 +81,13 @@ class TokenServer(RawText, ChatServer):
         """
         turns = turns_of_parts if _has_images(messages) else text_turns
         return render_prompt(self.tokenizer, turns(self.words.hide_in(messages)))
+
+    def rendered(self, request: ScoreRequest | GenerateRequest) -> RenderedPrompt | None:
+        """As `contract.Model.rendered`; None for a chat with images, which the server renders."""
+        if _has_images(request.messages):
+            return None
+        text = self.render(request.messages)
+        return RenderedPrompt(self.words.show(text if isinstance(request, GenerateRequest) else self._delimiter.context(text)))
 
     def _encoded(self, request: ScoreRequest) -> EncodedReplies:
         context = self._delimiter.context(self.render(request.messages))

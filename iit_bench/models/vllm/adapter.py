@@ -16,6 +16,7 @@ from iit_bench.models.contract import (
     GenerateResult,
     Model,
     ModelInfo,
+    RenderedPrompt,
     ScoreRequest,
     ScoreResult,
     TextGenerateRequest,
@@ -23,7 +24,7 @@ from iit_bench.models.contract import (
 )
 from iit_bench.models.raw_text import Pair, RawText, joined, until_end
 from iit_bench.models.reasoning import read_reply, reasoning_of
-from iit_bench.models.rendering import encode_prompt, render_prompt, text_turns, turns_of_parts
+from iit_bench.models.rendering import encode_prompt, image_marks, render_prompt, text_turns, turns_of_parts, with_places
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.vllm.encoding import read_score, tokens_prompt
 from iit_bench.models.words import words_of
@@ -63,6 +64,13 @@ class VllmModel(RawText, Model):
         """
         turns = turns_of_parts if self.capabilities.takes_images else text_turns
         return render_prompt(self._renderer, turns(self.words.hide_in(messages)))
+
+    def rendered(self, request: ScoreRequest | GenerateRequest) -> RenderedPrompt:
+        """As `contract.Model.rendered`."""
+        text = self.render(request.messages)
+        text = text if isinstance(request, GenerateRequest) else self._delimiter.context(text)
+        images = sum(len(message.images) for message in request.messages)
+        return with_places(text, image_marks(self._renderer), images, self.words.show)
 
     def _encoded(self, request: ScoreRequest) -> EncodedReplies:
         context = self._delimiter.context(self.render(request.messages))

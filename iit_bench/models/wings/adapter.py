@@ -16,6 +16,7 @@ from iit_bench.models.contract import (
     GenerateRequest,
     GenerateResult,
     ModelInfo,
+    RenderedPrompt,
     ScoreRequest,
     ScoreResult,
     TextGenerateRequest,
@@ -96,6 +97,10 @@ class WingsModel(TreeScoring):
         chat = self.encoder.encode(request.messages)
         features = self._image_features(chat.images)
         return observe(self.model, torch.tensor([chat.input_ids], device=self.info.device), features)
+
+    def rendered(self, request: ScoreRequest | GenerateRequest) -> RenderedPrompt:
+        """As `contract.Model.rendered`."""
+        return self.encoder.rendered(request.messages, request.continuations if isinstance(request, ScoreRequest) else ())
 
     # ------------------------------------------------------------ scoring
 

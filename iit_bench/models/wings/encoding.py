@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iit_bench.errors import ItemError
-from iit_bench.models.rendering import TEMPLATE_REFUSED, render_prompt, special_tokens_of, text_turns
+from iit_bench.models.contract import RenderedPrompt
+from iit_bench.models.rendering import TEMPLATE_REFUSED, RenderedChats, render_prompt, special_tokens_of, text_turns, with_places
 from iit_bench.models.replies import Delimiter, EncodedReplies, cut_replies, learn_delimiter
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.released.scripts import IMAGE_MARK, SCRIPTS, Script, write_turns
@@ -56,6 +57,7 @@ class ChatEncoder:
         self.image_token_length = image_token_length
         added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self._special = _any_of({*added, *tokenizer.all_special_tokens})
+        self._chats = RenderedChats()
         self.delimiter = self._learn_delimiter()
 
     def _learn_delimiter(self) -> Delimiter:
@@ -67,9 +69,8 @@ class ChatEncoder:
         Raises:
             ItemError: the template refuses the chat or loses an image, or a continuation has no token of its own.
         """
-        texts = [part for message in messages for part in message.parts if isinstance(part, str)]
-        guard = next(char for char in GUARDS if not any(char in text for text in (*texts, *continuations)))
-        prompt = self._render(messages, guard)
+        guard = self._guard(messages, continuations)
+        prompt = self._prompt(messages, guard)
         images = tuple(image for message in messages for image in message.images)
 
         def encode(text: str) -> list[int]:
@@ -85,6 +86,25 @@ class ChatEncoder:
             raise ItemError(TEMPLATE_REFUSED, f"it renders {ids.count(self.image_token_id)} of {len(images)} images")
         expanded = [copy for token in ids for copy in [token] * (self.image_token_length if token == self.image_token_id else 1)]
         return EncodedChat(input_ids=expanded, replies=scored.replies, images=images, merged=scored.merged)
+
+    def rendered(self, messages: Sequence[Message], continuations: Sequence[str] = ()) -> RenderedPrompt:
+        """A chat as text, up to where the reply begins.
+
+        Raises:
+            ItemError: the template refuses the chat.
+        """
+        guard = self._guard(messages, continuations)
+        text = self._prompt(messages, guard)
+        images = sum(len(message.images) for message in messages)
+        context = self.delimiter.context(text) if continuations else text
+        return with_places(context, [self.image_token], images, lambda piece: piece.replace(guard, ""))
+
+    def _guard(self, messages: Sequence[Message], continuations: Sequence[str]) -> str:
+        texts = [part for message in messages for part in message.parts if isinstance(part, str)]
+        return next(char for char in GUARDS if not any(char in text for text in (*texts, *continuations)))
+
+    def _prompt(self, messages: Sequence[Message], guard: str) -> str:
+        return self._chats.text((guard, *messages), lambda: self._render(messages, guard))
 
     def _render(self, messages: Sequence[Message], guard: str) -> str:
         chat = [{"role": message.role, "content": self._content(message, guard)} for message in messages]
