@@ -38,6 +38,15 @@ EXPORT_FIELDS = {
     "left_out": "reason -> dialogues that the other tool cannot ask",
     "iit-bench": "version that wrote the folder",
 }
+RUN_EXPORT_FIELDS = {
+    "format": f"`{EXPORT_FORMAT}`",
+    "version": "of the format",
+    "to": "inspect | every-eval-ever | hub | csv | latex | markdown",
+    "runs": "folders, or other tools' files, that were exported",
+    "files": "that were written, beside README.md and this one",
+    "not_said": "what the format cannot say, a sentence each",
+    "iit-bench": "version that wrote the folder",
+}
 HEADERS = {"format": f"`{RUN_FORMAT}`, `{RUN_FORMAT}/results`, `{RUN_FORMAT}/suite` or `{RUN_FORMAT}/errors`", "version": "of the format"}
 TRAINING_FIELDS = {
     "recipe": "name of the recipe",

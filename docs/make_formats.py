@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from field_docs import fields_of, table  # noqa: E402 - run as a script, the package may not be installed
-from file_fields import EXPORT_FIELDS, HEADERS, MANIFEST_FIELDS, TRAINING_FIELDS  # noqa: E402
+from file_fields import EXPORT_FIELDS, HEADERS, MANIFEST_FIELDS, RUN_EXPORT_FIELDS, TRAINING_FIELDS  # noqa: E402
 
 from iit_bench import types  # noqa: E402
 from iit_bench.data.fetched import FetchedFile, FetchedSet, save_sets  # noqa: E402
@@ -31,6 +31,7 @@ from iit_bench.engine.log import LOG_FORMAT, LOG_VERSION  # noqa: E402
 from iit_bench.models.contract import GenerateResult, ModelInfo, ScoreResult  # noqa: E402
 from iit_bench.storage.format import BENCHMARK_FORMAT, RESULTS_FORMAT, RUN_FORMAT, written_version  # noqa: E402
 from iit_bench.storage.runs import ERROR_FIELDS, RUN_FIELDS, SUITE_FIELDS  # noqa: E402
+from reports.formats.figures import Row  # noqa: E402
 
 PAGE = HERE / "reference" / "formats.md"
 # Made in this order, in a folder of their own.
@@ -41,6 +42,7 @@ COMMANDS = (
     "eval --model random --bench bench --limit 4 --quiet --out runs/random",
     "eval --suite text --model base-llm --tasks iit_facts --apply-chat-template --limit 1 --device cpu --quiet --out runs/text",
     "export bench --to lm-eval --quiet --out bench-lm-eval",
+    "export runs/base --to csv --quiet --out runs-csv",
 )
 
 # ---------------------------------------------------------------- samples
@@ -206,6 +208,8 @@ def tables() -> Iterator[tuple[str, Any]]:
     yield "TaskResult", types.TaskResult
     yield "items.parquet", types.TaskItem
     yield "export manifest.json", EXPORT_FIELDS
+    yield "run export manifest.json", RUN_EXPORT_FIELDS
+    yield "figures.csv", Row
     yield "FetchedSet", FetchedSet
     yield "FetchedFile", FetchedFile
     yield "training.json", TRAINING_FIELDS
@@ -222,6 +226,7 @@ def check_fields(folder: Path) -> None:
     for path, fields in (
         (folder / "bench/manifest.json", MANIFEST_FIELDS),
         (folder / "bench-lm-eval/manifest.json", EXPORT_FIELDS),
+        (folder / "runs-csv/manifest.json", RUN_EXPORT_FIELDS),
         (folder / "runs/base/run.json", HEADERS | dict(RUN_FIELDS)),
         (training, TRAINING_FIELDS),
     ):
@@ -355,6 +360,11 @@ def _others(folder: Path, fields: Mapping[str, str]) -> Iterator[str]:
     yield "### manifest.json of an export\n"
     yield _json_sample(folder / "bench-lm-eval/manifest.json")
     yield fields["export manifest.json"]
+    yield "### manifest.json of exported runs\n"
+    yield _json_sample(folder / "runs-csv/manifest.json")
+    yield fields["run export manifest.json"]
+    yield "### figures.csv\n\nOf `--to csv`: a line per figure, these columns.\n"
+    yield fields["figures.csv"]
     yield "## Data root\n\nWritten by `iit-bench fetch`: `<Hub id>/…` as on the Hub, `LMUData/NAME.tsv`, and\n\n### fetched.json\n"
     yield _json_sample(folder / "data/fetched.json")
     yield "`sets` by Hub id or name of a table:\n"

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from iit_bench.workflows.merging import merge
     from iit_bench.workflows.several import evaluate_models, watch
     from iit_bench.workflows.submitting import submit
+    from reports.formats.export import RunExportOptions, export_runs
     from reports.leaderboard import report
 
 from iit_bench.version import __version__ as __version__
@@ -54,6 +55,7 @@ _PLACES = {
     "FetchOptions": "evaluators.fetch.fetch",
     "ModelOptions": "iit_bench.models.contract",
     "Run": "iit_bench.storage.runs",
+    "RunExportOptions": "reports.formats.export",
     "RunOptions": "evaluators.runs.options",
     "ServerOptions": "iit_bench.types",
     "build": "builders.build",
@@ -65,6 +67,7 @@ _PLACES = {
     "evaluate_text": "evaluators.text.evaluate",
     "evaluate_vqa": "evaluators.vqa.evaluate",
     "export": "builders.export.export",
+    "export_runs": "reports.formats.export",
     "fetch": "evaluators.fetch.fetch",
     "load_benchmark": "iit_bench.storage.benchmark",
     "load_model": "iit_bench.models.load",
@@ -82,6 +85,7 @@ __all__ = [
     "FetchOptions",
     "ModelOptions",
     "Run",
+    "RunExportOptions",
     "RunOptions",
     "ServerOptions",
     "build",
@@ -93,6 +97,7 @@ __all__ = [
     "evaluate_text",
     "evaluate_vqa",
     "export",
+    "export_runs",
     "fetch",
     "load_benchmark",
     "load_model",

@@ -13,7 +13,7 @@ MAX_WIDTH = 120  # of help pages
 COMMANDS = {
     "demo": ("demo", "Build, score and report the lab: offline, in minutes."),
     "build": ("build", "Build a benchmark folder from text and visual sources."),
-    "export": ("export", "Write a benchmark as tasks of lm-eval or tables of VLMEvalKit."),
+    "export": ("export", "Write a benchmark for other tools, or runs in formats that others read."),
     "fetch": ("fetch", "Download the data of tasks into a folder; after an interruption, the same command resumes."),
     "eval": ("eval", "Score a model; after an interruption, the same command resumes."),
     "watch": ("watch", "Evaluate each checkpoint of a training as it lands."),

@@ -1,36 +1,87 @@
-"""`iit-bench export`."""
+"""`iit-bench export`: a benchmark for other tools, or runs in the formats that others read."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-from iit_bench.cli.app import Out, Quiet, app, names
+from iit_bench.cli.app import Out, Quiet, app, given_options, names
+from iit_bench.errors import UserError
+
+OfBenchmark = Literal["lm-eval", "vlmeval", "croissant", "hub"]
+OfRuns = Literal["inspect", "every-eval-ever", "hub", "csv", "latex", "markdown"]
+_BENCHMARKS_ONLY, _RUNS_ONLY = ("tiers", "style"), ("bench", "dataset", "source")
 
 
 @app.command()
 def export(
-    bench: Annotated[Path, typer.Argument(help="Benchmark folder, made by `iit-bench build`.", show_default=False)],
-    to: Annotated[Literal["lm-eval", "vlmeval"], typer.Option("--to", help="The other tool.", show_default=False)],
+    context: typer.Context,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A benchmark folder, or runs: run folders of any suite, result files of other tools.",
+            metavar="PATH...",
+            show_default=False,
+        ),
+    ],
+    to: Annotated[
+        Literal["lm-eval", "vlmeval", "croissant", "hub", "inspect", "every-eval-ever", "csv", "latex", "markdown"],
+        typer.Option(
+            "--to",
+            help="A benchmark: lm-eval, vlmeval, croissant, hub. Runs: inspect, every-eval-ever, hub, csv, latex, markdown.",
+            show_default=False,
+        ),
+    ],
     out: Out,
-    tiers: Annotated[str | None, typer.Option(help="Tiers to write, comma-separated; default all.", show_default=False)] = None,
+    tiers: Annotated[
+        str | None, typer.Option(help="lm-eval, vlmeval: tiers to write, comma-separated; default all.", show_default=False)
+    ] = None,
     style: Annotated[
         Literal["cloze", "options", "letters"] | None,
-        typer.Option(help="How choices are shown; default: the benchmark's, for VLMEvalKit letters.", show_default=False),
+        typer.Option(help="lm-eval: how choices are shown; default: the benchmark's. vlmeval has letters.", show_default=False),
     ] = None,
+    bench: Annotated[
+        Path | None, typer.Option(help="Runs: their benchmark folder; default: where the runs found it.", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Runs to hub: the benchmark's name on the Hub, OWNER/NAME.", show_default=False)
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Runs to hub: address of the evaluation's logs.", show_default=False)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a benchmark as tasks of lm-eval or tables of VLMEvalKit, to run it there without iit-bench.
+    """Write a benchmark for other tools, or runs in formats that others read.
 
-    README.md in the folder explains how to run it, and which of its figures equal those of `iit-bench eval`.
+    README.md in the folder explains what was written, and what the format cannot say. Formats: docs/how-to/formats.md.
 
     Example: iit-bench export bench --to lm-eval --out bench-lm-eval
-    """
-    from builders.export.export import ExportOptions, summary
-    from builders.export.export import export as export_benchmark
 
-    options = ExportOptions(bench=bench, out=out, to=to, tiers=names(tiers), style=style, overwrite=overwrite)
-    print(summary(out, export_benchmark(options, progress=not quiet)))
+    Example: iit-bench export runs/* --to inspect --out logs
+    """
+    of_benchmark = len(paths) == 1 and (paths[0] / "manifest.json").is_file()
+    _check(of_benchmark, to, given_options(context), paths)
+    shared: dict[str, Any] = {"out": out, "to": to, "overwrite": overwrite}
+    if of_benchmark:
+        from builders.export.export import ExportOptions, summary
+        from builders.export.export import export as export_benchmark
+
+        options = ExportOptions(bench=paths[0], tiers=names(tiers), style=style, **shared)
+        print(summary(out, export_benchmark(options, progress=not quiet)))
+    else:
+        from reports.formats import export as runs
+
+        of_runs = runs.RunExportOptions(runs=tuple(paths), bench=bench, dataset=dataset, source=source, **shared)
+        print(runs.summary(out, runs.export_runs(of_runs)))
+
+
+def _check(of_benchmark: bool, to: str, given: list[str], paths: list[Path]) -> None:
+    """Refuse a format, or an option, of the other kind of folder."""
+    kind, other = ("a benchmark", "runs") if of_benchmark else ("runs", "a benchmark")
+    formats: tuple[str, ...] = get_args(OfBenchmark if of_benchmark else OfRuns)
+    if to not in formats:
+        what = f"{str(paths[0])!r} is {'' if of_benchmark else 'not '}a benchmark folder"
+        raise UserError(f"--to {to} is for {other}, and {what}; for {kind} choose {', '.join(formats)}")
+    if wrong := [name for name in (_RUNS_ONLY if of_benchmark else _BENCHMARKS_ONLY) if name in given]:
+        raise UserError(f"--{wrong[0]} is for {other}, and {kind} is what is exported; leave it out")
