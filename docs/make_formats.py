@@ -34,6 +34,9 @@ from iit_bench.storage.runs import ERROR_FIELDS, RUN_FIELDS, SUITE_FIELDS  # noq
 from reports.formats.figures import Row  # noqa: E402
 
 PAGE = HERE / "reference" / "formats.md"
+# Records inside results.json.
+OF_RESULTS: tuple[type, ...] = (types.Figure, types.TierResult, types.Breakdown, types.PositionResult, types.PairedResult)
+OF_RESULTS += (types.Forgetting, types.Ledger, types.LedgerPart, types.LostItem)
 # Made in this order, in a folder of their own.
 COMMANDS = (
     "build --size 12 --tiers T,TT,VT,V --out bench",
@@ -200,7 +203,7 @@ def tables() -> Iterator[tuple[str, Any]]:
     yield "predictions.parquet", types.Prediction
     yield "prompts.parquet", types.SeenPrompt
     yield "results.json", types.Results
-    for record in (types.Figure, types.TierResult, types.Breakdown, types.PositionResult, types.PairedResult, types.Forgetting):
+    for record in OF_RESULTS:
         yield record.__name__, record
     yield "errors.jsonl", ERROR_FIELDS
     yield "suite run.json", {name: text for name, text in SUITE_FIELDS.items() if name not in RUN_FIELDS}
@@ -324,8 +327,8 @@ def _run(folder: Path, fields: Mapping[str, str]) -> Iterator[str]:
     yield "### results.json\n\nOf the model `random`, which runs every tier:\n"
     yield _json_sample(folder / "runs/random/results.json")
     yield fields["results.json"]
-    for name in ("Figure", "TierResult", "Breakdown", "PositionResult", "PairedResult", "Forgetting"):
-        yield f"#### {name}\n\n{fields[name]}"
+    for record in OF_RESULTS:
+        yield f"#### {record.__name__}\n\n{fields[record.__name__]}"
     yield "### errors.jsonl\n\nLine 1 names the format. Of a run whose system prompt is longer than the model's context:\n"
     yield _lines_sample(folder / "runs/errors/errors.jsonl", 2)
     yield fields["errors.jsonl"]

@@ -22,6 +22,9 @@ TASK_SUITES: tuple[TaskSuite, ...] = get_args(TaskSuite)
 Outcome = Literal["correct", "wrong", "unparsed", "truncated", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 TaskState = Literal["scored", "not run", "failed"]
+Transition = Literal["lost", "kept", "gained", "never"]  # right in the base only, in both, in the run only, in neither
+TRANSITIONS: tuple[Transition, ...] = get_args(Transition)
+PartOfLedger = Literal["all", "tier", "source", "subject", "turn", "history"]
 PairedTest = Literal["", "mcnemar exact", "cluster sign-flip", "two-way t", "paired t"]  # "" where there is nothing to test
 # Of a prompt's tokens, by their place beside its images; see `AttentionCurves`.
 Kind = Literal["before", "image", "between", "after"]
@@ -280,6 +283,37 @@ class PairedResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LedgerPart:
+    """What became of the items of one part of a ledger."""
+
+    by: PartOfLedger  # what the parts are parts by
+    part: str  # a pool ("T*"), tier, source, "source/subject", position of a turn ("0"), or "none" | "text only" | "with image"
+    counts: dict[str, int]  # Transition -> items; they sum to n
+    rates: dict[str, Figure]  # Transition -> share of the items
+    corrected: dict[str, Figure]  # Transition -> share corrected for lucky guesses; not clipped to 0 … 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostItem:
+    """A target that the base has right and the run has not, in one tier or more."""
+
+    question: str  # Question.id
+    source: str  # Question.source
+    subject: str  # Question.subject
+    dialogues: tuple[str, ...]  # Dialogue.id where it is lost, in tier_order
+    n: int  # tiers in which both sides finished it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """What a run lost, kept, gained and never had against its base, item by item (docs/spec/iit.md#ledger)."""
+
+    modality: Modality  # of the targets
+    parts: tuple[LedgerPart, ...]  # the pool first
+    lost: tuple[LostItem, ...]  # lost in most tiers first
+
+
+@dataclass(frozen=True, kw_only=True)
 class Forgetting:
     """Text-only forgetting against a base run on T targets (docs/spec/iit.md#text-only-forgetting)."""
 
@@ -293,6 +327,7 @@ class Forgetting:
     retention: Figure  # (acc - chance) / (base - chance); no value where the base's 95% interval includes chance
     # Chat template, its arguments, its date and the reasoning budget, where they are not equal: what -> (the base's, this run's).
     asked_apart: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ledger: Ledger | None = None  # of the same items; None in folders of earlier versions
 
 
 @dataclass(frozen=True, kw_only=True)

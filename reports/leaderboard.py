@@ -22,10 +22,11 @@ from reports.benchmarks import benchmark_of
 from reports.cells import Table
 from reports.entries import Entry, Group, groups_of
 from reports.iit import about, blind_gap, curves, forgetting, interleaving, sections
-from reports.model_page import Subject, model_page
+from reports.model_page import model_page
 from reports.models import Models, apart, gather
 from reports.page import render
 from reports.shared import SUITE_NAMES, name_cell
+from reports.subject import Subject
 from reports.tasks import about as suite_about
 from reports.tasks import overview
 from reports.tasks.forgetting import text_forgetting

@@ -7,29 +7,13 @@ them in the order of the page.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from iit_bench.storage.benchmark import Benchmark
 from reports import links
-from reports.entries import Entry, Group, base_of
 from reports.iit import sections as accuracies
 from reports.page import render
 from reports.section import Section, tables
 from reports.shared import SCORES
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Whom a model's page is about, and what surrounds it."""
-
-    entry: Entry
-    group: Group  # the runs that may share a table with it
-    benchmark: Benchmark | None  # that was asked; None where its folder is not at hand
-
-    @property
-    def base(self) -> Entry | None:
-        """Its base LLM's run, where the page has it."""
-        return base_of(self.entry, self.group.entries)
+from reports.subject import Subject
 
 
 def scores(subject: Subject) -> Section:

@@ -24,6 +24,7 @@ import pandas as pd
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
+from tests.recompute_ledger import check_ledger  # noqa: E402 - a script has its own folder on the path
 from tests.recompute_statistics import Figure, both_histories, components, family, mean, moved, paired  # noqa: E402 - a script has its own folder on the path
 
 TOLERANCE = 1e-6  # of a figure; the detectable difference is bisected to 1e-4 of itself
@@ -121,7 +122,7 @@ def check_iit(check: Check, folder: Path, run: Mapping[str, Any], results: Mappi
             check_part(check, f"{name} {[part[key] for key in keys]}", part, members, METRICS[:2])
     check_interleaving(check, results["interleaving"], done)
     if results["forgetting"] is not None and base is not None:
-        check_forgetting(check, results["forgetting"], targets, predictions(base, run["style"]))
+        check_forgetting(check, results["forgetting"], every, predictions(base, run["style"]))
     check.skipped += results["forgetting"] is not None and base is None
 
 
@@ -189,20 +190,20 @@ def paired_tiers(a: pd.DataFrame, b: pd.DataFrame, ending: str) -> dict[str, dic
 
 
 def check_forgetting(check: Check, stored: Mapping[str, Any], run: pd.DataFrame, base: pd.DataFrame) -> None:
-    """Base minus run on text targets, accuracies of both, and retention."""
+    """Base minus run on text targets, accuracies of both, retention and the ledger. `run` and `base`: every turn."""
     own = paired_tiers(base, run, "T")
     check.same("forgetting tiers", sorted(stored["tiers"]), sorted(set(own) - {"*"}))
     for one in stored["per_tier"]:
         check_paired(check, f"forgetting {one['over']}", one, own[one["over"]])
     check_paired(check, "forgetting pooled", stored["pooled"], own["*"])
-    a, b = pairs(
-        base[base["is_target"] & base["tier"].isin(stored["tiers"])], run[run["tier"].isin(stored["tiers"])], ["dialogue", "position"]
-    )
+    a, b = pairs(*(rows[rows["is_target"] & rows["tier"].isin(stored["tiers"])] for rows in (base, run)), ["dialogue", "position"])
     joined, histories = components(a), both_histories(a, b)
     figures = [mean(side["acc"], joined, histories) for side in (a, b)]
     for name, figure in zip(("base_acc", "acc"), figures, strict=True):
         check.figure(f"forgetting {name}", stored[name], figure)
     check.figure("forgetting retention", stored["retention"], retention(a, b, figures[0], own["*"]))
+    if stored["ledger"] is not None:
+        check_ledger(check, "ledger", stored["ledger"], *pairs(base, run, ["dialogue", "position"]))
 
 
 def retention(base: pd.DataFrame, run: pd.DataFrame, base_acc: Figure | None, lost: Mapping[str, Any] | None) -> Figure | None:

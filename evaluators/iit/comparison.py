@@ -148,19 +148,28 @@ def pair_targets(predictions_a: Predictions, predictions_b: Predictions) -> dict
     a, b = (every.take(every.is_target) for every in (turns(predictions_a), turns(predictions_b)))
     of_a, of_b = a.by_tier(), b.by_tier()
     shared = np.isin(np.arange(len(a)), [row for tier, rows in of_a.items() if tier in of_b for row in rows])
-    a = a.take(shared)
-    dialogue = codes_among(b.dialogue.names, a.dialogue.names)[b.dialogue.code] if len(b) else b.dialogue.code
-    reach = 1 + max((int(side.position.max()) for side in (a, b) if len(side)), default=0)
-    _, rows_a, rows_b = np.intersect1d(a.dialogue.code * reach + a.position, dialogue * reach + b.position, return_indices=True)
-    order = np.argsort(rows_a)
-    pairs = Pairs(a.take(rows_a[order]), b.take(rows_b[order]))
-    _check_asked_alike(pairs)
+    pairs = pair_turns(a.take(shared), b)
     by_tier = pairs.a.by_tier()
     none = np.zeros(0, dtype=np.int64)
     return {
         tier: Pairs(pairs.a.take(by_tier.get(tier, none)), pairs.b.take(by_tier.get(tier, none)))
         for tier in sorted(of_a.keys() & of_b.keys(), key=tier_order)
     }
+
+
+def pair_turns(a: Turns, b: Turns) -> Pairs:
+    """All turns that two runs scored, history turns too, paired by (dialogue, position), in the order of `a`; failed ones are among them.
+
+    Raises:
+        UserError: a pair does not ask the same question with the same choices.
+    """
+    dialogue = codes_among(b.dialogue.names, a.dialogue.names)[b.dialogue.code] if len(b) else b.dialogue.code
+    reach = 1 + max((int(side.position.max()) for side in (a, b) if len(side)), default=0)
+    _, rows_a, rows_b = np.intersect1d(a.dialogue.code * reach + a.position, dialogue * reach + b.position, return_indices=True)
+    order = np.argsort(rows_a)
+    pairs = Pairs(a.take(rows_a[order]), b.take(rows_b[order]))
+    _check_asked_alike(pairs)
+    return pairs
 
 
 def _check_asked_alike(pairs: Pairs) -> None:

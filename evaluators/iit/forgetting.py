@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from evaluators import statistics
 from evaluators.iit import comparison
+from evaluators.iit.columns import turns
 from evaluators.iit.comparison import Predictions
+from evaluators.iit.ledger import ledger
 from evaluators.iit.results import Pairs
 from iit_bench.errors import UserError
 from iit_bench.types import Figure, Forgetting, PairedResult
@@ -30,6 +32,7 @@ def forgetting(run: Predictions, base: Predictions, base_name: str, base_run: st
     Raises:
         UserError: no tier that ends in T was run by both.
     """
+    run, base = turns(run), turns(base)
     pairs = {tier: of_tier for tier, of_tier in comparison.pair_targets(base, run).items() if tier.endswith("T")}
     if not pairs:
         raise UserError(f"base run {base_run!r} has no tier that ends in T in common with this run; evaluate both on such a tier, e.g. T")
@@ -44,6 +47,7 @@ def forgetting(run: Predictions, base: Predictions, base_name: str, base_run: st
         base_acc=statistics.mean(done.a.acc, dependence),
         acc=statistics.mean(done.b.acc, dependence),
         retention=statistics.retention(done.b.acc, done.a.acc, done.a.chance, dependence),
+        ledger=ledger(run, base),
     )
 
 
@@ -51,7 +55,7 @@ def unknown(stored: Forgetting, why: str) -> Forgetting:
     """Forgetting against a base whose run cannot be read: its figures without values, and the reason."""
     nothing = Figure(None, note=why)
     results = [PairedResult(over=over, against=THIS_RUN, difference=nothing) for over in (*stored.tiers, "T*")]
-    return replace(stored, per_tier=tuple(results[:-1]), pooled=results[-1], base_acc=nothing, acc=nothing, retention=nothing)
+    return replace(stored, per_tier=tuple(results[:-1]), pooled=results[-1], base_acc=nothing, acc=nothing, retention=nothing, ledger=None)
 
 
 def blind_gap(run: Predictions, blind: Predictions, blind_run: str) -> tuple[PairedResult, ...]:

@@ -9,11 +9,13 @@ intervals are 95%, two-sided. A file per kind:
 * `means`: accuracies and means over tiers, with Wilson's interval
 * `paired`: differences over the same items; retention
 * `exact`: exact tests and Holm's correction
+* `guessing`: rates corrected for lucky guesses
 * `power`: the smallest difference that a test finds
 """
 
 from evaluators.statistics.dependence import Dependence, Histories, components
 from evaluators.statistics.exact import Z, holm, mcnemar_exact, sign_flip
+from evaluators.statistics.guessing import corrected_rates, known
 from evaluators.statistics.histories import Floats, HistoryCodes, Ints, codes
 from evaluators.statistics.means import chance_corrected, linear, mean, weighted_mean, wilson
 from evaluators.statistics.paired import paired, paired_means, retention, with_holm
@@ -28,7 +30,9 @@ __all__ = [
     "chance_corrected",
     "codes",
     "components",
+    "corrected_rates",
     "holm",
+    "known",
     "linear",
     "mcnemar_exact",
     "mean",
