@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from evaluators.vqa.evaluate import evaluate_vqa
     from iit_bench.models.contract import ModelOptions
     from iit_bench.models.load import load_model
+    from iit_bench.server_options import ServerOptions
     from iit_bench.storage.benchmark import Benchmark, load_benchmark
     from iit_bench.storage.runs import Run
     from iit_bench.training.train import run as train
-    from iit_bench.types import ServerOptions
     from iit_bench.workflows.all_suites import evaluate_all
     from iit_bench.workflows.demo import demo
     from iit_bench.workflows.merging import merge
@@ -57,7 +57,7 @@ _PLACES = {
     "Run": "iit_bench.storage.runs",
     "RunExportOptions": "reports.formats.export",
     "RunOptions": "evaluators.runs.options",
-    "ServerOptions": "iit_bench.types",
+    "ServerOptions": "iit_bench.server_options",
     "build": "builders.build",
     "compare": "evaluators.compare.runs:comparisons",
     "demo": "iit_bench.workflows.demo",

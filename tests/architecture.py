@@ -26,7 +26,7 @@ Tree, called, PACKAGES = SOURCE["Tree"], SOURCE["called"], SOURCE["PACKAGES"]
 FACE = "iit_bench"  # iit_bench/__init__.py: the lazy face. It belongs to the roof, and no module imports a name from it.
 
 # Floors, lowest first. A name covers a module and all that is below it in the folder tree; FACE covers itself only.
-WORDS = ("iit_bench.errors", "iit_bench.types", "iit_bench.version")
+WORDS = ("iit_bench.errors", "iit_bench.types", "iit_bench.server_options", "iit_bench.version")
 SHARED = (
     "iit_bench.images",
     "iit_bench.asking",

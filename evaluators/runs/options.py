@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from evaluators.runs.named_values import parse_named_values
 from iit_bench.errors import UserError
-from iit_bench.types import TASK_SUITES, History, Scoring, ServerOptions, Style, Suite
+from iit_bench.server_options import ServerOptions
+from iit_bench.types import TASK_SUITES, History, Scoring, Style, Suite
 
 if TYPE_CHECKING:
     from iit_bench.models.contract import ModelOptions

@@ -6,7 +6,7 @@ from typing import Any
 
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.models.contract import Model, ScoreResult
-from iit_bench.types import ServerOptions
+from iit_bench.server_options import ServerOptions
 
 
 def work_done(model: Model, log: ResponseLog, server: ServerOptions) -> dict[str, Any]:

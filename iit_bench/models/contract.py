@@ -14,8 +14,9 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from iit_bench.errors import ItemError, UserError
+from iit_bench.server_options import ServerOptions
 from iit_bench.token_trees import TokenPath, symbols
-from iit_bench.types import AttentionCurves, Message, ServerOptions, Style
+from iit_bench.types import AttentionCurves, Message, Style
 
 # How a model runs rows of text: "tree" = requests that share beginnings go through it as rows of one tree (`iit_bench.token_trees`), every
 # token once; "plain" = each request by itself, in padded batches where the model allows them.

@@ -17,7 +17,7 @@ from httpx2 import Request, Response
 
 from iit_bench import http
 from iit_bench.errors import UserError
-from iit_bench.types import ServerOptions
+from iit_bench.server_options import ServerOptions
 
 Read = TypeVar("Read")
 

@@ -15,8 +15,8 @@ from evaluators.runs.options import PARTS, RunOptions
 from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.models.contract import ModelOptions
+from iit_bench.server_options import ServerOptions
 from iit_bench.storage.runs import save_run_header
-from iit_bench.types import ServerOptions
 
 GIVEN: dict[str, dict[str, Any]] = {
     "iit": {"bench": Path("b"), "tiers": ("TV", "T"), "style": "letters", "base": Path("c"), "batch_size": 3, "blind": True},

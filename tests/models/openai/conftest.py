@@ -17,7 +17,7 @@ import torch
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.load import load_model
 from iit_bench.models.openai import client as openai_client
-from iit_bench.types import ServerOptions
+from iit_bench.server_options import ServerOptions
 
 Script = Callable[[str, dict], Any]  # (path, body) -> body of a 200, or (status, body[, headers]); None cuts the connection
 

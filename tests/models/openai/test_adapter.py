@@ -301,7 +301,7 @@ def test_what_only_the_server_can_decide_is_refused(options):
 def test_address_and_price_of_a_model_that_runs_here_are_refused():
     from iit_bench.models.contract import ModelOptions
     from iit_bench.models.load import load_model
-    from iit_bench.types import ServerOptions
+    from iit_bench.server_options import ServerOptions
 
     with pytest.raises(UserError, match="model 'random' runs here, not on a server; leave out --base-url, --price-in"):
         load_model("random", ModelOptions(server=ServerOptions(base_url="http://x/v1", price_in=1.0)))

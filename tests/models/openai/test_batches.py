@@ -22,8 +22,9 @@ from iit_bench.models.load import load_model
 from iit_bench.models.openai import batches as openai_batches
 from iit_bench.models.openai.client import Client
 from iit_bench.models.openai.ledger import Ledger
+from iit_bench.server_options import ServerOptions
 from iit_bench.storage.runs import load_run
-from iit_bench.types import Message, ServerOptions
+from iit_bench.types import Message
 
 
 @pytest.fixture(autouse=True)

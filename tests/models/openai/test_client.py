@@ -13,7 +13,7 @@ from iit_bench.errors import UserError
 from iit_bench.models.openai import client as openai_client
 from iit_bench.models.openai.client import Client, RejectedError, UnavailableError
 from iit_bench.models.openai.encoding import read_chat
-from iit_bench.types import ServerOptions
+from iit_bench.server_options import ServerOptions
 
 KEY = "sk-verysecret"
 

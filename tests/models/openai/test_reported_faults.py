@@ -13,8 +13,9 @@ from iit_bench.models.load import load_model
 from iit_bench.models.openai.client import MALFORMED
 from iit_bench.models.openai.encoding import read_chat
 from iit_bench.models.rendering import template_sha256
+from iit_bench.server_options import ServerOptions
 from iit_bench.storage.runs import load_run
-from iit_bench.types import Message, ServerOptions
+from iit_bench.types import Message
 from tests import scripted_model
 from tests.scripted_model import save_scripted
 

@@ -22,8 +22,9 @@ from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.models.contract import GenerateRequest, ModelOptions
 from iit_bench.models.load import load_model
+from iit_bench.server_options import ServerOptions
 from iit_bench.storage.runs import load_run
-from iit_bench.types import Message, ServerOptions
+from iit_bench.types import Message
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
