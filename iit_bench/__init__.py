@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from evaluators.iit.evaluate import evaluate
     from evaluators.runs.options import RunOptions
     from evaluators.runs.reading import load_run
+    from evaluators.show.selection import Filter
+    from evaluators.show.show import diff, show
     from evaluators.text.evaluate import evaluate_text
     from evaluators.vqa.evaluate import evaluate_vqa
     from iit_bench.models.contract import ModelOptions
@@ -53,6 +55,7 @@ _PLACES = {
     "BuildOptions": "builders.build",
     "ExportOptions": "builders.export.export",
     "FetchOptions": "evaluators.fetch.fetch",
+    "Filter": "evaluators.show.selection",
     "ModelOptions": "iit_bench.models.contract",
     "Run": "iit_bench.storage.runs",
     "RunExportOptions": "reports.formats.export",
@@ -61,6 +64,7 @@ _PLACES = {
     "build": "builders.build",
     "compare": "evaluators.compare.runs:comparisons",
     "demo": "iit_bench.workflows.demo",
+    "diff": "evaluators.show.show",
     "evaluate": "evaluators.iit.evaluate",
     "evaluate_all": "iit_bench.workflows.all_suites",
     "evaluate_models": "iit_bench.workflows.several",
@@ -74,6 +78,7 @@ _PLACES = {
     "load_run": "evaluators.runs.reading",
     "merge": "iit_bench.workflows.merging",
     "report": "reports.leaderboard",
+    "show": "evaluators.show.show",
     "submit": "iit_bench.workflows.submitting",
     "train": "iit_bench.training.train:run",
     "watch": "iit_bench.workflows.several",
@@ -83,6 +88,7 @@ __all__ = [
     "BuildOptions",
     "ExportOptions",
     "FetchOptions",
+    "Filter",
     "ModelOptions",
     "Run",
     "RunExportOptions",
@@ -91,6 +97,7 @@ __all__ = [
     "build",
     "compare",
     "demo",
+    "diff",
     "evaluate",
     "evaluate_all",
     "evaluate_models",
@@ -104,6 +111,7 @@ __all__ = [
     "load_run",
     "merge",
     "report",
+    "show",
     "submit",
     "train",
     "watch",

@@ -21,6 +21,8 @@ COMMANDS = {
     "merge": ("merge", "Put together what several processes have answered of a run."),
     "report": ("report", "Write the leaderboard of several runs as one HTML page."),
     "compare": ("report", "Print paired differences between two runs."),
+    "show": ("show", "Print what a model was asked and what it answered: wrong, lost, unparsed, one item …"),
+    "diff": ("show", "Print the items whose outcome differs between two runs."),
     "train": ("train", "Train the lab's models, or your own, from a recipe."),
     "list": ("list", "List the names that other commands accept."),
 }

@@ -1,0 +1,1 @@
+"""Single answers in the terminal: what a model was asked, what it answered, and where two runs differ."""
