@@ -29,6 +29,7 @@ class Cell:
     badges: tuple[str, ...] = ()
     words: bool = False  # text, set left; otherwise a number, set right
     href: str = ""  # address within the report that the text leads to, made by reports/links.py
+    links: tuple[tuple[str, str], ...] = ()  # (text, address) of several links, after the text
 
 
 @dataclass(frozen=True)

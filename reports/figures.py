@@ -1,7 +1,9 @@
-"""Figures as inline SVG, the same bytes for the same numbers: matplotlib draws, the page's style sheet colours.
+"""Figures, the same bytes for the same numbers: matplotlib draws, the page's style sheet colours. A `Plot` says what is drawn, and holds
+the numbers that it shows; `svg` draws it for a page, reports/figure_files.py for the files beside it.
 
-No text of a model or data set enters a figure (names are in the page's legend, escaped there), so no markup can enter it and no
-glyph can be missing. Colours are CSS variables, so one figure serves light, dark and print. matplotlib is imported when drawing only.
+Texts of models and data sets enter a figure only as `Pen.words`: in SVG they are set after matplotlib is done, escaped, so no markup can
+enter and no formula is read. Colours are CSS variables on a page, so one figure serves light, dark and print. matplotlib is imported when
+drawing only.
 """
 
 from __future__ import annotations
@@ -9,170 +11,186 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
+from reports.page import visible
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 N_COLOURS = 8  # --series-0 … --series-7 in static/report.css
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
-_DASHES = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (7, 2, 1.2, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+DASHES = ("-", (0, (5, 2)), (0, (1.2, 1.4)), (0, (7, 2, 1.2, 2)))
+LONGEST = 26  # characters of a text in a figure
+
+RC: Any = {
+    "svg.fonttype": "none",  # text stays text: system fonts, selectable, read aloud
+    "svg.hashsalt": "iit-bench",  # ids depend only on what is drawn
+    "svg.image_inline": True,
+    "text.parse_math": False,
+    "font.size": 9.0,
+    "axes.unicode_minus": True,
+    "path.simplify": False,
+}
+_PLACE = "\N{LEFT SQUARE BRACKET WITH QUILL}{}\N{RIGHT SQUARE BRACKET WITH QUILL}"  # stands in for a text while matplotlib draws
+_PLACED = re.compile(_PLACE.format(r"(\d+)"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pen:
+    """The colours of a drawing, and the texts that it was given."""
+
+    ink: str
+    muted: str
+    rule: str
+    paper: str
+    series: tuple[str, ...]  # N_COLOURS colours, told apart by colour-blind readers; dashes and markers differ as well
+    placed: list[str] | None = field(default_factory=list)  # texts that stand-ins were drawn for; None: texts are drawn as they are
+
+    def colour(self, style: int) -> str:
+        """The colour of a model's style."""
+        return self.series[style % N_COLOURS]
+
+    def line(self, style: int) -> dict[str, Any]:
+        """What `Axes.plot` needs for a model's line."""
+        dash = DASHES[(style + style // N_COLOURS) % len(DASHES)]
+        return {"color": self.colour(style), "linewidth": 1.6, "linestyle": dash, "dash_capstyle": "butt"}
+
+    def marker(self, style: int, size: float = 6.0) -> dict[str, Any]:
+        """What `Axes.plot` needs for a model's markers."""
+        marker = MARKERS[(style + style // N_COLOURS) % len(MARKERS)]
+        return {
+            "linestyle": "none",
+            "marker": marker,
+            "markersize": size,
+            "color": self.colour(style),
+            "markeredgecolor": self.paper,
+            "markeredgewidth": 0.6,
+        }
+
+    def words(self, text: str) -> str:
+        """What matplotlib is given for a text of a model or data set."""
+        short = shortened(text)
+        if self.placed is None:
+            return drawable(short)
+        self.placed.append(short)
+        return _PLACE.format(len(self.placed) - 1)
+
 
 # Stand-ins that matplotlib can draw with; `_recolour` turns them into what the page decides.
 _INK, _MUTED, _RULE, _PAPER = "#010101", "#010102", "#010103", "#010104"
 _VARIABLES = {_INK: "currentColor", _MUTED: "var(--muted)", _RULE: "var(--rule)", _PAPER: "var(--paper)"}
 
-_RC: Any = {
-    "svg.fonttype": "none",  # text stays text: system fonts, selectable, read aloud
-    "svg.hashsalt": "iit-bench",  # ids depend only on what is drawn
-    "svg.image_inline": True,
-    "font.size": 11.0,
-    "axes.unicode_minus": True,
-    "path.simplify": False,
-}
+
+def page_pen() -> Pen:
+    """Colours that the page's style sheet decides."""
+    series = tuple(f"#0102{n:02x}" for n in range(N_COLOURS))
+    return Pen(ink=_INK, muted=_MUTED, rule=_RULE, paper=_PAPER, series=series)
 
 
-@dataclass(frozen=True)
-class Point:
-    """Accuracy at one visual share; fractions in 0…1."""
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A figure before it is drawn, and the numbers that it shows."""
 
-    share: float
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One model's line. `style` numbers its colour, dash and marker, the same in every figure and in the legend."""
-
-    style: int
-    points: tuple[Point, ...]  # by rising share
+    key: str  # id on its page, and the end of its files' names: letters, digits and hyphens
+    description: str  # what a screen reader says instead of the picture
+    size: tuple[float, float]  # width and height, inches; a page scales it
+    draw: Callable[[Figure, Pen], None]  # draws the same every time; every text of a model or data set goes through `Pen.words`
+    columns: tuple[str, ...]  # heads of the table of numbers
+    rows: tuple[tuple[str | float | int | None, ...], ...]  # every number that is drawn
 
 
-def curve_figure(curves: Sequence[Curve], chance: Sequence[tuple[float, float]], *, key: str, description: str) -> str:
-    """Accuracy over visual share with interval bands, one line per model.
+def svg(plot: Plot) -> Markup:
+    """The figure as an `<svg>` element of a page, without scripts, style attributes, links or metadata."""
+    pen = page_pen()
+    with drawing():
+        root = _to_element(svg_bytes(drawn(plot, pen)), plot.key)
+    root.attrib |= {"role": "img", "aria-label": visible(plot.description)}
+    set_texts(root, pen)
+    return Markup(ET.tostring(root, encoding="unicode"))
 
-    Args:
-        curves: the lines; an empty line draws nothing.
-        chance: (visual share, mean 1/k) by rising share; drawn as a thin dotted line.
-        key: prefix of the ids inside the SVG; unique on the page.
-        description: what a screen reader says instead of the picture.
 
-    Returns:
-        An `<svg>` element without scripts, style attributes, links or metadata.
-    """
+def shortened(text: str) -> str:
+    """One line of at most LONGEST characters, with what a reader could not see spelt out."""
+    line = visible(" ".join(text.split())) or "(no name)"
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
+def drawable(text: str) -> str:
+    """A text for pictures, whose font is matplotlib's own: characters that it lacks by their number."""
+    from matplotlib.font_manager import findfont, get_font
+
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    return "".join(character if ord(character) in known else f"⟨U+{ord(character):04X}⟩" for character in text)
+
+
+def set_texts(root: ET.Element, pen: Pen) -> None:
+    """Put the texts that `pen` was given in the place of their stand-ins."""
+    texts = pen.placed or []
+    for element in root.iter():
+        if element.text and (found := _PLACED.search(element.text)):
+            element.text = element.text[: found.start()] + texts[int(found.group(1))] + element.text[found.end() :]
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """matplotlib at its defaults and `RC`, whatever the user's own matplotlibrc says."""
+    from matplotlib import rc_context, rcdefaults, rcParams
+
+    with rc_context():
+        rcdefaults()
+        rcParams.update(RC)
+        yield
+
+
+def drawn(plot: Plot, pen: Pen) -> Figure:
+    """The figure, drawn with a pen; call it, and print the figure, within `drawing()`."""
     from matplotlib.figure import Figure
 
-    with _drawing():
-        figure = Figure(figsize=(5.0, 3.7), facecolor="none")
-        axes = figure.add_axes((0.105, 0.155, 0.875, 0.81), facecolor="none")
-        _frame(axes, sorted({point.share for curve in curves for point in curve.points}))
-        if len(chance) > 1:
-            axes.plot(*zip(*chance, strict=True), color=_MUTED, linewidth=1.0, linestyle=(0, (1, 3)), zorder=1)
-        elif chance:
-            axes.plot(*chance[0], color=_MUTED, marker="_", markersize=16, zorder=1)
-        for rank, curve in enumerate(curves):
-            dodge = (rank - (len(curves) - 1) / 2) * min(0.008, 0.05 / len(curves))
-            _draw_curve(axes, curve, dodge, band=min(0.14, 0.7 / len(curves)))  # many bands would hide the lines
-        return _to_svg(figure, key, description)
+    figure = Figure(figsize=plot.size, facecolor="none")
+    plot.draw(figure, pen)
+    return figure
 
 
 def swatches(n: int) -> str:
     """Samples of styles 0 … n - 1, a short line with its marker each: an `<svg>` of symbols `swatch-0`, …, shown by `<use>`."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    sprite = ET.Element("svg", {"class": "sprite", "aria-hidden": "true"})
-    with rc_context(_RC):
+    sprite, pen = ET.Element("svg", {"class": "sprite", "aria-hidden": "true"}), page_pen()
+    with drawing():
         for style in range(n):
             figure = Figure(figsize=(0.5, 0.2), facecolor="none")
             axes = figure.add_axes((0, 0, 1, 1), facecolor="none", xlim=(0, 1), ylim=(0, 1))
             axes.set_axis_off()
-            axes.plot([0.04, 0.96], [0.5, 0.5], clip_on=False, **_line(style))
-            axes.plot([0.5], [0.5], clip_on=False, **_marker(style))
-            symbol = _to_element(figure, f"swatch-{style}")
+            axes.plot([0.04, 0.96], [0.5, 0.5], clip_on=False, **pen.line(style))
+            axes.plot([0.5], [0.5], clip_on=False, **pen.marker(style))
+            symbol = _to_element(svg_bytes(figure), f"swatch-{style}")
             symbol.tag = "symbol"
             symbol.set("id", f"swatch-{style}")
             sprite.append(symbol)
     return ET.tostring(sprite, encoding="unicode")
 
 
-@contextmanager
-def _drawing() -> Iterator[None]:
-    """matplotlib at its defaults and `_RC`, whatever the user's own matplotlibrc says."""
-    from matplotlib import rc_context, rcdefaults, rcParams
+def svg_bytes(figure: Figure) -> bytes:
+    """A figure as matplotlib writes it, without a date."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    with rc_context():
-        rcdefaults()
-        rcParams.update(_RC)
-        yield
-
-
-def _frame(axes: Axes, shares: Sequence[float]) -> None:
-    names = {0.0: "0", 1 / 4: "¼", 1 / 3: "⅓", 1 / 2: "½", 2 / 3: "⅔", 3 / 4: "¾", 1.0: "1"}
-    axes.set(xlim=(-0.06, 1.06), ylim=(-0.02, 1.02), xlabel="visual share of the dialogue (V turns / turns)")
-    axes.set_xticks(list(shares), [names.get(share, f"{share:.2f}") for share in shares])
-    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0], ["0", "20", "40", "60", "80", "100%"])
-    axes.grid(axis="y", color=_RULE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, length=0, pad=6)
-    axes.tick_params(axis="x", length=4, color=_MUTED)
-    axes.xaxis.label.set_color(_INK)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(_MUTED)
-
-
-def _draw_curve(axes: Axes, curve: Curve, dodge: float, band: float) -> None:
-    """`dodge` moves the line sideways by less than its marker, so that equal values do not hide each other; `band` is its opacity."""
-    if not curve.points:
-        return
-    x = [point.share + dodge for point in curve.points]
-    low, high = [p.low for p in curve.points], [p.high for p in curve.points]
-    colour = _series_colour(curve.style)
-    if len(x) > 1:
-        axes.fill_between(x, low, high, color=colour, alpha=band, linewidth=0, zorder=2)
-    axes.vlines(x, low, high, color=colour, linewidth=1.0, zorder=3)
-    axes.plot(x, [p.value for p in curve.points], zorder=4, **_line(curve.style))
-    axes.plot(x, [p.value for p in curve.points], zorder=5, **_marker(curve.style))
-
-
-def _line(style: int) -> dict[str, Any]:
-    dash = _DASHES[(style + style // N_COLOURS) % len(_DASHES)]
-    return {"color": _series_colour(style), "linewidth": 1.8, "linestyle": dash, "dash_capstyle": "butt"}
-
-
-def _marker(style: int) -> dict[str, Any]:
-    marker = _MARKERS[(style + style // N_COLOURS) % len(_MARKERS)]
-    colour = _series_colour(style)
-    return {"linestyle": "none", "marker": marker, "markersize": 7.0, "color": colour, "markeredgecolor": _PAPER, "markeredgewidth": 0.6}
-
-
-def _series_colour(style: int) -> str:
-    return f"#0102{style % N_COLOURS:02x}"
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return buffer.getvalue().encode()
 
 
 # ---------------------------------------------------------------- from matplotlib's SVG to the page's
 
 
-def _to_svg(figure: Figure, key: str, description: str) -> str:
-    root = _to_element(figure, key)
-    root.attrib |= {"role": "img", "aria-label": description}
-    return ET.tostring(root, encoding="unicode")
-
-
-def _to_element(figure: Figure, key: str) -> ET.Element:
+def _to_element(made: bytes, key: str) -> ET.Element:
     """The figure as `<svg>` without date, link or `style` (the page's Content-Security-Policy forbids inline styles)."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    buffer = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    root = ET.fromstring(buffer.getvalue())
+    root = ET.fromstring(made)
     for element in list(root.iter()):
         for child in [child for child in element if _local(child.tag) in ("style", "metadata")]:
             element.remove(child)
@@ -211,6 +229,8 @@ def _declarations(style: str) -> dict[str, str]:
         name, _, value = (part.strip() for part in declaration.partition(":"))
         if name == "font" and (size := re.search(r"([\d.]+)px", value)):
             declarations["font-size"] = size.group(1)
+            if "bold" in value or re.search(r"\b[67]00\b", value):
+                declarations["font-weight"] = "600"
         elif name and name not in ("font", "font-family"):
             declarations[name] = value.removesuffix("px") if name == "font-size" else value
     return declarations

@@ -1,75 +1,105 @@
-"""The leaderboard: a pure function from run folders to one self-contained page (ARCHITECTURE.md).
+"""The report of run folders: the leaderboard, and the pages behind it (reports/links.py), in one folder that opens from disk.
 
-It reads run folders, and result files of other tools, only, and imports neither models nor torch.
+It reads run folders, benchmark folders, and result files of other tools, only, and imports neither models nor torch (ARCHITECTURE.md).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from markupsafe import Markup
 
 from evaluators.runs.reading import read_all
 from iit_bench.errors import UserError
-from iit_bench.storage.atomic import write_atomic
+from iit_bench.storage.benchmark import Benchmark
 from iit_bench.storage.runs import TaskRun
-from reports import figures, links
+from reports import headlines, links, pages, side_by_side
+from reports.benchmark_page import benchmark_page
 from reports.benchmarks import benchmark_of
-from reports.cells import Table
 from reports.entries import Entry, Group, groups_of
-from reports.iit import about, blind_gap, curves, forgetting, interleaving, sections
+from reports.iit import about
+from reports.iit.front import front
 from reports.model_page import model_page
-from reports.models import Models, apart, gather
-from reports.page import render
-from reports.shared import SUITE_NAMES, name_cell
+from reports.models import Models, gather
+from reports.pages import Page, Site
+from reports.section import Code, Definitions, Folded, Part, Section, Words, tables
+from reports.shared import name_cell
 from reports.subject import Subject
 from reports.tasks import about as suite_about
-from reports.tasks import overview
-from reports.tasks.forgetting import text_forgetting
+from reports.tasks import sections as suites
 
 TITLE = "IIT leaderboard"
 TITLE_OF_SUITES = "Leaderboard"
+_ABOUT = (
+    "IIT (Interleaved Image-Text) asks a model the same questions in dialogues that go from text-only to multimodal-rich. A tier is a "
+    "pattern of turns: T is a text question, V a question about an image, TTV two text questions before a visual one. The last turn is "
+    "scored. Every target is asked under every history that ends in its modality, so differences between tiers are paired: what changes is "
+    "the history, not the question."
+)
 
 
-def report(runs: Sequence[Path], out: Path, title: str | None = None, base: Path | None = None, bench: Path | None = None) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a report is made of."""
+
+    groups: Sequence[Group]
+    models: Models
+    bases: Sequence[TaskRun]  # text runs of the base, where one was named
+    benchmarks: Sequence[Benchmark | None]  # of each group; None where its folder is not at hand
+    pairs: Sequence[side_by_side.Pair]  # models that have a page of two
+
+
+def report(
+    runs: Sequence[Path],
+    out: Path,
+    title: str | None = None,
+    base: Path | None = None,
+    bench: Path | None = None,
+    pairs: Sequence[str] = (),
+) -> Path:
     """Write the leaderboard of `runs` to `out`/index.html, and the pages behind it (reports/links.py) beside it.
 
     Args:
         runs: run folders of any suite, folders of `--suite all`, result files of lm-eval and VLMEvalKit; their order does not matter.
         out: folder of the page; made if it is not there.
         title: of the page.
-        bench: the benchmark folder that was asked; by default where the runs found it, if it is still there.
         base: the base LLM's run, which text tasks are compared with; by default the base of the IIT runs, where it is among `runs`.
+        bench: the benchmark folder that was asked; by default where the runs found it, if it is still there.
+        pairs: further models side by side, "A:B" each, by the names on the page; B's losses against A are shown.
 
     Returns:
         The leaderboard's path. The same runs and title give the same bytes.
 
     Raises:
-        UserError: no runs, none that is known, or `out` cannot be written.
+        UserError: no runs, none that is known, a pair of models that are not there, or `out` cannot be written.
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"cannot write the report to {str(folder)!r}, which is a file; choose another --out")
-    groups, models, bases = _read(runs, base)
-    page = leaderboard_page(groups, models, bases, title or (TITLE_OF_SUITES if models.runs else TITLE))
-    for group in groups:
-        asked = benchmark_of(group, bench)
+    made = _read(runs, base, bench, pairs)
+    entries = entries_in(made.groups)
+    site = Site(
+        folder=folder,
+        styles=len(entries),
+        models=tuple((entry.name, links.model(entry.slug)) for entry in entries),
+        pairs=tuple((pair.words, pair.place) for pair in made.pairs),
+        others=(("Benchmark", links.BENCHMARK),) if entries else (),
+    )
+    for group, asked in zip(made.groups, made.benchmarks, strict=True):
         for entry in group.entries:
-            write_atomic(folder / links.model(entry.slug), model_page(Subject(entry, group, asked)))
-    write_atomic(folder / links.INDEX, page)
-    return folder / links.INDEX
+            pages.write(model_page(Subject(entry, group, asked)), site)
+    if entries:
+        pages.write(benchmark_page(made.groups, made.benchmarks, folder), site)
+    side_by_side.write(made.pairs, made.groups, site)
+    return pages.write(leaderboard_page(made, title or (TITLE_OF_SUITES if made.models.runs else TITLE)), site)
 
 
-def _read(paths: Sequence[Path], base: Path | None) -> tuple[list[Group], Models, list[TaskRun]]:
-    """IIT runs, what the page shows beside them, and the text runs of the base."""
+def _read(paths: Sequence[Path], base: Path | None, bench: Path | None, pairs: Sequence[str]) -> Report:
     if not paths:
         raise UserError("there is no run to report; name one or more run folders, as in `iit-bench report RUN... --out DIR`")
-    iit, suites = read_all([Path(path) for path in paths])
-    places = Counter([*(run.path.resolve() for run in iit), *(run.path.resolve() for run in suites)])
+    iit, suite_runs = read_all([Path(path) for path in paths])
+    places = Counter([*(run.path.resolve() for run in iit), *(run.path.resolve() for run in suite_runs)])
     twice = [path for path, n in places.items() if n > 1]
     if twice:
         raise UserError(f"run {str(twice[0])!r} is given more than once; name each run once")
@@ -77,7 +107,9 @@ def _read(paths: Sequence[Path], base: Path | None) -> tuple[list[Group], Models
     if base and not bases:
         raise UserError(f"--base {str(base)!r} holds no run of suite text; give the base LLM's, or leave out --base")
     groups = groups_of(iit)
-    return groups, gather(entries_in(groups), suites), bases
+    asked = [benchmark_of(group, bench) for group in groups]
+    made = gather(entries_in(groups), suite_runs)
+    return Report(groups=groups, models=made, bases=bases, benchmarks=asked, pairs=side_by_side.chosen(groups, asked, pairs))
 
 
 def entries_in(groups: Sequence[Group]) -> list[Entry]:
@@ -85,55 +117,53 @@ def entries_in(groups: Sequence[Group]) -> list[Entry]:
     return sorted((entry for group in groups for entry in group.entries), key=lambda entry: entry.style)
 
 
-def leaderboard_page(groups: Sequence[Group], models: Models, bases: Sequence[TaskRun], title: str) -> str:
-    """The page as text. `groups` as `groups_of` gives them, `models` as `gather` does."""
-    entries = entries_in(groups)
-    errors_of_iit = [(name_cell(entry), entry.run.errors) for entry in entries]
-    context: dict[str, Any] = {
-        "title": title,
-        "entries": entries,
-        "incomplete": list(dict.fromkeys([*(e.name for e in entries if not e.run.results.complete), *suite_about.incomplete(models)])),
-        "sprite": Markup(figures.swatches(len(entries))) if entries else "",
-        "errors": about.errors([*errors_of_iit, *suite_about.errors(models)]),
-        "cards": [*(about.run_cards(entries)), *suite_about.cards(models)],
-        "overview": overview.overview(models, groups) if models.runs or len(groups) > 1 else None,
-        "apart": apart(models),
-        "scores": [table for suite in SUITE_NAMES if (table := overview.scores(models, suite))],
-        "suite_runs": suite_about.runs_table(models),
-        "text_forgetting": text_forgetting(models, bases),
-        "of_suites": bool(models.runs),
-        "runs": about.runs_table(entries) if entries else None,
-        "outcomes": about.outcomes(entries) if entries else None,
-        "groups": [_keyed(_iit_parts(group), group.key) for group in groups],
-    }
-    return render("leaderboard.html", context)
+def leaderboard_page(made: Report, title: str) -> Page:
+    """The first page."""
+    groups, models = made.groups, made.models
+    beside_base = {pair.b.slug: pair.place for pair in made.pairs if pair.of_base}
+    fronts = [section for group in groups for section in front(group, beside_base)]
+    sections = (
+        *fronts[:2],  # the curve and the scores of the first group
+        *suites.all_suites(models, groups),
+        *suites.forgotten(models, made.bases),
+        *fronts[2:],
+        _how(made),
+        _outcomes(made),
+    )
+    return Page(
+        place=links.INDEX,
+        stem="leaderboard",
+        title=title,
+        headline=headlines.of_group(groups[0]) if groups else (),
+        about=_ABOUT if groups else "",
+        notices=_incomplete(made),
+        sections=sections,
+    )
 
 
-def _iit_parts(group: Group) -> dict[str, Any]:
-    """The sections about IIT of runs that may share a table."""
-    entries = group.entries
-    return {
-        "key": group.key,
-        "apart": group.apart,
-        "entries": entries,
-        "facts": about.benchmark_facts(entries),
-        "sources": about.sources(entries),
-        "baselines": about.baselines(entries),
-        "leaderboards": [(sections.METRICS[metric][0], sections.leaderboards(entries, metric, linked=True)) for metric in sections.METRICS],
-        "curves": curves.panels(entries, group.key),
-        "interleaving": interleaving.interleaving(entries),
-        "forgetting": forgetting.forgetting(entries),
-        "without_base": [entry.name for entry in entries if entry.run.results.forgetting is None],
-        "breakdowns": [table for modality in "VT" if (table := sections.breakdown(entries, modality)) is not None],
-        "positions": sections.positions(entries),
-        "blind_gap": blind_gap.blind_gap(entries),
-    }
+def _incomplete(made: Report) -> tuple[str, ...]:
+    mine = [entry.name for entry in entries_in(made.groups) if not entry.run.results.complete]
+    names = list(dict.fromkeys([*mine, *suite_about.incomplete(made.models)]))
+    if not names:
+        return ()
+    return (
+        f"Incomplete: {', '.join(names)}. Some items met an error of the machine. Figures of IIT are over the items that finished, and "
+        "strict counts the others as wrong; those of other suites count them as wrong. Repeat the run's command to resume it.",
+    )
 
 
-def _keyed(value: Any, key: str) -> Any:
-    """The parts of a group with its key at the end of the ids of their tables."""
-    if isinstance(value, Table):
-        return replace(value, key=value.key + key)
-    if isinstance(value, dict):
-        return {name: _keyed(one, key) for name, one in value.items()}
-    return type(value)(_keyed(one, key) for one in value) if isinstance(value, (list, tuple)) else value
+def _how(made: Report) -> Section:
+    entries = entries_in(made.groups)
+    parts: list[Part] = [*tables(about.runs_table(entries) if entries else None, suite_about.runs_table(made.models))]
+    for card in (*about.run_cards(entries), *suite_about.cards(made.models)):
+        marks = f" ({', '.join(card.head.badges)})" if card.head.badges else ""
+        command = (Words("Command that repeats it:"), Code(card.command), Definitions(card.facts))
+        parts.append(Folded(f"{card.head.text}{marks}", command))
+    return Section("runs", "What was run, and how", tuple(parts))
+
+
+def _outcomes(made: Report) -> Section:
+    entries = entries_in(made.groups)
+    errors = about.errors([*((name_cell(entry), entry.run.errors) for entry in entries), *suite_about.errors(made.models)])
+    parts = tables(about.outcomes(entries) if entries else None, errors)
+    return Section("errors", "Outcomes and errors", parts if errors else (*parts, Words("No item failed.", "none")))

@@ -4,8 +4,11 @@
     models/NAME.html        a page per model
     pairs/A--B.html         two models side by side
     samples/index.html      every dialogue as it was asked and answered
+    pairs/index.html        which models are side by side
     benchmark.html          what was asked
-    static/                 styles and scripts that pages share
+    series.html             checkpoints in their order
+    gallery/HASH.jpg        small pictures of the benchmark's images
+    figures/PAGE-KEY.ENDING every figure as a file
 
 Addresses are relative to a page that lies `depth` folders below index.html, so that the folder works from disk and anywhere else.
 """
@@ -19,6 +22,9 @@ from urllib.parse import quote
 INDEX = "index.html"
 BENCHMARK = "benchmark.html"
 SAMPLES = "samples/index.html"
+SERIES = "series.html"
+PAIRS = "pairs/index.html"
+FIGURE_FORMATS = ("svg", "png", "pdf", "csv", "tex")
 _UNSAFE = re.compile(r"[^a-z0-9._]+")
 _LONGEST = 60  # characters of a file's name
 
@@ -49,6 +55,16 @@ def model(slug: str) -> str:
 def pair(a: str, b: str) -> str:
     """The page of two models; the one that is lost against comes first."""
     return f"pairs/{a}--{b}.html"
+
+
+def figure(page: str, key: str, ending: str) -> str:
+    """A figure of a page as a file; `page` is a stem that no other page of the report has."""
+    return f"figures/{page}-{key}.{ending}"
+
+
+def thumbnail(sha256: str) -> str:
+    """A small picture of an image, named by the hash of the image's bytes."""
+    return f"gallery/{sha256[:16]}.jpg"
 
 
 def item(slug: str, dialogue: str, position: int | None = None) -> str:

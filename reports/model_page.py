@@ -8,52 +8,72 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reports import links
+from reports import headlines, links
+from reports.iit import curves, interleaving, run_facts
+from reports.iit import forgetting as lost
 from reports.iit import sections as accuracies
-from reports.page import render
-from reports.section import Section, tables
-from reports.shared import SCORES
+from reports.pages import Page
+from reports.section import Alternatives, Beside, Folded, Section, none, tables
 from reports.subject import Subject
 
 
 def scores(subject: Subject) -> Section:
-    """Accuracy by tier and subject."""
-    mine = [subject.entry]
-    boards = accuracies.leaderboards(mine, "acc")
-    return Section("scores", "Scores", (*tables(*boards), *tables(*(accuracies.breakdown(mine, modality) for modality in "TV"))))
+    """The curve beside its base's, and accuracy by tier."""
+    mine, base = [subject.entry], subject.base
+    drawings = curves.panels([*([base] if base else []), subject.entry])
+    boards = tables(*accuracies.leaderboards(mine, "acc"))
+    more = tuple((accuracies.METRICS[metric][0], tables(*accuracies.leaderboards(mine, metric))) for metric in accuracies.METRICS)
+    apart = tuple(drawings[1:]) or tuple(drawings)  # text and visual targets apart tell more of one model than both together
+    drawn = (Beside(apart),) if apart else ()
+    return Section("scores", "Scores and tiers", (*drawn, *boards, Folded("By other metrics", (Alternatives("Metric", more[1:]),))))
 
 
-SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (scores,)
+def effects(subject: Subject) -> Section:
+    """What a history changes for the same targets, by tier."""
+    found = interleaving.interleaving([subject.entry])
+    if found is None:
+        return none("interleaving", "Interleaving effect", "no tier with a history was run beside its target without one.")
+    return Section("interleaving", "Interleaving effect", tables(found[1]))
 
 
-def model_page(subject: Subject) -> str:
-    """The page as text."""
-    made = [section for make in SECTIONS if (section := make(subject)) is not None]
-    context = {
-        "title": subject.entry.name,
-        "entry": subject.entry,
-        "headline": headline(subject),
-        "sections": made,
-        "home": links.at(links.INDEX, 1),
-    }
-    return render("model.html", context)
+def forgetting(subject: Subject) -> Section:
+    """What was lost against the base, by tier."""
+    found = lost.forgetting([subject.entry]) if subject.entry.run.results.forgetting is not None else None
+    if found is None:
+        return none("forgetting", "Text-only forgetting", "the run was not evaluated against a base run (iit-bench eval --base RUN).")
+    pooled, by_tier, detail = found
+    return Section("forgetting", "Text-only forgetting", (*tables(pooled, by_tier), Folded("Tests by tier", tables(detail))))
 
 
-def headline(subject: Subject) -> str:
-    """One sentence with the number in it: what the model forgot against its base, else its first score."""
-    from reports.cells import interval, percent
+def subjects(subject: Subject) -> Section:
+    """Accuracy by source and subject, without history; by position where every turn was scored."""
+    found = [table for modality in "TV" if (table := accuracies.breakdown([subject.entry], modality)) is not None]
+    positions = tables(accuracies.positions([subject.entry]))
+    if not found:
+        return none("subjects", "By subject", "no tier was answered.")
+    return Section("subjects", "By subject", (Beside(tables(*found)), *positions))
 
-    forgotten = subject.entry.run.results.forgetting
-    if forgotten is not None and forgotten.pooled.difference.value is not None:
-        difference = forgotten.pooled.difference
-        assert difference.value is not None
-        verb = "lost" if difference.value >= 0 else "gained"
-        return (
-            f"Against {forgotten.base}, {subject.entry.name} {verb} {percent(abs(difference.value))} percentage points on text targets "
-            f"({interval(difference, signed=True)} lost; n {difference.n})."
-        )
-    for score in SCORES:
-        figure = score.of(subject.entry)
-        if figure.value is not None:
-            return f"{subject.entry.name} has a score of {percent(figure.value)} % ({score.name}, {score.small}; {interval(figure)})."
-    return f"{subject.entry.name} has no score over all tiers."
+
+# Sections of the model itself come first, those of its run last; what is between has a file per question.
+SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
+    forgetting,
+    scores,
+    subjects,
+    effects,
+    lambda subject: run_facts.outcomes(subject.entry),
+    lambda subject: run_facts.cost(subject.entry),
+    lambda subject: run_facts.provenance(subject.entry),
+)
+
+
+def model_page(subject: Subject) -> Page:
+    """The page of a model."""
+    made = tuple(section for make in SECTIONS if (section := make(subject)) is not None)
+    entry = subject.entry
+    return Page(
+        place=links.model(entry.slug),
+        stem=f"model-{entry.slug}",
+        title=entry.name,
+        headline=(headlines.of_model(entry),),
+        sections=made,
+    )

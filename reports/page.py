@@ -1,8 +1,8 @@
-"""From a template to one self-contained page: everything inlined, every value escaped, nothing loaded.
+"""From a template to one page: style and script inlined, every value escaped, nothing loaded but pictures that lie beside it.
 
 Whatever a model, a data set or a command line wrote is untrusted. Three measures: jinja2 escapes every value; invisible and
 direction-changing characters are spelt out; and a Content-Security-Policy lets the browser run the page's own script and style, by
-their hashes, and load nothing at all.
+their hashes, show pictures of the report's own folder, and load nothing else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -26,7 +27,18 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         template: name of a file in reports/templates.
         context: values for it; `Markup` only for what reports/figures.py drew.
     """
-    environment = Environment(
+    style, script = _asset("report.css"), _asset("report.js")
+    policy = (
+        f"default-src 'none'; style-src '{_csp_hash(style)}'; script-src '{_csp_hash(script)}'; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return _environment().get_template(template).render({**context, "style": Markup(style), "script": Markup(script), "policy": policy})
+
+
+@cache
+def _environment() -> Environment:
+    """Made once: a report has many pages of few templates."""
+    return Environment(
         loader=PackageLoader("reports"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -35,12 +47,6 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    style, script = _asset("report.css"), _asset("report.js")
-    policy = (
-        f"default-src 'none'; style-src '{_csp_hash(style)}'; script-src '{_csp_hash(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return environment.get_template(template).render({**context, "style": Markup(style), "script": Markup(script), "policy": policy})
 
 
 def _spell_out(value: Any) -> Any:

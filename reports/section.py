@@ -6,12 +6,14 @@ another page; the templates draw every part alike, so a section needs no templat
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from markupsafe import Markup
 
 from reports.cells import Table
+from reports.figures import Plot, svg
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,11 @@ class TablePart:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that reports/figures.py, or a file beside it, drew."""
+    """A figure. One with a `plot` (made by `figure`) is offered as files under it."""
 
     caption: str
-    svg: Markup  # from matplotlib, with its own title and description
+    svg: Markup  # as reports/figures.py draws it
+    plot: Plot | None = None
     kind: ClassVar[str] = "drawing"
 
 
@@ -46,6 +49,32 @@ class Definitions:
 
     facts: tuple[tuple[str, str], ...]
     kind: ClassVar[str] = "definitions"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text that is typed, or read by a program, as it is."""
+
+    text: str
+    kind: ClassVar[str] = "code"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One picture of a gallery."""
+
+    address: str  # of its file, relative to the page
+    width: int  # pixels
+    height: int
+    text: str  # what it is; read aloud, and written below it
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Small pictures, each loaded when it comes into sight."""
+
+    pictures: tuple[Picture, ...]
+    kind: ClassVar[str] = "gallery"
 
 
 @dataclass(frozen=True)
@@ -65,7 +94,24 @@ class Folded:
     kind: ClassVar[str] = "folded"
 
 
-Part = Words | TablePart | Drawing | Definitions | Links | Folded
+@dataclass(frozen=True)
+class Beside:
+    """Parts that stand beside each other where there is room."""
+
+    parts: tuple[Part, ...]
+    kind: ClassVar[str] = "beside"
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """The same shown in several ways: with the page's script one at a time, chosen by its label; without, all but the first folded."""
+
+    legend: str  # what the labels are of, e.g. "Metric"
+    options: tuple[tuple[str, tuple[Part, ...]], ...]  # (label, parts)
+    kind: ClassVar[str] = "alternatives"
+
+
+Part = Words | TablePart | Drawing | Definitions | Code | Gallery | Links | Folded | Beside | Alternatives
 
 
 @dataclass(frozen=True)
@@ -85,3 +131,20 @@ def tables(*made: Table | None) -> tuple[TablePart, ...]:
 def none(key: str, heading: str, why: str) -> Section:
     """A section that says why there is nothing."""
     return Section(key, heading, (Words(f"Not available: {why}", "none"),))
+
+
+def figure(plot: Plot, caption: str) -> Drawing:
+    """A figure with its files."""
+    return Drawing(caption, svg(plot), plot)
+
+
+def plots_in(parts: Iterable[Part]) -> Iterator[Plot]:
+    """The figures among parts, and the parts in them, that are offered as files."""
+    for part in parts:
+        if isinstance(part, Drawing) and part.plot is not None:
+            yield part.plot
+        elif isinstance(part, Folded | Beside):
+            yield from plots_in(part.parts)
+        elif isinstance(part, Alternatives):
+            for _, inner in part.options:
+                yield from plots_in(inner)

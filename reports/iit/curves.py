@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from markupsafe import Markup
 
 from evaluators import statistics
 from evaluators.iit.columns import Turns
 from evaluators.statistics import Dependence
 from iit_bench.types import tier_order, visual_share
 from reports.entries import Entry, all_tiers
-from reports.figures import Curve, Point, curve_figure
+from reports.plots import Curve, Point, curves_plot
+from reports.section import Drawing, figure
 from reports.shared import chance_by_tier
 
 _PANELS = (("all", "All targets", "TV"), ("text", "Text targets", "T"), ("visual", "Visual targets", "V"))
 
 
-def panels(entries: Sequence[Entry], suffix: str = "") -> list[tuple[str, Markup]]:
-    """(heading, SVG): all targets, then text and visual targets apart; a panel without a point is left out. `suffix` ends ids."""
+def panels(entries: Sequence[Entry], suffix: str = "") -> list[Drawing]:
+    """All targets, then text and visual targets apart; a figure without a point is left out. `suffix` ends ids."""
     answered = {entry.name: answered_by_tier(entry.turns) for entry in entries}
     chance = chance_by_tier(entries)
     drawn = []
     for key, heading, endings in _PANELS:
         tiers = [tier for tier in all_tiers(entries) if tier[-1] in endings]
-        curves = [Curve(entry.style, curve_points(answered[entry.name], tiers)) for entry in entries]
+        curves = [Curve(entry.style, curve_points(answered[entry.name], tiers), entry.name) for entry in entries]
         if any(curve.points for curve in curves):
-            description = f"{heading}: accuracy over visual share, one line per model. The numbers are in the leaderboard."
-            svg = curve_figure(curves, _chance_points(chance, tiers), key=f"curve-{key}{suffix}", description=description)
-            drawn.append((heading, Markup(svg)))
+            description = f"{heading}: accuracy over visual share, one line per model. The numbers are in the table of tiers."
+            plot = curves_plot(curves, _chance_points(chance, tiers), key=f"curve-{key}{suffix}", description=description)
+            drawn.append(figure(plot, f"{heading}: accuracy in %, by visual share"))
     return drawn
 
 

@@ -34,12 +34,13 @@
     });
   }
 
-  // Metrics: one table at a time instead of closed details.
-  [...document.querySelectorAll("[data-metrics]")].forEach((section, number) => {
-    const parts = [...section.querySelectorAll("[data-metric]")];
+  // Alternatives: one at a time instead of closed details.
+  [...document.querySelectorAll("[data-alternatives]")].forEach((section, number) => {
+    const parts = [...section.children].filter((part) => part.dataset.option !== undefined);
+    if (parts.length < 2) return;
     const fieldset = document.createElement("fieldset");
     const legend = document.createElement("legend");
-    legend.textContent = "Metric";
+    legend.textContent = section.dataset.alternatives;
     fieldset.append(legend);
     const show = (chosen) => parts.forEach((part) => { part.hidden = part !== chosen; });
     parts.forEach((part, index) => {
@@ -50,13 +51,25 @@
       const label = document.createElement("label");
       const input = document.createElement("input");
       input.type = "radio";
-      input.name = `metric-${number}`;
+      input.name = `alternatives-${number}`;
       input.checked = index === 0;
       input.addEventListener("change", () => show(part));
-      label.append(input, part.dataset.metric);
+      label.append(input, part.dataset.option);
       fieldset.append(label);
     });
     parts[0].before(fieldset);
     show(parts[0]);
+  });
+
+  // A menu closes with Escape, and when another place is clicked.
+  const menus = [...document.querySelectorAll("details.menu")];
+  document.addEventListener("keydown", (event) => {
+    const open = menus.find((menu) => menu.open);
+    if (event.key !== "Escape" || !open) return;
+    open.open = false;
+    open.querySelector("summary").focus();
+  });
+  document.addEventListener("click", (event) => {
+    menus.forEach((menu) => { if (!menu.contains(event.target)) menu.open = false; });
   });
 })();

@@ -53,7 +53,7 @@ def test_runs_that_do_not_belong_into_one_table_have_tables_of_their_own(
     runs = [make_run("a", 0.9, tiers=tiers), make_run("b", 0.8, tiers=tiers), make_run("c", 0.7, tiers=tiers, **changes)]
     page = page_of(runs, tmp_path / "out")
     assert [list(page.rows(f"leaderboard-acc{key}"))[:-2] for key in ("", "-1")] == [["a", "b"], ["c"]]
-    assert f"They differ in:\n{word} (" in page.text and "no number here is to be compared" in page.text
+    assert f"They differ in: {word} (" in page.text and "no number here is to be compared" in page.text
     ids = page.attributes("id")
     assert len(ids) == len(set(ids))
     over, _, *rows = page.tables["overview"]
