@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from builders.build import BuildOptions, build
     from builders.export.export import ExportOptions, export
+    from evaluators.compare.planning import PlanOptions, plan
     from evaluators.compare.runs import comparisons as compare
     from evaluators.fetch.fetch import FetchOptions, fetch
     from evaluators.iit.evaluate import evaluate
@@ -57,6 +58,7 @@ _PLACES = {
     "FetchOptions": "evaluators.fetch.fetch",
     "Filter": "evaluators.show.selection",
     "ModelOptions": "iit_bench.models.contract",
+    "PlanOptions": "evaluators.compare.planning",
     "Run": "iit_bench.storage.runs",
     "RunExportOptions": "reports.formats.export",
     "RunOptions": "evaluators.runs.options",
@@ -77,6 +79,7 @@ _PLACES = {
     "load_model": "iit_bench.models.load",
     "load_run": "evaluators.runs.reading",
     "merge": "iit_bench.workflows.merging",
+    "plan": "evaluators.compare.planning",
     "report": "reports.leaderboard",
     "show": "evaluators.show.show",
     "submit": "iit_bench.workflows.submitting",
@@ -90,6 +93,7 @@ __all__ = [
     "FetchOptions",
     "Filter",
     "ModelOptions",
+    "PlanOptions",
     "Run",
     "RunExportOptions",
     "RunOptions",
@@ -110,6 +114,7 @@ __all__ = [
     "load_model",
     "load_run",
     "merge",
+    "plan",
     "report",
     "show",
     "submit",

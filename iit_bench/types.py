@@ -305,6 +305,20 @@ class Forgetting:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Where a run until decided stopped, and why (docs/spec/iit.md#decided-runs)."""
+
+    verdict: Literal["lost", "not lost", "undecided"]  # the loss is above 0 | it is below `margin` | all were asked and neither was found
+    margin: float  # a loss below it does not matter, 0 … 1
+    e_lost: float  # e-value that the loss is above 0, with the cluster that decided, or the last one
+    e_not_lost: float  # e-value that the loss is below the margin, likewise
+    e_needed: float  # what decides: 2/α
+    groups: int  # targets up to the cluster that decided; the run has asked its block to the end
+    of_groups: int  # that the run would have asked
+    loss: Figure  # base minus this run over those groups; its interval holds at any moment of stopping
+
+
+@dataclass(frozen=True, kw_only=True)
 class Results:
     """`results.json` of a run of suite iit."""
 
@@ -324,6 +338,7 @@ class Results:
     positions: tuple[PositionResult, ...] = ()  # own history only
     forgetting: Forgetting | None = None  # None = no base run was given
     advice: str = ""  # generate: what to change, where most replies are truncated or unparsed
+    decision: Decision | None = None  # None = the run was not to stop when decided
 
 
 # ---------------------------------------------------------------- the run folder of the suites "text" and "vqa"

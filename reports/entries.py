@@ -44,6 +44,7 @@ class Entry:
     @property
     def badges(self) -> tuple[str, ...]:
         marks = {"incomplete": not self.run.results.complete, "blind": bool(self.model["blind"])}
+        marks["stopped when decided"] = self.run.results.decision is not None
         return tuple(mark for mark, holds in marks.items() if holds)
 
     @property

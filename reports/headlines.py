@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from iit_bench.types import Figure, Forgetting
 from reports.cells import count, interval, percent
 from reports.entries import Entry, Group
+from reports.iit.decision import sentence
 from reports.shared import SCORES
 
 _NAMED = 4  # models whose loss the leaderboard's sentence gives
@@ -31,7 +32,9 @@ def of_group(group: Group) -> tuple[str, ...]:
 
 
 def of_model(entry: Entry) -> str:
-    """What the model forgot against its base, else its first score."""
+    """What the model forgot against its base, or the verdict of a run until decided; else its first score."""
+    if verdict := sentence(entry.run.results):
+        return verdict
     lost = _lost(entry)
     if lost is not None:
         about = f"{count(lost.pooled.difference.n)} text targets of the tiers {', '.join(lost.tiers)}"

@@ -12,6 +12,7 @@ from reports import headlines, links
 from reports.iit import curves, interleaving, run_facts
 from reports.iit import forgetting as lost
 from reports.iit import sections as accuracies
+from reports.iit.decision import decision_section
 from reports.pages import Page
 from reports.section import Alternatives, Beside, Folded, Section, none, tables
 from reports.subject import Subject
@@ -56,6 +57,7 @@ def subjects(subject: Subject) -> Section:
 
 # Sections of the model itself come first, those of its run last; what is between has a file per question.
 SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
+    lambda subject: decision_section(subject.entry.run.results),
     forgetting,
     scores,
     subjects,

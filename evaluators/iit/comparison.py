@@ -55,13 +55,15 @@ def check_comparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> None
 def incomparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> list[str]:
     """In what two runs differ that must be equal, each with both values; nothing where they may share a table.
 
-    Benchmark hash, scoring, style, history, limit and system prompt; the reply length where replies are generated; and, where both show
-    images, how images are processed: all that is recorded of one processor, and what the user set of any.
+    Benchmark hash, scoring, style, history, limit, where a run until decided stopped, and system prompt; the reply length where replies
+    are generated; and, where both show images, how images are processed: all that is recorded of one processor, and what the user set
+    of any.
 
     Raises:
         UserError: a run.json does not hold what must agree.
     """
     values = {what: (_look_up(run_a, path), _look_up(run_b, path)) for what, path in MUST_AGREE.items()}
+    values["where it stops"] = (_stop(run_a), _stop(run_b))
     values["system prompt"] = (run_a.get("system_prompt") or None, run_b.get("system_prompt") or None)
     if run_a["scoring"] == run_b["scoring"] == "generate":
         values["reply length"] = (run_a.get("max_new_tokens"), run_b.get("max_new_tokens"))
@@ -93,6 +95,12 @@ def asked_with(run: Mapping[str, Any]) -> dict[str, str]:
         "reasoning tokens": str(budget or 0),
         "version of asking": str(run.get("answers_version") or 1),
     }
+
+
+def _stop(run: Mapping[str, Any]) -> str | None:
+    """Of a run until decided, which of the groups it asked: a subset, as with a limit."""
+    until: Mapping[str, Any] | None = run.get("until")
+    return None if until is None else f"decided, {run.get('groups_asked')} groups, seed {until['seed']}"
 
 
 def _shows_images(run: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import asked_apart, check_comparable
+from evaluators.iit.deciding import ask_until_decided, groups_asked, narrowed, where_it_stops
 from evaluators.iit.forgetting import forgetting
 from evaluators.iit.prompts import write_prompts
 from evaluators.iit.results import summarise
@@ -88,6 +89,7 @@ def evaluate_model(
 ) -> Results:
     """`evaluate` with a model and a benchmark that are already loaded."""
     rendering = rendering or Rendering(benchmark.questions)
+    options = narrowed(options, benchmark)
     style = style_of(options, benchmark)
     if any("V" in tier for tier in benchmark.chosen_tiers(options.tiers)):
         check_images_known(model)
@@ -115,12 +117,19 @@ def evaluate_model(
     if described["scoring_fallback"] and options.tokenizer:  # which is given to have replies scored
         notice(f"replies of {model.info.name!r} are generated, since it cannot score given ones: {described['scoring_fallback']}")
     base = _comparable_base(options, described)
+    described |= where_it_stops(options, base)
     courses = [rendering.course(dialogue) for dialogue in plan.dialogues]
     with enter(options.out, described, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log):
         started = time.monotonic()
         try:
             limits = BatchLimits.of_record(run["engine"], model)
-            predictions, errors = ask(model, courses, asking, rendering, log=log, limits=limits, progress=progress)
+            predictions, errors, decision = ask_until_decided(
+                lambda some, shown: ask(model, some, asking, rendering, log=log, limits=limits, progress=shown),
+                courses,
+                base,
+                options,
+                progress,
+            )
             log.finish()
         finally:
             run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
@@ -129,6 +138,9 @@ def evaluate_model(
         results = summarise(predictions, plan.unavailable, complete, benchmark.tiers)
         reasoned = model.capabilities.reasons or any(one.reasoning for one in predictions)
         results = dataclasses.replace(results, advice=advice(results.outcomes, run, reasoned=reasoned, scores=can_score(model, images)))
+        if decision:
+            results = dataclasses.replace(results, decision=decision)
+            run["groups_asked"] = groups_asked(predictions)
         if base:
             against_base = forgetting(predictions, Turns.of_run(base), base.run["name"], folder_label(base.path))
             against_base = dataclasses.replace(against_base, asked_apart=asked_apart(base.run, run))

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 PACKAGES = ("iit-bench", "torch", "transformers", "tokenizers", "numpy", "pyarrow", "lm-eval")
 # Fields of run.json that must be equal for a run folder to be resumed. The key of each response guards the rest.
 _RESUMABLE = ("limit", "max_new_tokens", "system_prompt", "batch_size", "seed")
-_RESUMABLE_SINCE = {"reasoning_tokens": 0, "processor_kwargs": {}}  # as well, with the values of folders that do not have them
+_RESUMABLE_SINCE = {
+    "reasoning_tokens": 0,
+    "processor_kwargs": {},
+    "until": None,
+}  # as well, with the values of folders that do not have them
 _RESUMABLE_IIT = ("scoring", "style", "history", "tiers", "batch_tokens")
 _RESUMABLE_TASKS = ("tasks", "num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
 _RESUMABLE_MODEL = ("name", "checkpoint_sha256", "chat_template_sha256", "blind", "dtype")
@@ -61,6 +65,8 @@ def describe_run(
         "limit": options.limit,
         "tiers": list(tiers),
         "left_out": dict(left_out),
+        "until": None,
+        "groups_asked": None,
         "max_new_tokens": asking.max_new_tokens,
         "reasoning_tokens": asking.reasoning_tokens,
         **given_to_model(options, info),

@@ -180,6 +180,16 @@ class IitPart:
         default=None,
         metadata=option("Run folder of the base LLM, or its folder of --suite all, to measure forgetting against.", suites=_IN_IIT),
     )
+    until: Literal["decided"] | None = field(
+        default=None,
+        metadata=option(
+            "decided: ask text targets in an order drawn by --seed, and stop as soon as a loss against --base is found or ruled out.",
+            suites=_IN_IIT,
+        ),
+    )
+    margin: float = field(
+        default=0.02, metadata=option("With --until decided: a loss below it does not matter; 0.02 is 2 points.", suites=_IN_IIT)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,7 @@ def _iit_lines(name: str, results: Results) -> list[str]:
     if results.forgetting:
         rows += [(f"forgotten against {results.forgetting.base}", results.forgetting.pooled.difference)]
         rows += [("retention", results.forgetting.retention)]
+    lines += _decision_lines(results)
     shown = [(label, figure) for label, figure in rows if figure.value is not None]
     width = max((len(label) for label, _ in shown), default=0)
     lines += [f"  {label:{width}}  {_figure(figure)}" for label, figure in shown]
@@ -67,6 +68,24 @@ def _iit_lines(name: str, results: Results) -> list[str]:
     lines += [f"  not the same in the base run: {what} ({' there, '.join(values)} here)" for what, values in apart.items()]
     lines += [f"  not available ({reason}): {', '.join(labels)}" for reason, labels in lacking.items()]
     return lines
+
+
+def _decision_lines(results: Results) -> list[str]:
+    """Of a run until decided: the verdict, with its interval, and after how many groups."""
+    decision = results.decision
+    if decision is None:
+        return []
+    base = results.forgetting.base if results.forgetting else "the base"
+    meaning = {
+        "lost": f"lost: text-only abilities of {base} were lost",
+        "not lost": f"not lost: less than {decision.margin:.1%} was lost against {base}",
+        "undecided": f"undecided: neither a loss against {base} was found nor one of {decision.margin:.1%} or more ruled out",
+    }[decision.verdict]
+    return [
+        f"  {meaning}; after {decision.groups} of {decision.of_groups} groups (e-values: {decision.e_lost:.3g} for a loss, "
+        f"{decision.e_not_lost:.3g} against one, {decision.e_needed:g} decides)",
+        f"  loss{_figure(decision.loss)}; this interval holds whenever a run stops, others of a run that stopped early are too narrow",
+    ]
 
 
 def _subset_label(results: Results) -> str:

@@ -48,6 +48,10 @@ def evaluate(
 
     Example: iit-bench eval --model base-llm,wings,llava --bench bench --base runs/base-llm --out runs
 
+    With --until decided the run stops as soon as it is clear whether text-only abilities were lost: often after a third of the groups.
+
+    Example: iit-bench eval --model wings --bench bench --base runs/base-llm --until decided --margin 0.02 --out runs/wings-quick
+
     Example: iit-bench eval --suite all --model wings --bench bench --tasks wings-text,wings-vqa --limit 500 --out all/wings
     """
     if from_run:
@@ -59,9 +63,11 @@ def evaluate(
         refuse_foreign(given["suite"], given_options(context))
         options = RunOptions(**record_values(RunOptions, given))
     if processes > 1:
+        from evaluators.iit.deciding import check_alone
         from evaluators.runs.header import command
         from iit_bench.cli.processes import run_processes
 
+        check_alone(options.until, processes)
         switches = [*(["--fresh"] if options.fresh else []), *(["--quiet"] if quiet else []), *(["--json"] if json else [])]
         raise typer.Exit(run_processes([*shlex.split(command(options))[1:], *switches], processes))
     if len(models := names(options.model) or ()) > 1:

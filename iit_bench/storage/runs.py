@@ -34,7 +34,18 @@ from iit_bench.storage.tables import canonical_json, decode, read_columns, read_
 from iit_bench.types import OUTCOMES, SUITES, Prediction, Results, SeenPrompt, Suite, SuiteResults, TaskItem, TaskSuite
 
 # Fields of run.json beside `format` and `version`.
-_OF_BENCHMARKS = ("benchmark", "scoring", "scoring_fallback", "style", "history", "tiers", "left_out", "batch_tokens")
+_OF_BENCHMARKS = (
+    "benchmark",
+    "scoring",
+    "scoring_fallback",
+    "style",
+    "history",
+    "tiers",
+    "left_out",
+    "batch_tokens",
+    "until",
+    "groups_asked",
+)
 RUN_FIELDS = {
     "name": "display name of the run, by default its folder's name",
     "model": "models.contract.ModelInfo as a dict",
@@ -47,6 +58,9 @@ RUN_FIELDS = {
     "limit": "number of whole groups, or null for all",
     "tiers": "tiers asked for",
     "left_out": "reason -> groups that this style cannot ask, of any model: prefix_choices; missing in runs of earlier versions",
+    "until": "of a run until decided: margin, alpha, seed of the order, sha256 of the base's predictions, sizes of blocks; else null; "
+    "missing in runs of earlier versions",
+    "groups_asked": "of a run until decided: targets that it asked before it stopped; else null",
     "max_new_tokens": "of a generated reply",
     "reasoning_tokens": "that a model may reason before a generated reply, beside max_new_tokens; 0 where nothing is generated",
     "date": "day that a chat template which asks for it is told; of a template that does not, the day the run started",

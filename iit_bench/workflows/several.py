@@ -65,6 +65,8 @@ def evaluate_models(models: Sequence[str], options: RunOptions, progress: bool =
         own = None if folders[name].resolve() == base else options.base
         called = f"{options.name} {folders[name].name}" if options.name else None
         one = dataclasses.replace(options, model=name, out=folders[name], base=own, name=called)
+        if own is None and options.base is not None:  # the base itself is asked whole
+            one = dataclasses.replace(one, until=None, margin=RunOptions.margin)
         _run(name, lambda one=one: one, shared, outcome, progress)  # type: ignore[misc]
     for name in list(outcome.elsewhere):  # another process may have finished it meanwhile
         if (folders[name] / "results.json").is_file() and load_run_header(folders[name])["ended"]:

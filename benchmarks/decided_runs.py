@@ -1,0 +1,145 @@
+"""How often are runs that stop when they are decided wrong, and how early do they stop? (docs/spec/iit.md#decided-runs)
+
+    python benchmarks/decided_runs.py [--runs 10000] [--demo RUN_BASE RUN]
+
+Simulates runs whose truth is known: clusters of items that depend on each other, most of them tied. On the border of either null
+hypothesis a decision against it is false; at most 5% may be. Of runs with a true loss of any size, those are counted whose decision
+contradicts that of the whole run's own 95% interval. With two run folders it asks their clusters in the order of many seeds instead, and
+prints after how many groups the run would have stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from evaluators.statistics.sequential import ALPHA, above, below
+
+Floats = NDArray[np.float64]
+GROUPS = 300
+MARGIN = 0.02
+BLOCK = 2000  # simulated runs at once
+LOSSES = (0.0, MARGIN, -0.01, 0.01, 0.04)
+
+
+def simulate(rng: np.random.Generator, runs: int, groups: int, *, loss: float, discordance: float, items: int, alike: float) -> Floats:
+    """Sums of differences per cluster, [runs, groups]: an item is lost, gained or tied, with mean `loss`.
+
+    Args:
+        rng: draws.
+        runs, groups: how many.
+        loss: mean difference.
+        discordance: share of items that are lost or gained.
+        items: per cluster.
+        alike: probability that an item repeats the first of its cluster, as the same target under another history does.
+    """
+    lost, gained = (discordance + loss) / 2, (discordance - loss) / 2
+
+    def draw() -> Floats:
+        u = rng.random((runs, groups))
+        return np.where(u < lost, 1.0, np.where(u < lost + gained, -1.0, 0.0))
+
+    first = draw()
+    total = first.copy()
+    for _ in range(items - 1):
+        total += np.where(rng.random((runs, groups)) < alike, first, draw())
+    return total
+
+
+def decisions(sums: Floats, items: int, margin: float = MARGIN, alpha: float = ALPHA) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Clusters until each run was decided (0 = never), and whether the decision was `lost`, [runs]."""
+    size = np.full(sums.shape[-1], float(items))
+    lost, not_lost = above(sums, size, items, 0.0), below(sums, size, items, margin)
+    reached = np.maximum(lost, not_lost) >= 2 / alpha
+    at = reached.argmax(axis=-1)
+    rows = np.arange(len(sums))
+    return np.where(reached.any(axis=-1), at + 1, 0), lost[rows, at] >= not_lost[rows, at]
+
+
+def whole(sums: Floats, items: int, margin: float = MARGIN) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether the whole run's 95% interval (normal, clustered) is above 0, and below the margin, [runs]."""
+    x = sums / items
+    half = 1.96 * x.std(axis=-1, ddof=1) / np.sqrt(x.shape[-1])
+    return x.mean(axis=-1) - half > 0, x.mean(axis=-1) + half < margin
+
+
+SCENES = {  # discordance, items of a cluster, how alike they are
+    "ties, independent items": (0.04, 1, 0.0),
+    "ties, clusters alike": (0.04, 3, 0.9),
+    "clusters of 7": (0.2, 7, 0.6),
+    "much discordance": (0.5, 3, 0.3),
+}
+
+
+def table(runs: int, seed: int = 0, losses: Sequence[float] = LOSSES) -> list[tuple[str, str, float, float, float, float]]:
+    """(scene, truth, false decisions, decided, opposite to the whole run's, median clusters of the decided) per line."""
+    lines = []
+    for scene, (discordance, items, alike) in SCENES.items():
+        for loss in losses:
+            if abs(loss) > discordance:
+                continue
+            rng = np.random.default_rng([seed, items, round(1000 * loss) + 1000])
+            false = decided = opposite = 0
+            after: list[int] = []
+            for first in range(0, runs, BLOCK):
+                n = min(BLOCK, runs - first)
+                sums = simulate(rng, n, GROUPS, loss=loss, discordance=discordance, items=items, alike=alike)
+                stopped, is_lost = decisions(sums, items)
+                some = stopped > 0
+                false += int(np.sum(some & ((is_lost & (loss <= 0)) | (~is_lost & (loss >= MARGIN)))))
+                decided += int(some.sum())
+                above_zero, below_margin = whole(sums, items)
+                opposite += int(np.sum(some & np.where(is_lost, below_margin & ~above_zero, above_zero & ~below_margin)))
+                after += stopped[some].tolist()
+            middle = float(np.median(after)) if after else float("nan")
+            lines.append((scene, f"{100 * loss:+.0f} points", false / runs, decided / runs, opposite / runs, middle))
+    return lines
+
+
+def of_runs(base: Path, run: Path, seeds: int, margin: float) -> None:
+    """Print after how many groups a run that is there would have stopped, over many orders."""
+    from evaluators.iit.deciding import cluster_sums
+    from evaluators.runs.reading import load_run
+
+    sums, size = cluster_sums(load_run(base, "iit"), load_run(run, "iit"))
+    rng = np.random.default_rng(0)
+    orders = np.array([rng.permutation(len(sums)) for _ in range(seeds)])
+    largest = size.max()
+    lost, not_lost = (test(sums[orders], size[orders], largest, at) for test, at in ((above, 0.0), (below, margin)))
+    reached = np.maximum(lost, not_lost) >= 2 / ALPHA
+    at = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, 0)
+    rows = np.arange(seeds)
+    is_lost = (lost >= not_lost)[rows, np.maximum(at - 1, 0)] & (at > 0)
+    print(f"{run.name} against {base.name}: loss {100 * sums.sum() / size.sum():+.1f} points over {len(sums)} clusters, margin {margin:g}")
+    print(f"  lost {is_lost.mean():.1%}, not lost {((at > 0) & ~is_lost).mean():.1%}, undecided {(at == 0).mean():.1%}")
+    if (at > 0).any():
+        quartiles = np.percentile(at[at > 0], [25, 50, 75])
+        print(f"  stops after a median of {quartiles[1]:.0f} clusters (quartiles {quartiles[0]:.0f} and {quartiles[2]:.0f})")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=10_000, help="simulated runs per line")
+    parser.add_argument("--seeds", type=int, default=2000, help="orders of two run folders")
+    parser.add_argument("--margin", type=float, default=MARGIN)
+    parser.add_argument("--demo", type=Path, nargs=2, metavar=("RUN_BASE", "RUN"))
+    options = parser.parse_args()
+    if options.demo:
+        of_runs(*options.demo, options.seeds, options.margin)
+        return
+    print(f"{GROUPS} clusters, margin {MARGIN:g}, {options.runs:,} simulated runs per line")
+    print(f"{'':26}{'true loss':>12}{'false':>8}{'decided':>9}{'opposite':>10}{'median':>8}")
+    for scene, truth, false, decided, opposite, middle in table(options.runs):
+        print(f"{scene:26}{truth:>12}{false:8.2%}{decided:9.1%}{opposite:10.2%}{middle:8.0f}")
+
+
+if __name__ == "__main__":
+    main()

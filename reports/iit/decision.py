@@ -1,0 +1,47 @@
+"""The section of a model's page on a run that stopped when it was decided (docs/spec/iit.md#decided-runs)."""
+
+from __future__ import annotations
+
+from iit_bench.types import Results
+from reports.cells import count, interval, percent
+from reports.section import Definitions, Section, Words
+
+TOO_NARROW = (
+    "The run stopped because of what it saw. Intervals that are made for a fixed number of items, as all others on this page, are too "
+    "narrow for such a run, and its scores are of a subset."
+)
+
+
+def decision_section(results: Results) -> Section | None:
+    """The verdict with its evidence; None for a run that asked all it was to ask."""
+    decision = results.decision
+    if decision is None:
+        return None
+    loss = decision.loss
+    value = "not available" if loss.value is None else f"{percent(loss.value)} points ({interval(loss, signed=True)}; n {count(loss.n)})"
+    facts = (
+        ("loss against the base", value),
+        (
+            "stopped after",
+            f"{count(decision.groups)} of {count(decision.of_groups)} groups, {count(loss.clusters)} independent clusters",
+        ),
+        ("e-value for a loss", f"{decision.e_lost:.3g} ({decision.e_needed:g} decides)"),
+        (f"e-value for a loss below {percent(decision.margin)} points", f"{decision.e_not_lost:.3g} ({decision.e_needed:g} decides)"),
+    )
+    fine = Words("The interval of the loss is a confidence sequence: it holds the true loss with 95%, whenever the run stops.", "fine")
+    return Section("decision", "Lost or not", (Words(sentence(results), "lead"), Definitions(facts), fine, Words(TOO_NARROW, "notice")))
+
+
+def sentence(results: Results) -> str:
+    """The verdict in one sentence; "" for a run that asked all it was to ask."""
+    decision, forgetting = results.decision, results.forgetting
+    if decision is None:
+        return ""
+    base = forgetting.base if forgetting else "the base"
+    where = f"after {count(decision.groups)} of {count(decision.of_groups)} groups"
+    if decision.verdict == "lost":
+        return f"Text-only abilities of {base} were lost: decided {where}."
+    margin = f"{percent(decision.margin)} points"
+    if decision.verdict == "not lost":
+        return f"Less than {margin} of the text-only abilities of {base} were lost: decided {where}."
+    return f"Undecided {where}: neither was a loss against {base} found, nor one of {margin} or more ruled out."

@@ -1,0 +1,91 @@
+"""Sample sizes from two runs, or from numbers given by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evaluators.compare.planning import PlanOptions, plan
+from evaluators.iit.evaluate import evaluate
+from evaluators.runs.options import RunOptions
+from iit_bench.cli import main
+from iit_bench.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def pilot(bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("pilot")
+    for seed, name in enumerate("ab"):
+        evaluate(RunOptions(model="random", seed=seed, bench=bench.path, out=folder / name), progress=False)
+    return folder / "a", folder / "b"
+
+
+def test_kish_s_design_effect_turns_pairs_into_items_and_groups() -> None:
+    (alone,) = plan(PlanOptions(difference=(0.05,), discordance=0.2)).sizes
+    (clustered,) = plan(PlanOptions(difference=(0.05,), discordance=0.2, cluster_size=3, icc=0.5)).sizes
+    assert alone.items == alone.effective == alone.groups == clustered.effective
+    assert clustered.items == 2 * alone.items and clustered.groups == -(-clustered.items // 3)
+
+
+def test_more_tests_and_more_power_need_more_groups() -> None:
+    def groups(**more) -> int:
+        return plan(PlanOptions(difference=(0.05,), discordance=0.2, **more)).sizes[0].groups or 0
+
+    assert groups() < groups(tests=4) < groups(tests=4, power=0.9) and groups() > groups(alpha=0.1)
+
+
+@pytest.mark.slow
+def test_a_pilot_s_own_detectable_difference_needs_the_pilot_s_own_size(pilot: tuple[Path, Path]) -> None:
+    first = plan(PlanOptions(difference=(0.05,), pilot=pilot, over="*"))
+    result = first.basis.pilot
+    assert result is not None and result.detectable is not None
+    (size,) = plan(PlanOptions(difference=(result.detectable,), pilot=pilot, over="*")).sizes
+    assert size.items == pytest.approx(result.difference.n, rel=0.1)
+    assert first.basis.pilot_groups == first.basis.benchmark_groups == 12
+
+
+@pytest.mark.slow
+def test_pool_that_the_pilot_does_not_have_is_refused(pilot: tuple[Path, Path]) -> None:
+    with pytest.raises(UserError, match=r"share nothing called 'TTTT'; give --over one of T, TT"):
+        plan(PlanOptions(difference=(0.05,), pilot=pilot, over="TTTT"))
+
+
+@pytest.mark.slow
+def test_runs_that_agree_on_all_show_no_discordance(pilot: tuple[Path, Path]) -> None:
+    with pytest.raises(UserError, match="agree on every item"):
+        plan(PlanOptions(difference=(0.05,), pilot=(pilot[0], pilot[0])))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give either --pilot"),
+        ({"discordance": 0.1, "pilot": (Path("a"), Path("b"))}, "give either --pilot"),
+        ({"discordance": 2.0}, "--discordance 2 is no fraction"),
+        ({"discordance": 0.1, "power": 80}, "--power 80 is no fraction"),
+        ({"discordance": 0.1, "difference": (2.0,)}, "--difference 2 is no fraction between 0 and 1; write 2 points as 0.02"),
+        ({"discordance": 0.1, "tests": 0}, "--tests 0 is too low"),
+        ({"discordance": 0.1, "icc": 2}, "correlation from 0 to 1"),
+        ({"pilot": (Path("a"), Path("b")), "icc": 0.2}, "read from the pilot"),
+        ({"discordance": 0.1, "difference": ()}, "no difference to plan for"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PlanOptions(**{"difference": (0.02,), **options})
+
+
+def test_command_prints_a_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--difference", "0.02,0.05", "--discordance", "0.1", "--tests", "4"]) == 0
+    table = capsys.readouterr().out
+    assert "over 4 tests" in table and "0.0125 (Holm's first step)" in table and "2,858" in table
+    assert main(["plan", "--difference", "0.02", "--discordance", "0.1", "--tests", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sizes"][0]["groups"] == 2858
+
+
+def test_more_than_can_be_searched_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--difference", "0.0001", "--discordance", "0.5"]) == 0
+    assert "more than 10,000,000" in capsys.readouterr().out
+    assert main(["plan", "--difference", "two"]) == 2
