@@ -20,7 +20,7 @@ COMMANDS = {
     "watch": ("watch", "Evaluate each checkpoint of a training as it lands."),
     "submit": ("submit", "Submit an evaluation as a Slurm array; preempted tasks go on by themselves."),
     "merge": ("merge", "Put together what several processes have answered of a run."),
-    "report": ("report", "Write the leaderboard of several runs as one HTML page."),
+    "report": ("report", "Write the report of several runs: a folder of pages."),
     "compare": ("report", "Print paired differences between two runs."),
     "show": ("show", "Print what a model was asked and what it answered: wrong, lost, unparsed, one item …"),
     "diff": ("show", "Print the items whose outcome differs between two runs."),

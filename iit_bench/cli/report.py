@@ -30,8 +30,19 @@ def report(
         Path | None,
         typer.Option(help="Benchmark folder, to show questions and images; default: where the runs found it.", show_default=False),
     ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Two models side by side, as A:B, by their names on the page; may be given again. Default: each model and its base, and "
+            "neighbours at the top.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Write the leaderboard of several runs: one HTML page that needs no network. A row is a model with its IIT, text-only and VQA figures.
+    """Write the report of several runs: a folder of pages that need no network. Open its index.html.
+
+    It has the leaderboard, a page per model, two models side by side, and what was asked. A row of the leaderboard is a model with its
+    IIT, text-only and VQA figures.
 
     Figures of one task under different settings (few-shot examples, chat template, limit, data …) get separate columns; IIT runs of
     different benchmarks or settings get tables of their own.
@@ -40,7 +51,7 @@ def report(
     """
     from reports.leaderboard import report as write_report
 
-    print(f"Leaderboard: {write_report(runs, out, **({'title': title} if title else {}), base=base, bench=bench)}")
+    print(f"Leaderboard: {write_report(runs, out, title, base=base, bench=bench, pairs=pairs or ())}")
 
 
 @app.command()

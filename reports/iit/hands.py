@@ -10,12 +10,12 @@ import numpy as np
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import pair_targets
 from iit_bench.storage.benchmark import Benchmark
+from iit_bench.types import TRANSITIONS
 from reports import links
 from reports.cells import Cell, Column, Table, count, number_cell, percent, text_cell
 from reports.entries import Entry
 from reports.section import Folded, Part, Section, TablePart, Words
 
-TRANSITIONS = ("lost", "kept", "gained", "never")
 SHOWN = 100  # questions of a list
 
 
