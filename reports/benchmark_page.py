@@ -93,7 +93,9 @@ def _of_one(group: Group, found: Benchmark | None, folder: Path, name: str) -> l
 
 
 def _needs(group: Group) -> list[Section]:
-    return []
+    """What share of the items is solved without the image, and what items need."""
+    why = "no run on the page was asked again with its images removed (iit-bench arms RUN)."
+    return [none("needs", "Solvable without the image", why)]
 
 
 def _counts(found: Benchmark | None, header: Mapping[str, Any]) -> Section:

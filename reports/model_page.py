@@ -21,11 +21,10 @@ from reports.subject import Subject
 def scores(subject: Subject) -> Section:
     """The curve beside its base's, and accuracy by tier."""
     mine, base = [subject.entry], subject.base
-    drawings = curves.panels([*([base] if base else []), subject.entry])
+    drawings = curves.panels([*([base] if base else []), subject.entry], keys=("text", "visual"))  # both together would tell less
     boards = tables(*accuracies.leaderboards(mine, "acc"))
     more = tuple((accuracies.METRICS[metric][0], tables(*accuracies.leaderboards(mine, metric))) for metric in accuracies.METRICS)
-    apart = tuple(drawings[1:]) or tuple(drawings)  # text and visual targets apart tell more of one model than both together
-    drawn = (Beside(apart),) if apart else ()
+    drawn = (Beside(tuple(drawings)),) if drawings else ()
     return Section("scores", "Scores and tiers", (*drawn, *boards, Folded("By other metrics", (Alternatives("Metric", more[1:]),))))
 
 

@@ -18,12 +18,12 @@ from reports.shared import chance_by_tier
 _PANELS = (("all", "All targets", "TV"), ("text", "Text targets", "T"), ("visual", "Visual targets", "V"))
 
 
-def panels(entries: Sequence[Entry], suffix: str = "") -> list[Drawing]:
-    """All targets, then text and visual targets apart; a figure without a point is left out. `suffix` ends ids."""
+def panels(entries: Sequence[Entry], suffix: str = "", keys: Sequence[str] = ("all", "text", "visual")) -> list[Drawing]:
+    """All targets, then text and visual targets apart, where `keys` names them; a figure without a point is left out. `suffix` ends ids."""
     answered = {entry.name: answered_by_tier(entry.turns) for entry in entries}
     chance = chance_by_tier(entries)
     drawn = []
-    for key, heading, endings in _PANELS:
+    for key, heading, endings in (panel for panel in _PANELS if panel[0] in keys):
         tiers = [tier for tier in all_tiers(entries) if tier[-1] in endings]
         curves = [Curve(entry.style, curve_points(answered[entry.name], tiers), entry.name) for entry in entries]
         if any(curve.points for curve in curves):
