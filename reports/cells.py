@@ -13,6 +13,7 @@ from iit_bench.types import Figure, PairedResult
 
 MINUS = "\N{MINUS SIGN}"
 NOT_AVAILABLE = "not available"
+ALPHA = 0.05  # of what is set bold
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Cell:
     badges: tuple[str, ...] = ()
     words: bool = False  # text, set left; otherwise a number, set right
     href: str = ""  # address within the report that the text leads to, made by reports/links.py
+    test: PairedResult | None = None  # whose adjusted p it shows; reports/families.py adjusts it over the page
+    judged: bool = False  # set bold by that p; then the last of `lines` shows it
     links: tuple[tuple[str, str], ...] = ()  # (text, address) of several links, after the text
 
 
@@ -176,9 +179,14 @@ def paired_cell(result: PairedResult, show_n: bool) -> Cell:
     if result.difference.value is None:
         return missing_cell(result.difference.note)
     p = result.p if result.p_holm is None else result.p_holm
-    cell = figure_cell(result.difference, signed=True, show_n=show_n, strong=p is not None and p < 0.05)
-    line = "no test" if p is None else f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
-    return Cell(cell.text, (*cell.lines, line), cell.sort, f"{cell.title}; {result.test}", cell.strong)
+    cell = figure_cell(result.difference, signed=True, show_n=show_n, strong=p is not None and p < ALPHA)
+    title = f"{cell.title}; {result.test}"
+    return replace(cell, lines=(*cell.lines, p_line(p)), title=title, test=None if p is None else result, judged=p is not None)
+
+
+def p_line(p: float | None) -> str:
+    """An adjusted p-value as small print."""
+    return "no test" if p is None else f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
 
 
 PAIRED_COLUMNS = (
@@ -202,7 +210,7 @@ def paired_cells(result: PairedResult) -> tuple[Cell, ...]:
         difference,
         number_cell(result.difference.n),
         number_cell(result.p, p_value(result.p)),
-        number_cell(result.p_holm, p_value(result.p_holm)),
+        replace(number_cell(result.p_holm, p_value(result.p_holm)), test=result),
         text_cell(result.test),
         _detectable(result),
         number_cell(result.only_a),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from iit_bench.storage.atomic import write_atomic
 from reports import figure_files, figures, links
+from reports.families import one_family
 from reports.page import render
 from reports.section import Section
 
@@ -73,6 +74,7 @@ def write(page: Page, site: Site) -> Path:
         UserError: no space, or no permission.
     """
     depth = page.place.count("/")
+    page = replace(page, sections=one_family(page.sections))
     context = {
         "page": page,
         "navigation": site.navigation(page.place),

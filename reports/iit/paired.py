@@ -11,7 +11,7 @@ from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, missing_cell, pai
 from reports.entries import Entry
 from reports.shared import common_n, name_cell
 
-BOLD = "Small print: 95% interval, p adjusted by Holm over the tiers of a run. Bold: adjusted p < 0.05."
+BOLD = "Small print: 95% interval, p adjusted by Holm over all tests of the page that may be bold. Bold: adjusted p < 0.05."
 
 
 def matrix(key: str, caption: str, entries: Sequence[Entry], of_entry: Mapping[str, Sequence[PairedResult]]) -> Table:

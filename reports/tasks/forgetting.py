@@ -9,6 +9,7 @@ from evaluators.compare.tasks import TaskComparison, by_reason, matched
 from iit_bench.storage.runs import TaskRun
 from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, figure_cell, missing_cell, paired_cell, paired_cells, size, text_cell
 from reports.entries import base_of
+from reports.iit.paired import BOLD
 from reports.models import ModelRow, Models, TaskColumn
 from reports.shared import common_n, row_cell, settings_apart
 
@@ -77,10 +78,7 @@ def _matrix(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], mod
         columns.append(
             [paired_cell(one.result, show_n=one.result.difference.n != n) if one else missing_cell("not compared") for one in column]
         )
-    caption = (
-        "Accuracy of the base LLM minus the model's on the same documents, in percentage points: positive is lost. "
-        "Small print: 95% interval, p adjusted by Holm over the tasks of a run. Bold: adjusted p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.05."
-    )
+    caption = "Accuracy of the base LLM minus the model's on the same documents, in percentage points: positive is lost. " + BOLD
     return Table("text-forgetting", caption, tuple(heads), tuple(zip(*columns, strict=True)))
 
 
@@ -102,7 +100,7 @@ def _details(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], mo
     caption = (
         "Base (A) minus model (B): positive is lost. Retention = (acc − chance) / (base acc − chance), in %; chance is the mean of "
         "1 / number of choices. "
-        "Tasks inside groups are a family of their own for Holm."
+        "Tasks inside groups, which are not in the table above, are a family of their own for Holm."
     )
     return Table("text-forgetting-detail", caption, columns, tuple(rows))
 
