@@ -13,6 +13,7 @@ from reports.iit import curves, interleaving, run_facts
 from reports.iit import forgetting as lost
 from reports.iit import sections as accuracies
 from reports.iit.decision import decision_section
+from reports.iit.ledger import ledger_section
 from reports.pages import Page
 from reports.section import Alternatives, Beside, Folded, Section, none, tables
 from reports.subject import Subject
@@ -58,6 +59,7 @@ def subjects(subject: Subject) -> Section:
 SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
     lambda subject: decision_section(subject.entry.run.results),
     forgetting,
+    ledger_section,
     scores,
     subjects,
     effects,

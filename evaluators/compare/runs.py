@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluators.compare.ledgers import ledgers_as_table
 from evaluators.compare.table import suite_as_dict, suite_as_table
 from evaluators.compare.tasks import TaskComparison, compare_suites
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import as_dict, as_table, asked_apart, check_comparable, compare
+from evaluators.iit.ledger import are_repeats, ledger, noise_floor
 from evaluators.runs.reading import is_iit, is_of_tasks, read_runs
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import AnyRun
-from iit_bench.types import PairedResult, Suite
+from iit_bench.storage.runs import AnyRun, IitRun
+from iit_bench.types import Figure, Ledger, PairedResult, Suite
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,17 @@ class OfTiers:
     a: str
     b: str
     apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # as `comparison.asked_apart` gives it
+    ledgers: Sequence[Ledger] = ()  # with A as the base: of T targets, of V targets, where both ran some
+    floor: Figure | None = None  # where the runs are repeats of each other: how often they disagree
 
     def as_table(self) -> str:
-        """The comparison as text for a terminal, one line per tier; differences in percentage points."""
-        return as_table(self.results, self.a, self.b, apart=self.apart)
+        """The comparison as text for a terminal, one line per tier, with differences in percentage points; then the ledgers."""
+        return as_table(self.results, self.a, self.b, apart=self.apart) + "\n" + ledgers_as_table(self.ledgers, self.floor)
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison as `iit-bench compare --json` prints it."""
-        return as_dict(self.results, self.a, self.b, self.apart)
+        more = {"ledgers": [dataclasses.asdict(one) for one in self.ledgers], "noise_floor": self.floor and dataclasses.asdict(self.floor)}
+        return as_dict(self.results, self.a, self.b, self.apart) | more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +77,18 @@ def comparisons(path_a: Path, path_b: Path) -> Iterator[OfTiers | OfTasks]:
         names = (str(a.run["name"]), str(b.run["name"]))
         if is_iit(a) and is_iit(b):
             check_comparable(a.run, b.run)
-            yield OfTiers(compare(Turns.of_run(a), Turns.of_run(b), names[1]), *names, asked_apart(a.run, b.run))
+            yield _of_tiers(a, b, names)
         elif is_of_tasks(a) and is_of_tasks(b):
             results, left_out = compare_suites(a, b)
             yield OfTasks(results=results, left_out=left_out, suite=suite, a=names[0], b=names[1])
+
+
+def _of_tiers(a: IitRun, b: IitRun, names: tuple[str, str]) -> OfTiers:
+    of_a, of_b = Turns.of_run(a), Turns.of_run(b)
+    results = compare(of_a, of_b, names[1])
+    made = [ledger(of_b, of_a, "T"), ledger(of_b, of_a, "V")]
+    floor = noise_floor([of_a, of_b], None) if are_repeats(a.run, b.run) else None
+    return OfTiers(results, *names, asked_apart(a.run, b.run), [one for one in made if one is not None], floor)
 
 
 def _by_suite(path: Path) -> dict[Suite, AnyRun]:

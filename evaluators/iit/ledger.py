@@ -139,12 +139,12 @@ def are_repeats(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> bool:
     return known and not comparison.incomparable(run_a, run_b) and not comparison.asked_apart(run_a, run_b)
 
 
-def noise_floor(repeats: Sequence[Turns], modality: Modality = "T") -> Figure:
+def noise_floor(repeats: Sequence[Turns], modality: Modality | None = "T") -> Figure:
     """The share of targets that only one of two repeats has right: per item the share of pairs of repeats, then the mean over items.
 
     Args:
         repeats: two or more runs of which `are_repeats` is true. Items that one of them did not finish are left out.
-        modality: of the targets.
+        modality: of the targets; None for all.
 
     Raises:
         UserError: the repeats do not ask the same questions.
@@ -155,7 +155,8 @@ def noise_floor(repeats: Sequence[Turns], modality: Modality = "T") -> Figure:
         right = []
         for other in repeats[1:]:
             pairs = comparison.pair_turns(first, other).finished()
-            pairs = _taken(pairs, _is_of(pairs.a, modality) & pairs.a.is_target)
+            wanted = pairs.a.is_target if modality is None else pairs.a.is_target & _is_of(pairs.a, modality)
+            pairs = _taken(pairs, wanted)
             first = pairs.a
             right.append(pairs.b.acc)
     if not len(first):

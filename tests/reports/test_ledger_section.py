@@ -1,0 +1,86 @@
+"""The section of a model's page on what it lost and kept, and the terminal's ledger."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evaluators.compare.runs import comparisons
+from iit_bench.storage.runs import load_run
+from reports.leaderboard import report
+
+MakeRun = Callable[..., Path]
+
+
+def page_of(runs: list[Path], out: Path, name: str) -> str:
+    report(runs, out)
+    return (out / "models" / f"{name}.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def base(make_run: MakeRun) -> Path:
+    return make_run("base", 0.95)
+
+
+def test_the_page_names_what_was_lost_with_the_ledgers_figures(make_run: MakeRun, base: Path, tmp_path: Path) -> None:
+    run = make_run("tuned", 0.6, base="base")
+    page = page_of([base, run], tmp_path / "report", "tuned")
+    forgotten = load_run(run, "iit").results.forgetting
+    assert forgotten is not None and forgotten.ledger is not None
+    counts, lost = forgotten.ledger.parts[0].counts, forgotten.ledger.lost
+    assert f"Of {sum(counts.values())} answers to text targets, {counts['lost']} are lost" in page
+    assert lost and all(item.question in page for item in lost)
+    assert f"samples/index.html#run=tuned&amp;item={lost[0].dialogues[0].replace('/', '%2F')}" in page
+
+
+def test_a_run_without_a_base_has_no_ledger(base: Path, tmp_path: Path) -> None:
+    assert 'id="ledger' not in page_of([base], tmp_path / "report", "base")
+
+
+def test_a_run_of_before_ledgers_gets_one_where_its_base_is_on_the_page(make_run: MakeRun, base: Path, tmp_path: Path) -> None:
+    run = make_run("tuned", 0.6, base="base")
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    whole = results["forgetting"].pop("ledger")["parts"][0]["counts"]
+    (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    assert f"{whole['lost']} are lost" in page_of([base, run], tmp_path / "report", "tuned")
+    assert "made before there were ledgers" in page_of([run], tmp_path / "alone", "tuned")
+
+
+def test_repeats_on_the_page_give_the_noise_floor(make_run: MakeRun, base: Path, tmp_path: Path) -> None:
+    same = {"model": {"checkpoint_sha256": "d" * 64}}
+    runs = [base, make_run("tuned", 0.6, base="base", **same), make_run("again", 0.6, base="base", seed=1, **same)]
+    page = page_of(runs, tmp_path / "report", "tuned")
+    assert re.search(r"this run and its repeats \(again\) disagree in \d+\.\d %", page)
+    assert "no repeat of this run" in page_of([base, make_run("other", 0.6, base="base")], tmp_path / "other", "other")
+
+
+def test_hostile_names_of_items_are_words_on_the_page(make_run: MakeRun, base: Path, tmp_path: Path) -> None:
+    run = make_run("tuned", 0.6, base="base")
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    hostile = "</td><script>alert(1)</script>\u202e\x00" + "x" * 1_000_000
+    results["forgetting"]["ledger"]["lost"][0] |= {"question": hostile, "subject": hostile, "dialogues": [hostile]}
+    (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    page = page_of([base, run], tmp_path / "report", "tuned")
+    assert "<script>alert" not in page and "\u202e" not in page and "⟨U+202E⟩" in page
+
+
+def test_compare_prints_and_gives_the_ledgers_of_both_modalities(make_run: MakeRun, base: Path) -> None:
+    run = make_run("tuned", 0.6, base="base")
+    (one,) = comparisons(base, run)
+    table, data = one.as_table(), one.as_dict()
+    assert [ledger["modality"] for ledger in data["ledgers"]] == ["T", "V"]
+    stored = load_run(run, "iit").results.forgetting
+    assert stored is not None and stored.ledger is not None
+    assert data["ledgers"][0]["parts"][0]["counts"] == stored.ledger.parts[0].counts
+    counts = data["ledgers"][1]["parts"][0]["counts"]
+    assert re.search(rf"V\* +{sum(counts.values())} +{counts['lost']} +{counts['kept']} ", table) and "Lost V items" in table
+    assert max(map(len, table.splitlines())) < 500 and data["noise_floor"] is None
+
+
+def test_compare_of_two_repeats_gives_the_noise_floor(base: Path) -> None:
+    (one,) = comparisons(base, base)
+    assert one.as_dict()["noise_floor"]["value"] == 0 and "one checkpoint" in one.as_table()
