@@ -24,7 +24,8 @@ def ledgers_as_table(ledgers: Sequence[Ledger], floor: Figure | None) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE, title=Text("Ledger: lost = right in A only, gained = right in B only; % of the items"), title_justify="left")
+    title = "Ledger, items: lost = right in A only, gained = right in B only; corrected: % of the items"
+    table = Table(box=SIMPLE, title=Text(title), title_justify="left")
     table.add_column("items", no_wrap=True)
     for heading in ("n", *TRANSITIONS, "lost, corrected", "kept, corrected", "gained, corrected"):
         table.add_column(heading, justify="right", no_wrap=True)
