@@ -95,16 +95,18 @@ _KINDS = r"both|either|neither|options?|choices?|answers?|statements?|items?"
 
 
 @cache
-def _phrases() -> re.Pattern[str]:
-    return re.compile("|".join(PHRASES.values()), re.IGNORECASE)
+def _phrases(ascii_text: bool) -> re.Pattern[str]:
+    """The phrases of all languages; for a text in ASCII of those that have an ASCII letter, which takes half the time."""
+    possible = [phrases for phrases in PHRASES.values() if not ascii_text or re.search(r"(?<!\\)[A-Za-z]", phrases)]
+    return re.compile("|".join(possible), re.IGNORECASE)
 
 
 @cache
-def _combinations() -> re.Pattern[str]:
+def _combinations(ascii_text: bool) -> re.Pattern[str]:
     """Letters of choices joined within a text: "Both A and B", "A、B"."""
     latin = rf"(?<![\w.]){_LATIN}\s*(?:,\s*{_LATIN}\s*)*,?\s*(?:and|or|&|nor)\s*{_LATIN}(?![\w.])"
     unspaced = rf"[{_LETTERS}①-⑩]\s*(?:[和与與或及、・]|[와과](?=\s)|と|や)\s*[{_LETTERS}①-⑩]|[①-⑩]{{2}}"
-    return re.compile(rf"(?i:{latin})|{unspaced}")
+    return re.compile(f"(?i:{latin})" if ascii_text else rf"(?i:{latin})|{unspaced}")
 
 
 @cache
@@ -121,7 +123,8 @@ def _marks_only() -> re.Pattern[str]:
 def refers_to_others(choice: str) -> bool:
     """Whether a choice refers to other choices, so that its meaning depends on their order or their letters."""
     text = choice.strip()
-    return bool(_phrases().search(text) or _combinations().search(text) or _marks_only().fullmatch(text))
+    ascii_text = text.isascii()
+    return bool(_phrases(ascii_text).search(text) or _combinations(ascii_text).search(text) or _marks_only().fullmatch(text))
 
 
 def keeps_order(choices: tuple[str, ...]) -> bool:

@@ -138,6 +138,8 @@ class PrunedSearch:
 
     def nearest(self, queries: NDArray[np.int64], count: int) -> list[Ranking]:
         """The ranking of each query."""
+        if len(queries) == 1:
+            return [self._alone(int(queries[0]), count)]
         found: dict[int, Ranking] = {}
         products = self._products(queries)
         pruned = (products > CHEAP) & (count <= SHORT)
@@ -147,6 +149,30 @@ class PrunedSearch:
             for part in np.unique(parts):
                 found |= self._level(np.array(asked, np.int64)[parts == part], count, share)
         return [found[query] for query in queries.tolist()]
+
+    def _alone(self, query: int, count: int) -> Ranking:
+        """The ranking of one query, over all its words: less work than to make matrices of it."""
+        own = slice(self._weights.indptr[query], self._weights.indptr[query + 1])
+        starts, ends = self._columns.indptr[self._weights.indices[own]], self._columns.indptr[self._weights.indices[own] + 1]
+        lengths = ends - starts
+        entries = _ranges(starts, lengths)
+        products = self._columns.data[entries] * np.repeat(self._weights.data[own], lengths)
+        dots = np.bincount(self._columns.indices[entries], products, len(self._among))  # exact: integers
+        places = np.flatnonzero(dots)
+        similarities = dots[places] / (self._row_norms[places] * self._norms[query])
+        return self._ranking(places, similarities, count)
+
+    def _ranking(self, places: NDArray[Any], similarities: NDArray[np.float64], count: int) -> Ranking:
+        """The ranking of all places whose similarity is not 0."""
+        complete = len(places) <= count
+        if not complete:
+            enough = similarities >= np.partition(similarities, -count)[-count]
+            places, similarities = places[enough], similarities[enough]
+        return self._ordered(places, similarities, complete)
+
+    def _ordered(self, places: NDArray[Any], similarities: NDArray[np.float64], complete: bool) -> Ranking:
+        order = np.lexsort((places, -similarities))
+        return Ranking(self._among[places[order]], similarities[order], complete)
 
     def _products(self, queries: NDArray[np.int64]) -> NDArray[np.float64]:
         """How many products of two entries a search over all words of each query takes."""
@@ -166,14 +192,9 @@ class PrunedSearch:
                 chosen = self._decided(query, places, similarities, count, left_out[i] + ROUNDING)
                 if chosen is None:
                     continue
-                places, similarities, complete = *chosen, False
+                found[query] = self._ordered(*chosen, complete=False)
             else:
-                complete = len(places) <= count
-                if not complete:
-                    enough = similarities >= np.partition(similarities, -count)[-count]
-                    places, similarities = places[enough], similarities[enough]
-            order = np.lexsort((places, -similarities))
-            found[query] = Ranking(self._among[places[order]], similarities[order], complete)
+                found[query] = self._ranking(places, similarities, count)
         return found
 
     def _without_frequent(self, queries: NDArray[np.int64], share: float) -> tuple[Any, NDArray[np.float64]]:
@@ -203,28 +224,36 @@ class PrunedSearch:
         """
         if len(places) < count:
             return None
-        likely = places[lower >= np.partition(lower, -count)[-count]]
-        least = np.partition(self._exact(query, likely), -count)[-count]
+        likely = lower >= np.partition(lower, -count)[-count]
+        of_likely = self._exact(query, places[likely])
+        least = np.partition(of_likely, -count)[-count]
         if least <= left_out:
             return None
-        possible = places[lower + left_out >= least]
-        similarities = self._exact(query, possible)
+        others = places[(lower + left_out >= least) & ~likely]
+        both = np.concatenate((places[likely], others))
+        similarities = np.concatenate((of_likely, self._exact(query, others))) if len(others) else of_likely
         enough = similarities >= least
-        return possible[enough], similarities[enough]
+        return both[enough], similarities[enough]
 
     def _exact(self, query: int, places: NDArray[np.int32]) -> NDArray[np.float64]:
         """Similarity of the query to the texts at some places, over all words."""
         own = slice(self._weights.indptr[query], self._weights.indptr[query + 1])
         starts, ends = self._weights.indptr[self._among[places]], self._weights.indptr[self._among[places] + 1]
         lengths = ends - starts
-        ends_here = np.cumsum(lengths)
-        entries = np.arange(ends_here[-1]) + np.repeat(starts - (ends_here - lengths), lengths)
+        entries = _ranges(starts, lengths)
         self._query[self._weights.indices[own]] = self._weights.data[own]
         products = self._weights.data[entries] * self._query[self._weights.indices[entries]]
         self._query[self._weights.indices[own]] = 0
-        dots = np.add.reduceat(products, ends_here - lengths)  # a place has a word in common with the query, so none is empty
+        dots = np.add.reduceat(products, np.cumsum(lengths) - lengths)  # a place has a word in common with the query, so none is empty
         similarities: NDArray[np.float64] = dots / (self._row_norms[places] * self._norms[query])
         return similarities
+
+
+def _ranges(starts: NDArray[Any], lengths: NDArray[Any]) -> NDArray[np.int64]:
+    """The numbers start … start + length - 1 of each range, one range after the other."""
+    before = np.cumsum(lengths) - lengths
+    ranges: NDArray[np.int64] = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+    return ranges
 
 
 @cache
