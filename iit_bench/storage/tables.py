@@ -124,27 +124,25 @@ def write_table(kind: type, records: Iterable[Any], file: BinaryIO) -> None:
 def _row_groups(kind: type, records: Iterable[Any]) -> Iterator[dict[str, list[Any]]]:
     """The columns of each group of rows; of no records, one empty group."""
     names = [f.name for f in dataclasses.fields(kind)]
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    rows = image_bytes = written = 0
+    rows: list[Any] = []
+    image_bytes = written = 0
     for record in records:
-        if rows == ROW_GROUP or image_bytes >= IMAGE_BYTES:
-            yield columns
-            columns, written = {name: [] for name in names}, written + rows
-            rows = image_bytes = 0
-        for name in names:
-            cell = _cell(getattr(record, name))
-            columns[name].append(cell)
-            if name == "images":
-                image_bytes += sum(len(image["bytes"]) for image in cell)
-        rows += 1
+        if len(rows) == ROW_GROUP or image_bytes >= IMAGE_BYTES:
+            yield {name: _column(rows, name) for name in names}
+            written += len(rows)
+            rows, image_bytes = [], 0
+        rows.append(record)
+        if kind is Question:
+            image_bytes += sum(len(image.data) for image in record.images)
     if rows or not written:
-        yield columns
+        yield {name: _column(rows, name) for name in names}
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_cell(item) for item in value]
-    return {"bytes": value.data, "path": None} if isinstance(value, Image) else value
+def _column(rows: Sequence[Any], name: str) -> list[Any]:
+    """The cells of a column; pyarrow takes tuples for lists."""
+    if name == "images":
+        return [[{"bytes": image.data, "path": None} for image in row.images] for row in rows]
+    return [getattr(row, name) for row in rows]
 
 
 def read_table(kind: type, paths: Sequence[Path]) -> list[Any]:
