@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from builders.build import BuildOptions, build
     from builders.export.export import ExportOptions, export
+    from evaluators.arms.evaluate import arms
     from evaluators.compare.planning import PlanOptions, plan
     from evaluators.compare.runs import comparisons as compare
     from evaluators.fetch.fetch import FetchOptions, fetch
@@ -63,6 +64,7 @@ _PLACES = {
     "RunExportOptions": "reports.formats.export",
     "RunOptions": "evaluators.runs.options",
     "ServerOptions": "iit_bench.server_options",
+    "arms": "evaluators.arms.evaluate",
     "build": "builders.build",
     "compare": "evaluators.compare.runs:comparisons",
     "demo": "iit_bench.workflows.demo",
@@ -98,6 +100,7 @@ __all__ = [
     "RunExportOptions",
     "RunOptions",
     "ServerOptions",
+    "arms",
     "build",
     "compare",
     "demo",

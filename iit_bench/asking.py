@@ -15,9 +15,16 @@ from iit_bench.types import IMAGE_MARK, Message, Part, Question, Style
 LETTERS = string.ascii_uppercase
 
 
-def user_message(question: Question, style: Style, connector: str = "") -> Message:
-    """The user turn of `question`. `connector`, a transition sentence, precedes it and never changes the question's words."""
-    parts = question_parts(question)
+def user_message(question: Question, style: Style, connector: str = "", shown: Sequence[Part] | None = None) -> Message:
+    """The user turn of `question`.
+
+    Args:
+        question: what is asked.
+        style: how its choices are shown.
+        connector: a transition sentence; it precedes the question and never changes its words.
+        shown: parts that take the place of the question's words and images; None for its own.
+    """
+    parts = question_parts(question) if shown is None else tuple(shown)
     choice_list = _choice_list(question.choices, style)
     if choice_list:
         parts = (*parts, choice_list)
@@ -41,6 +48,14 @@ def chat(
 def assistant_message(reply: str) -> Message:
     """The assistant turn of a reply."""
     return Message("assistant", (reply,))
+
+
+def without_images(message: Message) -> Message:
+    """The message without its images.
+
+    Images without marks are on a line of their own before the text; without them the text starts where that of a text question does.
+    """
+    return Message(message.role, (message.text.lstrip("\n"),)) if message.images else message
 
 
 def check_letters(questions: Iterable[Question]) -> None:

@@ -26,8 +26,7 @@ Transition = Literal["lost", "kept", "gained", "never"]  # right in the base onl
 TRANSITIONS: tuple[Transition, ...] = get_args(Transition)
 PartOfLedger = Literal["all", "tier", "source", "subject", "turn", "history"]
 PairedTest = Literal["", "mcnemar exact", "cluster sign-flip", "two-way t", "paired t"]  # "" where there is nothing to test
-# Of a prompt's tokens, by their place beside its images; see `AttentionCurves`.
-Kind = Literal["before", "image", "between", "after"]
+Kind = Literal["before", "image", "between", "after"]  # of a prompt's tokens, by their place beside its images; see `AttentionCurves`
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 IMAGE_MARK = "<image>"
@@ -148,6 +147,7 @@ class Prediction:
     reasoning: str = ""  # generate: what the model wrote as reasoning before the reply
     reasoning_tokens: int = 0  # of `reply_tokens`; 0 where a server does not count
     evidence: str = ""  # generate: how the choice was found, `Evidence` of evaluators/iit/extraction.py; "" = not recorded
+    moved_choices: tuple[int, ...] = ()  # arm reordered: chosen index in own order, choices moved by 1 … k-1; -1 = none; () = failed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,15 +55,16 @@ def check_comparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> None
 def incomparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> list[str]:
     """In what two runs differ that must be equal, each with both values; nothing where they may share a table.
 
-    Benchmark hash, scoring, style, history, limit, where a run until decided stopped, and system prompt; the reply length where replies
-    are generated; and, where both show images, how images are processed: all that is recorded of one processor, and what the user set
-    of any.
+    Benchmark hash, scoring, style, history, limit, arm, where a run until decided stopped, and system prompt; the reply length where
+    replies are generated; and, where both show images, how images are processed: all that is recorded of one processor, and what the
+    user set of any.
 
     Raises:
         UserError: a run.json does not hold what must agree.
     """
     values = {what: (_look_up(run_a, path), _look_up(run_b, path)) for what, path in MUST_AGREE.items()}
     values["where it stops"] = (_stop(run_a), _stop(run_b))
+    values["arm"] = (run_a.get("arm") or None, run_b.get("arm") or None)
     values["system prompt"] = (run_a.get("system_prompt") or None, run_b.get("system_prompt") or None)
     if run_a["scoring"] == run_b["scoring"] == "generate":
         values["reply length"] = (run_a.get("max_new_tokens"), run_b.get("max_new_tokens"))
@@ -145,10 +146,14 @@ def compare(predictions_a: Predictions, predictions_b: Predictions, against: str
     return per_tier(pairs, against) + statistics.with_holm(pooled)
 
 
-def pair_targets(predictions_a: Predictions, predictions_b: Predictions) -> dict[str, Pairs]:
+def pair_targets(predictions_a: Predictions, predictions_b: Predictions, *, reordered: bool = False) -> dict[str, Pairs]:
     """Target turns of two runs by tier, in tier order, paired by (dialogue, position); only tiers that both ran.
 
     A target that one side lacks is left out here; n shows it. Items that ended in an error are kept and left out by `paired_result`.
+
+    Args:
+        predictions_a, predictions_b: of two runs.
+        reordered: their choices may be in different orders.
 
     Raises:
         UserError: a pair does not ask the same question with the same choices.
@@ -156,7 +161,7 @@ def pair_targets(predictions_a: Predictions, predictions_b: Predictions) -> dict
     a, b = (every.take(every.is_target) for every in (turns(predictions_a), turns(predictions_b)))
     of_a, of_b = a.by_tier(), b.by_tier()
     shared = np.isin(np.arange(len(a)), [row for tier, rows in of_a.items() if tier in of_b for row in rows])
-    pairs = pair_turns(a.take(shared), b)
+    pairs = pair_turns(a.take(shared), b, reordered=reordered)
     by_tier = pairs.a.by_tier()
     none = np.zeros(0, dtype=np.int64)
     return {
@@ -165,8 +170,10 @@ def pair_targets(predictions_a: Predictions, predictions_b: Predictions) -> dict
     }
 
 
-def pair_turns(a: Turns, b: Turns) -> Pairs:
+def pair_turns(a: Turns, b: Turns, *, reordered: bool = False) -> Pairs:
     """All turns that two runs scored, history turns too, paired by (dialogue, position), in the order of `a`; failed ones are among them.
+
+    With `reordered`, their choices may be in different orders.
 
     Raises:
         UserError: a pair does not ask the same question with the same choices.
@@ -176,14 +183,14 @@ def pair_turns(a: Turns, b: Turns) -> Pairs:
     _, rows_a, rows_b = np.intersect1d(a.dialogue.code * reach + a.position, dialogue * reach + b.position, return_indices=True)
     order = np.argsort(rows_a)
     pairs = Pairs(a.take(rows_a[order]), b.take(rows_b[order]))
-    _check_asked_alike(pairs)
+    _check_asked_alike(pairs, reordered)
     return pairs
 
 
-def _check_asked_alike(pairs: Pairs) -> None:
+def _check_asked_alike(pairs: Pairs, reordered: bool) -> None:
     a, b = pairs.a, pairs.b
-    differs = a.answer != b.answer
-    for mine, other in ((a.tier, b.tier), (a.question, b.question), (a.asked, b.asked)):
+    differs = a.n_choices != b.n_choices if reordered else a.answer != b.answer
+    for mine, other in ((a.tier, b.tier), (a.question, b.question), *(() if reordered else ((a.asked, b.asked),))):
         differs |= mine.code != _in_the_names_of(mine, other)
     if len(found := np.flatnonzero(differs)):
         dialogue = a.dialogue.names[a.dialogue.code[found[0]]]

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from evaluators.arms.names import FOLDER as ARMS_FOLDER
+from evaluators.arms.names import check_askable, parse_arms
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import asked_apart, check_comparable
 from evaluators.iit.deciding import ask_until_decided, groups_asked, narrowed, where_it_stops
 from evaluators.iit.forgetting import forgetting
 from evaluators.iit.prompts import write_prompts
 from evaluators.iit.results import summarise
-from evaluators.iit.turns import Asking, Course, Rendering, prediction, rounds
+from evaluators.iit.turns import Asking, Course, Rendering, error_line, prediction, rounds
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
@@ -41,7 +43,7 @@ from iit_bench.types import Dialogue, Prediction, Results, Scoring, Style
 
 NO_IMAGES = "the model takes no images"
 NO_HISTORIES = "the model takes one question without history"
-OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl", PROMPTS, BATCHES)
+OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl", PROMPTS, BATCHES, ARMS_FOLDER)
 
 
 class Shared:
@@ -71,7 +73,12 @@ def evaluate(options: RunOptions, progress: bool = True, shared: Shared | None =
     model = load_model(options.model, options.model_options, blind=options.blind, progress=progress)
     _refuse_unused(options, model, shared.benchmark)
     model.prepare(shared.benchmark)
-    return evaluate_model(model, shared.benchmark, options, progress, shared.rendering)
+    results = evaluate_model(model, shared.benchmark, options, progress, shared.rendering)
+    if options.arms and results.complete:
+        from evaluators.arms.evaluate import ask_arms
+
+        ask_arms(model, shared.benchmark, options, parse_arms(options.arms), named="all" not in options.arms, progress=progress)
+    return results
 
 
 def _refuse_unused(options: RunOptions, model: Model, benchmark: Benchmark) -> None:
@@ -113,6 +120,8 @@ def evaluate_model(
     described = describe_run(
         options, model.info, benchmark=benchmark, asking=asking, tiers=plan.tiers, limits=limits, left_out=plan.left_out
     )
+    if options.arms and "all" not in options.arms:  # what cannot be asked is refused before the run
+        check_askable(parse_arms(options.arms), described, model.info.name, can)
     described["scoring_fallback"] = scoring_fallback(model, options.scoring, images)
     if described["scoring_fallback"] and options.tokenizer:  # which is given to have replies scored
         notice(f"replies of {model.info.name!r} are generated, since it cannot score given ones: {described['scoring_fallback']}")
@@ -269,7 +278,7 @@ def ask(
                 course.own_replies.append(predictions[key].reply)
                 if isinstance(one, Failure):
                     course.failure = course.failure or one
-                    errors[key] = _error_line(course, position, one)
+                    errors[key] = error_line(course, position, one)
     order = [(course.dialogue.id, position) for course in courses for position in range(len(course.questions))]
     return [predictions[key] for key in order if key in predictions], [errors[key] for key in order if key in errors]
 
@@ -277,18 +286,6 @@ def ask(
 def _after(course: Course) -> Failure:
     assert course.failure is not None
     return Failure(course.failure.kind, EARLIER_TURN, course.failure.reason)
-
-
-def _error_line(course: Course, position: int, failure: Failure) -> dict[str, Any]:
-    return {
-        "dialogue": course.dialogue.id,
-        "position": position,
-        "tier": course.dialogue.tier,
-        "question": course.questions[position].id,
-        "kind": failure.kind,
-        "reason": failure.reason,
-        "detail": failure.detail,
-    }
 
 
 def _progress_bar(show: bool, total: int, name: str) -> Any:

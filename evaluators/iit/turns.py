@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from evaluators.iit.extraction import read_reply
 from iit_bench.asking import chat, replies
@@ -76,14 +77,18 @@ def rounds(courses: Sequence[Course], asking: Asking) -> Iterator[list[tuple[Cou
 
 def request(course: Course, position: int, asking: Asking) -> Request:
     """The request that asks turn `position`."""
-    question = course.questions[position]
-    messages = _messages(course, position, asking)
+    return asked(chat_of(course, position, asking), course.questions[position], asking)
+
+
+def asked(messages: tuple[Message, ...], question: Question, asking: Asking) -> Request:
+    """The request that puts a chat which ends in `question`."""
     if asking.scoring == "loglikelihood":
         return ScoreRequest(messages, replies(question, asking.style))
     return GenerateRequest(messages, asking.max_new_tokens, asking.reasoning_tokens)
 
 
-def _messages(course: Course, position: int, asking: Asking) -> tuple[Message, ...]:
+def chat_of(course: Course, position: int, asking: Asking) -> tuple[Message, ...]:
+    """The chat that asks turn `position`."""
     system = (Message("system", (asking.system_prompt,)),) if asking.system_prompt else ()
     own = None if asking.history == "gold" else course.own_replies
     return (*system, *chat(course.questions[: position + 1], asking.style, course.dialogue.connectors, own))
@@ -143,6 +148,19 @@ def _scored(question: Question, answer: Response, asking: Asking) -> dict:
         "finish_reason": answer.finish_reason,
         "reasoning": answer.reasoning,
         "reasoning_tokens": answer.reasoning_tokens,
+    }
+
+
+def error_line(course: Course, position: int, failure: Failure) -> dict[str, Any]:
+    """The line of errors.jsonl for a turn that failed."""
+    return {
+        "dialogue": course.dialogue.id,
+        "position": position,
+        "tier": course.dialogue.tier,
+        "question": course.questions[position].id,
+        "kind": failure.kind,
+        "reason": failure.reason,
+        "detail": failure.detail,
     }
 
 

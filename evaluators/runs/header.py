@@ -49,6 +49,7 @@ def describe_run(
     tiers: Sequence[str],
     limits: BatchLimits,
     left_out: Mapping[str, int],
+    arm: str = "",
 ) -> dict[str, Any]:
     """A new run.json of suite iit; its fields are storage.runs.RUN_FIELDS."""
     manifest = benchmark.manifest
@@ -64,6 +65,7 @@ def describe_run(
         "history": asking.history,
         "limit": options.limit,
         "tiers": list(tiers),
+        "arm": arm,
         "left_out": dict(left_out),
         "until": None,
         "groups_asked": None,
@@ -171,6 +173,8 @@ def load_options(run: Path, *, out: Path, fresh: bool = False) -> RunOptions:
         UserError: not a run, or one of another version.
     """
     header = load_run_header(run.parent if run.name == "run.json" else run)
+    if arm := header.get("arm"):
+        raise UserError(f"{str(run)!r} is arm {arm} of a run, which is not repeated by itself; use `iit-bench arms` with the run's folder")
     values = {"suite": header["suite"], **header["arguments"], "out": out, "fresh": fresh}
     values["date"] = values.get("date") or run_date(header)
     values["threads"] = values.get("threads") or header.get("threads")
@@ -215,9 +219,13 @@ def check_same_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
     Raises:
         UserError: names what differs.
     """
-    different = [f"{name} {old!r} there, {new!r} now" for name, old, new in _compared(before, now) if old != new]
-    if different:
+    if different := what_differs(before, now):
         raise UserError(f"{str(folder)!r} holds another run ({'; '.join(different)}); choose another --out or add --fresh to replace it")
+
+
+def what_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The fields of two run.json that must be equal for one run to be resumed and are not, each with both values."""
+    return [f"{name} {old!r} there, {new!r} now" for name, old, new in _compared(before, now) if old != new]
 
 
 def run_identity(run: Mapping[str, Any]) -> str:
@@ -237,6 +245,8 @@ def _compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[s
         pairs.append(("model device", _kind_of_device(before), _kind_of_device(now)))
         pairs += _engines(before, now)
         pairs.append(("model settings", before["model"].get("settings", {}), now["model"].get("settings", {})))
+        if before.get("arm") or now.get("arm"):  # not of every run: the identity of runs of before the field stays as it was
+            pairs.append(("arm", before.get("arm", ""), now.get("arm", "")))
         if now["suite"] == "iit":
             pairs.append(("benchmark", before["benchmark"]["rows_sha256"], now["benchmark"]["rows_sha256"]))
         if before.get("threads") and (wanted := now["arguments"].get("threads")):

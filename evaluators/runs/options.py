@@ -190,6 +190,13 @@ class IitPart:
     margin: float = field(
         default=0.02, metadata=option("With --until decided: a loss below it does not matter; 0.02 is 2 points.", suites=_IN_IIT)
     )
+    arms: tuple[str, ...] | None = field(
+        default=None,
+        metadata=option(
+            "After the run, ask its targets again with one thing changed, as `iit-bench arms` does: arms, comma-separated, or all.",
+            suites=("iit",),
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ COMMANDS = {
     "export": ("export", "Write a benchmark for other tools, or runs in formats that others read."),
     "fetch": ("fetch", "Download the data of tasks into a folder; after an interruption, the same command resumes."),
     "eval": ("eval", "Score a model; after an interruption, the same command resumes."),
+    "arms": ("arms", "Ask the targets of a run again with one thing changed: without images, choices reordered, …"),
     "plan": ("plan", "Print how many groups a run needs to find a difference, before anything is run."),
     "watch": ("watch", "Evaluate each checkpoint of a training as it lands."),
     "submit": ("submit", "Submit an evaluation as a Slurm array; preempted tasks go on by themselves."),

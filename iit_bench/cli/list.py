@@ -12,7 +12,8 @@ from iit_bench.cli.app import AsJson, app
 @app.command("list")
 def list_names(
     what: Annotated[
-        Literal["models", "sources", "tasks", "tiers", "presets", "recipes"], typer.Argument(help="What to list.", show_default=False)
+        Literal["models", "sources", "tasks", "tiers", "presets", "recipes", "arms"],
+        typer.Argument(help="What to list.", show_default=False),
     ],
     json: AsJson = False,
 ) -> None:

@@ -9,8 +9,17 @@ Rows = list[tuple[str, str]]
 
 
 def listing(what: str) -> Rows:
-    """(name, description) of every model, source, task, tier, preset or recipe."""
-    return {"models": _models, "sources": _sources, "tasks": _tasks, "tiers": _tiers, "presets": _presets, "recipes": _recipes}[what]()
+    """(name, description) of every model, source, task, tier, preset, recipe or arm."""
+    lists = {
+        "models": _models,
+        "sources": _sources,
+        "tasks": _tasks,
+        "tiers": _tiers,
+        "presets": _presets,
+        "recipes": _recipes,
+        "arms": _arms,
+    }
+    return lists[what]()
 
 
 def _models() -> Rows:
@@ -72,6 +81,12 @@ def _presets() -> Rows:
     from builders.presets import describe_presets
 
     return describe_presets()
+
+
+def _arms() -> Rows:
+    from evaluators.arms.names import ARMS
+
+    return [(name, arm.changes) for name, arm in ARMS.items()]
 
 
 def _recipes() -> Rows:

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from iit_bench.asking import without_images
 from iit_bench.errors import UserError
 from iit_bench.models.contract import (
     Capabilities,
@@ -28,7 +29,7 @@ from iit_bench.models.contract import (
 )
 from iit_bench.storage.tables import canonical_json
 from iit_bench.token_trees import TokenPath
-from iit_bench.types import Image, Message
+from iit_bench.types import Image
 
 ONLY_CHOOSES = "it only chooses among replies"
 R = TypeVar("R", bound=ScoreRequest | GenerateRequest)
@@ -190,12 +191,7 @@ class BlindModel(Model):
 
 
 def _without_images(request: R) -> R:
-    return dataclasses.replace(request, messages=tuple(_text_only(message) for message in request.messages))
-
-
-def _text_only(message: Message) -> Message:
-    # asking.py puts images on a line of their own before the text; without them the text starts where it would in a text-only question.
-    return Message(message.role, (message.text.lstrip("\n"),)) if message.images else message
+    return dataclasses.replace(request, messages=tuple(without_images(message) for message in request.messages))
 
 
 def load_random(name: str, options: ModelOptions) -> Model:

@@ -41,6 +41,7 @@ _OF_BENCHMARKS = (
     "style",
     "history",
     "tiers",
+    "arm",
     "left_out",
     "batch_tokens",
     "until",
@@ -57,7 +58,9 @@ RUN_FIELDS = {
     "history": "gold | own",
     "limit": "number of whole groups, or null for all",
     "tiers": "tiers asked for",
-    "left_out": "reason -> groups that this style cannot ask, of any model: prefix_choices; missing in runs of earlier versions",
+    "arm": "what is changed of the targets, a name of `iit-bench list arms`; empty for a run as it is; missing in runs of earlier versions",
+    "left_out": "reason -> groups that this style cannot ask, of any model: prefix_choices; of an arm: reason -> dialogues that it does "
+    "not change or cannot ask; missing in runs of earlier versions",
     "until": "of a run until decided: margin, alpha, seed of the order, sha256 of the base's predictions, sizes of blocks; else null; "
     "missing in runs of earlier versions",
     "groups_asked": "of a run until decided: targets that it asked before it stopped; else null",
@@ -181,8 +184,10 @@ _TASKS = _Kind(results=SuiteResults, format=SUITE_RESULTS_FORMAT, record=TaskIte
 
 
 def folder_label(folder: Path) -> str:
-    """What pages and tables call a run folder: its name, and its parent's where it is one suite of `--suite all`."""
+    """What pages and tables call a run folder: its name, and its parent's where it is one suite of `--suite all`, or an arm of a run."""
     whole = folder.absolute()
+    if whole.parent.name == "arms" and (whole.parents[1] / "run.json").is_file():
+        return f"{whole.parents[1].name}/arms/{whole.name}"
     return f"{whole.parent.name}/{whole.name}" if whole.name in SUITES else whole.name
 
 

@@ -1,0 +1,1 @@
+"""Arms: the targets of a run asked again with one thing changed."""
