@@ -15,18 +15,16 @@ from reports.iit import sections as accuracies
 from reports.iit.decision import decision_section
 from reports.iit.ledger import ledger_section
 from reports.pages import Page
-from reports.section import Alternatives, Beside, Folded, Section, none, tables
+from reports.section import Beside, Folded, Section, none, tables
 from reports.subject import Subject
 
 
 def scores(subject: Subject) -> Section:
     """The curve beside its base's, and accuracy by tier."""
-    mine, base = [subject.entry], subject.base
+    base = subject.base
     drawings = curves.panels([*([base] if base else []), subject.entry], keys=("text", "visual"))  # both together would tell less
-    boards = tables(*accuracies.leaderboards(mine, "acc"))
-    more = tuple((accuracies.METRICS[metric][0], tables(*accuracies.leaderboards(mine, metric))) for metric in accuracies.METRICS)
     drawn = (Beside(tuple(drawings)),) if drawings else ()
-    return Section("scores", "Scores and tiers", (*drawn, *boards, Folded("By other metrics", (Alternatives("Metric", more[1:]),))))
+    return Section("scores", "Scores and tiers", (*drawn, *tables(accuracies.by_tier(subject.entry, base))))
 
 
 def effects(subject: Subject) -> Section:

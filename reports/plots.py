@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 5.2  # inches; what a page shows on a phone at about its own size
+WIDTH = 4.8  # inches; what a page shows on a phone at about its own size
 _LETTER = 0.072  # width of a letter in a label, inches; system fonts differ, so it is generous
 _LINE = 0.155  # height of a line of text, inches
 _SHARES = {0.0: "0", 1 / 4: "¼", 1 / 3: "⅓", 1 / 2: "½", 2 / 3: "⅔", 3 / 4: "¾", 1.0: "1"}

@@ -144,7 +144,9 @@ def run_facts(header: Mapping[str, Any], folder: str) -> Facts:
     }
     facts = [("run folder", folder), ("suite", plain(header["suite"]))]
     facts += [(words, plain(model[key]) or "none") for key, words in names.items() if key in model]
-    facts += [(key, plain(header[key])) for key in {**RUN_FIELDS, **SUITE_FIELDS} if key in header and key not in _SHOWN_ELSEWHERE]
+    facts += [
+        (key, plain(header[key]) or "none") for key in {**RUN_FIELDS, **SUITE_FIELDS} if key in header and key not in _SHOWN_ELSEWHERE
+    ]
     return tuple((words.replace("_", " "), value) for words, value in facts)
 
 

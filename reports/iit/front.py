@@ -111,8 +111,10 @@ def _three(group: Group, pairs: dict[str, str]) -> Table:
     bases = {base.name for entry in entries if (base := base_of(entry, entries))}
     lost = [entry.run.results.forgetting for entry in entries]
     n = common_n([one.pooled.difference for one in lost if one])
-    heads.append(Column("forgetting", ("points lost on text targets", *([size(n)] if n else []))))
-    columns.append([_lost_cell(entry, n, bases) for entry in entries])
+    of = {one.base for one in lost if one}
+    lost_of = f"points of {next(iter(of))} lost on text targets" if len(of) == 1 else "points lost on text targets"
+    heads.append(Column("forgetting", (lost_of, *([size(n)] if n else []))))
+    columns.append([_lost_cell(entry, n, bases, named=len(of) > 1) for entry in entries])
     heads.append(Column("side by side", words=True))
     columns.append([_beside(entry, pairs) for entry in entries])
     chance = chance_by_tier(entries)
@@ -120,8 +122,8 @@ def _three(group: Group, pairs: dict[str, str]) -> Table:
     foot = (
         Cell("chance", ("mean 1/k",), words=True),
         *means(chance, tiers, "a tier was not answered"),
-        text_cell("–", sort=None),
-        text_cell("–", sort=None),
+        Cell("–"),
+        Cell("–", words=True),
     )
     caption = (
         "Accuracy in %; forgetting is the base LLM's accuracy minus the model's over the same text targets, in percentage points: positive "
@@ -145,18 +147,21 @@ def _score(entry: Entry, score: Figure, n: int | None) -> Cell:
     return figure_cell(score, show_n=score.n != n)
 
 
-def _lost_cell(entry: Entry, n: int | None, bases: set[str]) -> Cell:
+def _lost_cell(entry: Entry, n: int | None, bases: set[str], named: bool) -> Cell:
+    """`named`: with the name of the base, as models of the table have several."""
     result = entry.run.results.forgetting
     if result is None:
         return missing_cell("it is the base" if entry.name in bases else "no base run")
     lost = result.pooled.difference
     cell = figure_cell(lost, signed=True, show_n=lost.n != n)
-    return replace(cell, lines=(*cell.lines, f"of {result.base}"))
+    return replace(cell, lines=(*cell.lines, f"of {result.base}")) if named else cell
 
 
 def _beside(entry: Entry, pairs: dict[str, str]) -> Cell:
     place = pairs.get(entry.slug)
-    return replace(text_cell("against its base"), href=place) if place else missing_cell("its base is not on the page")
+    if place:
+        return replace(text_cell("against its base"), href=place)
+    return missing_cell("no base run" if entry.run.results.forgetting is None else "its base is not on the page")
 
 
 # ---------------------------------------------------------------- on demand
@@ -170,7 +175,8 @@ def _forgetting(entries: Sequence[Entry]) -> Section:
     without = [entry.name for entry in entries if entry.run.results.forgetting is None]
     words = (Words(f"Without a base run: {', '.join(without)}.", "fine"),) if without else ()
     closed = Folded("By tier: accuracies, tests, discordant pairs and detectable differences", tables(detail))
-    return Section("forgetting", heading, (*tables(pooled, by_tier), closed, *words))
+    whole = Folded("All tiers together: accuracies, retention and the test", tables(pooled))
+    return Section("forgetting", heading, (*tables(by_tier), whole, closed, *words))
 
 
 def _effect(key: str, heading: str, found: tuple[Table, Table] | None, otherwise: str) -> Section:

@@ -68,6 +68,36 @@ def _leaderboard(entries: Sequence[Entry], metric: str, block: Block, scores: Se
     return Table(f"leaderboard-{key}{metric}", caption, tuple(heads), tuple(zip(*columns, strict=True)), foot)
 
 
+def by_tier(entry: Entry, base: Entry | None) -> Table:
+    """One model's scores and tiers × metrics, with what guessing reaches, and its base beside it."""
+    shown = SCORES if entry.block is not Block.SUBSET else (_SUBSET,)
+    chance = chance_by_tier([entry])
+    rows = []
+    for score in shown:
+        cells = [figure_cell(score.of(entry, metric)) for metric in METRICS]
+        expected = means(chance, [[tier for tier in entry.tiers if score.takes(tier)]], "a tier was not answered")
+        theirs = [] if base is None else [figure_cell(score.of(base))]
+        rows.append((text_cell(score.name, lines=[score.small]), *cells, *expected, *theirs))
+    for tier in all_tiers([entry]):
+        result = entry.tiers[tier]
+        cells = [figure_cell(getattr(result, metric)) for metric in METRICS]
+        if _has_errors(result):
+            cells[0] = figure_cell(result.acc, strict=result.acc_strict)
+        expected = means(chance, [[tier]], "the tier was not answered")
+        theirs = [] if base is None else [_acc_of(base, tier)]
+        rows.append((Cell(tier, words=True), *cells, *expected, *theirs))
+    heads = [Column("tier", words=True), *(Column(label) for label, _ in METRICS.values()), Column("chance", ("mean 1/k",))]
+    heads += [] if base is None else [Column(base.name, ("its base, acc",), name=True)]
+    meanings = "; ".join(f"{label}: {meaning}" for label, meaning in METRICS.values())
+    caption = f"In %, with 95% intervals and n; tiers from text-only to multimodal-rich. {meanings}."
+    return Table("tiers", caption, tuple(heads), tuple(rows))
+
+
+def _acc_of(entry: Entry, tier: str) -> Cell:
+    result = entry.tiers.get(tier)
+    return missing_cell("not asked") if result is None else figure_cell(result.acc)
+
+
 def _answered(entries: Sequence[Entry]) -> tuple[str, ...]:
     """The tiers of which some run has a figure."""
     return tuple(tier for tier in all_tiers(entries) if any(tier in e.tiers and e.tiers[tier].acc.value is not None for e in entries))
