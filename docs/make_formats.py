@@ -25,11 +25,12 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 from field_docs import fields_of, table  # noqa: E402 - run as a script, the package may not be installed
 from file_fields import EXPORT_FIELDS, HEADERS, MANIFEST_FIELDS, RUN_EXPORT_FIELDS, TRAINING_FIELDS  # noqa: E402
 
+from evaluators.attention.table import ATTENTION_FIELDS, ObservedDialogue  # noqa: E402
 from iit_bench import types  # noqa: E402
 from iit_bench.data.fetched import FetchedFile, FetchedSet, save_sets  # noqa: E402
 from iit_bench.engine.log import LOG_FORMAT, LOG_VERSION  # noqa: E402
 from iit_bench.models.contract import GenerateResult, ModelInfo, ScoreResult  # noqa: E402
-from iit_bench.storage.format import BENCHMARK_FORMAT, RESULTS_FORMAT, RUN_FORMAT, written_version  # noqa: E402
+from iit_bench.storage.format import ATTENTION_FORMAT, BENCHMARK_FORMAT, RESULTS_FORMAT, RUN_FORMAT, written_version  # noqa: E402
 from iit_bench.storage.runs import ERROR_FIELDS, RUN_FIELDS, SUITE_FIELDS  # noqa: E402
 from reports.formats.figures import Row  # noqa: E402
 
@@ -44,6 +45,7 @@ COMMANDS = (
     f"eval --model base-llm --bench bench --limit 1 --tiers T --device cpu --quiet --out runs/errors --system-prompt '{'word ' * 1100}'",
     "eval --model random --bench bench --limit 4 --quiet --out runs/random",
     "eval --suite text --model base-llm --tasks iit_facts --apply-chat-template --limit 1 --device cpu --quiet --out runs/text",
+    "attention --model wings --bench bench --limit 2 --tiers V --device cpu --engine plain --quiet --out runs/observed",
     "export bench --to lm-eval --quiet --out bench-lm-eval",
     "export runs/base --to csv --quiet --out runs-csv",
 )
@@ -205,6 +207,8 @@ def tables() -> Iterator[tuple[str, Any]]:
     yield "results.json", types.Results
     for record in OF_RESULTS:
         yield record.__name__, record
+    yield "attention.parquet", ObservedDialogue
+    yield "attention.parquet: metadata", ATTENTION_FIELDS
     yield "errors.jsonl", ERROR_FIELDS
     yield "suite run.json", {name: text for name, text in SUITE_FIELDS.items() if name not in RUN_FIELDS}
     yield "suite results.json", types.SuiteResults
@@ -329,6 +333,11 @@ def _run(folder: Path, fields: Mapping[str, str]) -> Iterator[str]:
     yield fields["results.json"]
     for record in OF_RESULTS:
         yield f"#### {record.__name__}\n\n{fields[record.__name__]}"
+    yield "### attention.parquet\n\nWritten by `iit-bench attention`, into the run's folder or elsewhere:\n"
+    yield _rows_sample(folder / "runs/observed/attention.parquet")
+    yield fields["attention.parquet"]
+    yield f"What was observed is JSON in the file's metadata, under `{ATTENTION_FORMAT}`:\n"
+    yield fields["attention.parquet: metadata"]
     yield "### errors.jsonl\n\nLine 1 names the format. Of a run whose system prompt is longer than the model's context:\n"
     yield _lines_sample(folder / "runs/errors/errors.jsonl", 2)
     yield fields["errors.jsonl"]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from builders.build import BuildOptions, build
     from builders.export.export import ExportOptions, export
     from evaluators.arms.evaluate import arms
+    from evaluators.attention.observe import observe_attention as attention
+    from evaluators.attention.options import AttentionOptions
     from evaluators.compare.planning import PlanOptions, plan
     from evaluators.compare.runs import comparisons as compare
     from evaluators.fetch.fetch import FetchOptions, fetch
@@ -53,6 +55,7 @@ from iit_bench.version import __version__ as __version__
 
 # Name → "module" that has it, or "module:its name there". A test compares this table with the imports above.
 _PLACES = {
+    "AttentionOptions": "evaluators.attention.options",
     "Benchmark": "iit_bench.storage.benchmark",
     "BuildOptions": "builders.build",
     "ExportOptions": "builders.export.export",
@@ -65,6 +68,7 @@ _PLACES = {
     "RunOptions": "evaluators.runs.options",
     "ServerOptions": "iit_bench.server_options",
     "arms": "evaluators.arms.evaluate",
+    "attention": "evaluators.attention.observe:observe_attention",
     "build": "builders.build",
     "compare": "evaluators.compare.runs:comparisons",
     "demo": "iit_bench.workflows.demo",
@@ -89,6 +93,7 @@ _PLACES = {
     "watch": "iit_bench.workflows.several",
 }
 __all__ = [
+    "AttentionOptions",
     "Benchmark",
     "BuildOptions",
     "ExportOptions",
@@ -101,6 +106,7 @@ __all__ = [
     "RunOptions",
     "ServerOptions",
     "arms",
+    "attention",
     "build",
     "compare",
     "demo",

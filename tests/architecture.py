@@ -45,6 +45,7 @@ GROUND = (*WORDS, *SHARED, *MATERIAL)
 READ_BY_REPORTS = ("evaluators.statistics", "evaluators.compare", "evaluators.runs")
 READ_BY_REPORTS += ("evaluators.iit.columns", "evaluators.iit.results", "evaluators.iit.forgetting", "evaluators.iit.comparison")
 READ_BY_REPORTS += ("evaluators.iit.ledger",)
+READ_BY_REPORTS += ("evaluators.attention.table", "evaluators.attention.shift")
 
 # Room → (what it holds, what it may import). A module's room is the one with the longest matching name.
 ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -17,6 +17,7 @@ COMMANDS = {
     "fetch": ("fetch", "Download the data of tasks into a folder; after an interruption, the same command resumes."),
     "eval": ("eval", "Score a model; after an interruption, the same command resumes."),
     "arms": ("arms", "Ask the targets of a run again with one thing changed: without images, choices reordered, …"),
+    "attention": ("attention", "Observe what a model's last prompt token attends to, layer by layer."),
     "plan": ("plan", "Print how many groups a run needs to find a difference, before anything is run."),
     "watch": ("watch", "Evaluate each checkpoint of a training as it lands."),
     "submit": ("submit", "Submit an evaluation as a Slurm array; preempted tasks go on by themselves."),

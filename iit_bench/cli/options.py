@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -15,16 +15,18 @@ from iit_bench.errors import UserError
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
-def options_of(record: type, panels: Mapping[type, str]) -> Callable[[Command], Command]:
+def options_of(record: type, panels: Mapping[type, str], without: Sequence[str] = ()) -> Callable[[Command], Command]:
     """A decorator that gives a command one option per field of `record`; the command gets them as `**given`, see `record_values`.
 
     Args:
         record: a dataclass whose fields have the metadata of `evaluators.runs.options.option`.
         panels: parts of the record, and the heading of each in the help.
+        without: fields that the command has no option for.
     """
     hints = get_type_hints(record)
     titles = {field.name: title for part, title in panels.items() for field in dataclasses.fields(part)}
-    parameters = [_parameter(field, hints[field.name], titles.get(field.name)) for field in dataclasses.fields(record)]
+    shown = [field for field in dataclasses.fields(record) if field.name not in without]
+    parameters = [_parameter(field, hints[field.name], titles.get(field.name)) for field in shown]
 
     def decorate(command: Command) -> Command:
         own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.kind != inspect.Parameter.VAR_KEYWORD]
@@ -37,14 +39,17 @@ def options_of(record: type, panels: Mapping[type, str]) -> Callable[[Command], 
     return decorate
 
 
-def record_values(record: type, given: Mapping[str, Any]) -> dict[str, Any]:
+def record_values(record: type, given: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
     """The fields of `record` from the words of the command line: lists at their commas, and the word that means None as None.
+
+    `without` as in `options_of`.
 
     Raises:
         UserError: a word that is no number where one is needed.
     """
     hints = get_type_hints(record)
-    return {field.name: _value(field, hints[field.name], given[field.name]) for field in dataclasses.fields(record)}
+    there = [field for field in dataclasses.fields(record) if field.name not in without]
+    return {field.name: _value(field, hints[field.name], given[field.name]) for field in there}
 
 
 def _parameter(field: dataclasses.Field[Any], hint: Any, title: str | None) -> inspect.Parameter:

@@ -17,6 +17,7 @@ RUN_FORMAT = "iit-bench/run"
 RESULTS_FORMAT = "iit-bench/run/results"  # of suite iit
 SUITE_RESULTS_FORMAT = "iit-bench/run/suite"  # of the suites text and vqa
 ERRORS_FORMAT = "iit-bench/run/errors"
+ATTENTION_FORMAT = "iit-bench/attention"  # of what was observed of a model
 
 # Versions that are read, the last of which is written; a folder of any other version is refused.
 # Runs, 2: what decides is a field of results.json (1 had it in texts).
@@ -31,6 +32,7 @@ VERSIONS: dict[str, tuple[int, ...]] = {
     RESULTS_FORMAT: (1, 2, 3),
     SUITE_RESULTS_FORMAT: (1, 2, 3),
     ERRORS_FORMAT: (1, 2),
+    ATTENTION_FORMAT: (1,),
 }
 
 

@@ -11,9 +11,10 @@ import io
 import json
 import types as python_types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from iit_bench.errors import UserError
@@ -78,7 +79,7 @@ def rows_sha256(questions: Iterable[Question], dialogues: Iterable[Dialogue]) ->
     return digest.hexdigest()
 
 
-def _schema(kind: type) -> Any:
+def _schema(kind: type, about: Mapping[str, str] = MappingProxyType({})) -> Any:
     """The pyarrow schema of a record's table, with the `datasets` features that make images decode in the Hub's viewer."""
     import pyarrow as pa
 
@@ -88,6 +89,7 @@ def _schema(kind: type) -> Any:
     hints = typing.get_type_hints(kind)
     types = {f.name: simple.get(hints[f.name], pa.string()) for f in dataclasses.fields(kind)}  # Literals are strings
     metadata = {"iit-bench": canonical_json({"record": kind.__name__, "version": TABLE_VERSION})}
+    metadata |= about
     if kind is Question:
         metadata["huggingface"] = canonical_json({"info": {"features": {name: _feature(t) for name, t in types.items()}}})
     return pa.schema(list(types.items()), metadata=metadata)
@@ -103,19 +105,22 @@ def _feature(arrow_type: Any) -> dict[str, Any]:
     return {"dtype": str(arrow_type).replace("double", "float64"), "_type": "Value"}
 
 
-def table_bytes(kind: type, records: Iterable[Any]) -> bytes:
-    """Records of one type as a parquet file; the same bytes for the same records and version of pyarrow."""
+def table_bytes(kind: type, records: Iterable[Any], about: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """Records of one type as a parquet file; the same bytes for the same records and version of pyarrow. `about`: as in `write_table`."""
     sink = io.BytesIO()
-    write_table(kind, records, sink)
+    write_table(kind, records, sink, about)
     return sink.getvalue()
 
 
-def write_table(kind: type, records: Iterable[Any], file: BinaryIO) -> None:
-    """Write records of one type as a parquet file, one group of rows after another, so that only one is in memory."""
+def write_table(kind: type, records: Iterable[Any], file: BinaryIO, about: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write records of one type as a parquet file, one group of rows after another, so that only one is in memory.
+
+    `about` are texts for the file's metadata, which `read_about` reads.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(kind)
+    schema = _schema(kind, about)
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for columns in _row_groups(kind, records):
             writer.write_table(pa.table(columns, schema=schema), row_group_size=ROW_GROUP)
@@ -163,6 +168,17 @@ def read_table(kind: type, paths: Sequence[Path]) -> list[Any]:
                 columns = [[_value(cell, known) for cell in batch.column(name).to_pylist()] for name in names]
                 records += [kind(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
     return records
+
+
+def read_about(kind: type, path: Path, name: str) -> str | None:
+    """The text of this name in a table's metadata; None if it has none.
+
+    Raises:
+        UserError: not a table.
+    """
+    with _opened(kind, path) as file:
+        found = (file.schema_arrow.metadata or {}).get(name.encode())
+    return None if found is None else found.decode()
 
 
 def read_columns(kind: type, path: Path, names: Sequence[str]) -> dict[str, Any]:
