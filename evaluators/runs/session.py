@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from iit_bench.errors import UserError
 from iit_bench.models.contract import Model
 from iit_bench.ranks import Rank, this_rank
 from iit_bench.storage.runs import load_run_header, save_run_header
+
+ORPHANS_END = 10.0  # seconds after which nothing writes any more that a killed process had started
 
 
 def as_begun(options: RunOptions, folders: Sequence[str] = ("",)) -> RunOptions:
@@ -186,7 +189,12 @@ def _is_partial(path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
+    if not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    until = time.monotonic() + ORPHANS_END
+    while path.exists() and time.monotonic() < until:
+        shutil.rmtree(path, ignore_errors=True)
+        time.sleep(0 if not path.exists() else 0.05)
+    if path.exists():
+        shutil.rmtree(path)  # which says what is in the way

@@ -11,12 +11,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from iit_bench.errors import UserError
 
+PARENT_IS_ASKED_FOR = 0.1  # every so many seconds
 ROOT = Path(__file__).resolve().parents[2]  # folder of the packages, which the worker imports as well
 
 
@@ -93,6 +96,14 @@ def replies() -> Callable[[Any], None]:
 
 
 def requests() -> Iterator[Any]:
-    """In the worker: the requests, until `WorkerProcess.close`."""
+    """In the worker: the requests, until `WorkerProcess.close`. A worker ends at once when the process that started it is killed."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     for line in sys.stdin:
         yield json.loads(line)
+
+
+def _end_with(parent: int) -> None:
+    """What an orphan writes would be in the way of the process that resumes the work."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_IS_ASKED_FOR)
+    os._exit(1)

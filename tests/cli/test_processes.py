@@ -66,6 +66,28 @@ def test_two_processes_write_the_bytes_of_one_and_print_one_summary(bench, tmp_p
     assert load_run(tmp_path / "two").run["threads"] == 1
 
 
+LAUNCHERS = {
+    "torchrun": "torch.distributed.run --nproc-per-node 2 --master-port 0 --no-python",
+    "accelerate": "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0 --mixed_precision no "
+    "--dynamo_backend no --no_python",
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_the_processes_of_a_launcher_share_the_work(bench, tmp_path, launcher):
+    evaluate(RunOptions(model="random", bench=bench.path, out=tmp_path / "one", name="x"), progress=False)
+    program = tmp_path / "program.py"
+    program.write_text("import sys; from iit_bench.cli import main; sys.exit(main())")
+    words = ["eval", "--model", "random", "--bench", bench.path, "--out", tmp_path / "two", "--name", "x", "--quiet"]
+    command = [sys.executable, "-m", *LAUNCHERS[launcher].split(), sys.executable, program, *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("x: 84 dialogues") == 1
+    for name in ("predictions.parquet", "results.json", "errors.jsonl"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
 def test_a_reason_that_all_processes_have_is_shown_once(bench, tmp_path):
     started = start("--model", "no-such", "--bench", bench.path, "--out", tmp_path / "run", "--processes", 3)
     _, err = started.communicate(timeout=300)

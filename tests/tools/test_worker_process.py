@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from iit_bench.errors import UserError
-from iit_bench.tools.worker_process import WorkerProcess
+from iit_bench.tools.worker_process import ROOT, WorkerProcess
 
 WORKER = """
     import os, sys
@@ -86,3 +90,37 @@ def test_a_killed_worker_does_not_come_to_its_end(start: Any, tmp_path: Path) ->
     worker.read()
     worker.close(kill=True)
     assert not (tmp_path / "folder" / "closed").exists()
+
+
+BUSY = """
+    import os, signal, sys
+    from pathlib import Path
+    from iit_bench.tools.worker_process import WorkerProcess
+
+    worker = WorkerProcess("talker", tool="Talker", folder=Path("folder"), log=Path("log"), fix="see the log", environment=dict(os.environ))
+    worker.read()
+    worker._process.stdin.write(b'"write"\\n')
+    worker._process.stdin.flush()
+    while not Path("folder/written").exists():
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_ends_with_a_killed_process_whatever_it_is_doing(tmp_path: Path) -> None:
+    busy = WORKER.replace(
+        'if request == "die":', 'while request == "write":\n            Path("written").touch()\n        if request == "die":'
+    )
+    for name, text in (("talker.py", busy), ("parent.py", BUSY)):
+        (tmp_path / name).write_text(textwrap.dedent(text), encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(tmp_path)))}
+    killed = subprocess.run([sys.executable, "parent.py"], cwd=tmp_path, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    until = time.monotonic() + 30
+    while True:  # what it writes stays removed
+        (tmp_path / "folder" / "written").unlink(missing_ok=True)
+        time.sleep(0.3)
+        if not (tmp_path / "folder" / "written").exists():
+            break
+        assert time.monotonic() < until
