@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from evaluators.attention.options import AttentionOptions
     from evaluators.compare.planning import PlanOptions, plan
     from evaluators.compare.runs import comparisons as compare
+    from evaluators.explain.explain import explain
     from evaluators.fetch.fetch import FetchOptions, fetch
     from evaluators.iit.evaluate import evaluate
     from evaluators.runs.options import RunOptions
@@ -78,6 +79,7 @@ _PLACES = {
     "evaluate_models": "iit_bench.workflows.several",
     "evaluate_text": "evaluators.text.evaluate",
     "evaluate_vqa": "evaluators.vqa.evaluate",
+    "explain": "evaluators.explain.explain",
     "export": "builders.export.export",
     "export_runs": "reports.formats.export",
     "fetch": "evaluators.fetch.fetch",
@@ -116,6 +118,7 @@ __all__ = [
     "evaluate_models",
     "evaluate_text",
     "evaluate_vqa",
+    "explain",
     "export",
     "export_runs",
     "fetch",

@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": ("report", "Print paired differences between two runs."),
     "show": ("show", "Print what a model was asked and what it answered: wrong, lost, unparsed, one item …"),
     "diff": ("show", "Print the items whose outcome differs between two runs."),
+    "explain": ("explain", "Split the gap between two results of one model by cause."),
     "train": ("train", "Train the lab's models, or your own, from a recipe."),
     "list": ("list", "List the names that other commands accept."),
 }

@@ -48,7 +48,7 @@ def read_results(path: Path) -> TaskRun:
         raise UserError(f"{str(path)!r} lacks {', '.join(missing)}; run it again with lm-eval 0.4.3 or newer")
     try:
         tasks = [task for task in content["results"] if task in content["n-samples"]]
-        samples = {task: lines for task in tasks if (lines := _samples(path, task))}
+        samples = {task: lines for task in tasks if (lines := samples_of(path, task))}
         whole = content | {"samples": samples, "group_subtasks": content.get("group_subtasks", {}), "groups": content.get("groups", {})}
         items = items_of(whole, ())
         results = suite_results(whole, items, Circumstances())
@@ -84,7 +84,7 @@ def _header(content: Mapping[str, Any], tasks: list[str], path: Path) -> dict[st
 # ---------------------------------------------------------------- samples
 
 
-def _samples(path: Path, task: str) -> list[dict[str, Any]]:
+def samples_of(path: Path, task: str) -> list[dict[str, Any]]:
     """The lines of a task's samples file, in the form that they have inside lm-eval; empty where it was not written."""
     date = _DATE.search(path.name)
     file = path.with_name(f"samples_{task}_{date.group(1)}.jsonl") if date else None

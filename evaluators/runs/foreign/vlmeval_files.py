@@ -113,6 +113,17 @@ def _task(task: str, path: Path) -> tuple[TaskResult, list[TaskItem]]:
     return replace(result, best=best, notes=(*result.notes, *notes), judge=judge, n_documents=n_documents), items
 
 
+def rows_of_choices(folder: Path, task: str) -> list[dict[str, Any]]:
+    """The rows of a data set's table of scored choices in a folder of one model; none where there is no such table, or more than one.
+
+    Raises:
+        UserError: the table cannot be read.
+    """
+    named = re.compile(rf"(?:.+_)?{re.escape(task)}_[^_]+(?:_[^_]+)?_result\.(?:{'|'.join(FORMATS)})")
+    tables = [path for path in sorted(folder.glob("*_result.*")) if named.fullmatch(path.name)]
+    return read_rows(tables[0]) if len(tables) == 1 else []
+
+
 def _message(line: Mapping[str, Any]) -> Answered:
     index = str(line["index"])
     return Answered(part="main", index=index, unit=index, cluster=_cluster(line), reply=str(line.get("prediction", "")))

@@ -1,0 +1,1 @@
+"""Why two results of one model differ: items matched, the gap split by cause (docs/spec/explain.md)."""
