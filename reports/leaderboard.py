@@ -23,6 +23,9 @@ from reports.iit.front import front
 from reports.model_page import model_page
 from reports.models import Models, gather
 from reports.pages import Page, Site
+from reports.samples.explorer import write_explorer
+from reports.samples.gather import plan
+from reports.samples.section import front_section
 from reports.section import Code, Definitions, Folded, Part, Section, Words, tables
 from reports.shared import name_cell
 from reports.subject import Subject
@@ -57,6 +60,7 @@ def report(
     base: Path | None = None,
     bench: Path | None = None,
     pairs: Sequence[str] = (),
+    samples: bool | None = None,
 ) -> Path:
     """Write the leaderboard of `runs` to `out`/index.html, and the pages behind it (reports/links.py) beside it.
 
@@ -67,6 +71,8 @@ def report(
         base: the base LLM's run, which text tasks are compared with; by default the base of the IIT runs, where it is among `runs`.
         bench: the benchmark folder that was asked; by default where the runs found it, if it is still there.
         pairs: further models side by side, "A:B" each, by the names on the page; B's losses against A are shown.
+        samples: whether every dialogue is shown (samples/index.html); by default where the benchmark is at hand and the runs have at most
+            `gather.MOST` predictions.
 
     Returns:
         The leaderboard's path. The same runs and title give the same bytes.
@@ -79,20 +85,23 @@ def report(
         raise UserError(f"cannot write the report to {str(folder)!r}, which is a file; choose another --out")
     made = _read(runs, base, bench, pairs)
     entries = entries_in(made.groups)
+    title = title or (TITLE_OF_SUITES if made.models.runs else TITLE)
+    shown = plan(list(zip(made.groups, made.benchmarks, strict=True)), made.models, samples)
     site = Site(
         folder=folder,
         styles=len(entries),
         models=tuple((entry.name, links.model(entry.slug)) for entry in entries),
         pairs=tuple((pair.words, pair.place) for pair in made.pairs),
-        others=(("Benchmark", links.BENCHMARK),) if entries else (),
+        others=(*((("Benchmark", links.BENCHMARK),) if entries else ()), *(() if shown.why_not else (("Dialogues", links.SAMPLES),))),
     )
     for group, asked in zip(made.groups, made.benchmarks, strict=True):
         for entry in group.entries:
-            pages.write(model_page(Subject(entry, group, asked)), site)
+            pages.write(model_page(Subject(entry, group, asked, shown.why_not)), site)
     if entries:
         pages.write(benchmark_page(made.groups, made.benchmarks, folder), site)
     side_by_side.write(made.pairs, made.groups, site)
-    return pages.write(leaderboard_page(made, title or (TITLE_OF_SUITES if made.models.runs else TITLE)), site)
+    write_explorer(folder, shown, title, site)
+    return pages.write(leaderboard_page(made, title, shown.why_not), site)
 
 
 def _read(paths: Sequence[Path], base: Path | None, bench: Path | None, pairs: Sequence[str]) -> Report:
@@ -117,8 +126,8 @@ def entries_in(groups: Sequence[Group]) -> list[Entry]:
     return sorted((entry for group in groups for entry in group.entries), key=lambda entry: entry.style)
 
 
-def leaderboard_page(made: Report, title: str) -> Page:
-    """The first page."""
+def leaderboard_page(made: Report, title: str, no_samples: str) -> Page:
+    """The first page; `no_samples` says why the report has no dialogues, or is empty."""
     groups, models = made.groups, made.models
     beside_base = {pair.b.slug: pair.place for pair in made.pairs if pair.of_base}
     fronts = [section for group in groups for section in front(group, beside_base)]
@@ -127,6 +136,7 @@ def leaderboard_page(made: Report, title: str) -> Page:
         *suites.all_suites(models, groups),
         *suites.forgotten(models, made.bases),
         *fronts[2:],
+        front_section(no_samples),
         _how(made),
         _outcomes(made),
     )

@@ -67,6 +67,11 @@ def thumbnail(sha256: str) -> str:
     return f"gallery/{sha256[:16]}.jpg"
 
 
+def samples(slug: str, **filters: str) -> str:
+    """The explorer on a model; `filters` are names and values of its address (`change="lost"`)."""
+    return f"{SAMPLES}#run={slug}" + "".join(f"&{name}={quote(value, safe='')}" for name, value in filters.items())
+
+
 def item(slug: str, dialogue: str, position: int | None = None) -> str:
     """A model's answer to a dialogue in the explorer; `position` names another turn than the target."""
     turn = "" if position is None else f"&turn={position}"

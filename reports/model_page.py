@@ -15,6 +15,7 @@ from reports.iit import sections as accuracies
 from reports.iit.decision import decision_section
 from reports.iit.ledger import ledger_section
 from reports.pages import Page
+from reports.samples.section import dialogues
 from reports.section import Beside, Folded, Section, none, tables
 from reports.subject import Subject
 
@@ -61,6 +62,7 @@ SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
     scores,
     subjects,
     effects,
+    dialogues,
     lambda subject: run_facts.outcomes(subject.entry),
     lambda subject: run_facts.cost(subject.entry),
     lambda subject: run_facts.provenance(subject.entry),

@@ -52,9 +52,13 @@ class Site:
         """Whether one of `others` is made."""
         return any(place == to for _, to in self.others)
 
-    def navigation(self, place: str) -> tuple[Item, ...]:
-        """The links of the page at `place`, the same on every page and in the same order."""
-        depth = place.count("/")
+    def navigation(self, place: str, deeper: int = 0) -> tuple[Item, ...]:
+        """The links of the page at `place`, the same on every page and in the same order.
+
+        Args:
+            deeper: how many folders below it the page lies that has them, of pages that belong to it.
+        """
+        depth = place.count("/") + deeper
 
         def item(words: str, to: str) -> Item:
             return Item(words, links.at(to, depth), is_here=to == place)

@@ -15,6 +15,7 @@ class Subject:
     entry: Entry
     group: Group  # the runs that may share a table with it
     benchmark: Benchmark | None  # that was asked; None where its folder is not at hand
+    no_samples: str = ""  # why the report has no explorer, in one sentence; "" where `links.item` leads into it
 
     @property
     def base(self) -> Entry | None:

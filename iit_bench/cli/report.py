@@ -38,6 +38,14 @@ def report(
             show_default=False,
         ),
     ] = None,
+    samples: Annotated[
+        bool | None,
+        typer.Option(
+            "--samples/--no-samples",
+            help="Show every dialogue as it was asked and answered, with filters and search; default: where the benchmark is at hand.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write the report of several runs: a folder of pages that need no network. Open its index.html.
 
@@ -51,7 +59,7 @@ def report(
     """
     from reports.leaderboard import report as write_report
 
-    print(f"Leaderboard: {write_report(runs, out, title, base=base, bench=bench, pairs=pairs or ())}")
+    print(f"Leaderboard: {write_report(runs, out, title, base=base, bench=bench, pairs=pairs or (), samples=samples)}")
 
 
 @app.command()

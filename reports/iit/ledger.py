@@ -160,7 +160,7 @@ def _lost_row(item: LostItem, subject: Subject, question: Question | None) -> tu
     words = [clipped(text, QUESTION) for text in asked]
     n = len(item.dialogues)
     first = clipped(item.dialogues[0], QUESTION)
-    place = links.at(links.item(subject.entry.slug, item.dialogues[0]), 1)
+    place = "" if subject.no_samples else links.at(links.item(subject.entry.slug, item.dialogues[0]), 1)
     return (
         text_cell(clipped(item.question, QUESTION)),
         text_cell(words[0]),

@@ -1,0 +1,229 @@
+"""The data of the explorer, compared with the run folders they are made from."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from evaluators.iit.columns import Turns
+from evaluators.iit.ledger import transitions
+from iit_bench.errors import UserError
+from iit_bench.images import decode
+from iit_bench.types import TRANSITIONS, Image
+from reports import links
+from reports.leaderboard import report
+from reports.samples.answers import CODES, NOT_ASKED, change
+from reports.samples.pictures import LONGEST, Pictures
+from reports.samples.scripts import CHUNK_ENTRIES, TEXT_CHARACTERS, Chunks, short
+from reports.samples.static_pages import choose
+
+DataOf = Callable[[Path, str], Any]
+pytestmark = pytest.mark.slow
+
+
+def all_of(data_of: DataOf, folder: Path, name: str, starts: list[int]) -> list[Any]:
+    return [entry for number in range(len(starts)) for entry in data_of(folder, f"{name}-{number}")]
+
+
+def run_named(data_of: DataOf, folder: Path, slug: str, arm: str = "") -> dict[str, Any]:
+    (found,) = [run for run in data_of(folder, "catalogue")["runs"] if (run["slug"], run["arm"]) == (slug, arm)]
+    return found
+
+
+def test_every_prediction_of_every_run_is_in_the_data(real: SimpleNamespace, data_of: DataOf) -> None:
+    index = data_of(real.folder, "s0")
+    for name, run in real.runs.items():
+        entry = run_named(data_of, real.folder, name)
+        own = data_of(real.folder, entry["key"])
+        answers = all_of(data_of, real.folder, f"{entry['key']}-a", own["answers"])
+        assert len(answers) == len(own["outcomes"]) == len(index["ids"])
+        shown = {(index["ids"][place], turn["p"]): turn for place, turns in enumerate(answers) for turn in turns}
+        assert set(shown) == {(p.dialogue, p.position) for p in run.predictions}
+        for p in run.predictions:
+            turn = shown[p.dialogue, p.position]
+            assert turn["o"] == CODES[p.outcome] and turn["k"] == p.chosen
+            assert turn["l"] == pytest.approx(p.logprobs, abs=1e-4)
+            assert turn.get("y", p.choices[p.chosen]) == p.reply
+            if p.is_target:
+                assert own["outcomes"][index["ids"].index(p.dialogue)] == CODES[p.outcome]
+        not_asked = [place for place, letter in enumerate(own["outcomes"]) if letter == NOT_ASKED]
+        assert len(not_asked) == len(index["ids"]) - run.results.n_dialogues
+
+
+def test_dialogues_and_questions_are_the_benchmarks(real: SimpleNamespace, data_of: DataOf) -> None:
+    index = data_of(real.folder, "s0")
+    dialogues = all_of(data_of, real.folder, "s0-d", index["dialogues"])
+    questions = all_of(data_of, real.folder, "s0-q", index["questions"])
+    assert index["ids"] == [dialogue.id for dialogue in real.bench.dialogues]
+    for dialogue, (turns, _) in zip(real.bench.dialogues, dialogues, strict=True):
+        asked = [real.bench.questions[turn] for turn in dialogue.turns]
+        assert [questions[turn]["id"] for turn in turns] == [question.id for question in asked]
+        for question, turn in zip(asked, turns, strict=True):
+            shown = questions[turn]
+            assert (tuple(shown["choices"]), shown["answer"]) == (question.choices, question.answer)
+            assert "".join(part for part in shown["parts"] if isinstance(part, str)).strip() == question.question.replace("<image>", "")
+            files = [part["image"] for part in shown["parts"] if not isinstance(part, str)]
+            assert len(files) == len(question.images)
+            for (name, width, height), image in zip(files, question.images, strict=True):
+                picture = decode((real.folder / "samples" / name).read_bytes())
+                assert picture.size == (width, height) and picture.tobytes() == decode(image.data).tobytes()
+
+
+def test_each_picture_is_one_file(real: SimpleNamespace) -> None:
+    wanted = {image.sha256 for question in real.bench.questions.values() for image in question.images}
+    files = list((real.folder / "samples" / "images").iterdir())
+    asked = {turn for dialogue in real.bench.dialogues for turn in dialogue.turns}
+    shown = {image.sha256 for turn in asked for image in real.bench.questions[turn].images}
+    assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in files} == shown <= wanted
+
+
+def test_prompts_are_those_of_the_run_folder(real: SimpleNamespace, data_of: DataOf) -> None:
+    index, entry = data_of(real.folder, "s0"), run_named(data_of, real.folder, "wings")
+    own = data_of(real.folder, entry["key"])
+    shown = all_of(data_of, real.folder, f"{entry['key']}-p", own["prompts"])
+    columns = {name: column.to_pylist() for name, column in real.runs["wings"].prompt_columns().items()}
+    wanted = {
+        dialogue: [position, prompt, places]
+        for dialogue, position, prompt, places in zip(
+            columns["dialogue"], columns["position"], columns["prompt"], columns["image_places"], strict=True
+        )
+    }
+    assert {index["ids"][place]: turns[0] for place, turns in enumerate(shown)} == wanted
+    assert not run_named(data_of, real.folder, "random")["prompts"]
+
+
+@pytest.mark.parametrize("name", ["wings", "random"])
+def test_what_changed_against_the_base_is_what_the_ledger_has(real: SimpleNamespace, data_of: DataOf, name: str) -> None:
+    runs, index = {}, data_of(real.folder, "s0")
+    for one in ("base-llm", name):
+        runs[one] = data_of(real.folder, run_named(data_of, real.folder, one)["key"])["outcomes"]
+    shown = {
+        index["ids"][place]: moved
+        for place, (mine, base) in enumerate(zip(runs[name], runs["base-llm"], strict=True))
+        if (moved := change(mine, base))
+    }
+    turns = {one: Turns.of_run(real.runs[one]) for one in ("base-llm", name)}
+    wanted = {dialogue: moved for (dialogue, _), moved in transitions(turns[name], turns["base-llm"]).items()}
+    assert shown == wanted and set(shown.values()) <= set(TRANSITIONS)
+
+
+def test_an_arm_is_a_further_run_that_is_compared_with_its_own(real: SimpleNamespace, data_of: DataOf) -> None:
+    arm = run_named(data_of, real.folder, "wings", "blind")
+    assert arm["base"] == "wings" and "images removed" in arm["words"]
+    assert run_named(data_of, real.folder, "wings")["base"] == "base-llm"
+
+
+def test_no_file_is_large_and_the_same_runs_give_the_same_bytes(real: SimpleNamespace, tmp_path: Path) -> None:
+    again = report([run.path for run in reversed(real.runs.values())], tmp_path / "again").parent
+    files = sorted(path.relative_to(real.folder) for path in real.folder.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    assert all((real.folder / path).read_bytes() == (again / path).read_bytes() for path in files)
+
+
+def test_a_report_into_the_same_folder_removes_what_it_does_not_need_and_nothing_else(real: SimpleNamespace, tmp_path: Path) -> None:
+    out = report([run.path for run in real.runs.values()], tmp_path / "out").parent
+    (out / "samples" / "data" / "mine.txt").write_text("of the user")
+    before = {path.name for path in (out / "samples" / "data").iterdir()}
+    report([real.runs["base-llm"].path], out)
+    after = {path.name for path in (out / "samples" / "data").iterdir()}
+    assert {"mine.txt", "catalogue.js", "r0.js"} <= after < before and "r1.js" not in after
+
+
+def test_static_pages_have_every_dialogue_and_every_answer(real: SimpleNamespace) -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((real.folder / "samples" / "pages").iterdir()))
+    for dialogue in real.bench.dialogues:
+        assert f"<bdi>{dialogue.id}</bdi>" in text
+    answers = sum(run.results.n_dialogues for run in real.runs.values()) + len(real.bench.dialogues)  # of the arm
+    assert len(re.findall(r'<span class="outcome ', text)) == answers
+    index = (real.folder / links.SAMPLES).read_text(encoding="utf-8")
+    pages = {path.name for path in (real.folder / "samples" / "pages").iterdir()}
+    assert set(re.findall(r'href="pages/([^"]+)"', index)) == pages
+
+
+def test_pages_show_first_what_changed_hands_then_what_is_wrong() -> None:
+    base, mine = "ccccwwwwcc", "ccwccwwwcc"
+    assert choose(10, [mine, base], [base, None], most=2) == [2, 4]  # lost, and gained
+    found = choose(10, [mine, base], [base, None], most=5)
+    assert found == [2, 4, 5, 6, 7]
+    assert choose(10, [mine, base], [base, None], most=10) == list(range(10))
+
+
+def test_the_explorer_is_written_where_the_benchmark_is_at_hand(real: SimpleNamespace, tmp_path: Path, make_run: Any) -> None:
+    run = real.runs["base-llm"].path
+    page = report([run], tmp_path / "without", samples=False)
+    assert not (page.parent / "samples").exists() and "--no-samples" in page.read_text(encoding="utf-8")
+    lost = make_run("gone", n=3)
+    page = report([lost], tmp_path / "gone")
+    assert not (page.parent / "samples").exists() and "--bench DIR" in page.read_text(encoding="utf-8")
+    page = report([lost], tmp_path / "shown", samples=True)
+    assert "questions are not shown" in (page.parent / links.SAMPLES).read_text(encoding="utf-8")
+
+
+def test_many_predictions_are_shown_only_when_asked_for(real: SimpleNamespace, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("reports.samples.gather.MOST", 10)
+    page = report([real.runs["base-llm"].path], tmp_path / "few")
+    assert not (page.parent / "samples").exists() and "Add --samples" in page.read_text(encoding="utf-8")
+    assert (report([real.runs["base-llm"].path], tmp_path / "all", samples=True).parent / links.SAMPLES).is_file()
+
+
+def test_items_of_tasks_are_listed(make_suite_run: Any, tmp_path: Path, data_of: DataOf) -> None:
+    runs = [make_suite_run("text", "a", {"arc_easy": 0.5, "piqa": 0.9}, n=5), make_suite_run("vqa", "a", {"MME": 0.5}, n=4)]
+    folder = report(runs, tmp_path / "report").parent
+    sets = {one["kind"]: one for one in data_of(folder, "catalogue")["sets"]}
+    assert (sets["text"]["count"], sets["vqa"]["count"]) == (10, 4)
+    index = data_of(folder, sets["text"]["key"])
+    assert index["ids"][0] == "arc_easy:0" and index["source"]["names"] == ["arc_easy", "piqa"]
+    run = next(one for one in data_of(folder, "catalogue")["runs"] if one["set"] == sets["text"]["key"])
+    ((turn,),) = data_of(folder, f"{run['key']}-a-0")[:1]
+    assert turn["y"] == "a reply" and turn["s"][0][0] == "acc"
+
+
+# ---------------------------------------------------------------- parts
+
+
+def test_chunks_end_by_count_and_by_size_and_starts_lead_to_every_entry() -> None:
+    files: dict[str, bytes] = {}
+    chunks = Chunks(files.__setitem__, "x")
+    entries = [["y" * (2_000_000 if i == 5 else 1)] for i in range(CHUNK_ENTRIES + 10)]
+    for entry in entries:
+        chunks.add(entry)
+    assert chunks.end() == [0, 6, CHUNK_ENTRIES + 6] and set(files) == {f"data/x-{i}.js" for i in range(3)}
+    empty = Chunks(files.__setitem__, "empty")
+    assert empty.end() == [0] and "data/empty-0.js" in files
+
+
+def test_long_texts_are_cut_and_what_is_cut_is_counted() -> None:
+    assert short("a" * TEXT_CHARACTERS) == "a" * TEXT_CHARACTERS
+    assert short("a" * (TEXT_CHARACTERS + 7)) == ["a" * TEXT_CHARACTERS, 7]
+
+
+def test_large_and_unreadable_pictures(tmp_path: Path, make_image: Any) -> None:
+    import io
+
+    from PIL import Image as PillowImage
+
+    files: dict[str, bytes] = {}
+    pictures = Pictures(tmp_path, files.__setitem__, lambda name, data: None)
+    sink = io.BytesIO()
+    PillowImage.new("RGB", (3 * LONGEST, 300), "red").save(sink, "PNG")
+    name, width, height = pictures.shown(Image(sink.getvalue()))
+    assert (width, height) == (LONGEST, 100) and decode(files[name]).size == (width, height)
+    small = make_image(1)
+    assert files[pictures.shown(small)[0]] == small.data
+    assert pictures.shown(Image(b"no picture")) == ("", 0, 0) and pictures.unreadable == 1
+
+
+def test_addresses_of_items_hold_any_id() -> None:
+    assert links.item("wings", "a b&item=c#<é") == "samples/index.html#run=wings&item=a%20b%26item%3Dc%23%3C%C3%A9"
+    assert links.samples("wings", change="lost") == "samples/index.html#run=wings&change=lost"
+
+
+def test_another_benchmark_is_refused_for_the_explorer_too(real: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        report([real.runs["base-llm"].path], tmp_path / "report", bench=tmp_path, samples=True)
