@@ -44,6 +44,7 @@ ROOF = ("iit_bench.cli", "iit_bench.workflows")
 GROUND = (*WORDS, *SHARED, *MATERIAL)
 READ_BY_REPORTS = ("evaluators.statistics", "evaluators.compare", "evaluators.runs")
 READ_BY_REPORTS += ("evaluators.iit.columns", "evaluators.iit.results", "evaluators.iit.forgetting", "evaluators.iit.comparison")
+READ_BY_REPORTS += ("evaluators.iit.probabilities",)
 READ_BY_REPORTS += ("evaluators.iit.ledger",)
 READ_BY_REPORTS += ("evaluators.attention.table", "evaluators.attention.shift")
 
