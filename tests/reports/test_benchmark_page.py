@@ -19,6 +19,7 @@ from iit_bench.types import Image
 from reports import duplicates, gallery
 from reports.duplicates import near_duplicates, near_pairs
 from reports.leaderboard import report
+from tests.recompute_pages import near_duplicates as recomputed
 from tests.reports.test_leaderboard import HOSTILE, Reader, shown
 
 MakeRun = Callable[..., Path]
@@ -86,6 +87,12 @@ def test_near_pairs_are_those_of_a_loop_over_all_pairs() -> None:
     assert [pair[:2] for pair in found] == [pair[:2] for pair in wanted]
     assert [pair[2] for pair in found] == pytest.approx([pair[2] for pair in wanted])
     assert near_pairs([]) == near_pairs([()]) == []
+
+
+def test_near_duplicates_are_those_of_a_loop_over_the_tables(folder: Path, bench: Benchmark) -> None:
+    rows = page_in(folder).rows("duplicates-table")
+    found = tuple(int(rows[f"text targets with {what}"]["count"]) for what in ("the words of another", "a near-duplicate"))
+    assert found == recomputed(bench.path)
 
 
 def test_repeated_questions_and_images_are_counted(bench: Benchmark) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run
 from reports import side_by_side
 from reports.leaderboard import report
+from tests.recompute_pages import changed_hands, curve
 from tests.reports.test_leaderboard import Reader, shown
 
 MakeRun = Callable[..., Path]
@@ -52,17 +55,10 @@ def test_each_model_is_beside_its_base_and_neighbours_beside_each_other(made: tu
 @pytest.mark.parametrize(("a", "b"), [("base", "llava"), ("wings", "llava")])
 def test_counts_of_what_changed_hands_are_those_of_the_predictions(made: tuple[dict[str, Path], Path], a: str, b: str) -> None:
     runs = made[0]
-    mine, theirs = ({p.dialogue: p for p in load_run(runs[name]).predictions if p.outcome != "error"} for name in (a, b))
-    counts: dict[str, Counter[str]] = {}
-    for dialogue in mine.keys() & theirs.keys():
-        right = (mine[dialogue].outcome == "correct", theirs[dialogue].outcome == "correct")
-        name = {(True, False): "lost", (True, True): "kept", (False, True): "gained", (False, False): "never"}[right]
-        counts.setdefault(mine[dialogue].tier, Counter())[name] += 1
+    counts = changed_hands(runs[a], runs[b])
     rows = page_of(made[1], a, b).rows("hands-counts")
     for tier, of_tier in counts.items():
-        assert {name: int(rows[tier][name]) for name in ("lost", "gained", "kept", "never")} == {
-            name: of_tier[name] for name in ("lost", "gained", "kept", "never")
-        }
+        assert {name: int(rows[tier][name]) for name in of_tier} == of_tier
         right = of_tier["lost"] + of_tier["kept"]
         assert rows[tier]["lost of what was right"] == shown(of_tier["lost"] / right)
     turns = [Turns.of_run(load_run(runs[name])) for name in (b, a)]
@@ -76,6 +72,17 @@ def test_differences_are_those_of_compare(made: tuple[dict[str, Path], Path]) ->
         value = result.difference.value or 0.0
         assert rows[result.over]["difference"].split(" | ")[0] == ("+" if round(100 * value, 1) > 0 else "") + shown(value)
         assert rows[result.over]["n"] == str(result.difference.n)
+
+
+def test_the_numbers_of_the_curve_are_offered_as_they_are_computed_again(made: tuple[dict[str, Path], Path]) -> None:
+    runs, folder = made
+    for key, endings in (("all", "TV"), ("text", "T"), ("visual", "V")):
+        rows = list(csv.DictReader(io.StringIO((folder / "figures" / f"leaderboard-curve-{key}.csv").read_text(encoding="utf-8"))))
+        for name, run in runs.items():
+            mine = {float(row["visual share"]): float(row["accuracy"]) for row in rows if row["model"] == name}
+            assert mine == pytest.approx(
+                curve(run, endings) if name != "base" or key == "text" else {0.0: curve(run)[0.0]} if key == "all" else {}
+            )
 
 
 def test_lost_questions_are_listed_with_both_answers_the_most_often_lost_first(made: tuple[dict[str, Path], Path]) -> None:
