@@ -146,6 +146,7 @@ def leaderboard_page(made: Report, title: str, no_samples: str) -> Page:
         title=title,
         headline=headlines.of_group(groups[0]) if groups else (),
         about=_ABOUT if groups else "",
+        about_heading="What is asked: tiers, T and V",
         notices=_incomplete(made),
         sections=sections,
     )

@@ -23,7 +23,8 @@ class Page:
     stem: str  # begins the names of its figures' files; no other page has it
     title: str
     headline: tuple[str, ...] = ()  # sentences with the number in them
-    about: str = ""  # a paragraph for who is new to it
+    about: str = ""  # a paragraph for who is new to it, folded under `about_heading`
+    about_heading: str = "What is this?"
     notices: tuple[str, ...] = ()  # what must be known before a number is read
     sections: tuple[Section, ...]
 
