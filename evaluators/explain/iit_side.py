@@ -69,6 +69,7 @@ def _settings(header: Mapping[str, Any], tier: str) -> dict[Cause, Settings]:
     words = asked_with(header)
     prompt: dict[str, str | None] = {
         "benchmark": str(header["benchmark"]["rows_sha256"]),
+        "layout": "turns of a chat",
         "style": str(header["style"]),
         "system prompt": str(header.get("system_prompt") or "none"),
     }

@@ -13,6 +13,7 @@ from iit_bench.errors import UserError
 from iit_bench.storage.runs import TaskRun
 from iit_bench.types import TaskItem, TaskResult
 
+KIT_LAYOUT = "VLMEvalKit's single turn"
 NO_ITEMS = "its files hold no scores by item"
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -111,7 +112,8 @@ def _settings(header: Mapping[str, Any], ours: bool) -> dict[Cause, Settings]:
     if not ours:
         return settings | {"prompt": {"prompt": None}, "template": {"chat template": None}, "decoding": {"sampling": None}}
     chosen: Mapping[str, Any] = header.get("processor_kwargs") or {}
-    prompt = {"system prompt": str(header.get("system_prompt") or "none"), "images": "removed" if model.get("blind") else "shown"}
+    prompt = {"layout": KIT_LAYOUT} if header["suite"] == "vqa" else {}
+    prompt |= {"system prompt": str(header.get("system_prompt") or "none"), "images": "removed" if model.get("blind") else "shown"}
     prompt |= {"image settings": ", ".join(f"{name}={chosen[name]}" for name in sorted(chosen))} if chosen else {}
     template: dict[str, str | None] = {"chat template": str(model.get("chat_template_sha256") or "") or None}
     arguments: Mapping[str, Any] = header.get("chat_template_kwargs") or {}

@@ -189,7 +189,11 @@ def _settings(
     first = next(iter(samples.values()), None)
     if tier and first is not None:
         metadata = config.get("metadata") or {}
-        prompt |= {"benchmark": str(metadata.get("rows_sha256") or "") or None, "style": str(first["doc"]["style"])}
+        prompt |= {
+            "layout": "turns of a chat",
+            "benchmark": str(metadata.get("rows_sha256") or "") or None,
+            "style": str(first["doc"]["style"]),
+        }
         if len(tier) > 1:
             prompt["history"] = "gold"
         if "V" in tier:
