@@ -93,10 +93,10 @@ def _frame(axes: Axes, shares: Sequence[float], bottom: float, pen: Pen) -> None
     ticks = [tick / 10 for tick in range(10, round(10 * bottom) - 1, -step)][::-1]
     axes.set_yticks(ticks, [f"{100 * tick:.0f}{'%' if tick == 1 else ''}" for tick in ticks])
     axes.grid(axis="y", color=pen.rule, linewidth=0.8)
-    _bare(axes, pen)
+    bare(axes, pen)
 
 
-def _bare(axes: Axes, pen: Pen) -> None:
+def bare(axes: Axes, pen: Pen) -> None:
     """Only the lower border, and ticks in the colours of the page."""
     axes.set_axisbelow(True)
     axes.tick_params(colors=pen.ink, length=0, pad=5)
@@ -173,7 +173,7 @@ def dots_plot(dots: Sequence[Dot], *, key: str, description: str, axis: str, poi
         axes.set_yticks(range(len(dots)), [pen.words(dot.label) for dot in dots])
         axes.locator_params(axis="x", nbins=6)
         axes.grid(axis="x", color=pen.rule, linewidth=0.8)
-        _bare(axes, pen)
+        bare(axes, pen)
         if points:
             axes.axvline(0, color=pen.muted, linewidth=1.0, zorder=1)
         for place, dot in enumerate(dots):

@@ -10,7 +10,7 @@ from iit_bench.types import Figure
 from reports import links
 from reports.cells import Cell, Column, Table, figure_cell, interval, missing_cell, percent, size, text_cell
 from reports.entries import Entry, Group, base_of
-from reports.iit import about, blind_gap, curves, forgetting, interleaving, sections
+from reports.iit import about, attention, blind_gap, curves, forgetting, interleaving, sections
 from reports.plots import Dot, dots_plot
 from reports.row_order import HEADINGS, Block
 from reports.section import Alternatives, Beside, Definitions, Drawing, Folded, Links, Part, Section, Words, figure, none, tables
@@ -48,6 +48,7 @@ def front(group: Group, pairs: dict[str, str]) -> list[Section]:
         ),
         _by_subject(entries),
         Section("positions", "By position", tables(sections.positions(entries))),
+        *filter(None, [attention.shift_against_forgetting(entries, key)]),
         _effect("blind", "Blind gap", blind_gap.blind_gap(entries), "no run has a blind run (--blind) of the same checkpoint beside it"),
         Section(
             "benchmark",
