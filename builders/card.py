@@ -14,17 +14,24 @@ GALLERY = 4  # dialogues shown
 THUMBNAIL = 96  # pixels of the longer side
 
 
-def card(manifest: Mapping[str, Any], questions: Sequence[Question], dialogues: Iterable[Dialogue]) -> str:
-    """The card as Markdown. Texts from data sets are escaped."""
+def card(
+    manifest: Mapping[str, Any], questions: Sequence[Question], dialogues: Iterable[Dialogue], place: str = "DIR", licences: str = ""
+) -> str:
+    """The card as Markdown. Texts from data sets are escaped.
+
+    Args:
+        place: what `load_dataset` is told: the folder, or its name on the Hub.
+        licences: file beside the card with the sources' licences; "" for none.
+    """
     by_id = {question.id: question for question in questions}
     parts = [
-        _header(manifest, questions),
+        _header(manifest, questions, licences),
         f"# IIT benchmark `{manifest['name']}`\n",
         "Interleaved image-text dialogues: every target question is asked after every history whose tier ends in its modality, so\n"
         "that differences between tiers are paired. Built by iit-bench after the benchmark that the paper *Wings* (arXiv 2406.03496)\n"
         "describes. `questions` holds the items, `dialogues` the turns (question ids) and the target.\n",
-        '```python\nfrom datasets import load_dataset\nquestions = load_dataset("DIR", "questions", split="test")\n'
-        'dialogues = load_dataset("DIR", "dialogues", split="test")\n```\n',
+        f'```python\nfrom datasets import load_dataset\nquestions = load_dataset("{place}", "questions", split="test")\n'
+        f'dialogues = load_dataset("{place}", "dialogues", split="test")\n```\n',
         _tiers(manifest),
         _sources(manifest),
         _baselines(manifest),
@@ -33,7 +40,7 @@ def card(manifest: Mapping[str, Any], questions: Sequence[Question], dialogues: 
     return "\n".join(parts)
 
 
-def _header(manifest: Mapping[str, Any], questions: Sequence[Question]) -> str:
+def _header(manifest: Mapping[str, Any], questions: Sequence[Question], licences: str) -> str:
     import yaml
 
     header = {
@@ -41,6 +48,7 @@ def _header(manifest: Mapping[str, Any], questions: Sequence[Question]) -> str:
         "language": sorted({question.language for question in questions}),
         "license": "other",
         "license_name": "of-its-sources",
+        **({"license_link": licences} if licences else {}),
         "task_categories": ["visual-question-answering", "multiple-choice", "question-answering"],
         "tags": ["iit-bench", "interleaved-image-text"],
         "configs": [
@@ -91,7 +99,7 @@ def _sources(manifest: Mapping[str, Any]) -> str:
         left_out = ", ".join(f"{count} {reason}" for reason, count in entry["left_out"].items()) or "none"
         origin = " ".join(filter(None, (entry["origin"], entry["revision"])))
         cells = (name, entry["modality"], origin, entry["licence"], entry["targets"], entry["in_benchmark"], left_out)
-        rows.append("| " + " | ".join(_escaped(str(cell)) for cell in cells) + " |")
+        rows.append("| " + " | ".join(escaped(str(cell)) for cell in cells) + " |")
     head = "| source | modality | origin | licence | targets | questions here | left out |\n" + "|---" * 7 + "|\n"
     return "## Sources and their licences\n\n" + head + "\n".join(rows) + "\n"
 
@@ -101,7 +109,7 @@ def _baselines(manifest: Mapping[str, Any]) -> str:
     rows = []
     for key, figures in manifest["baselines"].items():
         cells = ["–" if figures[rule] is None else str(figures[rule]) if rule == "n" else f"{figures[rule]:.3f}" for rule in rules]
-        rows.append(f"| {_escaped(key)} | " + " | ".join(cells) + " |")
+        rows.append(f"| {escaped(key)} | " + " | ".join(cells) + " |")
     head = "| targets | " + " | ".join(rule.replace("_", " ") for rule in rules) + " |\n" + "|---" * (len(rules) + 1) + "|\n"
     return "## Baselines that need no understanding (accuracy)\n\n" + head + "\n".join(rows) + "\n"
 
@@ -126,8 +134,8 @@ def _gallery(manifest: Mapping[str, Any], dialogues: Iterable[Dialogue], by_id: 
 
 def _turn(question: Question) -> str:
     images = "".join(_thumbnail(image.data) for image in question.images)
-    choices = " · ".join(f"<b>{_escaped(c)}</b>" if i == question.answer else _escaped(c) for i, c in enumerate(question.choices))
-    text = _escaped(question.question.replace(IMAGE_MARK, " [image] ").strip())
+    choices = " · ".join(f"<b>{escaped(c)}</b>" if i == question.answer else escaped(c) for i, c in enumerate(question.choices))
+    text = escaped(question.question.replace(IMAGE_MARK, " [image] ").strip())
     return f"<tr><td>{images}</td><td>{text}<br>{choices}</td></tr>"
 
 
@@ -137,7 +145,7 @@ def _thumbnail(data: bytes) -> str:
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(encode(picture, "JPEG", quality=80)).decode()}">'
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """A data set's text as one line of HTML without markup, safe in a Markdown table."""
     escaped = html.escape(" ".join(text.split()))
     return "".join(f"&#{ord(char)};" if char in "|`*_[]~\\$" else char for char in escaped)

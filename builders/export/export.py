@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from builders.export import lm_eval, readme, vlmeval
+from builders.export import lm_eval, published, readme, vlmeval
 from builders.export.base import Advance, File, Plan
 from builders.words import counted
 from iit_bench.asking import check_letters
@@ -19,7 +19,8 @@ from iit_bench.storage.format import EXPORT_FORMAT, pretty_json, written_version
 from iit_bench.types import Style
 from iit_bench.version import __version__
 
-Tool = Literal["lm-eval", "vlmeval"]
+Tool = Literal["lm-eval", "vlmeval"]  # that runs the dialogues
+Description = Literal["croissant", "hub"]  # in which the whole benchmark is published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +29,24 @@ class ExportOptions:
 
     bench: Path
     out: Path
-    to: Tool
+    to: Tool | Description
     tiers: tuple[str, ...] | None = None  # None = all
     style: Style | None = None  # None = the benchmark's for lm-eval; vlmeval always has letters
+    dataset: str | None = None  # croissant, hub: the repository on the Hub, OWNER/NAME
     overwrite: bool = False  # replace an existing export in `out`
 
 
 def export(options: ExportOptions, progress: bool = True) -> dict[str, Any]:
-    """Write the folder, whole or not at all, and return its manifest.
+    """Write the folder, whole or not at all, and return its manifest; of croissant and hub, what `summary` prints.
 
     Raises:
         UserError: not a benchmark, a tier that it lacks, a style that the tool does not support, or `out` holds something else.
     """
+    if options.to in ("croissant", "hub"):
+        if options.tiers is not None or options.style is not None:
+            raise UserError(f"--to {options.to} publishes the whole benchmark in no style; leave out --tiers and --style")
+        is_hub = options.to == "hub"
+        return published.publish(options.bench, options.out, hub=is_hub, dataset=options.dataset, overwrite=options.overwrite)
     style = _vlmeval_style(options.style) if options.to == "vlmeval" else options.style
     check_target(options.out, EXPORT_FORMAT, options.overwrite)
     benchmark = load_benchmark(options.bench)
@@ -50,7 +57,8 @@ def export(options: ExportOptions, progress: bool = True) -> dict[str, Any]:
     manifest: dict[str, Any] = {}
     total = sum(dialogue.tier in tiers for dialogue in benchmark.dialogues)
     with bar(f"exporting to {options.to}", total, progress) as advance:
-        save_folder(options.out, _files(options.to, plan, manifest, advance), EXPORT_FORMAT, options.overwrite)
+        tool: Tool = "lm-eval" if options.to == "lm-eval" else "vlmeval"
+        save_folder(options.out, _files(tool, plan, manifest, advance), EXPORT_FORMAT, options.overwrite)
     return manifest
 
 
@@ -78,8 +86,10 @@ def _files(tool: Tool, plan: Plan, manifest: dict[str, Any], advance: Advance) -
     yield "manifest.json", pretty_json(manifest)
 
 
-def summary(out: Path, manifest: Mapping[str, Any]) -> str:
+def summary(out: Path, manifest: dict[str, Any]) -> str:
     """A few lines about what was written, for the end of an export; the dialogues left out, by reason."""
+    if manifest["to"] in ("croissant", "hub"):
+        return published.summary(out, manifest)
     tiers = manifest["tiers"]
     lines = [
         f"{out}: {sum(tiers.values())} dialogues in {counted(len(tiers), 'tier')}, style {manifest['style']}, for {manifest['to']}; "

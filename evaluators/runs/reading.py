@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from evaluators.runs.foreign import lm_eval_files, vlmeval_files
+from evaluators.runs.foreign import inspect_logs, lm_eval_files, vlmeval_files
 from evaluators.runs.recompute import recomputed
 from iit_bench.errors import UserError
 from iit_bench.storage import runs
 from iit_bench.storage.runs import AnyRun, IitRun, Run, TaskRun
 from iit_bench.types import SUITES, Results, Suite, SuiteResults
 
-KINDS = "a run folder, the folder of --suite all, lm-eval's results_*.json or VLMEvalKit's *_acc.csv and *_score.csv"
+KINDS = "a run folder, the folder of --suite all, lm-eval's results_*.json, VLMEvalKit's *_acc.csv and *_score.csv, or inspect's *.eval"
 
 
 def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
@@ -53,6 +53,7 @@ def read_runs(path: Path) -> list[AnyRun]:
         raise UserError(f"{str(path)!r} is not there; make a run with `iit-bench eval --model NAME --bench DIR --out DIR`")
     foreign: list[AnyRun] = [lm_eval_files.read_results(file) for file in lm_eval_files.result_files(path)]
     foreign += vlmeval_files.read_scores(vlmeval_files.result_files(path))
+    foreign += [inspect_logs.read_log(file) for file in inspect_logs.result_files(path)]
     if foreign:
         return foreign
     raise UserError(f"{str(path)!r} is not a run folder (it has no run.json), nor does it hold result files; give {KINDS}")
@@ -89,6 +90,8 @@ def _of_file(path: Path) -> list[AnyRun]:
         return [load_run(path.parent)]
     if vlmeval_files.is_scores(path):
         return list(vlmeval_files.read_scores([path]))
+    if inspect_logs.is_log(path):
+        return [inspect_logs.read_log(path)]
     if path.suffix == ".json":
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

@@ -35,6 +35,7 @@ class Measured:
     count: int  # documents
     aggregation: str = ""  # "mean", "f1", …; "" where it is not known
     draws: int | None = None  # of its bootstrap, where the standard error comes from one
+    tool: str = "lm-eval"  # whose value and standard error they are
 
 
 def from_items(rows: Sequence[TaskItem], measured: Measured, failed: int) -> Figure:
@@ -81,15 +82,15 @@ def from_stderr(measured: Measured, pooled: bool = False) -> Figure:
     """
     value, stderr, n = measured.value, measured.stderr, measured.count
     if not math.isfinite(value):
-        return Figure(None, n=n, note="lm-eval's value is not a finite number")
+        return Figure(None, n=n, note=f"{measured.tool}'s value is not a finite number")
     if measured.metric in _ACCURACIES and 0 <= value <= 1 and not pooled and n and _binary(value, stderr, n):
         low, high = wilson(value, n)
         return Figure(value, low=low, high=high, n=n, clusters=n, se=stderr, method="wilson, of value and n", from_stderr=True)
     if stderr is None or not math.isfinite(stderr):
         return Figure(value, n=n, clusters=n)
     if stderr == 0:
-        return Figure(value, n=n, clusters=n, se=stderr, note="no interval: lm-eval's standard error is 0", from_stderr=True)
-    source = "pooled stderr of lm-eval" if pooled else _source(measured)
+        return Figure(value, n=n, clusters=n, se=stderr, note=f"no interval: {measured.tool}'s standard error is 0", from_stderr=True)
+    source = f"pooled stderr of {measured.tool}" if pooled else _source(measured)
     low, high, scale = value - Z * stderr, value + Z * stderr, "normal"
     if measured.metric in _POSITIVE and value > 0:
         factor = math.exp(min(Z * stderr / value, 700))
@@ -107,9 +108,9 @@ def _binary(value: float, stderr: float | None, n: int) -> bool:
 
 def _source(measured: Measured) -> str:
     if measured.draws is None:
-        return "stderr of lm-eval"
+        return f"stderr of {measured.tool}"
     draws = min(measured.draws, _MOST_DRAWS) if measured.aggregation in _CAPPED_DRAWS else measured.draws
-    return f"bootstrap stderr of lm-eval, {draws:,} draws"
+    return f"bootstrap stderr of {measured.tool}, {draws:,} draws"
 
 
 def _mean_of_any(scores: Sequence[float], clusters: Any) -> Figure:

@@ -12,7 +12,7 @@ from iit_bench.errors import UserError
 
 OfBenchmark = Literal["lm-eval", "vlmeval", "croissant", "hub"]
 OfRuns = Literal["inspect", "every-eval-ever", "hub", "csv", "latex", "markdown"]
-_BENCHMARKS_ONLY, _RUNS_ONLY = ("tiers", "style"), ("bench", "dataset", "source")
+_BENCHMARKS_ONLY, _RUNS_ONLY = ("tiers", "style"), ("bench", "source", "organization")
 
 
 @app.command()
@@ -46,9 +46,10 @@ def export(
         Path | None, typer.Option(help="Runs: their benchmark folder; default: where the runs found it.", show_default=False)
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Runs to hub: the benchmark's name on the Hub, OWNER/NAME.", show_default=False)
+        str | None, typer.Option(help="The benchmark's name on the Hub, OWNER/NAME; runs to hub need it.", show_default=False)
     ] = None,
     source: Annotated[str | None, typer.Option(help="Runs to hub: address of the evaluation's logs.", show_default=False)] = None,
+    organization: Annotated[str, typer.Option(help="Runs to every-eval-ever: who ran the evaluation.", show_default=False)] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing export.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -60,28 +61,38 @@ def export(
 
     Example: iit-bench export runs/* --to inspect --out logs
     """
-    of_benchmark = len(paths) == 1 and (paths[0] / "manifest.json").is_file()
-    _check(of_benchmark, to, given_options(context), paths)
+    of_benchmark = _of_benchmark(to, paths)
+    if wrong := [name for name in (_RUNS_ONLY if of_benchmark else _BENCHMARKS_ONLY) if name in given_options(context)]:
+        raise UserError(
+            f"--{wrong[0]} is for {'runs' if of_benchmark else 'a benchmark'}, which is not what is exported here; leave it out"
+        )
     shared: dict[str, Any] = {"out": out, "to": to, "overwrite": overwrite}
     if of_benchmark:
         from builders.export.export import ExportOptions, summary
         from builders.export.export import export as export_benchmark
 
-        options = ExportOptions(bench=paths[0], tiers=names(tiers), style=style, **shared)
+        options = ExportOptions(bench=paths[0], tiers=names(tiers), style=style, dataset=dataset, **shared)
         print(summary(out, export_benchmark(options, progress=not quiet)))
     else:
         from reports.formats import export as runs
 
-        of_runs = runs.RunExportOptions(runs=tuple(paths), bench=bench, dataset=dataset, source=source, **shared)
+        of_runs = runs.RunExportOptions(runs=tuple(paths), bench=bench, dataset=dataset, source=source, organization=organization, **shared)
         print(runs.summary(out, runs.export_runs(of_runs)))
 
 
-def _check(of_benchmark: bool, to: str, given: list[str], paths: list[Path]) -> None:
-    """Refuse a format, or an option, of the other kind of folder."""
-    kind, other = ("a benchmark", "runs") if of_benchmark else ("runs", "a benchmark")
-    formats: tuple[str, ...] = get_args(OfBenchmark if of_benchmark else OfRuns)
-    if to not in formats:
-        what = f"{str(paths[0])!r} is {'' if of_benchmark else 'not '}a benchmark folder"
-        raise UserError(f"--to {to} is for {other}, and {what}; for {kind} choose {', '.join(formats)}")
-    if wrong := [name for name in (_RUNS_ONLY if of_benchmark else _BENCHMARKS_ONLY) if name in given]:
-        raise UserError(f"--{wrong[0]} is for {other}, and {kind} is what is exported; leave it out")
+def _of_benchmark(to: str, paths: list[Path]) -> bool:
+    """Whether a benchmark is exported, and not runs: by the format, and where both have it, by what the folder is.
+
+    Raises:
+        UserError: a format of the other kind of folder.
+    """
+    is_benchmark, is_run = ((paths[0] / name).is_file() for name in ("manifest.json", "run.json"))
+    of_benchmark, of_runs = to in get_args(OfBenchmark), to in get_args(OfRuns)
+    if not of_runs and (is_run or len(paths) > 1):
+        raise UserError(
+            f"--to {to} is for one benchmark folder, and {str(paths[0])!r} is a run; for runs choose {', '.join(get_args(OfRuns))}"
+        )
+    if not of_benchmark and is_benchmark and not is_run:
+        choose = ", ".join(get_args(OfBenchmark))
+        raise UserError(f"--to {to} is for runs, and {str(paths[0])!r} is a benchmark folder; for a benchmark choose {choose}")
+    return of_benchmark and (is_benchmark or not of_runs)

@@ -30,7 +30,7 @@ from iit_bench.storage.format import (
     sha256_file,
     written_version,
 )
-from iit_bench.storage.tables import canonical_json, decode, read_columns, read_table, table_bytes
+from iit_bench.storage.tables import canonical_json, columns_of, decode, read_columns, read_table, table_bytes
 from iit_bench.types import OUTCOMES, SUITES, Prediction, Results, SeenPrompt, Suite, SuiteResults, TaskItem, TaskSuite
 
 # Fields of run.json beside `format` and `version`.
@@ -133,12 +133,14 @@ class Run(Generic[ResultsT]):
     results: ResultsT
     errors: tuple[Mapping[str, Any], ...] = ()
     foreign_items: Sequence[TaskItem] | None = None  # of another tool's run, which has no table of ours
+    foreign_predictions: Sequence[Prediction] | None = None  # of a run of suite iit that another tool's file holds
+    foreign_prompts: Sequence[SeenPrompt] = ()  # the same
     outdated: bool = False  # its figures were made by an earlier format version: `evaluators.runs.reading.load_run` recomputes them
 
     @cached_property
     def predictions(self) -> list[Prediction]:
         """The scored turns of a run of suite iit."""
-        return read_table(Prediction, [self.path / _IIT.table])
+        return read_table(Prediction, [self.path / _IIT.table]) if self.foreign_predictions is None else list(self.foreign_predictions)
 
     def prediction_columns(self, names: Sequence[str]) -> dict[str, Any]:
         """Columns of the predictions as pyarrow arrays, read anew: for runs too large for an object per turn.
@@ -146,6 +148,8 @@ class Run(Generic[ResultsT]):
         Raises:
             UserError: the table cannot be read.
         """
+        if self.foreign_predictions is not None:
+            return columns_of(Prediction, self.foreign_predictions, names)
         return read_columns(Prediction, self.path / _IIT.table, names)
 
     def prompt_columns(self) -> dict[str, Any] | None:
@@ -154,8 +158,10 @@ class Run(Generic[ResultsT]):
         Raises:
             UserError: the table cannot be read.
         """
-        path = self.path / PROMPTS
-        return read_columns(SeenPrompt, path, [field.name for field in dataclasses.fields(SeenPrompt)]) if path.is_file() else None
+        path, names = self.path / PROMPTS, [field.name for field in dataclasses.fields(SeenPrompt)]
+        if self.foreign_prompts:
+            return columns_of(SeenPrompt, self.foreign_prompts, names)
+        return read_columns(SeenPrompt, path, names) if path.is_file() else None
 
     @cached_property
     def items(self) -> list[TaskItem]:
@@ -184,11 +190,14 @@ _TASKS = _Kind(results=SuiteResults, format=SUITE_RESULTS_FORMAT, record=TaskIte
 
 
 def folder_label(folder: Path) -> str:
-    """What pages and tables call a run folder: its name, and its parent's where it is one suite of `--suite all`, or an arm of a run."""
+    """What pages and tables call a run folder: its name, and its parent's where it is one suite of `--suite all`, or an arm of a run.
+
+    Of a log of inspect its name without the ending.
+    """
     whole = folder.absolute()
     if whole.parent.name == "arms" and (whole.parents[1] / "run.json").is_file():
         return f"{whole.parents[1].name}/arms/{whole.name}"
-    return f"{whole.parent.name}/{whole.name}" if whole.name in SUITES else whole.name
+    return f"{whole.parent.name}/{whole.name}" if whole.name in SUITES else whole.name.removesuffix(".eval")
 
 
 def save_run_header(folder: Path, run: Mapping[str, Any]) -> None:

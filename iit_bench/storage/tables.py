@@ -195,6 +195,14 @@ def read_columns(kind: type, path: Path, names: Sequence[str]) -> dict[str, Any]
     return {name: pa.concat_arrays(one.chunks) if isinstance(one, pa.ChunkedArray) else one for name, one in columns.items()}
 
 
+def columns_of(kind: type, records: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+    """What `read_columns` would give of a table of these records."""
+    import pyarrow as pa
+
+    schema = _schema(kind)
+    return {name: pa.array(_column(records, name), type=schema.field(name).type) for name in names}
+
+
 @contextmanager
 def _opened(kind: type, path: Path) -> Iterator[Any]:
     """A table's file, whose errors are UserErrors."""

@@ -7,6 +7,6 @@
 * `csv_file`, `latex`, `markdown`: those rows and tables as files
 * `dialogues`: what was asked and answered, as chats
 * `inspect_log`, `inspect_parts`: logs of inspect
-* `every_eval_ever`: records of Every Eval Ever
+* `every_eval_ever`, `eee_samples`: records of Every Eval Ever
 * `hub_results`: `.eval_results/` of a model's repository on the Hub
 """

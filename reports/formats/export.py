@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from iit_bench.storage.atomic import check_target, save_folder
+from iit_bench.storage.atomic import Content, check_target, save_folder
 from iit_bench.storage.format import EXPORT_FORMAT, pretty_json, written_version
 from iit_bench.storage.runs import folder_label
 from iit_bench.version import __version__
-from reports.formats import hub_results
+from reports.formats import every_eval_ever, hub_results, inspect_log
 from reports.formats.runs import Runs, read
 
 RunFormat = Literal["inspect", "every-eval-ever", "hub", "csv", "latex", "markdown"]
 RUN_FORMATS: tuple[RunFormat, ...] = get_args(RunFormat)
-File = tuple[str, bytes | str]  # path in the folder, content
+File = tuple[str, Content]  # path in the folder, content
 
 _WHAT: dict[RunFormat, str] = {
     "inspect": "logs of inspect, one per run, for `inspect view`",
@@ -27,6 +27,8 @@ _WHAT: dict[RunFormat, str] = {
     "markdown": "tables for a README",
 }
 _NOT_SAID: dict[RunFormat, tuple[str, ...]] = {
+    "inspect": inspect_log.NOT_SAID,
+    "every-eval-ever": every_eval_ever.NOT_SAID,
     "hub": hub_results.NOT_SAID,
     "csv": ("replies and log-probabilities by item are left out: they are in predictions.parquet and items.parquet of each run",),
     "latex": ("acc only; other metrics, parts of tiers and tests are in the CSV file (--to csv)",),
@@ -42,7 +44,8 @@ class RunExportOptions:
     out: Path
     to: RunFormat
     bench: Path | None = None  # of the IIT runs; None = where they found it
-    dataset: str | None = None  # hub: the benchmark's name on the Hub
+    dataset: str | None = None  # hub, every-eval-ever: the benchmark's name on the Hub
+    organization: str = ""  # every-eval-ever: who ran the evaluation
     source: str | None = None  # hub: address of the evaluation's logs
     overwrite: bool = False  # replace an existing export in `out`
 
@@ -82,6 +85,11 @@ def _files(options: RunExportOptions, runs: Runs, manifest: dict[str, Any]) -> I
 def _of_format(options: RunExportOptions, runs: Runs, left_out: list[str]) -> Iterator[File]:
     if options.to == "hub":
         yield from hub_results.hub_files(runs, hub_results.HubOptions(dataset=options.dataset, source=options.source))
+    elif options.to == "inspect":
+        yield from inspect_log.log_files(runs)
+    elif options.to == "every-eval-ever":
+        publisher = every_eval_ever.Publisher(organization=options.organization, dataset=options.dataset)
+        yield from every_eval_ever.record_files(runs, publisher)
     elif options.to == "csv":
         from reports.formats.csv_file import csv_text
         from reports.formats.figures import rows_of
@@ -110,6 +118,7 @@ def _readme(manifest: Mapping[str, Any]) -> str:
 
 def summary(out: Path, manifest: Mapping[str, Any]) -> str:
     """A few lines about what was written, for the end of an export, and what the format cannot say."""
-    runs: Sequence[str] = manifest["runs"]
-    lines = [f"{out}: {_WHAT[manifest['to']]}; {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {len(manifest['files'])} files"]
+    n_runs, n_files = len(manifest["runs"]), len(manifest["files"])
+    counted = f"{n_runs} {'run' if n_runs == 1 else 'runs'}, {n_files} {'file' if n_files == 1 else 'files'}"
+    lines = [f"{out}: {_WHAT[manifest['to']]}; {counted}"]
     return "\n".join([*lines, *(f"  not in it: {sentence}" for sentence in manifest["not_said"])])

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from iit_bench.storage.runs import TaskRun, folder_label
-from iit_bench.types import Figure, PairedResult, TaskResult
+from iit_bench.types import Figure, Ledger, PairedResult, TaskResult
 from reports.entries import Entry
 from reports.models import Models
 
@@ -29,13 +29,13 @@ class Row:
     scoring: str = ""  # suite iit: loglikelihood | generate
     style: str = ""  # suite iit: cloze | options | letters
     history: str = ""  # suite iit: gold | own
-    kind: str  # score | tier | part | position | interleaving | forgetting | task
-    over: str  # name of the score, tier or task
+    kind: str  # score | tier | part | position | interleaving | forgetting | ledger | decision | task
+    over: str  # name of the score, tier or task; of a ledger "by: part"
     against: str = ""  # paired figures: what they are compared with
     source: str = ""  # parts: Question.source
     subject: str = ""  # parts: Question.subject
     position: int | None = None  # positions: 0-based turn
-    metric: str  # acc, acc_norm, …; of paired figures: difference, retention
+    metric: str  # acc, acc_norm, …; of paired figures: difference, retention; of a ledger: lost, kept, …
     value: float | None  # None = the figure does not exist; `note` says why
     low: float | None = None  # of the 95% interval
     high: float | None = None  # of the 95% interval
@@ -94,11 +94,22 @@ def _of_entry(entry: Entry) -> Iterator[Row]:
             yield _row(common, figure, kind="position", over=turn.tier, position=turn.position, metric=metric, chance=turn.chance)
     for paired in results.interleaving:
         yield _paired(common, paired, "interleaving", paired.against)
+    if results.decision is not None:
+        yield _row(common, results.decision.loss, kind="decision", over="T*", metric="difference")
     if forgotten := results.forgetting:
         for paired in (*forgotten.per_tier, forgotten.pooled):
             yield _paired(common, paired, "forgetting", forgotten.base)
         for metric in ("base_acc", "acc", "retention"):
             yield _row(common, getattr(forgotten, metric), kind="forgetting", over="T*", against=forgotten.base, metric=metric)
+        if forgotten.ledger is not None:
+            yield from _ledger(common, forgotten.ledger, forgotten.base)
+
+
+def _ledger(common: dict[str, Any], ledger: Ledger, base: str) -> Iterator[Row]:
+    for part in ledger.parts:
+        for suffix, figures in (("", part.rates), (" corrected", part.corrected)):
+            for transition, figure in figures.items():
+                yield _row(common, figure, kind="ledger", over=f"{part.by}: {part.part}", against=base, metric=transition + suffix)
 
 
 def _paired(common: dict[str, Any], paired: PairedResult, kind: str, against: str) -> Row:

@@ -17,7 +17,7 @@ def test_the_command_writes_runs_and_lists_what_the_format_cannot_say(make_run, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--to", "croissant"], "--to croissant is for a benchmark"),
+        (["--to", "croissant"], "--to croissant is for one benchmark folder"),
         (["--to", "csv", "--tiers", "T"], "--tiers is for a benchmark"),
     ],
 )
@@ -29,6 +29,6 @@ def test_runs_take_no_format_and_no_option_of_a_benchmark(make_run, tmp_path, ca
 def test_a_benchmark_takes_no_format_and_no_option_of_runs(tmp_path, capsys):
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench/manifest.json").write_text("{}")
-    for words, message in ((["--to", "csv"], "--to csv is for runs"), (["--to", "hub", "--dataset", "a/b"], "--dataset is for runs")):
+    for words, message in ((["--to", "csv"], "--to csv is for runs"), (["--to", "hub", "--source", "a"], "--source is for runs")):
         assert main(["export", str(tmp_path / "bench"), *words, "--out", str(tmp_path / "out")]) == 2
         assert message in capsys.readouterr().err
