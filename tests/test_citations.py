@@ -32,7 +32,7 @@ EXAMPLES = (
 
 # Names that are no file or module here, and what they are.
 ELSEWHERE = {
-    "LICENSES.md",  # of a benchmark for the Hub
+    "LICENSES.md": "a file of a benchmark for the Hub (builders/export/published.py)",
     "infer.py": "a script of the authors' code (docs/spec/wings.md)",
     "sitecustomize.py": "a file that Python itself looks for",
     "utils.py": "the file that a room must not have (ARCHITECTURE.md)",
