@@ -43,6 +43,16 @@ def naive_ids(tokenizer: Any, user: list[int]) -> list[int]:
     return before + user + encode("<|im_end|>\n<|im_start|>assistant\n")
 
 
+def test_the_attention_of_an_official_checkpoint_is_observed_over_the_expanded_row(qwen: Path) -> None:
+    wings = load("wings", ModelOptions(checkpoint=str(qwen), device="cpu"))
+    request = GenerateRequest(LOOK, 1)
+    curves = wings.observe_attention(request)
+    assert sum(curves.tokens.values()) == wings.request_tokens(request) - 1 and curves.tokens["image"] == 9
+    assert set(curves.router) == {"before", "image", "after"}  # in this mode text before the image uses the router too
+    with pytest.raises(ItemError, match="several images"):
+        wings.request_tokens(GenerateRequest(TOO_MANY, 1))
+
+
 def test_an_official_checkpoint_is_evaluated_token_by_token(qwen: Path, chatml: Any) -> None:
     wings = load("wings", ModelOptions(checkpoint=str(qwen), device="cpu"))
     assert (wings.info.name, wings.info.dtype, wings.info.max_context) == ("wings", "float32", 400)
