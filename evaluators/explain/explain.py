@@ -148,8 +148,8 @@ def _keyed(row: Sequence[AskedTask]) -> list[AskedTask]:
 
 
 def _plain(answer: Answer) -> Answer:
-    """Without the hashes that only results of one tool share."""
-    return replace(answer, asked="", prompt="")
+    """Without the hash of the document, which only results of one tool share."""
+    return replace(answer, asked="")
 
 
 def _check(steps: Sequence[Sequence[TaskSplit]], sides: Sequence[Side]) -> None:

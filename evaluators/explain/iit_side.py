@@ -12,8 +12,9 @@ from evaluators.iit.columns import METRICS
 from evaluators.iit.comparison import asked_with
 from evaluators.runs.reading import is_iit
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import IitRun
-from iit_bench.types import Prediction
+from iit_bench.storage.runs import PROMPTS, IitRun
+from iit_bench.storage.tables import read_columns
+from iit_bench.types import Prediction, SeenPrompt
 
 
 def iit_side(run: IitRun, metric: str | None) -> Side:
@@ -30,11 +31,23 @@ def iit_side(run: IitRun, metric: str | None) -> Side:
     for row in run.predictions:
         if row.is_target:
             by_tier.setdefault(row.tier, []).append(row)
-    tasks = {tier: _task(run.run, tier, rows, metric) for tier, rows in by_tier.items()}
+    seen = _seen(run)
+    tasks = {tier: _task(run.run, tier, rows, metric, seen) for tier, rows in by_tier.items()}
     return Side(name=str(run.run["name"]), tool="iit-bench", place=str(run.path), tasks=tasks, left_out={})
 
 
-def _task(header: Mapping[str, Any], tier: str, rows: Sequence[Prediction], metric: str) -> AskedTask:
+def _seen(run: IitRun) -> dict[tuple[str, int], str]:
+    """The prompts as the model read them, hashed, of a run that recorded them; not of images, which are more than their marks."""
+    path = run.path / PROMPTS
+    if not path.is_file():
+        return {}
+    kind = "text" if run.run["scoring"] == "generate" else "iit-bench's text of scored choices"
+    columns = read_columns(SeenPrompt, path, ("dialogue", "position", "sha256"))
+    turns = zip(*(columns[name].to_pylist() for name in ("dialogue", "position", "sha256")), strict=True)
+    return {(dialogue, position): f"{kind}:{sha256}" for dialogue, position, sha256 in turns}
+
+
+def _task(header: Mapping[str, Any], tier: str, rows: Sequence[Prediction], metric: str, seen: Mapping[tuple[str, int], str]) -> AskedTask:
     generates = header["scoring"] == "generate"
     style = header["style"]
     rule = IIT_RULE.format(style)
@@ -42,7 +55,7 @@ def _task(header: Mapping[str, Any], tier: str, rows: Sequence[Prediction], metr
         name=tier,
         metric=metric,
         rules=dict.fromkeys(METRICS, rule) if generates else {name: f"iit-bench's {name}" for name in METRICS},
-        answers={row.dialogue: _answer(row, metric, header if generates else None) for row in rows},
+        answers={row.dialogue: _answer(row, metric, header if generates else None, seen) for row in rows},
         settings=_settings(header, tier),
         read=iit_reading(style) if generates else None,
         tier=tier,
@@ -51,7 +64,7 @@ def _task(header: Mapping[str, Any], tier: str, rows: Sequence[Prediction], metr
     )
 
 
-def _answer(row: Prediction, metric: str, header: Mapping[str, Any] | None) -> Answer:
+def _answer(row: Prediction, metric: str, header: Mapping[str, Any] | None, seen: Mapping[tuple[str, int], str]) -> Answer:
     """An answer; with `header` its generated reply."""
     failed = row.outcome == "error"
     chosen = {"acc": row.chosen, "acc_norm": row.chosen_norm, "acc_bytes": row.chosen_bytes}
@@ -61,6 +74,7 @@ def _answer(row: Prediction, metric: str, header: Mapping[str, Any] | None) -> A
         known = {"reply": row.reply, "limit": header.get("max_new_tokens"), "stops": (), "drawn": False}
         known["cut"] = True if row.outcome == "truncated" or row.finish_reason == "length" else False if row.finish_reason else None
     known |= {"choices": row.choices, "gold": row.answer, "histories": row.history_clusters}
+    known["prompt"] = "" if "V" in row.tier else seen.get((row.dialogue, row.position), "")
     return Answer(score=scores[metric], scores=scores, cluster=row.cluster, **known)
 
 

@@ -28,7 +28,8 @@ class Answer:
     drawn: bool | None = None  # at random; None = not recorded
     histories: tuple[str, ...] = ()  # clusters of the turns before it
     asked: str = ""  # hash of what was asked; "" = not recorded
-    prompt: str = ""  # hash of the whole prompt as the model read it; "" = not recorded
+    # Hash of the whole prompt as the model read it, after what was hashed ("text", …): of the same kind, it tells equal from different.
+    prompt: str = ""  # "" = not recorded
 
 
 Reading = Callable[[Sequence[Answer]], "list[float | None]"]  # scores of replies by a rule; None = it cannot read that one

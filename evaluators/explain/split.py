@@ -139,7 +139,7 @@ def _possible(a: Answer, b: Answer, standing: Mapping[Cause, Standing], *, rule:
     found: dict[Cause, bool] = {"extraction": True} if rule else {}
     if cut or (_limits_differ(a, b) and (a.cut or b.cut) and a.reply != b.reply):
         found["truncation"] = None not in (a.limit, b.limit) or cut
-    same_prompt = bool(a.prompt) and a.prompt == b.prompt
+    same_prompt = _prompts_comparable(a, b) and a.prompt == b.prompt
     for cause in ASKED:
         if (cause in ("prompt", "template") and same_prompt) or standing[cause].state == "stated equal":
             continue
@@ -153,8 +153,12 @@ def _possible(a: Answer, b: Answer, standing: Mapping[Cause, Standing], *, rule:
 def _shown_apart(cause: Cause, a: Answer, b: Answer, standing: Mapping[Cause, Standing]) -> bool:
     """Whether the item itself shows that a cause differs."""
     if cause == "prompt":  # the same template, and another text
-        return bool(a.prompt and b.prompt) and a.prompt != b.prompt and standing["template"].state in ("equal", "stated equal")
+        return _prompts_comparable(a, b) and a.prompt != b.prompt and standing["template"].state in ("equal", "stated equal")
     return cause == "decoding" and _decoded_apart(a, b)
+
+
+def _prompts_comparable(a: Answer, b: Answer) -> bool:
+    return bool(a.prompt and b.prompt) and a.prompt.partition(":")[0] == b.prompt.partition(":")[0]
 
 
 def _part(possible: Possible) -> str:

@@ -117,7 +117,7 @@ def _answer(rows: Sequence[TaskItem], sample: Mapping[str, Any] | None, metric: 
     if sample is not None:
         document = sample["doc"] if isinstance(sample["doc"], dict) else {}
         known["asked"] = f"{sample['doc_hash']} {sample['target_hash']}"
-        known["prompt"] = _sha256([text for arguments in sample["arguments"] for text in (arguments[:1] if generates else arguments[:2])])
+        known["prompt"] = _prompt(sample["arguments"], generates)
         known["target"] = sample["target"] if isinstance(sample["target"], str) else ""
         if _is_dialogue(document):
             known |= {"choices": tuple(document["choices"]), "gold": int(document["gold"]), "cluster": str(document.get("cluster", ""))}
@@ -126,6 +126,13 @@ def _answer(rows: Sequence[TaskItem], sample: Mapping[str, Any] | None, metric: 
             text = _text(sample)
             known["reply"] = without_reasoning(text) if text is not None and _is_dialogue(document) else text
     return Answer(score=scores.get(metric, 0.0), scores=scores, **known)
+
+
+def _prompt(arguments: Sequence[Sequence[str]], generates: bool) -> str:
+    """The text that is continued; of scored choices with each choice as it follows, since a space between the two is part of the prompt."""
+    if generates and len(arguments) == 1:
+        return f"text:{_sha256(arguments[0][:1])}"
+    return f"lm-eval's requests:{_sha256([text for one in arguments for text in one[:2]])}"
 
 
 def without_reasoning(reply: str) -> str:

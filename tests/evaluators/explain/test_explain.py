@@ -117,6 +117,20 @@ def test_our_dialogues_and_lm_evals_run_of_their_export_differ_by_what_was_plant
     assert parts(explain([a, whole])) == {"truncation": pytest.approx(of_a - of_whole)}
 
 
+def test_equal_prompts_on_record_exclude_prompt_and_template(lm_eval, ours, tmp_path):
+    """Where both sides recorded what the model read, another hash of the template means nothing."""
+    names = ("iit_T_generate", "iit_TT_generate")
+    folder = shutil.copytree(ours(), tmp_path / "renamed")
+    header = json.loads((folder / "run.json").read_text())
+    header["model"]["chat_template_sha256"] = "0" * 64
+    (folder / "run.json").write_text(json.dumps(header))
+    (folder / "prompts.parquet").is_file() or pytest.fail("no prompts were recorded")
+    b = lm_eval(*names, gen_kwargs="do_sample=True,temperature=1.5")
+    assert set(parts(explain([folder, b]))) == {"decoding"}
+    (folder / "prompts.parquet").unlink()
+    assert set(parts(explain([folder, b]))) == {"not told apart"}
+
+
 def test_scored_choices_with_and_without_the_chat_template(lm_eval, ours):
     names = ("iit_T", "iit_TT")
     a, b = ours(scoring="loglikelihood"), lm_eval(*names, apply_chat_template=False)
