@@ -13,7 +13,7 @@ from pathlib import Path
 
 from iit_bench.storage.atomic import write_atomic
 from reports import links
-from reports.figures import Pen, Plot, drawing, drawn, set_texts, svg_bytes
+from reports.figures import Pen, Plot, drawing, drawn, set_texts, stand_in
 from reports.page import visible
 from reports.section import Section, plots_in
 
@@ -66,27 +66,29 @@ def files(plot: Plot) -> Mapping[str, bytes]:
 
     png, pdf = io.BytesIO(), io.BytesIO()
     with drawing():
-        figure = drawn(plot, _pen(placed=None))
+        figure = drawn(plot, _PEN)
         figure.set_facecolor(_PAPER)
         figure.set_dpi(_DPI)
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
         FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
-        pen = _pen([])
-        figure = drawn(plot, pen)
-        figure.set_facecolor(_PAPER)
-        vector = svg_bytes(figure)
-    return {"svg": _with_texts(vector, pen), "png": png.getvalue(), "pdf": pdf.getvalue(), "csv": as_csv(plot), "tex": as_latex(plot)}
+    return {"svg": _as_svg(plot), "png": png.getvalue(), "pdf": pdf.getvalue(), "csv": as_csv(plot), "tex": as_latex(plot)}
 
 
-def _pen(placed: list[str] | None) -> Pen:
-    return Pen(ink="#1a1d21", muted="#586170", rule="#dde1e6", paper=_PAPER, series=_SERIES, placed=placed)
+_PEN = Pen(ink="#1a1d21", muted="#586170", rule="#dde1e6", paper=_PAPER, series=_SERIES, placed=None)
 
 
-def _with_texts(made: bytes, pen: Pen) -> bytes:
+def _as_svg(plot: Plot) -> bytes:
+    """The page's drawing in the colours of the light scheme, on paper, with its texts."""
+    made, pen = stand_in(plot)
+    text = made.decode()
+    colours = [(getattr(pen, name), getattr(_PEN, name)) for name in ("ink", "muted", "rule", "paper")]
+    for stands_in, colour in (*colours, *zip(pen.series, _PEN.series, strict=True)):
+        text = text.replace(stands_in, colour)
     for prefix, address in (("", "http://www.w3.org/2000/svg"), ("xlink", "http://www.w3.org/1999/xlink")):
         ET.register_namespace(prefix, address)
-    root = ET.fromstring(made)
+    root = ET.fromstring(text)
     set_texts(root, pen)
+    root.insert(0, ET.Element("{http://www.w3.org/2000/svg}rect", {"width": "100%", "height": "100%", "fill": _PAPER}))
     return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
 
 

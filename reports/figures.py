@@ -14,6 +14,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -107,12 +108,19 @@ class Plot:
 
 def svg(plot: Plot) -> Markup:
     """The figure as an `<svg>` element of a page, without scripts, style attributes, links or metadata."""
-    pen = page_pen()
-    with drawing():
-        root = _to_element(svg_bytes(drawn(plot, pen)), plot.key)
+    made, pen = stand_in(plot)
+    root = _to_element(made, plot.key)
     root.attrib |= {"role": "img", "aria-label": visible(plot.description)}
     set_texts(root, pen)
     return Markup(ET.tostring(root, encoding="unicode"))
+
+
+@lru_cache(maxsize=64)  # a page draws its figures, then offers them as files
+def stand_in(plot: Plot) -> tuple[bytes, Pen]:
+    """The figure as matplotlib writes it as SVG, in the colours of `page_pen` and with stand-ins for texts, and the pen that has them."""
+    pen = page_pen()
+    with drawing():
+        return svg_bytes(drawn(plot, pen)), pen
 
 
 def shortened(text: str) -> str:
