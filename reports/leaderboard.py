@@ -19,6 +19,7 @@ from reports.benchmark_page import benchmark_page
 from reports.benchmarks import benchmark_of
 from reports.entries import Entry, Group, groups_of
 from reports.iit import about
+from reports.iit import seeds as seeds_of
 from reports.iit.front import front
 from reports.model_page import model_page
 from reports.models import Models, gather
@@ -51,6 +52,7 @@ class Report:
     bases: Sequence[TaskRun]  # text runs of the base, where one was named
     benchmarks: Sequence[Benchmark | None]  # of each group; None where its folder is not at hand
     pairs: Sequence[side_by_side.Pair]  # models that have a page of two
+    repeated: Sequence[seeds_of.Repeated] = ()  # runs that are one model under several seeds
 
 
 def report(
@@ -61,6 +63,7 @@ def report(
     bench: Path | None = None,
     pairs: Sequence[str] = (),
     samples: bool | None = None,
+    seeds: Sequence[str] = (),
 ) -> Path:
     """Write the leaderboard of `runs` to `out`/index.html, and the pages behind it (reports/links.py) beside it.
 
@@ -73,6 +76,7 @@ def report(
         pairs: further models side by side, "A:B" each, by the names on the page; B's losses against A are shown.
         samples: whether every dialogue is shown (samples/index.html); by default where the benchmark is at hand and the runs have at most
             `gather.MOST` predictions.
+        seeds: runs that are one model under several seeds, "A,B,C" each, by the names on the page.
 
     Returns:
         The leaderboard's path. The same runs and title give the same bytes.
@@ -83,7 +87,7 @@ def report(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"cannot write the report to {str(folder)!r}, which is a file; choose another --out")
-    made = _read(runs, base, bench, pairs)
+    made = _read(runs, base, bench, pairs, seeds)
     entries = entries_in(made.groups)
     title = title or (TITLE_OF_SUITES if made.models.runs else TITLE)
     shown = plan(list(zip(made.groups, made.benchmarks, strict=True)), made.models, samples)
@@ -104,7 +108,7 @@ def report(
     return pages.write(leaderboard_page(made, title, shown.why_not), site)
 
 
-def _read(paths: Sequence[Path], base: Path | None, bench: Path | None, pairs: Sequence[str]) -> Report:
+def _read(paths: Sequence[Path], base: Path | None, bench: Path | None, pairs: Sequence[str], seeds: Sequence[str]) -> Report:
     if not paths:
         raise UserError("there is no run to report; name one or more run folders, as in `iit-bench report RUN... --out DIR`")
     iit, suite_runs = read_all([Path(path) for path in paths])
@@ -118,7 +122,14 @@ def _read(paths: Sequence[Path], base: Path | None, bench: Path | None, pairs: S
     groups = groups_of(iit)
     asked = [benchmark_of(group, bench) for group in groups]
     made = gather(entries_in(groups), suite_runs)
-    return Report(groups=groups, models=made, bases=bases, benchmarks=asked, pairs=side_by_side.chosen(groups, asked, pairs))
+    return Report(
+        groups=groups,
+        models=made,
+        bases=bases,
+        benchmarks=asked,
+        pairs=side_by_side.chosen(groups, asked, pairs),
+        repeated=seeds_of.chosen(groups, seeds),
+    )
 
 
 def entries_in(groups: Sequence[Group]) -> list[Entry]:
@@ -136,6 +147,7 @@ def leaderboard_page(made: Report, title: str, no_samples: str) -> Page:
         *suites.all_suites(models, groups),
         *suites.forgotten(models, made.bases),
         *fronts[2:],
+        *([repeated] if (repeated := seeds_of.seeds_section(made.repeated)) is not None else []),
         front_section(no_samples),
         _how(made),
         _outcomes(made),

@@ -38,6 +38,14 @@ def report(
             show_default=False,
         ),
     ] = None,
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Runs that are one model under several seeds, as A,B,C, by their names on the page; may be given again. They get a row "
+            "with the mean over seeds.",
+            show_default=False,
+        ),
+    ] = None,
     samples: Annotated[
         bool | None,
         typer.Option(
@@ -59,7 +67,7 @@ def report(
     """
     from reports.leaderboard import report as write_report
 
-    print(f"Leaderboard: {write_report(runs, out, title, base=base, bench=bench, pairs=pairs or (), samples=samples)}")
+    print(f"Leaderboard: {write_report(runs, out, title, base=base, bench=bench, pairs=pairs or (), samples=samples, seeds=seeds or ())}")
 
 
 @app.command()
