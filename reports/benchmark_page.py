@@ -15,6 +15,7 @@ from reports.duplicates import near_duplicates
 from reports.entries import Group, plain
 from reports.iit import about
 from reports.iit.front import keyed
+from reports.iit.needs import HEADING, KEY, needs
 from reports.pages import Page
 from reports.section import Beside, Definitions, Part, Section, Words, none, tables
 
@@ -83,7 +84,7 @@ def _of_one(group: Group, found: Benchmark | None, folder: Path, name: str) -> l
             "Reachable without understanding",
             tables(about.baselines(entries)) or none("", "", "the manifest holds no baselines.").parts,
         ),
-        *_needs(group),
+        *_needs(group, found),
         _histories(manifest),
         _duplicates(found),
         Section("sources", "Sources and licences", tables(about.sources(entries)) or none("", "", "the manifest names no sources.").parts),
@@ -92,10 +93,10 @@ def _of_one(group: Group, found: Benchmark | None, folder: Path, name: str) -> l
     return made
 
 
-def _needs(group: Group) -> list[Section]:
+def _needs(group: Group, found: Benchmark | None) -> list[Section]:
     """What share of the items is solved without the image, and what items need."""
     why = "no run on the page was asked again with its images removed (iit-bench arms RUN)."
-    return [none("needs", "Solvable without the image", why)]
+    return [needs(group, None if found is None else found.questions) or none(KEY, HEADING, why)]
 
 
 def _counts(found: Benchmark | None, header: Mapping[str, Any]) -> Section:

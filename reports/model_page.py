@@ -12,6 +12,7 @@ from reports import headlines, links
 from reports.iit import curves, interleaving, run_facts
 from reports.iit import forgetting as lost
 from reports.iit import sections as accuracies
+from reports.iit.arms import arms_section
 from reports.iit.attention import attention_section
 from reports.iit.calibration import calibration_section
 from reports.iit.decision import decision_section
@@ -64,6 +65,7 @@ SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
     scores,
     subjects,
     effects,
+    arms_section,
     calibration_section,
     attention_section,
     dialogues,

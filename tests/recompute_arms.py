@@ -1,4 +1,4 @@
-"""Recompute the figures of a run's arms from their tables, by other means: `gaps` and `orders`. Imports nothing of the project."""
+"""Recompute the figures of a run's arms from their tables, by other means: `gaps`, `orders` and `needs`. Imports nothing of the project."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tests.recompute_figures import pairs, predictions
-from tests.recompute_statistics import Figure, both_histories, components, family, mean, paired
+from tests.recompute_statistics import Figure, both_histories, components, family, mean, moved, paired
 
 ON = ["dialogue", "position"]
 
@@ -63,3 +63,27 @@ def orders(run: Path) -> dict[str, Any]:
         "always_right": mean([float(all(row)) for row in right], label, histories),
         "accuracy": by_places,
     }
+
+
+def needs(run: Path) -> dict[str, Any]:
+    """What visual targets need, from arms `blind` and `wordless`: accuracy, chance, shares above guessing, counts by need."""
+    own, arms = tables(run)
+    found: dict[str, Any] = {}
+    finished = {name: pairs(own, arms[name], ON) for name in ("blind", "wordless")}
+    for name, (a, b) in finished.items():
+        acc = mean(b["right"], components(a), both_histories(a, b))
+        chance = float(b["chance"].mean())
+        found[name] = {"acc": acc, "chance": chance, "solvable": moved(acc, 1 / (1 - chance), -chance / (1 - chance))}
+    a, b = finished["blind"]
+    words = finished["wordless"][1].set_index("dialogue")["right"]
+    kept = a["dialogue"].isin(words.index).to_numpy()
+    a, b = a[kept], b[kept]
+    kinds = [
+        {(1, 1): "either", (1, 0): "text", (0, 1): "image"}.get((int(blind), int(words[dialogue])), "both" if right else "unsolved")
+        for dialogue, right, blind in zip(a["dialogue"], a["right"], b["right"], strict=True)
+    ]
+    label, histories = components(a), both_histories(a, b)
+    found["shares"] = {
+        need: mean([float(kind == need) for kind in kinds], label, histories) for need in ("text", "image", "either", "both", "unsolved")
+    }
+    return found
