@@ -1,1 +1,1 @@
-"""Why two results of one model differ: items matched, the gap split by cause (docs/spec/explain.md)."""
+"""Why two results of one model differ: items matched, the gap split by cause (docs/spec/explain.md#the-parts)."""

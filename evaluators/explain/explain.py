@@ -1,4 +1,4 @@
-"""`iit-bench explain`: the gap between two results of one model, split by cause (docs/spec/explain.md)."""
+"""`iit-bench explain`: the gap between two results of one model, split by cause (docs/spec/explain.md#the-parts)."""
 
 from __future__ import annotations
 

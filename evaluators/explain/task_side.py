@@ -53,10 +53,11 @@ def task_side(run: TaskRun, metric: str | None) -> Side:
 
 def _task(run: TaskRun, result: TaskResult, metric: str, items: Sequence[TaskItem]) -> AskedTask:
     header = run.run
-    ours, of_kit = not header.get("tool"), header["suite"] == "vqa"
+    ours = not header.get("tool")
+    of_kit = header["suite"] == "vqa" and (ours or str(header["tool"]).startswith(vlmeval_files.TOOL))
     judge = result.judge or str(header.get("judge") or "")
     table = {str(line["index"]): line for line in _rows(run, result.task)} if of_kit else {}
-    limit = header.get("max_new_tokens") if ours else None
+    limit = header.get("max_new_tokens")
     by_item: dict[str, list[TaskItem]] = {}
     for item in items:
         by_item.setdefault(item.item, []).append(item)
@@ -80,7 +81,7 @@ def _task(run: TaskRun, result: TaskResult, metric: str, items: Sequence[TaskIte
         read=kit_reading if rule == f"{KIT_RULE} of choices" else None,
         tier=next(iter(dialogues.values())).partition(":")[0] if whole else "",
         dialogues=dialogues if whole else {},
-        scoring="generate" if of_kit else "",
+        scoring="generate" if header["suite"] == "vqa" else "",
     )
 
 
@@ -109,8 +110,13 @@ def _settings(header: Mapping[str, Any], ours: bool) -> dict[Cause, Settings]:
     model: Mapping[str, Any] = header["model"]
     weights = weights_of(header) if ours or model.get("checkpoint") or model.get("checkpoint_sha256") else {"checkpoint": None}
     settings: dict[Cause, Settings] = {"weights": weights, "dtype": {"dtype": str(model.get("dtype") or "").removeprefix("torch.") or None}}
-    if not ours:
-        return settings | {"prompt": {"prompt": None}, "template": {"chat template": None}, "decoding": {"sampling": None}}
+    if not ours:  # an empty text in their headers means that nothing is recorded
+        prompt = {"system prompt": str(header.get("system_prompt") or "") or None, "words of the prompt": None}
+        return settings | {
+            "prompt": prompt,
+            "template": {"chat template": None},
+            "decoding": {"sampling": header.get("gen_kwargs") or None},
+        }
     chosen: Mapping[str, Any] = header.get("processor_kwargs") or {}
     prompt = {"layout": KIT_LAYOUT} if header["suite"] == "vqa" else {}
     prompt |= {"system prompt": str(header.get("system_prompt") or "none"), "images": "removed" if model.get("blind") else "shown"}

@@ -112,14 +112,23 @@ def answered_turn(name: str, row: Prediction, why: str, earlier: Sequence[str] =
     )
 
 
-def asked_of_item(item: TaskItem) -> Asked:
-    """An item of the suites text and vqa, whose words are in the tool's own files."""
-    return Asked(id=f"{item.task}/{item.item}", source=item.task, question=item.item)
+def asked_of_item(item: TaskItem, turns: tuple[str, ...] = (), choices: tuple[str, ...] = (), answer: int | None = None) -> Asked:
+    """An item of the suites text and vqa, with its words where the tool's own files hold them."""
+    return Asked(id=f"{item.task}/{item.item}", source=item.task, question=item.item, turns=turns, choices=choices, answer=answer)
 
 
-def answered_item(name: str, item: TaskItem, why: str) -> Answered:
+def answered_item(name: str, item: TaskItem, why: str, logprobs: tuple[float, ...] = (), chosen: int | None = None) -> Answered:
     """The answer to an item of the suites text and vqa."""
-    return Answered(run=name, outcome=item.outcome, reply=item.reply, score=item.score, metric=item.metric, why=why)
+    return Answered(
+        run=name,
+        outcome=item.outcome,
+        reply=item.reply,
+        chosen=chosen,
+        logprobs=logprobs,
+        score=item.score,
+        metric=item.metric,
+        why=why,
+    )
 
 
 def reasons(errors: Sequence[Mapping[str, Any]]) -> dict[Key, str]:

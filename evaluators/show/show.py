@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.runs.benchmarks import benchmark_of
-from evaluators.runs.reading import is_iit
+from evaluators.runs.reading import is_iit, is_of_tasks
 from evaluators.show import terminal
-from evaluators.show.records import Key, Shown, answered_item, answered_turn, asked_of_item, asked_of_turn
+from evaluators.show.records import Key, Shown, answered_turn, asked_of_turn
 from evaluators.show.selection import ALL, Filter, Rows, one_run, rows_of
+from evaluators.show.task_words import TaskWords
 from iit_bench.errors import UserError
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.storage.runs import AnyRun
@@ -168,6 +169,7 @@ def _benchmark(runs: Sequence[AnyRun], given: Path | None) -> tuple[Benchmark | 
 
 def _shown(keys: Iterable[Key], sides: Sequence[Rows[Any]], benchmark: Benchmark | None) -> tuple[Shown, ...]:
     dialogues = {dialogue.id: dialogue for dialogue in benchmark.dialogues} if benchmark else {}
+    words = [TaskWords(one.run) for one in sides if is_of_tasks(one.run)]
     found = []
     for key in keys:
         row = sides[0].rows[key]
@@ -176,6 +178,7 @@ def _shown(keys: Iterable[Key], sides: Sequence[Rows[Any]], benchmark: Benchmark
             asked = asked_of_turn(row, [benchmark.questions[turn] for turn in turns] if benchmark else [])
             answers = [answered_turn(one.name, one.rows[key], one.why.get(key, ""), one.earlier.get(row.dialogue, ())) for one in sides]
         else:
-            asked, answers = asked_of_item(row), [answered_item(one.name, one.rows[key], one.why.get(key, "")) for one in sides]
+            asked = words[0].asked(row)
+            answers = [of.answered(one.name, one.rows[key], one.why.get(key, "")) for of, one in zip(words, sides, strict=True)]
         found.append(Shown(asked=asked, answers=tuple(answers)))
     return tuple(found)

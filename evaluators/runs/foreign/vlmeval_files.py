@@ -124,6 +124,17 @@ def rows_of_choices(folder: Path, task: str) -> list[dict[str, Any]]:
     return read_rows(tables[0]) if len(tables) == 1 else []
 
 
+def predictions_of(folder: Path, task: str) -> list[dict[str, Any]]:
+    """The rows of a data set with their replies (`MODEL_DATASET.tsv`) in a folder of one model; none without such a table, or of several.
+
+    Raises:
+        UserError: the table cannot be read.
+    """
+    named = re.compile(rf"(?:.+_)?{re.escape(task)}\.(?:{'|'.join(FORMATS)})")
+    tables = [path for path in sorted(folder.iterdir()) if named.fullmatch(path.name)] if folder.is_dir() else []
+    return read_rows(tables[0]) if len(tables) == 1 else []
+
+
 def _message(line: Mapping[str, Any]) -> Answered:
     index = str(line["index"])
     return Answered(part="main", index=index, unit=index, cluster=_cluster(line), reply=str(line.get("prediction", "")))

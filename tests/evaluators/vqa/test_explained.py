@@ -16,6 +16,7 @@ from evaluators.explain.explain import Explanation, explain
 from evaluators.iit.evaluate import evaluate_model
 from evaluators.iit.extraction import extract_choice
 from evaluators.runs.options import RunOptions
+from evaluators.show.show import show
 from evaluators.vqa.evaluate import evaluate_vqa_model
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.runs import load_run
@@ -154,3 +155,17 @@ def test_what_vlmevalkit_does_not_record_is_named(theirs):
     assert set(parts(found)) == {"not explained"}
     assert set(found.as_dict()["not_recorded"]) == {"prompt", "template", "decoding", "weights", "dtype"}
     assert json.dumps(found.as_dict())
+
+
+# ---------------------------------------------------------------- iit-bench show
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_rows_are_shown_with_their_question_choices_gold_answer_and_reply(foreign, theirs, benchmark):
+    found = show(theirs()[foreign], limit=1000)
+    targets = [benchmark.questions[one.target] for tier in ("T", "V") for one in benchmark.dialogues if one.tier == tier]
+    assert found.total == len(targets) == len(found.items)
+    say = saying(benchmark)
+    for item, target in zip(found.items, targets, strict=True):
+        assert item.asked.turns[0].endswith(target.question) and item.asked.choices == target.choices
+        assert item.asked.answer == target.answer and item.answers[0].reply == say(target.question + str(target.choices), 0)
