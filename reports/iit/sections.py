@@ -74,23 +74,30 @@ def by_tier(entry: Entry, base: Entry | None) -> Table:
     chance = chance_by_tier([entry])
     rows = []
     for score in shown:
-        cells = [figure_cell(score.of(entry, metric)) for metric in METRICS]
+        figures = [score.of(entry, metric) for metric in METRICS]
+        cells = [_n_of(figures), *(figure_cell(figure, show_n=False) for figure in figures)]
         expected = means(chance, [[tier for tier in entry.tiers if score.takes(tier)]], "a tier was not answered")
         theirs = [] if base is None else [figure_cell(score.of(base))]
         rows.append((text_cell(score.name, lines=[score.small]), *cells, *expected, *theirs))
     for tier in all_tiers([entry]):
         result = entry.tiers[tier]
-        cells = [figure_cell(getattr(result, metric)) for metric in METRICS]
+        figures = [getattr(result, metric) for metric in METRICS]
+        cells = [_n_of(figures), *(figure_cell(figure, show_n=False) for figure in figures)]
         if _has_errors(result):
-            cells[0] = figure_cell(result.acc, strict=result.acc_strict)
+            cells[1] = figure_cell(result.acc, show_n=False, strict=result.acc_strict)
         expected = means(chance, [[tier]], "the tier was not answered")
         theirs = [] if base is None else [_acc_of(base, tier)]
         rows.append((Cell(tier, words=True), *cells, *expected, *theirs))
-    heads = [Column("tier", words=True), *(Column(label) for label, _ in METRICS.values()), Column("chance", ("mean 1/k",))]
+    heads = [Column("tier", words=True), Column("n"), *(Column(label) for label, _ in METRICS.values()), Column("chance", ("mean 1/k",))]
     heads += [] if base is None else [Column(base.name, ("its base, acc",), name=True)]
     meanings = "; ".join(f"{label}: {meaning}" for label, meaning in METRICS.values())
-    caption = f"In %, with 95% intervals and n; tiers from text-only to multimodal-rich. {meanings}."
+    caption = f"In %, with 95% intervals; n is the number of items; tiers from text-only to multimodal-rich. {meanings}."
     return Table("tiers", caption, tuple(heads), tuple(rows))
+
+
+def _n_of(figures: Sequence[Figure]) -> Cell:
+    n = common_n(figures)
+    return missing_cell("no item") if n is None else number_cell(n)
 
 
 def _acc_of(entry: Entry, tier: str) -> Cell:
