@@ -28,6 +28,7 @@ from reports.samples.explorer import write_explorer
 from reports.samples.gather import plan
 from reports.samples.section import front_section
 from reports.section import Code, Definitions, Folded, Part, Section, Words, tables
+from reports.series import series_page
 from reports.shared import name_cell
 from reports.subject import Subject
 from reports.tasks import about as suite_about
@@ -52,6 +53,7 @@ class Report:
     bases: Sequence[TaskRun]  # text runs of the base, where one was named
     benchmarks: Sequence[Benchmark | None]  # of each group; None where its folder is not at hand
     pairs: Sequence[side_by_side.Pair]  # models that have a page of two
+    given: Sequence[Path]  # paths of the IIT runs in the order given
     repeated: Sequence[seeds_of.Repeated] = ()  # runs that are one model under several seeds
 
 
@@ -64,11 +66,13 @@ def report(
     pairs: Sequence[str] = (),
     samples: bool | None = None,
     seeds: Sequence[str] = (),
+    series: bool = False,
 ) -> Path:
     """Write the leaderboard of `runs` to `out`/index.html, and the pages behind it (reports/links.py) beside it.
 
     Args:
-        runs: run folders of any suite, folders of `--suite all`, result files of lm-eval and VLMEvalKit; their order does not matter.
+        runs: run folders of any suite, folders of `--suite all`, result files of lm-eval and VLMEvalKit; their order matters to a series
+            only.
         out: folder of the page; made if it is not there.
         title: of the page.
         base: the base LLM's run, which text tasks are compared with; by default the base of the IIT runs, where it is among `runs`.
@@ -77,6 +81,7 @@ def report(
         samples: whether every dialogue is shown (samples/index.html); by default where the benchmark is at hand and the runs have at most
             `gather.MOST` predictions.
         seeds: runs that are one model under several seeds, "A,B,C" each, by the names on the page.
+        series: the IIT runs are checkpoints of a series, which gets a page.
 
     Returns:
         The leaderboard's path. The same runs and title give the same bytes.
@@ -91,12 +96,21 @@ def report(
     entries = entries_in(made.groups)
     title = title or (TITLE_OF_SUITES if made.models.runs else TITLE)
     shown = plan(list(zip(made.groups, made.benchmarks, strict=True)), made.models, samples)
+    of_series = series_page(made.groups, made.given) if series else None
     site = Site(
         folder=folder,
         styles=len(entries),
         models=tuple((entry.name, links.model(entry.slug)) for entry in entries),
         pairs=tuple((pair.words, pair.place) for pair in made.pairs),
-        others=(*((("Benchmark", links.BENCHMARK),) if entries else ()), *(() if shown.why_not else (("Dialogues", links.SAMPLES),))),
+        others=tuple(
+            place
+            for place, there in (
+                (("Series", links.SERIES), series),
+                (("Benchmark", links.BENCHMARK), bool(entries)),
+                (("Dialogues", links.SAMPLES), not shown.why_not),
+            )
+            if there
+        ),
     )
     for group, asked in zip(made.groups, made.benchmarks, strict=True):
         for entry in group.entries:
@@ -105,6 +119,8 @@ def report(
         pages.write(benchmark_page(made.groups, made.benchmarks, folder), site)
     side_by_side.write(made.pairs, made.groups, site)
     write_explorer(folder, shown, title, site)
+    if of_series is not None:
+        pages.write(of_series, site)
     return pages.write(leaderboard_page(made, title, shown.why_not), site)
 
 
@@ -122,12 +138,14 @@ def _read(paths: Sequence[Path], base: Path | None, bench: Path | None, pairs: S
     groups = groups_of(iit)
     asked = [benchmark_of(group, bench) for group in groups]
     made = gather(entries_in(groups), suite_runs)
+    given = [run.path for run in iit]
     return Report(
         groups=groups,
         models=made,
         bases=bases,
         benchmarks=asked,
         pairs=side_by_side.chosen(groups, asked, pairs),
+        given=given,
         repeated=seeds_of.chosen(groups, seeds),
     )
 

@@ -6,6 +6,7 @@
     samples/index.html      every dialogue as it was asked and answered
     pairs/index.html        which models are side by side
     benchmark.html          what was asked
+    series.html             checkpoints in their order, where a series was asked for
     series.html             checkpoints in their order
     gallery/HASH.jpg        small pictures of the benchmark's images
     figures/PAGE-KEY.ENDING every figure as a file
@@ -21,6 +22,7 @@ from urllib.parse import quote
 
 INDEX = "index.html"
 BENCHMARK = "benchmark.html"
+SERIES = "series.html"
 SAMPLES = "samples/index.html"
 SERIES = "series.html"
 PAIRS = "pairs/index.html"

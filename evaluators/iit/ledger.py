@@ -14,7 +14,7 @@ from evaluators.iit.results import Pairs
 from evaluators.statistics import Ints
 from iit_bench.types import OUTCOMES, TRANSITIONS, Figure, Ledger, LedgerPart, LostItem, Modality, PartOfLedger, tier_order
 
-__all__ = ["TRANSITIONS", "are_repeats", "ledger", "noise_floor", "transitions"]
+__all__ = ["TRANSITIONS", "are_repeats", "ledger", "noise_floor", "tally", "transitions"]
 
 LOST, KEPT, GAINED, NEVER = range(4)  # places in TRANSITIONS
 _CHOSEN = tuple(OUTCOMES.index(outcome) for outcome in ("correct", "wrong"))  # outcomes of answers that may be guesses
@@ -50,6 +50,17 @@ def ledger(run: Turns, base: Turns, modality: Modality = "T") -> Ledger | None:
     if not len(_taken(every, _is_of(every.a, modality) & every.a.is_target).a):
         return None
     return Ledger(modality=modality, parts=tuple(_parts(turns, targets, f"{modality}*")), lost=_lost_items(targets))
+
+
+def tally(run: Turns, base: Turns, modality: Modality = "T") -> dict[str, int]:
+    """Transition -> targets of the modality that both sides finished.
+
+    Raises:
+        UserError: a turn of the two runs does not ask the same question with the same choices.
+    """
+    pairs = comparison.pair_turns(base, run).finished()
+    codes = _codes(_taken(pairs, _is_of(pairs.a, modality) & pairs.a.is_target))
+    return {name: int(np.sum(codes == code)) for code, name in enumerate(TRANSITIONS)}
 
 
 def _is_of(turns: Turns, modality: Modality) -> Bools:

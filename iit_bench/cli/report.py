@@ -54,6 +54,14 @@ def report(
             show_default=False,
         ),
     ] = None,
+    series: Annotated[
+        bool,
+        typer.Option(
+            "--series",
+            help="The IIT runs are checkpoints of one training: add a page with their curves, by the steps in their folders' names, "
+            "else in the order given.",
+        ),
+    ] = False,
 ) -> None:
     """Write the report of several runs: a folder of pages that need no network. Open its index.html.
 
@@ -64,10 +72,13 @@ def report(
     different benchmarks or settings get tables of their own.
 
     Example: iit-bench report runs/* lm_eval_output/ --base runs/base --out report
+
+    Example: iit-bench report --series runs/base runs/checkpoint-* --out report
     """
     from reports.leaderboard import report as write_report
 
-    print(f"Leaderboard: {write_report(runs, out, title, base=base, bench=bench, pairs=pairs or (), samples=samples, seeds=seeds or ())}")
+    asked: dict[str, Any] = {"base": base, "bench": bench, "pairs": pairs or (), "samples": samples, "seeds": seeds or (), "series": series}
+    print(f"Leaderboard: {write_report(runs, out, title, **asked)}")
 
 
 @app.command()

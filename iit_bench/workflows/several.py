@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
+from evaluators.iit.comparison import incomparable
 from evaluators.iit.evaluate import Shared, evaluate
 from evaluators.runs.header import arguments
 from evaluators.runs.options import RunOptions
@@ -95,13 +97,17 @@ def _run(name: str, options: Callable[[], RunOptions], shared: Shared, outcome: 
         notice(f"{name}: {one_line(error)}")
 
 
-def _report(outcome: Outcome, options: RunOptions, folders: Sequence[Path]) -> Path | None:
-    """One page of the finished runs, with that of the base."""
+def _report(outcome: Outcome, options: RunOptions, folders: Sequence[Path], *, series: bool = False) -> Path | None:
+    """One report of the finished runs, with that of the base; `series`: with a page of them as a series, where two may share a table."""
     from reports.leaderboard import report
 
     base = [options.base] if options.base is not None and options.base.resolve() not in [one.resolve() for one in folders] else []
     finished = [folder for folder in (*base, *folders) if (folder / "results.json").is_file()]
-    return report(finished, options.out / "report") if finished and outcome.results and not outcome.elsewhere else None
+    if not finished or not outcome.results or outcome.elsewhere:
+        return None
+    runs = [load_run_header(folder) for folder in finished if folder not in base]
+    series = series and any(not incomparable(*two) for two in combinations(runs, 2))
+    return report(finished, options.out / "report", series=series)
 
 
 # ---------------------------------------------------------------- checkpoints that land
@@ -163,7 +169,7 @@ def watch(
                 done[name] = seen[name]
                 _save_done(options.out, done)
             runs = sorted((path.name for path in options.out.iterdir() if (path / "results.json").is_file()), key=in_series)
-            outcome.page = _report(outcome, options, [options.out / run for run in runs]) or outcome.page
+            outcome.page = _report(outcome, options, [options.out / run for run in runs], series=True) or outcome.page
             last = clock()
         if once or (idle is not None and clock() - last > idle):
             return outcome

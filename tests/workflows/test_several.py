@@ -70,6 +70,9 @@ def test_each_checkpoint_that_lands_is_evaluated_once_in_order_with_one_report(b
     shutil.copytree(made, folder / "step-11")
     several.watch(folder, options(bench, tmp_path / "series"), once=True, progress=False, wait=waiting(nothing))
     assert asked[2:] == ["step-11"]
+    series = (tmp_path / "series" / "report" / "series.html").read_text(encoding="utf-8")
+    table = series[series.index('<table id="series"') :]
+    assert table.index(">step-9<") < table.index(">step-10<") < table.index(">step-11<")
 
 
 def test_a_checkpoint_that_is_still_written_waits_until_it_is_whole(bench, tmp_path):

@@ -1,0 +1,111 @@
+"""The page of a series of checkpoints: their order, what they are compared with, and its numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evaluators.iit.columns import Turns
+from evaluators.iit.ledger import transitions
+from iit_bench.errors import UserError
+from iit_bench.storage.runs import load_run
+from reports.cells import percent
+from reports.leaderboard import report
+from reports.series import steps
+
+MakeRun = Callable[..., Path]
+SKILLS = {"checkpoint-9": 0.9, "checkpoint-10": 0.6, "checkpoint-200": 0.75}
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """The cells of the series' table as texts."""
+    table = page[page.index('<table id="series"') :]
+    body = table[table.index("<tbody>") : table.index("</tbody>")]
+    cell = re.compile(r"<t[hd] [^>]*>(.*?)</t[hd]>", re.DOTALL)
+    return [[" ".join(re.sub(r"<[^>]+>", " ", text).split()) for text in cell.findall(row)] for row in body.split("</tr>")[:-1]]
+
+
+def made(runs: list[Path], out: Path, **options: bool) -> str:
+    report(runs, out, series=True, **options)  # type: ignore[arg-type]
+    return (out / "series.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def base(make_run: MakeRun) -> Path:
+    return make_run("base", 0.95)
+
+
+@pytest.fixture
+def runs(make_run: MakeRun, base: Path) -> list[Path]:
+    return [make_run(name, skill, base="base") for name, skill in SKILLS.items()]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["checkpoint-10", "checkpoint-9"], [10, 9]),
+        (["run1/step-3/iit", "run1/step-20/iit"], [3, 20]),
+        (["a", "b"], None),
+        (["wings-1", "llava-2"], None),
+        (["v2-step-1", "v2-step-1"], None),
+    ],
+)
+def test_steps_are_the_last_numbers_of_names_that_are_equal_but_for_them(names: list[str], expected: list[int] | None) -> None:
+    assert steps(names) == expected
+
+
+def test_checkpoints_are_in_the_order_of_their_steps_whatever_the_order_given(runs: list[Path], base: Path, tmp_path: Path) -> None:
+    page = made([runs[2], base, runs[1], runs[0]], tmp_path / "report")
+    assert [row[:2] for row in rows_of(page)] == [["checkpoint-9", "9"], ["checkpoint-10", "10"], ["checkpoint-200", "200"]]
+    assert page == made([base, *runs], tmp_path / "again")
+
+
+def test_checkpoints_without_steps_are_in_the_order_given(make_run: MakeRun, base: Path, tmp_path: Path) -> None:
+    named = [make_run(name, 0.7, base="base") for name in ("late", "early", "middle")]
+    assert [row[:2] for row in rows_of(made([*named, base], tmp_path / "report"))] == [["late", "1"], ["early", "2"], ["middle", "3"]]
+
+
+def test_the_table_has_the_figures_of_the_results(runs: list[Path], base: Path, tmp_path: Path) -> None:
+    page = made([base, *runs], tmp_path / "report")
+    for row, path, before in zip(rows_of(page), runs, [None, *runs], strict=False):
+        results = load_run(path, "iit").results
+        assert results.forgetting is not None and results.forgetting.ledger is not None
+        lost = results.forgetting.ledger.parts[0].corrected["lost"]
+        assert row[2].startswith(percent(results.iit["acc"].value or 0)) and row[7].startswith(percent(lost.value or 0))
+        if before is not None:
+            turns = [Turns.of_run(load_run(one, "iit")) for one in (path, before)]
+            became = [what for (dialogue, _), what in transitions(*turns).items() if dialogue.endswith("T")]
+            assert [cell.split()[0] for cell in row[9:]] == [str(became.count("lost")), str(became.count("gained"))]
+
+
+def test_the_page_says_what_the_last_lost_and_who_lost_most(runs: list[Path], base: Path, tmp_path: Path) -> None:
+    page = made([base, *runs], tmp_path / "report")
+    most = load_run(runs[1], "iit").results.forgetting
+    assert most is not None
+    assert f"step 10 loses most, {percent(most.pooled.difference.value or 0)}" in page
+    assert {path.name for path in (tmp_path / "report" / "figures").glob("series-*.csv")} == {
+        "series-series-scores.csv",
+        "series-series-lost.csv",
+        "series-series-items.csv",
+    }
+    assert 'href="series.html"' in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_without_a_base_the_first_checkpoint_is_the_reference(make_run: MakeRun, tmp_path: Path) -> None:
+    page = made([make_run(name, skill) for name, skill in SKILLS.items()], tmp_path / "report")
+    rows = rows_of(page)
+    assert "against checkpoint-9" in page and rows[0][6].startswith("not available") and rows[1][6].startswith("+")
+
+
+def test_a_single_checkpoint_beside_its_base_is_no_series(runs: list[Path], base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="two or more runs"):
+        made([base, runs[0]], tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_report_without_series_has_no_such_page(runs: list[Path], base: Path, tmp_path: Path) -> None:
+    report([base, *runs], tmp_path / "report")
+    assert not (tmp_path / "report" / "series.html").exists()
