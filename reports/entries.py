@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from evaluators.attention.shift import ObservedModel, observed_model
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import NOT_KNOWN, asked_with, incomparable
 from iit_bench.errors import UserError
@@ -55,6 +56,15 @@ class Entry:
     def turns(self) -> Turns:
         """The scored turns."""
         return Turns.of_run(self.run)
+
+    @cached_property
+    def attention(self) -> ObservedModel | None:
+        """What its model attends to; None where that was not observed.
+
+        Raises:
+            UserError: the table is damaged, or of another model.
+        """
+        return observed_model(self.run)
 
     @property
     def tiers(self) -> dict[str, TierResult]:

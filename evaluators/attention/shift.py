@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from evaluators.attention.table import ObservedDialogue
+from evaluators.attention.table import ObservedDialogue, observed_of
 from evaluators.statistics import components
 from evaluators.statistics.dependence import Dependence
 from evaluators.statistics.numbers import number_mean, pearson
+from iit_bench.storage.runs import IitRun
 from iit_bench.types import KINDS, Figure, Kind, tier_order
 
 FEWEST_LAYERS = 3  # with 2, any two curves correlate by 1 or -1
@@ -40,6 +42,25 @@ class AttentionFigures:
     router_layers: tuple[int, ...]  # Wings
     router: Mapping[Kind, tuple[Figure, ...]]  # kind -> mean weight of the visual learner, one figure per layer with a router
     without_shift: Mapping[str, int]  # reason -> observed dialogues whose shift does not exist
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedModel:
+    """What was observed of a run's model."""
+
+    figures: AttentionFigures
+    about: Mapping[str, Any]  # table.ATTENTION_FIELDS
+
+
+def observed_model(run: IitRun) -> ObservedModel | None:
+    """The figures of a run's model, from its folder; None where nothing was observed.
+
+    Raises:
+        UserError: as `table.observed_of`.
+    """
+    observed = observed_of(run)
+    figures = None if observed is None else attention_figures(observed.rows)
+    return None if observed is None or figures is None else ObservedModel(figures, observed.about)
 
 
 def shift_of(row: ObservedDialogue) -> float | str:

@@ -35,7 +35,7 @@ def attention(
 
     Example: iit-bench attention runs/wings
 
-    Example: iit-bench attention --model hf:Qwen/Qwen2-VL-2B-Instruct --bench bench --limit 100 --out runs/qwen/attention.parquet
+    Example: iit-bench attention --model hf:Qwen/Qwen2-VL-2B-Instruct --bench bench --limit 100 --out qwen.parquet
     """
     from evaluators.attention.observe import observe_attention, observe_run
     from evaluators.attention.shift import attention_figures

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from evaluators.attention.shift import AttentionFigures, TierAttention, attention_figures
-from evaluators.attention.table import observed_of
+from evaluators.attention.shift import AttentionFigures, TierAttention
 from evaluators.statistics import linear
 from evaluators.statistics.numbers import FEWEST, correlation, rank_correlation
 from iit_bench.errors import UserError
@@ -30,30 +29,10 @@ _HOW = (
 )
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What was observed of one entry's model."""
-
-    figures: AttentionFigures
-    not_observed: dict[str, int]
-    limit: int | None  # groups that were observed; None = all
-
-
-def _seen(entry: Entry) -> _Seen | None:
-    """None where nothing was observed.
-
-    Raises:
-        UserError: the table cannot be read or is of another model.
-    """
-    observed = observed_of(entry.run)
-    figures = None if observed is None else attention_figures(observed.rows)
-    return None if observed is None or figures is None else _Seen(figures, dict(observed.about["not_observed"]), observed.about["limit"])
-
-
 def attention_section(subject: Subject) -> Section | None:
     """Curves over the layers, shift and dominance by tier; Wings' router. None where the model was not observed."""
     try:
-        seen = _seen(subject.entry)
+        seen = subject.entry.attention
     except UserError as error:
         return none(KEY, HEADING, f"{error}.")
     if seen is None:
@@ -84,11 +63,11 @@ def attention_section(subject: Subject) -> Section | None:
         parts.append(figure(plot, "Wings' router: mean weight of the visual learner; the textual learner has the rest"))
     parts += tables(_by_tier(figures))
     left_out = [
-        *seen.not_observed.items(),
+        *seen.about["not_observed"].items(),
         *((f"observed, but without a shift: {reason}", n) for reason, n in figures.without_shift.items()),
     ]
-    if seen.limit is not None:
-        parts.append(Words(f"Observed: the dialogues of the first {count(seen.limit)} groups.", "fine"))
+    if seen.about["limit"] is not None:
+        parts.append(Words(f"Observed: the dialogues of the first {count(seen.about['limit'])} groups.", "fine"))
     if left_out:
         parts.append(Words(f"Left out: {'; '.join(f'{count(n)} dialogues, {reason}' for reason, n in left_out)}.", "fine"))
     return Section(KEY, HEADING, (*parts, Folded("How to read this", (Words(_HOW, "fine"),))))
@@ -142,7 +121,7 @@ def shift_against_forgetting(entries: Sequence[Entry], suffix: str = "") -> Sect
     damaged: list[str] = []
     for entry in entries:
         try:
-            seen = _seen(entry)
+            seen = entry.attention
         except UserError as error:
             damaged.append(f"{error}.")
             continue

@@ -35,7 +35,7 @@ class LastRows:
 
     Attributes:
         length: N, tokens of the prompt.
-        mask_row: of an attention mask that is not None, the row [K] of the last query.
+        mask_row: of an attention mask that is not None, the row of the last query, [K] or [1 or H, K].
         rows: layer → [N] float32, on the CPU.
     """
 
@@ -89,7 +89,7 @@ def last_row(
     Args:
         query: [1, H, N, d].
         key: [1, H_kv, K, d]; query heads share them in order.
-        mask_row: [K] bool (True = visible) or additive; None = every key is visible.
+        mask_row: [K] or [1 or H, K], bool (True = visible) or additive; None = every key is visible.
         scaling: factor of the scores; None = d^-0.5.
         softcap: scores are bounded by it; None = they are not.
         sliding_window: keys this many or more before the query are hidden; None = none.
@@ -115,9 +115,15 @@ def _used(more: dict[str, Any]) -> dict[str, Any]:
     return {name: more[name] for name in ("scaling", "softcap", "sliding_window") if name in more}
 
 
-def _tensor_row(mask: torch.Tensor) -> torch.Tensor:
-    """The last query's row of a mask [1, 1 or H, N, K]; one per head is not among transformers' masks."""
-    return mask[0, 0, -1]
+def _tensor_row(mask: Any) -> torch.Tensor:
+    """The last query's row [1 or H, K] of a mask [1, 1 or H, N, K].
+
+    Raises:
+        UserError: the mask has another form, as those of flex attention.
+    """
+    if not isinstance(mask, torch.Tensor) or mask.dim() != 4:
+        raise UserError(f"the attention's mask is a {type(mask).__name__} without rows, so {INSTEAD}; try --attn-implementation sdpa")
+    return mask[0, :, -1]
 
 
 _ROWS: ContextVar[LastRows | None] = ContextVar("iit_bench_last_rows", default=None)

@@ -7,14 +7,23 @@ import sys
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+)
 from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward as gemma2_attention
 from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward as gpt_oss_attention
 
 from iit_bench.errors import UserError
 from iit_bench.images import decode_item
-from iit_bench.models.contract import GenerateRequest
+from iit_bench.models.contract import GenerateRequest, ModelOptions
 from iit_bench.models.huggingface.attention_probe import image_column, last_row, observe
+from iit_bench.models.huggingface.load import load
 from iit_bench.types import KINDS, Message
 
 FAMILIES = ("llava", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm", "internvl", "gemma3", "mistral3", "llama4", "ovis2")
@@ -80,6 +89,26 @@ def test_a_pass_that_is_observed_leaves_the_model_as_it_was(family_model, make_i
         after = model.model(**inputs, use_cache=False).logits
     assert torch.equal(before, after)
     assert model.model.get_decoder().config._attn_implementation == "sdpa"
+
+
+@pytest.mark.slow
+def test_in_bfloat16_the_weights_are_near_those_of_float32(family_folder, family_model, make_image):
+    half = load(f"hf:{family_folder('qwen2_vl')}", ModelOptions(device="cpu", dtype="bfloat16", way="plain"))
+    request = GenerateRequest(next(chats(make_image)))
+    found, exact = half.observe_attention(request), family_model("qwen2_vl").observe_attention(request)
+    for kind in KINDS:
+        assert found.attention[kind] == pytest.approx(exact.attention[kind], rel=0.15, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_mask_without_rows_is_refused(family_folder, make_image, monkeypatch):
+    model = load(f"hf:{family_folder('llava')}", ModelOptions(device="cpu", way="plain"))
+    masks = AttentionMaskInterface._global_mapping
+    monkeypatch.setitem(masks, "sdpa", lambda *arguments, **more: object())
+    plain = AttentionInterface._global_mapping["sdpa"]
+    monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", lambda m, q, k, v, mask, **more: plain(m, q, k, v, None, **more))
+    with pytest.raises(UserError, match=r"mask is a object without rows.*try --attn-implementation sdpa"):
+        model.observe_attention(GenerateRequest((Message("user", (make_image(1, 56), "What is this?")),)))
 
 
 class Largest(TorchDispatchMode):
