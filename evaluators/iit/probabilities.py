@@ -74,9 +74,8 @@ def _scores(run: IitRun, metric: Metric, style: Style) -> tuple[Any, Ints]:
         if len(lengths) != len(scores):
             raise UserError(f"run {str(run.path)!r} has targets without a log-probability per choice; evaluate it again with --fresh")
         scores = scores / np.maximum(lengths, 1)
-    order = np.lexsort(
-        (table["position"].to_numpy(zero_copy_only=False), np.array(table["dialogue"].to_pylist(), dtype=object).astype(str))
-    )
+    dialogue, position = table["dialogue"].to_pylist(), table["position"].to_pylist()
+    order = np.array(sorted(range(len(dialogue)), key=lambda row: (dialogue[row], position[row])), dtype=np.int64)
     start = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
     rows = np.repeat(start[order], sizes[order])
     ordered_start = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes[order])])

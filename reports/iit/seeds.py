@@ -130,9 +130,8 @@ def score_over_seeds(runs: Sequence[Turns], tiers: Sequence[str]) -> OverSeeds |
 def lost_over_seeds(runs: Sequence[Turns], base: Turns) -> OverSeeds | None:
     """Base minus run on the text targets that the base and every run finished; None without one."""
     *done, answers = _shared([*runs, base])
-    text = (
-        np.flatnonzero(np.array([tier.endswith("T") for tier in answers.tier.names], dtype=bool)[answers.tier.code]) if len(answers) else []
-    )
+    ending_in_t = np.array([tier.endswith("T") for tier in answers.tier.names], dtype=bool)
+    text = np.flatnonzero(ending_in_t[answers.tier.code]) if len(answers) else np.zeros(0, dtype=np.int64)
     if not len(text):
         return None
     answers = answers.take(text)

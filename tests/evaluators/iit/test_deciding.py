@@ -13,11 +13,13 @@ from evaluators.iit.evaluate import evaluate_model
 from evaluators.runs.header import load_options
 from evaluators.runs.options import RunOptions
 from evaluators.runs.summary import summary_text
+from iit_bench.cli import main
 from iit_bench.errors import MachineError, UserError
 from iit_bench.models.baselines import RandomModel
 from iit_bench.models.contract import ModelOptions
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.runs import Run, load_run
+from iit_bench.workflows.several import evaluate_models
 from tests.recompute_decision import off
 
 pytestmark = pytest.mark.slow
@@ -145,6 +147,20 @@ def test_several_processes_are_refused(go: Go, big, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="takes one process, and 2 were started"):
         go(Knows(big))
+
+
+def test_the_command_refuses_processes_before_it_starts_any(big, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model", "random", "--bench", str(big.path), "--base", str(base), "--out", str(tmp_path / "run")]
+    assert main(["eval", *words, "--until", "decided", "--processes", "2"]) == 2
+    assert "takes one process, and 2 were started" in capsys.readouterr().err
+
+
+def test_a_base_among_several_models_is_asked_whole(big, tmp_path: Path) -> None:
+    options = RunOptions(model="majority,random", bench=big.path, out=tmp_path, base=tmp_path / "majority", until="decided", margin=0.05)
+    outcome = evaluate_models(("majority", "random"), options, progress=False)
+    assert outcome.failed == {} and outcome.results["majority"].decision is None
+    assert outcome.results["majority"].iit["acc"].value is not None or outcome.results["majority"].subset_score == {}
+    assert outcome.results["random"].decision is not None
 
 
 def test_another_base_is_another_run(go: Go, big, base: Path, tmp_path: Path) -> None:
