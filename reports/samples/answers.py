@@ -110,10 +110,12 @@ def blocks(
     columns: Mapping[str, Any], names: Sequence[str], rows_of: Mapping[int, Sequence[int]], count: int
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """The rows of each place, in order, read from the columns block by block."""
+    import pyarrow as pa
+
     for start in range(0, count, BLOCK):
         places = range(start, min(start + BLOCK, count))
         rows = [row for place in places for row in rows_of.get(place, ())]
-        taken = {name: columns[name].take(rows).to_pylist() for name in names if name in columns}
+        taken = {name: columns[name].take(pa.array(rows, pa.int64())).to_pylist() for name in names if name in columns}
         made = iter([dict(zip(taken, values, strict=True)) for values in zip(*taken.values(), strict=True)])
         for place in places:
             yield place, [next(made) for _ in rows_of.get(place, ())]

@@ -172,6 +172,13 @@ def test_many_predictions_are_shown_only_when_asked_for(real: SimpleNamespace, t
     assert (report([real.runs["base-llm"].path], tmp_path / "all", samples=True).parent / links.SAMPLES).is_file()
 
 
+def test_dialogues_in_a_row_that_a_run_was_not_asked_are_no_obstacle(real: SimpleNamespace, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("reports.samples.answers.BLOCK", 2)  # base-llm is asked no dialogue with a picture
+    again = report([run.path for run in real.runs.values()], tmp_path / "again").parent
+    data = [path.relative_to(real.folder) for path in (real.folder / "samples").rglob("*.js")]
+    assert all((again / path).read_bytes() == (real.folder / path).read_bytes() for path in data)
+
+
 def test_items_of_tasks_are_listed(make_suite_run: Any, tmp_path: Path, data_of: DataOf) -> None:
     runs = [make_suite_run("text", "a", {"arc_easy": 0.5, "piqa": 0.9}, n=5), make_suite_run("vqa", "a", {"MME": 0.5}, n=4)]
     folder = report(runs, tmp_path / "report").parent
