@@ -44,3 +44,14 @@ def test_replies_in_batches_are_measured_beside_one_at_a_time(bench) -> None:
     results = json.loads(ran.stdout)
     assert results["equal replies"] == results["requests"] > 1
     assert results["ratio"]["passes"] < 1
+
+
+@pytest.mark.slow
+def test_the_explorers_files_are_few_and_its_first_view_asks_for_little() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "explorer.py"), "--predictions", "6000", "--views", "1", "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["predictions"] == 6000
+    assert found["files"] < 100 and found["largest file"] < 2**20 and found["bytes"] < 6000 * 1000
+    assert found.get("first view bytes", 0) < 6000 * 15 + 400_000  # Chromium may not be here

@@ -196,7 +196,8 @@ def _by_subject(entries: Sequence[Entry]) -> Section:
 
 
 def keyed(section: Section, key: str) -> Section:
-    """A section with `key` at the end of its id and of those of its tables. Figures have keys of their own."""
+    """A section with `key` at the end of its id and of those of its tables, whose captions then say so: no two tables of a page have one
+    name. Figures have keys of their own."""
     return replace(section, key=section.key + key, parts=tuple(_keyed(part, key) for part in section.parts))
 
 
@@ -204,7 +205,8 @@ def _keyed(part: Part, key: str) -> Part:
     from reports.section import TablePart
 
     if isinstance(part, TablePart):
-        return TablePart(replace(part.table, key=part.table.key + key))
+        group = f" Runs that were asked otherwise, {key.removeprefix('-')}." if key else ""
+        return TablePart(replace(part.table, key=part.table.key + key, caption=part.table.caption + group))
     if isinstance(part, Folded | Beside):
         return replace(part, parts=tuple(_keyed(one, key) for one in part.parts))
     if isinstance(part, Alternatives):

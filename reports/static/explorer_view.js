@@ -48,13 +48,16 @@ const explorerView = (() => {
     const box = el("div", { class: "asked", dir: "auto" });
     if (connector) box.append(el("p", { class: "connector" }, words(connector)));
     let pictures = 0;
+    let line = false; // a picture ends its line, so the line break after it would be an empty one
     for (const part of question.parts) {
-      box.append(part.image === undefined ? words(part) : picture(part.image, (pictures += 1)));
+      const text = line && typeof part === "string" ? part.replace(/^\n/, "") : part;
+      line = part.image !== undefined;
+      box.append(line ? picture(part.image, (pictures += 1)) : words(text));
     }
     return box;
   }
 
-  const outcome = (letter) => el("span", { class: `outcome ${OUTCOMES[letter]}` }, OUTCOMES[letter]);
+  const outcome = (letter) => el("span", { class: `outcome ${OUTCOMES[letter].replace(" ", "-")}` }, OUTCOMES[letter]);
   const minus = (value, digits) => value.toFixed(digits).replace("-", "\u2212");
 
   function percent(logprobs, place) {

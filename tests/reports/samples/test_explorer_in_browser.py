@@ -187,6 +187,7 @@ def test_without_javascript_every_dialogue_is_on_pages_that_links_lead_to(real: 
     found: list[str] = []
     page.locator("#pages a").first.click()
     while True:
+        page.wait_for_load_state()
         found += page.locator("article h2").all_inner_texts()
         after = page.locator('header a[rel="next"]')
         if not after.count():
