@@ -113,7 +113,12 @@ def _fields(table: str, kind: type, file: str) -> Iterator[dict[str, Any]]:
         source: dict[str, Any] = {"fileObject": {"@id": file}, "extract": {"column": field.name}}
         if hint is Image:  # a cell is a list of {bytes, path}
             source["transform"] = {"jsonPath": "[*].bytes"}
-        made = {"@type": "cr:Field", "@id": f"{table}/{field.name}", "name": field.name, "description": _MEANINGS[table][field.name]}
+        made: dict[str, Any] = {
+            "@type": "cr:Field",
+            "@id": f"{table}/{field.name}",
+            "name": field.name,
+            "description": _MEANINGS[table][field.name],
+        }
         made |= {"dataType": _KINDS.get(hint, "sc:Text"), "source": source}
         yield made | ({"repeated": True} if repeated else {})
 

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from evaluators.runs.foreign import inspect_logs, lm_eval_files, vlmeval_files
+from evaluators.runs.foreign import inspect_logs, lighteval_files, lm_eval_files, lmms_eval_files, vlmeval_files
 from evaluators.runs.recompute import recomputed
 from iit_bench.errors import UserError
 from iit_bench.storage import runs
 from iit_bench.storage.runs import AnyRun, IitRun, Run, TaskRun
 from iit_bench.types import SUITES, Results, Suite, SuiteResults
 
-KINDS = "a run folder, the folder of --suite all, lm-eval's results_*.json, VLMEvalKit's *_acc.csv and *_score.csv, or inspect's *.eval"
+KINDS = (
+    "a run folder, the folder of --suite all, results_*.json of lm-eval or lighteval, *_results.json of lmms-eval, *_acc.csv and "
+    "*_score.csv of VLMEvalKit, or *.eval of inspect"
+)
 
 
 def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
@@ -51,7 +54,10 @@ def read_runs(path: Path) -> list[AnyRun]:
         return [load_run(folder) for folder in folders]
     if not path.is_dir():
         raise UserError(f"{str(path)!r} is not there; make a run with `iit-bench eval --model NAME --bench DIR --out DIR`")
-    foreign: list[AnyRun] = [lm_eval_files.read_results(file) for file in lm_eval_files.result_files(path)]
+    named = lm_eval_files.result_files(path)  # lighteval gives its files the same names
+    foreign: list[AnyRun] = [_of_json(file, _content(file)) or lm_eval_files.read_results(file) for file in named]
+    others = (_of_json(file, _content(file)) for file in lmms_eval_files.result_files(path))
+    foreign += [run for run in others if run is not None]
     foreign += vlmeval_files.read_scores(vlmeval_files.result_files(path))
     foreign += [inspect_logs.read_log(file) for file in inspect_logs.result_files(path)]
     if foreign:
@@ -92,13 +98,24 @@ def _of_file(path: Path) -> list[AnyRun]:
         return list(vlmeval_files.read_scores([path]))
     if inspect_logs.is_log(path):
         return [inspect_logs.read_log(path)]
-    if path.suffix == ".json":
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); give {KINDS}") from error
-        if lm_eval_files.is_results(content):
-            return [lm_eval_files.read_results(path)]
+    if path.suffix == ".json" and (run := _of_json(path, _content(path))) is not None:
+        return [run]
     if path.name.startswith("samples_") and path.suffix == ".jsonl":
         raise UserError(f"{str(path)!r} holds lm-eval's samples without their figures; give the results_*.json beside it")
     raise UserError(f"{str(path)!r} is no result file that is known here; give {KINDS}")
+
+
+def _content(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); give {KINDS}") from error
+
+
+def _of_json(path: Path, content: Any) -> TaskRun | None:
+    """The run of a tool's JSON file of results; None where it is none. lmms-eval's has all that lm-eval's has, and more."""
+    if lmms_eval_files.is_results(content):
+        return lmms_eval_files.read_results(path, content)
+    if lighteval_files.is_results(content):
+        return lighteval_files.read_results(path, content)
+    return lm_eval_files.read_results(path) if lm_eval_files.is_results(content) else None

@@ -15,8 +15,8 @@ def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            help="Run folders of any suite, folders of --suite all, result files of lm-eval (results_*.json) and VLMEvalKit "
-            "(*_acc.csv, *_score.csv), or folders with such files.",
+            help="Run folders of any suite, folders of --suite all, result files of lm-eval and lighteval (results_*.json), lmms-eval "
+            "(*_results.json), VLMEvalKit (*_acc.csv, *_score.csv) and inspect (*.eval), or folders with such files.",
             show_default=False,
         ),
     ],

@@ -9,12 +9,12 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from evaluators.runs.reading import load_run
 from reports.formats.export import RunExportOptions, export_runs
 
+jsonschema = pytest.importorskip("jsonschema")
 WHEEL = importlib.util.find_spec("every_eval_ever")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(WHEEL is None, reason="every-eval-ever is not installed: see the Makefile")]
 
