@@ -141,5 +141,19 @@ def test_the_interval_of_a_mean_covers_under_clusters() -> None:
     assert 0.935 * 2000 <= hits <= 0.975 * 2000, hits / 2000
 
 
+@pytest.mark.slow
+def test_the_interval_of_a_mean_covers_where_histories_are_shared() -> None:
+    """60 targets without a history, and after one and two of 30 shared histories that have effects of their own, 1000 times."""
+    rng = np.random.default_rng(6)
+    target, hits = np.repeat(np.arange(60), 3), 0
+    for _ in range(1000):
+        drawn, effects = rng.integers(0, 30, (180, 2)), rng.normal(size=30)
+        histories = [tuple(pair[:length]) for pair, length in zip(drawn.tolist(), np.tile([0, 1, 2], 60), strict=True)]
+        shared = np.array([effects[list(one)].sum() for one in histories])
+        found = number_mean(rng.normal(size=60)[target] + 0.7 * shared + rng.normal(size=180), target, histories)
+        hits += found.low <= 0 <= found.high
+    assert found.method == "two-way clustered t" and 0.92 * 1000 <= hits <= 0.98 * 1000, hits
+
+
 def test_a_row_keeps_its_fields() -> None:
     assert dataclasses.replace(row(), tier="TV").curve("before") == UP and row().tokens("image") == 10
