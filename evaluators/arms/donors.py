@@ -101,8 +101,9 @@ def _words(question: Question) -> Hashable:
 
 def _first_from(target: str, arm: str, pool: Sequence[Question], fits: Callable[[Question], bool]) -> Question | None:
     """The first question that fits, from a place that depends on the target, round the pool."""
-    start = _hashed(target, arm) % max(1, len(pool))
-    return next((question for question in (*pool[start:], *pool[:start]) if fits(question)), None)
+    start = _hashed(target, arm)
+    places = ((start + step) % len(pool) for step in range(len(pool)))
+    return next((pool[place] for place in places if fits(pool[place])), None)
 
 
 def _hashed(target: str, arm: str) -> int:

@@ -160,8 +160,8 @@ def courses_of(run: IitRun, benchmark: Benchmark, limit: int | None) -> tuple[li
         if not one.is_target:
             said.setdefault(one.dialogue, {})[one.position] = one.reply
     asked = [dialogue for dialogue in benchmark.dialogues if dialogue.id in targets]
-    groups = list(dict.fromkeys(dialogue.group for dialogue in asked))[:limit]
-    asked = [dialogue for dialogue in asked if dialogue.group in set(groups)]
+    groups = set(list(dict.fromkeys(dialogue.group for dialogue in asked))[:limit])
+    asked = [dialogue for dialogue in asked if dialogue.group in groups]
     answered = [dialogue for dialogue in asked if targets[dialogue.id].outcome != "error"]
     courses = [
         Course(

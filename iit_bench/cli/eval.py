@@ -111,8 +111,25 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
         notice(results.advice)
     if nothing := nothing_answered(results, errors):
         raise UserError(nothing)
-    if not results.complete:
+    whole = _print_arms(options, json=json) if options.arms and results.complete else True
+    if not (results.complete and whole):
         raise typer.Exit(1)
+
+
+def _print_arms(options: RunOptions, *, json: bool) -> bool:
+    """Print what the arms of a run cost, after its figures; with `json`, which prints one run's results, nothing.
+
+    Returns:
+        Whether every item of every arm is finished.
+    """
+    from evaluators.arms.figures import arms_of
+    from evaluators.arms.table import as_table
+    from iit_bench.storage.runs import load_run
+
+    found = arms_of(load_run(options.out, "iit"))
+    if not json:
+        print("\n" + as_table(found, options.name or options.out.name), end="", flush=True)
+    return all(one.run is not None and one.run.results.complete for one in found)
 
 
 def shows_progress(quiet: bool) -> bool:

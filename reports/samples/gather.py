@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evaluators.arms.figures import arm_run
+from evaluators.arms.names import ARMS
 from iit_bench.errors import UserError
 from iit_bench.storage.benchmark import Benchmark
-from iit_bench.storage.runs import IitRun, load_run
+from iit_bench.storage.runs import IitRun
 from iit_bench.types import TaskSuite
 from reports import links
 from reports.cells import count
@@ -18,7 +20,6 @@ from reports.samples.questions import Asked, SampleSet
 
 MOST = 300_000  # predictions that a report shows without being asked to
 SUITES: dict[TaskSuite, str] = {"text": "Text-only tasks (lm-eval)", "vqa": "VQA tasks (VLMEvalKit)"}
-ARMS = "arms"  # folder of a run folder
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,14 @@ def _gather_group(group: Group, benchmark: Benchmark | None, sets: dict[str, Sam
         for name, arm in arms_of(entry):
             runs.append(
                 SampleRun(
-                    key=f"r{len(runs)}", slug=entry.slug, name=entry.name, own=own, run=arm, arm=name, base=entry.slug, words=_asked(arm)
+                    key=f"r{len(runs)}",
+                    slug=entry.slug,
+                    name=entry.name,
+                    own=own,
+                    run=arm,
+                    arm=name,
+                    base=entry.slug,
+                    words=(ARMS[name].changes, *_asked(arm)),
                 )
             )
 
@@ -106,14 +114,14 @@ def _enter_dialogues(own: SampleSet, runs: Sequence[IitRun]) -> None:
 
 
 def arms_of(entry: Entry) -> list[tuple[str, IitRun]]:
-    """The arms of a run that are finished, by name: the same dialogues, asked with one thing changed."""
+    """The finished arms of a run, by name: the same dialogues, asked with one thing changed."""
     found = []
-    folder = entry.run.path / ARMS
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for name in ARMS:
         try:
-            found.append((path.name, load_run(path, "iit")))
-        except UserError:  # unfinished or damaged: its own section of the page says so
+            arm = arm_run(entry.run, name)
+        except UserError:  # damaged: the arms' own section of the page says so
             continue
+        found += [(name, arm)] if arm is not None else []
     return found
 
 

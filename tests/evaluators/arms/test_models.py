@@ -9,6 +9,7 @@ import pytest
 from evaluators.arms.changes import Changes, moved
 from evaluators.arms.evaluate import ask_arms, asking_of, courses_of
 from evaluators.arms.figures import arms_of
+from evaluators.arms.names import ARMS
 from evaluators.iit.evaluate import evaluate, evaluate_model
 from evaluators.runs.options import RunOptions
 from iit_bench.asking import replies, user_message
@@ -127,3 +128,22 @@ def test_eval_asks_its_arms_of_the_model_that_it_loaded(bench, tmp_path, monkeyp
     assert len(loaded) == 1
     assert [one.arm for one in arms_of(load_run(options.out))] == ["blind", "pixels"]
     assert all(one.pooled.difference.n for one in arms_of(load_run(options.out)))
+
+
+@pytest.mark.parametrize("family", ["gemma3", "smolvlm", "paligemma", "wings"])
+@pytest.mark.parametrize("scoring", ["loglikelihood", "generate"])
+def test_every_arm_is_answered_by_models_of_many_families(family, scoring, family_model, bench, tmp_path):
+    """Messages that are only an image, or end with one, are no error for any template."""
+    model = load_model("wings", ModelOptions(device="cpu")) if family == "wings" else family_model(family)
+    tiers = ("T", "VT", "V", "VV")
+    asked = {"tiers": tiers, "scoring": scoring, "style": "letters", "limit": 4, "max_new_tokens": 4}
+    options = RunOptions(model=model.info.name, bench=bench.path, out=tmp_path / "run", **asked)
+    evaluate_model(model, bench, options, progress=False)
+    ask_arms(model, bench, options, tuple(ARMS), named=False, progress=False)
+    found = arms_of(load_run(options.out))
+    expected = {"blind", "blank", "moved-last", "wordless", "irrelevant", "pixels", "reordered"}
+    expected |= {"blind-history"} if model.capabilities.takes_histories else set()
+    assert {one.arm for one in found} >= expected
+    for one in found:
+        assert one.run is not None and one.run.results.complete
+        assert one.run.errors == () and one.run.results.outcomes["error"] == 0

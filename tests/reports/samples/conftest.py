@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from evaluators.arms.evaluate import arms
 from evaluators.iit.evaluate import evaluate
 from evaluators.iit.results import summarise
 from evaluators.runs.options import RunOptions
@@ -47,7 +48,7 @@ def real(bench: Benchmark, tmp_path_factory: Any) -> SimpleNamespace:
     }
     for name, options in asked.items():
         evaluate(RunOptions(**({"model": name, "device": "cpu", "bench": bench.path, "out": runs[name]} | options)), progress=False)
-    evaluate(RunOptions(model="wings", blind=True, device="cpu", bench=bench.path, out=runs["wings"] / "arms" / "blind"), progress=False)
+    arms(runs["wings"], ["blind"], progress=False)
     page = report(list(runs.values()), root / "report")
     return SimpleNamespace(folder=page.parent, runs={name: load_run(path) for name, path in runs.items()}, bench=bench)
 
