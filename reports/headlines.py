@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from iit_bench.types import Figure, Forgetting
 from reports.cells import count, interval, percent
 from reports.entries import Entry, Group
-from reports.iit.decision import sentence
+from reports.iit.decision import lost_of, sentence
 from reports.shared import SCORES
 
 _NAMED = 4  # models whose loss the leaderboard's sentence gives
@@ -48,7 +48,7 @@ def of_model(entry: Entry) -> str:
 
 
 def _lost(entry: Entry) -> Forgetting | None:
-    lost = entry.run.results.forgetting
+    lost = lost_of(entry.run.results)
     return lost if lost is not None and lost.pooled.difference.value is not None else None
 
 

@@ -15,6 +15,7 @@ from iit_bench.types import Figure, Forgetting, LedgerPart
 from reports import links
 from reports.cells import Cell, Column, Table, count, figure_cell, interval, missing_cell, percent
 from reports.entries import Entry, Group, base_of
+from reports.iit.decision import lost_of
 from reports.pages import Page
 from reports.section import Beside, Drawing, Section, TablePart, Words, figure
 from reports.series_plot import At, Line, series_plot
@@ -99,7 +100,7 @@ def steps(names: Sequence[str]) -> list[int] | None:
 
 def _with_ledger(entry: Entry, base: Entry | None) -> Forgetting | None:
     """Forgetting as it is stored; its ledger made now where the run is of before there were some."""
-    lost = entry.run.results.forgetting
+    lost = lost_of(entry.run.results)
     return replace(lost, ledger=ledger(entry.turns, base.turns)) if lost and lost.ledger is None and base else lost
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from iit_bench.types import Figure, tier_order
 from reports.cells import Cell, Column, Table, figure_cell, missing_cell, percent, score_cell
 from reports.entries import Entry, Group, all_tiers
+from reports.iit.decision import lost_of
 from reports.models import ModelRow, Models, TaskColumn
 from reports.row_order import Block
 from reports.shared import SCORES, SUITE_NAMES, chance_by_tier, settings_apart
@@ -56,7 +57,7 @@ def _scores(group: Group, asked: str) -> Table:
 
 
 def _lost(entry: Entry) -> Cell:
-    forgotten = entry.run.results.forgetting
+    forgotten = lost_of(entry.run.results)
     if forgotten is None:
         return missing_cell("no base run")
     return replace(figure_cell(forgotten.pooled.difference, signed=True), title=f"against {forgotten.base}")

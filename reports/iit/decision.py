@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from iit_bench.types import Results
+from dataclasses import replace
+
+from iit_bench.types import Forgetting, Results
 from reports.cells import count, interval, percent
 from reports.section import Definitions, Section, Words
 
@@ -30,6 +32,14 @@ def decision_section(results: Results) -> Section | None:
     )
     fine = Words("The interval of the loss is a confidence sequence: it holds the true loss with 95%, whenever the run stops.", "fine")
     return Section("decision", "Lost or not", (Words(sentence(results), "lead"), Definitions(facts), fine, Words(TOO_NARROW, "notice")))
+
+
+def lost_of(results: Results) -> Forgetting | None:
+    """What a run forgot; of one that stopped when it was decided, with the loss and the interval that hold whenever it stops."""
+    forgotten, decision = results.forgetting, results.decision
+    if forgotten is None or decision is None or decision.loss.value is None:
+        return forgotten
+    return replace(forgotten, pooled=replace(forgotten.pooled, difference=decision.loss))
 
 
 def sentence(results: Results) -> str:

@@ -11,6 +11,7 @@ from reports import links
 from reports.cells import Cell, Column, Table, figure_cell, interval, missing_cell, percent, size, text_cell
 from reports.entries import Entry, Group, base_of
 from reports.iit import about, attention, blind_gap, curves, forgetting, interleaving, sections
+from reports.iit.decision import lost_of
 from reports.plots import Dot, dots_plot
 from reports.row_order import HEADINGS, Block
 from reports.section import Alternatives, Beside, Definitions, Drawing, Folded, Links, Part, Section, Words, figure, none, tables
@@ -76,7 +77,7 @@ def _lost(entries: Sequence[Entry], suffix: str) -> tuple[Drawing, ...]:
     """What each model lost, as a figure; nothing where no run had a base."""
     dots = []
     for entry in entries:
-        result = entry.run.results.forgetting
+        result = lost_of(entry.run.results)
         if result is not None and result.pooled.difference.value is not None:
             lost = result.pooled.difference
             dots.append(Dot(label=entry.name, value=lost.value or 0.0, low=lost.low, high=lost.high, style=entry.style, n=lost.n))
@@ -110,11 +111,11 @@ def _three(group: Group, pairs: dict[str, str]) -> Table:
         heads.append(Column(score.name, small, sorted=score is SCORES[0] and entries[0].block is Block.WHOLE))
         columns.append([_score(entry, one, n) for entry, one in zip(entries, figures, strict=True)])
     bases = {base.name for entry in entries if (base := base_of(entry, entries))}
-    lost = [entry.run.results.forgetting for entry in entries]
+    lost = [lost_of(entry.run.results) for entry in entries]
     n = common_n([one.pooled.difference for one in lost if one])
     of = {one.base for one in lost if one}
-    lost_of = f"points of {next(iter(of))} lost on text targets" if len(of) == 1 else "points lost on text targets"
-    heads.append(Column("forgetting", (lost_of, *([size(n)] if n else []))))
+    small_print = f"points of {next(iter(of))} lost on text targets" if len(of) == 1 else "points lost on text targets"
+    heads.append(Column("forgetting", (small_print, *([size(n)] if n else []))))
     columns.append([_lost_cell(entry, n, bases, named=len(of) > 1) for entry in entries])
     heads.append(Column("side by side", words=True))
     columns.append([_beside(entry, pairs) for entry in entries])
@@ -150,7 +151,7 @@ def _score(entry: Entry, score: Figure, n: int | None) -> Cell:
 
 def _lost_cell(entry: Entry, n: int | None, bases: set[str], named: bool) -> Cell:
     """`named`: with the name of the base, as models of the table have several."""
-    result = entry.run.results.forgetting
+    result = lost_of(entry.run.results)
     if result is None:
         return missing_cell("it is the base" if entry.name in bases else "no base run")
     lost = result.pooled.difference

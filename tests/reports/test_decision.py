@@ -39,6 +39,7 @@ def page_of(make_run: MakeRun, tmp_path: Path, decision: Decision, base: str = "
 def test_page_begins_with_the_verdict_and_shows_its_evidence(make_run: MakeRun, tmp_path: Path, verdict: str, words: str) -> None:
     index, page = page_of(make_run, tmp_path, decided(verdict))
     assert words in page.partition("<main>")[0] and "43.2 (40 decides)" in page and "9.3 points (+1.0 to +18.0; n 237)" in page
+    assert "+9.3" in index and "+1.0 to +18.0" in index  # the interval that holds whenever a run stops, not that of a fixed n
     assert "are too narrow" in page and "stopped when decided" in index
 
 
