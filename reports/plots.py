@@ -61,7 +61,8 @@ def curves_plot(curves: Sequence[Curve], chance: Sequence[tuple[float, float]], 
     shown = [curve for curve in curves if curve.points]
     rows: list[tuple[str | float | None, ...]] = [(curve.name, p.share, p.value, p.low, p.high) for curve in shown for p in curve.points]
     rows += [("chance", share, value, None, None) for share, value in chance]
-    label = max((len(shortened(curve.name)) for curve in shown), default=0) * _LETTER if any(curve.name for curve in shown) else 0.0
+    letters = [len(shortened(curve.name)) for curve in shown if curve.name]
+    label = max([*letters, len("chance")]) * _LETTER if letters else 0.0
     height = max(3.3, 0.9 + _LINE * (len(shown) + 1))
 
     def draw(figure: Figure, pen: Pen) -> None:

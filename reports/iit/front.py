@@ -83,7 +83,7 @@ def _lost(entries: Sequence[Entry], suffix: str) -> tuple[Drawing, ...]:
             dots.append(Dot(label=entry.name, value=lost.value or 0.0, low=lost.low, high=lost.high, style=entry.style, n=lost.n))
     if not dots:
         return ()
-    dots.sort(key=lambda dot: (dot.value, dot.label))
+    dots.sort(key=lambda dot: (-dot.value, dot.label))
     description = "What each model lost of its base LLM's accuracy on text targets, with 95% intervals. The numbers are in the table below."
     plot = dots_plot(dots, key=f"lost{suffix}", description=description, axis="percentage points lost on text targets")
     return (figure(plot, "Forgetting: the base LLM's accuracy minus the model's, text targets"),)

@@ -1,0 +1,88 @@
+"""The pages behind the leaderboard in Chromium: they fit a phone, run clean, follow each other by keyboard, and show their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders.build import BuildOptions, build
+from iit_bench.storage.benchmark import load_benchmark
+from reports.leaderboard import report
+from tests.reports.test_benchmark_page import asked
+from tests.reports.test_page_in_browser import CHROMIUM, FLAGS, LONG, overlap
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"Chromium is not at {CHROMIUM} (apt-get install chromium)"),
+    pytest.mark.browser,
+    pytest.mark.slow,
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, maker_in: Any) -> Path:
+    bench = load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("bench") / "b", size=12)))
+    make, benchmark = maker_in(tmp_path_factory.mktemp("runs")), asked(bench)
+    runs = [
+        make("base", 0.95, text_only=True, n=12, benchmark=benchmark),
+        make("wings", 0.9, base="base", n=12, benchmark=benchmark),
+        make(LONG, 0.5, base="base", n=12, folder="long", benchmark=benchmark),
+    ]
+    return report(runs, tmp_path_factory.mktemp("report"), bench=bench.path, samples=False).parent
+
+
+@pytest.fixture
+def page(site: Path) -> Iterator[Any]:
+    """A page; afterwards it asserts a clean console, and that nothing outside of the folder was asked for."""
+    said, wanted = [], []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        one = browser.new_page(viewport={"width": 390, "height": 844})
+        one.on("console", lambda message: said.append(message.text))
+        one.on("pageerror", lambda error: said.append(str(error)))
+        one.on("request", lambda request: wanted.append(request.url))
+        yield one
+        browser.close()
+    assert said == []
+    assert all(url.startswith(site.as_uri()) for url in wanted)
+
+
+def test_no_page_is_wider_than_a_phone_and_texts_of_figures_do_not_touch(site: Path, page: Any) -> None:
+    for place in sorted(site.rglob("*.html")):
+        page.goto(place.as_uri())
+        for details in page.locator("details").all():
+            if details.is_visible() and details.get_attribute("open") is None:
+                details.locator("summary").first.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, place
+        for svg in page.locator("figure svg").all():
+            frame, boxes = svg.bounding_box(), [text.bounding_box() for text in svg.locator("text").all()]
+            assert all(box["x"] >= frame["x"] - 1 and box["x"] + box["width"] <= frame["x"] + frame["width"] + 1 for box in boxes), place
+            assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if overlap(a, b)], place
+
+
+def test_menus_open_and_close_by_keyboard_and_lead_to_the_other_pages(site: Path, page: Any) -> None:
+    page.goto((site / "index.html").as_uri())
+    models = page.locator("details.menu").first
+    models.locator("summary").press("Enter")
+    assert models.get_by_role("link", name="wings", exact=True).is_visible()
+    page.keyboard.press("Escape")
+    assert not models.get_by_role("link", name="wings", exact=True).is_visible()
+    assert page.evaluate("document.activeElement.textContent") == "Models"
+    models.locator("summary").press("Enter")
+    models.get_by_role("link", name="wings", exact=True).press("Enter")
+    page.wait_for_url("**/models/wings.html")
+    page.get_by_role("link", name="Leaderboard").press("Enter")
+    page.wait_for_url("**/index.html")
+    page.get_by_role("link", name="against its base").first.press("Enter")
+    page.wait_for_url("**/pairs/base--wings.html")
+
+
+def test_pictures_are_loaded_when_they_come_into_sight(site: Path, page: Any) -> None:
+    page.goto((site / "benchmark.html").as_uri())
+    with page.expect_request("**/gallery/*.jpg"):
+        page.locator(".gallery").scroll_into_view_if_needed()
+    page.wait_for_load_state("networkidle")
+    assert page.locator(".gallery img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
