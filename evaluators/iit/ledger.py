@@ -12,6 +12,7 @@ from evaluators.iit import comparison
 from evaluators.iit.columns import Bools, Names, Turns
 from evaluators.iit.results import Pairs
 from evaluators.statistics import Ints
+from iit_bench.models.contract import SERVER
 from iit_bench.types import OUTCOMES, TRANSITIONS, Figure, Ledger, LedgerPart, LostItem, Modality, PartOfLedger, tier_order
 
 __all__ = ["TRANSITIONS", "are_repeats", "ledger", "noise_floor", "tally", "transitions"]
@@ -142,12 +143,16 @@ def are_repeats(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> bool:
     """Whether two runs ask one model the same in the same way, so that what differs between them is noise.
 
     Args:
-        run_a, run_b: contents of run.json. Seed, order of requests and machine may differ.
+        run_a, run_b: contents of run.json. Seed, order of requests and machine may differ. Weights are the same by their hash; a server's
+            by the name of the model and the server's address.
     """
     models = [run["model"] for run in (run_a, run_b)]
-    same = ("checkpoint_sha256", "chat_template_sha256", "blind", "accepts_images", "dtype", "settings")
-    known = bool(models[0]["checkpoint_sha256"]) and all(models[0].get(name) == models[1].get(name) for name in same)
-    return known and not comparison.incomparable(run_a, run_b) and not comparison.asked_apart(run_a, run_b)
+    same: tuple[str, ...] = ("checkpoint_sha256", "chat_template_sha256", "blind", "accepts_images", "dtype", "settings")
+    if not models[0]["checkpoint_sha256"]:
+        same += ("name", "checkpoint")
+    known = bool(models[0]["checkpoint_sha256"] or models[0].get("device") == SERVER)
+    alike = all(models[0].get(name) == models[1].get(name) for name in same)
+    return known and alike and not comparison.incomparable(run_a, run_b) and not comparison.asked_apart(run_a, run_b)
 
 
 def noise_floor(repeats: Sequence[Turns], modality: Modality | None = "T") -> Figure:

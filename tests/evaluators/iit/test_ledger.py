@@ -124,6 +124,14 @@ def test_runs_of_one_checkpoint_asked_alike_are_repeats() -> None:
     assert not are_repeats(nameless, nameless)
 
 
+def test_runs_of_one_model_behind_one_server_are_repeats() -> None:
+    model = HEADER["model"] | {"checkpoint_sha256": "", "device": "server", "name": "openai:m", "checkpoint": "http://localhost:8000/v1"}
+    run = HEADER | {"model": model}
+    assert are_repeats(run, run)
+    for changed in ({"name": "openai:other"}, {"checkpoint": "http://localhost:9000/v1"}):
+        assert not are_repeats(run, HEADER | {"model": model | changed})
+
+
 def test_the_noise_floor_is_the_share_of_pairs_of_repeats_that_disagree(predict: Predict) -> None:
     answers = {"a": "ccc", "b": "ccw", "c": "wcw", "d": "cwe", "e": "www"}
     words = {"c": "correct", "w": "wrong", "e": "error"}
