@@ -142,7 +142,8 @@ def observed(configs: Iterable[Any], length: int, mask_row: Callable[[Any], torc
     rows = LastRows(length, mask_row)
     token = _ROWS.set(rows)
     try:
-        for config, name in own.values():
+        for config, own_name in own.values():
+            name = own_name or "eager"  # what attentions fall back to
             AttentionInterface.register(PREFIX + name, partial(_observe, name))
             masks: Any = AttentionMaskInterface._global_mapping
             if name in masks:  # under a name that has no mask function, a model would get no mask at all

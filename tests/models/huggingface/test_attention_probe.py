@@ -101,6 +101,18 @@ def test_in_bfloat16_the_weights_are_near_those_of_float32(family_folder, family
 
 
 @pytest.mark.slow
+def test_a_configuration_without_a_name_is_eager(family_folder, family_model, make_image):
+    model = load(f"hf:{family_folder('llava')}", ModelOptions(device="cpu", way="plain"))
+    request = GenerateRequest(next(chats(make_image)))
+    config = model.model.get_decoder().config
+    config._attn_implementation_internal = None
+    found = model.observe_attention(request)
+    assert config._attn_implementation_internal is None
+    for kind, exact in family_model("llava").observe_attention(request).attention.items():
+        assert found.attention[kind] == pytest.approx(exact, abs=1e-5)
+
+
+@pytest.mark.slow
 def test_a_mask_without_rows_is_refused(family_folder, make_image, monkeypatch):
     model = load(f"hf:{family_folder('llava')}", ModelOptions(device="cpu", way="plain"))
     masks = AttentionMaskInterface._global_mapping
