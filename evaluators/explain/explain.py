@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from evaluators.explain import table
 from evaluators.explain.explanation import Part, Split
 from evaluators.explain.iit_side import iit_side
+from evaluators.explain.intervals import interval
 from evaluators.explain.sides import ASKED, Answer, AskedTask, Side
 from evaluators.explain.split import PARTS, TaskSplit, split
 from evaluators.explain.task_side import task_side
@@ -183,32 +183,31 @@ def _gap(steps: Sequence[Sequence[TaskSplit]]) -> Figure:
     return replace(figure, low=None, high=None, se=None, method="", note="no interval: not over the same items")
 
 
-def _part(name: str, steps: Sequence[Sequence[TaskSplit]]) -> Part:
+def figure_of(name: str, steps: Sequence[Sequence[TaskSplit]]) -> Figure:
+    """A part of the gap over all steps and tasks, with its interval (docs/spec/explain.md#intervals)."""
     value = sum(sum(one.part(name) for one in step) / len(step) for step in steps)
     if name == "items":
-        n = sum(one.only_a + one.only_b for step in steps for one in step)
-        return Part(name=name, size=Figure(value, n=n, note="no interval: over different items"), raised=0, lowered=0)
-    every = [value for step in steps for one in step for value in one.parts[name]]
-    size = _figure(steps, lambda one: one.parts[name], value)
-    return Part(name=name, size=size, raised=sum(value > 0 for value in every), lowered=sum(value < 0 for value in every))
+        return Figure(value, n=sum(one.only_a + one.only_b for step in steps for one in step), note="no interval: over different items")
+    return _figure(steps, lambda one: one.parts[name], value)
+
+
+def _part(name: str, steps: Sequence[Sequence[TaskSplit]]) -> Part:
+    every = [value for step in steps for one in step for value in one.parts.get(name, ())]
+    raised, lowered = (sum(sign * value > 1e-9 for value in every) for sign in (1, -1))
+    return Part(name=name, size=figure_of(name, steps), raised=raised, lowered=lowered)
 
 
 def _figure(steps: Sequence[Sequence[TaskSplit]], contributions: Any, value: float) -> Figure:
-    """A sum over the steps of means over tasks, with Student's interval on the clusters' sums; tasks are strata of equal weight."""
-    deviations, of_items, of_a, of_b, histories = [], [], [], [], []
+    """A sum over the steps of means over tasks, with its interval."""
+    tasks, weights, of_items, of_a, of_b, histories = [], [], [], [], [], []
     for step in steps:
         for one in step:
-            numbers = np.asarray(contributions(one), dtype=np.float64)
-            deviations.append((numbers - numbers.mean()) / (len(numbers) * len(step)))
+            tasks.append(np.asarray(contributions(one), dtype=np.float64))
+            weights.append(np.full(len(one.items), 1 / (len(one.items) * len(step))))
             of_items += [(one.a.name, item) for item in one.items]  # the same item in every step
             of_a += [one.a.answers[item].cluster for item in one.items]
             of_b += [one.b.answers[item].cluster for item in one.items]
             histories += [one.a.answers[item].histories for item in one.items]
-    dependence = Dependence.of(components(components(of_items, of_a), of_b), histories=histories if any(histories) else None)
-    variance = dependence.variance(np.concatenate(deviations))
-    n, clusters, df = len(set(of_items)), dependence.n_clusters, dependence.degrees
-    if not variance or df <= 0:
-        return Figure(value, n=n, clusters=clusters, note="no interval: the items do not vary")
-    se = float(np.sqrt(variance))
-    half = float(stdtrit(df, 0.975)) * se
-    return Figure(value, low=value - half, high=value + half, n=n, clusters=clusters, se=se, method="clustered t")
+    clusters = components(components(of_items, of_a), of_b)
+    dependence = Dependence.of(clusters, weight=np.concatenate(weights), histories=histories if any(histories) else None)
+    return replace(interval(value, tasks, dependence), n=len(set(of_items)))

@@ -1,0 +1,90 @@
+"""Gap, parts and interval by the project's independent script, and the interval's coverage by simulation."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluators.explain.explain import explain, figure_of
+from evaluators.explain.sides import Answer, AskedTask
+from evaluators.explain.split import INTERACTION, split
+from evaluators.statistics import paired
+
+RECOMPUTED = runpy.run_path(str(Path(__file__).parents[2] / "recompute_explain.py"))["recomputed"]
+FIRST = "exact_match,first"
+
+
+PLANTED = (
+    {"num_fewshot": 3},
+    {"limit": 25, "num_fewshot": 3},
+    {"gen_kwargs": "max_gen_toks=1", "limit": 40},
+    {"apply_chat_template": False},
+)
+
+
+@pytest.mark.slow
+@pytest.mark.oracle
+@pytest.mark.parametrize("planted", PLANTED)
+def test_parts_are_those_of_the_independent_script(planted, lm_eval):
+    a, b = lm_eval("words"), lm_eval("words", **planted)
+    found, again = explain([a, b]), RECOMPUTED(a, b, FIRST)
+    parts = {part.name: part for part in found.parts}
+    others = [part for name, part in parts.items() if name not in ("items", "truncation", "extraction", INTERACTION)]
+    assert found.gap.value == pytest.approx(again["gap"])
+    assert [parts[name].size.value for name in ("items", "truncation")] == pytest.approx([again["items"], again["truncation"]])
+    assert sum(part.size.value for part in others) == pytest.approx(again["other"])
+    largest = max(others, key=lambda part: abs(part.size.value))
+    if again["interval"]:
+        assert (largest.size.low, largest.size.high) == pytest.approx(again["interval"])
+        assert largest.size.n == again["n"]
+
+
+def task(rng: np.random.Generator, name: str, rates: tuple[float, float], clusters: int, size: int) -> tuple[AskedTask, AskedTask]:
+    """Two sides of a task whose items come in clusters that answer alike half of the time; only their prompts differ."""
+    sides = []
+    shared = rng.random((clusters, 1))
+    alike = rng.random((clusters, size)) < 0.5
+    draws = np.where(alike, np.broadcast_to(shared, (clusters, size)), rng.random((clusters, size)))
+    for rate in rates:
+        right = (draws < rate).astype(float)
+        answers = {
+            f"{c}/{i}": Answer(score=right[c, i], scores={"acc": right[c, i]}, cluster=f"{name}/{c}", reply=str(right[c, i]))
+            for c in range(clusters)
+            for i in range(size)
+        }
+        settings = {
+            "prompt": {"system prompt": str(rate)},
+            **{cause: {"known": "equal"} for cause in ("template", "decoding", "weights", "dtype")},
+        }
+        sides.append(AskedTask(name=name, metric="acc", rules={"acc": "one"}, answers=answers, settings=settings))  # type: ignore[arg-type]
+    return sides[0], sides[1]
+
+
+def test_of_one_task_the_interval_is_that_of_paired_differences():
+    a, b = task(np.random.default_rng(1), "one", (0.7, 0.55), 40, 3)
+    pairs = [
+        (a.answers[item].score, b.answers[item].score, codes[a.answers[item].cluster]) for codes in [numbered(a)] for item in a.answers
+    ]
+    expected = paired(*(np.array(column) for column in zip(*pairs, strict=True)), over="", against="").difference
+    figure = figure_of("prompt", [(split(a, b),)])
+    assert (figure.value, figure.low, figure.high) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+def numbered(side: AskedTask) -> dict[str, int]:
+    return {name: number for number, name in enumerate(dict.fromkeys(answer.cluster for answer in side.answers.values()))}
+
+
+@pytest.mark.slow
+def test_the_interval_of_a_part_covers_its_true_size_in_95_of_100_simulations():
+    """Monte-Carlo error of 2000 simulations at .95: .005; the bounds are two of it below, and leave room for discreteness above."""
+    rng = np.random.default_rng(0)
+    truth, hits, n = ((0.7 - 0.55) + (0.5 - 0.45)) / 2, 0, 2000
+    for _ in range(n):
+        step = tuple(split(*task(rng, name, rates, 30, 3)) for name, rates in (("one", (0.7, 0.55)), ("two", (0.5, 0.45))))
+        figure = figure_of("prompt", [step])
+        assert figure.low is not None and figure.high is not None
+        hits += figure.low <= truth <= figure.high
+    assert 0.94 <= hits / n <= 0.98, hits / n
