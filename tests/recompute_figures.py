@@ -24,6 +24,7 @@ import pandas as pd
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
+from tests.recompute_decision import off as check_decision  # noqa: E402 - a script has its own folder on the path
 from tests.recompute_ledger import check_ledger  # noqa: E402 - a script has its own folder on the path
 from tests.recompute_statistics import Figure, both_histories, components, family, mean, moved, paired  # noqa: E402 - a script has its own folder on the path
 
@@ -124,6 +125,9 @@ def check_iit(check: Check, folder: Path, run: Mapping[str, Any], results: Mappi
     if results["forgetting"] is not None and base is not None:
         check_forgetting(check, results["forgetting"], every, predictions(base, run["style"]))
     check.skipped += results["forgetting"] is not None and base is None
+    if results.get("decision") is not None and base is not None:
+        check.compared += 9
+        check.off += [f"decision {line}" for line in check_decision(folder, base)]
 
 
 def check_outcomes(check: Check, where: str, stored: Mapping[str, int], rows: pd.DataFrame) -> None:

@@ -35,6 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     asked: dict[str, dict[str, Any]] = {
         "base": {"model": "majority"},
         "against": {"model": "random", "base": folder / "base"},
+        "decided": {"model": "random", "seed": 6, "base": folder / "base", "until": "decided", "margin": 0.4},
         "own": {"model": "random", "seed": 3, "history": "own", "style": "letters", "limit": 20},
         "own base": {"model": "random", "seed": 7, "history": "own", "style": "letters", "limit": 20, "base": folder / "own"},
         "some": {"model": "random", "seed": 4, "tiers": ("T", "TV")},
@@ -45,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in asked}
 
 
-AT_LEAST = {"base": 800, "against": 1200, "own": 800, "own base": 1200, "some": 100, "text": 100}
+AT_LEAST = {"decided": 200, "base": 800, "against": 1200, "own": 800, "own base": 1200, "some": 100, "text": 100}
 
 
 @pytest.mark.parametrize(("name", "at_least"), AT_LEAST.items())
