@@ -22,13 +22,14 @@ from reports.section import Beside, Definitions, Part, Section, Words, none, tab
 _GONE = "the benchmark's folder is not at hand, and run folders hold none of it (iit-bench report … --bench DIR)."
 
 
-def benchmark_page(groups: Sequence[Group], benchmarks: Sequence[Benchmark | None], folder: Path) -> Page:
+def benchmark_page(groups: Sequence[Group], benchmarks: Sequence[Benchmark | None], folder: Path, *, samples: bool = True) -> Page:
     """The page about the benchmarks of all groups, each once.
 
     Args:
         groups: of the report, at least one.
         benchmarks: of each group; None where its folder is not at hand.
         folder: of the report, where small pictures of images are written.
+        samples: whether the report has an explorer, to which items lead.
     """
     sections: list[Section] = []
     titles: list[str] = []
@@ -37,7 +38,9 @@ def benchmark_page(groups: Sequence[Group], benchmarks: Sequence[Benchmark | Non
         found = next((benchmarks[place] for place in members if benchmarks[place] is not None), None)
         name = plain(group.entries[0].header["benchmark"]["name"])
         titles.append(f"{name} ({hash_of_rows[:8]})")
-        sections += [keyed(section, f"-{number}" if number else "") for section in _of_one(group, found, folder, name if number else "")]
+        asked = needs([entry for place in members for entry in groups[place].entries], found.questions if found else None, linked=samples)
+        made = _of_one(group, found, folder, name if number else "", asked)
+        sections += [keyed(section, f"-{number}" if number else "") for section in made]
     return Page(
         place=links.BENCHMARK,
         stem="benchmark",
@@ -72,7 +75,7 @@ def _chance(questions: Sequence[Question]) -> float:
     return sum(1 / len(question.choices) for question in questions) / max(1, len(questions))
 
 
-def _of_one(group: Group, found: Benchmark | None, folder: Path, name: str) -> list[Section]:
+def _of_one(group: Group, found: Benchmark | None, folder: Path, name: str, asked: Section | None) -> list[Section]:
     entries = group.entries
     manifest: Mapping[str, Any] = found.manifest if found is not None else entries[0].header["benchmark"]
     after = f": {name}" if name else ""
@@ -84,19 +87,13 @@ def _of_one(group: Group, found: Benchmark | None, folder: Path, name: str) -> l
             "Reachable without understanding",
             tables(about.baselines(entries)) or none("", "", "the manifest holds no baselines.").parts,
         ),
-        *_needs(group, found),
+        asked or none(KEY, HEADING, "no run on the page was asked again with its images removed (iit-bench arms RUN)."),
         _histories(manifest),
         _duplicates(found),
         Section("sources", "Sources and licences", tables(about.sources(entries)) or none("", "", "the manifest names no sources.").parts),
         _gallery(found, folder),
     ]
     return made
-
-
-def _needs(group: Group, found: Benchmark | None) -> list[Section]:
-    """What share of the items is solved without the image, and what items need."""
-    why = "no run on the page was asked again with its images removed (iit-bench arms RUN)."
-    return [needs(group, None if found is None else found.questions) or none(KEY, HEADING, why)]
 
 
 def _counts(found: Benchmark | None, header: Mapping[str, Any]) -> Section:

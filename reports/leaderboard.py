@@ -116,7 +116,7 @@ def report(
         for entry in group.entries:
             pages.write(model_page(Subject(entry, group, asked, shown.why_not)), site)
     if entries:
-        pages.write(benchmark_page(made.groups, made.benchmarks, folder), site)
+        pages.write(benchmark_page(made.groups, made.benchmarks, folder, samples=not shown.why_not), site)
     side_by_side.write(made.pairs, made.groups, site)
     write_explorer(folder, shown, title, site)
     if of_series is not None:

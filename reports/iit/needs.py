@@ -9,7 +9,7 @@ from iit_bench.types import Question
 from iit_bench.visible import clipped
 from reports import links
 from reports.cells import Cell, Column, Table, count, figure_cell, interval, number_cell, percent, text_cell
-from reports.entries import Entry, Group
+from reports.entries import Entry
 from reports.section import Folded, Part, Section, TablePart, Words
 from reports.shared import name_cell
 
@@ -19,15 +19,15 @@ MOST = 300  # items of the folded list
 LONGEST = 160  # characters of a question
 
 
-def needs(group: Group, questions: Mapping[str, Question] | None = None, depth: int = 0) -> Section | None:
-    """What the visual targets of the page's runs need; None where no run was asked without its images.
+def needs(every: Sequence[Entry], questions: Mapping[str, Question] | None = None, *, linked: bool = True) -> Section | None:
+    """What the visual targets of runs need, for a page in the report's folder; None where no run was asked without its images.
 
     Args:
-        group: runs that may share a table.
+        every: runs of one benchmark.
         questions: of the benchmark, by id; None where it is not at hand.
-        depth: folders between the report's folder and the page.
+        linked: items lead to the explorer.
     """
-    found = [(entry, of_entry) for entry in group.entries if (of_entry := needs_of(entry.run, entry.turns)) is not None]
+    found = [(entry, of_entry) for entry in every if (of_entry := needs_of(entry.run, entry.turns)) is not None]
     if not found:
         return None
     parts: list[Part] = [Words(in_words(found), "lead"), TablePart(_by_model(found))]
@@ -35,7 +35,7 @@ def needs(group: Group, questions: Mapping[str, Question] | None = None, depth: 
     if answers:
         items = ranked([rows for _, rows in answers])
         entries = [entry for entry, _ in answers]
-        parts += _items(items, entries, questions or {}, depth)
+        parts += _items(items, entries, questions or {}, linked)
     else:
         parts.append(Words("Items cannot be ranked by what they need: no run was asked without its words (arm wordless).", "none"))
     return Section(KEY, HEADING, tuple(parts))
@@ -78,24 +78,24 @@ def _row(entry: Entry, one: Needs) -> tuple[Cell, ...]:
     return (name_cell(entry), figure_cell(one.blind), chance, figure_cell(one.solvable_blind), figure_cell(one.solvable_wordless), *shares)
 
 
-def _items(items: Sequence[ItemNeed], entries: Sequence[Entry], questions: Mapping[str, Question], depth: int) -> list[Part]:
+def _items(items: Sequence[ItemNeed], entries: Sequence[Entry], questions: Mapping[str, Question], linked: bool) -> list[Part]:
     """Both ends of the list, and the list."""
     caption = "Right answers over models and tiers, of so many: with image and words, without the image, without the words."
     first, last = items[:SHOWN], [item for item in reversed(items) if item.rank < 0 or not item.blind][:SHOWN]
     parts: list[Part] = [
-        TablePart(_table("needs-text", f"Questions that need their image least. {caption}", first, entries, questions, depth))
+        TablePart(_table("needs-text", f"Questions that need their image least. {caption}", first, entries, questions, linked))
     ]
     if len(items) > SHOWN and last:
-        parts.append(TablePart(_table("needs-image", f"Questions that need their image most. {caption}", last, entries, questions, depth)))
+        parts.append(TablePart(_table("needs-image", f"Questions that need their image most. {caption}", last, entries, questions, linked)))
     if len(items) > 2 * SHOWN:
         shown = items[SHOWN:MOST]
         words = f"The next {count(len(shown))} of {count(len(items))} questions, in the order of the first table"
-        parts.append(Folded(words, (TablePart(_table("needs-all", f"{words}. {caption}", shown, entries, questions, depth)),)))
+        parts.append(Folded(words, (TablePart(_table("needs-all", f"{words}. {caption}", shown, entries, questions, linked)),)))
     return parts
 
 
 def _table(
-    key: str, caption: str, items: Sequence[ItemNeed], entries: Sequence[Entry], questions: Mapping[str, Question], depth: int
+    key: str, caption: str, items: Sequence[ItemNeed], entries: Sequence[Entry], questions: Mapping[str, Question], linked: bool
 ) -> Table:
     columns = (
         Column("item", words=True),
@@ -108,14 +108,14 @@ def _table(
         Column("right", ("without image",)),
         Column("right", ("without words",)),
     )
-    return Table(key, caption, columns, tuple(_item_row(item, entries, questions, depth) for item in items))
+    return Table(key, caption, columns, tuple(_item_row(item, entries, questions, linked) for item in items))
 
 
-def _item_row(item: ItemNeed, entries: Sequence[Entry], questions: Mapping[str, Question], depth: int) -> tuple[Cell, ...]:
+def _item_row(item: ItemNeed, entries: Sequence[Entry], questions: Mapping[str, Question], linked: bool) -> tuple[Cell, ...]:
     asked = questions.get(item.question)
     words = (clipped(asked.question, LONGEST), clipped(asked.answer_text, LONGEST)) if asked else ("not at hand", "not at hand")
     run, dialogue = item.dialogues[0]
     name = clipped(item.question, LONGEST)
-    place = links.at(links.item(entries[run].slug, dialogue), depth)
+    place = links.item(entries[run].slug, dialogue) if linked else ""
     counts = [number_cell(n, count(n)) for n in (item.n, item.right, item.blind, item.wordless)]
     return (Cell(name, sort=name, words=True, href=place), text_cell(words[0]), text_cell(words[1]), *counts)

@@ -83,7 +83,7 @@ def test_hostile_questions_are_text(runs, bench):
     (group,) = groups_of([load_run(runs[0])])
     hostile = "\x00<script>alert(1)</script>\u202e" + "x" * 1_000_000
     questions = {name: dataclasses.replace(one, question=hostile, answer_text=hostile) for name, one in bench.questions.items()}
-    made = needs(group, questions)
+    made = needs(group.entries, questions)
     assert made is not None
     tables = [part.table for part in made.parts if isinstance(part, TablePart)]
     tables += [part.table for folded in made.parts if isinstance(folded, Folded) for part in folded.parts if isinstance(part, TablePart)]
@@ -91,3 +91,10 @@ def test_hostile_questions_are_text(runs, bench):
     assert any("<script>" in text for text in shown)  # as text, which the template escapes
     assert max(map(len, shown)) < 400 and not any("\x00" in text or "\u202e" in text for text in shown)
     assert isinstance(made.parts[0], Words)
+
+
+def test_items_lead_to_the_explorer_where_there_is_one(runs, site, tmp_path):
+    without = report(runs, tmp_path / "report", samples=False).parent
+    for folder, linked in ((site, True), (without, False)):
+        places = Reader((folder / "benchmark.html").read_text(encoding="utf-8")).attributes("href")
+        assert any(place.startswith("samples/index.html#run=one&item=") for place in places) == linked == (folder / "samples").is_dir()
