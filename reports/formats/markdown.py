@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from reports.cells import Cell, Column, Table
 from reports.page import visible
 
-_MARKUP = frozenset("\\`*_{}[]<>()#+!|~$&@:")  # what Markdown, its tables, mathematics, mentions and bare links begin with
+_MARKUP = frozenset("\\`*_{}[]<>#!|~$&@:")  # what Markdown, its tables, mathematics, mentions and bare links begin with
+_BARE = re.compile(r"(?i)\b(www)\.")  # GitHub makes links of such addresses
 
 
 def markdown(table: Table) -> str:
@@ -19,7 +21,8 @@ def markdown(table: Table) -> str:
 
 def words(text: str) -> str:
     """A text on one line, in which nothing is markup."""
-    return "".join(f"&#{ord(char)};" if char in _MARKUP else char for char in " ".join(visible(text).split()))
+    shown = "".join(f"&#{ord(char)};" if char in _MARKUP else char for char in " ".join(visible(text).split()))
+    return _BARE.sub(r"\1&#46;", shown)
 
 
 def _line(cells: Iterable[str]) -> str:

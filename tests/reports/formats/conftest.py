@@ -10,7 +10,7 @@ HOSTILE = (
     '=HYPERLINK("http://x","y")',
     "<script>alert(1)</script>|a|[b](javascript:c)",
     "\\input{secret} 100% of $x_1$ & #2 ~^",
-    "[9cm] *bold* _i_ `code` @all http://example.org",
+    "[9cm] *bold* _i_ `code` @all http://example.org WWW.example.org",
     "a\u202eb\x00c\u2028d",
 )
 
