@@ -71,7 +71,8 @@ def _pooled(arms: Sequence[ArmFigures]) -> Table:
 
 def _pooled_row(one: ArmFigures) -> tuple[Cell, ...]:
     arm = ARMS[one.arm]
-    reasons = [f"{count(n)}: {REASONS.get(key, key)}" for key, n in one.left_out.items()]
+    several = len(one.left_out) > 1
+    reasons = [f"{count(n)}: {REASONS.get(key, key)}" if several else REASONS.get(key, key) for key, n in one.left_out.items()]
     shown = (figure_cell(one.acc, show_n=False), figure_cell(one.arm_acc, show_n=False), paired_cell(one.pooled, show_n=True))
     if one.pooled.difference.value is None:
         shown = (Cell("–"), Cell("–"), missing_cell(one.pooled.difference.note))
