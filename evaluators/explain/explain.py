@@ -82,7 +82,14 @@ def _side(path: Path, metric: str | None) -> Side:
     if len(runs) > 1:
         named = ", ".join(repr(str(run.path)) for run in runs[:3])
         raise UserError(f"{str(path)!r} holds {len(runs)} results ({named}{', …' if len(runs) > 3 else ''}); name one of them")
-    return side_of(runs[0], metric)
+    return _of_fractions(side_of(runs[0], metric))
+
+
+def _of_fractions(side: Side) -> Side:
+    """Without the tasks whose items have scores outside of 0 … 1, which have no common unit."""
+    odd = [name for name, task in side.tasks.items() if any(not 0 <= answer.score <= 1 for answer in task.answers.values())]
+    tasks = {name: task for name, task in side.tasks.items() if name not in odd}
+    return replace(side, tasks=tasks, left_out={**side.left_out, **dict.fromkeys(odd, "its scores by item are not in 0 … 1")})
 
 
 def side_of(run: AnyRun, metric: str | None = None) -> Side:
@@ -119,6 +126,9 @@ def _matched(sides: Sequence[Side], wanted: Collection[str] | None) -> tuple[lis
             shared = ", ".join(row[0].name for row in rows) or "none"
             raise UserError(f"not every result has a task {unknown[0]!r}; all have {shared}")
         rows = [row for row in rows if {task.name for task in row} & set(wanted)]
+    for place, side in enumerate(sides[1:], start=1):
+        used = {row[place].name for row in rows}
+        left_out |= {name: f"only {side.name!r} has it, or it was not chosen" for name in side.tasks if name not in used}
     for side in sides:
         left_out |= {name: f"{side.name}: {why}" for name, why in side.left_out.items()}
     if not rows:
