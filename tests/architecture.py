@@ -45,7 +45,7 @@ GROUND = (*WORDS, *SHARED, *MATERIAL)
 READ_BY_REPORTS = ("evaluators.statistics", "evaluators.compare", "evaluators.runs")
 READ_BY_REPORTS += ("evaluators.iit.columns", "evaluators.iit.results", "evaluators.iit.forgetting", "evaluators.iit.comparison")
 READ_BY_REPORTS += ("evaluators.iit.probabilities",)
-READ_BY_REPORTS += ("evaluators.iit.ledger",)
+READ_BY_REPORTS += ("evaluators.iit.ledger", "evaluators.show.task_words")
 READ_BY_REPORTS += ("evaluators.attention.table", "evaluators.attention.shift")
 READ_BY_REPORTS += ("evaluators.arms.names", "evaluators.arms.figures", "evaluators.arms.needs")
 

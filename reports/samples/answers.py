@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from evaluators.show.task_words import TaskWords
+from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun, IitRun, TaskRun
-from iit_bench.types import Outcome, Question
+from iit_bench.types import Outcome, Question, TaskItem
 from reports.samples.questions import SampleSet
 from reports.samples.scripts import Chunks, Put, numbers, put_script, short
 
@@ -149,7 +151,7 @@ def _write_items(put: Put, one: SampleRun) -> dict[str, Any]:
     by_place: dict[int, list[Any]] = defaultdict(list)
     for item in run.items:
         by_place[one.own.places[item_id(item.task, item.item)]].append(item)
-    answers = Chunks(put, f"{one.key}-a")
+    answers, words = Chunks(put, f"{one.key}-a"), TaskWords(run)
     outcomes = []
     for place in range(len(one.own.asked)):
         rows = by_place.get(place, [])
@@ -161,9 +163,19 @@ def _write_items(put: Put, one: SampleRun) -> dict[str, Any]:
         outcomes.append(CODES[first.outcome])
         error = errors.get((first.task, first.item))
         scores = [[row.metric, *numbers([row.score])] for row in rows]
-        entry = {"p": 0, "o": CODES[first.outcome], "y": short(first.reply), "s": scores, "g": first.cluster}
+        entry = {"p": 0, "o": CODES[first.outcome], "y": short(first.reply), "s": scores, "g": first.cluster} | _choices(words, one, first)
         answers.add([entry | ({"x": [short(str(text)) for text in error]} if error else {})])
     return {"outcomes": "".join(outcomes), "answers": answers.end()}
+
+
+def _choices(words: TaskWords, one: SampleRun, item: TaskItem) -> dict[str, Any]:
+    """The log-probabilities of an item's choices and the chosen one, where the tool's files hold them."""
+    try:
+        answered = words.answered(one.name, item, "")
+    except UserError:  # damaged files
+        return {}
+    known = {"l": numbers(answered.logprobs)} if answered.logprobs else {}
+    return known if answered.chosen is None else known | {"k": answered.chosen}
 
 
 def item_id(task: str, item: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from evaluators.arms.figures import arm_run
 from evaluators.arms.names import ARMS
+from evaluators.show.task_words import TaskWords
 from iit_bench.errors import UserError
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.storage.runs import IitRun
@@ -146,8 +147,11 @@ def _gather_suites(models: Models, sets: dict[str, SampleSet], runs: list[Sample
         if suite not in sets:
             sets[suite] = SampleSet(key=f"s{len(sets)}", name=SUITES[suite], kind=suite)
         own = sets[suite]
+        words = TaskWords(run)
         for item in run.items:
-            own.enter(Asked(id=item_id(item.task, item.item), source=item.task))
+            name = item_id(item.task, item.item)
+            own.enter(Asked(id=name, source=item.task))
+            own.items.setdefault(name, (words, item))
         name = names.get(place, str(run.run["name"]))
         tool = (f"files of {run.run['tool']}",) if "tool" in run.run else ()
         runs.append(SampleRun(key=f"r{len(runs)}", slug=slugs[place], name=name, own=own, run=run, words=tool))

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from evaluators.show.task_words import TaskWords
 from iit_bench.asking import question_parts
+from iit_bench.errors import UserError
 from iit_bench.storage.benchmark import Benchmark
-from iit_bench.types import Dialogue, Image, Question
+from iit_bench.types import Dialogue, Image, Question, TaskItem
 from reports.samples.pictures import Pictures
 from reports.samples.scripts import Chunks, Put, put_script, short
 
@@ -36,6 +38,7 @@ class SampleSet:
     benchmark: Benchmark | None = None
     asked: list[Asked] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)  # id -> place in `asked`
+    items: dict[str, tuple[TaskWords, TaskItem]] = field(default_factory=dict)  # suites text and vqa: id -> who may know its words
 
     def enter(self, asked: Asked) -> None:
         """Append an item that is not there yet."""
@@ -53,6 +56,8 @@ def write_set(put: Put, own: SampleSet, pictures: Pictures) -> None:
     index: dict[str, Any] = {"kind": own.kind, "ids": [one.id for one in own.asked]}
     for name in ("tier", "source", "subject"):
         index[name] = _coded([getattr(one, name) for one in own.asked])
+    if own.items:
+        index |= _write_items(put, own)
     if own.benchmark is not None:
         index |= _write_questions(put, own, own.benchmark, pictures)
     put_script(put, own.key, index)
@@ -81,6 +86,29 @@ def _write_questions(put: Put, own: SampleSet, benchmark: Benchmark, pictures: P
         "dialogues": turns.end(),
         "questions": questions.end(),
     }
+
+
+def _write_items(put: Put, own: SampleSet) -> dict[str, Any]:
+    """Items of tasks as dialogues of one turn, with their words as far as the tools' files hold them."""
+    turns, questions = Chunks(put, f"{own.key}-d"), Chunks(put, f"{own.key}-q")
+    snippets = []
+    for place, one in enumerate(own.asked):
+        text, choices, answer = item_words(own, one.id)
+        known = {"id": one.id, "modality": "", "source": one.source, "subject": "", "cluster": own.items[one.id][1].cluster}
+        questions.add(known | {"parts": [short(text)] if text else [], "choices": [short(choice) for choice in choices], "answer": answer})
+        turns.add([[place], []])
+        snippets.append(snippet(text) or one.id)
+    return {"target": list(range(len(snippets))), "snippets": snippets, "dialogues": turns.end(), "questions": questions.end()}
+
+
+def item_words(own: SampleSet, name: str) -> tuple[str, tuple[str, ...], int]:
+    """Prompt, choices and place of the right one (-1 = not known) of a task's item; empty where the tool's files do not hold them."""
+    words, item = own.items[name]
+    try:
+        asked = words.asked(item)
+    except UserError:  # the tool's files are damaged
+        return "", (), -1
+    return "\n\n".join(asked.turns), asked.choices, -1 if asked.answer is None else asked.answer
 
 
 def snippet(text: str) -> str:

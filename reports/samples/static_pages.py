@@ -18,7 +18,7 @@ from reports.pages import Site
 from reports.samples.answers import CODES, NOT_ASKED, TURN, SampleRun, blocks, change, rows_by_place
 from reports.samples.gather import Plan
 from reports.samples.pictures import Pictures
-from reports.samples.questions import SampleSet, parts_of
+from reports.samples.questions import SampleSet, item_words, parts_of
 from reports.samples.scripts import Put
 
 MOST = 2000  # dialogues or items of a set
@@ -105,6 +105,10 @@ def _entries(
             questions = [own.benchmark.questions[turn] for turn in dialogue.turns]
             connectors = dialogue.connectors or ("",) * len(questions)
             turns = [_turn(question, connector, pictures) for question, connector in zip(questions, connectors, strict=True)]
+        elif own.items:
+            text, choices, answer = item_words(own, asked.id)
+            shown = [(_cut(choice), number == answer) for number, choice in enumerate(choices)]
+            turns = [{"connector": "", "parts": [{"text": _cut(text)}], "choices": shown}] if text else []
         rows = []
         for run in runs:
             letter, base = outcomes[run.key][place], bases[run.key]

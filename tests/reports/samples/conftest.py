@@ -16,6 +16,7 @@ import pytest
 
 from evaluators.arms.evaluate import arms
 from evaluators.iit.evaluate import evaluate
+from evaluators.iit.forgetting import forgetting
 from evaluators.iit.results import summarise
 from evaluators.runs.options import RunOptions
 from iit_bench.storage.benchmark import Benchmark, load_benchmark, save_benchmark
@@ -86,26 +87,35 @@ def hostile(real: SimpleNamespace, tmp_path_factory: Any) -> Path:
     manifest = {key: value for key, value in real.bench.manifest.items() if key not in ("files", "rows_sha256", "format", "version")}
     folder = save_benchmark(root / "bench", questions, dialogues, manifest, "card")
     names = {old.id: new.id for old, new in zip(real.bench.dialogues, dialogues, strict=True)}
-    runs = [
-        _hostile_run(real.runs[name], root / name, load_benchmark(folder), names, ids, f"{name} {texts[number]}")
-        for number, name in enumerate(("base-llm", "wings"))
-    ]
+    made = load_benchmark(folder)
+    runs = [_hostile_run(real.runs["base-llm"], root / "base-llm", made, names, ids, f"base {texts[0]}")]
+    runs.append(_hostile_run(real.runs["wings"], root / "wings", made, names, ids, f"wings {texts[1]}", base=runs[0]))
     return report(runs, root / "report", title=SCRIPT, bench=folder).parent
 
 
-def _hostile_run(run: Any, out: Path, bench: Benchmark, names: dict[str, str], ids: dict[str, Any], name: str) -> Path:
+def _hostile_run(
+    run: Any, out: Path, bench: Benchmark, names: dict[str, str], ids: dict[str, Any], name: str, base: Path | None = None
+) -> Path:
     texts = list(HOSTILE.values())
     rows = []
     for i, one in enumerate(run.predictions):
         question = ids[one.question]
         known = {"dialogue": names[one.dialogue], "group": question.id, "question": question.id, "source": question.source}
         known |= {"subject": question.subject, "cluster": question.cluster, "choices": question.choices}
-        generated = {"logprobs": (), "choice_tokens": ()} if i % 2 else {}
+        generated = {"logprobs": (), "choice_tokens": (), "evidence": "declared"}
         rows.append(replace(one, **known, **generated, reply=texts[i % 6], reasoning=texts[(i + 1) % 6], finish_reason=texts[i % 5]))
     header = {key: value for key, value in load_run_header(run.path).items() if key not in ("format", "version")}
-    header |= {"name": name, "benchmark": header["benchmark"] | {"rows_sha256": bench.rows_sha256}, "system_prompt": texts[0]}
+    header |= {
+        "scoring": "generate",
+        "name": name,
+        "benchmark": header["benchmark"] | {"rows_sha256": bench.rows_sha256},
+        "system_prompt": texts[0],
+    }
     save_run_header(out, header)
-    save_run_outcome(out, rows, summarise(rows, {}, True), [])
+    results = summarise(rows, {}, True)
+    if base is not None:
+        results = replace(results, forgetting=forgetting(rows, load_run(base, "iit").predictions, f"base {texts[0]}", base.name))
+    save_run_outcome(out, rows, results, [])
     prompts = [SeenPrompt(row.dialogue, row.position, texts[i % 6], (0,), "0" * 64) for i, row in enumerate(rows)]
     (out / PROMPTS).write_bytes(table_bytes(SeenPrompt, prompts))
     return out

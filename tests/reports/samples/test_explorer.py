@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from evaluators.iit.columns import Turns
 from evaluators.iit.ledger import transitions
+from evaluators.runs.options import RunOptions
 from iit_bench.errors import UserError
 from iit_bench.images import decode
 from iit_bench.types import TRANSITIONS, Image
@@ -191,6 +193,32 @@ def test_items_of_tasks_are_listed(make_suite_run: Any, tmp_path: Path, data_of:
     run = next(one for one in data_of(folder, "catalogue")["runs"] if one["set"] == sets["text"]["key"])
     ((turn,),) = data_of(folder, f"{run['key']}-a-0")[:1]
     assert turn["y"] == "a reply" and turn["s"][0][0] == "acc"
+
+
+def test_items_of_a_real_text_run_have_their_words_and_log_probabilities(tmp_path: Path, data_of: DataOf) -> None:
+    from evaluators.text.evaluate import evaluate_text
+
+    out = tmp_path / "text"
+    options = RunOptions(suite="text", model="base-llm", tasks=("iit_facts",), limit=3, device="cpu", out=out)
+    evaluate_text(options, progress=False)
+    folder = report([out], tmp_path / "report").parent
+    (run,), index = data_of(folder, "catalogue")["runs"], data_of(folder, "s0")
+    questions, answers = data_of(folder, "s0-q-0"), data_of(folder, f"{run['key']}-a-0")
+    lines = {
+        f"{re.fullmatch(r'samples_(.+)_[0-9]{4}-.*', path.name)[1]}:{line['doc_id']}": line  # type: ignore[index]
+        for path in (out / "lm_eval").rglob("samples_*.jsonl")
+        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    }
+    assert set(index["ids"]) == set(lines) and len(lines) > 3
+    for place, name in enumerate(index["ids"]):
+        first = _listed(lines[name]["arguments"])[0]
+        context = next(iter(first.values())) if isinstance(first, dict) else first[0]
+        assert questions[place]["parts"] == [context] and questions[place]["answer"] == int(lines[name]["target"])
+        assert answers[place][0]["l"] == pytest.approx([float(one[0][0]) for one in lines[name]["resps"]], abs=1e-4)
+
+
+def _listed(arguments: Any) -> list[Any]:
+    return list(arguments.values()) if isinstance(arguments, dict) else list(arguments)
 
 
 # ---------------------------------------------------------------- parts

@@ -142,7 +142,7 @@ def test_the_prompt_is_what_the_run_folder_has(real: SimpleNamespace, explore: E
 def test_a_run_without_prompts_says_so(real: SimpleNamespace, explore: Explore) -> None:
     page = explore(real.folder, "#run=random&against=none")
     page.get_by_text("Prompt as random read it").click()
-    assert page.get_by_text("Not recorded").is_visible()
+    page.get_by_text("Not recorded").wait_for()
 
 
 def test_keys_go_through_the_list_and_to_the_search(real: SimpleNamespace, explore: Explore) -> None:
@@ -252,6 +252,16 @@ def test_hostile_static_pages_hold(hostile: Path, visit: Callable[..., Any]) -> 
         assert page.locator("article script, article img[src=x]").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert "\u202e" not in page.evaluate("document.body.textContent")
+
+
+def test_no_page_of_a_hostile_report_runs_or_loads_anything_or_grows_beyond_a_phone(hostile: Path, visit: Callable[..., Any]) -> None:
+    assert {"index.html", "models", "pairs", links.SAMPLES} <= set(kinds(hostile))
+    for kind, path in kinds(hostile).items():
+        page = visit(path, root=hostile, viewport={"width": 390, "height": 800})
+        assert page.locator("img[src=x], [onmouseover]").count() == 0, kind
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, kind
+        assert "\u202e" not in page.evaluate("document.body.textContent"), kind
+    assert max(path.stat().st_size for path in hostile.rglob("*") if path.is_file()) < 20 * 2**20
 
 
 @pytest.mark.parametrize("damage", ["missing", "other"])
