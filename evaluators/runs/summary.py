@@ -66,6 +66,7 @@ def _iit_lines(name: str, results: Results) -> list[str]:
             lacking.setdefault(figure.note, []).append(label)
     apart = results.forgetting.asked_apart if results.forgetting else {}
     lines += [f"  not the same in the base run: {what} ({' there, '.join(values)} here)" for what, values in apart.items()]
+    lines += _ledger_line(results)
     lines += [f"  not available ({reason}): {', '.join(labels)}" for reason, labels in lacking.items()]
     return lines
 
@@ -86,6 +87,17 @@ def _decision_lines(results: Results) -> list[str]:
         f"{decision.e_not_lost:.3g} against one, {decision.e_needed:g} decides)",
         f"  loss{_figure(decision.loss)}; this interval holds whenever a run stops, others of a run that stopped early are too narrow",
     ]
+
+
+def _ledger_line(results: Results) -> list[str]:
+    """What changed hands against the base; nothing without a ledger, or without an item in it."""
+    ledger = results.forgetting.ledger if results.forgetting else None
+    if ledger is None or not (n := sum(ledger.parts[0].counts.values())):
+        return []
+    whole = ledger.parts[0]
+    counts = ", ".join(f"{whole.counts[name]:,} {name}" for name in ("lost", "gained", "kept"))
+    lost = _figure(whole.corrected["lost"]).strip()
+    return [f"  of {n:,} text items: {counts}; corrected for lucky guesses, {lost} lost"]
 
 
 def _subset_label(results: Results) -> str:

@@ -13,7 +13,7 @@ from reports.section import Folded, Part, Section, TablePart, Words, none
 from reports.subject import Subject
 
 KEY, HEADING = "ledger", "What it lost and kept"
-SHOWN = 30  # lost items that are open to see
+SHOWN = 15  # lost items that are open to see
 MOST = 500  # lost items on the page
 QUESTION = 160  # characters of a question
 KINDS = {"all": "all", "tier": "tier", "history": "history", "turn": "turn", "source": "source", "subject": "subject"}

@@ -11,7 +11,10 @@ import pandas as pd
 import pytest
 
 from evaluators.iit.columns import Turns
+from evaluators.iit.forgetting import forgetting
 from evaluators.iit.ledger import are_repeats, ledger, noise_floor, transitions
+from evaluators.iit.results import summarise
+from evaluators.runs.summary import summary_text
 from iit_bench.errors import UserError
 from tests.evaluators.conftest import Predict
 from tests.recompute_figures import Check
@@ -97,6 +100,13 @@ def test_under_own_history_every_turn_of_the_modality_has_its_position(predict: 
     assert made is not None
     turns = {part.part: part.counts["lost"] for part in made.parts if part.by == "turn"}
     assert turns == {"0": 1, "1": 0}  # position 0 of VT is a visual turn
+
+
+def test_the_summary_of_a_run_has_the_counts_and_the_corrected_rate(predict: Predict) -> None:
+    base = [predict("T", f"T{i}") for i in range(10)]
+    run = [predict("T", f"T{i}", "wrong" if i < 3 else "correct") for i in range(10)]
+    results = dataclasses.replace(summarise(run, {}, True), forgetting=forgetting(run, base, "base", "base"))
+    assert "of 10 text items: 3 lost, 0 gained, 7 kept; corrected for lucky guesses, 40.0% [" in summary_text("x", results)
 
 
 def test_there_is_no_ledger_without_a_common_tier(predict: Predict) -> None:
