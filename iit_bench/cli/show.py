@@ -133,6 +133,6 @@ def _print(found: Any, json: bool, full: bool) -> None:
     from iit_bench.storage.tables import canonical_json
 
     if json:
-        print(canonical_json(found.as_dict()))
+        print(canonical_json(found.as_dict()).encode("utf-8", "backslashreplace").decode())  # a lone surrogate becomes its JSON escape
     else:
         print(found.as_text(sys.maxsize) if full else found.as_text(), end="")

@@ -10,6 +10,7 @@ import pytest
 
 from evaluators.explain.explain import explain
 from evaluators.show.show import show
+from iit_bench.cli import main
 from iit_bench.errors import UserError
 
 FOREIGN = Path(__file__).parents[1] / "runs" / "foreign"
@@ -34,6 +35,16 @@ def test_a_gap_between_files_that_record_no_prompts_is_not_explained_and_says_wh
 def test_hostile_replies_of_another_tool_are_shown_as_text(tmp_path):
     text = show(LMMS_EVAL(tmp_path / "a")).as_text()
     assert "reply: <script>alert" in text and "a_bench/1" in text
+
+
+def test_a_lone_surrogate_in_a_reply_is_printed_as_its_escape(tmp_path, capsys):
+    a = LMMS_EVAL(tmp_path / "a")
+    (samples,) = a.parent.glob("*_samples_a_bench.jsonl")
+    samples.write_text(samples.read_text().replace("<script>alert", "\\ud800"))
+    assert main(["show", str(a), "--json"]) == 0
+    assert "\ud800" in [one["answers"][0]["reply"] for one in json.loads(capsys.readouterr().out)["items"]]
+    assert main(["show", str(a)]) == 0
+    assert "⟨U+D800⟩" in capsys.readouterr().out
 
 
 def test_tasks_whose_scores_are_no_fractions_are_left_out(tmp_path):
