@@ -124,7 +124,7 @@ def test_arms_are_further_runs_under_a_filter(real: SimpleNamespace, explore: Ex
     page = explore(real.folder, "#run=wings")
     choose(page, "arm", "blind")
     until(page, "() => document.querySelector('#by-against').value === 'wings'")
-    assert "images removed" in page.locator("#detail").inner_text()
+    page.get_by_text("The target's images are removed").first.wait_for()
 
 
 def test_the_prompt_is_what_the_run_folder_has(real: SimpleNamespace, explore: Explore) -> None:
