@@ -1,4 +1,4 @@
-"""The whole job in one call: build the lab benchmark, score the bundled models and baselines, write the leaderboard."""
+"""The whole job in one call: build the lab benchmark, score the bundled models and baselines, ask what is behind it, write the pages."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ RUNS: dict[str, dict] = {  # run folder -> options beside bench, out and limit, 
     "random": {"model": "random"},
 }
 
+LOOKED_INTO = ("wings", "llava", "llava-one-rate")  # runs that are asked the arms, and whose attention is observed
+ARMS = ("blind", "irrelevant")
+OBSERVED = 40  # groups whose attention is observed
+
 
 def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
-    """Fill `out` with bench/, runs/<name>/ and report/index.html, and return the page. Resumes from existing files.
+    """Fill `out` with bench/, runs/<name>/ (with arms and observed attention) and report/, and return its first page. Resumes.
 
     Args:
         out: folder of the demo; made if it does not exist.
@@ -40,4 +44,18 @@ def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
     for name, arguments in RUNS.items():
         base = out / "runs" / "base-llm" if name not in ("base-llm", "majority", "random") else None
         evaluate(RunOptions(bench=bench, out=out / "runs" / name, limit=limit, base=base, **arguments), progress, shared)
-    return report([out / "runs" / name for name in RUNS], out / "report")
+    for name in filter(RUNS.__contains__, LOOKED_INTO):
+        _look_into(out / "runs" / name, bench, progress)
+    return report([out / "runs" / name for name in RUNS], out / "report", bench=bench)
+
+
+def _look_into(run: Path, bench: Path, progress: bool) -> None:
+    """Ask a run's arms, and observe its model's attention."""
+    from evaluators.arms.evaluate import arms
+    from evaluators.attention.observe import observe_run
+    from iit_bench.storage.runs import load_run_header
+
+    arms(run, ARMS, bench=bench, progress=progress)
+    if not (run / "attention.parquet").is_file():
+        limit = load_run_header(run)["limit"]
+        observe_run(run, progress, limit=OBSERVED if limit is None else min(limit, OBSERVED))

@@ -27,6 +27,7 @@ def copied(bench, folder):
 @pytest.mark.slow
 def test_demo_scores_every_run_writes_the_page_and_resumes_when_repeated(bench, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "RUNS", {"base-llm": {"model": "random"}, "wings": {"model": "majority"}})
+    monkeypatch.setattr(module, "LOOKED_INTO", ())
     page = module.demo(copied(bench, tmp_path), limit=4, progress=False)
     assert page == tmp_path / "report" / "index.html"
     assert "majority" in page.read_text(encoding="utf-8")
@@ -49,6 +50,11 @@ def test_demo_scores_the_bundled_models(bench, tmp_path):
     assert runs["wings"].results.iit["acc"].value is not None
     assert runs["base-llm"].results.iit["acc"].value is None
     assert runs["wings-blind"].run["model"]["blind"] is True
+    for name in module.LOOKED_INTO:
+        assert [arm.name for arm in sorted((runs[name].path / "arms").iterdir())] == sorted(module.ARMS)
+        page = (tmp_path / "report" / "models" / f"{name}.html").read_text(encoding="utf-8")
+        assert all(f'id="{section}-heading"' in page for section in ("ledger", "arms", "attention"))
+    assert (tmp_path / "report" / "samples" / "index.html").is_file()
     for name, run in runs.items():
         check = check_run(run.path)
         assert (name, check.off, check.skipped) == (name, [], 0)
