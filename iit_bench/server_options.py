@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+SERVER = "server"  # the device in run.json of a model behind a server
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:

@@ -12,7 +12,7 @@ from evaluators.iit import comparison
 from evaluators.iit.columns import Bools, Names, Turns
 from evaluators.iit.results import Pairs
 from evaluators.statistics import Ints
-from iit_bench.models.contract import SERVER
+from iit_bench.server_options import SERVER
 from iit_bench.types import OUTCOMES, TRANSITIONS, Figure, Ledger, LedgerPart, LostItem, Modality, PartOfLedger, tier_order
 
 __all__ = ["TRANSITIONS", "are_repeats", "ledger", "noise_floor", "tally", "transitions"]

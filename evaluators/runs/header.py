@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from evaluators.runs.options import RunOptions, default_in, flag, suites_of
-from iit_bench.engine.plan import ANSWERS_VERSION
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run_header
 from iit_bench.storage.tables import canonical_json
@@ -142,6 +141,8 @@ def _threads(options: RunOptions, info: ModelInfo) -> int | None:
 
 def bookkeeping(options: RunOptions, packages: Sequence[str] = ()) -> dict[str, Any]:
     """The fields of a new run.json that all suites share: how to repeat the run, versions, times and counts."""
+    from iit_bench.engine.plan import ANSWERS_VERSION  # reports import this file, and no engine
+
     return {
         "command": command(options),
         "arguments": arguments(options),

@@ -18,7 +18,8 @@ from pathlib import Path
 from iit_bench.engine.faults import OutOfMemory, guarded
 from iit_bench.engine.plan import LONGEST_ROW, PLAN_VERSION, BatchLimits, model_identity
 from iit_bench.errors import ItemError, UserError
-from iit_bench.models.contract import SERVER, Model
+from iit_bench.models.contract import Model
+from iit_bench.server_options import SERVER
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.tables import canonical_json
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from iit_bench.errors import UserError
 from iit_bench.models.contract import (
-    SERVER,
     GenerateRequest,
     Model,
     ModelInfo,
@@ -25,6 +24,7 @@ from iit_bench.models.contract import (
     TextScoreRequest,
     Way,
 )
+from iit_bench.server_options import SERVER
 from iit_bench.shared_beginnings import cut_beginnings, worth_cutting
 from iit_bench.storage.tables import canonical_json
 from iit_bench.token_trees import PASS_OVERHEAD, TokenPath, common_length, cut_rows

@@ -21,7 +21,6 @@ from iit_bench.types import AttentionCurves, Message, Style
 # How a model runs rows of text: "tree" = requests that share beginnings go through it as rows of one tree (`iit_bench.token_trees`), every
 # token once; "plain" = each request by itself, in padded batches where the model allows them.
 Way = Literal["tree", "plain"]
-SERVER = "server"  # ModelInfo.device of a model behind a server
 STYLES: tuple[Style, ...] = get_args(Style)
 
 

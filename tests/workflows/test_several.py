@@ -146,7 +146,7 @@ def test_several_models_read_the_benchmark_once_and_share_its_chats(bench, tmp_p
     outcome = several.evaluate_models(["majority", "random"], options(bench, tmp_path / "runs", model="majority,random", base=base), False)
     assert list(outcome.results) == ["random", "majority"]  # the base is the first
     assert len(loads) == 1
-    assert len(made) == 2 * len({id(one) for one in made})
+    assert len({id(one) for one in made}) == len(set(made)) < len(made) / 2
     assert load_run(tmp_path / "runs" / "majority").results.forgetting is not None
     alone = tmp_path / "alone"
     iit.evaluate(options(bench, alone, model="majority"), False)

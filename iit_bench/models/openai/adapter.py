@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from iit_bench.errors import ItemError, MachineError, UserError
 from iit_bench.models.contract import (
-    SERVER,
     Capabilities,
     GenerateRequest,
     GenerateResult,
@@ -42,6 +41,7 @@ from iit_bench.models.openai.encoding import (
 from iit_bench.models.openai.probe import NO_ACCESS, TAKEN, Findings, chat_probe, rejected
 from iit_bench.models.openai.scoring import Request
 from iit_bench.models.reasoning import split_text
+from iit_bench.server_options import SERVER
 
 Read = TypeVar("Read")
 NEEDS_TOKENIZER = (
