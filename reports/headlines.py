@@ -13,11 +13,15 @@ from reports.shared import SCORES
 _NAMED = 4  # models whose loss the leaderboard's sentence gives
 
 
-def of_group(group: Group) -> tuple[str, ...]:
-    """What the models of a group forgot; where none has a base, who has the highest score."""
-    told = [(entry, lost) for entry in group.entries if (lost := _lost(entry)) is not None and not entry.model["blind"]]
-    if not told:
-        return _highest(group.entries)
+def of_groups(groups: Sequence[Group]) -> tuple[str, ...]:
+    """What the models of all groups forgot; where none has a base, who has the highest score of the first group."""
+    forgotten = tuple(words for group in groups for words in _forgotten(group.entries))
+    return forgotten or (_highest(groups[0].entries) if groups else ())
+
+
+def _forgotten(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """A sentence per base; none where no model has one."""
+    told = [(entry, lost) for entry in entries if (lost := _lost(entry)) is not None and not entry.model["blind"]]
     told.sort(key=lambda one: (-_value(one[1]), one[0].name))
     sentences = []
     for base in dict.fromkeys(lost.base for _, lost in told):

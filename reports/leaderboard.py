@@ -174,7 +174,7 @@ def leaderboard_page(made: Report, title: str, no_samples: str) -> Page:
         place=links.INDEX,
         stem="leaderboard",
         title=title,
-        headline=headlines.of_group(groups[0]) if groups else (),
+        headline=headlines.of_groups(groups),
         about=_ABOUT if groups else "",
         about_heading="What is asked: tiers, T and V",
         notices=_incomplete(made),

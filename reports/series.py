@@ -13,8 +13,9 @@ from iit_bench.errors import UserError
 from iit_bench.storage.runs import folder_label
 from iit_bench.types import Figure, Forgetting, LedgerPart
 from reports import links
-from reports.cells import Cell, Column, Table, count, figure_cell, interval, missing_cell, percent
+from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, percent
 from reports.entries import Entry, Group, base_of
+from reports.headlines import changed, interval_of_change
 from reports.iit.decision import lost_of
 from reports.pages import Page
 from reports.section import Beside, Drawing, Section, TablePart, Words, figure
@@ -221,8 +222,10 @@ def headline(series: Series) -> str:
     if not known:
         return f"{words}."
     stop, d = max(known, key=lambda one: one[1].value or 0.0)
-    ending = known[-1][1]
-    end = f"{percent(ending.value or 0.0)} points on text targets ({interval(ending, signed=True)})"
-    words += f"; against {series.against} the last loses {end}"
+    end, ending = known[-1]
+    verb, value = changed(ending)
+    who = "the last" if end is last else end.entry.name
+    words += f"; against {series.against} {who} {verb} {value} points on text targets (95% interval {interval_of_change(ending)})"
     where = f"step {stop.place}" if series.by_step else stop.entry.name
-    return f"{words}." if stop is known[-1][0] else f"{words}, and {where} loses most, {percent(d.value or 0.0)}."
+    more = changed(d)[0] == "lost" and percent(d.value or 0.0) not in ("0.0", percent(ending.value or 0.0))
+    return f"{words}, and {where} lost most, {percent(d.value or 0.0)}." if more else f"{words}."

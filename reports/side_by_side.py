@@ -62,7 +62,10 @@ def chosen(groups: Sequence[Group], benchmarks: Sequence[Benchmark | None], aske
         top = [entry for entry in group.entries if entry.block is Block.WHOLE and not entry.model["blind"]][:NEIGHBOURS]
         found += [Pair(a=a, b=b, group=group, benchmark=benchmark) for a, b in pairwise(top)]
     found.sort(key=lambda pair: not pair.of_base)
-    made = {pair.place: pair for pair in found if _share_a_tier(pair.a, pair.b)}
+    made: dict[str, Pair] = {}
+    for pair in found:
+        if _share_a_tier(pair.a, pair.b) and links.pair(pair.b.slug, pair.a.slug) not in made:  # a base may be its model's neighbour
+            made[pair.place] = pair
     first = dict(list(made.items())[:MOST])
     named = [_named(words, groups, benchmarks) for words in asked]
     return list((first | {pair.place: pair for pair in named}).values())

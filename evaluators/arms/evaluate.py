@@ -124,7 +124,7 @@ def ask_arms(
         left_out |= {"unanswered": count} if (count := sum(unanswered[tier] for tier in tiers)) else {}
         if not changed:
             empty += 1
-            notice(f"arm {name} has nothing to ask: {left_out_text(left_out)}")
+            notice(f"arm {name} has nothing to ask: {left_out_text(left_out) or 'no dialogue of its tiers is among those of the run'}")
             continue
         one = _OneArm(name, model, benchmark, options, run, limit, asking, fresh)
         try:

@@ -17,7 +17,7 @@ from evaluators.arms.names import check_askable, parse_arms
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import asked_apart, check_comparable
 from evaluators.iit.deciding import ask_until_decided, groups_asked, narrowed, where_it_stops
-from evaluators.iit.forgetting import forgetting
+from evaluators.iit.forgetting import check_text_tiers, forgetting
 from evaluators.iit.prompts import write_prompts
 from evaluators.iit.results import summarise
 from evaluators.iit.turns import Asking, Course, Rendering, error_line, prediction, rounds
@@ -309,6 +309,7 @@ def _comparable_base(options: RunOptions, described: Mapping[str, Any]) -> IitRu
         return None
     base = load_base(options)
     check_comparable(described, base.run)
+    check_text_tiers(described["tiers"], base.run["tiers"], folder_label(base.path))
     return base
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from evaluators import statistics
@@ -34,8 +35,7 @@ def forgetting(run: Predictions, base: Predictions, base_name: str, base_run: st
     """
     run, base = turns(run), turns(base)
     pairs = {tier: of_tier for tier, of_tier in comparison.pair_targets(base, run).items() if tier.endswith("T")}
-    if not pairs:
-        raise UserError(f"base run {base_run!r} has no tier that ends in T in common with this run; evaluate both on such a tier, e.g. T")
+    check_text_tiers(pairs, pairs, base_run)
     done = Pairs.concat(list(pairs.values())).finished()
     dependence = done.dependence()
     return Forgetting(
@@ -49,6 +49,16 @@ def forgetting(run: Predictions, base: Predictions, base_name: str, base_run: st
         retention=statistics.retention(done.b.acc, done.a.acc, done.a.chance, dependence),
         ledger=ledger(run, base),
     )
+
+
+def check_text_tiers(run: Iterable[str], base: Iterable[str], base_run: str) -> None:
+    """Refuse a base run that forgetting cannot be measured against: the tiers of the two have none in common that ends in T.
+
+    Raises:
+        UserError: so it is.
+    """
+    if not any(tier.endswith("T") for tier in set(run) & set(base)):
+        raise UserError(f"base run {base_run!r} has no tier that ends in T in common with this run; evaluate both on such a tier, e.g. T")
 
 
 def unknown(stored: Forgetting, why: str) -> Forgetting:

@@ -22,7 +22,7 @@ def reason_without(run: Mapping[str, Any]) -> str:
     """Why the run of this run.json has no probabilities of choices; "" where it has them."""
     if run["scoring"] != "loglikelihood":
         return "replies were generated; under --scoring loglikelihood choices have probabilities."
-    if not run["model"].get("parameters"):
+    if run["model"].get("parameters") == 0:  # None is a server's: not known
         return "a baseline chooses without probabilities."
     return ""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from evaluators.iit.columns import Metric
 from evaluators.iit.probabilities import calibrations, reason_without
 from evaluators.statistics.calibration import Calibration
+from iit_bench.errors import UserError
 from iit_bench.types import Figure
 from reports.cells import Cell, Column, Table, figure_cell, interval, missing_cell, number_cell, percent, size, text_cell
 from reports.figures import Pen, Plot
@@ -29,7 +30,10 @@ def calibration_section(subject: Subject) -> Section:
     entry = subject.entry
     if why := reason_without(entry.header):
         return none("calibration", _HEADING, why)
-    found = {metric: calibrations(entry.run, metric) for metric, _ in _METRICS}
+    try:
+        found = {metric: calibrations(entry.run, metric) for metric, _ in _METRICS}
+    except UserError as error:  # other tools' files, and folders that were changed by hand
+        return none("calibration", _HEADING, f"{error}.")
     if not found["acc"]:
         return none("calibration", _HEADING, "no target was answered.")
     drawn: tuple[Part, ...] = (figure(reliability_plot(found["acc"], entry.style), "Accuracy by probability of the chosen choice, in %"),)

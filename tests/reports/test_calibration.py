@@ -57,6 +57,22 @@ def test_page_shows_the_curve_and_the_table(make_run: MakeRun, tmp_path: Path) -
     assert math.isfinite(float(page.split("mean probability of ")[1].split("%")[0]))
 
 
+def test_a_server_that_does_not_name_its_parameters_has_probabilities(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = with_logprobs(make_run("server", 0.7))
+    run = load_run(folder).run
+    save_run_header(folder, {**run, "model": {**run["model"], "parameters": None}})
+    page = (report([folder], tmp_path / "report").parent / "models" / "server.html").read_text()
+    assert "Its answers have a mean probability of " in page and "a baseline chooses" not in page
+
+
+def test_a_run_without_its_log_probabilities_is_no_obstacle(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = with_logprobs(make_run("wings", 0.7))
+    run = load_run(folder)
+    save_run_outcome(folder, [dataclasses.replace(one, logprobs=()) for one in run.predictions], run.results, run.errors)
+    page = (report([folder], tmp_path / "report").parent / "models" / "wings.html").read_text()
+    assert "has targets without a log-probability per choice" in page
+
+
 def test_what_has_no_probabilities_says_why(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [make_run("generated", scoring="generate"), make_run("majority", model={"parameters": 0})]
     for run, why in zip(runs, ("replies were generated", "a baseline chooses without probabilities"), strict=True):

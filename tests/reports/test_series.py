@@ -85,13 +85,20 @@ def test_the_page_says_what_the_last_lost_and_who_lost_most(runs: list[Path], ba
     page = made([base, *runs], tmp_path / "report")
     most = load_run(runs[1], "iit").results.forgetting
     assert most is not None
-    assert f"step 10 loses most, {percent(most.pooled.difference.value or 0)}" in page
+    assert f"step 10 lost most, {percent(most.pooled.difference.value or 0)}" in page
     assert {path.name for path in (tmp_path / "report" / "figures").glob("series-*.csv")} == {
         "series-series-scores.csv",
         "series-series-lost.csv",
         "series-series-items.csv",
     }
     assert 'href="series.html"' in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_series_that_lost_nothing_says_so(make_run: MakeRun, tmp_path: Path) -> None:
+    base = make_run("base", 0.3)
+    runs = [make_run(f"checkpoint-{step}", skill, base="base") for step, skill in ((1, 0.8), (2, 0.99))]
+    page = made([base, *runs], tmp_path / "report")
+    assert "against base the last gained " in page and "lost most" not in page
 
 
 def test_without_a_base_the_first_checkpoint_is_the_reference(make_run: MakeRun, tmp_path: Path) -> None:

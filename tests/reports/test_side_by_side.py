@@ -52,6 +52,12 @@ def test_each_model_is_beside_its_base_and_neighbours_beside_each_other(made: tu
     ]
 
 
+def test_a_base_that_is_its_models_neighbour_too_has_one_page_with_it(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run("base", 0.5), make_run("tuned", 0.9, base="base")]
+    names = {path.stem for path in (report(runs, tmp_path / "report").parent / "pairs").iterdir()}
+    assert names == {"index", "base--tuned"}
+
+
 @pytest.mark.parametrize(("a", "b"), [("base", "llava"), ("wings", "llava")])
 def test_counts_of_what_changed_hands_are_those_of_the_predictions(made: tuple[dict[str, Path], Path], a: str, b: str) -> None:
     runs = made[0]

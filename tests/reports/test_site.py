@@ -103,6 +103,13 @@ def test_without_a_base_the_first_sentence_says_that_it_is_not_known(make_run: M
     assert "a has the highest IIT score" in page.text and "what was forgotten is not known" in page.text
 
 
+def test_the_first_sentence_is_about_what_was_lost_in_whichever_table_it_stands(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run("alone", 0.99), make_run("base", 0.95, system_prompt="Be brief.")]
+    runs.append(make_run("tuned", 0.7, base="base", system_prompt="Be brief."))
+    page = Reader(report(runs, tmp_path / "out").read_text(encoding="utf-8"))
+    assert "tuned lost " in page.text and "what was forgotten is not known" not in page.text
+
+
 def test_every_model_has_a_page_that_the_leaderboard_leads_to(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [make_run(name) for name in ("Wings", "wings ", "<b>")]
     page = report(runs, tmp_path / "report")

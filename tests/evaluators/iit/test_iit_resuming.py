@@ -147,6 +147,13 @@ def test_base_that_cannot_be_compared_is_refused_before_any_work(run, llama, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_a_base_without_a_text_tier_in_common_is_refused_before_any_work(run, llama, tmp_path):
+    base = run(llama, out="base", tiers=("T",))
+    with pytest.raises(UserError, match="no tier that ends in T in common"):
+        run(Unasked("random", ModelOptions()), base=base.path, tiers=("V", "TT"))
+    assert not (tmp_path / "run").exists()
+
+
 # ---------------------------------------------------------------- whether it is plain
 
 
