@@ -9,6 +9,7 @@ from typing import Any
 
 from evaluators.arms.figures import ArmFigures
 from evaluators.arms.names import ARMS, REASONS
+from evaluators.iit.comparison import p_value, points
 from iit_bench.types import Figure
 
 
@@ -28,7 +29,7 @@ def as_table(arms: Sequence[ArmFigures], name: str, width: int = 120) -> str:
     for one in arms:
         gap = one.pooled.difference
         numbers = (percent(one.acc.value), percent(one.arm_acc.value), points(gap.value), interval(gap), str(gap.n))
-        table.add_row(one.arm, one.pooled.over, *numbers, _p(one.pooled.p), _p(one.pooled.p_holm))
+        table.add_row(one.arm, one.pooled.over, *numbers, p_value(one.pooled.p), p_value(one.pooled.p_holm))
     console.print(table)
     console.print(
         Text("gap: accuracy of the run minus the arm's over the same items; positive = what the change costs. Holm: over the arms.")
@@ -84,15 +85,6 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def points(value: float | None, sign: str = "+") -> str:
-    """A difference in percentage points."""
-    return "–" if value is None else f"{100 * value:{sign}.1f}"
-
-
 def interval(figure: Figure, sign: str = "+") -> str:
     """The 95% interval in percentage points; "" if there is none."""
     return "" if figure.low is None else f"[{points(figure.low, sign)}, {points(figure.high, sign)}]"
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluators.compare.tasks import TaskComparison, by_reason
-from evaluators.iit.comparison import TEST_LABELS
+from evaluators.iit.comparison import TEST_LABELS, p_value
 from iit_bench.types import Figure, Suite
 
 _COLUMNS = ("A", "B", "A - B", "95% interval", "n", "clusters", "A only", "B only", "p", "Holm", "retention")
@@ -38,7 +38,7 @@ def suite_as_table(comparisons: Sequence[TaskComparison], left_out: Mapping[str,
         scale, d, r = (100 if one.best == 1 else 1), one.result.difference, one.result
         numbers = (_number(one.a.value, scale), _number(one.b.value, scale), _number(d.value, scale, "+"), _interval(d, scale))
         counts = (str(d.n), str(d.clusters), str(r.only_a), str(r.only_b))
-        tests = (_p(r.p), _p(r.p_holm), _number(one.retention.value, 100), TEST_LABELS.get(r.test, r.test or d.note))
+        tests = (p_value(r.p), p_value(r.p_holm), _number(one.retention.value, 100), TEST_LABELS.get(r.test, r.test or d.note))
         table.add_row(Text(name), Text(one.metric), *numbers, *counts, *tests)
     console = Console(file=io.StringIO(), width=_WIDTH + room, color_system=None, force_terminal=False)
     console.print(table)
@@ -74,7 +74,3 @@ def _number(value: float | None, scale: float, sign: str = "") -> str:
 
 def _interval(figure: Figure, scale: float) -> str:
     return "–" if figure.low is None else f"[{_number(figure.low, scale, '+')}, {_number(figure.high, scale, '+')}]"
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"

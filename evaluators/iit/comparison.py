@@ -228,8 +228,8 @@ def as_table(
     for r in results:
         d = r.difference
         counts = (str(d.n), str(d.clusters), str(r.only_a), str(r.only_b))
-        chances = (_p(r.p), _p(r.p_holm), _detectable(r), TEST_LABELS.get(r.test, d.note))
-        table.add_row(r.over, _points(d.value), _interval(d), *counts, *chances)
+        chances = (p_value(r.p), p_value(r.p_holm), _detectable(r), TEST_LABELS.get(r.test, d.note))
+        table.add_row(r.over, points(d.value), _interval(d), *counts, *chances)
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(table)
     console.print(Text("A only, B only: items right only in that run. Holm: p adjusted over the tiers, and by itself over the pools."))
@@ -249,21 +249,23 @@ def as_dict(
     return {"a": name_a, "b": name_b, "asked_apart": unequal, "results": [dataclasses.asdict(r) for r in results]}
 
 
-def _points(value: float | None, sign: str = "+") -> str:
+def points(value: float | None, sign: str = "+") -> str:
+    """A difference in percentage points, for a terminal."""
     return "–" if value is None else f"{100 * value:{sign}.1f}"
 
 
 def _detectable(result: PairedResult) -> str:
     """A lower limit where fewer pairs differ than the test needs to be significant at all."""
     few = result.detectable is not None and result.detectable_floor is not None
-    return ("≥" if few else "") + _points(result.detectable, sign="")
+    return ("≥" if few else "") + points(result.detectable, sign="")
 
 
 def _interval(figure: Figure) -> str:
-    return f"[{_points(figure.low)}, {_points(figure.high)}]"
+    return f"[{points(figure.low)}, {points(figure.high)}]"
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """A p-value with three decimals, for a terminal."""
     if value is None:
         return "–"
     return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -15,7 +15,7 @@ from evaluators.statistics import Ints
 from iit_bench.server_options import SERVER
 from iit_bench.types import OUTCOMES, TRANSITIONS, Figure, Ledger, LedgerPart, LostItem, Modality, PartOfLedger, tier_order
 
-__all__ = ["TRANSITIONS", "are_repeats", "ledger", "noise_floor", "tally", "transitions"]
+__all__ = ["TRANSITIONS", "are_repeats", "ledger", "noise_floor", "tally", "transition_codes", "transitions"]
 
 LOST, KEPT, GAINED, NEVER = range(4)  # places in TRANSITIONS
 _CHOSEN = tuple(OUTCOMES.index(outcome) for outcome in ("correct", "wrong"))  # outcomes of answers that may be guesses
@@ -32,7 +32,7 @@ def transitions(run: Turns, base: Turns) -> dict[tuple[str, int], str]:
     """
     pairs = comparison.pair_turns(base, run).finished()
     names, dialogue, position = pairs.a.dialogue.names, pairs.a.dialogue.code.tolist(), pairs.a.position.tolist()
-    return {(names[d], p): TRANSITIONS[c] for d, p, c in zip(dialogue, position, _codes(pairs).tolist(), strict=True)}
+    return {(names[d], p): TRANSITIONS[c] for d, p, c in zip(dialogue, position, transition_codes(pairs).tolist(), strict=True)}
 
 
 def ledger(run: Turns, base: Turns, modality: Modality = "T") -> Ledger | None:
@@ -60,7 +60,7 @@ def tally(run: Turns, base: Turns, modality: Modality = "T") -> dict[str, int]:
         UserError: a turn of the two runs does not ask the same question with the same choices.
     """
     pairs = comparison.pair_turns(base, run).finished()
-    codes = _codes(_taken(pairs, _is_of(pairs.a, modality) & pairs.a.is_target))
+    codes = transition_codes(_taken(pairs, _is_of(pairs.a, modality) & pairs.a.is_target))
     return {name: int(np.sum(codes == code)) for code, name in enumerate(TRANSITIONS)}
 
 
@@ -103,7 +103,7 @@ def _kind_of_history(tier: str) -> str:
 
 
 def _part(by: PartOfLedger, part: str, pairs: Pairs) -> LedgerPart:
-    codes, dependence, chance = _codes(pairs), pairs.dependence(), pairs.a.chance
+    codes, dependence, chance = transition_codes(pairs), pairs.dependence(), pairs.a.chance
     base, run = (statistics.known(side.acc, np.isin(side.outcome, _CHOSEN), chance) for side in (pairs.a, pairs.b))
     return LedgerPart(
         by=by,
@@ -114,7 +114,7 @@ def _part(by: PartOfLedger, part: str, pairs: Pairs) -> LedgerPart:
     )
 
 
-def _codes(pairs: Pairs) -> Ints:
+def transition_codes(pairs: Pairs) -> Ints:
     """The index in `TRANSITIONS` of each pair (base, run), both finished, [n]."""
     base, run = pairs.a.acc, pairs.b.acc
     return np.where(base, np.where(run, KEPT, LOST), np.where(run, GAINED, NEVER)).astype(np.int64)
@@ -122,7 +122,7 @@ def _codes(pairs: Pairs) -> Ints:
 
 def _lost_items(targets: Pairs) -> tuple[LostItem, ...]:
     """The targets that are lost in some tier: by the number of tiers, then by the share of tiers, then by name."""
-    a, lost = targets.a, _codes(targets) == LOST
+    a, lost = targets.a, transition_codes(targets) == LOST
     items = []
     for (source, subject, question), rows in a.by(a.source, a.subject, a.question).items():
         if len(mine := rows[lost[rows]]):

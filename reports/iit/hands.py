@@ -9,6 +9,7 @@ import numpy as np
 
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import pair_targets
+from evaluators.iit.ledger import transition_codes
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.types import TRANSITIONS
 from reports import links
@@ -53,7 +54,7 @@ def hands(a: Turns, b: Turns) -> Hands:
     asked: dict[str, int] = {}
     for tier, pairs in pair_targets(a, b).items():
         done = pairs.finished()
-        of = _transitions(done.a.acc, done.b.acc)
+        of = transition_codes(done)
         by_tier[tier] = {name: int(np.sum(of == code)) for code, name in enumerate(TRANSITIONS)}
         for code in done.a.question.code:
             name = done.a.question.names[code]
@@ -63,11 +64,6 @@ def hands(a: Turns, b: Turns) -> Hands:
                 question = done.a.question.names[done.a.question.code[row]]
                 found.setdefault(question, []).append((tier, done.a.dialogue.names[done.a.dialogue.code[row]]))
     return Hands(by_tier=by_tier, lost=_ordered(moved["lost"], asked), gained=_ordered(moved["gained"], asked))
-
-
-def _transitions(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Index in TRANSITIONS per item, of right or wrong in A and in B."""
-    return np.select([a & ~b, a & b, ~a & b], [0, 1, 2], default=3)
 
 
 def _ordered(found: Mapping[str, list[tuple[str, str]]], asked: Mapping[str, int]) -> tuple[Moved, ...]:

@@ -16,7 +16,6 @@ KEY, HEADING = "ledger", "What it lost and kept"
 SHOWN = 15  # lost items that are open to see
 MOST = 500  # lost items on the page
 QUESTION = 160  # characters of a question
-KINDS = {"all": "all", "tier": "tier", "history": "history", "turn": "turn", "source": "source", "subject": "subject"}
 OPEN = ("all", "tier", "history", "turn")  # parts that are open to see
 
 
@@ -82,7 +81,7 @@ def _part_row(part: LedgerPart) -> tuple[Cell, ...]:
     n = sum(part.counts.values())
     raw = [_with_count(part.rates[name], part.counts[name]) for name in TRANSITIONS]
     corrected = [_corrected(part.corrected[name]) for name in TRANSITIONS]
-    return (text_cell(part.part), text_cell(KINDS[part.by]), Cell(count(n), sort=n), *raw, *corrected)
+    return (text_cell(part.part), text_cell(part.by), Cell(count(n), sort=n), *raw, *corrected)
 
 
 def _with_count(figure: Figure, n: int) -> Cell:
