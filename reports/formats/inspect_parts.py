@@ -63,7 +63,9 @@ def _message(message: Message) -> ChatMessage:
         return ChatMessageSystem(content=message.text)
     if message.role == "assistant":
         return ChatMessageAssistant(content=message.text)
-    parts: list[Any] = [ContentText(text=part) if isinstance(part, str) else ContentImage(image=data_uri(part.data)) for part in message.parts]
+    parts: list[Any] = [
+        ContentText(text=part) if isinstance(part, str) else ContentImage(image=data_uri(part.data)) for part in message.parts
+    ]
     return ChatMessageUser(content=message.text if not message.images else parts)
 
 
