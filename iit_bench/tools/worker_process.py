@@ -7,8 +7,10 @@ log file, so it cannot break the protocol.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ from typing import Any
 
 from iit_bench.errors import UserError
 
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 PARENT_IS_ASKED_FOR = 0.1  # every so many seconds
 ROOT = Path(__file__).resolve().parents[2]  # folder of the packages, which the worker imports as well
 
@@ -86,6 +89,7 @@ class WorkerProcess:
 
 def replies() -> Callable[[Any], None]:
     """In the worker: the function that sends a reply. From then on standard output is standard error, for everything else that prints."""
+    _end_with_parent()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -96,14 +100,20 @@ def replies() -> Callable[[Any], None]:
 
 
 def requests() -> Iterator[Any]:
-    """In the worker: the requests, until `WorkerProcess.close`. A worker ends at once when the process that started it is killed."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    """In the worker: the requests, until `WorkerProcess.close`."""
     for line in sys.stdin:
         yield json.loads(line)
 
 
-def _end_with(parent: int) -> None:
-    """What an orphan writes would be in the way of the process that resumes the work."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_IS_ASKED_FOR)
-    os._exit(1)
+def _end_with_parent() -> None:
+    """End at once when the process that started this one is killed: what an orphan writes would be in the way of whoever resumes the work."""
+    parent = os.getppid()
+    if sys.platform == "linux":  # by the kernel, as soon as the thread that started this process has ended
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_IS_ASKED_FOR)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -210,12 +210,18 @@ def torture(trial: Trial, kills: int, draw: random.Random) -> Counter:
         counts["asked again"] += check_asked(asked, cut)
         for name, data in expected.items():
             assert (out / name).read_bytes() == data, f"{out / name} is another"
-        left = [path.name for path in out.iterdir() if path.name.startswith(".") or "rank" in path.name]
-        assert not left, f"{left} are left over"
+        if left_over(out):  # by a process that was killed when the others had finished
+            assert ended(trial.start(out, asked)) == DONE
+        assert not (left := left_over(out)), f"{left} are left over"
         assert answered(out) == answered(whole), "the merged log has lost or repeated answers"
         counts["evaluations"] += 1
         counts["killed in an evaluation, at most"] = max(counts["killed in an evaluation, at most"], len(cut))
     return counts
+
+
+def left_over(out: Path) -> list[str]:
+    """What killed processes have left behind."""
+    return [path.name for path in out.iterdir() if path.name.startswith(".") or "rank" in path.name]
 
 
 def finished(out: Path) -> bool:
