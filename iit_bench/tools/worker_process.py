@@ -106,7 +106,7 @@ def requests() -> Iterator[Any]:
 
 
 def _end_with_parent() -> None:
-    """End at once when the process that started this one is killed: what an orphan writes would be in the way of whoever resumes the work."""
+    """End at once when the process that started this one is killed: what an orphan writes is in the way of whoever resumes the work."""
     parent = os.getppid()
     if sys.platform == "linux":  # by the kernel, as soon as the thread that started this process has ended
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
