@@ -308,7 +308,7 @@ class Forgetting:
 class Decision:
     """Where a run until decided stopped, and why (docs/spec/iit.md#decided-runs)."""
 
-    verdict: Literal["lost", "not lost", "undecided"]  # the loss is above 0 | it is below `margin` | all were asked and neither was found
+    verdict: Literal["lost", "not lost", "undecided"]  # above 0 | below `margin` | neither was found, or not yet in an incomplete run
     margin: float  # a loss below it does not matter, 0 … 1
     e_lost: float  # e-value that the loss is above 0, with the cluster that decided, or the last one
     e_not_lost: float  # e-value that the loss is below the margin, likewise

@@ -45,7 +45,7 @@ class Entry:
     @property
     def badges(self) -> tuple[str, ...]:
         marks = {"incomplete": not self.run.results.complete, "blind": bool(self.model["blind"])}
-        marks["stopped when decided"] = self.run.results.decision is not None
+        marks["stopped when decided"] = (decision := self.run.results.decision) is not None and decision.verdict != "undecided"
         return tuple(mark for mark, holds in marks.items() if holds)
 
     @property

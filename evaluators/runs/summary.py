@@ -82,6 +82,8 @@ def _decision_lines(results: Results) -> list[str]:
         "not lost": f"not lost: less than {decision.margin:.1%} was lost against {base}",
         "undecided": f"undecided: neither a loss against {base} was found nor one of {decision.margin:.1%} or more ruled out",
     }[decision.verdict]
+    if decision.verdict == "undecided" and not results.complete:
+        meaning = "not decided yet: an error of the machine ended the run"
     return [
         f"  {meaning}; after {decision.groups} of {decision.of_groups} groups (e-values: {decision.e_lost:.3g} for a loss, "
         f"{decision.e_not_lost:.3g} against one, {decision.e_needed:g} decides)",

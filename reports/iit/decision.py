@@ -31,7 +31,8 @@ def decision_section(results: Results) -> Section | None:
         (f"e-value for a loss below {percent(decision.margin)} points", f"{decision.e_not_lost:.3g} ({decision.e_needed:g} decides)"),
     )
     fine = Words("The interval of the loss is a confidence sequence: it holds the true loss with 95%, whenever the run stops.", "fine")
-    return Section("decision", "Lost or not", (Words(sentence(results), "lead"), Definitions(facts), fine, Words(TOO_NARROW, "notice")))
+    narrow = () if decision.verdict == "undecided" else (Words(TOO_NARROW, "notice"),)
+    return Section("decision", "Lost or not", (Words(sentence(results), "lead"), Definitions(facts), fine, *narrow))
 
 
 def lost_of(results: Results) -> Forgetting | None:
@@ -54,4 +55,6 @@ def sentence(results: Results) -> str:
     margin = f"{percent(decision.margin)} points"
     if decision.verdict == "not lost":
         return f"Less than {margin} of the text-only abilities of {base} were lost: decided {where}."
+    if not results.complete:
+        return f"Not decided yet {where}: an error of the machine ended the run; the same command resumes it."
     return f"Undecided {where}: neither was a loss against {base} found, nor one of {margin} or more ruled out."

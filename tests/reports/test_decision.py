@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from evaluators.runs.summary import summary_text
 from iit_bench.storage.runs import load_run, save_run_outcome
 from iit_bench.types import Decision, Figure
 from reports.leaderboard import report
@@ -40,7 +41,18 @@ def test_page_begins_with_the_verdict_and_shows_its_evidence(make_run: MakeRun, 
     index, page = page_of(make_run, tmp_path, decided(verdict))
     assert words in page.partition("<main>")[0] and "43.2 (40 decides)" in page and "9.3 points (+1.0 to +18.0; n 237)" in page
     assert "+9.3" in index and "+1.0 to +18.0" in index  # the interval that holds whenever a run stops, not that of a fixed n
-    assert "are too narrow" in page and "stopped when decided" in index
+    assert ("are too narrow" in page) == ("stopped when decided" in index) == (verdict != "undecided")
+
+
+def test_a_run_that_was_ended_by_the_machine_is_not_decided_yet(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("base")
+    folder = make_run("stopped", base="base", failed=1)
+    run = load_run(folder)
+    results = dataclasses.replace(run.results, decision=decided("undecided"))
+    save_run_outcome(folder, run.predictions, results, run.errors)
+    page = (report([folder], tmp_path / "report").parent / "models" / "stopped.html").read_text()
+    assert "Not decided yet after 79 of 300 groups" in page and "Undecided after" not in page
+    assert "not decided yet: an error of the machine" in summary_text("stopped", results)
 
 
 def test_other_runs_have_no_such_section(make_run: MakeRun, tmp_path: Path) -> None:
