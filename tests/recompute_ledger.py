@@ -145,6 +145,15 @@ def check_ledger(check: Any, where: str, stored: Mapping[str, Any], base: pd.Dat
     )
 
 
+def noise_floor(runs: Sequence[pd.DataFrame], modality: str) -> Figure | None:
+    """How often two of several repeats disagree, over the targets of the modality that all finished."""
+    wanted = [rows[rows["is_target"] & rows["tier"].str.endswith(modality) & (rows["outcome"] != "error")] for rows in runs]
+    both = sorted(set.intersection(*(set(rows["dialogue"]) for rows in wanted)))
+    done = [rows.set_index("dialogue").loc[both] for rows in wanted]
+    couples = [(a["acc"] != b["acc"]).to_numpy(dtype=float) for a, b in itertools.combinations(done, 2)]
+    return mean(np.mean(couples, axis=0), components(done[0]), both_histories(done[0], done[0]))
+
+
 def lost_items(base: pd.DataFrame, run: pd.DataFrame) -> list[dict[str, Any]]:
     """The lost targets, those lost in most tiers first."""
     if not len(base):

@@ -20,6 +20,7 @@ from tests.evaluators.conftest import Predict
 from tests.recompute_figures import Check
 from tests.recompute_figures import pairs as matching
 from tests.recompute_ledger import check_ledger
+from tests.recompute_ledger import noise_floor as recomputed_floor
 
 
 def test_every_turn_that_both_finished_is_lost_kept_gained_or_never_had(predict: Predict) -> None:
@@ -140,6 +141,19 @@ def test_runs_of_one_model_behind_one_server_are_repeats() -> None:
     assert are_repeats(run, run)
     for changed in ({"name": "openai:other"}, {"checkpoint": "http://localhost:9000/v1"}):
         assert not are_repeats(run, HEADER | {"model": model | changed})
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("modality", ["T", "V"])
+def test_the_noise_floor_and_its_interval_equal_their_recomputation(predict: Predict, modality: str) -> None:
+    made = [pair_of_runs(predict, seed)[0] for seed in range(3)]
+    tables = [pd.DataFrame([dataclasses.asdict(p) for p in rows]) for rows in made]
+    for rows in tables:
+        rows["acc"] = (rows["outcome"] == "correct").astype(float)
+    check = Check()
+    stored = dataclasses.asdict(noise_floor([Turns.of(rows) for rows in made], modality))  # type: ignore[arg-type]
+    check.figure("noise floor", stored, recomputed_floor(tables, modality))
+    assert check.off == [] and check.compared >= 5
 
 
 def test_the_noise_floor_is_the_share_of_pairs_of_repeats_that_disagree(predict: Predict) -> None:
