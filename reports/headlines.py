@@ -94,4 +94,4 @@ def _highest(entries: Sequence[Entry]) -> tuple[str, ...]:
             reason = "No run has a base LLM's run beside it, so what was forgotten is not known."
             best = f"{entry.name} has the highest {score.name if score.name.endswith('score') else score.name + ' score'}"
             return (f"{best}: {percent(figure.value or 0.0)} % right ({interval(figure)}).", reason)
-    return ("No run has a score over all tiers, nor a base LLM's run beside it.",)
+    return ("No run has a score over all tiers, nor a known loss against a base LLM's run.",)

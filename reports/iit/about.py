@@ -157,7 +157,7 @@ def outcomes(entries: Sequence[Entry]) -> Table:
         rows.append((name_cell(entry), *(number_cell(counts.get(name, 0)) for name in names[: len(OUTCOMES)]), text_cell(whole)))
     columns = (Column("run", words=True), *(Column(name) for name in OUTCOMES), Column("state", words=True))
     caption = (
-        "Outcomes of all scored turns. Unparsed: a reply without a recognisable choice, counted as wrong. Truncated: a reply that ended "
+        "Outcomes of all targets. Unparsed: a reply without a recognisable choice, counted as wrong. Truncated: a reply that ended "
         "inside its reasoning, or at the token limit without a recognisable choice, counted as wrong. Error: never answered; left out of "
         "acc, counted as wrong in the strict figure."
     )
