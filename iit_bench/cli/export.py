@@ -84,7 +84,7 @@ def _of_benchmark(to: str, paths: list[Path]) -> bool:
     """Whether a benchmark is exported, and not runs: by the format, and where both have it, by what the folder is.
 
     Raises:
-        UserError: a format of the other kind of folder.
+        UserError: a format of the other kind of folder, or more than one benchmark.
     """
     is_benchmark, is_run = ((paths[0] / name).is_file() for name in ("manifest.json", "run.json"))
     of_benchmark, of_runs = to in get_args(OfBenchmark), to in get_args(OfRuns)
@@ -95,4 +95,7 @@ def _of_benchmark(to: str, paths: list[Path]) -> bool:
     if not of_benchmark and is_benchmark and not is_run:
         choose = ", ".join(get_args(OfBenchmark))
         raise UserError(f"--to {to} is for runs, and {str(paths[0])!r} is a benchmark folder; for a benchmark choose {choose}")
-    return of_benchmark and (is_benchmark or not of_runs)
+    exported = of_benchmark and (is_benchmark or not of_runs)
+    if exported and len(paths) > 1:
+        raise UserError(f"--to {to} writes one benchmark folder at a time, and {len(paths)} paths are given; export each by itself")
+    return exported

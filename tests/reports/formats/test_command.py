@@ -32,3 +32,12 @@ def test_a_benchmark_takes_no_format_and_no_option_of_runs(tmp_path, capsys):
     for words, message in ((["--to", "csv"], "--to csv is for runs"), (["--to", "hub", "--source", "a"], "--source is for runs")):
         assert main(["export", str(tmp_path / "bench"), *words, "--out", str(tmp_path / "out")]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_what_is_given_beside_a_benchmark_is_not_dropped_in_silence(tmp_path, capsys):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench/manifest.json").write_text("{}")
+    words = ["export", str(tmp_path / "bench"), str(tmp_path / "run"), "--to", "hub", "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "--to hub writes one benchmark folder at a time, and 2 paths are given" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
