@@ -109,6 +109,8 @@ def shown_items(run: TaskRun) -> dict[Key, TaskItem]:
     return items
 
 
+_WHOLE = {"limit": None, "until": None}  # what a run.json says of a whole run
+
 _TURN: dict[str, Callable[[Any], Sequence[str]]] = {
     "tiers": lambda row: (row.tier,),
     "sources": lambda row: (row.source,),
@@ -158,7 +160,8 @@ def _moved(run: AnyRun, rows: dict[Key, Any], base: AnyRun, wanted: str) -> set[
         UserError: the two are not of one suite, or were not asked the same.
     """
     if is_iit(run) and is_iit(base):
-        check_comparable(run.run, base.run)
+        # Only turns that both finished count, so one of the runs may be a subset: limited, or decided early.
+        check_comparable({**run.run, **_WHOLE}, {**base.run, **_WHOLE})
         return {key for key, moved in transitions(Turns.of_run(run), Turns.of_run(base)).items() if moved == wanted}
     if is_iit(run) or is_iit(base):
         raise UserError(f"runs {str(run.path)!r} and {str(base.path)!r} are of different suites; name a base of suite {run.run['suite']}")

@@ -63,6 +63,16 @@ def test_lost_and_gained_are_those_of_a_plain_loop_over_both_tables(runs):
     assert [item.asked.id for item in show(runs["random"], Filter(gained_against=runs["majority"]), limit=100).items] == gained
 
 
+def test_what_a_limited_run_lost_is_that_of_the_turns_both_have(runs, bench, tmp_path):
+    options = RunOptions(model="random", bench=bench.path, out=tmp_path / "few", limit=8)
+    evaluate_model(load_model("random", ModelOptions(device="cpu")), bench, options, progress=False)
+    few = {row.dialogue for row in load_run(tmp_path / "few").predictions}
+    whole = show(runs["random"], Filter(lost_against=runs["majority"]), limit=100).items
+    lost = [item.asked.id for item in whole if item.asked.id in few]
+    assert 0 < len(lost) < len(whole)
+    assert [item.asked.id for item in show(tmp_path / "few", Filter(lost_against=runs["majority"]), limit=100).items] == lost
+
+
 def test_an_item_has_its_words_images_choices_log_probabilities_and_outcome(runs, bench):
     dialogue = next(one for one in bench.dialogues if one.tier == "VT")
     (item,) = show(runs["random"], Filter(items=(dialogue.id,))).items
