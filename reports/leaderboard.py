@@ -92,6 +92,8 @@ def report(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"cannot write the report to {str(folder)!r}, which is a file; choose another --out")
+    if taken := [name for name in ("run.json", "manifest.json") if (folder / name).is_file()]:
+        raise UserError(f"{str(folder)!r} holds {taken[0]} of a run or benchmark, and no pages go among its files; choose another --out")
     made = _read(runs, base, bench, pairs, seeds)
     entries = entries_in(made.groups)
     title = title or (TITLE_OF_SUITES if made.models.runs else TITLE)

@@ -59,6 +59,7 @@ def observe_attention(options: AttentionOptions, progress: bool = True) -> Obser
     if header.is_file() and (different := differs(about, load_run_header(out.parent))):
         raise UserError(f"run {str(out.parent)!r} is of another {different} than what is to be observed; choose another --out")
     tiers = benchmark.chosen_tiers(options.tiers)
+    _refuse_to_lose(out, options)
     threads = _threads(options.threads)
     try:
         rows, without = observe_dialogues(model, benchmark, options, progress)
@@ -90,6 +91,18 @@ def target(options: AttentionOptions) -> Path:
     if out.exists():
         load_observed(out)  # only such a table is replaced
     return out
+
+
+def _refuse_to_lose(out: Path, options: AttentionOptions) -> None:
+    """Refuse to replace an observation by one of fewer groups or tiers."""
+    if not out.exists():
+        return
+    before = load_observed(out).about
+    if options.limit is not None and (before.get("limit") is None or before["limit"] > options.limit):
+        raise UserError(f"{str(out)!r} holds more groups than --limit {options.limit}; remove it first, or choose another --out")
+    chosen = [tier for tier in options.tiers or () if "V" in tier]
+    if chosen and (lost := [tier for tier in before.get("tiers", ()) if tier not in chosen]):
+        raise UserError(f"{str(out)!r} holds tiers that would be lost ({', '.join(lost)}); remove it first, or choose another --out")
 
 
 def refuse_unobservable(model: Model) -> None:

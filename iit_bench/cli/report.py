@@ -71,7 +71,7 @@ def report(
     Figures of one task under different settings (few-shot examples, chat template, limit, data …) get separate columns; IIT runs of
     different benchmarks or settings get tables of their own.
 
-    Example: iit-bench report runs/* lm_eval_output/ --base runs/base --out report
+    Example: iit-bench report runs/* lm_eval_output/ --out report
 
     Example: iit-bench report --series runs/base runs/checkpoint-* --out report
     """

@@ -130,3 +130,11 @@ def test_names_of_files_are_plain_unique_and_never_hidden() -> None:
 def test_another_benchmark_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"manifest\.json|is not there"):
         report([make_run("wings")], tmp_path / "report", bench=tmp_path / "nothing")
+
+
+def test_pages_are_not_mixed_with_the_files_of_a_run(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("wings")
+    before = sorted(run.iterdir())
+    with pytest.raises(UserError, match=r"holds run\.json of a run"):
+        report([run], run)
+    assert sorted(run.iterdir()) == before

@@ -60,6 +60,14 @@ def test_the_same_observation_gives_the_same_rows(wings: Path, tmp_path: Path) -
     assert again.rows == [row for row in load_observed(wings / FILE).rows if row.tier == "V"]
 
 
+def test_an_observation_of_more_is_not_replaced(wings: Path) -> None:
+    before = (wings / FILE).read_bytes()
+    for less, why in (({"limit": 1}, "more groups than --limit 1"), ({"tiers": ("V",)}, "TV, VTV")):
+        with pytest.raises(UserError, match=why):
+            observe_run(wings, progress=False, **less)
+    assert (wings / FILE).read_bytes() == before
+
+
 def test_a_table_of_another_model_is_refused(wings: Path, tmp_path: Path, bench) -> None:
     folder = shutil.copytree(wings, tmp_path / "run")
     run = json.loads((folder / "run.json").read_text())
