@@ -10,16 +10,9 @@ import pytest
 
 from reports.leaderboard import report
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 LONG = "a model whose name goes on_and_on_" + "without_a_single_space_" * 5
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"Chromium is not at {CHROMIUM} (apt-get install chromium)"),
-    pytest.mark.browser,
-]
+pytestmark = pytest.mark.browser
 
 OpenPage = Callable[..., Any]
 
@@ -47,21 +40,13 @@ def report_path(tmp_path_factory: pytest.TempPathFactory, maker_in: Any, suite_m
     return report(runs, tmp_path_factory.mktemp("report"))
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def open_page(browser: Any, report_path: Path) -> Iterator[OpenPage]:
+def open_page(chromium: Any, report_path: Path) -> Iterator[OpenPage]:
     """`open_page(**context options)`; afterwards it asserts a clean console and that only the page itself was requested."""
     contexts, said, asked = [], [], []
 
     def open_one(**options: Any) -> Any:
-        contexts.append(browser.new_context(**options))
+        contexts.append(chromium.new_context(**options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))

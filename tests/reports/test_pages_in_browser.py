@@ -12,14 +12,9 @@ from builders.build import BuildOptions, build
 from iit_bench.storage.benchmark import load_benchmark
 from reports.leaderboard import report
 from tests.reports.test_benchmark_page import asked
-from tests.reports.test_page_in_browser import CHROMIUM, FLAGS, LONG, overlap
+from tests.reports.test_page_in_browser import LONG, overlap
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"Chromium is not at {CHROMIUM} (apt-get install chromium)"),
-    pytest.mark.browser,
-    pytest.mark.slow,
-]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +30,15 @@ def site(tmp_path_factory: pytest.TempPathFactory, maker_in: Any) -> Path:
 
 
 @pytest.fixture
-def page(site: Path) -> Iterator[Any]:
+def page(site: Path, chromium: Any) -> Iterator[Any]:
     """A page; afterwards it asserts a clean console, and that nothing outside of the folder was asked for."""
     said, wanted = [], []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        one = browser.new_page(viewport={"width": 390, "height": 844})
-        one.on("console", lambda message: said.append(message.text))
-        one.on("pageerror", lambda error: said.append(str(error)))
-        one.on("request", lambda request: wanted.append(request.url))
-        yield one
-        browser.close()
+    one = chromium.new_page(viewport={"width": 390, "height": 844})
+    one.on("console", lambda message: said.append(message.text))
+    one.on("pageerror", lambda error: said.append(str(error)))
+    one.on("request", lambda request: wanted.append(request.url))
+    yield one
+    one.close()
     assert said == []
     assert all(url.startswith(site.as_uri()) for url in wanted)
 

@@ -103,7 +103,7 @@ def test_the_order_of_the_runs_does_not_matter(make_run: MakeRun, make_suite_run
         make_suite_run("text", "wings", {"piqa": 0.6}, limit=10, folder="b"),
         make_suite_run("vqa", "llava", {"AI2D_TEST": 0.6}),
     ]
-    assert report(runs, tmp_path / "a").read_bytes() == report(runs[::-1], tmp_path / "b").read_bytes()
+    assert report(runs, tmp_path / "one").read_bytes() == report(runs[::-1], tmp_path / "other").read_bytes()
 
 
 def test_groups_stand_for_their_tasks_which_are_in_the_list_of_all_figures(make_suite_run: MakeRun, tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_the_explorer_is_written_where_the_benchmark_is_at_hand(real: SimpleName
     page = report([run], tmp_path / "without", samples=False)
     assert not (page.parent / "samples").exists() and "--no-samples" in page.read_text(encoding="utf-8")
     lost = make_run("gone", n=3)
-    page = report([lost], tmp_path / "gone")
+    page = report([lost], tmp_path / "gone-report")
     assert not (page.parent / "samples").exists() and "--bench DIR" in page.read_text(encoding="utf-8")
     page = report([lost], tmp_path / "shown", samples=True)
     assert "questions are not shown" in (page.parent / links.SAMPLES).read_text(encoding="utf-8")
