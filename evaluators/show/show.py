@@ -102,7 +102,8 @@ def diff(run_a: Path, run_b: Path, only: Filter = ALL, bench: Path | None = None
     """The items whose outcome differs between two runs of one benchmark, or of the same tasks.
 
     Args:
-        run_a, run_b: run folders of one suite, or files of other tools.
+        run_a: run folder, or files of another tool.
+        run_b: likewise, of the same suite.
         only: the filter; outcomes and transitions keep an item where they hold for A or for B.
         bench: benchmark folder of runs of suite iit; None for where they found it.
         limit: items with what was asked.
