@@ -14,6 +14,7 @@ from pathlib import Path
 from iit_bench.storage.atomic import write_atomic
 from reports import links
 from reports.figures import Pen, Plot, drawing, drawn, set_texts, stand_in
+from reports.formats.latex import words
 from reports.page import visible
 from reports.section import Section, plots_in
 
@@ -21,24 +22,6 @@ from reports.section import Section, plots_in
 _SERIES = ("#0067a5", "#c24a00", "#00795c", "#a63a7c", "#7a5c00", "#4a4f57", "#5a4fcf", "#8c2d04")
 _PAPER = "#ffffff"
 _DPI = 200
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "−": "$-$",
-    "–": "--",
-}
 Value = str | float | int | None
 
 
@@ -114,7 +97,7 @@ def as_latex(plot: Plot) -> bytes:
     """The numbers of a figure as a plain `tabular`, fractions with four decimals."""
     numeric = [all(not isinstance(row[place], str) for row in plot.rows) for place in range(len(plot.columns))]
     lines = [rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numeric)}}}", r"\hline"]
-    lines += [" & ".join(map(latex, plot.columns)) + r" \\", r"\hline"]
+    lines += [" & ".join(map(words, plot.columns)) + r" \\", r"\hline"]
     lines += [" & ".join(_latex_cell(value) for value in row) + r" \\" for row in plot.rows]
     return ("\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n").encode()
 
@@ -123,10 +106,5 @@ def _latex_cell(value: Value) -> str:
     if value is None:
         return "--"
     if isinstance(value, str):
-        return latex(value)
+        return words(" ".join(value.split()))
     return f"{value:.4f}".replace("-", "$-$") if isinstance(value, float) else str(value)
-
-
-def latex(text: str) -> str:
-    """A text as one line of LaTeX without commands of its own."""
-    return "".join(_SPECIAL.get(character, character) for character in visible(" ".join(text.split())))
