@@ -10,7 +10,7 @@ import torch
 
 from iit_bench.data import facts
 from iit_bench.training import assets, chat, dialogues, scores, tokenizer
-from iit_bench.training.recipe import BaseRecipe
+from iit_bench.training.stages import BaseRecipe
 from iit_bench.types import Question
 
 

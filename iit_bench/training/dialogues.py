@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from iit_bench.data import easyvqa, facts
-from iit_bench.training.recipe import Dialogues
+from iit_bench.training.records import Dialogues
 from iit_bench.types import Question
 
 Draw = Callable[[np.random.Generator, str | None], Question]  # a question, of the given subject if there is one

@@ -14,7 +14,7 @@ import torch
 
 from iit_bench.errors import UserError
 from iit_bench.training import checkpoint
-from iit_bench.training.recipe import Every, Optimisation
+from iit_bench.training.records import Every, Optimisation
 from iit_bench.training.scores import Score
 
 DEV_QUICK = 150  # questions of a dev score during training

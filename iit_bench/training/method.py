@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from iit_bench.training.recipe import VlmModel, VlmRecipe
+from iit_bench.training.records import VlmModel
+from iit_bench.training.stages import VlmRecipe
 
 
 class Method:

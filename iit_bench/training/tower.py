@@ -13,8 +13,8 @@ from torch import nn
 from iit_bench.data import easyvqa
 from iit_bench.training import dialogues
 from iit_bench.training.chat import IGNORED
-from iit_bench.training.recipe import TowerRecipe
 from iit_bench.training.scores import Score
+from iit_bench.training.stages import TowerRecipe
 
 HEADS = "heads.safetensors"  # the two classifiers, kept so that the saved tower can be scored
 SHIFT = 4  # pixels

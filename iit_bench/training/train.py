@@ -17,7 +17,8 @@ from typing import Any
 
 from iit_bench.errors import UserError
 from iit_bench.training import recipe as recipes
-from iit_bench.training.recipe import IN_CHAIN, BaseRecipe, ChainRecipe, Loaded, TowerRecipe, VlmRecipe
+from iit_bench.training.recipe import Loaded
+from iit_bench.training.stages import IN_CHAIN, BaseRecipe, ChainRecipe, TowerRecipe, VlmRecipe
 
 CARD = "training.json"
 

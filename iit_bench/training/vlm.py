@@ -12,8 +12,8 @@ from iit_bench.data import easyvqa, facts
 from iit_bench.errors import UserError
 from iit_bench.training import assets, chat, dialogues, scores
 from iit_bench.training.base_llm import save_llm, some, text_scores
-from iit_bench.training.recipe import VlmRecipe
 from iit_bench.training.rivals import method_of
+from iit_bench.training.stages import VlmRecipe
 from iit_bench.types import Image, Question
 
 

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from iit_bench.data import easyvqa
 from iit_bench.training import chat, dialogues, tokenizer
-from iit_bench.training.recipe import Dialogues
+from iit_bench.training.records import Dialogues
 from iit_bench.types import Question
 
 

@@ -9,7 +9,9 @@ import pytest
 from iit_bench.errors import UserError
 from iit_bench.training import recipe
 from iit_bench.training.loop import schedule
-from iit_bench.training.recipe import BaseRecipe, ChainRecipe, LearningRates, Optimisation, VlmRecipe, load_recipe
+from iit_bench.training.recipe import load_recipe
+from iit_bench.training.records import LearningRates, Optimisation
+from iit_bench.training.stages import BaseRecipe, ChainRecipe, VlmRecipe
 
 
 @pytest.mark.parametrize("name", recipe.shipped())

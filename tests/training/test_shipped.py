@@ -52,7 +52,7 @@ def test_shipped_models_name_no_path_of_the_machine_that_made_them() -> None:
 def test_shipped_base_llm_knows_a_fact_in_a_wording_it_was_not_taught() -> None:
     from iit_bench.data import facts
     from iit_bench.training import scores
-    from iit_bench.training.recipe import BaseRecipe
+    from iit_bench.training.stages import BaseRecipe
     from iit_bench.training.train import make_task
 
     recipe = load_recipe("lab-base", ["model.layers=1"]).recipe

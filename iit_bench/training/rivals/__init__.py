@@ -6,9 +6,9 @@ A rival subclasses `method.Method`, or another rival, and overrides only what di
 from __future__ import annotations
 
 from iit_bench.training.method import Method
-from iit_bench.training.recipe import VlmRecipe
 from iit_bench.training.rivals.llava import Llava
 from iit_bench.training.rivals.llava_one_rate import LlavaOneRate
+from iit_bench.training.stages import VlmRecipe
 
 METHODS: tuple[type[Method], ...] = (LlavaOneRate, Llava, Method)  # the most specific first
 

@@ -5,8 +5,8 @@ Stage 1 is that of `llava` (recipe lab-llava-one-rate; shipped as `llava-one-rat
 
 from __future__ import annotations
 
-from iit_bench.training.recipe import VlmRecipe
 from iit_bench.training.rivals.llava import Llava
+from iit_bench.training.stages import VlmRecipe
 
 
 class LlavaOneRate(Llava):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from iit_bench.models.bundled import ASSETS
-from iit_bench.training.recipe import VlmRecipe, load_recipe
+from iit_bench.training.recipe import load_recipe
 from iit_bench.training.rivals import METHODS, method_of
+from iit_bench.training.stages import VlmRecipe
 from iit_bench.training.vlm import build
 
 RECIPES = {

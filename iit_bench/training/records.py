@@ -1,0 +1,121 @@
+"""The records that recipes are made of: how is optimised, on what, and the shapes of models. Read by `recipe`, put together in `stages`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iit_bench.training.ranges import within
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningRates:
+    """Peak learning rate of each parameter group; 0 freezes the group."""
+
+    llm: float = within(0, default=0.0)  # embeddings, decoder layers, head
+    tower: float = within(0, default=0.0)
+    projector: float = within(0, default=0.0)
+    visual: float = within(0, default=0.0)  # visual learner
+    textual: float = within(0, default=0.0)  # textual learner
+    router: float = within(0, default=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimisation:
+    """AdamW with a cosine schedule after a linear warm-up; weights and moments in float32."""
+
+    steps: int = within(1)
+    batch: int = within(1)  # turns (text, VQA) or images (tower) a step
+    lr: LearningRates
+    warmup: float = within(0, 1, default=0.03)  # share of the steps
+    final: float = within(0, 1, default=0.0)  # learning rate at the end, as a share of the peak
+    weight_decay: float = within(0, default=0.0)
+    beta1: float = within(0, 1, without_high=True, default=0.9)
+    beta2: float = within(0, 1, without_high=True, default=0.999)
+    clip: float = within(0, without_low=True, default=1.0)  # largest norm of the whole gradient
+
+
+@dataclass(frozen=True)
+class Every:
+    """How often, in steps."""
+
+    log: int = within(1, default=50)
+    score: int = within(1, default=500)  # dev scores
+    checkpoint: int = within(1, default=200)
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """How training dialogues are drawn."""
+
+    turns: tuple[int, ...] = within(1, 8, default=(1, 2, 3))  # lengths, each as likely; all dialogues of one batch have the same
+    alike: float = within(
+        0, 1, default=0.5
+    )  # share of later turns that ask of the first turn's subject (benchmark histories are near by meaning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """Shape of the nano LLM: a Llama decoder and a byte-level BPE."""
+
+    layers: int = within(1, default=4)
+    width: int = within(1, default=192)
+    heads: int = within(1, default=6)
+    mlp: int = within(1, default=512)
+    context: int = within(64, default=1024)  # tokens
+    vocabulary: int = within(262, default=2000)  # tokens: 256 bytes and 6 marks at least
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width must be divisible by twice heads, it is {self.width} with {self.heads} heads; change one of them")
+
+
+@dataclass(frozen=True)
+class TowerModel:
+    """Shape of the nano vision tower: a RegNet whose last map is image_size / 2 / 2**stages wide."""
+
+    image_size: int = within(8, 1024, default=64)  # pixels
+    embedding: int = within(1, default=32)
+    hidden: tuple[int, ...] = within(1, default=(32, 64, 128))
+    depths: tuple[int, ...] = within(1, default=(1, 1, 1))
+
+    def __post_init__(self) -> None:
+        stages = len(self.hidden)
+        if len(self.depths) != stages:
+            raise ValueError(f"depths has {len(self.depths)} numbers and hidden has {stages}; give each stage one of both")
+        if odd := [width for width in self.hidden if width % min(self.hidden)]:
+            raise ValueError(f"every width of hidden must be a multiple of the smallest, {min(self.hidden)}; {odd[0]} is not")
+        if self.image_size % 2 ** (stages + 1):
+            raise ValueError(f"image_size must be a multiple of {2 ** (stages + 1)} with {stages} stages; it is {self.image_size}")
+
+
+@dataclass(frozen=True)
+class VlmModel:
+    """What is put on the LLM. Wings: both learners and the router; LLaVA-style: none of them."""
+
+    visual: bool = False
+    textual: bool = False
+    router: bool = False
+    rank: int = within(1, default=16)  # of the learners
+
+    def __post_init__(self) -> None:
+        if self.router and not (self.visual and self.textual):
+            raise ValueError("router weighs two learners; set visual and textual to true as well, or router to false")
+
+
+@dataclass(frozen=True)
+class VlmInputs:
+    """Where a visual stage starts: from `model` (an earlier stage's folder), or from `llm` and `tower`.
+
+    A value is a folder, or `shipped:NAME` for a model that comes with the package.
+    """
+
+    llm: str = ""
+    tower: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class BaseInputs:
+    """Where a base LLM starts: from the folder of an earlier one, or, empty, from random weights."""
+
+    model: str = ""

@@ -1,0 +1,123 @@
+"""The kinds of recipes: one stage of training each, or a chain of stages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from iit_bench.training.ranges import within
+from iit_bench.training.records import (
+    BaseInputs,
+    BaseModel,
+    Dialogues,
+    Every,
+    LearningRates,
+    Optimisation,
+    TowerModel,
+    VlmInputs,
+    VlmModel,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseRecipe:
+    """A base LLM: facts, and described scenes in the words of easy-VQA."""
+
+    kind: str
+    optim: Optimisation
+    inputs: BaseInputs = field(default_factory=BaseInputs)
+    model: BaseModel = field(default_factory=BaseModel)
+    data: Dialogues = field(default_factory=Dialogues)
+    scenes: float = within(0, 1, default=0.4)  # share of turns about a described scene
+    every: Every = field(default_factory=Every)
+    seed: int = within(0, 2**63 - 1, default=0)
+    test: bool = False  # score the test split at the very end
+    limit: int = within(0, default=0)  # questions of each score at the end; 0 = all
+
+    def __post_init__(self) -> None:
+        _check_rates(self.optim.lr, ("llm",), "a base LLM")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerRecipe:
+    """A vision tower from nothing: shape and colour of easy-VQA's train images."""
+
+    kind: str
+    optim: Optimisation
+    model: TowerModel = field(default_factory=TowerModel)
+    every: Every = field(default_factory=Every)
+    seed: int = within(0, 2**63 - 1, default=0)
+    test: bool = False
+    limit: int = within(0, default=0)
+
+    def __post_init__(self) -> None:
+        _check_rates(self.optim.lr, ("tower",), "a vision tower")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VlmRecipe:
+    """One stage of a multimodal model: VQA dialogues, each turn with its own image."""
+
+    kind: str
+    optim: Optimisation
+    inputs: VlmInputs
+    model: VlmModel = field(default_factory=VlmModel)
+    data: Dialogues = field(default_factory=Dialogues)
+    every: Every = field(default_factory=Every)
+    seed: int = within(0, 2**63 - 1, default=0)
+    test: bool = False
+    limit: int = within(0, default=0)
+
+    def __post_init__(self) -> None:
+        if self.optim.lr.tower:
+            raise ValueError("optim.lr.tower must be 0 in a visual stage; the tower is frozen here, as in the paper")
+        learners = [name for name in ("visual", "textual", "router") if getattr(self.model, name)]
+        _check_rates(self.optim.lr, ("llm", "projector", *learners), "this model")
+
+
+def _check_rates(rates: LearningRates, parts: Sequence[str], what: str) -> None:
+    """Only parts that the model has can be trained, and one must be."""
+    if not any(dataclasses.asdict(rates).values()):
+        raise ValueError("every learning rate under optim.lr is 0, so nothing would be trained; set one above 0")
+    for name, rate in dataclasses.asdict(rates).items():
+        if rate and name not in parts:
+            raise ValueError(f"optim.lr.{name} is above 0, but {what} has no such part; the parts are {', '.join(parts)}")
+
+
+IN_CHAIN = "OUT/"  # before the folder of an earlier stage
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One recipe of a chain. A value `OUT/NAME` in `set` is the folder of an earlier stage."""
+
+    recipe: str
+    out: str
+    set: dict[str, Any] = field(default_factory=dict)
+
+    def inputs(self) -> list[str]:
+        """The earlier stages whose folders it reads, as their `out` names them."""
+        texts = [value for value in self.set.values() if isinstance(value, str)]
+        return [text.removeprefix(IN_CHAIN) for text in texts if text.startswith(IN_CHAIN)]
+
+
+@dataclass(frozen=True)
+class ChainRecipe:
+    """Recipes run one after the other, each into a folder of its own."""
+
+    kind: str
+    stages: tuple[Stage, ...]
+    set: dict[str, Any] = field(default_factory=dict)  # overrides of every stage, e.g. seed
+
+    def __post_init__(self) -> None:
+        done: set[str] = set()
+        if not self.stages:
+            raise ValueError("stages is an empty list; name one recipe or more")
+        for stage in self.stages:
+            if stage.out in done:
+                raise ValueError(f"two stages have the folder {stage.out!r} as their out; give each its own")
+            if missing := [value for value in stage.inputs() if value not in done]:
+                raise ValueError(f"stage {stage.out!r} reads OUT/{missing[0]}, which no stage before it writes; put that stage first")
+            done.add(stage.out)
