@@ -44,12 +44,20 @@ class BaseTask:
         self.groups = {"llm": list(self.module.parameters())}
         self._draw = dialogues.facts_and_scenes(recipe.scenes)
 
-    def loss(self, step: int) -> torch.Tensor:
-        """Mean cross-entropy of the labelled tokens of the step's batch, a scalar."""
+    def rows(self, step: int) -> list[chat.Row]:
+        """The chats of the step's batch."""
         rng = dialogues.generator(self.recipe.seed, step)
         drawn = dialogues.batch(self._draw, self.recipe.data, self.recipe.optim.batch, rng)
-        batch = chat.collate([chat.encode(self.tokenizer, dialogue) for dialogue in drawn], self.tokenizer.pad_token_id)
-        return torch.nn.functional.cross_entropy(self.reply_logits(batch), scores.reply_targets(batch)[1])
+        return [chat.encode(self.tokenizer, chat.messages(dialogue)) for dialogue in drawn]
+
+    def weight(self, rows: Sequence[chat.Row]) -> int:
+        """Labelled tokens."""
+        return sum(row.labelled for row in rows)
+
+    def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
+        """Summed cross-entropy of the labelled tokens, a scalar."""
+        batch = chat.collate(rows, self.tokenizer.pad_token_id)
+        return torch.nn.functional.cross_entropy(self.reply_logits(batch), scores.reply_targets(batch)[1], reduction="sum")
 
     def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
         """Logits where the next token is labelled: the head is a fifth of this model's work, and only replies need it."""

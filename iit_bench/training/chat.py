@@ -23,6 +23,11 @@ class Row:
     labels: list[int]  # ids of the assistant's replies and their end-of-turn; IGNORED elsewhere. Not shifted.
     images: tuple[Image, ...]
 
+    @property
+    def labelled(self) -> int:
+        """How many tokens are trained on: the first of a row follows no token."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -58,27 +63,27 @@ def render(tokenizer: Any, turns: Sequence[Message], generation_prompt: bool = F
     return str(tokenizer.apply_chat_template(as_template_input(turns), tokenize=False, add_generation_prompt=generation_prompt))
 
 
-def encode(tokenizer: Any, dialogue: Sequence[Question], image_tokens: int = 1) -> Row:
-    """Token ids and labels of a dialogue.
+def encode(tokenizer: Any, turns: Sequence[Message], image_tokens: int = 1) -> Row:
+    """Token ids and labels of a chat; the assistant's messages are trained on.
 
     Args:
         tokenizer: a fast tokenizer with a prefix-stable chat template.
-        dialogue: its questions in order.
+        turns: the chat's messages in order.
         image_tokens: how often an image's mark is repeated in the ids.
 
     Raises:
-        UserError: the dialogue is longer than the model's context.
+        UserError: the chat is longer than the model's context.
     """
-    turns = messages(dialogue)
     text = render(tokenizer, turns)
     spans = []  # characters of each reply, end-of-turn included
-    for i in range(1, len(turns), 2):
-        start = len(render(tokenizer, turns[:i], generation_prompt=True))
-        spans.append((start, len(render(tokenizer, turns[: i + 1]).rstrip())))
+    for i, turn in enumerate(turns):
+        if turn.role == "assistant":
+            start = len(render(tokenizer, turns[:i], generation_prompt=True))
+            spans.append((start, len(render(tokenizer, turns[: i + 1]).rstrip())))
     row = tokens(tokenizer, text, spans, turns=turns, image_tokens=image_tokens)
     if len(row.ids) > tokenizer.model_max_length:
         raise UserError(
-            f"a training dialogue of {len(dialogue)} turns has {len(row.ids)} tokens, and the model's context is "
+            f"a training dialogue of {len(spans)} turns has {len(row.ids)} tokens, and the model's context is "
             f"{tokenizer.model_max_length}; lower data.turns, or raise model.context of the base LLM"
         )
     return row

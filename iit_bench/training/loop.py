@@ -26,8 +26,14 @@ class Task(Protocol):
     module: torch.nn.Module
     groups: Mapping[str, Sequence[torch.nn.Parameter]]  # name in LearningRates -> parameters
 
-    def loss(self, step: int) -> torch.Tensor:
-        """Scalar loss of the batch of `step` (0-based), a function of only the weights, the seed and `step`."""
+    def rows(self, step: int) -> Sequence[Any]:
+        """What is trained on at `step` (0-based): a function of nothing but the recipe and `step`, the same in every process."""
+
+    def weight(self, rows: Sequence[Any]) -> int:
+        """What the summed loss of some rows is divided by, e.g. the number of their labelled tokens; adds up over parts."""
+
+    def loss(self, rows: Sequence[Any]) -> torch.Tensor:
+        """Summed loss of some of a step's rows, a scalar: the step's loss is the sum over all rows by `weight` of all rows."""
 
     def score(self, split: str, limit: int | None) -> dict[str, Score]:
         """Accuracies on "dev" or "test", of at most `limit` questions each."""
@@ -110,7 +116,8 @@ def fit(task: Task, optim: Optimisation, every: Every, out: Path, identity: dict
             share = schedule(step, optim)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * share
-            loss = task.loss(step)
+            rows = task.rows(step)
+            loss = task.loss(rows) / task.weight(rows)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, optim.clip, foreach=True)
             optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,16 +45,24 @@ class TowerTask:
         self.module = nn.ModuleList([self.tower, self.heads])
         self.groups = {"tower": list(self.module.parameters())}
 
-    def loss(self, step: int) -> torch.Tensor:
-        """Sum of the mean cross-entropies of shape and colour over the step's batch, a scalar."""
+    def rows(self, step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The step's batch, which batch normalisation keeps in one piece: pixels [n, 3, size, size] and labels [n, 2]."""
         rng = dialogues.generator(self.recipe.seed, step)
         pixels, labels = pictures("train")
         chosen = torch.from_numpy(rng.integers(len(pixels), size=self.recipe.optim.batch))
+        return [(_shifted(pixels[chosen], rng), labels[chosen])]
+
+    def weight(self, rows: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> int:
+        """Batches."""
+        return len(rows)
+
+    def loss(self, rows: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        """Mean cross-entropy of shape plus that of colour, a scalar."""
         self.module.train()
-        shape, colour = self._logits(_shifted(pixels[chosen], rng))
-        return nn.functional.cross_entropy(shape, labels[chosen, 0], ignore_index=IGNORED) + nn.functional.cross_entropy(
-            colour, labels[chosen, 1], ignore_index=IGNORED
-        )
+        ((pixels, labels),) = rows
+        shape, colour = self._logits(pixels)
+        of_shape = nn.functional.cross_entropy(shape, labels[:, 0], ignore_index=IGNORED)
+        return of_shape + nn.functional.cross_entropy(colour, labels[:, 1], ignore_index=IGNORED)
 
     def score(self, split: str, limit: int | None) -> dict[str, Score]:
         """Shape and colour, each over the images whose questions determine it."""

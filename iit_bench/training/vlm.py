@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,23 @@ class VlmTask:
         self._draw = dialogues.vqa()
         self._seen: dict[str, torch.Tensor] = {}  # sha256 of an image -> tower features [T, D_v]
 
-    def loss(self, step: int) -> torch.Tensor:
-        """Mean cross-entropy of the labelled tokens of the step's batch, a scalar."""
+    def rows(self, step: int) -> list[chat.Row]:
+        """The chats of the step's batch."""
         rng = dialogues.generator(self.recipe.seed, step)
         drawn = dialogues.batch(self._draw, self.recipe.data, self.recipe.optim.batch, rng)
-        rows = [chat.encode(self.tokenizer, dialogue, self.module.config.image_token_length) for dialogue in drawn]
+        length = self.module.config.image_token_length
+        return [chat.encode(self.tokenizer, chat.messages(dialogue), length) for dialogue in drawn]
+
+    def weight(self, rows: Sequence[chat.Row]) -> int:
+        """Labelled tokens."""
+        return sum(row.labelled for row in rows)
+
+    def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
+        """Summed cross-entropy of the labelled tokens, a scalar."""
         batch = chat.collate(rows, self.tokenizer.pad_token_id)
         self.module.train()
-        return self.module(batch.ids, batch.mask, image_features=self._features(batch.images), labels=batch.labels).loss
+        output = self.module(batch.ids, batch.mask, image_features=self._features(batch.images), labels=batch.labels)
+        return output.loss * self.weight(rows)
 
     def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
         """Logits where the next token is labelled."""

@@ -70,7 +70,7 @@ def test_scenes_ask_for_yes_and_no_equally() -> None:
 def test_labels_are_the_replies_and_their_end_of_turn(nano) -> None:
     drawn = dialogues.batch(dialogues.facts_and_scenes(0.3), Dialogues(turns=(3,)), 30, dialogues.generator(0, 1))
     for dialogue in drawn:
-        row = chat.encode(nano, dialogue)
+        row = chat.encode(nano, chat.messages(dialogue))
         trained = nano.decode([label for label in row.labels if label != chat.IGNORED])
         assert trained == "".join(question.answer_text + "<|end|>" for question in dialogue)
         assert all(label in (chat.IGNORED, token) for label, token in zip(row.labels, row.ids, strict=True))
@@ -79,7 +79,7 @@ def test_labels_are_the_replies_and_their_end_of_turn(nano) -> None:
 @pytest.mark.slow
 def test_images_stand_where_they_are_asked_about(nano) -> None:
     question = easyvqa.questions("train")[0]
-    row = chat.encode(nano, [question, question], image_tokens=4)
+    row = chat.encode(nano, chat.messages([question, question]), image_tokens=4)
     mark = nano.convert_tokens_to_ids("<image>")
     assert row.ids.count(mark) == 8 and len(row.images) == 2
     assert nano.decode(row.ids).startswith("<|user|>" + "<image>" * 4 + "\n" + question.question + "<|end|><|assistant|>")

@@ -31,10 +31,16 @@ class InterruptedTask:
     def __init__(self, task: Any, at: int) -> None:
         self.module, self.groups, self._task, self._at = task.module, task.groups, task, at
 
-    def loss(self, step: int) -> torch.Tensor:
+    def rows(self, step: int) -> Any:
         if step == self._at:
             raise Interrupted
-        return self._task.loss(step)
+        return self._task.rows(step)
+
+    def weight(self, rows: Any) -> int:
+        return self._task.weight(rows)
+
+    def loss(self, rows: Any) -> torch.Tensor:
+        return self._task.loss(rows)
 
     def score(self, split: str, limit: int | None) -> dict[str, Any]:
         return {}
