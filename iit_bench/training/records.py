@@ -43,6 +43,35 @@ class Every:
     checkpoint: int = within(1, default=200)
 
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("float32", "bfloat16")
+PARALLEL = ("auto", "ddp", "fsdp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How steps are computed. In float32 the result depends on it by rounding only; what is trained and on what is said elsewhere.
+
+    Weights, gradients and moments are float32 in either precision: in bfloat16 weights small updates would round to nothing.
+    """
+
+    device: str = "cpu"  # cpu, cuda, mps, or auto: the GPU where there is one
+    precision: str = "float32"  # of products and attention: float32 or bfloat16
+    accumulate: int = within(0, default=0)  # most tokens, padding counted, in one pass; the gradients of a step's passes add up; 0 = no limit
+    checkpointing: bool = False  # recompute each layer in the backward pass, in place of keeping what is inside it
+    parallel: str = "auto"  # of several processes: ddp (each has all weights), fsdp (each a share), auto = ddp where it fits
+    tensorboard: bool = False  # also write loss, rates, gradient norm and throughput to the folder's tensorboard/
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("device", self.device, DEVICES),
+            ("precision", self.precision, PRECISIONS),
+            ("parallel", self.parallel, PARALLEL),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; it is {value!r}")
+
+
 @dataclass(frozen=True)
 class Dialogues:
     """How training dialogues are drawn."""

@@ -15,6 +15,7 @@ from iit_bench.training.records import (
     Every,
     LearningRates,
     Optimisation,
+    Running,
     TowerModel,
     VlmInputs,
     VlmModel,
@@ -32,6 +33,7 @@ class BaseRecipe:
     data: Dialogues = field(default_factory=Dialogues)
     scenes: float = within(0, 1, default=0.4)  # share of turns about a described scene
     every: Every = field(default_factory=Every)
+    run: Running = field(default_factory=Running)
     seed: int = within(0, 2**63 - 1, default=0)
     test: bool = False  # score the test split at the very end
     limit: int = within(0, default=0)  # questions of each score at the end; 0 = all
@@ -48,6 +50,7 @@ class TowerRecipe:
     optim: Optimisation
     model: TowerModel = field(default_factory=TowerModel)
     every: Every = field(default_factory=Every)
+    run: Running = field(default_factory=Running)
     seed: int = within(0, 2**63 - 1, default=0)
     test: bool = False
     limit: int = within(0, default=0)
@@ -66,6 +69,7 @@ class VlmRecipe:
     model: VlmModel = field(default_factory=VlmModel)
     data: Dialogues = field(default_factory=Dialogues)
     every: Every = field(default_factory=Every)
+    run: Running = field(default_factory=Running)
     seed: int = within(0, 2**63 - 1, default=0)
     test: bool = False
     limit: int = within(0, default=0)
