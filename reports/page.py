@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from iit_bench.visible import visible as visible  # also a name of this module
+from reports.cells import count
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -38,7 +39,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 @cache
 def _environment() -> Environment:
     """Made once: a report has many pages of few templates."""
-    return Environment(
+    made = Environment(
         loader=PackageLoader("reports"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -47,6 +48,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.filters["grouped"] = count
+    return made
 
 
 def _spell_out(value: Any) -> Any:

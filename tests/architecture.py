@@ -47,7 +47,7 @@ READ_BY_REPORTS += ("evaluators.iit.columns", "evaluators.iit.results", "evaluat
 READ_BY_REPORTS += ("evaluators.iit.probabilities",)
 READ_BY_REPORTS += ("evaluators.iit.ledger", "evaluators.show.task_words")
 READ_BY_REPORTS += ("evaluators.attention.table", "evaluators.attention.shift")
-READ_BY_REPORTS += ("evaluators.arms.names", "evaluators.arms.figures", "evaluators.arms.needs")
+READ_BY_REPORTS += ("evaluators.arms.names", "evaluators.arms.figures", "evaluators.arms.needs", "evaluators.arms.shown")
 
 # Room → (what it holds, what it may import). A module's room is the one with the longest matching name.
 ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

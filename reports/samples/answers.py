@@ -30,7 +30,7 @@ TURN: tuple[str, ...] = (
     "outcome",
     "reply",
 )
-TURN += ("prompt_tokens", "reply_tokens", "finish_reason", "reasoning", "reasoning_tokens", "evidence", "question")
+TURN += ("prompt_tokens", "reply_tokens", "finish_reason", "reasoning", "reasoning_tokens", "evidence", "question", "moved_choices")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,20 @@ class SampleRun:
     words: tuple[str, ...] = ()  # how it was asked
 
 
-def write_answers(put: Put, one: SampleRun) -> tuple[dict[str, Any], str]:
+def write_answers(put: Put, one: SampleRun, asked: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], str]:
     """Write a run's answers and prompts.
+
+    Args:
+        put: takes the files.
+        one: the run.
+        asked: of an arm, where the dialogues are as it asked them, as `arms.AskedByArms.write` returns it.
 
     Returns:
         What the page's catalogue says of the run; and its outcomes, a letter of `CODES` per dialogue or item of its set.
     """
     index = _write_turns(put, one) if one.run.run["suite"] == "iit" else _write_items(put, one)
+    if asked is not None:
+        index["asked"] = asked
     put_script(put, one.key, index)
     entry: dict[str, Any] = {"key": one.key, "slug": one.slug, "name": one.name, "set": one.own.key, "arm": one.arm, "base": one.base}
     return entry | {"style": one.style, "words": list(one.words), "prompts": "prompts" in index}, index["outcomes"]
@@ -137,6 +144,8 @@ def turn_entry(turn: Mapping[str, Any], question: Question | None, error: Sequen
         entry["y"] = short(turn["reply"])
     texts = {"z": turn.get("reasoning"), "f": turn.get("finish_reason"), "v": turn.get("evidence")}
     entry |= {key: short(text) for key, text in texts.items() if text}
+    if turn.get("moved_choices"):
+        entry["m"] = list(turn["moved_choices"])
     entry["t"] = [turn["prompt_tokens"], turn["reply_tokens"], turn.get("reasoning_tokens") or 0]
     return entry | ({"x": [short(str(text)) for text in error]} if error else {})
 

@@ -17,6 +17,7 @@ from reports import links
 from reports.page import render
 from reports.pages import Site
 from reports.samples.answers import write_answers
+from reports.samples.arms import AskedByArms
 from reports.samples.gather import Plan
 from reports.samples.pictures import Pictures
 from reports.samples.questions import write_set
@@ -77,11 +78,13 @@ def write_explorer(report: Path, plan: Plan, title: str, site: Site) -> None:
     pictures = Pictures(out.folder, out.put, out.keep)
     for own in plan.sets:
         write_set(out.put, own, pictures)
+    arms = AskedByArms(plan, pictures)
+    asked = arms.write(out.put)
     entries, outcomes = [], {}
     for run in plan.runs:
-        entry, outcomes[run.key] = write_answers(out.put, run)
+        entry, outcomes[run.key] = write_answers(out.put, run, asked.get(run.key))
         entries.append(entry)
-    pages = write_pages(out.put, plan, outcomes, pictures, site)
+    pages = write_pages(out.put, plan, outcomes, pictures, arms, site)
     sets = [
         {"key": own.key, "name": own.name, "kind": own.kind, "count": len(own.asked), "questions": own.benchmark is not None}
         for own in plan.sets

@@ -6,16 +6,18 @@ got wrong, then the first others; every page says how many are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iit_bench.types import Image, Question
+from evaluators.arms.names import ARMS
+from iit_bench.types import Dialogue, Image, Question
 from reports import links
 from reports.cells import MINUS, count
 from reports.page import render
 from reports.pages import Site
 from reports.samples.answers import CODES, NOT_ASKED, TURN, SampleRun, blocks, change, rows_by_place
+from reports.samples.arms import AskedByArms
 from reports.samples.gather import Plan
 from reports.samples.pictures import Pictures
 from reports.samples.questions import SampleSet, item_words, parts_of
@@ -40,13 +42,13 @@ class StaticPage:
     total: int  # of the set
 
 
-def write_pages(put: Put, plan: Plan, outcomes: Mapping[str, str], pictures: Pictures, site: Site) -> list[StaticPage]:
+def write_pages(put: Put, plan: Plan, outcomes: Mapping[str, str], pictures: Pictures, arms: AskedByArms, site: Site) -> list[StaticPage]:
     """Write all pages and return them in order. `outcomes`: of each run by its key, as `write_answers` returns them."""
     made: list[tuple[StaticPage, list[dict[str, Any]]]] = []
     for own in plan.sets:
         runs = [run for run in plan.runs if run.own is own]
         chosen = choose(len(own.asked), [outcomes[run.key] for run in runs], [_base(run, runs, outcomes) for run in runs])
-        entries = list(_entries(own, runs, chosen, outcomes, pictures))
+        entries = list(_entries(own, runs, chosen, outcomes, pictures, arms))
         for start in range(0, len(entries), PER_PAGE):
             part = entries[start : start + PER_PAGE]
             address = f"pages/{own.key}-{start // PER_PAGE + 1}.html"
@@ -91,7 +93,12 @@ def _base(run: SampleRun, runs: Sequence[SampleRun], outcomes: Mapping[str, str]
 
 
 def _entries(
-    own: SampleSet, runs: Sequence[SampleRun], chosen: Sequence[int], outcomes: Mapping[str, str], pictures: Pictures
+    own: SampleSet,
+    runs: Sequence[SampleRun],
+    chosen: Sequence[int],
+    outcomes: Mapping[str, str],
+    pictures: Pictures,
+    arms: AskedByArms,
 ) -> Iterator[dict[str, Any]]:
     """What the template shows of each chosen place."""
     dialogues = own.dialogues()
@@ -115,11 +122,35 @@ def _entries(
             if letter != NOT_ASKED:
                 moved = "" if base is None else change(letter, base[place])
                 rows.append({"name": run.name, "arm": run.arm, "outcome": NAMES[letter], "change": moved, **answers[run.key][place]})
-        yield {"id": asked.id, "tier": asked.tier, "source": asked.source, "subject": asked.subject, "turns": turns, "rows": rows}
+        of_place = [run for run in runs if run.arm and outcomes[run.key][place] != NOT_ASKED]
+        changed = [] if dialogue is None else _as_arms_asked(of_place, dialogue, pictures, arms)
+        facts = {"id": asked.id, "tier": asked.tier, "source": asked.source, "subject": asked.subject}
+        yield {**facts, "turns": turns, "rows": rows, "arms": changed}
+
+
+def _as_arms_asked(runs: Sequence[SampleRun], dialogue: Dialogue, pictures: Pictures, arms: AskedByArms) -> list[dict[str, Any]]:
+    """What each arm changed of a dialogue, in a sentence, and the turns that it changed; once where runs were asked alike."""
+    found: dict[Any, dict[str, Any]] = {}
+    for run in runs:
+        if (chat := arms.of(run, dialogue)) is not None:
+            turns = [(turn + 1, _parts(message, pictures)) for turn, message in chat.changed.items()]
+            found.setdefault((run.arm, tuple(chat.changed.items())), {"arm": run.arm, "changes": ARMS[run.arm].changes, "turns": turns})
+    return list(found.values())
+
+
+def _parts(message: Iterable[str | Image], pictures: Pictures) -> list[dict[str, Any]]:
+    """What the template shows of a message. A picture ends its line, so the line break after it would be an empty one."""
+    shown: list[dict[str, Any]] = []
+    for part in message:
+        if isinstance(part, Image):
+            shown.append({"image": pictures.shown(part)})
+        else:
+            shown.append({"text": _cut(part.removeprefix("\n") if shown and "image" in shown[-1] else part)})
+    return shown
 
 
 def _turn(question: Question, connector: str, pictures: Pictures) -> dict[str, Any]:
-    parts = [{"image": pictures.shown(part)} if isinstance(part, Image) else {"text": _cut(part)} for part in parts_of(question)]
+    parts = _parts(parts_of(question), pictures)
     choices = [(_cut(choice), place == question.answer) for place, choice in enumerate(question.choices)]
     return {"connector": connector, "parts": parts, "choices": choices}
 

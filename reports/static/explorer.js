@@ -227,6 +227,7 @@
       index.dialogues ? explorerData.entry(`${set.key}-d`, index.dialogues, at) : [],
       ...runs.map((one, i) => explorerData.entry(`${one.key}-a`, owns[i].answers, at)),
     ]);
+    const asked = await Promise.all(owns.map((one) => (one.asked && one.outcomes[at] !== "." ? explorerData.entry(one.asked.name, one.asked.starts, at) : [])));
     const turns = dialogue.length ? dialogue[0] : [];
     const questions = await Promise.all(turns.map((turn) => explorerData.entry(`${set.key}-q`, index.questions, turn)));
     if (mine !== latest) return;
@@ -239,32 +240,52 @@
       el("p", { class: "fine" }, name(said.join(" · ")), " · ", explorerView.outcome(own.outcomes[at]),
         moved ? ` · ${CHANGES[moved]} against ${labelOf(view.againstRun)}` : "", " · ",
         el("a", { href: addressOf({ run: run.slug, arm: run.arm, item: id }) }, "Link to this item")),
-      el("p", { class: "fine" }, name([labelOf(run), ...run.words].join("; "))),
+      el("p", { class: "fine" }, name([labelOf(run), ...run.words.map((one) => one.replace(/\.$/, ""))].join("; "))),
     ];
     if (set.kind === "iit" && !questions.length) parts.push(el("p", { class: "none" }, "The question is not shown: the benchmark's folder is not at hand. Name it with --bench DIR."));
-    parts.push(chat(questions, dialogue[1] ?? [], runs, answered, owns));
+    parts.push(chat(questions, dialogue[1] ?? [], runs, answered, owns, asked));
     if (set.kind === "iit") parts.push(...prompts(runs, owns, at));
     box.replaceChildren(...parts.flat());
     const wanted = view.state.turn && box.querySelector(`#turn-${CSS.escape(view.state.turn)}`);
     if (wanted) wanted.scrollIntoView({ block: "nearest" });
   }
 
-  // The turns of a dialogue, each with the answers that are scored there.
-  function chat(questions, connectors, runs, answered, owns) {
+  // A turn as the first run was asked it. Where an arm changed it, a line says so, and what the others were asked is folded.
+  function turnOf(question, connector, position, runs, asked) {
+    const { message, folded } = explorerView;
+    const [mine, ...others] = asked.map(([changed]) => changed?.find(([turn]) => turn === position)?.[1]);
+    const plain = explorerView.asked(question.parts, connector);
+    const parts = [plain];
+    if (mine) {
+      const what = el("p", { class: "fine" }, el("span", { class: "badge" }, visible(runs[0].arm)), " ", visible(runs[0].words[0]));
+      parts.splice(0, 1, what, message(mine, connector), folded(["As the benchmark asks it"], plain));
+    }
+    others.forEach((one, i) => {
+      if (one && JSON.stringify(one) !== JSON.stringify(mine)) {
+        parts.push(folded(["As ", name(labelOf(runs[i + 1])), " was asked it"], message(one, connector)));
+      }
+    });
+    return parts;
+  }
+
+  // The turns of a dialogue, each with the answers that are scored there; `asked`: of each run, what its arm changed.
+  function chat(questions, connectors, runs, answered, owns, asked) {
     const list = el("ol", { class: "chat" });
     const last = Math.max(questions.length - 1, ...answered.flat().map((turn) => turn.p));
     const changes = owns.map((one) => (view.againstRun && one !== view.against && view.against ? change(one.outcomes[view.at], view.against.outcomes[view.at]) : ""));
     for (let position = questions.length ? 0 : last; position <= last; position += 1) {
       const question = questions[position];
       const item = el("li", { id: `turn-${position}` });
-      if (question) item.append(explorerView.asked(question, connectors[position]));
+      if (question) item.append(...turnOf(question, connectors[position], position, runs, asked));
       const turns = answered.map((one) => one.find((turn) => turn.p === position));
       if (turns.some(Boolean)) {
         const caption = last > 0 && questions.length ? `Answers to turn ${position + 1}` : "Answers";
         const moved = position === last ? changes.map((one) => CHANGES[one] ?? "") : null;
         item.append(...explorerView.answers(question, turns, runs, moved, caption, `answers-${position}`));
       } else if (question && position < last) {
-        item.append(el("div", { class: "replied" }, el("span", { class: "who" }, "right answer, as the history has it: "), explorerView.words(question.choices[question.answer])));
+        const own = asked[0][1]?.[position];
+        const who = own === undefined ? "right answer, as the history has it: " : "the model's reply, as in its run: ";
+        item.append(el("div", { class: "replied" }, el("span", { class: "who" }, who), explorerView.words(own ?? question.choices[question.answer])));
       } else if (question) {
         item.append(el("p", { class: "none" }, "Not asked."));
       }

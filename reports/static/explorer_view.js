@@ -44,12 +44,12 @@ const explorerView = (() => {
     return el("img", { src: file, width, height, alt: `Picture ${number} of this turn`, loading: "lazy", decoding: "async", class: tiny });
   }
 
-  function asked(question, connector) {
+  function asked(parts, connector) {
     const box = el("div", { class: "asked", dir: "auto" });
     if (connector) box.append(el("p", { class: "connector" }, words(connector)));
     let pictures = 0;
     let line = false; // a picture ends its line, so the line break after it would be an empty one
-    for (const part of question.parts) {
+    for (const part of parts) {
       const text = line && typeof part === "string" ? part.replace(/^\n/, "") : part;
       line = part.image !== undefined;
       box.append(line ? picture(part.image, (pictures += 1)) : words(text));
@@ -57,6 +57,14 @@ const explorerView = (() => {
     return box;
   }
 
+  // The same of a whole message, which may begin with its connector.
+  function message(parts, connector) {
+    const [first, ...rest] = parts;
+    const leads = connector && typeof first === "string" && first.startsWith(`${connector}\n`);
+    return leads ? asked([first.slice(connector.length + 1), ...rest], connector) : asked(parts, "");
+  }
+
+  const folded = (title, ...inside) => el("details", null, el("summary", null, ...title), ...inside);
   const outcome = (letter) => el("span", { class: `outcome ${OUTCOMES[letter].replace(" ", "-")}` }, OUTCOMES[letter]);
   const minus = (value, digits) => value.toFixed(digits).replace("-", "\u2212");
 
@@ -136,18 +144,21 @@ const explorerView = (() => {
     });
     const table = el("table", null, el("caption", { id: key }, el("span", null, caption)), el("thead", null, head), body);
     const box = el("div", { class: "scroll", role: "region", "aria-labelledby": key, tabindex: "0" }, table);
-    const others = turns.map((turn, i) => (turn?.c && question ? own(turn, runs[i]) : null));
+    const others = turns.map((turn, i) => (turn?.c && question ? own(turn, runs[i], question.choices) : null));
     return [box, ...others.filter(Boolean)];
   }
 
-  // The choices of a run that was asked others than the benchmark has, or in another order.
-  function own(turn, run) {
+  // The choices of a run that was asked others than the benchmark has, or in another order; `known`: the benchmark's.
+  function own(turn, run, known) {
     const items = turn.c.map((choice, place) => {
       const marks = [place === turn.a ? "right" : "", place === turn.k ? "chosen" : ""].filter(Boolean).join(", ");
       const value = turn.l?.[place];
       return el("li", null, words(choice), value === undefined || value === null ? "" : ` ${minus(value, 2)}`, marks ? ` (${marks})` : "");
     });
-    return el("div", null, el("p", { class: "fine" }, "Choices as ", name(run.name), run.arm ? ` (${visible(run.arm)})` : "", " was asked them:"), el("ol", null, ...items));
+    const box = el("div", null, el("p", { class: "fine" }, "Choices as ", name(run.name), run.arm ? ` (${visible(run.arm)})` : "", " was asked them:"), el("ol", null, ...items));
+    const each = (turn.m ?? []).flatMap((place, i) => [i ? "; " : "", `${i + 1}: `, place < 0 ? "no choice" : words(known[place])]);
+    if (each.length) box.append(el("p", { class: "fine" }, "Chosen with the choices moved by so many places: ", ...each));
+    return box;
   }
 
   // A prompt with a mark at the place of each image.
@@ -164,5 +175,5 @@ const explorerView = (() => {
     return box;
   }
 
-  return { el, name, words, asked, answers, outcome, prompt, visible, grouped, plain, sayings, OUTCOMES };
+  return { el, name, words, asked, message, folded, answers, outcome, prompt, visible, grouped, plain, sayings, OUTCOMES };
 })();

@@ -34,11 +34,12 @@ HOSTILE = {
     "template": "{{ 7*7 }} {% raw %} ${alert(1)} `x`",
     "long": "x" * 1_000_000,
 }
+ARMS = ("blind", "moved-last", "irrelevant", "pixels")  # of the run of wings
 
 
 @pytest.fixture(scope="session")
 def real(bench: Benchmark, tmp_path_factory: Any) -> SimpleNamespace:
-    """A report of the bundled models on the lab benchmark: base-llm, wings with an arm, random under own history apart; and its runs."""
+    """A report of the bundled models on the lab benchmark: base-llm, wings with arms, random under own history apart; and its runs."""
     root = tmp_path_factory.mktemp("real")
     runs = {name: root / "runs" / name for name in ("base-llm", "wings", "random", "random-own")}
     asked: dict[str, dict[str, Any]] = {
@@ -49,7 +50,7 @@ def real(bench: Benchmark, tmp_path_factory: Any) -> SimpleNamespace:
     }
     for name, options in asked.items():
         evaluate(RunOptions(**({"model": name, "device": "cpu", "bench": bench.path, "out": runs[name]} | options)), progress=False)
-    arms(runs["wings"], ["blind"], progress=False)
+    arms(runs["wings"], ARMS, progress=False)
     page = report(list(runs.values()), root / "report")
     return SimpleNamespace(folder=page.parent, runs={name: load_run(path) for name, path in runs.items()}, bench=bench)
 
@@ -90,6 +91,9 @@ def hostile(real: SimpleNamespace, tmp_path_factory: Any) -> Path:
     made = load_benchmark(folder)
     runs = [_hostile_run(real.runs["base-llm"], root / "base-llm", made, names, ids, f"base {texts[0]}")]
     runs.append(_hostile_run(real.runs["wings"], root / "wings", made, names, ids, f"wings {texts[1]}", base=runs[0]))
+    for arm in ARMS:
+        of_arm = load_run(real.runs["wings"].path / "arms" / arm, "iit")
+        _hostile_run(of_arm, root / "wings" / "arms" / arm, made, names, ids, f"wings {texts[1]}, {arm}")
     return report(runs, root / "report", title=SCRIPT, bench=folder).parent
 
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from evaluators.arms.pixels import draw
 from evaluators.iit.columns import Turns
 from evaluators.iit.ledger import transitions
 from evaluators.runs.options import RunOptions
 from iit_bench.errors import UserError
 from iit_bench.images import decode
+from iit_bench.storage.runs import load_run
 from iit_bench.types import TRANSITIONS, Image
 from reports import links
 from reports.leaderboard import report
@@ -82,7 +84,11 @@ def test_each_picture_is_one_file(real: SimpleNamespace) -> None:
     files = list((real.folder / "samples" / "images").iterdir())
     asked = {turn for dialogue in real.bench.dialogues for turn in dialogue.turns}
     shown = {image.sha256 for turn in asked for image in real.bench.questions[turn].images}
-    assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in files} == shown <= wanted
+    found = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in files}
+    drawn = {sha256: path for sha256, path in found.items() if sha256 not in wanted}
+    assert len(found) == len(files) and shown <= set(found)
+    assert len(drawn) == len({real.bench.questions[one.target].question for one in real.bench.dialogues if one.tier.endswith("T")})
+    assert all(decode(path.read_bytes()).size == (448, 448) for path in drawn.values())  # by arm pixels
 
 
 def test_prompts_are_those_of_the_run_folder(real: SimpleNamespace, data_of: DataOf) -> None:
@@ -121,6 +127,36 @@ def test_an_arm_is_a_further_run_that_is_compared_with_its_own(real: SimpleNames
     assert run_named(data_of, real.folder, "wings")["base"] == "base-llm"
 
 
+@pytest.mark.parametrize("name", ["blind", "moved-last", "irrelevant", "pixels"])
+def test_an_arms_chat_is_what_the_model_read(real: SimpleNamespace, data_of: DataOf, name: str) -> None:
+    """Beside the prompts that were recorded when the arm was asked: the words in their order, and each image in its place."""
+    arm, index = load_run(real.runs["wings"].path / "arms" / name, "iit"), data_of(real.folder, "s0")
+    asked = data_of(real.folder, run_named(data_of, real.folder, "wings", name)["key"])["asked"]
+    chats = all_of(data_of, real.folder, asked["name"], asked["starts"])
+    columns = {key: column.to_pylist() for key, column in arm.prompt_columns().items()}
+    known = {one.id: one for one in real.bench.dialogues}
+    assert sum(map(bool, chats)) == len(columns["dialogue"]) == arm.results.n_dialogues > 0
+    for dialogue, prompt, places in zip(columns["dialogue"], columns["prompt"], columns["image_places"], strict=True):
+        (((turn, parts),), replies) = chats[index["ids"].index(dialogue)]
+        assert turn == len(known[dialogue].turns) - 1 and replies == []
+        earlier = sum(len(real.bench.questions[one].images) for one in known[dialogue].turns[:-1])
+        found = _places(parts, prompt, places[earlier:])
+        assert found == sorted(set(found), reverse=True)
+        pictures = [decode((real.folder / "samples" / part["image"][0]).read_bytes()) for part in parts if not isinstance(part, str)]
+        assert len(pictures) == len(places) - earlier
+        target = real.bench.questions[known[dialogue].target]
+        if name == "moved-last":
+            assert [one.tobytes() for one in pictures] == [decode(image.data).tobytes() for image in target.images]
+        if name == "pixels":
+            assert pictures[0].tobytes() == decode(draw(target.question).data).tobytes()
+
+
+def _places(parts: list[Any], prompt: str, images: list[int]) -> list[int]:
+    """Where the parts of the last message are in a prompt, the last part first."""
+    left = list(images)
+    return [prompt.rindex(part.strip()) if isinstance(part, str) else left.pop() for part in reversed(parts)]
+
+
 def test_no_file_is_large_and_the_same_runs_give_the_same_bytes(real: SimpleNamespace, tmp_path: Path) -> None:
     again = report([run.path for run in reversed(real.runs.values())], tmp_path / "again").parent
     files = sorted(path.relative_to(real.folder) for path in real.folder.rglob("*") if path.is_file())
@@ -141,10 +177,13 @@ def test_static_pages_have_every_dialogue_and_every_answer(real: SimpleNamespace
     text = "".join(path.read_text(encoding="utf-8") for path in sorted((real.folder / "samples" / "pages").iterdir()))
     for dialogue in real.bench.dialogues:
         assert f"<bdi>{dialogue.id}</bdi>" in text
-    answers = sum(run.results.n_dialogues for run in real.runs.values()) + sum(
-        one.tier.endswith("V") for one in real.bench.dialogues
-    )  # of the arm
+    arms = [load_run(path, "iit") for path in (real.runs["wings"].path / "arms").iterdir()]
+    answers = sum(run.results.n_dialogues for run in (*real.runs.values(), *arms))
     assert len(re.findall(r'<span class="outcome ', text)) == answers
+    assert text.count("<summary>Arm ") == sum(arm.results.n_dialogues for arm in arms)
+    assert text.count("</code>: The target&#39;s images are removed.</summary>") == sum(
+        one.tier.endswith("V") for one in real.bench.dialogues
+    )
     index = (real.folder / links.SAMPLES).read_text(encoding="utf-8")
     pages = {path.name for path in (real.folder / "samples" / "pages").iterdir()}
     assert set(re.findall(r'href="pages/([^"]+)"', index)) == pages

@@ -127,6 +127,41 @@ def test_arms_are_further_runs_under_a_filter(real: SimpleNamespace, explore: Ex
     page.get_by_text("The target's images are removed").first.wait_for()
 
 
+@pytest.mark.parametrize("arm, tier, pictures", [("blind", "VV", [1, 0]), ("irrelevant", "VT", [1, 1]), ("pixels", "TT", [0, 1])])
+def test_a_dialogue_is_shown_as_the_arm_asked_it(real: SimpleNamespace, explore: Explore, arm: str, tier: str, pictures: list[int]) -> None:
+    page = explore(real.folder, f"#run=wings&arm={arm}&tier={tier}")
+    turns = page.locator(".chat > li").all()
+    assert [turn.locator(":scope > .asked img").count() for turn in turns] == pictures
+    target = real.bench.questions[next(one.target for one in real.bench.dialogues if one.tier == tier)]
+    words = turns[-1].locator(":scope > .asked").inner_text().strip()
+    assert words == ("" if arm == "pixels" else target.question)
+    assert [turn.locator(".badge").all_inner_texts() for turn in turns] == [[], [arm]]
+    page.get_by_text("As the benchmark asks it").click()
+    plain = turns[-1].locator("details .asked")
+    assert plain.inner_text().strip() == target.question and plain.locator("img").count() == len(target.images)
+    until(page, "() => [...document.querySelectorAll('.chat > li > .asked img')].every((image) => image.naturalWidth > 0)")
+
+
+def test_an_arm_beside_its_run_is_folded(real: SimpleNamespace, explore: Explore) -> None:
+    page = explore(real.folder, "#run=wings&with=wings~irrelevant&tier=VT")
+    turn = page.locator(".chat > li").last
+    assert turn.locator(":scope > .asked img").count() == 0
+    page.get_by_text("As wings (irrelevant) was asked it").click()
+    assert turn.locator("details .asked img").count() == 1
+
+
+def test_without_javascript_a_sentence_and_the_message_tell_what_an_arm_changed(real: SimpleNamespace, visit: Callable[..., Any]) -> None:
+    place = next(i for i, one in enumerate(real.bench.dialogues) if one.tier == "VT")
+    page = visit(real.folder / "samples" / "pages" / f"s0-{place // 50 + 1}.html", java_script_enabled=False)
+    article = page.locator("article").nth(place % 50)
+    summary = article.locator("summary").filter(has_text="irrelevant")
+    assert "An image of another question is the first part" in summary.inner_text()
+    summary.click()
+    changed = article.locator("details[open] .asked")
+    assert changed.locator("img").is_visible()
+    assert changed.inner_text().strip() == real.bench.questions[real.bench.dialogues[place].target].question
+
+
 def test_the_prompt_is_what_the_run_folder_has(real: SimpleNamespace, explore: Explore) -> None:
     columns = {name: column.to_pylist() for name, column in real.runs["wings"].prompt_columns().items()}
     place = next(i for i, places in enumerate(columns["image_places"]) if len(places) == 2)
@@ -223,6 +258,20 @@ def test_nothing_that_a_model_or_data_set_wrote_runs_or_breaks_the_page(hostile:
     assert len(seen) >= 10 and page.evaluate("window.marked") == 1  # the page was not left
     text = page.evaluate("document.body.textContent")
     assert "\u202e" not in text and "\u0000" not in text and "⟨U+202E⟩" in text
+
+
+def test_hostile_messages_of_arms_run_nothing(hostile: Path, explore: Explore) -> None:
+    page = explore(hostile, viewport={"width": 1000, "height": 800})
+    runs = page.locator("#by-run option").evaluate_all("options => options.map((option) => option.value)")
+    choose(page, "run", next(slug for slug in runs if "wings" in slug))
+    page.wait_for_selector("#by-arm")
+    arms = page.locator("#by-arm option").evaluate_all("options => options.map((option) => option.value)")
+    assert arms == ["", "blind", "moved-last", "irrelevant", "pixels"]
+    for arm in arms[1:]:
+        choose(page, "arm", arm)
+        page.locator(".chat .badge").filter(has_text=arm).first.wait_for()
+        assert page.locator("#detail script, #detail img[src=x], #detail [onmouseover]").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1000
 
 
 def test_hostile_filters_hold_and_long_texts_open_in_parts(hostile: Path, explore: Explore) -> None:
