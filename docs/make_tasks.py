@@ -17,7 +17,9 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from evaluators.fetch.needs import needs_of, suite_configs  # noqa: E402 - run as a script, the package may not be installed
+from builders.baselines import Baselines  # noqa: E402 - run as a script, the package may not be installed
+from builders.sources.base import SourceOptions, load_source  # noqa: E402
+from evaluators.fetch.needs import needs_of, suite_configs  # noqa: E402
 from evaluators.text.tasks import PRESETS  # noqa: E402
 from evaluators.vqa.datasets import kind_of  # noqa: E402
 from evaluators.vqa.presets import PRESETS as VQA_PRESETS  # noqa: E402
@@ -77,16 +79,35 @@ model, item by item. Scores on the real data: nobody has compared them yet.
 """
 
 
+LAB = """## The lab's own sources
+
+They come with the package and need no network. Preset `lab` has `facts` and `easyvqa`, `lab2` has all. **Chance** is the mean of 1/choices,
+**prior** the accuracy of the answer that is most often right for the same question text on the train split, both over all questions of the
+test split (a benchmark's own are in its `manifest.json`). **Never taught** is what no training
+recipe sees.
+"""
+COLUMNS = ("task", "split", "n", "metric", "source", "revision", "how it was checked", "licence")
+LAB_COLUMNS = ("source", "asks for", "n", "clusters", "chance", "prior", "never taught", "origin", "licence")
+NEVER_TAUGHT = {
+    "facts": "the pair of fact and wording",
+    "two-hop": "the pair of question and wording; where the subject says (untaught), the question in any wording",
+    "easyvqa": "the images (official split)",
+    "digits": "the scans",
+    "flags": "the renderings",
+    "flag-facts": "the fact through the flag; the flag and the fact are",
+}
+
+
 def page() -> str:
     """The content of docs/tasks.md."""
-    text = _table("wings-text (lm-eval)", _text_rows())
-    return f"{HEAD}\n{text}\n{_table('wings-vqa (VLMEvalKit)', _vqa_rows())}"
+    text = _table("wings-text (lm-eval)", COLUMNS, _text_rows())
+    tables = _table("wings-vqa (VLMEvalKit)", COLUMNS, _vqa_rows())
+    return f"{HEAD}\n{text}\n{tables}\n{LAB}\n{_table('', LAB_COLUMNS, _lab_rows())}"
 
 
-def _table(title: str, rows: Iterator[tuple[str, ...]]) -> str:
-    columns = ("task", "split", "n", "metric", "source", "revision", "how it was checked", "licence")
+def _table(title: str, columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in (columns, ("---",) * len(columns), *rows)]
-    return f"## {title}\n\n" + "\n".join(lines) + "\n"
+    return (f"## {title}\n\n" if title else "") + "\n".join(lines) + "\n"
 
 
 def _text_rows() -> Iterator[tuple[str, ...]]:
@@ -99,6 +120,18 @@ def _text_rows() -> Iterator[tuple[str, ...]]:
         checked = "whole preset" + (", = HFLM" if oracle else "") + (" (one subject)" if oracle and len(configs) > 1 else "")
         count, licence = TEXT[name]
         yield f"`{name}`", str(evaluated_split(config)), count, metric, source, "as fetched first", checked, licence
+
+
+def _lab_rows() -> Iterator[tuple[str, ...]]:
+    for name, never in NEVER_TAUGHT.items():
+        source = load_source(name, SourceOptions())
+        assert source.train_answers is not None
+        figures = Baselines({name: source.train_answers}, {name: ()}).figures(source.questions)
+        subjects = dict.fromkeys(question.subject.removesuffix(" (untaught)") for question in source.questions)
+        clusters = len({question.cluster for question in source.questions})
+        rates = (f"{figures[rule]:.1%}" for rule in ("random", "question_prior"))
+        origin = " ".join(filter(None, (source.origin, source.revision)))
+        yield f"`{name}`", ", ".join(subjects), f"{len(source.questions):,}", f"{clusters:,}", *rates, never, origin, source.licence
 
 
 def _metric(one: dict[str, Any]) -> str:

@@ -19,7 +19,11 @@ from iit_bench.errors import UserError
 
 SOURCES: dict[str, str] = {
     "facts": "builders.sources.lab:load_facts",
+    "two-hop": "builders.sources.lab:load_two_hop",
     "easyvqa": "builders.sources.lab:load_easyvqa",
+    "digits": "builders.sources.lab:load_digits",
+    "flags": "builders.sources.lab:load_flags",
+    "flag-facts": "builders.sources.lab:load_flag_facts",
     "lm-eval:": "builders.sources.lm_eval:load",
     "vlmeval:": "builders.sources.vlmeval:load",
     "table:": "builders.sources.table:load",

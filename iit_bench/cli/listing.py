@@ -45,7 +45,11 @@ def _sources() -> Rows:
 
     notes = {
         "facts": "text: countries and chemical elements, bundled",
+        "two-hop": "text: questions that take two of these facts, bundled",
         "easyvqa": "visual: coloured shapes, PyPI package easy-vqa",
+        "digits": "visual: handwritten digits, one or two per question, PyPI package scikit-learn",
+        "flags": "visual: which country a flag is of, bundled",
+        "flag-facts": "visual: facts of the country that a flag is of, bundled",
         "lm-eval:": "text: lm-eval:TASK, any multiple-choice task or group of lm-eval",
         "vlmeval:": "visual: vlmeval:NAME, any multiple-choice or yes/no table of VLMEvalKit, or vlmeval:PATH.tsv in its format",
         "table:": "either: table:PATH or just PATH, a .jsonl, .json, .csv, .tsv or .parquet file with named columns",

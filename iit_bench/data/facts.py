@@ -8,7 +8,6 @@ knowledge of the fact is measured, not memory of the sentence.
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from functools import cache
 from importlib import resources
 from typing import Literal
 
+from iit_bench.data.choosing import four_choices, key
 from iit_bench.types import Question
 
 Split = Literal["taught", "dev", "test"]
 SOURCE = "facts"
-CHOICES = 4
 
 WORDINGS: dict[str, tuple[str, ...]] = {
     "capital": (
@@ -134,7 +133,7 @@ def facts() -> tuple[Fact, ...]:
 
 def split_of(fact_id: str, wordings: int) -> list[Split]:
     """The split of each wording of a fact: the first two in the order of their hashes are test and dev, the rest is taught."""
-    order = sorted(range(wordings), key=lambda i: _hash("split", fact_id, str(i)))
+    order = sorted(range(wordings), key=lambda i: key("split", fact_id, str(i)))
     splits: list[Split] = ["taught"] * wordings
     splits[order[0]], splits[order[1]] = "test", "dev"
     return splits
@@ -207,19 +206,7 @@ def _choices(pair: FactWording, same_relation: Sequence[Fact]) -> tuple[str, ...
     """The gold answer and three wrong ones.
 
     Wrong answers are taken from the relation's facts in the order of a hash, so an answer appears as often as it is gold, in proportion
-    ("Euro" must not win by frequency only). Skipped: an answer that is a prefix of a chosen one or has a chosen one as its prefix (equal
-    answers included), ignoring case, because the sum of log-probabilities cannot separate such choices.
+    ("Euro" must not win by frequency only).
     """
-    chosen = [pair.fact.answer]
-    for other in sorted(same_relation, key=lambda fact: _hash("choice", pair.id, fact.id)):
-        mine = other.answer.casefold()
-        if all(not mine.startswith(c.casefold()) and not c.casefold().startswith(mine) for c in chosen):
-            chosen.append(other.answer)
-        if len(chosen) == CHOICES:
-            return tuple(sorted(chosen, key=lambda choice: _hash("order", pair.id, choice)))
-    return None
-
-
-def _hash(*parts: str) -> bytes:
-    """Sort key that is the same on any machine, with any PYTHONHASHSEED."""
-    return hashlib.sha256("\x1f".join(parts).encode()).digest()
+    in_order = sorted(same_relation, key=lambda fact: key("choice", pair.id, fact.id))
+    return four_choices(pair.fact.answer, (other.answer for other in in_order), pair.id)

@@ -10,7 +10,7 @@ from iit_bench.types import Image
 
 
 def test_built_in_sources_are_listed_first() -> None:
-    assert list(list_sources())[:4] == ["facts", "easyvqa", "lm-eval:", "vlmeval:"]
+    assert list(list_sources())[:3] == ["facts", "two-hop", "easyvqa"]
 
 
 @pytest.mark.parametrize("name", ["lm-eval:", "lm-eval", "Facts", "facts:x", ""])
