@@ -1,8 +1,8 @@
 """Handwritten digits (those of scikit-learn's `load_digits`, the test part of UCI optdigits: 1,797 scans, 8 x 8) and questions about them.
 
 A question is about one scan (which digit, odd or even) or about two (which is larger, their sum) and then has two images. The split is by
-scan: `test` and `dev` have scans of their own, `train` has the rest. The package does not state the writers, so one writer's scans may be in
-several splits.
+scan: `test` and `dev` have scans of their own, `train` has the rest. The package does not state the writers, so one writer's scans may be
+in several splits.
 
 For evaluation the scans of a split are put in pairs, each scan in one pair. The pair is the cluster of all questions about either scan, so
 no question depends on a scan of another cluster (docs/spec/iit.md#words).
