@@ -13,8 +13,10 @@ from iit_bench.training import assets, chat, dialogues, scores, tokenizer
 from iit_bench.training.stages import BaseRecipe
 from iit_bench.types import Question
 
+HELD_OUT = 64  # rows of a validation loss
 
-class BaseTask:
+
+class BaseTask(chat.ChatRows):
     """A `loop.Task`: next-token loss on the assistant's replies."""
 
     def __init__(self, recipe: BaseRecipe) -> None:
@@ -50,17 +52,19 @@ class BaseTask:
         drawn = dialogues.batch(self._draw, self.recipe.data, self.recipe.optim.batch, rng)
         return [chat.encode(self.tokenizer, chat.messages(dialogue)) for dialogue in drawn]
 
-    def weight(self, rows: Sequence[chat.Row]) -> int:
-        """Labelled tokens."""
-        return sum(row.labelled for row in rows)
+    def held_out(self) -> list[chat.Row]:
+        """Facts in wordings that are not taught."""
+        return [chat.encode(self.tokenizer, chat.messages([question])) for question in some(facts.questions("dev"), HELD_OUT)]
 
     def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
         """Summed cross-entropy of the labelled tokens, a scalar."""
-        batch = chat.collate(rows, self.tokenizer.pad_token_id)
-        return torch.nn.functional.cross_entropy(self.reply_logits(batch), scores.reply_targets(batch)[1], reduction="sum")
+        batch = chat.collate(rows, self.tokenizer.pad_token_id).to(self.module.device)
+        self.module.train()
+        return torch.nn.functional.cross_entropy(self.reply_logits(batch).float(), scores.reply_targets(batch)[1], reduction="sum")
 
     def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
         """Logits where the next token is labelled: the head is a fifth of this model's work, and only replies need it."""
+        batch = batch.to(self.module.device)
         keep, _ = scores.reply_targets(batch)
         hidden = self.module.model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).last_hidden_state
         return self.module.lm_head(hidden[:, :-1][keep])

@@ -13,6 +13,7 @@ from iit_bench.errors import UserError
 from iit_bench.types import Image, Message, Question
 
 IGNORED = -100  # label of a token that is not trained on
+SHOWN = 300  # characters of a row that a log shows
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,30 @@ class Batch:
     mask: torch.Tensor  # int64 [rows, length]; 1 = token, 0 = padding
     labels: torch.Tensor  # int64 [rows, length]
     images: tuple[Image, ...]  # of all rows, in reading order
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+        return Batch(self.ids.to(device), self.mask.to(device), self.labels.to(device), self.images)
+
+
+class ChatRows:
+    """What the stages that train on chats say of their rows (`steps.Task`)."""
+
+    tokenizer: Any
+
+    def size(self, row: Row) -> int:
+        """Tokens."""
+        return len(row.ids)
+
+    def weight(self, rows: Sequence[Row]) -> int:
+        """Labelled tokens."""
+        return sum(row.labelled for row in rows)
+
+    def describe(self, row: Row) -> str:
+        """The beginning of its text, image marks once."""
+        mark = self.tokenizer.convert_tokens_to_ids("<image>")
+        ids = [token for i, token in enumerate(row.ids) if token != mark or i == 0 or row.ids[i - 1] != mark]
+        return str(self.tokenizer.decode(ids))[:SHOWN]
 
 
 def messages(dialogue: Sequence[Question]) -> list[Message]:

@@ -1,7 +1,11 @@
-"""A training's state on disk: safetensors and JSON, swapped in whole, so that a kill at any moment leaves a usable one."""
+"""A training's state on disk: safetensors and JSON, swapped in whole, so that a kill at any moment leaves a usable one.
+
+`state.json` is written last and has the size and sha256 of every other file: a checkpoint counts only if all of it is there.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,32 +13,64 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
+from iit_bench.training.parallel import Processes
 
 FOLDER = "checkpoint"
+TENSORS = "tensors.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
-def save(out: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, names: dict[int, str], state: dict[str, Any]) -> None:
-    """Write `out/checkpoint`.
+def save(out: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, state: dict[str, Any], processes: Processes) -> None:
+    """Write `out/checkpoint`. Weights that are shared among processes are gathered; all processes call this, and the first one writes.
 
     Args:
         out: the training's folder.
         module: float32 weights and buffers.
         optimizer: its moments are kept by parameter name.
-        names: id of a parameter -> its name in `module`.
         state: JSON-serialisable rest, e.g. the number of steps done.
+        processes: those of the training.
+
+    Raises:
+        UserError: the disk is full; the checkpoint before is kept.
     """
-    tensors = {f"module.{name}": tensor.detach().contiguous().clone() for name, tensor in _tensors(module).items()}
-    for parameter, moments in optimizer.state.items():
-        for key in ("exp_avg", "exp_avg_sq", "step"):
-            tensors[f"{key}.{names[id(parameter)]}"] = moments[key].contiguous().clone()
+    tensors: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, tensor: torch.Tensor) -> None:
+        whole = processes.whole(tensor.detach())
+        if processes.writes:
+            tensors[name] = whole.to("cpu").contiguous().clone()
+
+    for name, tensor in _tensors(module).items():
+        keep(f"module.{name}", tensor)
+    for name, parameter in module.named_parameters():
+        for key in MOMENTS if parameter in optimizer.state else ():
+            keep(f"{key}.{name}", optimizer.state[parameter][key])
+    if not processes.writes:
+        return
+    try:
+        _write(out, tensors, state)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(out / "checkpoint.new", ignore_errors=True)
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise UserError(
+            f"cannot write a checkpoint into {str(out)!r}: {reason}; the one before is kept, so free some space and resume"
+        ) from error
+
+
+def _write(out: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
     new, folder, old = out / "checkpoint.new", out / FOLDER, out / "checkpoint.old"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    save_file(tensors, new / "tensors.safetensors")
-    (new / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+    save_file(tensors, new / TENSORS)
+    files = {TENSORS: {"bytes": (new / TENSORS).stat().st_size, "sha256": _sha256(new / TENSORS)}}
+    (new / "state.json").write_text(json.dumps({**state, "files": files}, indent=1), encoding="utf-8")
+    for name in (TENSORS, "state.json"):  # before the names change: a machine that loses power has no half of it
+        with (new / name).open("rb") as file:
+            os.fsync(file.fileno())
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
@@ -43,11 +79,46 @@ def save(out: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, names
 
 
 def find(out: Path) -> Path | None:
-    """The newest whole checkpoint of a folder."""
+    """The newest whole checkpoint of a folder; None if there is none.
+
+    Raises:
+        UserError: there are checkpoints, and none is whole.
+    """
+    faults = []
     for name in (FOLDER, "checkpoint.old"):  # a kill between the two renames leaves only the old one
-        if (out / name / "state.json").is_file():
-            return out / name
+        folder = out / name
+        if folder.exists():
+            fault = _fault(folder)
+            if fault is None:
+                return folder
+            faults.append(f"{folder}: {fault}")
+    if faults:
+        raise UserError(f"{faults[0]}; a checkpoint counts only as a whole: restore it, or remove the folder to start at the first step")
     return None
+
+
+def _fault(folder: Path) -> str | None:
+    """What a checkpoint lacks, None if nothing."""
+    try:
+        files = state(folder).get("files")
+    except (OSError, ValueError):
+        return "state.json is missing or damaged"
+    if not (folder / TENSORS).is_file():
+        return f"{TENSORS} is missing"
+    if files is None:  # an earlier version did not write it
+        return None
+    for name, known in files.items():
+        size = (folder / name).stat().st_size if (folder / name).is_file() else 0
+        if size != known["bytes"]:
+            return f"{name} has {size} bytes of {known['bytes']}"
+        if _sha256(folder / name) != known["sha256"]:
+            return f"{name} is not what was written"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -55,24 +126,30 @@ def state(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))
 
 
-def restore(folder: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, names: dict[int, str]) -> None:
+def restore(folder: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, processes: Processes) -> None:
     """Read a checkpoint's weights and buffers into `module`, and its moments into `optimizer`, in place.
 
     Raises:
         UserError: the checkpoint is of another model.
     """
-    tensors = load_file(folder / "tensors.safetensors")
+    tensors = load_file(folder / TENSORS)
     own = _tensors(module)
-    if {name for name in tensors if name.startswith("module.")} != {f"module.{name}" for name in own}:
-        raise UserError(f"{folder}: is a checkpoint of another model; remove it or give another --out")
+    wrong = {name for name in tensors if name.startswith("module.")} ^ {f"module.{name}" for name in own}
+    wrong |= {f"module.{name}" for name, tensor in own.items() if not wrong and tensors[f"module.{name}"].shape != tensor.shape}
+    if wrong:
+        raise UserError(
+            f"{folder}: is a checkpoint of another model, its {min(wrong).removeprefix('module.')} is not as here; remove it or give "
+            "another --out"
+        )
     with torch.no_grad():
         for name, tensor in own.items():
-            tensor.copy_(tensors[f"module.{name}"])
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            name = names[id(parameter)]
-            if f"step.{name}" in tensors:  # a parameter that never had a gradient has no moments
-                optimizer.state[parameter] = {key: tensors[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq", "step")}
+            tensor.copy_(processes.part(tensors[f"module.{name}"], tensor))
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for name, parameter in module.named_parameters():
+        if id(parameter) in trained and f"step.{name}" in tensors:  # of before the first step there are no moments
+            step, *moments = (tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq"))
+            first, second = (processes.part(moment, parameter.detach()) for moment in moments)
+            optimizer.state[parameter] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
 
 
 def remove(out: Path) -> None:

@@ -57,7 +57,7 @@ class Running:
 
     device: str = "cpu"  # cpu, cuda, mps, or auto: the GPU where there is one
     precision: str = "float32"  # of products and attention: float32 or bfloat16
-    accumulate: int = within(0, default=0)  # most tokens, padding counted, in one pass; the gradients of a step's passes add up; 0 = no limit
+    accumulate: int = within(0, default=0)  # most tokens of one pass, padding counted; a step adds up its passes; 0 = no limit
     checkpointing: bool = False  # recompute each layer in the backward pass, in place of keeping what is inside it
     parallel: str = "auto"  # of several processes: ddp (each has all weights), fsdp (each a share), auto = ddp where it fits
     tensorboard: bool = False  # also write loss, rates, gradient norm and throughput to the folder's tensorboard/

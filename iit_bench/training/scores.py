@@ -57,7 +57,7 @@ def accuracy(tokenizer: Any, logits: ReplyLogits, dialogues: Sequence[Sequence[Q
         some = todo[first : first + rows]
         batch = chat.collate([row for _, _, row, _ in some], tokenizer.pad_token_id)
         with torch.inference_mode():
-            logprobs = logits(batch).double().log_softmax(-1)
+            logprobs = logits(batch).double().log_softmax(-1).cpu()
         start = 0
         for i, choices, _, of_each in some:
             for k, wanted in zip(choices, of_each, strict=True):

@@ -52,6 +52,18 @@ class TowerTask:
         chosen = torch.from_numpy(rng.integers(len(pixels), size=self.recipe.optim.batch))
         return [(_shifted(pixels[chosen], rng), labels[chosen])]
 
+    def held_out(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Nothing: dev scores say as much."""
+        return []
+
+    def size(self, row: tuple[torch.Tensor, torch.Tensor]) -> int:
+        """Images."""
+        return len(row[0])
+
+    def describe(self, row: tuple[torch.Tensor, torch.Tensor]) -> str:
+        """How many images."""
+        return f"{len(row[0])} images"
+
     def weight(self, rows: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> int:
         """Batches."""
         return len(rows)
@@ -60,6 +72,7 @@ class TowerTask:
         """Mean cross-entropy of shape plus that of colour, a scalar."""
         self.module.train()
         ((pixels, labels),) = rows
+        labels = labels.to(self.heads.weight.device)
         shape, colour = self._logits(pixels)
         of_shape = nn.functional.cross_entropy(shape, labels[:, 0], ignore_index=IGNORED)
         return of_shape + nn.functional.cross_entropy(colour, labels[:, 1], ignore_index=IGNORED)
@@ -73,7 +86,7 @@ class TowerTask:
             logits = [self._logits(some) for some in pixels.split(256)]
         by_name = {}
         for column, name in enumerate(("shape", "colour")):
-            best = torch.cat([some[column] for some in logits]).argmax(1)
+            best = torch.cat([some[column] for some in logits]).argmax(1).cpu()
             known = labels[:, column] != IGNORED
             by_name[name] = Score(int((best == labels[:, column])[known].sum()), int(known.sum()))
         return by_name
@@ -98,7 +111,7 @@ class TowerTask:
 
     def _logits(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """pixels [n, 3, size, size] -> logits of shape [n, 3] and colour [n, 8]."""
-        features = self.tower(pixel_values=pixels).last_hidden_state  # [n, C, h, w]
+        features = self.tower(pixel_values=pixels.to(self.heads.weight.device)).last_hidden_state  # [n, C, h, w]
         both = self.heads(features.mean((2, 3)))
         return both[:, : len(easyvqa.SHAPES)], both[:, len(easyvqa.SHAPES) :]
 

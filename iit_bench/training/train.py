@@ -75,7 +75,7 @@ def _run_stage(loaded: Loaded, out: Path, resume: bool, progress: bool) -> None:
         raise UserError(f"{out}: is not empty; give another --out, or --resume to continue the training in it")
     task = make_task(recipe)
     out.mkdir(parents=True, exist_ok=True)
-    fitted = loop.fit(task, recipe.optim, recipe.every, out=out, identity=identity, resume=resume, progress=progress)
+    fitted = loop.fit(task, recipe.optim, recipe.every, out=out, identity=identity, resume=resume, progress=progress, run=recipe.run)
     task.save(out)
     task.load(out)
     start = time.monotonic()

@@ -12,13 +12,13 @@ import torch
 from iit_bench.data import easyvqa, facts
 from iit_bench.errors import UserError
 from iit_bench.training import assets, chat, dialogues, scores
-from iit_bench.training.base_llm import save_llm, some, text_scores
+from iit_bench.training.base_llm import HELD_OUT, save_llm, some, text_scores
 from iit_bench.training.rivals import method_of
 from iit_bench.training.stages import VlmRecipe
 from iit_bench.types import Image, Question
 
 
-class VlmTask:
+class VlmTask(chat.ChatRows):
     """A `loop.Task`: next-token loss on the replies of VQA dialogues. The tower is frozen, so each image goes through it once."""
 
     def __init__(self, recipe: VlmRecipe) -> None:
@@ -37,13 +37,15 @@ class VlmTask:
         length = self.module.config.image_token_length
         return [chat.encode(self.tokenizer, chat.messages(dialogue), length) for dialogue in drawn]
 
-    def weight(self, rows: Sequence[chat.Row]) -> int:
-        """Labelled tokens."""
-        return sum(row.labelled for row in rows)
+    def held_out(self) -> list[chat.Row]:
+        """Questions of images that are not trained on."""
+        length = self.module.config.image_token_length
+        chosen = some(easyvqa.questions("dev"), HELD_OUT)
+        return [chat.encode(self.tokenizer, chat.messages([question]), length) for question in chosen]
 
     def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
         """Summed cross-entropy of the labelled tokens, a scalar."""
-        batch = chat.collate(rows, self.tokenizer.pad_token_id)
+        batch = chat.collate(rows, self.tokenizer.pad_token_id).to(self.module.device)
         self.module.train()
         output = self.module(batch.ids, batch.mask, image_features=self._features(batch.images), labels=batch.labels)
         return output.loss * self.weight(rows)
@@ -51,6 +53,7 @@ class VlmTask:
     def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
         """Logits where the next token is labelled."""
         self.module.eval()
+        batch = batch.to(self.module.device)
         keep, _ = scores.reply_targets(batch)
         output = self.module(
             batch.ids, batch.mask, image_features=self._features(batch.images), return_logits=False, output_hidden_states=True
@@ -105,7 +108,7 @@ class VlmTask:
                 [preprocess(decode(image.data, self.module.config.max_image_pixels), self.module.config) for image in part]
             )
             with torch.no_grad():
-                features = self.module.encode_images(pixels)
+                features = self.module.encode_images(pixels.to(self.module.device))
             self._seen.update(zip((image.sha256 for image in part), features.clone(), strict=True))
         return torch.stack([self._seen[image.sha256] for image in images])
 

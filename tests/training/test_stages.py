@@ -36,11 +36,11 @@ class InterruptedTask:
             raise Interrupted
         return self._task.rows(step)
 
-    def weight(self, rows: Any) -> int:
-        return self._task.weight(rows)
+    def held_out(self) -> Any:
+        return []
 
-    def loss(self, rows: Any) -> torch.Tensor:
-        return self._task.loss(rows)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
 
     def score(self, split: str, limit: int | None) -> dict[str, Any]:
         return {}

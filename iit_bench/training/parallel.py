@@ -1,0 +1,193 @@
+"""One training by several processes, as torchrun or accelerate starts them: gloo on CPUs, nccl on GPUs.
+
+Each process computes some of a step's rows. With DDP each has all weights and gradients are averaged; with FSDP2 each has a share of every
+weight, of its gradient and of its moments. Only process 0 writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed, nn
+
+from iit_bench.errors import UserError
+from iit_bench.ranks import this_rank
+from iit_bench.training import precision
+from iit_bench.training.records import Running
+
+PATIENCE = timedelta(hours=12)  # of a process for the others: one of them scores and writes; a launcher ends all where one has failed
+REPLICATED = 0.6  # of a GPU's memory: with parallel "auto" the state of a training that needs more is shared
+
+Result = TypeVar("Result")
+
+
+class Processes:
+    """This process among those of a training, on its device; by itself where nothing else was started."""
+
+    def __init__(self, run: Running, *, number: int = 0, of: int = 1) -> None:
+        self.run, self.number, self.of = run, number, of
+        self.device = precision.device_of(run)
+        self.how = ""  # "ddp" or "fsdp" once weights are spread over several processes
+        self._wrapped: nn.Module | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the files."""
+        return self.number == 0
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.of > 1:
+            distributed.barrier()
+
+    def agreed(self, value: Result) -> Result:
+        """The value that process 0 gives."""
+        if self.of == 1:
+            return value
+        box: list[Any] = [value if self.writes else None]
+        distributed.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
+        return box[0]  # type: ignore[no-any-return]
+
+    def sum(self, value: float) -> float:
+        """The sum over the processes."""
+        if self.of == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return float(total)
+
+    # ------------------------------------------------------------ weights
+
+    def spread(self, task: Any) -> None:
+        """Move a task's module to this process's device and, of several, spread it as `run.parallel` says; `task.groups` follows.
+
+        What is to have gradients must be settled before.
+        """
+        task.module.to(self.device)
+        if self.of == 1:
+            return
+        self.how = self._choose(task.module)
+        named = {
+            name: [key for key, own in task.module.named_parameters() if any(own is p for p in group)]
+            for name, group in task.groups.items()
+        }
+        whole = _Whole(task.module)
+        if self.how == "ddp":
+            # Rows without images do not use the visual learner, and rows differ between processes.
+            self._wrapped = nn.parallel.DistributedDataParallel(whole, find_unused_parameters=True, broadcast_buffers=False)
+        else:
+            self._wrapped = self._sharded(whole)
+        parameters = dict(task.module.named_parameters())  # FSDP2 puts others in their place
+        task.groups = {name: [parameters[key] for key in keys] for name, keys in named.items()}
+
+    def _choose(self, module: nn.Module) -> str:
+        if self.run.parallel != "auto":
+            return self.run.parallel
+        if self.device.type != "cuda":
+            return "ddp"
+        trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        needed = 4 * sum(p.numel() for p in module.parameters()) + 12 * trained  # float32 weights; gradients and two moments
+        return "fsdp" if needed > REPLICATED * torch.cuda.get_device_properties(self.device).total_memory else "ddp"
+
+    def _sharded(self, whole: _Whole) -> nn.Module:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        dtype = torch.bfloat16 if self.run.precision == "bfloat16" else None
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        mesh = init_device_mesh(self.device.type, (self.of,))
+        # A frozen tower runs only for images that this process has not seen, so it is not shared.
+        towers = {p for name, p in whole.named_parameters() if "vision_tower." in name and not p.requires_grad}
+        layer_names = set(getattr(whole.module, "_no_split_modules", None) or ())
+        for layer in [m for m in whole.modules() if type(m).__name__ in layer_names]:
+            layer.register_forward_hook(_use_all)
+            fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=towers)
+        whole.register_forward_hook(_use_all)
+        fully_shard(whole, mesh=mesh, mp_policy=policy, ignored_params=towers)
+        return whole
+
+    def inside(self, work: Callable[[], Result]) -> Result:
+        """Do work with the task's module where all its weights can be used."""
+        if self._wrapped is None:
+            return work()
+        if self.how == "ddp" and not torch.is_grad_enabled():
+            return work()
+        result: Result = self._wrapped(work)
+        if self.how == "fsdp" and not torch.is_grad_enabled():
+            self._wrapped.reshard()  # type: ignore[operator]
+        return result
+
+    def alone(self, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Around a pass whose gradients are not exchanged yet: those of the `last` pass of a step are, with what the others added up."""
+        if self._wrapped is None or last:
+            return contextlib.nullcontext()
+        if isinstance(self._wrapped, nn.parallel.DistributedDataParallel):
+            return self._wrapped.no_sync()
+        return contextlib.nullcontext()
+
+    def whole(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor that may be shared among the processes, as one; all of them have to ask."""
+        full = getattr(tensor, "full_tensor", None)
+        return tensor if full is None else full()
+
+    def part(self, tensor: torch.Tensor, like: Any) -> torch.Tensor:
+        """This process's share of a whole tensor, laid out as `like` is."""
+        if not hasattr(like, "placements"):
+            return tensor.to(like.device)  # type: ignore[no-any-return]
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(tensor.to(self.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+class _Whole(nn.Module):
+    """A module, and any work with it as one forward pass: DDP and FSDP2 act on forward passes, and tasks use parts of their module too."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, work: Callable[[], Any]) -> Any:
+        """Do the work."""
+        return work()
+
+
+def _use_all(module: nn.Module, _inputs: Any, output: Any) -> Any:
+    """Give every trained parameter of a shared module a gradient, if only of 0: processes exchange them in one piece."""
+    first = output[0] if isinstance(output, tuple) else output
+    own = [p for p in module.parameters() if p.requires_grad and not hasattr(p, "placements")]
+    if not torch.is_grad_enabled() or not isinstance(first, torch.Tensor) or not own:
+        return output
+    touched = first + 0 * torch.stack([p.flatten()[0].float() for p in own]).sum().to(first.dtype)
+    return (touched, *output[1:]) if isinstance(output, tuple) else touched
+
+
+@contextlib.contextmanager
+def joined(run: Running) -> Iterator[Processes]:
+    """This process of a training, as the launcher says, connected to the others.
+
+    Raises:
+        UserError: the launcher does not say where the others are.
+    """
+    rank = this_rank()
+    if not (rank.several and "RANK" in os.environ):  # tasks of a Slurm array are trainings of their own
+        yield Processes(run)
+        return
+    if "MASTER_ADDR" not in os.environ:
+        raise UserError("RANK and WORLD_SIZE are set, but not MASTER_ADDR and MASTER_PORT; start the training with torchrun, or unset RANK")
+    processes = Processes(run, number=rank.number, of=rank.of)
+    begun = not distributed.is_initialized()
+    if begun:
+        if processes.device.type == "cuda":
+            torch.cuda.set_device(processes.device)
+        backend = "nccl" if processes.device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield processes
+    finally:
+        if begun:
+            distributed.destroy_process_group()
