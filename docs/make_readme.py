@@ -15,6 +15,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent)]
 
+from iit_bench.numerals import percent  # noqa: E402
 from iit_bench.storage.benchmark import load_manifest  # noqa: E402 - run as a script, the package may not be installed
 from iit_bench.storage.runs import IitRun, load_run  # noqa: E402
 from iit_bench.types import Figure  # noqa: E402
@@ -89,10 +90,7 @@ def _figure(figure: Figure) -> str:
 
 def _percent(value: float | None) -> str:
     """In percent with one decimal; 100 without."""
-    if value is None:
-        return "–"
-    text = f"{100 * value:.1f}".replace("-", MINUS)
-    return {"100.0": "100", f"{MINUS}0.0": "0.0"}.get(text, text)
+    return "100" if percent(value) == "100.0" else percent(value).replace("-", MINUS)
 
 
 def rewrite(text: str, between: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
+from iit_bench import numerals
 from iit_bench.types import Figure, PairedResult
 
 MINUS = "\N{MINUS SIGN}"
@@ -84,17 +85,17 @@ class Table:
 
 def percent(value: float) -> str:
     """0.9123 -> "91.2"; a negative value has a true minus sign."""
-    return _signless_zero(f"{100 * value:.1f}").replace("-", MINUS)
+    return numerals.percent(value).replace("-", MINUS)
+
+
+def in_percent(value: float) -> str:
+    """For a sentence, with the unit: 0.9123 -> "91.2%"."""
+    return numerals.in_percent(value).replace("-", MINUS)
 
 
 def points(value: float) -> str:
     """A difference in percentage points with its sign: -0.032 -> "−3.2"."""
-    text = percent(value)
-    return text if text.startswith(MINUS) or text == "0.0" else "+" + text
-
-
-def _signless_zero(text: str) -> str:
-    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
+    return numerals.points(value).replace("-", MINUS)
 
 
 def p_value(p: float | None) -> str:

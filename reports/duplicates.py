@@ -11,7 +11,7 @@ import numpy as np
 
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.types import Question
-from reports.cells import Column, Table, count, number_cell, percent, text_cell
+from reports.cells import Column, Table, count, in_percent, number_cell, percent, text_cell
 from reports.section import Folded, Part, TablePart, Words
 
 NEAR = 0.9  # shared words / all words of two questions, from which on they are near-duplicates
@@ -32,7 +32,7 @@ def near_duplicates(benchmark: Benchmark) -> tuple[Part, ...]:
     shared = sum(n > 1 for n in images.values())
     how = (
         f"Computed here, over the targets. Text: two questions whose words (of question and choices, without case) are equal, or of which "
-        f"at least {percent(NEAR)} % are shared. Images: equal bytes. When the benchmark was built, near-duplicates of a target were kept "
+        f"at least {in_percent(NEAR)} are shared. Images: equal bytes. When the benchmark was built, near-duplicates of a target were kept "
         "out of its histories, by text similarity and image bytes."
     )
     rows = (

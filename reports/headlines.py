@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iit_bench.types import Figure, Forgetting
-from reports.cells import count, interval, percent
+from reports.cells import count, in_percent, interval, percent
 from reports.entries import Entry, Group
 from reports.iit.decision import lost_of, sentence
 from reports.shared import SCORES
@@ -47,7 +47,7 @@ def of_model(entry: Entry) -> str:
         figure = score.of(entry)
         if figure.value is not None:
             reason = "it has no base LLM's run to be compared with" if entry.run.results.forgetting is None else "its base is not known"
-            return f"{entry.name} has {percent(figure.value)} % right ({score.name}, {score.small}; {interval(figure)}); {reason}."
+            return f"{entry.name} has {in_percent(figure.value)} right ({score.name}, {score.small}; {interval(figure)}); {reason}."
     return f"{entry.name} has no score over all tiers."
 
 
@@ -93,5 +93,5 @@ def _highest(entries: Sequence[Entry]) -> tuple[str, ...]:
             _, entry, figure = max(known, key=lambda one: (one[0] or 0.0, [-ord(character) for character in one[1].name]))
             reason = "No run has a base LLM's run beside it, so what was forgotten is not known."
             best = f"{entry.name} has the highest {score.name if score.name.endswith('score') else score.name + ' score'}"
-            return (f"{best}: {percent(figure.value or 0.0)} % right ({interval(figure)}).", reason)
+            return (f"{best}: {in_percent(figure.value or 0.0)} right ({interval(figure)}).", reason)
     return ("No run has a score over all tiers, nor a known loss against a base LLM's run.",)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reports.cells import percent
+from reports.cells import points as in_points
 from reports.figures import Pen, Plot, shortened
 
 if TYPE_CHECKING:
@@ -181,8 +183,7 @@ def dots_plot(dots: Sequence[Dot], *, key: str, description: str, axis: str, poi
             if dot.low is not None and dot.high is not None:
                 axes.hlines(place, 100 * dot.low, 100 * dot.high, color=pen.colour(dot.style), linewidth=1.4, zorder=3)
             axes.plot([100 * dot.value], [place], zorder=4, **pen.marker(dot.style, 7.0))
-            sign = "+" if points and round(100 * dot.value, 1) > 0 else ""
-            number = f"{sign}{100 * dot.value:.1f}".replace("-0.0", "0.0").replace("-", "−")
+            number = in_points(dot.value) if points else percent(dot.value)
             axes.text(1.02, place, number, transform=axes.get_yaxis_transform(), color=pen.ink, va="center_baseline", ha="left")
 
     columns = ("what", "value", "low", "high", "n")

@@ -13,7 +13,7 @@ from iit_bench.errors import UserError
 from iit_bench.storage.runs import folder_label
 from iit_bench.types import Figure, Forgetting, LedgerPart
 from reports import links
-from reports.cells import Cell, Column, Table, count, figure_cell, missing_cell, percent
+from reports.cells import Cell, Column, Table, count, figure_cell, in_percent, missing_cell, percent
 from reports.entries import Entry, Group, base_of
 from reports.headlines import changed, interval_of_change
 from reports.iit.decision import lost_of
@@ -216,8 +216,8 @@ def headline(series: Series) -> str:
     score = next((one for one in SCORES if None not in (one.of(first.entry).value, one.of(last.entry).value)), None)
     words = f"From {first.entry.name} to {last.entry.name}"
     if score is not None:
-        values = [percent(score.of(stop.entry).value or 0.0) for stop in (first, last)]
-        words += f", {score.name} goes from {values[0]} to {values[1]} % right"
+        values = [in_percent(score.of(stop.entry).value or 0.0) for stop in (first, last)]
+        words += f", {score.name} goes from {values[0]} to {values[1]} right"
     known = [(stop, d) for stop in series.stops if stop.lost and (d := stop.lost.pooled.difference).value is not None]
     if not known:
         return f"{words}."

@@ -9,8 +9,8 @@ from typing import Any
 
 from evaluators.arms.figures import ArmFigures
 from evaluators.arms.names import ARMS, REASONS
-from evaluators.iit.comparison import p_value, points
-from iit_bench.types import Figure
+from evaluators.iit.comparison import p_value
+from iit_bench.numerals import in_percent, interval, percent, points
 
 
 def as_table(arms: Sequence[ArmFigures], name: str, width: int = 120) -> str:
@@ -52,8 +52,8 @@ def notes(one: ArmFigures) -> list[str]:
         flips, right, accuracy = one.orders.flip_rate, one.orders.always_right, one.orders.accuracy
         places = ", ".join(percent(moved.value) for moved in accuracy)
         lines.append(
-            f"the choice changes with the order in {percent(flips.value)} % of {flips.n} items {interval(flips, sign='')}; "
-            f"right in every order: {percent(right.value)} %; accuracy by places moved: {places}"
+            f"the choice changes with the order in {in_percent(flips.value)} of {flips.n} items {interval(flips, sign='')}; "
+            f"right in every order: {in_percent(right.value)}; accuracy in % by places moved: {places}"
         )
     return lines
 
@@ -78,13 +78,3 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
-
-
-def percent(value: float | None) -> str:
-    """A fraction in percent."""
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
-def interval(figure: Figure, sign: str = "+") -> str:
-    """The 95% interval in percentage points; "" if there is none."""
-    return "" if figure.low is None else f"[{points(figure.low, sign)}, {points(figure.high, sign)}]"

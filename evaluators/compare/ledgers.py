@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from iit_bench.numerals import NOTHING, in_percent, interval, percent
 from iit_bench.types import TRANSITIONS, Figure, Ledger, LedgerPart
 from iit_bench.visible import clipped
 
@@ -43,7 +44,7 @@ def ledgers_as_table(ledgers: Sequence[Ledger], floor: Figure | None) -> str:
             console.print(Text(f"Lost {one.modality} items (in how many tiers): {', '.join(words)}{more}."), soft_wrap=True)
     if floor is not None:
         console.print(
-            Text(f"Both runs are of one checkpoint, asked alike: they disagree in {_rate(floor)} % of the targets; that is noise.")
+            Text(f"Both runs are of one checkpoint, asked alike: they disagree in {_floor(floor)} of the targets; that is noise.")
         )
     file = console.file
     assert isinstance(file, io.StringIO)
@@ -54,7 +55,11 @@ def _label(part: LedgerPart) -> str:
     return {"history": f"history: {part.part}", "turn": f"turn {part.part}"}.get(part.by, part.part)
 
 
+def _floor(figure: Figure) -> str:
+    return f"{in_percent(figure.value)} {interval(figure, sign='')}".rstrip()
+
+
 def _rate(figure: Figure) -> str:
     if figure.value is None or figure.low is None or figure.high is None:
-        return "–"
-    return f"{100 * figure.value:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
+        return NOTHING
+    return f"{percent(figure.value)} {interval(figure, sign='')}"

@@ -17,6 +17,7 @@ from evaluators.iit.results import Pairs
 from evaluators.runs.reading import load_run
 from evaluators.statistics import sample_size
 from iit_bench.errors import UserError
+from iit_bench.numerals import in_percent, percent
 from iit_bench.types import PairedResult, PairedTest
 
 POOL = "T*"  # what forgetting is measured on
@@ -64,7 +65,7 @@ class PlanOptions:
         if self.pilot is not None and (self.cluster_size != 1 or self.icc != 0):
             raise UserError("--cluster-size and --icc are read from the pilot; leave them out, or leave out --pilot")
         if self.discordance is not None and not 0 < self.discordance <= 1:
-            raise UserError(f"--discordance {self.discordance:g} is no fraction above 0; write 10 % as 0.1")
+            raise UserError(f"--discordance {self.discordance:g} is no fraction above 0; write 10% as 0.1")
         if self.cluster_size < 1 or not 0 <= self.icc <= 1:
             raise UserError("--cluster-size is 1 or more, and --icc a correlation from 0 to 1")
 
@@ -199,7 +200,7 @@ def _table(plan: Plan) -> str:
         table.add_column(heading, justify="right")
     for size in plan.sizes:
         counts = [f"more than {sample_size.MOST:,}" if n is None else f"{n:,}" for n in (size.effective, size.items, size.groups)]
-        table.add_row(f"{100 * size.difference:.3g}", f"{size.discordance:.1%}", *counts)
+        table.add_row(f"{100 * size.difference:.3g}", in_percent(size.discordance), *counts)
     console = Console(file=io.StringIO(), width=110, color_system=None, force_terminal=False)
     console.print(table)
     for line in _notes(plan, basis):
@@ -216,7 +217,7 @@ def _notes(plan: Plan, basis: Basis) -> Sequence[str]:
     if basis.pilot is not None:
         d = basis.pilot.difference
         detectable = basis.pilot.detectable
-        finds = "" if detectable is None else f", which in one test finds {100 * detectable:.1f} points with 80% power"
+        finds = "" if detectable is None else f", which in one test finds {percent(detectable)} points with 80% power"
         lines.append(f"Pilot: {d.n:,} items of {basis.pilot_groups:,} groups ({basis.pilot.over}){finds}.")
     if basis.benchmark_groups:
         lines.append(f"The pilot's benchmark has {basis.benchmark_groups:,} such groups; `iit-bench build --size N` builds one with N.")

@@ -9,6 +9,7 @@ from typing import Any
 
 from evaluators.compare.tasks import TaskComparison, by_reason
 from evaluators.iit.comparison import TEST_LABELS, p_value
+from iit_bench.numerals import NOTHING, points
 from iit_bench.types import Figure, Suite
 
 _COLUMNS = ("A", "B", "A - B", "95% interval", "n", "clusters", "A only", "B only", "p", "Holm", "retention")
@@ -69,8 +70,8 @@ def suite_as_dict(
 
 
 def _number(value: float | None, scale: float, sign: str = "") -> str:
-    return "–" if value is None else f"{scale * value:{sign}.1f}" if scale == 100 else f"{value:{sign}.5g}"
+    return NOTHING if value is None else points(value, sign) if scale == 100 else f"{value:{sign}.5g}"
 
 
 def _interval(figure: Figure, scale: float) -> str:
-    return "–" if figure.low is None else f"[{_number(figure.low, scale, '+')}, {_number(figure.high, scale, '+')}]"
+    return NOTHING if figure.low is None else f"[{_number(figure.low, scale, '+')}, {_number(figure.high, scale, '+')}]"

@@ -14,6 +14,7 @@ from evaluators.explain import table
 from evaluators.explain.explanation import Part, Split
 from evaluators.explain.iit_side import iit_side
 from evaluators.explain.intervals import interval
+from evaluators.explain.missing import over_all_items
 from evaluators.explain.sides import ASKED, Answer, AskedTask, Side
 from evaluators.explain.split import PARTS, TaskSplit, split
 from evaluators.explain.task_side import task_side
@@ -187,17 +188,20 @@ def _mean_gap(step: Sequence[TaskSplit]) -> float:
 
 
 def _gap(steps: Sequence[Sequence[TaskSplit]]) -> Figure:
-    figure = _figure(steps, lambda one: [a.score - b.score for a, b in _pairs(one)], sum(_mean_gap(step) for step in steps))
+    value = sum(_mean_gap(step) for step in steps)
     if all(one.only_a == one.only_b == 0 for step in steps for one in step):
-        return figure
-    return replace(figure, low=None, high=None, se=None, method="", note="no interval: not over the same items")
+        return _figure(steps, lambda one: [a.score - b.score for a, b in _pairs(one)], value)
+    return over_all_items(steps, value, of_missing=False)
 
 
 def figure_of(name: str, steps: Sequence[Sequence[TaskSplit]]) -> Figure:
     """A part of the gap over all steps and tasks, with its interval (docs/spec/explain.md#intervals)."""
     value = sum(sum(one.part(name) for one in step) / len(step) for step in steps)
     if name == "items":
-        return Figure(value, n=sum(one.only_a + one.only_b for step in steps for one in step), note="no interval: over different items")
+        n = sum(one.only_a + one.only_b for step in steps for one in step)
+        return (
+            replace(over_all_items(steps, value, of_missing=True), n=n) if n else Figure(value, n=0, note="no interval: no item is missing")
+        )
     return _figure(steps, lambda one: one.parts[name], value)
 
 

@@ -32,7 +32,20 @@ def interval(value: float, tasks: Sequence[Floats], dependence: Dependence) -> F
     if np.isin(d, (-1.0, 0.0, 1.0)).all() and abs(float(dependence.weight.sum()) - 1) < 1e-9:
         low, high = _adjusted(d, value, influence, tasks, dependence)
         return Figure(value, low=low, high=high, n=n, clusters=clusters, se=se, method="clustered adjusted Wald")
-    df = dependence.degrees
+    return student(value, influence, dependence)
+
+
+def student(value: float, influence: Floats, dependence: Dependence) -> Figure:
+    """A sum of means with Student's interval on the clusters' sums.
+
+    Args:
+        influence: what each item adds to the value's deviation from what it estimates, [n]; its sum over the items of each mean is 0.
+        dependence: of the items, each with what it weighs; the sum does not matter.
+    """
+    dependence = Dependence.of(dependence, weight=dependence.weight / dependence.weight.sum())
+    n, clusters, df = len(influence), dependence.n_clusters, dependence.degrees
+    variance = dependence.variance(influence)
+    se = None if variance is None else float(np.sqrt(variance))
     if not se or df <= 0:
         return Figure(value, n=n, clusters=clusters, se=se, note="no interval: the items do not vary")
     half = float(stdtrit(df, 0.975)) * se

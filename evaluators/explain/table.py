@@ -11,7 +11,7 @@ from evaluators.explain.explanation import Part, Split, not_recorded
 from evaluators.explain.settings import Standing
 from evaluators.explain.sides import Cause
 from evaluators.explain.split import INTERACTION, REST, TOGETHER
-from iit_bench.types import Figure
+from iit_bench.numerals import in_percent, interval, points
 from iit_bench.visible import visible
 
 LABELS = {
@@ -37,13 +37,12 @@ def as_text(found: Split) -> str:
     lines += [f"by way of {', '.join(_side(side.name, side.tool) for side in found.sides[1:-1])}"] if len(found.sides) > 2 else []
     a, b = found.scores
     over = f"{visible(found.tasks[0])}" if len(found.tasks) == 1 else f"mean of {len(found.tasks)} tasks"
-    lines += [f"{over}: A {_percent(a)} - B {_percent(b)} = {_points(found.gap.value)} points {_interval(found.gap)}", _items(found), ""]
-    rows = [(LABELS[part.name], _points(part.size.value), _interval(part.size), _why(found, part)) for part in found.parts]
-    rows.append(("sum", _points(sum(part.size.value or 0.0 for part in found.parts)), "", ""))
+    gap = " ".join(filter(None, (points(found.gap.value), "points", interval(found.gap))))
+    lines += [f"{over}: A {in_percent(a)} - B {in_percent(b)} = {gap}", _items(found), ""]
+    rows = [(LABELS[part.name], points(part.size.value), interval(part.size), _why(found, part)) for part in found.parts]
+    rows.append(("sum", points(sum(part.size.value or 0.0 for part in found.parts)), "", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines += [
-        f"  {label:<{widths[0]}}  {points:>{widths[1]}}  {interval:<{widths[2]}}  {why}".rstrip() for label, points, interval, why in rows
-    ]
+    lines += [f"  {label:<{widths[0]}}  {size:>{widths[1]}}  {bounds:<{widths[2]}}  {why}".rstrip() for label, size, bounds, why in rows]
     for more in (list(_notes(found)), list(_by_task(found)) if len(found.tasks) > 1 else []):
         lines += ["", *more] if more else []
     return "\n".join(lines).rstrip() + "\n"
@@ -136,20 +135,8 @@ def _by_task(found: Split) -> Iterator[str]:
     for place, name in enumerate(found.tasks):
         parts = {part.name: sum(step[place].part(part.name) for step in found.steps) for part in found.parts}
         gap = sum(step[place].gap for step in found.steps)
-        words = ", ".join(f"{LABELS[part]} {_points(value)}" for part, value in parts.items() if abs(value) > 1e-9)
-        yield f"  {visible(name)}: {_points(gap)}{' = ' + words if words else ''}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value + 0.0:+.1f}" if abs(value) > 5e-5 else "0.0"
-
-
-def _interval(figure: Figure) -> str:
-    return "" if figure.low is None or figure.high is None else f"[{100 * figure.low:+.1f}, {100 * figure.high:+.1f}]"
+        words = ", ".join(f"{LABELS[part]} {points(value)}" for part, value in parts.items() if abs(value) > 1e-9)
+        yield f"  {visible(name)}: {points(gap)}{' = ' + words if words else ''}"
 
 
 def as_dict(found: Split) -> dict[str, Any]:

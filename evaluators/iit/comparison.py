@@ -18,7 +18,8 @@ from evaluators.iit.columns import Names, Turns, codes_among, turns
 from evaluators.iit.results import Pairs, paired_result
 from evaluators.statistics import Ints
 from iit_bench.errors import UserError
-from iit_bench.types import Figure, PairedResult, Prediction, tier_order
+from iit_bench.numerals import NOTHING, interval, points
+from iit_bench.types import PairedResult, Prediction, tier_order
 
 Predictions = Turns | Iterable[Prediction]  # of one run, in any order
 
@@ -229,7 +230,7 @@ def as_table(
         d = r.difference
         counts = (str(d.n), str(d.clusters), str(r.only_a), str(r.only_b))
         chances = (p_value(r.p), p_value(r.p_holm), _detectable(r), TEST_LABELS.get(r.test, d.note))
-        table.add_row(r.over, points(d.value), _interval(d), *counts, *chances)
+        table.add_row(r.over, points(d.value), interval(d) or NOTHING, *counts, *chances)
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(table)
     console.print(Text("A only, B only: items right only in that run. Holm: p adjusted over the tiers, and by itself over the pools."))
@@ -249,19 +250,10 @@ def as_dict(
     return {"a": name_a, "b": name_b, "asked_apart": unequal, "results": [dataclasses.asdict(r) for r in results]}
 
 
-def points(value: float | None, sign: str = "+") -> str:
-    """A difference in percentage points, for a terminal."""
-    return "–" if value is None else f"{100 * value:{sign}.1f}"
-
-
 def _detectable(result: PairedResult) -> str:
     """A lower limit where fewer pairs differ than the test needs to be significant at all."""
     few = result.detectable is not None and result.detectable_floor is not None
     return ("≥" if few else "") + points(result.detectable, sign="")
-
-
-def _interval(figure: Figure) -> str:
-    return f"[{points(figure.low)}, {points(figure.high)}]"
 
 
 def p_value(value: float | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iit_bench.errors import one_line
+from iit_bench.numerals import in_percent
 from iit_bench.storage.runs import EARLIER_TURN
 from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Figure, Results, SuiteResults
@@ -79,8 +80,8 @@ def _decision_lines(results: Results) -> list[str]:
     base = results.forgetting.base if results.forgetting else "the base"
     meaning = {
         "lost": f"lost: text-only abilities of {base} were lost",
-        "not lost": f"not lost: less than {decision.margin:.1%} was lost against {base}",
-        "undecided": f"undecided: neither a loss against {base} was found nor one of {decision.margin:.1%} or more ruled out",
+        "not lost": f"not lost: less than {in_percent(decision.margin)} was lost against {base}",
+        "undecided": f"undecided: neither a loss against {base} was found nor one of {in_percent(decision.margin)} or more ruled out",
     }[decision.verdict]
     if decision.verdict == "undecided" and not results.complete:
         meaning = "not decided yet: an error of the machine ended the run"
@@ -163,5 +164,5 @@ def summary_json(results: Results | SuiteResults) -> str:
 def _figure(figure: Figure) -> str:
     if figure.value is None:
         return f"not available ({figure.note})"
-    interval = f" [{figure.low:.1%}, {figure.high:.1%}]" if figure.low is not None and figure.high is not None else ""
-    return f"{figure.value:6.1%}{interval} n={figure.n}"
+    bounds = f" [{in_percent(figure.low)}, {in_percent(figure.high)}]" if figure.low is not None and figure.high is not None else ""
+    return f"{in_percent(figure.value):>6}{bounds} n={figure.n}"

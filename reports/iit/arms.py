@@ -13,6 +13,7 @@ from reports.cells import (
     Table,
     count,
     figure_cell,
+    in_percent,
     interval,
     missing_cell,
     paired_cell,
@@ -95,7 +96,7 @@ def _orders(orders: Orders) -> tuple[Part, ...]:
         return (Words(f"Order of the choices: not available, {flips.note}.", "none"),)
     words = (
         f"Order of the choices: of {count(flips.n)} items asked in every rotation, the model changes its choice in "
-        f"{percent(flips.value)} %, and is right in all orders in {percent(right.value)} %."
+        f"{in_percent(flips.value)}, and is right in all orders in {in_percent(right.value)}."
     )
     columns = (Column("choices moved by", words=True), Column("accuracy", ("%",)))
     rows = tuple((text_cell(_places(places)), figure_cell(figure)) for places, figure in enumerate(orders.accuracy))

@@ -10,7 +10,7 @@ from evaluators.iit.probabilities import calibrations, reason_without
 from evaluators.statistics.calibration import Calibration
 from iit_bench.errors import UserError
 from iit_bench.types import Figure
-from reports.cells import Cell, Column, Table, figure_cell, interval, missing_cell, number_cell, percent, size, text_cell
+from reports.cells import Cell, Column, Table, figure_cell, in_percent, interval, missing_cell, number_cell, percent, size, text_cell
 from reports.figures import Pen, Plot
 from reports.plots import WIDTH
 from reports.section import Part, Section, TablePart, Words, figure, none
@@ -50,7 +50,7 @@ def _sentence(found: Mapping[str, Calibration]) -> str:
     verb = "too sure" if (one.overconfidence.value or 0) > 0 else "not sure enough"
     sure = one.overconfidence.low is not None and one.overconfidence.high is not None
     clear = sure and not (one.overconfidence.low or 0) <= 0 <= (one.overconfidence.high or 0)
-    mean = f"Its answers have a mean probability of {percent(one.confidence)}%, and {percent(one.accuracy.value or 0)}% are right"
+    mean = f"Its answers have a mean probability of {in_percent(one.confidence)}, and {in_percent(one.accuracy.value or 0)} are right"
     return f"{mean}: it is {verb}." if clear else f"{mean}: no difference is found."
 
 

@@ -8,7 +8,7 @@ from evaluators.iit.ledger import are_repeats, ledger, noise_floor
 from iit_bench.types import TRANSITIONS, Figure, Ledger, LedgerPart, LostItem, Question
 from iit_bench.visible import clipped
 from reports import links
-from reports.cells import Cell, Column, Table, count, figure_cell, interval, percent, text_cell
+from reports.cells import Cell, Column, Table, count, figure_cell, in_percent, interval, text_cell
 from reports.section import Folded, Part, Section, TablePart, Words, none
 from reports.subject import Subject
 
@@ -58,7 +58,7 @@ def in_words(whole: LedgerPart, base: str) -> str:
     figures, n = whole.corrected, sum(whole.counts.values())
     if not n:
         return f"No text target was finished both here and in {base}."
-    lost, gained = (f"{percent(figures[name].value or 0.0)} % ({interval(figures[name])})" for name in ("lost", "gained"))
+    lost, gained = (f"{in_percent(figures[name].value or 0.0)} ({interval(figures[name])})" for name in ("lost", "gained"))
     return (
         f"Of {count(n)} answers to text targets, {count(whole.counts['lost'])} are lost: right in {base}, wrong here; "
         f"{count(whole.counts['gained'])} are gained, {count(whole.counts['kept'])} kept. "
@@ -115,11 +115,11 @@ def _floor_in_words(subject: Subject, whole: LedgerPart) -> str:
     floor = noise_floor([subject.entry.turns, *others])
     if floor.value is None:
         return f"Noise floor: {floor.note}."
-    half = percent(floor.value / 2)
+    half = in_percent(floor.value / 2)
     return (
-        f"Noise floor: this run and its repeats ({', '.join(named)}) disagree in {percent(floor.value)} % of {count(floor.n)} text targets "
-        f"({interval(floor)}), so {half} % would be lost, and as many gained, with nothing forgotten; "
-        f"{percent(whole.rates['lost'].value or 0.0)} % are lost against the base."
+        f"Noise floor: this run and its repeats ({', '.join(named)}) disagree in {in_percent(floor.value)} of {count(floor.n)} text "
+        f"targets ({interval(floor)}), so {half} would be lost, and as many gained, with nothing forgotten; "
+        f"{in_percent(whole.rates['lost'].value or 0.0)} are lost against the base."
     )
 
 

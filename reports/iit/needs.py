@@ -8,7 +8,7 @@ from evaluators.arms.needs import NEEDS, ItemNeed, Needs, needs_of, ranked
 from iit_bench.types import Question
 from iit_bench.visible import clipped
 from reports import links
-from reports.cells import Cell, Column, Table, count, figure_cell, interval, number_cell, percent, text_cell
+from reports.cells import Cell, Column, Table, count, figure_cell, in_percent, interval, number_cell, percent, text_cell
 from reports.entries import Entry
 from reports.section import Folded, Part, Section, TablePart, Words
 from reports.shared import name_cell
@@ -50,8 +50,8 @@ def in_words(found: Sequence[tuple[Entry, Needs]]) -> str:
         return f"How much is solvable without the image is not known: {share.note}."
     verb = "solves the most" if len(found) > 1 else "solves"
     return (
-        f"{percent(max(0.0, share.value))} % of the visual questions are solvable without the image ({interval(share)}): "
-        f"{entry.name}{among} {verb} so, with {percent(best.blind.value or 0.0)} % right where guessing gets {percent(best.chance)} %."
+        f"{in_percent(max(0.0, share.value))} of the visual questions are solvable without the image ({interval(share)}): "
+        f"{entry.name}{among} {verb} so, with {in_percent(best.blind.value or 0.0)} right where guessing gets {in_percent(best.chance)}."
     )
 
 

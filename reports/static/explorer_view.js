@@ -81,7 +81,7 @@ const explorerView = (() => {
     const share = percent(turn.l, place);
     const bar = el("span", { class: "bar", "aria-hidden": "true" });
     bar.style.setProperty("--part", `${(100 * share).toFixed(1)}%`);
-    const cell = el("td", { class: turn.k === place ? "number chosen" : "number" }, minus(value, 2), ` (${(100 * share).toFixed(0)} %)`);
+    const cell = el("td", { class: turn.k === place ? "number chosen" : "number" }, minus(value, 2), ` (${(100 * share).toFixed(0)}%)`);
     if (turn.k === place) cell.append(el("small", null, "chosen"));
     cell.append(bar);
     return cell;

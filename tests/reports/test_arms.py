@@ -56,7 +56,7 @@ def test_a_models_page_has_a_row_per_arm_with_its_gap(runs, site):
         gap = one.pooled.difference
         assert points(gap.value) in found and percent(one.arm_acc.value) in found
     orders = next(one.orders for one in arms if one.orders)
-    assert f"the model changes its choice in {percent(orders.flip_rate.value)} %" in found
+    assert f"the model changes its choice in {percent(orders.flip_rate.value)}%" in found
     assert "their choices keep their order" in found or not next(one for one in arms if one.arm == "reordered").left_out
 
 
@@ -69,7 +69,7 @@ def test_the_benchmarks_page_leads_with_the_share_that_is_solvable_without_the_i
     run = load_run(runs[0])
     mine = needs_of(run, Turns.of_run(run))
     assert mine is not None and mine.solvable_blind.value is not None
-    assert f"{percent(max(0.0, mine.solvable_blind.value))} % of the visual questions are solvable without the image" in found
+    assert f"{percent(max(0.0, mine.solvable_blind.value))}% of the visual questions are solvable without the image" in found
     first = ranked([mine.answers])[0]
     assert first.question in found and bench.questions[first.question].answer_text in found
 

@@ -69,7 +69,7 @@ def test_repeats_on_the_page_give_the_noise_floor(make_run: MakeRun, base: Path,
     same = {"model": {"checkpoint_sha256": "d" * 64}}
     runs = [base, make_run("tuned", 0.6, base="base", **same), make_run("again", 0.6, base="base", seed=1, **same)]
     page = page_of(runs, tmp_path / "report", "tuned")
-    assert re.search(r"this run and its repeats \(again\) disagree in \d+\.\d %", page)
+    assert re.search(r"this run and its repeats \(again\) disagree in \d+\.\d%", page)
     assert "no repeat of this run" in page_of([base, make_run("other", 0.6, base="base")], tmp_path / "of-other", "other")
 
 

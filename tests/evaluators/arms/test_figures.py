@@ -124,8 +124,8 @@ def test_tables_and_json_show_the_gap_what_is_left_out_and_flips(bench, tmp_path
     text = as_table(found, "run")
     assert max(map(len, text.splitlines())) <= 120
     line = next(line for line in text.splitlines() if line.split()[:2] == ["blind", "V*"])
-    assert "+0.0" in line and str(found[0].pooled.difference.n) in line
-    assert "reordered: the choice changes with the order in 100.0 % of" in text
+    assert " 0.0 " in line and str(found[0].pooled.difference.n) in line
+    assert "reordered: the choice changes with the order in 100.0% of" in text
     made = as_dict(found)
     assert made["arms"][1]["orders"]["flip_rate"]["value"] == 1.0
     assert made["arms"][0]["changes"] == "The target's images are removed."
