@@ -17,7 +17,8 @@ from evaluators.statistics.seeds import OverSeeds, accuracy_over_seeds, differen
 from iit_bench.errors import UserError
 from reports.cells import Cell, Column, Table, figure_cell, missing_cell, p_value, percent, points, text_cell
 from reports.entries import Entry, Group, base_of
-from reports.section import Section, TablePart, Words
+from reports.iit import seed_runs
+from reports.section import Folded, Part, Section, TablePart, Words, tables
 from reports.shared import SCORES
 
 _NOTE = (
@@ -64,6 +65,8 @@ def _chosen(groups: Sequence[Group], words: str, known: dict[str, tuple[Entry, i
     if len({number for _, number in found}) > 1:
         apart = next(one for other in entries[1:] if (one := incomparable(entries[0].header, other.header)))
         raise UserError(f"--seeds {words!r} were not asked the same, they differ in {'; '.join(apart)}; name runs that share a table")
+    if differing := seed_runs.apart(entries):
+        raise UserError(f"--seeds {words!r} are no seeds of one recipe: they differ in {'; '.join(differing)}; name runs of one model")
     return Repeated(entries, groups[found[0][1]])
 
 
@@ -78,7 +81,10 @@ def seeds_section(sets: Sequence[Repeated]) -> Section | None:
     )
     rows = tuple(_row(one) for one in sets)
     caption = "Accuracy in % over several seeds of one recipe, over the items that every one of them finished."
-    return Section("seeds", "Under several seeds", (TablePart(Table("seeds-table", caption, columns, rows)), Words(_NOTE, "fine")))
+    parts: list[Part] = [TablePart(Table("seeds-table", caption, columns, rows)), Words(_NOTE, "fine")]
+    parts += [Words(sentence, "notice") for one in sets if (sentence := seed_runs.same_weights(one.entries))]
+    known = [seed_runs.runs_table(f"seeds-runs-{number}", one.name, one.entries) for number, one in enumerate(sets, start=1)]
+    return Section("seeds", "Under several seeds", (*parts, Folded("The runs: checkpoints, and in what they differ", tables(*known))))
 
 
 def _row(one: Repeated) -> tuple[Cell, ...]:
