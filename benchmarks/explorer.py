@@ -33,6 +33,7 @@ from iit_bench.storage.runs import PROMPTS, load_run, save_run_header, save_run_
 from iit_bench.storage.tables import table_bytes  # noqa: E402
 from iit_bench.types import Dialogue, Prediction, Question, SeenPrompt  # noqa: E402
 from reports.entries import Entry, Group  # noqa: E402
+from reports.folder import ReportFolder  # noqa: E402
 from reports.models import gather  # noqa: E402
 from reports.pages import Site  # noqa: E402
 from reports.samples.explorer import write_explorer  # noqa: E402
@@ -130,7 +131,7 @@ def measure(root: Path, predictions: int, runs: int, views: int) -> dict[str, An
     entries = tuple(Entry(load_run(path, "iit"), path.name, number, path.name) for number, path in enumerate(folders))
     started = time.process_time()
     shown = plan([(Group(entries), bench)], gather(entries, []), True)
-    write_explorer(root / "report", shown, "made", Site(folder=root / "report"))
+    write_explorer(shown, "made", Site(folder=ReportFolder(root / "report")))
     seconds = time.process_time() - started
     samples = root / "report" / "samples"
     sizes = {path.relative_to(samples).as_posix(): path.stat().st_size for path in samples.rglob("*") if path.is_file()}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.types import Question, tier_order
 from reports import gallery, links
-from reports.cells import Column, Table, count, number_cell, percent, text_cell
+from reports.cells import Column, Table, count, in_percent, number_cell, percent, text_cell
 from reports.duplicates import near_duplicates
 from reports.entries import Group, plain
+from reports.folder import ReportFolder
 from reports.iit import about
 from reports.iit.front import keyed
 from reports.iit.needs import HEADING, KEY, needs
@@ -22,7 +22,7 @@ from reports.section import Beside, Definitions, Part, Section, Words, none, tab
 _GONE = "the benchmark's folder is not at hand, and run folders hold none of it (iit-bench report … --bench DIR)."
 
 
-def benchmark_page(groups: Sequence[Group], benchmarks: Sequence[Benchmark | None], folder: Path, *, samples: bool = True) -> Page:
+def benchmark_page(groups: Sequence[Group], benchmarks: Sequence[Benchmark | None], folder: ReportFolder, *, samples: bool = True) -> Page:
     """The page about the benchmarks of all groups, each once.
 
     Args:
@@ -67,7 +67,7 @@ def _headline(group: Group, found: Benchmark | None) -> str:
     chance = _chance(targets)
     kinds = Counter(question.modality for question in targets)
     return (
-        f"{words} ask {count(kinds['T'])} text and {count(kinds['V'])} visual questions, of which guessing gets {percent(chance)} % right."
+        f"{words} ask {count(kinds['T'])} text and {count(kinds['V'])} visual questions, of which guessing gets {in_percent(chance)} right."
     )
 
 
@@ -75,7 +75,7 @@ def _chance(questions: Sequence[Question]) -> float:
     return sum(1 / len(question.choices) for question in questions) / max(1, len(questions))
 
 
-def _of_one(group: Group, found: Benchmark | None, folder: Path, name: str, asked: Section | None) -> list[Section]:
+def _of_one(group: Group, found: Benchmark | None, folder: ReportFolder, name: str, asked: Section | None) -> list[Section]:
     entries = group.entries
     manifest: Mapping[str, Any] = found.manifest if found is not None else entries[0].header["benchmark"]
     after = f": {name}" if name else ""
@@ -183,7 +183,7 @@ def _duplicates(found: Benchmark | None) -> Section:
     return Section("duplicates", heading, near_duplicates(found))
 
 
-def _gallery(found: Benchmark | None, folder: Path) -> Section:
+def _gallery(found: Benchmark | None, folder: ReportFolder) -> Section:
     if found is None:
         return none("gallery", "Images", _GONE)
     return Section("gallery", "Images", gallery.write(found, folder))

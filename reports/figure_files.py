@@ -9,11 +9,10 @@ import csv
 import io
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
-from iit_bench.storage.atomic import write_atomic
 from reports import links
 from reports.figures import Pen, Plot, drawing, drawn, set_texts, stand_in
+from reports.folder import ReportFolder
 from reports.formats.latex import words
 from reports.page import visible
 from reports.section import Section, plots_in
@@ -25,7 +24,7 @@ _DPI = 200
 Value = str | float | int | None
 
 
-def write(folder: Path, page: str, sections: Iterable[Section]) -> None:
+def write(folder: ReportFolder, page: str, sections: Iterable[Section]) -> None:
     """Write the files of every figure of a page.
 
     Args:
@@ -39,7 +38,7 @@ def write(folder: Path, page: str, sections: Iterable[Section]) -> None:
     for section in sections:
         for plot in plots_in(section.parts):
             for ending, content in files(plot).items():
-                write_atomic(folder / links.figure(page, plot.key, ending), content)
+                folder.write(links.figure(page, plot.key, ending), content)
 
 
 def files(plot: Plot) -> Mapping[str, bytes]:

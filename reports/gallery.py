@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from iit_bench.images import UnreadableImageError, decode, encode
-from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.types import IMAGE_MARK, Image, Question
 from reports import links
 from reports.cells import count
+from reports.folder import ReportFolder
 from reports.section import Gallery, Part, Picture, Words
 
 SHOWN = 60  # pictures of the gallery
 SIDE = 160  # pixels of the longer side
 
 
-def write(benchmark: Benchmark, folder: Path) -> tuple[Part, ...]:
+def write(benchmark: Benchmark, folder: ReportFolder) -> tuple[Part, ...]:
     """Write the pictures of a page's gallery, and return its parts.
 
     Raises:
@@ -34,7 +33,7 @@ def write(benchmark: Benchmark, folder: Path) -> tuple[Part, ...]:
             unreadable += 1
             continue
         small.thumbnail((SIDE, SIDE))
-        write_atomic(folder / links.thumbnail(image.sha256), encode(small, "JPEG", quality=80))
+        folder.write(links.thumbnail(image.sha256), encode(small, "JPEG", quality=80))
         pictures.append(Picture(address=links.thumbnail(image.sha256), width=small.width, height=small.height, text=_words(question)))
     sentence = (
         f"{count(len(pictures))} of {count(len(found))} images, each with a question about it; equally spread over sources and subjects."

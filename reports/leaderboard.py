@@ -18,6 +18,7 @@ from reports import headlines, links, pages, side_by_side
 from reports.benchmark_page import benchmark_page
 from reports.benchmarks import benchmark_of
 from reports.entries import Entry, Group, groups_of
+from reports.folder import ReportFolder
 from reports.iit import about
 from reports.iit import seeds as seeds_of
 from reports.iit.front import front
@@ -73,7 +74,8 @@ def report(
     Args:
         runs: run folders of any suite, folders of `--suite all`, result files of lm-eval and VLMEvalKit; their order matters to a series
             only.
-        out: folder of the page; made if it is not there.
+        out: folder of the page; made if it is not there. The files of an earlier report that this one does not write are removed; files
+            that no report wrote are kept (reports/folder.py).
         title: of the page.
         base: the base LLM's run, which text tasks are compared with; by default the base of the IIT runs, where it is among `runs`.
         bench: the benchmark folder that was asked; by default where the runs found it, if it is still there.
@@ -89,16 +91,13 @@ def report(
     Raises:
         UserError: no runs, none that is known, a pair of models that are not there, or `out` cannot be written.
     """
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"cannot write the report to {str(folder)!r}, which is a file; choose another --out")
-    if taken := [name for name in ("run.json", "manifest.json") if (folder / name).is_file()]:
-        raise UserError(f"{str(folder)!r} holds {taken[0]} of a run or benchmark, and no pages go among its files; choose another --out")
+    _check_target(Path(out))
     made = _read(runs, base, bench, pairs, seeds)
     entries = entries_in(made.groups)
     title = title or (TITLE_OF_SUITES if made.models.runs else TITLE)
     shown = plan(list(zip(made.groups, made.benchmarks, strict=True)), made.models, samples)
     of_series = series_page(made.groups, made.given) if series else None
+    folder = ReportFolder(Path(out))
     site = Site(
         folder=folder,
         styles=len(entries),
@@ -120,10 +119,19 @@ def report(
     if entries:
         pages.write(benchmark_page(made.groups, made.benchmarks, folder, samples=not shown.why_not), site)
     side_by_side.write(made.pairs, made.groups, site)
-    write_explorer(folder, shown, title, site)
+    write_explorer(shown, title, site)
     if of_series is not None:
         pages.write(of_series, site)
-    return pages.write(leaderboard_page(made, title, shown.why_not), site)
+    first = pages.write(leaderboard_page(made, title, shown.why_not), site)
+    folder.tidy()
+    return first
+
+
+def _check_target(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"cannot write the report to {str(folder)!r}, which is a file; choose another --out")
+    if taken := [name for name in ("run.json", "manifest.json") if (folder / name).is_file()]:
+        raise UserError(f"{str(folder)!r} holds {taken[0]} of a run or benchmark, and no pages go among its files; choose another --out")
 
 
 def _read(paths: Sequence[Path], base: Path | None, bench: Path | None, pairs: Sequence[str], seeds: Sequence[str]) -> Report:

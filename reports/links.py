@@ -7,9 +7,9 @@
     pairs/index.html        which models are side by side
     benchmark.html          what was asked
     series.html             checkpoints in their order, where a series was asked for
-    series.html             checkpoints in their order
     gallery/HASH.jpg        small pictures of the benchmark's images
     figures/PAGE-KEY.ENDING every figure as a file
+    report-files.txt        the names of all these (reports/folder.py)
 
 Addresses are relative to a page that lies `depth` folders below index.html, so that the folder works from disk and anywhere else.
 """
@@ -24,7 +24,6 @@ INDEX = "index.html"
 BENCHMARK = "benchmark.html"
 SERIES = "series.html"
 SAMPLES = "samples/index.html"
-SERIES = "series.html"
 PAIRS = "pairs/index.html"
 FIGURE_FORMATS = ("svg", "png", "pdf", "csv", "tex")
 _UNSAFE = re.compile(r"[^a-z0-9._]+")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from iit_bench.storage.atomic import write_atomic
 from reports import figure_files, figures, links
 from reports.families import one_family
+from reports.folder import ReportFolder
 from reports.page import render
 from reports.section import Section
 
@@ -43,7 +43,7 @@ class Item:
 class Site:
     """The report's folder, and which pages it has."""
 
-    folder: Path
+    folder: ReportFolder
     styles: int = 0  # line styles in use, for the swatches in tables
     models: tuple[tuple[str, str], ...] = ()  # (name, place)
     pairs: tuple[tuple[str, str], ...] = ()  # (words, place); without the list of pairs
@@ -87,9 +87,7 @@ def write(page: Page, site: Site) -> Path:
         "files": links.at(f"figures/{page.stem}-", depth),
     }
     figure_files.write(site.folder, page.stem, page.sections)
-    path = site.folder / page.place
-    write_atomic(path, render("page.html", context))
-    return path
+    return site.folder.write(page.place, render("page.html", context))
 
 
 @cache

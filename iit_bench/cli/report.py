@@ -75,10 +75,13 @@ def report(
 
     Example: iit-bench report --series runs/base runs/checkpoint-* --out report
     """
+    from reports.folder import foreign_files
     from reports.leaderboard import report as write_report
 
     asked: dict[str, Any] = {"base": base, "bench": bench, "pairs": pairs or (), "samples": samples, "seeds": seeds or (), "series": series}
     print(f"Leaderboard: {write_report(runs, out, title, **asked)}")
+    if kept := foreign_files(out):
+        print(f"Kept in {str(out)!r}: {kept:,} file{'' if kept == 1 else 's'} that no report of this version wrote.")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from iit_bench.images import UnreadableImageError, decode, encode, opened, portable
@@ -24,7 +25,7 @@ class Pictures:
         keep: is told of files that are there already.
     """
 
-    def __init__(self, folder: Path, put: Put, keep: Put) -> None:
+    def __init__(self, folder: Path, put: Put, keep: Callable[[str], None]) -> None:
         self._folder, self._put, self._keep = folder, put, keep
         self._shown: dict[str, Shown] = {}
         self.unreadable = 0
@@ -45,7 +46,7 @@ class Pictures:
                         width, height = picture.size
                 except UnreadableImageError:
                     return None
-                self._keep(name, data)
+                self._keep(name)
                 return name, width, height
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,13 +165,17 @@ def test_no_file_is_large_and_the_same_runs_give_the_same_bytes(real: SimpleName
     assert all((real.folder / path).read_bytes() == (again / path).read_bytes() for path in files)
 
 
-def test_a_report_into_the_same_folder_removes_what_it_does_not_need_and_nothing_else(real: SimpleNamespace, tmp_path: Path) -> None:
-    out = report([run.path for run in real.runs.values()], tmp_path / "out").parent
+def test_a_report_into_the_same_folder_leaves_nothing_of_the_earlier_one_but_the_users_file(real: SimpleNamespace, tmp_path: Path) -> None:
+    """The earlier one has other names, an arm, two models side by side and all dialogues."""
+    out = shutil.copytree(real.folder, tmp_path / "out")
     (out / "samples" / "data" / "mine.txt").write_text("of the user")
-    before = {path.name for path in (out / "samples" / "data").iterdir()}
-    report([real.runs["base-llm"].path], out)
-    after = {path.name for path in (out / "samples" / "data").iterdir()}
-    assert {"mine.txt", "catalogue.js", "r0.js"} <= after < before and "r1.js" not in after
+    renamed = shutil.copytree(real.runs["base-llm"].path, tmp_path / "renamed")
+    header = json.loads((renamed / "run.json").read_text())
+    (renamed / "run.json").write_text(json.dumps(header | {"name": "renamed"}))
+    again, fresh = (report([renamed], folder, samples=False).parent for folder in (out, tmp_path / "fresh"))
+    files = [{path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} for folder in (again, fresh)]
+    assert files[0] == files[1] | {"samples/data/mine.txt"}
+    assert all((again / name).read_bytes() == (fresh / name).read_bytes() for name in files[1])
 
 
 def test_static_pages_have_every_dialogue_and_every_answer(real: SimpleNamespace) -> None:

@@ -1,0 +1,78 @@
+"""A folder that reports are written into again and again: theirs are removed, what no report wrote is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reports.folder import LIST, ReportFolder, foreign_files
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def written(folder: Path, *names: str, ends: bool = True) -> None:
+    """A report of so many files; one that does not end was killed."""
+    made = ReportFolder(folder)
+    for name in names:
+        (made.put if name.startswith("samples/") else made.write)(name, name.encode())
+    if ends:
+        made.tidy()
+
+
+FIRST = ("models/old.html", "figures/model-old-arms.svg", "samples/data/r0.js", "samples/index.html", "index.html")
+
+
+def test_what_the_next_report_does_not_write_is_removed_with_its_empty_folders(tmp_path: Path) -> None:
+    written(tmp_path, *FIRST)
+    written(tmp_path, "models/new.html", "index.html")
+    assert files(tmp_path) == {"models/new.html", "index.html", LIST}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["models", "index.html", LIST])
+
+
+def test_foreign_files_are_kept_and_counted(tmp_path: Path) -> None:
+    for name in ("notes.txt", "models/old.html.bak", "own/deep/file.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    written(tmp_path, *FIRST)
+    written(tmp_path, "index.html")
+    assert files(tmp_path) == {"notes.txt", "models/old.html.bak", "own/deep/file.txt", "index.html", LIST}
+    assert foreign_files(tmp_path) == 2  # a folder of the user's is not looked into
+    assert foreign_files(tmp_path / "not-there") == 0
+
+
+def test_after_a_report_that_was_killed_the_next_one_knows_both(tmp_path: Path) -> None:
+    written(tmp_path, *FIRST)
+    written(tmp_path, "models/halfway.html", "figures/model-halfway-curve.svg", ends=False)
+    assert foreign_files(tmp_path) == 0
+    written(tmp_path, "index.html")
+    assert files(tmp_path) == {"index.html", LIST}
+
+
+def test_a_report_that_was_killed_before_it_wrote_a_listed_file_is_no_obstacle(tmp_path: Path) -> None:
+    ReportFolder(tmp_path).keep("models/never.html")
+    written(tmp_path, "index.html")
+    assert files(tmp_path) == {"index.html", LIST}
+
+
+@pytest.mark.parametrize("name", ["../outside.html", "/etc/name", "run.json", "models/../../outside.html", "models/.hidden", "notes.txt"])
+def test_a_list_that_names_what_no_report_writes_removes_nothing(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    (out / "models").mkdir(parents=True)
+    for file in (tmp_path / "outside.html", out / "run.json", out / "models" / ".hidden", out / "notes.txt"):
+        file.write_text("mine")
+    (out / LIST).write_text(f"{name}\n")
+    before = files(tmp_path)
+    written(out, "index.html")
+    assert files(tmp_path) == before | {"out/index.html"}
+
+
+def test_the_list_of_samples_of_earlier_versions_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "samples" / "data").mkdir(parents=True)
+    for name in ("r0.js", "mine.txt"):
+        (tmp_path / "samples" / "data" / name).write_text("")
+    (tmp_path / "samples" / "files.txt").write_text("data/r0.js\n")
+    written(tmp_path, "index.html")
+    assert files(tmp_path) == {"samples/data/mine.txt", "index.html", LIST}
