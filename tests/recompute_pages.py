@@ -5,10 +5,14 @@ python tests/recompute_pages.py RUN_A RUN_B     # what changed hands between two
 
 from __future__ import annotations
 
+import html
+import itertools
 import re
 import sys
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -50,6 +54,36 @@ def near_duplicates(bench: Path, near: float = 0.9) -> tuple[int, int]:
     ]
     shares = [max((len(a & b) / len(a | b) for j, b in enumerate(words) if j != i), default=0.0) for i, a in enumerate(words)]
     return sum(share == 1 for share in shares), sum(share >= near for share in shares)
+
+
+def table_of(page: str, key: str) -> list[list[str]]:
+    """The texts of the cells of a page's table, row by row; its headings left out."""
+    table = page[page.index(f'<table id="{key}"') :]
+    body = table[table.index("<tbody") : table.index("</table>")]
+    cell = re.compile(r"<t[hd][ >].*?</t[hd]>", re.DOTALL)
+    rows = [[words_of(text) for text in cell.findall(row)] for row in body.split("</tr>")]
+    return [row for row in rows if row]
+
+
+def words_of(markup: str) -> str:
+    """The text of some markup on one line; no-break spaces stay."""
+    return re.sub("[ \\n\\t]+", " ", html.unescape(re.sub(r"<[^>]+>", " ", markup))).strip()
+
+
+def numbers(text: str) -> list[float]:
+    """The numbers of a text, in order; a true minus sign is one, a dash between two numbers is none."""
+    joined = re.sub("(?<=\\d)\N{NARROW NO-BREAK SPACE}(?=\\d)", "", text)
+    return [float(one.replace("\N{MINUS SIGN}", "-")) for one in re.findall("[+\N{MINUS SIGN}-]?\\d+(?:\\.\\d+)?", joined)]
+
+
+def check_printed(check: Any, where: str, text: str, exact: Sequence[float], decimals: int = 1, more: Sequence[float] = ()) -> None:
+    """Compare the numbers of a text, rounded to `decimals`, with exact ones; `more`: what each may be off beyond rounding."""
+    found = numbers(text)
+    check.same(f"{where}: how many numbers in {text!r}", len(found), len(exact))
+    for one, value, extra in itertools.zip_longest(found, exact, more, fillvalue=0.0):
+        check.compared += 1
+        if abs(one - value) > 0.5 * 10**-decimals + extra + 1e-9:
+            check.off.append(f"{where}: {one} printed, {value} recomputed")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from evaluators.statistics.calibration import BINS, brier_scores, calibration, softmax
+from tests.recompute_calibration import RESOLUTION, bins_of, error
+from tests.recompute_statistics import Dependence
 
 START = np.array([0, 3, 5, 9])
 
@@ -80,6 +82,18 @@ TRUTHS = {
     "steps": lambda c: c + 0.06 * np.sign(c - 0.7),
     "crossing": lambda c: 0.7 + 0.6 * (c - 0.7),
 }
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", TRUTHS)
+def test_the_corrected_error_equals_one_by_other_draws(name: str) -> None:
+    confidence, right, _, cluster = simulated(np.random.default_rng(6), TRUTHS[name], 300, 3, 0.63)
+    found = calibration(confidence, right, (confidence - right) ** 2, cluster).ece
+    own, far, plain = error(right - confidence, right.astype(float), bins_of(confidence), Dependence(cluster, None))
+    for end in ("low", "value", "high"):
+        assert abs(getattr(found, end) - own[end]) <= far[end] + RESOLUTION
+    if name == "calibrated":  # the comparison can fail: the error that is not corrected is not near
+        assert plain - own["value"] > 2 * far["value"]
 
 
 @pytest.mark.slow

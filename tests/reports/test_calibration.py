@@ -5,21 +5,29 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import re
 from pathlib import Path
 
 import pytest
 
+from evaluators.iit.columns import Metric
 from evaluators.iit.probabilities import calibrations
 from iit_bench.storage.runs import load_run, save_run_header, save_run_outcome
 from reports.leaderboard import report
-from tests.recompute_calibration import recompute
+from tests.recompute_calibration import check_calibration, main, recompute
+from tests.recompute_figures import Check
 from tests.reports.conftest import MakeRun
 
 
-def with_logprobs(folder: Path) -> Path:
-    """The run with log-probabilities that choose what its predictions chose, and choices of several lengths."""
+def with_logprobs(folder: Path, shared: bool = False) -> Path:
+    """The run with log-probabilities that choose what its predictions chose, and choices of several lengths.
+
+    `shared`: four targets have one history cluster.
+    """
     run, draw, made = load_run(folder), random.Random(3), []
     for one in run.predictions:
+        if shared and len(one.tier) > 1:
+            one = dataclasses.replace(one, history_clusters=(f"{one.source}-{int(one.question.rpartition('/')[2]) // 4}",))
         choices = tuple(f"{choice} {'x' * i}" for i, choice in enumerate(one.choices))
         if one.outcome == "error":
             made.append(dataclasses.replace(one, choices=choices))
@@ -36,23 +44,46 @@ def with_logprobs(folder: Path) -> Path:
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("metric", ["acc", "acc_norm"])
-def test_figures_equal_their_recomputation(make_run: MakeRun, metric: str) -> None:
-    folder = with_logprobs(make_run("wings", 0.7, failed=1))
-    found, expected = calibrations(load_run(folder), metric), recompute(folder, metric == "acc_norm")  # type: ignore[arg-type]
+@pytest.mark.parametrize("shared", [False, True])
+def test_figures_equal_their_recomputation(make_run: MakeRun, metric: Metric, shared: bool) -> None:
+    folder = with_logprobs(make_run("wings", 0.7, failed=1), shared)
+    found, expected, check = calibrations(load_run(folder, "iit"), metric), recompute(folder, metric == "acc_norm"), Check()
     assert found.keys() == expected.keys() == {"text", "visual", "all"}
     for pool, one in found.items():
-        there = expected[pool]
-        assert (one.accuracy.n, one.accuracy.value) == (there["n"], pytest.approx(there["accuracy"]))
-        assert one.confidence == pytest.approx(there["confidence"]) and one.ece_plain == pytest.approx(there["ece_plain"])
-        for figure, (value, low, high) in ((one.overconfidence, there["overconfidence"]), (one.brier, there["brier"])):
-            assert figure.value == pytest.approx(value)
-            if not there["shared"]:
-                assert (figure.low, figure.high) == (pytest.approx(low), pytest.approx(high))
+        check_calibration(check, pool, dataclasses.asdict(one), expected[pool])
+    assert check.off == [] and check.compared > 200
 
 
-def test_page_shows_the_curve_and_the_table(make_run: MakeRun, tmp_path: Path) -> None:
-    index = report([with_logprobs(make_run("wings", 0.7))], tmp_path / "report")
-    page = (index.parent / "models" / "wings.html").read_text()
+@pytest.mark.oracle
+def test_figures_that_are_off_are_found(make_run: MakeRun) -> None:
+    folder = with_logprobs(make_run("wings", 0.7))
+    stored, own = dataclasses.asdict(calibrations(load_run(folder, "iit"), "acc")["all"]), recompute(folder, False)["all"]
+    for end in ("value", "low", "high"):
+        stored["ece"][end] += 0.03
+    stored["bins"][3]["accuracy"]["low"] += 0.001
+    stored["brier"]["high"] += 0.001
+    check = Check()
+    check_calibration(check, "all", stored, own)
+    assert [line.split(":")[0] for line in check.off] == [
+        "all bin 3 accuracy low",
+        "all brier high",
+        "all ece value",
+        "all ece low",
+        "all ece high",
+    ]
+
+
+@pytest.mark.oracle
+def test_page_shows_the_curve_and_the_table_with_the_numbers_that_are_recomputed(make_run: MakeRun, tmp_path: Path, capsys) -> None:
+    folder = with_logprobs(make_run("wings", 0.7), shared=True)
+    path = report([folder], tmp_path / "report").parent / "models" / "wings.html"
+    page = path.read_text()
+    assert main([str(folder), str(path)]) == 0
+    before, table = page.split('<table id="calibration-table"')
+    number = re.search(r"\d\d\.\d", table[table.index("<tbody") :])
+    assert number is not None
+    path.write_text(f'{before}<table id="calibration-table"{table.replace(number[0], "12.3", 1)}')
+    assert main([str(folder), str(path)]) == 1 and "1 off" in capsys.readouterr().out
     assert "Its answers have a mean probability of " in page and "Brier score" in page and "calibration-heading" in page
     assert math.isfinite(float(page.split("mean probability of ")[1].split("%")[0]))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from iit_bench.storage.runs import load_run
 from reports.cells import percent
 from reports.leaderboard import report
 from reports.series import steps
+from tests.recompute_figures import Check
+from tests.recompute_series import check_series
 
 MakeRun = Callable[..., Path]
 SKILLS = {"checkpoint-9": 0.9, "checkpoint-10": 0.6, "checkpoint-200": 0.75}
@@ -43,6 +47,28 @@ def runs(make_run: MakeRun, base: Path) -> list[Path]:
     return [make_run(name, skill, base="base") for name, skill in SKILLS.items()]
 
 
+@dataclass(frozen=True)
+class Written:
+    """A report of a series, which tests only read."""
+
+    base: Path
+    runs: list[Path]
+    report: Path
+
+    def page(self) -> str:
+        return (self.report / "series.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def written(maker_in: Callable[[Path], MakeRun], tmp_path_factory: pytest.TempPathFactory) -> Written:
+    folder = tmp_path_factory.mktemp("series")
+    make = maker_in(folder)
+    base = make("base", 0.95)
+    runs = [make(name, skill, base="base", failed=1) for name, skill in SKILLS.items()]
+    made([base, *runs], folder / "report")
+    return Written(base, runs, folder / "report")
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
@@ -68,9 +94,8 @@ def test_checkpoints_without_steps_are_in_the_order_given(make_run: MakeRun, bas
     assert [row[:2] for row in rows_of(made([*named, base], tmp_path / "report"))] == [["late", "1"], ["early", "2"], ["middle", "3"]]
 
 
-def test_the_table_has_the_figures_of_the_results(runs: list[Path], base: Path, tmp_path: Path) -> None:
-    page = made([base, *runs], tmp_path / "report")
-    for row, path, before in zip(rows_of(page), runs, [None, *runs], strict=False):
+def test_the_table_has_the_figures_of_the_results(written: Written) -> None:
+    for row, path, before in zip(rows_of(written.page()), written.runs, [None, *written.runs], strict=False):
         results = load_run(path, "iit").results
         assert results.forgetting is not None and results.forgetting.ledger is not None
         lost = results.forgetting.ledger.parts[0].corrected["lost"]
@@ -81,17 +106,46 @@ def test_the_table_has_the_figures_of_the_results(runs: list[Path], base: Path, 
             assert [cell.split()[0] for cell in row[9:]] == [str(became.count("lost")), str(became.count("gained"))]
 
 
-def test_the_page_says_what_the_last_lost_and_who_lost_most(runs: list[Path], base: Path, tmp_path: Path) -> None:
-    page = made([base, *runs], tmp_path / "report")
-    most = load_run(runs[1], "iit").results.forgetting
+@pytest.mark.oracle
+def test_curves_table_and_headline_equal_their_recomputation(written: Written) -> None:
+    check = Check()
+    check_series(check, written.report, written.runs, written.base)
+    assert check.off == [] and check.compared > 150
+
+
+@pytest.mark.oracle
+def test_numbers_of_a_series_that_are_off_are_found(written: Written, tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    for path in (*written.report.glob("figures/series-*.csv"), written.report / "series.html"):
+        shutil.copy(path, tmp_path / path.relative_to(written.report))
+    page = written.page()
+    table = page.index('<table id="series"')
+    number = re.search(r"\d\d\.\d", page[table:])
+    assert number is not None
+    at = table + number.start()
+    page = page[:at] + f"{float(number[0]) + 0.2:.1f}" + page[at + 4 :]
+    page = re.sub(r"lost most, ([\d.]+)", "lost most, 99.9", page)
+    (tmp_path / "series.html").write_text(page, encoding="utf-8")
+    curve = tmp_path / "figures" / "series-series-items.csv"
+    head, first, *rest = curve.read_text(encoding="utf-8").splitlines()
+    *cells, high = first.split(",")
+    curve.write_text("\n".join([head, ",".join([*cells, str(float(high) + 1e-4)]), *rest]) + "\n", encoding="utf-8")
+    check = Check()
+    check_series(check, tmp_path, written.runs, written.base)
+    assert [line.split(" ")[0] for line in check.off] == ["items", "checkpoint-9", "headline"]
+
+
+def test_the_page_says_what_the_last_lost_and_who_lost_most(written: Written) -> None:
+    page = written.page()
+    most = load_run(written.runs[1], "iit").results.forgetting
     assert most is not None
     assert f"step 10 lost most, {percent(most.pooled.difference.value or 0)}" in page
-    assert {path.name for path in (tmp_path / "report" / "figures").glob("series-*.csv")} == {
+    assert {path.name for path in (written.report / "figures").glob("series-*.csv")} == {
         "series-series-scores.csv",
         "series-series-lost.csv",
         "series-series-items.csv",
     }
-    assert 'href="series.html"' in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert 'href="series.html"' in (written.report / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_series_that_lost_nothing_says_so(make_run: MakeRun, tmp_path: Path) -> None:
@@ -102,7 +156,10 @@ def test_a_series_that_lost_nothing_says_so(make_run: MakeRun, tmp_path: Path) -
 
 
 def test_without_a_base_the_first_checkpoint_is_the_reference(make_run: MakeRun, tmp_path: Path) -> None:
-    page = made([make_run(name, skill) for name, skill in SKILLS.items()], tmp_path / "report")
+    runs, check = [make_run(name, skill) for name, skill in SKILLS.items()], Check()
+    page = made(runs, tmp_path / "report")
+    check_series(check, tmp_path / "report", runs, None)
+    assert check.off == [] and check.compared > 100
     rows = rows_of(page)
     assert "against checkpoint-9" in page and rows[0][6].startswith("not available") and rows[1][6].startswith("+")
 

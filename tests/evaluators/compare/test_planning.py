@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,8 @@ from evaluators.iit.evaluate import evaluate
 from evaluators.runs.options import RunOptions
 from iit_bench.cli import main
 from iit_bench.errors import UserError
+from tests.recompute_figures import Check
+from tests.recompute_plan import check_plan
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,40 @@ def test_a_pilot_s_own_detectable_difference_needs_the_pilot_s_own_size(pilot: t
     (size,) = plan(PlanOptions(difference=(result.detectable,), pilot=pilot, over="*")).sizes
     assert size.items == pytest.approx(result.difference.n, rel=0.1)
     assert first.basis.pilot_groups == first.basis.benchmark_groups == 12
+
+
+def as_printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["plan", *arguments, "--json"]) == 0
+    printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return printed
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+    ("more", "icc"), [((), 0.0), (("--cluster-size", "3", "--icc", "0.5", "--tests", "4", "--power", "0.9", "--alpha", "0.1"), 0.5)]
+)
+def test_sizes_equal_their_recomputation(capsys: pytest.CaptureFixture[str], more: tuple[str, ...], icc: float) -> None:
+    printed, check = as_printed(capsys, "--difference", "0.05,0.1,0.15", "--discordance", "0.12", *more), Check()
+    check_plan(check, printed, icc=icc)
+    assert check.off == [] and check.compared == 16
+    printed["sizes"][1]["effective"] -= 1  # one pair fewer does not have the power
+    printed["basis"]["design_effect"] += 0.01
+    check_plan(check, printed, icc=icc)
+    assert {line.split(":")[0] for line in check.off} >= {"design effect by Kish", "0.1 effective"}
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+@pytest.mark.parametrize("over", ["*", "TT", "V*"])
+def test_what_a_pilot_shows_equals_its_recomputation(pilot: tuple[Path, Path], capsys: pytest.CaptureFixture[str], over: str) -> None:
+    printed = as_printed(capsys, "--difference", "0.1,0.2", "--over", over, "--pilot", *map(str, pilot))
+    check = Check()
+    check_plan(check, printed, pilot)
+    assert check.off == [] and check.compared >= 30
+    printed["basis"]["discordance"] *= 1.001
+    printed["basis"]["items_per_group"] += 0.01
+    check_plan(check, printed, pilot)
+    assert {line.split(":")[0] for line in check.off} >= {"discordance", "items_per_group"}
 
 
 @pytest.mark.slow
