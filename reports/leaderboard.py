@@ -118,7 +118,8 @@ def report(
             pages.write(model_page(Subject(entry, group, asked, shown.why_not)), site)
     if entries:
         pages.write(benchmark_page(made.groups, made.benchmarks, folder, samples=not shown.why_not), site)
-    side_by_side.write(made.pairs, made.groups, site)
+    slugs = {} if shown.why_not else {id(one.run): one.slug for one in shown.runs}
+    side_by_side.write(made.pairs, made.groups, site, made.models, slugs)
     write_explorer(shown, title, site)
     if of_series is not None:
         pages.write(of_series, site)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,10 +14,12 @@ from reports import headlines, links, pages
 from reports.cells import PAIRED_COLUMNS, Column, Table, count, figure_cell, number_cell, paired_cells, text_cell
 from reports.entries import Entry, Group, base_of
 from reports.iit import hands, sections
+from reports.models import Models
 from reports.pages import Page, Site
 from reports.plots import Dot, dots_plot
 from reports.row_order import Block
 from reports.section import Definitions, Part, Section, TablePart, Words, figure, tables
+from reports.tasks import side_by_side as on_tasks
 
 MOST = 40  # pages of two models that a report makes by itself
 NEIGHBOURS = 6  # models from the top that are compared, each with the next
@@ -117,8 +119,12 @@ class Compared:
         return self.results[-1]
 
 
-def write(pairs: Sequence[Pair], groups: Sequence[Group], site: Site) -> None:
+def write(pairs: Sequence[Pair], groups: Sequence[Group], site: Site, models: Models, slugs: on_tasks.Slugs) -> None:
     """Write a page per pair, and the list of them.
+
+    Args:
+        models: of the page, with their runs of tasks.
+        slugs: names of those runs in the explorer; empty where the report has none.
 
     Raises:
         UserError: no space, or no permission.
@@ -126,7 +132,7 @@ def write(pairs: Sequence[Pair], groups: Sequence[Group], site: Site) -> None:
     rows = []
     for pair in pairs:
         compared = _compared(pair)
-        pages.write(_page(compared, site.has(links.SAMPLES)), site)
+        pages.write(_page(compared, site.has(links.SAMPLES), on_tasks.sections(pair.a, pair.b, models, slugs)), site)
         rows.append(compared)
     if rows:
         pages.write(_list(rows, groups), site)
@@ -137,14 +143,15 @@ def _compared(pair: Pair) -> Compared:
     return Compared(pair=pair, results=compare(a, b, pair.b.name), hands=hands.hands(a, b))
 
 
-def _page(compared: Compared, explorer: bool) -> Page:
+def _page(compared: Compared, explorer: bool, of_tasks: Iterable[Section]) -> Page:
     pair = compared.pair
+    changed = hands.section(compared.hands, pair.a, pair.b, pair.benchmark, explorer)
     return Page(
         place=pair.place,
         stem=f"pair-{pair.a.slug}--{pair.b.slug}",
         title=pair.words,
         headline=(_headline(compared),),
-        sections=(_difference(compared), hands.section(compared.hands, pair.a, pair.b, pair.benchmark, explorer), _both(pair)),
+        sections=(_difference(compared), changed, *of_tasks, _both(pair)),
     )
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import gzip
 import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from evaluators.compare.tasks import compare_suites
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import compare
 from evaluators.iit.ledger import transitions
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run
 from reports import side_by_side
+from reports.cells import points
 from reports.leaderboard import report
 from tests.recompute_pages import changed_hands, curve
 from tests.reports.test_leaderboard import Reader, shown
@@ -128,3 +133,58 @@ def test_pairs_that_cannot_be_made_are_refused(make_run: MakeRun, tmp_path: Path
     runs = [make_run("a", tiers=("T",)), make_run("b", tiers=("T",)), make_run("c", tiers=("T",), style="letters")]
     with pytest.raises(UserError, match=reason):
         report(runs, tmp_path / "out", pairs=[words])
+
+
+# ---------------------------------------------------------------- tasks
+
+
+@pytest.fixture(scope="module")
+def with_tasks(
+    tmp_path_factory: pytest.TempPathFactory, maker_in: Callable[[Path], MakeRun], suite_maker_in: Callable[[Path], MakeRun]
+) -> tuple[dict[str, Path], Reader, Path]:
+    """A base and its model, both with text runs, of which one task is not asked alike; the model has a VQA run."""
+    root = tmp_path_factory.mktemp("tasks")
+    make, suite = maker_in(root), suite_maker_in(root)
+    runs = {"base": make("base", 0.95, tiers=("T", "V"), n=6), "wings": make("wings", 0.9, base="base", tiers=("T", "V"), n=6)}
+    runs |= {
+        "A": suite("text", "base", {"piqa": 0.9, "arc_easy": 0.8}),
+        "B": suite("text", "wings", {"piqa": 0.5, "arc_easy": 0.8}, failed=2),
+    }
+    runs["vqa"] = suite("vqa", "wings", {"MME": 0.5})
+    out = report(list(runs.values()), root / "report", samples=True).parent
+    return runs, page_of(out, "base", "wings"), out
+
+
+@pytest.mark.slow
+def test_tasks_have_the_paired_differences_of_compare(with_tasks: tuple[dict[str, Path], Reader, Path]) -> None:
+    runs, page, _ = with_tasks
+    for one in compare_suites(load_run(runs["A"]), load_run(runs["B"]))[0]:
+        row = page.rows("tasks-text-difference")[one.result.over]
+        assert row["difference"].split(" | ")[0] == points(one.result.difference.value or 0.0)
+        assert row["only A"] == str(one.result.only_a) and row["n"] == str(one.result.difference.n)
+
+
+@pytest.mark.slow
+def test_items_of_tasks_that_changed_hands_are_those_counted_with_pandas(with_tasks: tuple[dict[str, Path], Reader, Path]) -> None:
+    runs, page, _ = with_tasks
+    a, b = (pd.read_parquet(runs[side] / "items.parquet").set_index(["task", "item"])["score"] for side in "AB")
+    both = pd.DataFrame({"a": a, "b": b})
+    for task, mine in both.groupby("task"):
+        row = page.rows("tasks-text-hands")[str(task)]
+        assert row["lost"] == str(int(((mine.a == 1) & (mine.b == 0)).sum())) and row["gained"] == str(
+            int(((mine.a == 0) & (mine.b == 1)).sum())
+        )
+        assert int(row["kept"]) + int(row["never"]) == int((mine.a == mine.b).sum())
+    lost = both[(both.a == 1) & (both.b == 0)]
+    listed = [(row[1], row[0]) for row in page.tables["tasks-text-lost"][1:]]
+    assert sorted(listed) == sorted(lost.index) and listed
+    assert "wings has no run" not in page.text and "base has no run of this suite on this page" in page.text
+
+
+@pytest.mark.slow
+def test_an_item_of_a_task_leads_to_its_dialogue(with_tasks: tuple[dict[str, Path], Reader, Path]) -> None:
+    _, page, out = with_tasks
+    packed = (out / "samples" / "data" / "catalogue.js").read_text().split('"')[3]
+    led = [address for address in page.attributes("href") if "item=piqa" in address]
+    assert led and all(address.startswith("../samples/index.html#run=text-wings&item=piqa") for address in led)
+    assert b'"text-wings"' in gzip.decompress(base64.b64decode(packed))
