@@ -5,14 +5,16 @@ The models are made on the spot: random weights, a byte-level BPE trained on a f
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import io
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +22,9 @@ from types import SimpleNamespace
 import pytest
 
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
+from iit_bench.tools import worker_process
 from iit_bench.types import Image
+from tests.warm_processes import WarmProcess
 
 # Set before anything heavy is imported: no network, one thread, no cache that differs between processes.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
@@ -39,6 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "smollm2" in getattr(item, "fixturenames", ()) or "SmolLM2" in item.name:
             item.add_marker(pytest.mark.smollm2)
+
+
+def pytest_runtest_setup() -> None:
+    """Let lm-eval describe the machine (`pip list` and more, a second each time) once per process, not after every evaluation."""
+    if "torch" in sys.modules:
+        collect = importlib.import_module("torch.utils.collect_env")
+        if not hasattr(collect.get_pretty_env_info, "cache_info"):
+            collect.get_pretty_env_info = cache(collect.get_pretty_env_info)
 
 
 CACHE = pytest.StashKey[str]()
@@ -162,6 +174,15 @@ def _from_gguf(gguf: Path, target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, quantization_config=plain, dtype=torch.bfloat16)
     model.save_pretrained(partial)
     partial.rename(target)
+
+
+@pytest.fixture(scope="module")
+def warm_workers() -> Iterator[None]:
+    """Until the end of a file of tests, worker processes (`WorkerProcess`) are forked from one that has imported what they import."""
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.platform == "linux":
+            patch.setattr(worker_process, "subprocess", SimpleNamespace(Popen=WarmProcess, PIPE=subprocess.PIPE))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from iit_bench.storage.runs import load_run
+from tests.warm_processes import MODELS, run
 
 SCRIPT = Path(__file__).with_name("killed_evaluation.py")
 
@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).with_name("killed_evaluation.py")
 @pytest.mark.slow
 @pytest.mark.parametrize("history", ["gold", "own"])
 def test_killed_evaluation_resumes_to_identical_predictions(bench, tmp_path, history):
-    done = subprocess.run([sys.executable, SCRIPT, bench.path, tmp_path, history], capture_output=True, text=True, timeout=120, check=False)
+    done = run([sys.executable, SCRIPT, bench.path, tmp_path, history], preload=MODELS)
     assert done.returncode == 0, done.stderr
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     answers = (whole / "responses.jsonl").read_bytes().count(b"\n") - 1

@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests import warm_processes
 
 TRIAL, STOPPED = (Path(__file__).with_name(name) for name in ("trial.py", "stopped.py"))
 KILLS = os.environ.get("TORTURE", "3")
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 def run(script: Path, *words: object) -> dict:
     """What a script prints: one JSON object."""
-    done = subprocess.run([sys.executable, script, *map(str, words)], capture_output=True, text=True, timeout=20_000, check=False)
+    done = warm_processes.run([sys.executable, script, *words], preload=warm_processes.MODELS)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
 

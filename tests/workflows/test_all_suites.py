@@ -112,6 +112,7 @@ def test_a_model_that_only_scores_is_reported_first_and_fails_at_nothing(call: C
     assert "out (vqa): not run, model 'majority' cannot generate" in printed
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_the_same_call_resumes_where_it_was_killed_and_asks_nothing_twice(wings: Path, base: Path, call: Call, capsys) -> None:
     logs = {suite: wings / suite / "responses.jsonl" for suite in ("iit", "text", "vqa")}
     lines = {suite: log.read_text().splitlines() for suite, log in logs.items()}
@@ -127,6 +128,7 @@ def test_the_same_call_resumes_where_it_was_killed_and_asks_nothing_twice(wings:
     assert set(told["suites"]) == {"iit", "text", "vqa"} and told["failed"] == {} and told["report"].endswith("index.html")
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_suite_that_fails_leaves_the_others_and_the_report_whole(call: Call, tmp_path, capsys) -> None:
     (tmp_path / "out" / "text").mkdir(parents=True)
     (tmp_path / "out" / "text" / "notes.txt").write_text("mine")  # a foreign folder: the suite refuses it

@@ -27,6 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="VLMEvalKit is installed by hand (README)"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def every_worker_is_warm(warm_workers: None) -> None:
+    """VLMEvalKit's process is started afresh in tests/workflows and tests/reliability."""
+
+
 @pytest.fixture(scope="session")
 def oracle() -> ModuleType:
     """oracle.py beside this file."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from evaluators.runs.options import RunOptions
 from evaluators.vqa.evaluate import evaluate_vqa_model
 from iit_bench.models.contract import Model
 from iit_bench.storage.runs import TaskRun, load_run
+from tests import warm_processes
 
 TOKENS = 6
 VERDICTS = (("_exact_matching_result", "hit"), ("_auxmatch", "score"), ("_results", "eval_match"))  # result file of a kind, its column
@@ -31,7 +31,7 @@ def vlmevalkits_own(model: str, folder: Path, tasks: tuple[str, ...], tables: Pa
     environment = {**os.environ, "LMUData": str(lmu), "PRED_FORMAT": "tsv", "EVAL_FORMAT": "json", "SPLIT_THINK": "1"}
     environment |= {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, str(Path(__file__).with_name("kit_alone.py")), str(work / "spec.json")]
-    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+    done = warm_processes.run(command, cwd=work, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads((work / "found.json").read_text(encoding="utf-8"))
     imported = {name.split(".")[0] for name in found.pop("")}

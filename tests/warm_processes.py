@@ -1,0 +1,188 @@
+"""Python processes that need not import for seconds: forked from one that has imported the packages of others.
+
+A process that imports torch, transformers or VLMEvalKit computes for three to six seconds before it does anything, and the tests start
+many. Those whose subject is not the start itself are forked from a server, one per process of pytest. Nothing of this project is imported
+in the server: a forked process imports it as a fresh one does, under its own environment.
+
+    python tests/warm_processes.py SOCKET      # the server; started by `_server`, ends with the process that started it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+PACKAGES = ("torch", "pandas", "pyarrow.parquet", "huggingface_hub", "PIL.Image", "tqdm", "sty", "validators", "unittest.mock")
+MODELS = (*PACKAGES, "torch._dynamo", "torch.distributed.tensor", "transformers.modeling_utils", "datasets", "lm_eval.evaluator")
+LARGEST_REQUEST = 200_000  # bytes: of one packet
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+# Read while packages are imported: a process that wants another value than the server has to be a fresh one.
+FIXED = ("HF_", "OMP_", "MKL_", "TOKENIZERS_", "PYTHONHASHSEED", "CUDA_")
+
+
+class WarmProcess:
+    """`python COMMAND…` as `subprocess.Popen` starts it, of which it has the part that is needed here."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: int | None = None,
+        stdout: int | IO[Any] | None = None,
+        stderr: int | IO[Any] | None = None,
+        preload: Sequence[str] = PACKAGES,
+    ) -> None:
+        """Start it.
+
+        Args:
+            command: `sys.executable`, then a script or `-m MODULE`, then its arguments.
+            preload: the modules that the server imports before it forks, unless it has.
+        """
+        environment = dict(os.environ if env is None else env)
+        server, fixed = _server()
+        assert _fixed(environment) == fixed, "another environment than the server's: start a fresh process"
+        assert command[0] == sys.executable
+        report, theirs = os.pipe()
+        ends, own = [theirs], []
+        for number, asked in enumerate((stdin, stdout, stderr)):
+            if asked == subprocess.PIPE:
+                pipe = os.pipe()
+                own.append(os.fdopen(pipe[number == 0], "wb" if number == 0 else "rb", 0 if number == 0 else -1))
+                ends.append(pipe[number != 0])
+            else:
+                own.append(None)
+                ends.append(os.dup(number if asked is None else asked if isinstance(asked, int) else asked.fileno()))
+        self.stdin, self.stdout, self.stderr = own
+        request = {"command": list(command[1:]), "cwd": str(cwd or Path.cwd()), "environment": environment, "preload": preload}
+        socket.send_fds(server, [json.dumps(request).encode()], ends)
+        for end in ends:
+            os.close(end)
+        self._report = os.fdopen(report, "r")
+        self.pid = int(self._report.readline())
+        self.returncode: int | None = None
+
+    def wait(self) -> int:
+        """Wait for its end, and return the exit code, or minus the signal."""
+        if self.returncode is None:
+            self.returncode = int(self._report.readline())
+            self._report.close()
+        return self.returncode
+
+    def kill(self) -> None:
+        """Kill it, unless it has ended."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
+def run(command: Sequence[object], **more: Any) -> subprocess.CompletedProcess[str]:
+    """`subprocess.run(command, capture_output=True, text=True)`."""
+    command = list(map(str, command))
+    if sys.platform != "linux":
+        more.pop("preload", None)
+        return subprocess.run(command, capture_output=True, text=True, check=False, **more)
+    with open(os.memfd_create("stdout"), "w+b") as out, open(os.memfd_create("stderr"), "w+b") as err:
+        code = WarmProcess(command, stdout=out, stderr=err, **more).wait()
+        out.seek(0), err.seek(0)
+        return subprocess.CompletedProcess(command, code, out.read().decode(), err.read().decode())
+
+
+@functools.cache
+def _server() -> tuple[socket.socket, dict[str, str]]:
+    """The socket to the server of this process, which ends when the socket is closed, and the variables that the server has read."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        subprocess.Popen([sys.executable, __file__, str(theirs.fileno())], pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+    return ours, _fixed(os.environ)
+
+
+def _fixed(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(FIXED)}
+
+
+# ---------------------------------------------------------------- the server
+
+
+def serve(asked: socket.socket) -> None:
+    """Fork a process per request, until the other end is closed. Returns in a forked process only once that has ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the processes that wait for a forked one are not waited for
+    while True:
+        text, files, _, _ = socket.recv_fds(asked, LARGEST_REQUEST, 4)
+        if not text:
+            return
+        request = json.loads(text)
+        for name in request["preload"]:
+            with contextlib.suppress(ImportError):  # not installed: whoever needs it says so
+                importlib.import_module(name)
+        if os.fork() == 0:
+            asked.close()
+            _watch(request, files)
+        for file in files:
+            os.close(file)
+
+
+def _watch(request: dict[str, Any], files: Sequence[int]) -> None:
+    """In a process of its own: fork the one that is asked for, and report its number and its end."""
+    _end_with_parent()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        _become(request, files)
+        return
+    report, *rest = files
+    for file in rest:
+        os.close(file)
+    os.write(report, f"{pid}\n".encode())
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(BrokenPipeError):  # who asked has ended
+        os.write(report, f"{code}\n".encode())
+    os._exit(0)
+
+
+def _become(request: dict[str, Any], files: Sequence[int]) -> None:
+    """Run the command in this process, which then exits as the command does."""
+    _end_with_parent()
+    for number, file in enumerate(files[1:]):
+        os.dup2(file, number)
+    for file in files:
+        os.close(file)
+    environment, command = request["environment"], request["command"]
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(environment)
+    is_module = command[0] == "-m"
+    folders = [request["cwd"] if is_module else str(Path(command[0]).resolve().parent)]
+    folders += [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    sys.path[:] = [*folders, *PATH]
+    sys.argv[:] = command[is_module:]
+    importlib.invalidate_caches()
+    if is_module:
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(command[0], run_name="__main__")
+    sys.exit()
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    given = {str(Path(__file__).resolve().parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    PATH = [folder for folder in sys.path if folder not in given]
+    sys.path[:] = PATH
+    serve(socket.socket(fileno=int(sys.argv[1])))
