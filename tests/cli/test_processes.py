@@ -47,7 +47,7 @@ def members(group: int) -> set[int]:
     return found
 
 
-def wait_until(holds, seconds: float = 60) -> None:
+def wait_until(holds, seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < until
@@ -96,11 +96,11 @@ def test_a_reason_that_all_processes_have_is_shown_once(bench, tmp_path):
 
 
 def test_fresh_starts_over_once(bench, tmp_path):
+    evaluate(RunOptions(model="random", bench=bench.path, out=tmp_path / "run"), progress=False)
     words = ("--model", "random", "--bench", bench.path, "--out", tmp_path / "run", "--processes", 2, "--quiet")
-    for more in ((), ("--fresh", "--seed", 5)):
-        started = start(*words, *more)
-        _, err = started.communicate(timeout=300)
-        assert started.returncode == 0, err
+    started = start(*words, "--fresh", "--seed", 5)
+    _, err = started.communicate(timeout=300)
+    assert started.returncode == 0, err
     assert load_run(tmp_path / "run").run["seed"] == 5
     assert load_run(tmp_path / "run").run["resumed"] in (0, 1)  # 1 where the second process came after the first had left
 
@@ -111,7 +111,7 @@ def test_processes_end_with_their_parent(bench, tmp_path, sign, code):
     started = start("--model", "base-llm", "--bench", bench.path, "--out", tmp_path / "run", "--processes", 2, "--quiet")
     wait_until(lambda: len(members(started.pid)) == 3)
     os.kill(started.pid, sign)
-    _, err = started.communicate(timeout=60)
+    _, err = started.communicate(timeout=300)
     assert started.returncode == code
     assert ("resume with: iit-bench eval" in err) == (code == 130)
     wait_until(lambda: not members(started.pid))

@@ -133,7 +133,10 @@ def test_attention_is_the_one_that_is_asked_for(llama, attention):
 
 
 @pytest.mark.slow
-def test_flex_attention_has_the_scores_of_the_default_and_is_given_no_tree(llama):
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_has_the_scores_of_the_default_and_is_given_no_tree(llama, monkeypatch):
+    """What it is given is the subject; its kernel is torch's, and takes half a minute to compile."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     model = opened(llama, device="cpu", attn_implementation="flex_attention")
     assert model.info.details["rows"]["refused"]["tree"] == "flex_attention takes no mask of a tree"  # with one the process would end
     (scored,), (expected,) = (one.score([ScoreRequest(CHAT, ("Paris",))]) for one in (model, opened(llama, device="cpu")))

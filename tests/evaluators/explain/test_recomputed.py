@@ -81,15 +81,15 @@ def numbered(side: AskedTask) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_the_interval_of_a_part_covers_its_true_size_in_95_of_100_simulations():
-    """Monte-Carlo error of 2000 simulations at .95: .005; the bounds are two of it below, and leave room for discreteness above."""
+    """Monte-Carlo error of 600 simulations at .95: .009; the bounds are two of it below, and leave room for discreteness above."""
     rng = np.random.default_rng(0)
-    truth, hits, n = ((0.7 - 0.55) + (0.5 - 0.45)) / 2, 0, 2000
+    truth, hits, n = ((0.7 - 0.55) + (0.5 - 0.45)) / 2, 0, 600
     for _ in range(n):
         step = tuple(split(*task(rng, name, rates, 30, 3)) for name, rates in (("one", (0.7, 0.55)), ("two", (0.5, 0.45))))
         figure = figure_of("prompt", [step])
         assert figure.low is not None and figure.high is not None
         hits += figure.low <= truth <= figure.high
-    assert 0.94 <= hits / n <= 0.98, hits / n
+    assert 0.932 <= hits / n <= 0.985, hits / n
 
 
 def without(side: AskedTask, rng: np.random.Generator, share: float) -> AskedTask:
