@@ -28,7 +28,7 @@ def server_model(company_model):
 
         def score(self, batch):
             if self.meet:
-                self.meet.wait(timeout=20)
+                self.meet.wait(timeout=300)
             return super().score(batch)
 
     return ServerModel

@@ -42,7 +42,7 @@ def elsewhere(tmp_path):
         queue = PROCESSES.Queue()
         process = PROCESSES.Process(target=work, args=(queue,))
         process.start()
-        found = queue.get(timeout=60)
+        found = queue.get(timeout=300)
         process.join()
         return found
 
@@ -116,7 +116,7 @@ def test_processes_of_one_rank_have_logs_of_their_own(tmp_path):
 
         process = PROCESSES.Process(target=work)
         process.start()
-        assert {first.own_path.name, other.get(timeout=60)} == {"responses.rank-0.jsonl", "responses.rank-1.jsonl"}
+        assert {first.own_path.name, other.get(timeout=300)} == {"responses.rank-0.jsonl", "responses.rank-1.jsonl"}
         process.join()
 
 

@@ -88,7 +88,7 @@ def test_of_two_merges_at_once_one_is_done_or_both_find_the_same(whole, shards):
     merges = [multiprocessing.get_context("fork").Process(target=_merged, args=(shards, queue)) for _ in range(2)]
     for process in merges:
         process.start()
-    found = [queue.get(timeout=120) for _ in merges]
+    found = [queue.get(timeout=300) for _ in merges]
     for process in merges:
         process.join()
     answers = len((whole / "responses.jsonl").read_bytes().splitlines()) - 1

@@ -219,8 +219,8 @@ def test_server_that_is_too_busy_for_a_long_question_alone_is_an_error_of_the_ma
 def test_question_on_which_the_server_never_comes_back_is_an_error_of_its_item(serve, load, replies):
     never = threading.Event()
     server = serve()
-    model = load(server, timeout=0.5, retries=0)
-    server.script = lambda path, body: never.wait(5) if "bad" in replies.content(body)[0] else replies.parrot(path, body)
+    model = load(server, timeout=2, retries=0)
+    server.script = lambda path, body: never.wait(60) if "bad" in replies.content(body)[0] else replies.parrot(path, body)
     with pytest.raises(ItemError, match="the server fails on it: it does not answer in time; give more with --timeout"):
         model.generate([ask("bad")])
     never.set()

@@ -141,6 +141,9 @@ def data_of() -> Callable[[Path, str], Any]:
 # ---------------------------------------------------------------- Chromium
 
 
+PATIENCE = 120_000  # milliseconds, on a machine that does much else besides
+
+
 @pytest.fixture
 def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
     """`visit(path, hash, **context options)` → the page; afterwards: a clean console, no dialog, and only files of the report asked for."""
@@ -150,6 +153,7 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
 
     def go(path: Path, address: str = "", root: Path | None = None, **options: Any) -> Any:
         contexts.append(chromium.new_context(**options))
+        contexts[-1].set_default_timeout(PATIENCE)
         page = contexts[-1].new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
