@@ -30,6 +30,7 @@ class Answer:
     asked: str = ""  # hash of what was asked; "" = not recorded
     # Hash of the whole prompt as the model read it, after what was hashed ("text", …): of the same kind, it tells equal from different.
     prompt: str = ""  # "" = not recorded
+    words: str = ""  # hash of the messages, before a template made a text of them; "" = not recorded
 
 
 Reading = Callable[[Sequence[Answer]], "list[float | None]"]  # scores of replies by a rule; None = it cannot read that one

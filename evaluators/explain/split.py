@@ -141,7 +141,8 @@ def _possible(a: Answer, b: Answer, standing: Mapping[Cause, Standing], *, rule:
         found["truncation"] = None not in (a.limit, b.limit) or cut
     same_prompt = _prompts_comparable(a, b) and a.prompt == b.prompt
     for cause in ASKED:
-        if (cause in ("prompt", "template") and same_prompt) or standing[cause].state == "stated equal":
+        same_words = cause == "prompt" and a.words and a.words == b.words
+        if same_words or (cause in ("prompt", "template") and same_prompt) or standing[cause].state == "stated equal":
             continue
         if standing[cause].state == "different" or _shown_apart(cause, a, b, standing):
             found[cause] = True
@@ -152,6 +153,8 @@ def _possible(a: Answer, b: Answer, standing: Mapping[Cause, Standing], *, rule:
 
 def _shown_apart(cause: Cause, a: Answer, b: Answer, standing: Mapping[Cause, Standing]) -> bool:
     """Whether the item itself shows that a cause differs."""
+    if cause == "prompt" and a.words and b.words:
+        return a.words != b.words
     if cause == "prompt":  # the same template, and another text
         return _prompts_comparable(a, b) and a.prompt != b.prompt and standing["template"].state in ("equal", "stated equal")
     return cause == "decoding" and _decoded_apart(a, b)

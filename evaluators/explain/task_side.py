@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluators.explain.rules import KIT_RULE, kit_reading
 from evaluators.explain.settings import weights_of
 from evaluators.explain.sides import Answer, AskedTask, Cause, Settings, Side
-from evaluators.runs.foreign import vlmeval_files
+from evaluators.runs.foreign import inspect_logs, lighteval_files, vlmeval_files
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import TaskRun
 from iit_bench.types import TaskItem, TaskResult
@@ -58,11 +59,12 @@ def _task(run: TaskRun, result: TaskResult, metric: str, items: Sequence[TaskIte
     judge = result.judge or str(header.get("judge") or "")
     table = {str(line["index"]): line for line in _rows(run, result.task)} if of_kit else {}
     limit = header.get("max_new_tokens")
+    known_of = _recorded(run, result.task)
     by_item: dict[str, list[TaskItem]] = {}
     for item in items:
         by_item.setdefault(item.item, []).append(item)
     answers = {
-        name: _answer(rows, metric, _of_row(table.get(name)), limit)
+        name: _answer(rows, metric, {"limit": limit} | _of_row(table.get(name)) | known_of.get(name, {}))
         for name, rows in by_item.items()
         if any(row.metric == metric for row in rows)
     }
@@ -85,10 +87,26 @@ def _task(run: TaskRun, result: TaskResult, metric: str, items: Sequence[TaskIte
     )
 
 
-def _answer(rows: Sequence[TaskItem], metric: str, known: Mapping[str, Any], limit: int | None) -> Answer:
+def _recorded(run: TaskRun, task: str) -> dict[str, dict[str, Any]]:
+    """Item -> fields of `Answer` that files of inspect and lighteval hold beside the scores."""
+    tool = str(run.run.get("tool") or "")
+    if tool.startswith(inspect_logs.TOOL):
+        found = inspect_logs.recorded(run.path)
+        return {item: one | {"words": _sha256(one["words"])} for item, one in found.items()}
+    if tool.startswith(lighteval_files.TOOL):
+        found = lighteval_files.recorded(run.path, task)
+        return {item: one | {"prompt": one["prompt"] and f"text:{_sha256(one['prompt'])}"} for item, one in found.items()}
+    return {}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() if text else ""
+
+
+def _answer(rows: Sequence[TaskItem], metric: str, known: Mapping[str, Any]) -> Answer:
     chosen = next(row for row in rows if row.metric == metric)
     scores = {row.metric: row.score for row in rows}
-    return Answer(score=chosen.score, scores=scores, cluster=f"{chosen.task}/{chosen.cluster}", reply=chosen.reply, limit=limit, **known)
+    return Answer(score=chosen.score, scores=scores, cluster=f"{chosen.task}/{chosen.cluster}", reply=chosen.reply, **known)
 
 
 def _rows(run: TaskRun, task: str) -> Sequence[Mapping[str, Any]]:

@@ -129,7 +129,7 @@ def _items(task: str, samples: Sequence[EvalSample]) -> tuple[list[TaskItem], in
     items = []
     for sample in sorted(samples, key=lambda one: (_place(one), str(one.id), one.epoch)):
         known = sample.metadata if "cluster" in sample.metadata and "item" in sample.metadata else {}  # of a log that we wrote
-        item = str(known.get("item", sample.id)) + (f"#{sample.epoch}" if repeated else "")
+        item = _item_of(sample, repeated)
         outcomes = known.get("outcomes", {})
         common = {"task": task, "item": item, "cluster": str(known.get("cluster", sample.id)), "reply": sample.output.completion}
         if sample.error is not None:
@@ -144,6 +144,29 @@ def _items(task: str, samples: Sequence[EvalSample]) -> tuple[list[TaskItem], in
             outcome = outcomes.get(name) or _outcome(score, value)
             items.append(TaskItem(metric=name, score=value, outcome=outcome, **common))
     return items, unscored
+
+
+def recorded(path: Path) -> dict[str, dict[str, Any]]:
+    """Item -> what a log says of how it was answered.
+
+    Keys: `cut` (the reply ended at the limit of tokens; None = not recorded) and `words` (JSON of the messages before the reply; ""
+    where there are none).
+    """
+    samples = _read(path).samples or []
+    repeated = any(sample.epoch > 1 for sample in samples)
+    found = {}
+    for sample in samples:
+        why = sample.output.stop_reason if sample.output.choices else None
+        sent = [one for one in sample.messages if one is not sample.messages[-1] or one.role != "assistant"]
+        words = [[one.role, one.content if isinstance(one.content, str) else [_plain(part) for part in one.content]] for one in sent]
+        cut = True if why == "max_tokens" else False if why == "stop" else None
+        found[_item_of(sample, repeated)] = {"cut": cut, "words": json.dumps(words) if words else ""}
+    return found
+
+
+def _item_of(sample: EvalSample, repeated: bool) -> str:
+    known = sample.metadata if "cluster" in sample.metadata and "item" in sample.metadata else {}  # of a log that we wrote
+    return str(known.get("item", sample.id)) + (f"#{sample.epoch}" if repeated else "")
 
 
 def _place(sample: EvalSample) -> int:

@@ -81,6 +81,23 @@ def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, float | 
             yield name, (float(value), number(row.get(f"{name}_stderr")))
 
 
+def recorded(path: Path, task: str) -> dict[str, dict[str, Any]]:
+    """Item -> what its details say of how it was asked.
+
+    Keys: `prompt` (the text that the model was given; "" where it is no text), `limit` (of the reply, in tokens) and `stops`. Whether a
+    prompt was cut is not among them: the field `truncated_tokens_count` of a generated reply is characters minus tokens, so it is rarely 0.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))["config_general"].get("model_config") or {}
+    own = (config.get("generation_parameters") or {}).get("max_new_tokens")
+    found = {}
+    for place, one in enumerate(_details(path, task)):
+        doc, text = one["doc"], one["model_response"].get("input")
+        limit, stops = own or doc.get("generation_size"), doc.get("stop_sequences")
+        known = {"prompt": text if isinstance(text, str) else "", "limit": limit}
+        found[_item_of(doc, place)] = known | {"stops": None if stops is None else tuple(stops)}
+    return found
+
+
 # ---------------------------------------------------------------- details
 
 
@@ -107,11 +124,15 @@ def _read(file: Path) -> Details:
 
 
 def _items(task: str, place: int, detail: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[TaskItem]:
-    item = str(detail["doc"].get("id") or place)
+    item = _item_of(detail["doc"], place)
     for metric in metrics:
         score = number((detail["metric"] or {}).get(metric))
         if score is not None:
             yield TaskItem(task=task, item=item, cluster=item, metric=metric, score=score, outcome=outcome(score), reply=_reply(detail))
+
+
+def _item_of(doc: Mapping[str, Any], place: int) -> str:
+    return str(doc.get("id") or place)
 
 
 def _scored(detail: Mapping[str, Any]) -> bool:
@@ -154,6 +175,7 @@ def _header(path: Path, content: Mapping[str, Any], tasks: list[str]) -> dict[st
     config = general.get("model_config") or {}
     given = config.get("generation_parameters") or {}
     set_ = {name: value for name, value in given.items() if value is not None} if isinstance(given, Mapping) else {}
+    limit = set_.pop("max_new_tokens", None)
     seconds = number(general.get("total_evaluation_time_secondes"))
     return foreign_header(
         TOOL,
@@ -163,6 +185,7 @@ def _header(path: Path, content: Mapping[str, Any], tasks: list[str]) -> dict[st
         model_info={"dtype": str(config.get("dtype") or "").removeprefix("torch.")},
         tasks=tasks,
         limit=general.get("max_samples"),
+        max_new_tokens=limit,
         apply_chat_template=bool(config.get("use_chat_template")),
         system_prompt=str(config.get("system_prompt") or ""),
         gen_kwargs=",".join(f"{name}={value}" for name, value in sorted(set_.items()) if isinstance(value, (int, float, str))),
