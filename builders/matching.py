@@ -1,7 +1,7 @@
 """Which questions are near in meaning (docs/spec/iit.md#building-3-histories): tf-idf in integers, no meaning at all, or a text encoder.
 
 A matcher knows a fixed list of texts by position. Everything is deterministic: equal similarities are ordered by the caller's order (ids).
-The nearest texts are exact whatever the size of the list; none of the searches here is approximate.
+The nearest texts are exact whatever the size of the list (see pruned_search.py); none of the searches here is approximate.
 """
 
 from __future__ import annotations
@@ -9,33 +9,18 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from builders.pruned_search import PrunedSearch, Ranking
 from builders.words import words
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.devices import pick_device
 
-# Shares of a query's norm that its most frequent words may have and still be left out of a search; the last search leaves out nothing.
-LEFT_OUT = (0.4, 0.2, 0.0)
-CHEAP = 10_000  # products up to which a search over all words costs less than one in steps
-SHORT = 64  # texts of a ranking up to which frequent words may be left out; a longer one reaches texts that share only those
-TOGETHER = 1 << 17  # products whose results are in memory at once
 BLOCK = 1 << 22  # similarities to vectors that are held at once
-ROUNDING = 1e-9  # more than the rounding errors of a bound, which is a sum of a few float64
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The nearest texts of a text, from nearest to farthest; equal similarities by position, and never cut apart."""
-
-    texts: NDArray[np.int64]  # positions
-    similarities: NDArray[np.float64]
-    complete: bool  # every text that is not listed has the similarity 0
 
 
 class Search(Protocol):
@@ -113,147 +98,6 @@ def _row(weights: Any, text: int) -> dict[int, float]:
     """Column -> entry of a row."""
     row = slice(weights.indptr[text], weights.indptr[text + 1])
     return dict(zip(weights.indices[row].tolist(), weights.data[row].tolist(), strict=True))
-
-
-class PrunedSearch:
-    """The nearest rows of a sparse matrix by cosine.
-
-    By the inequality of Cauchy and Schwarz, a text that shares with a query only words which hold a share r of the query's norm has at most
-    the similarity r. So a query's most frequent words are left out of the first search; where the last of the texts found there is nearer
-    than r, no other text can be, and only texts that the words left out might raise above it are compared in full. Else the search is
-    repeated with more words.
-
-    Args:
-        weights: float64 [texts, words], exact integers, columns by descending frequency and sorted in each row.
-        norms: float64 [texts].
-        among: the positions that may be found, ascending.
-    """
-
-    def __init__(self, weights: Any, norms: NDArray[np.float64], among: NDArray[np.int64]) -> None:
-        self._weights, self._norms, self._among = weights, norms, among
-        self._columns = weights[among].T.tocsr()  # [words, among]
-        self._frequency = np.diff(self._columns.indptr).astype(np.float64)
-        self._row_norms = norms[among]
-        self._query = np.zeros(weights.shape[1])  # one query as a dense vector; zeros between uses
-
-    def nearest(self, queries: NDArray[np.int64], count: int) -> list[Ranking]:
-        """The ranking of each query."""
-        if len(queries) == 1:
-            return [self._alone(int(queries[0]), count)]
-        found: dict[int, Ranking] = {}
-        products = self._products(queries)
-        pruned = (products > CHEAP) & (count <= SHORT)
-        for share in LEFT_OUT:
-            asked = [query for query, steps in zip(queries.tolist(), pruned, strict=True) if query not in found and (steps or not share)]
-            parts = np.cumsum(self._products(np.array(asked, np.int64))) // TOGETHER
-            for part in np.unique(parts):
-                found |= self._level(np.array(asked, np.int64)[parts == part], count, share)
-        return [found[query] for query in queries.tolist()]
-
-    def _alone(self, query: int, count: int) -> Ranking:
-        """The ranking of one query, over all its words: less work than to make matrices of it."""
-        own = slice(self._weights.indptr[query], self._weights.indptr[query + 1])
-        starts, ends = self._columns.indptr[self._weights.indices[own]], self._columns.indptr[self._weights.indices[own] + 1]
-        lengths = ends - starts
-        entries = _ranges(starts, lengths)
-        products = self._columns.data[entries] * np.repeat(self._weights.data[own], lengths)
-        dots = np.bincount(self._columns.indices[entries], products, len(self._among))  # exact: integers
-        places = np.flatnonzero(dots)
-        similarities = dots[places] / (self._row_norms[places] * self._norms[query])
-        return self._ranking(places, similarities, count)
-
-    def _ranking(self, places: NDArray[Any], similarities: NDArray[np.float64], count: int) -> Ranking:
-        """The ranking of all places whose similarity is not 0."""
-        complete = len(places) <= count
-        if not complete:
-            enough = similarities >= np.partition(similarities, -count)[-count]
-            places, similarities = places[enough], similarities[enough]
-        return self._ordered(places, similarities, complete)
-
-    def _ordered(self, places: NDArray[Any], similarities: NDArray[np.float64], complete: bool) -> Ranking:
-        order = np.lexsort((places, -similarities))
-        return Ranking(self._among[places[order]], similarities[order], complete)
-
-    def _products(self, queries: NDArray[np.int64]) -> NDArray[np.float64]:
-        """How many products of two entries a search over all words of each query takes."""
-        products: NDArray[np.float64] = (self._weights[queries] != 0) @ self._frequency
-        return products
-
-    def _level(self, queries: NDArray[np.int64], count: int, share: float) -> dict[int, Ranking]:
-        """The rankings that can be decided when words with up to `share` of a query's norm are left out."""
-        kept, left_out = self._without_frequent(queries, share)
-        dots = kept @ self._columns
-        found = {}
-        for i, query in enumerate(queries.tolist()):
-            row = slice(dots.indptr[i], dots.indptr[i + 1])
-            places, norm = dots.indices[row], self._norms[query]
-            similarities = dots.data[row] / (self._row_norms[places] * norm)
-            if left_out[i] > 0:
-                chosen = self._decided(query, places, similarities, count, left_out[i] + ROUNDING)
-                if chosen is None:
-                    continue
-                found[query] = self._ordered(*chosen, complete=False)
-            else:
-                found[query] = self._ranking(places, similarities, count)
-        return found
-
-    def _without_frequent(self, queries: NDArray[np.int64], share: float) -> tuple[Any, NDArray[np.float64]]:
-        """The queries' rows without their most frequent words, and the share of each norm that these have: float64 [queries]."""
-        from scipy.sparse import csr_array
-
-        kept = self._weights[queries]
-        if not share:
-            return kept, np.zeros(len(queries))
-        lengths = np.diff(kept.indptr)
-        row = np.repeat(np.arange(len(queries)), lengths)
-        squares = kept.data * kept.data
-        running = np.cumsum(squares)  # exact: integers
-        running -= np.repeat(np.append(0.0, running)[kept.indptr[:-1]], lengths)
-        out = running <= share * share * self._norms[queries[row]] ** 2
-        left_out = np.sqrt(np.bincount(row, squares * out, len(queries))) / self._norms[queries]
-        starts = np.append(0, np.cumsum(np.bincount(row, ~out, len(queries)))).astype(kept.indptr.dtype)
-        return csr_array((kept.data[~out], kept.indices[~out], starts), shape=kept.shape), left_out
-
-    def _decided(
-        self, query: int, places: NDArray[np.int32], lower: NDArray[np.float64], count: int, left_out: float
-    ) -> tuple[NDArray[np.int32], NDArray[np.float64]] | None:
-        """The nearest places and their similarities, given bounds from below; None if an unseen text may be among them.
-
-        Args:
-            lower: similarity over the words that were searched; over all words it is at most `left_out` more.
-        """
-        if len(places) < count:
-            return None
-        likely = lower >= np.partition(lower, -count)[-count]
-        of_likely = self._exact(query, places[likely])
-        least = np.partition(of_likely, -count)[-count]
-        if least <= left_out:
-            return None
-        others = places[(lower + left_out >= least) & ~likely]
-        both = np.concatenate((places[likely], others))
-        similarities = np.concatenate((of_likely, self._exact(query, others))) if len(others) else of_likely
-        enough = similarities >= least
-        return both[enough], similarities[enough]
-
-    def _exact(self, query: int, places: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Similarity of the query to the texts at some places, over all words."""
-        own = slice(self._weights.indptr[query], self._weights.indptr[query + 1])
-        starts, ends = self._weights.indptr[self._among[places]], self._weights.indptr[self._among[places] + 1]
-        lengths = ends - starts
-        entries = _ranges(starts, lengths)
-        self._query[self._weights.indices[own]] = self._weights.data[own]
-        products = self._weights.data[entries] * self._query[self._weights.indices[entries]]
-        self._query[self._weights.indices[own]] = 0
-        dots = np.add.reduceat(products, np.cumsum(lengths) - lengths)  # a place has a word in common with the query, so none is empty
-        similarities: NDArray[np.float64] = dots / (self._row_norms[places] * self._norms[query])
-        return similarities
-
-
-def _ranges(starts: NDArray[Any], lengths: NDArray[Any]) -> NDArray[np.int64]:
-    """The numbers start … start + length - 1 of each range, one range after the other."""
-    before = np.cumsum(lengths) - lengths
-    ranges: NDArray[np.int64] = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
-    return ranges
 
 
 @cache

@@ -15,14 +15,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from builders.matching import Matcher, Ranking
+from builders.matching import Matcher
+from builders.pruned_search import Ranking
 from builders.words import hash64, mixed
 from iit_bench.types import Question
 
 FIRST = 16  # texts of a ranking; more where the rules refuse all of these
 MORE = 32  # how many times as many then
 Admits = Callable[[int, int], bool]  # (text, place of a question with it) -> whether the text may be history
-REBUILT = 0.9  # a search is made anew when so many of its texts are left
+REBUILT = 0.97  # a search is made anew when so many of its texts are left
 
 
 class Remaining:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
 from builders.histories import MODALITIES, NEAR_DUPLICATE, HistoryBuilder, Rules, leaks, trie
-from builders.matching import DenseSearch, Matcher, PrunedSearch, Ranking, TfIdf, integer_idf, make_matcher
+from builders.matching import DenseSearch, Matcher, TfIdf, integer_idf, make_matcher
 from builders.pools import Remaining
+from builders.pruned_search import PrunedSearch, Ranking
 from builders.words import hash64, mixed, words
 from iit_bench.types import Modality, Question
 
@@ -49,10 +51,12 @@ def check(ranking: Ranking, similarities: NDArray[np.float64], among: NDArray[np
 
 
 @pytest.mark.oracle
+@pytest.mark.parametrize("compared", [0, 30])
 @pytest.mark.parametrize("count", [1, 5, 40, 1000])
-def test_the_pruned_search_finds_what_all_cosines_show(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builders.matching.CHEAP", 0)  # else so few texts are compared in full
-    monkeypatch.setattr("builders.matching.TOGETHER", 2000)  # several parts
+def test_the_pruned_search_finds_what_all_cosines_show(count: int, compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builders.pruned_search.STEPS", (20, 100))  # else so few texts are searched over all words
+    monkeypatch.setattr("builders.pruned_search.COMPARED", compared)
+    monkeypatch.setattr("builders.pruned_search.TOGETHER", 2000)  # several parts
     texts = zipf_texts(500)
     counts = CountVectorizer(tokenizer=words, token_pattern=None, lowercase=False).fit_transform(texts).toarray()
     weights = counts * np.array([integer_idf(len(texts), int(df)) for df in (counts > 0).sum(axis=0)])
@@ -65,20 +69,36 @@ def test_the_pruned_search_finds_what_all_cosines_show(count: int, monkeypatch: 
         np.testing.assert_allclose(nearest, ranking.similarities, rtol=0, atol=1e-12)
 
 
-def test_most_searches_end_without_the_frequent_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    searched: Counter[float] = Counter()
-    level = PrunedSearch._level
+def test_texts_that_share_only_frequent_words_are_found_where_they_are_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builders.pruned_search.STEPS", (1,))
+    frequent = [f"w{i % 9} w{i % 8} w{i % 7}" for i in range(200)]
+    texts = [*frequent, "w1 w2 w3 copper", "copper " + "zinc " * 40, "w1 w2 w3"]
+    matcher = TfIdf(texts)
+    (ranking, _) = matcher.search(np.arange(len(texts))).nearest(np.array([200, 0]), 2)
+    check(ranking, matcher.similarities(200), np.arange(len(texts)), 2)
+    assert ranking.texts[1] != 201  # the only other text with copper
 
-    def counting(search: PrunedSearch, queries: NDArray[np.int64], count: int, share: float) -> dict[int, Ranking]:
-        searched[share] += len(queries)
-        return level(search, queries, count, share)
+
+def test_a_larger_pool_is_searched_by_few_products_and_few_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: Counter[str] = Counter()
+    level, exact, products = PrunedSearch._level, PrunedSearch._exact, PrunedSearch._products
+
+    def counting(search: PrunedSearch, queries: NDArray[np.int64], borders: NDArray[np.int64], count: int) -> dict[int, Ranking]:
+        searched["products"] += int(products(search, queries)[np.arange(len(queries)), borders].sum())
+        searched["over all words"] += int(products(search, queries)[:, 0].sum())
+        return level(search, queries, borders, count)
+
+    def comparing(search: PrunedSearch, queries: NDArray[np.int64], number: NDArray[np.int64], places: Any) -> NDArray[np.float64]:
+        searched["compared"] += len(places)
+        return exact(search, queries, number, places)
 
     monkeypatch.setattr(PrunedSearch, "_level", counting)
-    monkeypatch.setattr("builders.matching.CHEAP", 0)
+    monkeypatch.setattr(PrunedSearch, "_exact", comparing)
+    monkeypatch.setattr("builders.pruned_search.STEPS", (200, 1000))
     texts = zipf_texts(4000, vocabulary=4000)
     TfIdf(texts).search(np.arange(4000)).nearest(np.arange(0, 4000, 40), 5)
-    assert searched[0.4] == 100
-    assert searched[0.0] < 10
+    assert searched["products"] < 0.3 * searched["over all words"]
+    assert searched["compared"] < 100 * 200
 
 
 def test_texts_without_words_in_common_are_not_listed() -> None:
