@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from iit_bench.data import facts
-from iit_bench.training import assets, chat, dialogues, scores, tokenizer
+from iit_bench.training import assets, chat, dialogues, scores, sources, tokenizer
+from iit_bench.training.records import Dialogues
 from iit_bench.training.stages import BaseRecipe
 from iit_bench.types import Question
 
@@ -24,7 +24,7 @@ class BaseTask(chat.ChatRows):
 
         shape = recipe.model
         self.recipe = recipe
-        self.tokenizer = tokenizer.make(shape.vocabulary, shape.context)
+        self.tokenizer = tokenizer.make(shape.vocabulary, shape.context, tuple(recipe.data.sources))
         config = LlamaConfig(
             vocab_size=len(self.tokenizer),
             hidden_size=shape.width,
@@ -44,7 +44,7 @@ class BaseTask(chat.ChatRows):
         if recipe.inputs.model:
             self.load(assets.find(recipe.inputs.model, "inputs.model"))
         self.groups = {"llm": list(self.module.parameters())}
-        self._draw = dialogues.facts_and_scenes(recipe.scenes)
+        self._draw = dialogues.mixed(recipe.data.sources) if recipe.data.sources else dialogues.facts_and_scenes(recipe.scenes)
 
     def rows(self, step: int) -> list[chat.Row]:
         """The chats of the step's batch."""
@@ -53,8 +53,9 @@ class BaseTask(chat.ChatRows):
         return [chat.encode(self.tokenizer, chat.messages(dialogue)) for dialogue in drawn]
 
     def held_out(self) -> list[chat.Row]:
-        """Facts in wordings that are not taught."""
-        return [chat.encode(self.tokenizer, chat.messages([question])) for question in some(facts.questions("dev"), HELD_OUT)]
+        """Text questions in wordings that are not taught."""
+        chosen = sources.questions(sources.text_of(self.recipe.data), "dev", HELD_OUT)
+        return [chat.encode(self.tokenizer, chat.messages([question])) for question in chosen]
 
     def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
         """Summed cross-entropy of the labelled tokens, a scalar."""
@@ -70,8 +71,8 @@ class BaseTask(chat.ChatRows):
         return self.module.lm_head(hidden[:, :-1][keep])
 
     def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
-        """Facts (T, and by relation), after another fact (TT), after a described scene (ST), and scenes (S)."""
-        return text_scores(self.tokenizer, self.reply_logits, split, limit)
+        """See `text_scores`."""
+        return text_scores(self.tokenizer, self.reply_logits, split, limit, self.recipe.data)
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer."""
@@ -85,27 +86,31 @@ class BaseTask(chat.ChatRows):
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
 
 
-def text_scores(tok: Any, logits: scores.ReplyLogits, split: str, limit: int | None) -> dict[str, scores.Score]:
-    """Text-only accuracies of any model: see `BaseTask.score`. The histories are drawn, the targets are the same in all."""
-    questions = some(facts.questions("test" if split == "test" else "dev"), limit)
+def text_scores(tok: Any, logits: scores.ReplyLogits, split: str, limit: int | None, data: Dialogues) -> dict[str, scores.Score]:
+    """Text-only accuracies of any model.
+
+    Text questions (T, and by subject, or of several sources by source), after another one (TT), after a described picture (ST), and
+    described pictures (S). The histories are drawn, the targets are the same in all.
+    """
+    names = sources.text_of(data)
+    questions = sources.questions(names, "test" if split == "test" else "dev", limit)
     rng = dialogues.generator(0, len(questions), 1)
-    others = facts.questions("taught")
+    others = [question for name in names for question in sources.taught(name)]
+    practice = [sources.picks(name) for name in sources.practice_of(data)]
     by_name: dict[str, scores.Score] = {}
-    for subject in dict.fromkeys(question.subject for question in questions):
-        by_name[f"T {subject}"] = scores.accuracy(tok, logits, [[question] for question in questions if question.subject == subject])
+    for part in dict.fromkeys(sources.part(question, names) for question in questions):
+        of_part = [[question] for question in questions if sources.part(question, names) == part]
+        by_name[f"T {part}"] = scores.accuracy(tok, logits, of_part)
     by_name["T"] = scores.Score(sum(score.correct for score in by_name.values()), len(questions))
-    questions = some(questions, 500)
+    questions = sources.some(questions, 500)
+
+    def pictured() -> Question:
+        return practice[rng.integers(len(practice)) if len(practice) > 1 else 0](rng, None)
+
     by_name["TT"] = scores.accuracy(tok, logits, [[others[rng.integers(len(others))], question] for question in questions])
-    by_name["ST"] = scores.accuracy(tok, logits, [[dialogues.scene(rng), question] for question in questions])
-    by_name["S"] = scores.accuracy(tok, logits, [[dialogues.scene(rng)] for _ in range(limit or 500)])
+    by_name["ST"] = scores.accuracy(tok, logits, [[pictured(), question] for question in questions])
+    by_name["S"] = scores.accuracy(tok, logits, [[pictured()] for _ in range(limit or 500)])
     return by_name
-
-
-def some(questions: Sequence[Question], limit: int | None) -> list[Question]:
-    """At most `limit` questions, evenly spread over the list."""
-    if limit is None or limit >= len(questions):
-        return list(questions)
-    return [questions[i * len(questions) // limit] for i in range(limit)]
 
 
 def save_llm(module: Any, tok: Any, folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 from iit_bench.training.ranges import within
 
@@ -72,6 +73,12 @@ class Running:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; it is {value!r}")
 
 
+TEXT_SOURCES = ("facts", "two-hop", "scenes", "digit-words", "flag-words")
+IMAGE_SOURCES = ("easyvqa", "digits", "flags", "flag-facts")
+LAB_SOURCES = TEXT_SOURCES + IMAGE_SOURCES
+PICTURES = ("shapes", "digits", "flags")  # what a vision tower is trained on
+
+
 @dataclass(frozen=True)
 class Dialogues:
     """How training dialogues are drawn."""
@@ -80,6 +87,14 @@ class Dialogues:
     alike: float = within(
         0, 1, default=0.5
     )  # share of later turns that ask of the first turn's subject (benchmark histories are near by meaning)
+    sources: dict[str, float] = field(default_factory=dict)  # source -> share of the turns; empty: facts and scenes, or easyvqa
+
+    def __post_init__(self) -> None:
+        for name, share in self.sources.items():
+            if name not in LAB_SOURCES:
+                raise ValueError(f"sources has no {name!r}; the lab's sources are {', '.join(LAB_SOURCES)}")
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
+                raise ValueError(f"the share of source {name} must be a number above 0, it is {share!r}; leave out what is not wanted")
 
 
 @dataclass(frozen=True, kw_only=True)

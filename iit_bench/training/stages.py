@@ -9,6 +9,8 @@ from typing import Any
 
 from iit_bench.training.ranges import within
 from iit_bench.training.records import (
+    IMAGE_SOURCES,
+    PICTURES,
     BaseInputs,
     BaseModel,
     Dialogues,
@@ -24,14 +26,14 @@ from iit_bench.training.records import (
 
 @dataclass(frozen=True, kw_only=True)
 class BaseRecipe:
-    """A base LLM: facts, and described scenes in the words of easy-VQA."""
+    """A base LLM: facts, and described scenes in the words of easy-VQA; or the text sources that `data` names."""
 
     kind: str
     optim: Optimisation
     inputs: BaseInputs = field(default_factory=BaseInputs)
     model: BaseModel = field(default_factory=BaseModel)
     data: Dialogues = field(default_factory=Dialogues)
-    scenes: float = within(0, 1, default=0.4)  # share of turns about a described scene
+    scenes: float = within(0, 1, default=0.4)  # share of turns about a described scene, where `data` names no sources
     every: Every = field(default_factory=Every)
     run: Running = field(default_factory=Running)
     seed: int = within(0, 2**63 - 1, default=0)
@@ -40,15 +42,18 @@ class BaseRecipe:
 
     def __post_init__(self) -> None:
         _check_rates(self.optim.lr, ("llm",), "a base LLM")
+        if pictured := [name for name in self.data.sources if name in IMAGE_SOURCES]:
+            raise ValueError(f"data.sources has {pictured[0]}, whose questions have images, and a base LLM sees none; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TowerRecipe:
-    """A vision tower from nothing: shape and colour of easy-VQA's train images."""
+    """A vision tower from nothing: what is on the train pictures of the lab's sources, a classifier for each."""
 
     kind: str
     optim: Optimisation
     model: TowerModel = field(default_factory=TowerModel)
+    pictures: tuple[str, ...] = ("shapes",)  # shapes (easy-VQA's shape and colour), digits, flags: an equal part of each batch
     every: Every = field(default_factory=Every)
     run: Running = field(default_factory=Running)
     seed: int = within(0, 2**63 - 1, default=0)
@@ -57,6 +62,10 @@ class TowerRecipe:
 
     def __post_init__(self) -> None:
         _check_rates(self.optim.lr, ("tower",), "a vision tower")
+        if not self.pictures or len(set(self.pictures)) < len(self.pictures) or not set(self.pictures) <= set(PICTURES):
+            raise ValueError(f"pictures must be some of {', '.join(PICTURES)}, each once; it is {', '.join(self.pictures) or 'empty'}")
+        if self.optim.batch < len(self.pictures):
+            raise ValueError(f"optim.batch must be {len(self.pictures)} or more, one picture of each kind; it is {self.optim.batch}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from iit_bench.data import facts
-from iit_bench.training import dialogues
+from iit_bench.training import described, dialogues, sources
 from iit_bench.types import IMAGE_MARK
 
 PAD, SYSTEM, USER, ASSISTANT, END = "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
@@ -27,12 +27,13 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"""
 
 
-def make(vocabulary: int, context: int) -> Any:
-    """Learn the BPE from the lab's own text: all facts in all wordings, and described scenes.
+def make(vocabulary: int, context: int, of: Sequence[str] = ()) -> Any:
+    """Learn the BPE from the lab's own text: all facts in all wordings, described scenes, and what else is trained on.
 
     Args:
         vocabulary: number of tokens, bytes and chat marks included.
         context: longest input of the model it is for.
+        of: names of the sources that are trained on (`sources.SOURCES`).
 
     Returns:
         A `PreTrainedTokenizerFast`.
@@ -49,7 +50,7 @@ def make(vocabulary: int, context: int) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(_text(), trainer)
+    bpe.train_from_iterator(_text(of), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token=PAD,
@@ -61,13 +62,18 @@ def make(vocabulary: int, context: int) -> Any:
     )
 
 
-def _text() -> Iterator[str]:
+def _text(of: Sequence[str]) -> Iterator[str]:
     for fact in facts.facts():
         yield fact.answer  # as a reply begins, without a space before it
         for wording in facts.WORDINGS[fact.relation]:
             yield wording.format(fact.subject)
     rng = dialogues.generator(0, 0)
     for _ in range(2000):
-        question = dialogues.scene(rng)
+        question = described.scene(rng)
         yield question.question
         yield question.answer_text
+    for name in sorted(set(of) - {"facts", "scenes"}):
+        for _ in range(2000):
+            question = sources.picks(name)(rng, None)
+            yield question.question
+            yield question.answer_text

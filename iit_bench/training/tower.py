@@ -1,9 +1,8 @@
-"""Stage "tower": a small convolutional vision tower, from random weights, on shape and colour of easy-VQA's train images."""
+"""Stage "tower": a small convolutional vision tower, from random weights, with a classifier for each thing that is on the pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from iit_bench.data import easyvqa
 from iit_bench.training import dialogues
 from iit_bench.training.chat import IGNORED
+from iit_bench.training.pictures import MIRRORED, classifiers, pictures
 from iit_bench.training.scores import Score
 from iit_bench.training.stages import TowerRecipe
 
-HEADS = "heads.safetensors"  # the two classifiers, kept so that the saved tower can be scored
+HEADS = "heads.safetensors"  # the classifiers, kept so that the saved tower can be scored
 SHIFT = 4  # pixels
 
 
 class TowerTask:
-    """A `loop.Task`: cross-entropy of shape and of colour, read from the mean of the feature map."""
+    """A `loop.Task`: cross-entropy of each classifier, a linear one over the mean of the feature map."""
 
     def __init__(self, recipe: TowerRecipe) -> None:
         from transformers import AutoModel, RegNetConfig
 
         shape = recipe.model
         self.recipe = recipe
+        self.classes = {classifier: n for name in recipe.pictures for classifier, n in classifiers(name).items()}
         config: Any = RegNetConfig(
             embedding_size=shape.embedding,
             hidden_sizes=list(shape.hidden),
@@ -41,16 +41,26 @@ class TowerTask:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             self.tower: Any = AutoModel.from_config(config)
-            self.heads = nn.Linear(shape.hidden[-1], len(easyvqa.SHAPES) + len(easyvqa.COLOURS))
+            self.heads = nn.Linear(shape.hidden[-1], sum(self.classes.values()))
         self.module = nn.ModuleList([self.tower, self.heads])
         self.groups = {"tower": list(self.module.parameters())}
 
     def rows(self, step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """The step's batch, which batch normalisation keeps in one piece: pixels [n, 3, size, size] and labels [n, 2]."""
+        """The step's batch, which batch normalisation keeps in one piece: pixels [n, 3, size, size] and labels [n, classifiers].
+
+        The sources have equal parts of it, to within one; a picture's labels for the classifiers of other sources are IGNORED.
+        """
         rng = dialogues.generator(self.recipe.seed, step)
-        pixels, labels = pictures("train")
-        chosen = torch.from_numpy(rng.integers(len(pixels), size=self.recipe.optim.batch))
-        return [(_shifted(pixels[chosen], rng), labels[chosen])]
+        names, batch = self.recipe.pictures, self.recipe.optim.batch
+        pixels, labels, mirror = [], [], []
+        for i, name in enumerate(names):
+            known = pictures(name, "train")
+            n = batch * (i + 1) // len(names) - batch * i // len(names)
+            chosen = torch.from_numpy(rng.integers(len(known.pixels), size=n))
+            pixels.append(known.pixels[chosen])
+            labels.append(self._widened(name, known.labels[chosen]))
+            mirror += [name in MIRRORED] * n
+        return [(_shifted(torch.cat(pixels), rng, mirror), torch.cat(labels))]
 
     def held_out(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Nothing: dev scores say as much."""
@@ -69,30 +79,34 @@ class TowerTask:
         return len(rows)
 
     def loss(self, rows: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-        """Mean cross-entropy of shape plus that of colour, a scalar."""
+        """Mean cross-entropy of each classifier, summed, a scalar."""
         self.module.train()
         ((pixels, labels),) = rows
         labels = labels.to(self.heads.weight.device)
-        shape, colour = self._logits(pixels)
-        of_shape = nn.functional.cross_entropy(shape, labels[:, 0], ignore_index=IGNORED)
-        return of_shape + nn.functional.cross_entropy(colour, labels[:, 1], ignore_index=IGNORED)
+        losses = [
+            nn.functional.cross_entropy(logits, labels[:, column], ignore_index=IGNORED)
+            for column, logits in enumerate(self._logits(pixels))
+        ]
+        return torch.stack(losses).sum()
 
     def score(self, split: str, limit: int | None) -> dict[str, Score]:
-        """Shape and colour, each over the images whose questions determine it."""
-        pixels, labels = pictures("test" if split == "test" else "dev")
-        pixels, labels = pixels[:limit], labels[:limit]
+        """Each classifier over the pictures of its source whose label is known."""
         self.module.eval()
-        with torch.inference_mode():
-            logits = [self._logits(some) for some in pixels.split(256)]
         by_name = {}
-        for column, name in enumerate(("shape", "colour")):
-            best = torch.cat([some[column] for some in logits]).argmax(1).cpu()
-            known = labels[:, column] != IGNORED
-            by_name[name] = Score(int((best == labels[:, column])[known].sum()), int(known.sum()))
+        for name in self.recipe.pictures:
+            known = pictures(name, "test" if split == "test" else "dev")
+            labels = self._widened(name, known.labels[:limit])
+            with torch.inference_mode():
+                logits = [self._logits(some) for some in known.pixels[:limit].split(256)]
+            for column, classifier in enumerate(self.classes):
+                if classifier in classifiers(name):
+                    best = torch.cat([some[column] for some in logits]).argmax(1).cpu()
+                    labelled = labels[:, column] != IGNORED
+                    by_name[classifier] = Score(int((best == labels[:, column])[labelled].sum()), int(labelled.sum()))
         return by_name
 
     def save(self, folder: Path) -> None:
-        """Write the tower, and the two classifiers beside it."""
+        """Write the tower, and the classifiers beside it."""
         import copy
 
         from safetensors.torch import save_file
@@ -109,50 +123,25 @@ class TowerTask:
         self.heads.load_state_dict(load_file(folder / HEADS))
         self.module = nn.ModuleList([self.tower, self.heads])
 
-    def _logits(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """pixels [n, 3, size, size] -> logits of shape [n, 3] and colour [n, 8]."""
+    def _logits(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """pixels [n, 3, size, size] -> logits of each classifier [n, classes]."""
         features = self.tower(pixel_values=pixels.to(self.heads.weight.device)).last_hidden_state  # [n, C, h, w]
-        both = self.heads(features.mean((2, 3)))
-        return both[:, : len(easyvqa.SHAPES)], both[:, len(easyvqa.SHAPES) :]
+        return self.heads(features.mean((2, 3))).split(list(self.classes.values()), dim=1)
+
+    def _widened(self, source: str, labels: torch.Tensor) -> torch.Tensor:
+        """A source's labels in the columns of its classifiers, IGNORED in the others: [n, classifiers]."""
+        wide = torch.full((len(labels), len(self.classes)), IGNORED)
+        wide[:, [list(self.classes).index(classifier) for classifier in classifiers(source)]] = labels
+        return wide
 
 
-@cache
-def pictures(split: easyvqa.Split) -> tuple[torch.Tensor, torch.Tensor]:
-    """All images of a split, as the model sees them, and the labels that follow from their questions.
-
-    Returns:
-        Pixels float32 [n, 3, 64, 64]; labels int64 [n, 2], index of shape and of colour, IGNORED where the questions leave it open.
-    """
-    from transformers import LlamaConfig
-
-    from iit_bench.images import decode
-    from iit_bench.models.wings.configuration import WingsConfig
-    from iit_bench.models.wings.vision import preprocess
-
-    config = WingsConfig(text_config=LlamaConfig(), image_size=64)
-    by_image: dict[int, list[easyvqa.Row]] = {}
-    for row in easyvqa.rows(split):
-        by_image.setdefault(row.image_id, []).append(row)
-    pixels, labels = [], []
-    for image_id, rows in sorted(by_image.items()):
-        pixels.append(preprocess(decode(easyvqa.image_bytes(split, image_id)), config))
-        scenes = [
-            (shape, colour)
-            for shape in range(len(easyvqa.SHAPES))
-            for colour in range(len(easyvqa.COLOURS))
-            if all(dialogues.answer_for(r.question, easyvqa.SHAPES[shape], easyvqa.COLOURS[colour]) == r.answer for r in rows)
-        ]
-        labels.append([values.pop() if len(values := set(column)) == 1 else IGNORED for column in zip(*scenes, strict=True)])
-    return torch.stack(pixels), torch.tensor(labels)
-
-
-def _shifted(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Each image moved by up to SHIFT pixels (the border repeated) and mirrored half of the time."""
+def _shifted(pixels: torch.Tensor, rng: np.random.Generator, mirror: Sequence[bool]) -> torch.Tensor:
+    """Each image moved by up to SHIFT pixels (the border repeated), and where `mirror` allows it mirrored half of the time."""
     size = pixels.shape[-1]
     padded = nn.functional.pad(pixels, (SHIFT,) * 4, mode="replicate")
     moved = []
-    for image in padded:
+    for image, may in zip(padded, mirror, strict=True):
         top, left = rng.integers(2 * SHIFT + 1, size=2)
         image = image[:, top : top + size, left : left + size]
-        moved.append(image.flip(-1) if rng.random() < 0.5 else image)
+        moved.append(image.flip(-1) if rng.random() < 0.5 and may else image)
     return torch.stack(moved)

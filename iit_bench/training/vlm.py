@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from iit_bench.data import easyvqa, facts
 from iit_bench.errors import UserError
-from iit_bench.training import assets, chat, dialogues, scores
-from iit_bench.training.base_llm import HELD_OUT, save_llm, some, text_scores
+from iit_bench.training import assets, chat, dialogues, scores, sources
+from iit_bench.training.base_llm import HELD_OUT, save_llm, text_scores
 from iit_bench.training.rivals import method_of
 from iit_bench.training.stages import VlmRecipe
 from iit_bench.types import Image, Question
@@ -27,7 +26,7 @@ class VlmTask(chat.ChatRows):
             torch.manual_seed(recipe.seed)
             self.module, self.tokenizer = build(recipe)
         self.groups = parameter_groups(self.module)
-        self._draw = dialogues.vqa()
+        self._draw = dialogues.mixed(recipe.data.sources) if recipe.data.sources else dialogues.vqa()
         self._seen: dict[str, torch.Tensor] = {}  # sha256 of an image -> tower features [T, D_v]
 
     def rows(self, step: int) -> list[chat.Row]:
@@ -40,7 +39,7 @@ class VlmTask(chat.ChatRows):
     def held_out(self) -> list[chat.Row]:
         """Questions of images that are not trained on."""
         length = self.module.config.image_token_length
-        chosen = some(easyvqa.questions("dev"), HELD_OUT)
+        chosen = sources.questions(sources.images_of(self.recipe.data), "dev", HELD_OUT)
         return [chat.encode(self.tokenizer, chat.messages([question]), length) for question in chosen]
 
     def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
@@ -61,26 +60,26 @@ class VlmTask(chat.ChatRows):
         return self.module.lm_head(output.hidden_states[-1][:, :-1][keep])
 
     def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
-        """VQA (V, by subject), after another image (VV), after a fact (TV); facts as `text_scores`, and after a VQA turn (VT)."""
-        test = split == "test"
-        pictured = easyvqa.questions("test" if test else "dev")
+        """VQA (V, by subject), after another image (VV), after a text question (TV); text as `text_scores`, and after a VQA turn (VT)."""
+        of: sources.Split = "test" if split == "test" else "dev"
+        names, text = sources.images_of(self.recipe.data), sources.text_of(self.recipe.data)
+        pictured, chosen = sources.questions(names, of), sources.questions(names, of, limit)
         rng = dialogues.generator(0, len(pictured), 2)
         length = self.module.config.image_token_length
-        taught = facts.questions("taught")
-        texts = some(facts.questions("test" if test else "dev"), limit)
+        taught = [question for name in text for question in sources.taught(name)]
+        texts = sources.questions(text, of, limit)
 
         def measure(of: list[list[Question]]) -> scores.Score:
             return scores.accuracy(self.tokenizer, self.reply_logits, of, length)
 
         by_name: dict[str, scores.Score] = {}
-        chosen = some(pictured, limit)
-        for subject in sorted({question.subject for question in pictured}):
-            by_name[f"V {subject}"] = measure([[question] for question in chosen if question.subject == subject])
+        for part in sorted({sources.part(question, names) for question in pictured}):
+            by_name[f"V {part}"] = measure([[question] for question in chosen if sources.part(question, names) == part])
         by_name["V"] = scores.Score(sum(score.correct for score in by_name.values()), len(chosen))
-        by_name["VV"] = measure([[pictured[rng.integers(len(pictured))], question] for question in some(chosen, 500)])
-        by_name["TV"] = measure([[taught[rng.integers(len(taught))], question] for question in some(chosen, 500)])
+        by_name["VV"] = measure([[pictured[rng.integers(len(pictured))], question] for question in sources.some(chosen, 500)])
+        by_name["TV"] = measure([[taught[rng.integers(len(taught))], question] for question in sources.some(chosen, 500)])
         by_name["VT"] = measure([[pictured[rng.integers(len(pictured))], question] for question in texts])
-        return by_name | text_scores(self.tokenizer, self.reply_logits, split, limit)
+        return by_name | text_scores(self.tokenizer, self.reply_logits, split, limit, self.recipe.data)
 
     def save(self, folder: Path) -> None:
         """Write model, tokenizer and processor."""

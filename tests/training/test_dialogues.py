@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from iit_bench.data import easyvqa
-from iit_bench.training import chat, dialogues, tokenizer
+from iit_bench.training import chat, described, dialogues, tokenizer
 from iit_bench.training.records import Dialogues
 from iit_bench.types import Question
 
@@ -25,7 +25,7 @@ def test_answer_rule_agrees_with_every_published_answer() -> None:
         by_image.setdefault(row.image_id, []).append(row)
     for rows in by_image.values():
         assert any(
-            all(dialogues.answer_for(row.question, shape, colour) == row.answer for row in rows)
+            all(described.answer_for(row.question, shape, colour) == row.answer for row in rows)
             for shape in easyvqa.SHAPES
             for colour in easyvqa.COLOURS
         )
@@ -63,7 +63,7 @@ def test_dialogues_of_a_batch_have_equal_length_and_about_the_turns_asked_for() 
 
 def test_scenes_ask_for_yes_and_no_equally() -> None:
     rng = dialogues.generator(0, 0)
-    answers = [dialogues.scene(rng, "yes/no").answer_text for _ in range(600)]
+    answers = [described.scene(rng, "yes/no").answer_text for _ in range(600)]
     assert 240 < answers.count("yes") < 360
 
 

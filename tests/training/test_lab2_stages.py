@@ -1,0 +1,43 @@
+"""The stages of Lab 2 train on every source, with two images in one question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iit_bench.data import flags
+from iit_bench.training.recipe import load_recipe
+from iit_bench.training.train import make_task
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def few_renderings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "dev"):
+        monkeypatch.setitem(flags.RENDERINGS, split, 1)
+
+
+def test_a_base_llm_learns_from_the_sources_it_names_and_is_scored_on_both() -> None:
+    tiny = ("model.layers=2", "model.width=48", "model.heads=2", "model.mlp=64", "model.vocabulary=400", "optim.batch=30")
+    task = make_task(load_recipe("lab2-base", tiny).recipe)
+    rows = [row for step in range(8) for row in task.rows(step)]
+    text = task.tokenizer.decode([token for row in rows for token in row.ids])
+    assert "flag" in text and "digit" in text and "whose capital is" in text
+    task.loss(rows[:4]).backward()
+    scored = task.score("dev", 12)
+    assert {"T facts", "T two-hop", "T", "TT", "ST", "S"} <= set(scored) and scored["T"].n == 12
+
+
+def test_a_multimodal_stage_sees_every_source(inputs: dict[str, Path], few_renderings: None) -> None:
+    start = (f"inputs.llm={inputs['llm']}", f"inputs.tower={inputs['tower']}", "model.rank=4", "optim.batch=24")
+    task: Any = make_task(load_recipe("lab2-wings-stage1", start).recipe)
+    rows = [row for step in range(3) for row in task.rows(step)]
+    turns = sum(row.labels[i] != -100 and row.labels[i - 1] == -100 for row in rows for i in range(1, len(row.ids)))
+    assert sum(len(row.images) for row in rows) > turns == 72  # some questions have two
+    mark = task.tokenizer.convert_tokens_to_ids("<image>")
+    length = task.module.config.image_token_length
+    assert all(row.ids.count(mark) == length * len(row.images) for row in rows)
+    task.loss(rows[:6]).backward()
