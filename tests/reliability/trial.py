@@ -20,6 +20,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -45,7 +46,7 @@ PATIENCE = {"text": 10, "vqa": 20}  # seconds until a process is killed that has
 
 @dataclass
 class TrialModel(Model):
-    """A model in plain arithmetic, of chats and of raw text, that notes each batch it is asked in a file of its process."""
+    """A model in plain arithmetic, of chats and of raw text, that notes each batch it is asked in a file of its process and thread."""
 
     asked: Path
     pause: float = 0.004
@@ -71,7 +72,7 @@ class TrialModel(Model):
 
     def _seen(self, batch: Sequence[object]) -> str:
         names = [request_key(request, {})[:16] for request in batch]
-        with (self.asked / f"{os.getpid()}.txt").open("a") as file:
+        with (self.asked / f"{os.getpid()}-{threading.get_native_id()}.txt").open("a") as file:
             file.write(" ".join(names) + "\n")
         time.sleep(self.pause)
         return " ".join(names)
@@ -178,12 +179,10 @@ def check_asked(asked: Path, cut: set[int]) -> int:
     """Check that nothing was asked twice, except what a killed process had in hand. Returns how many batches were asked again."""
     batches: Counter[str] = Counter()
     in_hand: Counter[str] = Counter()
-    for path in asked.iterdir():
-        lines = path.read_text().splitlines()
-        held = 3 if path.parent.name.endswith("server") else 1  # a server is asked three requests at once
-        for place, line in enumerate(lines):
-            is_in_hand = int(path.stem) in cut and place >= len(lines) - held
-            (in_hand if is_in_hand else batches)[line] += 1
+    for path in asked.iterdir():  # a file per thread, which asks again only when its last answer is logged
+        *logged, last = path.read_text().splitlines() or [""]
+        batches.update(logged)
+        (in_hand if int(path.stem.partition("-")[0]) in cut else batches)[last] += 1
     twice = [line for line, count in batches.items() if count > 1]
     assert not twice, f"{len(twice)} batches were asked twice and logged twice, e.g. {twice[0]}"
     again = {name for line in batches for name in line.split()}
@@ -200,7 +199,7 @@ def torture(trial: Trial, kills: int, draw: random.Random) -> Counter:
     expected = {name: (whole / name).read_bytes() for name in (trial.table, "results.json")}
     while counts["kills"] < kills:
         number = counts["evaluations"]
-        out, asked = trial.runs / f"run-{number}", trial.runs / f"asked-{number}-{'server' if trial.suite == 'iit-server' else ''}"
+        out, asked = trial.runs / f"run-{number}", trial.runs / f"asked-{number}"
         cut: set[int] = set()
         while counts["kills"] < kills and not finished(out):
             _launch(trial, out, asked, draw.choice([1, 2, 2, 3, 4, 8]), cut, draw, counts, kills)
