@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from evaluators.arms.changes import Changed, Changes, NotAskedError
+from evaluators.arms.changes import Changed, Changes
+from evaluators.arms.chats import NotAskedError
 from evaluators.arms.figures import ArmFigures, arms_of
 from evaluators.arms.names import FOLDER, check_askable, of_tiers, parse_arms, refusals
 from evaluators.arms.table import left_out_text

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluators.arms.changes import Changes, NotAskedError
+from evaluators.arms.chats import ChangedChats, NotAskedError, Target, orders
 from evaluators.arms.names import of_tiers
-from evaluators.iit.turns import Asking, Course, chat_of
-from iit_bench.models.contract import GenerateRequest, ScoreRequest
+from iit_bench.asking import chat
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.storage.runs import IitRun
-from iit_bench.types import Dialogue, Part
+from iit_bench.types import Dialogue, Message, Part, Question, Style
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class ArmChats:
 
     def __init__(self, benchmark: Benchmark) -> None:
         self._benchmark = benchmark
-        self._changes: dict[Asking, Changes] = {}
+        self._changed: dict[Style, ChangedChats] = {}
 
     def of(self, arm: str, run: Mapping[str, Any], dialogue: Dialogue, replies: Sequence[str] = ()) -> ArmChat | None:
         """A dialogue as an arm asked it; None where the arm does not ask it.
@@ -42,20 +41,24 @@ class ArmChats:
         """
         if not of_tiers(arm, (dialogue.tier,)):
             return None
-        asking = Asking(style=run["style"], history=run["history"])  # the rest changes no message of the user
-        if asking not in self._changes:
-            self._changes[asking] = Changes(self._benchmark, asking)
         questions = tuple(self._benchmark.questions[turn] for turn in dialogue.turns)
-        own = tuple(replies) if asking.history == "own" else ()
-        course = Course(dialogue, questions, list(own))
+        own = tuple(replies) if run["history"] == "own" else None
+        plain = chat(questions, run["style"], dialogue.connectors, own)
         try:
-            first = self._changes[asking].of(arm, course)[0]
+            asked = self._asked(arm, run["style"], plain, dialogue, questions)
         except NotAskedError:
             return None
-        assert isinstance(first.request, ScoreRequest | GenerateRequest), "suite iit asks chats"
-        asked, plain = first.request.messages, chat_of(course, len(questions) - 1, asking)
         turns = range(0, len(plain), 2)  # the user's; between them are the replies
-        return ArmChat({place // 2: asked[place].parts for place in turns if asked[place] != plain[place]}, own)
+        return ArmChat({place // 2: asked[place].parts for place in turns if asked[place] != plain[place]}, own or ())
+
+    def _asked(
+        self, arm: str, style: Style, plain: tuple[Message, ...], dialogue: Dialogue, questions: tuple[Question, ...]
+    ) -> tuple[Message, ...]:
+        if arm == "reordered":
+            return (*plain[:-1], chat((orders(questions[-1])[0],), style, dialogue.connectors[-1:])[-1])
+        if style not in self._changed:
+            self._changed[style] = ChangedChats(self._benchmark, style)
+        return self._changed[style].of(arm, plain, Target(dialogue, questions[-1]))
 
 
 def replies_before_targets(run: IitRun) -> Mapping[str, tuple[str, ...]]:

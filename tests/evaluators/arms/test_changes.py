@@ -8,7 +8,8 @@ import io
 import pytest
 from PIL import Image as PillowImage
 
-from evaluators.arms.changes import Changes, NotAskedError, moved
+from evaluators.arms.changes import Changes
+from evaluators.arms.chats import NotAskedError, moved
 from evaluators.arms.donors import Donors
 from evaluators.arms.names import ARMS
 from evaluators.arms.pixels import draw

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from evaluators.arms.changes import Changes, moved
+from evaluators.arms.changes import Changes
+from evaluators.arms.chats import moved
 from evaluators.arms.evaluate import ask_arms, asking_of, courses_of
 from evaluators.arms.figures import arms_of
 from evaluators.arms.names import ARMS

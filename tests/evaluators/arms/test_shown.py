@@ -47,7 +47,7 @@ def test_a_dialogue_that_an_arm_does_not_ask_has_no_chat(shown, arm, name):
 
 def test_one_set_of_changes_serves_all_runs_of_a_style(shapes, monkeypatch):
     drawn = []
-    monkeypatch.setattr("evaluators.arms.changes.draw", lambda text: drawn.append(text) or draw(text))
+    monkeypatch.setattr("evaluators.arms.chats.draw", lambda text: drawn.append(text) or draw(text))
     chats = ArmChats(shapes)
     for one in shapes.dialogues:
         for scoring in ("loglikelihood", "generate"):
