@@ -19,10 +19,23 @@ def of_groups(groups: Sequence[Group]) -> tuple[str, ...]:
     return forgotten or (_highest(groups[0].entries) if groups else ())
 
 
+def first(groups: Sequence[Group]) -> tuple[Entry, Group] | None:
+    """The model that the first sentence is about, where it has a base."""
+    for group in groups:
+        if told := _told(group.entries):
+            return told[0][0], group
+    return None
+
+
+def _told(entries: Sequence[Entry]) -> list[tuple[Entry, Forgetting]]:
+    """The models with a base and what they lost, the largest loss first."""
+    told = [(entry, lost) for entry in entries if (lost := _lost(entry)) is not None and not entry.model["blind"]]
+    return sorted(told, key=lambda one: (-_value(one[1]), one[0].name))
+
+
 def _forgotten(entries: Sequence[Entry]) -> tuple[str, ...]:
     """A sentence per base; none where no model has one."""
-    told = [(entry, lost) for entry in entries if (lost := _lost(entry)) is not None and not entry.model["blind"]]
-    told.sort(key=lambda one: (-_value(one[1]), one[0].name))
+    told = _told(entries)
     sentences = []
     for base in dict.fromkeys(lost.base for _, lost in told):
         mine = [(entry, lost) for entry, lost in told if lost.base == base]

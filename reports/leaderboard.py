@@ -6,7 +6,7 @@ It reads run folders, benchmark folders, and result files of other tools, only, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from iit_bench.storage.runs import TaskRun
 from reports import headlines, links, pages, side_by_side
 from reports.benchmark_page import benchmark_page
 from reports.benchmarks import benchmark_of
-from reports.entries import Entry, Group, groups_of
+from reports.entries import Entry, Group, base_of, groups_of
 from reports.folder import ReportFolder
 from reports.iit import about
 from reports.iit import seeds as seeds_of
@@ -186,11 +186,24 @@ def leaderboard_page(made: Report, title: str, no_samples: str) -> Page:
         stem="leaderboard",
         title=title,
         headline=headlines.of_groups(groups),
+        ways=_ways(groups, beside_base, samples=not no_samples),
         about=_ABOUT if groups else "",
         about_heading="What is asked: tiers, T and V",
         notices=_incomplete(made),
         sections=sections,
     )
+
+
+def _ways(groups: Sequence[Group], beside_base: Mapping[str, str], *, samples: bool) -> tuple[tuple[str, str], ...]:
+    """From the headline to what its first model lost, item by item; nothing where no model has a base."""
+    told = headlines.first(groups)
+    if told is None:
+        return ()
+    entry, group = told
+    base = base_of(entry, group.entries)
+    found = [(f"What {entry.name} lost, item by item", links.samples(entry.slug, change="lost"))] if samples and base else []
+    found += [(f"{entry.name} and its base, side by side", beside_base[entry.slug])] if entry.slug in beside_base else []
+    return (*found, (f"All about {entry.name}", links.model(entry.slug)))
 
 
 def _incomplete(made: Report) -> tuple[str, ...]:
@@ -210,7 +223,7 @@ def _how(made: Report) -> Section:
     for card in (*about.run_cards(entries), *suite_about.cards(made.models)):
         marks = f" ({', '.join(card.head.badges)})" if card.head.badges else ""
         command = (Words("Command that repeats it:"), Code(card.command), Definitions(card.facts))
-        parts.append(Folded(f"{card.head.text}{marks}", command))
+        parts.append(Folded(f"How {card.head.text}{marks} was run", command))
     return Section("runs", "What was run, and how", tuple(parts))
 
 

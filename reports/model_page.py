@@ -18,7 +18,7 @@ from reports.iit.calibration import calibration_section
 from reports.iit.decision import decision_section
 from reports.iit.ledger import ledger_section
 from reports.pages import Page
-from reports.samples.section import dialogues
+from reports.samples.section import changed, dialogues
 from reports.section import Beside, Folded, Section, none, tables
 from reports.subject import Subject
 
@@ -84,5 +84,6 @@ def model_page(subject: Subject) -> Page:
         stem=f"model-{entry.slug}",
         title=entry.name,
         headline=(headlines.of_model(entry),),
+        ways=changed(subject),
         sections=made,
     )

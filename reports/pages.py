@@ -23,6 +23,7 @@ class Page:
     stem: str  # begins the names of its figures' files; no other page has it
     title: str
     headline: tuple[str, ...] = ()  # sentences with the number in them
+    ways: tuple[tuple[str, str], ...] = ()  # (words, address) of what a reader of the headline wants next
     about: str = ""  # a paragraph for who is new to it, folded under `about_heading`
     about_heading: str = "What is this?"
     notices: tuple[str, ...] = ()  # what must be known before a number is read

@@ -14,6 +14,8 @@ from types import ModuleType
 
 import pytest
 
+from iit_bench.errors import UserError
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"))])
@@ -39,6 +41,22 @@ def test_the_page_of_tasks_is_what_its_script_makes():
 def test_the_page_of_families_is_what_its_script_makes():
     made = script("make_families").page()
     assert made == (DOCS / "families.md").read_text(encoding="utf-8"), MADE.format("make_families")
+
+
+def test_the_pictures_of_pages_are_of_the_size_that_their_script_takes():
+    from PIL import Image
+
+    pictures = script("make_pictures")
+    assert {path.name for path in DOCS.glob("*.png")} == set(pictures.PICTURES)
+    for name, (_, width, height) in pictures.PICTURES.items():
+        assert (DOCS / name).stat().st_size <= pictures.LARGEST
+        with Image.open(DOCS / name) as picture:
+            assert picture.size == (width, height), MADE.format("make_pictures")
+
+
+def test_pictures_are_taken_of_a_finished_demo_only(tmp_path: Path):
+    with pytest.raises(UserError, match=r"index\.html; run `make demo` first"):
+        script("make_pictures").take(tmp_path)
 
 
 def test_the_command_line_reference_is_what_its_script_makes():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from evaluators.attention.shift import AttentionFigures, TierAttention
 from evaluators.statistics import linear
 from evaluators.statistics.numbers import FEWEST, correlation, rank_correlation
 from iit_bench.errors import UserError
 from iit_bench.types import Figure, Kind
-from reports.cells import Cell, Column, Table, count, figure_cell, score_cell, text_cell
+from reports.cells import MINUS, Cell, Column, Table, count, figure_cell, figure_title, missing_cell, size, text_cell
 from reports.entries import Entry
 from reports.number_plots import LayerCurve, Place, layers_plot, places_plot
 from reports.section import Folded, Part, Section, Words, figure, none, tables
@@ -98,16 +97,21 @@ def _by_tier(figures: AttentionFigures) -> Table:
 
 
 def _cells(one: TierAttention) -> tuple[Cell, ...]:
-    return tuple(score_cell(_short(value), None) for value in (one.shift, one.mdi, one.aei))
+    return tuple(_cell(value) for value in (one.shift, one.mdi, one.aei))
 
 
-def _short(one: Figure) -> Figure:
-    """A figure to three decimals, or three digits where it is large: more would be read as known."""
+def _cell(one: Figure) -> Cell:
+    """A figure to two decimals, or three digits where it is large: more would be read as known."""
+    if one.value is None:
+        return missing_cell(one.note)
+    known = one.low is not None and one.high is not None
+    bounds = f"{_short(one.low or 0.0)} to {_short(one.high or 0.0)}" if known else "no interval"
+    return Cell(_short(one.value), (bounds, size(one.n)), one.value, figure_title(one))
 
-    def rounded(value: float | None) -> float | None:
-        return None if value is None else round(value, 3) if abs(value) < 10 else float(f"{value:.3g}")
 
-    return replace(one, value=rounded(one.value), low=rounded(one.low), high=rounded(one.high))
+def _short(value: float) -> str:
+    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return f"{value:.{digits}f}".replace("-", MINUS)
 
 
 # ---------------------------------------------------------------- over models
@@ -167,7 +171,7 @@ def _points(lost: Figure) -> Figure:
 
 def _models(observed: Sequence[tuple[Entry, Figure]]) -> Table:
     columns = (Column("model", words=True), Column("attention shift"), Column("forgetting", ("points lost on text targets",)))
-    rows = tuple((name_cell(entry), score_cell(_short(shift), None), figure_cell(_lost(entry), signed=True)) for entry, shift in observed)
+    rows = tuple((name_cell(entry), _cell(shift), figure_cell(_lost(entry), signed=True)) for entry, shift in observed)
     caption = "Mean attention shift, and text-only forgetting (base − model, in percentage points). Small print: 95% interval, n."
     return Table("shift-models", caption, columns, rows)
 

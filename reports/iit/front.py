@@ -193,7 +193,7 @@ def _by_subject(entries: Sequence[Entry]) -> Section:
     found = [table for modality in "VT" if (table := sections.breakdown(entries, modality)) is not None]
     if not found:
         return none("breakdown", "By subject", "no tier was answered.")
-    return Section("breakdown", "By subject", tuple(Folded(table.caption, tables(table)) for table in found))
+    return Section("breakdown", "By subject", tuple(Folded(table.caption.partition(", ")[0], tables(table)) for table in found))
 
 
 def keyed(section: Section, key: str) -> Section:

@@ -9,7 +9,7 @@ from iit_bench.storage.runs import folder_label
 from reports.cells import Column, Table, count, duration, number_cell, text_cell
 from reports.entries import Entry, plain
 from reports.iit import about
-from reports.section import Code, Definitions, Section, Words, tables
+from reports.section import Code, Definitions, Folded, Section, Words, tables
 from reports.shared import is_number, name_cell, run_facts
 
 
@@ -60,4 +60,8 @@ def outcomes(entry: Entry) -> Section:
 def provenance(entry: Entry) -> Section:
     """What run.json says, and the command that repeats the run."""
     facts = run_facts(entry.header, folder_label(entry.run.path))
-    return Section("provenance", "How to repeat it", (Words("Command:"), Code(str(entry.header["command"])), Definitions(facts)))
+    return Section(
+        "provenance",
+        "How to repeat it",
+        (Words("Command:"), Code(str(entry.header["command"])), Folded("All that is recorded of the run", (Definitions(facts),))),
+    )

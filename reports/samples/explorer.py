@@ -20,7 +20,7 @@ from reports.samples.scripts import put_script
 from reports.samples.static_pages import write_pages
 
 FOLDER = "samples"
-SCRIPTS = ("explorer_data.js", "explorer_view.js", "explorer.js")
+SCRIPTS = ("explorer_data.js", "explorer_view.js", "explorer_filters.js", "explorer.js")
 STYLES = ("report.css", "explorer.css")
 
 

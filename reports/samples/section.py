@@ -19,13 +19,16 @@ def dialogues(subject: Subject) -> Section:
     """Links to the model's dialogues, those that changed hands first; or why there are none."""
     if subject.no_samples:
         return Section("dialogues", "Dialogues", (Words(subject.no_samples, "none"),))
-    slug = subject.entry.slug
-    wanted: list[tuple[str, dict[str, str]]] = [("Every dialogue, with the model's answer", {})]
-    if subject.base is not None:
-        wanted = [
-            (f"What it lost against {subject.base.name}", {"change": "lost"}),
-            (f"What it gained against {subject.base.name}", {"change": "gained"}),
-            *wanted,
-        ]
-    wanted.append(("What it got wrong", {"outcome": "wrong"}))
-    return Section("dialogues", "Dialogues", (Links(tuple((text, links.at(links.samples(slug, **more), 1)) for text, more in wanted)),))
+    others = (("Every dialogue, with the model's answer", _at(subject)), ("What it got wrong", _at(subject, outcome="wrong")))
+    return Section("dialogues", "Dialogues", (Links((*changed(subject), *others)),))
+
+
+def changed(subject: Subject) -> tuple[tuple[str, str], ...]:
+    """Links to what the model lost and gained against its base, where dialogues are shown and the base is on the page."""
+    if subject.no_samples or subject.base is None:
+        return ()
+    return tuple((f"What it {word} against {subject.base.name}", _at(subject, change=word)) for word in ("lost", "gained"))
+
+
+def _at(subject: Subject, **filters: str) -> str:
+    return links.at(links.samples(subject.entry.slug, **filters), 1)

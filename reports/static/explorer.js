@@ -2,9 +2,8 @@
 // The list, its filters and the dialogue that is open. The address holds all of it, so that every view has a link.
 (() => {
   const { el, name, visible, grouped, plain, OUTCOMES } = explorerView;
+  const { CHANGES, FILTERS, change, idOf, labelOf } = explorerFilters;
   const PAGE = 50;
-  const CHANGES = { lost: "lost", kept: "kept", gained: "gained", never: "never had" };
-  const FILTERS = ["tier", "source", "subject", "outcome", "change"];
   const find = (id) => document.getElementById(id);
   let catalogue = null;
   let view = null; // what is shown: state, run, set, own, against, places
@@ -22,17 +21,8 @@
   const go = (changes) => { location.hash = addressOf({ ...view.state, ...changes }); };
   const runOf = (slug, arm) => catalogue.runs.find((run) => run.slug === slug && run.arm === (arm ?? ""));
   const siblings = (run) => catalogue.runs.filter((other) => other.set === run.set);
-  const idOf = (run) => run.slug + (run.arm ? `~${run.arm}` : "");
-  const labelOf = (run) => visible(run.name + (run.arm ? ` (${run.arm})` : ""));
 
   // ---------------------------------------------------------------- what is found
-
-  // What became of an item against another run, as evaluators/iit/ledger.py has it.
-  function change(mine, base) {
-    if (mine === "." || base === "." || mine === "e" || base === "e") return "";
-    if (base === "c") return mine === "c" ? "kept" : "lost";
-    return mine === "c" ? "gained" : "never";
-  }
 
   async function textMatches(set, run, index, own, query, deep) {
     const wanted = query.toLowerCase();
@@ -118,56 +108,12 @@
     failure.hidden = false;
   }
 
-  function select(key, label, options, value) {
-    const made = el("select", { id: `by-${key}`, name: key });
-    for (const [text, one, group] of options) {
-      const option = el("option", { value: one, selected: one === value }, visible(text));
-      let place = made;
-      if (group) {
-        place = [...made.children].find((child) => child.label === group) ?? made.appendChild(el("optgroup", { label: group }));
-      }
-      place.append(option);
-    }
-    return el("label", { for: `by-${key}` }, label, made);
-  }
-
-  function counted(values, wanted) {
-    const counts = new Map();
-    for (const value of values) if (value !== undefined) counts.set(value, (counts.get(value) ?? 0) + 1);
-    return wanted.filter(([, value]) => counts.has(value)).map(([text, value]) => [`${text} (${grouped(counts.get(value))})`, value]);
-  }
-
   function drawFilters(others) {
-    const { state, run, set, index, own, against, againstRun } = view;
     const form = find("filters");
     const focused = document.activeElement?.id;
-    const asked = [...own.outcomes].map((letter, place) => (letter === "." ? -1 : place)).filter((place) => place >= 0);
-    const facet = (key, label) => {
-      const within = key === "subject" && state.source ? asked.filter((place) => index.source.names[index.source.rows[place]] === state.source) : asked;
-      const options = counted(within.map((place) => index[key].names[index[key].rows[place]]), index[key].names.map((one) => [one, one]));
-      return options.length > 1 || state[key] ? select(key, label, [["all", ""], ...options], state[key]) : null;
-    };
-    const setOf = (one) => visible(catalogue.sets.find((own) => own.key === one.set).name);
-    const runs = catalogue.runs.filter((one) => !one.arm);
-    const arms = catalogue.runs.filter((one) => one.slug === run.slug && one.arm);
-    const outcomes = counted([...own.outcomes].map((letter) => OUTCOMES[letter]), Object.values(OUTCOMES).map((one) => [one, one]));
-    const parts = [
-      select("run", "Model", runs.map((one) => [one.name, one.slug, catalogue.sets.length > 1 ? setOf(one) : ""]), run.slug),
-      arms.length ? select("arm", "Arm", [["as the benchmark asks", ""], ...arms.map((one) => [one.arm, one.arm])], run.arm) : null,
-      others.length ? select("against", "Against", [["nothing", "none"], ...others.map((one) => [labelOf(one), idOf(one)])], againstRun ? idOf(againstRun) : "none") : null,
-      against ? select("change", "What changed", [["all", ""], ...counted([...own.outcomes].map((letter, place) => change(letter, against.outcomes[place])), Object.entries(CHANGES).map(([key, text]) => [text, key]))], state.change) : null,
-      select("outcome", "Outcome", [["all", ""], ...outcomes], state.outcome),
-      facet("tier", "Tier"),
-      facet("source", set.kind === "iit" ? "Source" : "Task"),
-      facet("subject", "Subject"),
-    ];
-    const search = el("input", { type: "search", id: "by-q", name: "q", value: state.q, autocomplete: "off" });
-    const deep = el("input", { type: "checkbox", id: "by-deep", name: "deep", checked: Boolean(state.deep) });
-    const reset = el("button", { type: "button", id: "reset" }, "Clear");
-    parts.push(el("label", { for: "by-q" }, "Search questions and ids", search), el("label", { class: "inline", for: "by-deep" }, deep, "in replies too"), reset);
-    if (others.length) parts.push(besides(others));
-    form.replaceChildren(...parts.filter(Boolean));
-    form.hidden = false;
+    explorerFilters.draw(form, catalogue, view, others, shownBeside());
+    explorerFilters.summary(find("filters-now"), view);
+    find("filters-box").hidden = false;
     find("explorer").hidden = false;
     find("keys").hidden = false;
     if (focused && form.querySelector(`#${CSS.escape(focused)}`)) form.querySelector(`#${CSS.escape(focused)}`).focus();
@@ -179,15 +125,6 @@
     const wanted = state.with.split(",");
     return siblings(run).filter((other) => other !== run && wanted.includes(idOf(other)));
   };
-
-  function besides(others) {
-    const shown = shownBeside();
-    const boxes = others.map((other, i) => {
-      const input = el("input", { type: "checkbox", name: "with", id: `with-${i}`, value: idOf(other), checked: shown.includes(other) });
-      return el("label", { for: `with-${i}` }, input, name(labelOf(other)));
-    });
-    return el("fieldset", null, el("legend", null, "Side by side with"), ...boxes);
-  }
 
   function drawList() {
     const { state, set, index, own, against, places, at } = view;
@@ -373,6 +310,7 @@
       step(by);
     } else if (event.key === "/" && find("keys-on").checked) {
       event.preventDefault();
+      find("filters-box").open = true;
       find("by-q").focus();
     }
   }
@@ -380,6 +318,7 @@
   explorerData.load("catalogue").then((loaded) => {
     catalogue = loaded;
     if (!catalogue.runs.length) return;
+    explorerFilters.remember(find("filters-box"));
     find("filters").addEventListener("change", onChange);
     find("filters").addEventListener("submit", (event) => event.preventDefault());
     find("filters").addEventListener("click", (event) => {

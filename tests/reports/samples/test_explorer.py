@@ -300,6 +300,15 @@ def test_large_and_unreadable_pictures(tmp_path: Path, make_image: Any) -> None:
     assert pictures.shown(Image(b"no picture")) == ("", 0, 0) and pictures.unreadable == 1
 
 
+def test_the_headline_leads_to_the_items_that_were_lost(real: SimpleNamespace) -> None:
+    front = (real.folder / "index.html").read_text(encoding="utf-8").partition("</header>")[0]
+    assert '<a href="samples/index.html#run=wings&amp;change=lost"><bdi>What wings lost, item by item</bdi></a>' in front
+    assert '<a href="pairs/base-llm--wings.html"><bdi>wings and its base, side by side</bdi></a>' in front
+    own = (real.folder / "models" / "wings.html").read_text(encoding="utf-8").partition("</header>")[0]
+    assert '<a href="../samples/index.html#run=wings&amp;change=lost"><bdi>What it lost against base-llm</bdi></a>' in own
+    assert "change=lost" not in (real.folder / "models" / "base-llm.html").read_text(encoding="utf-8")
+
+
 def test_addresses_of_items_hold_any_id() -> None:
     assert links.item("wings", "a b&item=c#<é") == "samples/index.html#run=wings&item=a%20b%26item%3Dc%23%3C%C3%A9"
     assert links.samples("wings", change="lost") == "samples/index.html#run=wings&change=lost"

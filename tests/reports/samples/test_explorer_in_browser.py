@@ -110,8 +110,10 @@ def test_several_runs_are_side_by_side(real: SimpleNamespace, explore: Explore) 
     page = explore(real.folder, "#run=wings&with=base-llm,random")
     heads = page.locator("#detail table thead th").all_inner_texts()
     assert heads[:2] == ["model", "wings"] and set(heads[2:]) == {"random", "base-llm"}
+    page.get_by_text("Side by side with").click()
     page.get_by_role("checkbox", name="random", exact=True).uncheck()
     until(page, "() => document.querySelectorAll('#detail table thead th').length === 3")
+    assert page.get_by_role("checkbox", name="random", exact=True).is_visible()  # the list stays open
 
 
 def test_own_history_shows_the_answer_to_every_turn(real: SimpleNamespace, explore: Explore) -> None:
@@ -125,41 +127,6 @@ def test_arms_are_further_runs_under_a_filter(real: SimpleNamespace, explore: Ex
     choose(page, "arm", "blind")
     until(page, "() => document.querySelector('#by-against').value === 'wings'")
     page.get_by_text("The target's images are removed").first.wait_for()
-
-
-@pytest.mark.parametrize("arm, tier, pictures", [("blind", "VV", [1, 0]), ("irrelevant", "VT", [1, 1]), ("pixels", "TT", [0, 1])])
-def test_a_dialogue_is_shown_as_the_arm_asked_it(real: SimpleNamespace, explore: Explore, arm: str, tier: str, pictures: list[int]) -> None:
-    page = explore(real.folder, f"#run=wings&arm={arm}&tier={tier}")
-    turns = page.locator(".chat > li").all()
-    assert [turn.locator(":scope > .asked img").count() for turn in turns] == pictures
-    target = real.bench.questions[next(one.target for one in real.bench.dialogues if one.tier == tier)]
-    words = turns[-1].locator(":scope > .asked").inner_text().strip()
-    assert words == ("" if arm == "pixels" else target.question)
-    assert [turn.locator(".badge").all_inner_texts() for turn in turns] == [[], [arm]]
-    page.get_by_text("As the benchmark asks it").click()
-    plain = turns[-1].locator("details .asked")
-    assert plain.inner_text().strip() == target.question and plain.locator("img").count() == len(target.images)
-    until(page, "() => [...document.querySelectorAll('.chat > li > .asked img')].every((image) => image.naturalWidth > 0)")
-
-
-def test_an_arm_beside_its_run_is_folded(real: SimpleNamespace, explore: Explore) -> None:
-    page = explore(real.folder, "#run=wings&with=wings~irrelevant&tier=VT")
-    turn = page.locator(".chat > li").last
-    assert turn.locator(":scope > .asked img").count() == 0
-    page.get_by_text("As wings (irrelevant) was asked it").click()
-    assert turn.locator("details .asked img").count() == 1
-
-
-def test_without_javascript_a_sentence_and_the_message_tell_what_an_arm_changed(real: SimpleNamespace, visit: Callable[..., Any]) -> None:
-    place = next(i for i, one in enumerate(real.bench.dialogues) if one.tier == "VT")
-    page = visit(real.folder / "samples" / "pages" / f"s0-{place // 50 + 1}.html", java_script_enabled=False)
-    article = page.locator("article").nth(place % 50)
-    summary = article.locator("summary").filter(has_text="irrelevant")
-    assert "An image of another question is the first part" in summary.inner_text()
-    summary.click()
-    changed = article.locator("details[open] .asked")
-    assert changed.locator("img").is_visible()
-    assert changed.inner_text().strip() == real.bench.questions[real.bench.dialogues[place].target].question
 
 
 def test_the_prompt_is_what_the_run_folder_has(real: SimpleNamespace, explore: Explore) -> None:
@@ -198,6 +165,35 @@ def test_keys_go_through_the_list_and_to_the_search(real: SimpleNamespace, explo
     assert "item=" not in page.evaluate("location.hash") or heading(page) == ids[2]
 
 
+def test_on_a_phone_the_filters_are_a_line_that_opens_by_key(real: SimpleNamespace, explore: Explore) -> None:
+    page = explore(real.folder, "#run=wings&tier=VT", viewport={"width": 390, "height": 844})
+    summary = page.locator("#filters-box > summary")
+    assert not page.locator("#filters").is_visible() and summary.inner_text() == "Filters wings, against base-llm, VT"
+    assert page.locator("#items a").first.bounding_box()["y"] < 844
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#by-tier").is_visible()
+    choose(page, "tier", "VV")
+    assert page.locator("#by-tier").is_visible()  # it stays open while filters are set
+    summary.focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "by-q" and page.locator("#by-q").is_visible()
+
+
+def test_on_a_wide_screen_the_filters_are_as_they_were_left(real: SimpleNamespace, explore: Explore) -> None:
+    page = explore(real.folder, "#run=wings", viewport={"width": 1280, "height": 800})
+    for is_open in (True, False):
+        assert page.locator("#filters").is_visible() == is_open
+        page.locator("#filters-box > summary").click()
+        page.reload()
+        page.wait_for_selector("#detail-heading")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    page.wait_for_selector("#detail-heading")
+    assert not page.locator("#filters").is_visible()
+
+
 def test_the_last_page_of_the_list_has_the_rest(real: SimpleNamespace, explore: Explore) -> None:
     page = explore(real.folder, "#run=wings")
     total = len(real.bench.dialogues)
@@ -217,7 +213,7 @@ def test_it_never_scrolls_sideways(real: SimpleNamespace, explore: Explore, widt
 
 def test_without_javascript_every_dialogue_is_on_pages_that_links_lead_to(real: SimpleNamespace, visit: Callable[..., Any]) -> None:
     page = visit(real.folder / links.SAMPLES, java_script_enabled=False)
-    assert not page.locator("#filters").is_visible()
+    assert not page.locator("#filters").is_visible() and not page.locator("#filters-box").is_visible()
     assert page.locator(".notice").filter(has_text="need JavaScript").is_visible()
     found: list[str] = []
     page.locator("#pages a").first.click()
