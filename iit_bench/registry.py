@@ -29,6 +29,7 @@ SOURCES: dict[str, str] = {
     "table:": "builders.sources.table:load",
     "hub:": "builders.sources.table:load",
 }
+BUNDLED_SOURCES = tuple(name for name in SOURCES if not name.endswith(":"))  # the lab's: they need nothing but the package
 SOURCE_GROUP = "iit_bench.sources"
 
 MODELS: dict[str, str] = {

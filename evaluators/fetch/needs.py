@@ -16,6 +16,7 @@ from evaluators.text.tasks import PRESETS as TEXT_PRESETS
 from evaluators.vqa import presets as vqa
 from iit_bench.data.snapshots import LOADERS
 from iit_bench.errors import UserError
+from iit_bench.registry import BUNDLED_SOURCES
 from iit_bench.tools.lm_eval.configs import configs_of, splits_of
 from iit_bench.tools.lm_eval.index import matched
 from iit_bench.tools.vlmevalkit import dataset_class, installed, shells
@@ -74,7 +75,7 @@ def _by_kind(names: Sequence[str], include_path: Path | None) -> tuple[list[str]
     known = presets()
     tables = _tables()
     for name in expand([name for name in names if name.strip()], known):
-        if name in ("facts", vqa.EASYVQA) or name.startswith(FACTS):
+        if name in BUNDLED_SOURCES or name.startswith(FACTS):
             needs.nothing[name] = BUNDLED
         elif name.startswith(VISUAL) or (name in tables and not name.startswith(TEXT)):
             visual.append(name.removeprefix(VISUAL))

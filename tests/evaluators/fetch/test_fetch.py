@@ -126,6 +126,13 @@ def test_names_that_need_nothing_say_so(server, run, root):
     assert server.requests == []
 
 
+def test_the_labs_presets_need_nothing(server, run, root):
+    code, out, _ = run("lab", "lab2")
+    assert code == 0 and server.requests == []
+    names = {line.partition(":")[0] for line in out.splitlines() if line.endswith("nothing to fetch")}
+    assert names == {"facts", "two-hop", "easyvqa", "digits", "flags", "flag-facts"}
+
+
 def test_a_task_of_ones_own_is_fetched_by_its_name(server, run, root, tmp_path):
     own = {"task": "mine", "dataset_path": "baber/piqa", "output_type": "generate_until", "validation_split": "validation"}
     own |= {"doc_to_text": "goal", "doc_to_target": "sol1", "fewshot_config": {"samples": []}}
