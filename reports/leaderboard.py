@@ -15,6 +15,7 @@ from iit_bench.errors import UserError
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.storage.runs import TaskRun
 from reports import headlines, links, pages, side_by_side
+from reports.bases import measured
 from reports.benchmark_page import benchmark_page
 from reports.benchmarks import benchmark_of
 from reports.entries import Entry, Group, base_of, groups_of
@@ -51,7 +52,8 @@ class Report:
 
     groups: Sequence[Group]
     models: Models
-    bases: Sequence[TaskRun]  # text runs of the base, where one was named
+    bases: Sequence[TaskRun]  # task runs of the base, where one was named
+    not_measured: Sequence[str] = ()  # IIT runs that have no figure against the named base, each with the reason
     benchmarks: Sequence[Benchmark | None]  # of each group; None where its folder is not at hand
     pairs: Sequence[side_by_side.Pair]  # models that have a page of two
     given: Sequence[Path]  # paths of the IIT runs in the order given
@@ -77,7 +79,8 @@ def report(
         out: folder of the page; made if it is not there. The files of an earlier report that this one does not write are removed; files
             that no report wrote are kept (reports/folder.py).
         title: of the page.
-        base: the base LLM's run, which text tasks are compared with; by default the base of the IIT runs, where it is among `runs`.
+        base: a run, or a folder of `--suite all`, that the others are compared with: IIT runs on the text tiers that both have, runs of the
+            suites text and vqa task by task; by default each is compared with the base of its evaluation, where that is among `runs`.
         bench: the benchmark folder that was asked; by default where the runs found it, if it is still there.
         pairs: further models side by side, "A:B" each, by the names on the page; B's losses against A are shown.
         samples: whether every dialogue is shown (samples/index.html); by default where the benchmark is at hand and the runs have at most
@@ -143,17 +146,16 @@ def _read(paths: Sequence[Path], base: Path | None, bench: Path | None, pairs: S
     twice = [path for path, n in places.items() if n > 1]
     if twice:
         raise UserError(f"run {str(twice[0])!r} is given more than once; name each run once")
-    bases = [run for run in read_all([base])[1] if run.run["suite"] == "text"] if base else []
-    if base and not bases:
-        raise UserError(f"--base {str(base)!r} holds no run of suite text; give the base LLM's, or leave out --base")
-    groups = groups_of(iit)
+    against = measured(base, iit, suite_runs)
+    groups = groups_of(against.iit)
     asked = [benchmark_of(group, bench) for group in groups]
     made = gather(entries_in(groups), suite_runs)
     given = [run.path for run in iit]
     return Report(
         groups=groups,
         models=made,
-        bases=bases,
+        bases=against.tasks,
+        not_measured=against.left_out,
         benchmarks=asked,
         pairs=side_by_side.chosen(groups, asked, pairs),
         given=given,
@@ -189,7 +191,7 @@ def leaderboard_page(made: Report, title: str, no_samples: str) -> Page:
         ways=_ways(groups, beside_base, samples=not no_samples),
         about=_ABOUT if groups else "",
         about_heading="What is asked: tiers, T and V",
-        notices=_incomplete(made),
+        notices=(*_incomplete(made), *_not_measured(made)),
         sections=sections,
     )
 
@@ -215,6 +217,10 @@ def _incomplete(made: Report) -> tuple[str, ...]:
         f"Incomplete: {', '.join(names)}. Some items met an error of the machine. Figures of IIT are over the items that finished, and "
         "strict counts the others as wrong; those of other suites count them as wrong. Repeat the run's command to resume it.",
     )
+
+
+def _not_measured(made: Report) -> tuple[str, ...]:
+    return (f"Not measured against the base: {'; '.join(made.not_measured)}.",) if made.not_measured else ()
 
 
 def _how(made: Report) -> Section:

@@ -24,7 +24,11 @@ def report(
     title: Annotated[str | None, typer.Option(help="Title of the page.", show_default=False)] = None,
     base: Annotated[
         Path | None,
-        typer.Option(help="Run of the base LLM that text tasks are compared with; default: the base of the IIT runs.", show_default=False),
+        typer.Option(
+            help="Run that the others are compared with, of any suite, or a folder of --suite all: IIT runs on text tiers, text and VQA "
+            "runs task by task; default: the base that each run was evaluated against.",
+            show_default=False,
+        ),
     ] = None,
     bench: Annotated[
         Path | None,

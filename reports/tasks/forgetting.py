@@ -1,4 +1,4 @@
-"""What tuning cost on text-only tasks: every text run against the base LLM's, task by task, over the same documents."""
+"""What tuning cost on tasks of the suites text and vqa: every run against the base's, task by task, over the same documents."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from evaluators.compare.tasks import TaskComparison, by_reason, matched
 from iit_bench.storage.runs import TaskRun
+from iit_bench.types import TaskSuite
 from reports.cells import PAIRED_COLUMNS, Cell, Column, Table, figure_cell, missing_cell, paired_cell, paired_cells, size, text_cell
 from reports.entries import base_of
 from reports.iit.paired import BOLD
@@ -26,30 +27,32 @@ class SuiteForgetting:
     left_out: Sequence[tuple[str, str]]  # (model, why nothing or not every task was compared)
 
 
-def text_forgetting(models: Models, base: Sequence[TaskRun]) -> SuiteForgetting | None:
-    """Every text run against its model's base; None where none has a base.
+def suite_forgetting(models: Models, base: Sequence[TaskRun], suite: TaskSuite) -> SuiteForgetting | None:
+    """Every run of a suite against its model's base; None where none has a base.
 
     Args:
         models: of the page.
-        base: text runs of the base LLM; where empty, those of the base that a model's IIT run was compared with.
+        base: task runs of the base; where none is of the suite, those of the base that a model's IIT run was compared with.
     """
     by_model: dict[str, list[Compared]] = {}
     left_out: list[tuple[str, str]] = []
     for row in models.rows:
-        bases = base or _base_of(row, models)
-        mine = [run for run in models.runs_of(row, "text") if all(run.path.resolve() != other.path.resolve() for other in bases)]
+        bases = [run for run in base if run.run["suite"] == suite] or _base_of(row, models, suite)
+        mine = [run for run in models.runs_of(row, suite) if all(run.path.resolve() != other.path.resolve() for other in bases)]
         for run in mine if bases else ():
             compared, reasons = _against(run, bases)
             by_model.setdefault(row.name, []).extend((models.column(run, one.result.over), one, name) for one, name in compared)
             left_out += [(row.name, reason) for reason in reasons]
     owners = [row for row in models.rows if by_model.get(row.name)]
-    return SuiteForgetting(_matrix(owners, by_model, models), _details(owners, by_model, models), left_out) if owners or left_out else None
+    if not owners and not left_out:
+        return None
+    return SuiteForgetting(_matrix(owners, by_model, models, suite), _details(owners, by_model, models, suite), left_out)
 
 
-def _base_of(row: ModelRow, models: Models) -> list[TaskRun]:
-    """Text runs of the base of the row's IIT run, where the base is on the page."""
+def _base_of(row: ModelRow, models: Models, suite: TaskSuite) -> list[TaskRun]:
+    """Runs of the base of the row's IIT run, where the base is on the page."""
     base = base_of(row.entry, [other.entry for other in models.rows if other.entry]) if row.entry else None
-    return [run for other in models.rows if base and other.entry is base for run in models.runs_of(other, "text")]
+    return [run for other in models.rows if base and other.entry is base for run in models.runs_of(other, suite)]
 
 
 def _against(run: TaskRun, bases: Sequence[TaskRun]) -> tuple[list[tuple[TaskComparison, str]], list[str]]:
@@ -67,7 +70,7 @@ def _against(run: TaskRun, bases: Sequence[TaskRun]) -> tuple[list[tuple[TaskCom
     return compared, by_reason({task: reason for task, reason in apart.items() if task not in done})
 
 
-def _matrix(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], models: Models) -> Table:
+def _matrix(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], models: Models, suite: TaskSuite) -> Table:
     """A column for every way of asking a task, as in the overview; tasks inside groups are in the details."""
     shown = [column for column in models.columns if any(one is column for row in owners for one, *_ in by_model[row.name])]
     heads, columns = [Column("model", words=True)], [[row_cell(row) for row in owners]]
@@ -78,11 +81,11 @@ def _matrix(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], mod
         columns.append(
             [paired_cell(one.result, show_n=one.result.difference.n != n) if one else missing_cell("not compared") for one in column]
         )
-    caption = "Accuracy of the base LLM minus the model's on the same documents, in percentage points: positive is lost. " + BOLD
-    return Table("text-forgetting", caption, tuple(heads), tuple(zip(*columns, strict=True)))
+    caption = "Accuracy of the base minus the model's on the same documents, in percentage points: positive is lost. " + BOLD
+    return Table(f"{suite}-forgetting", caption, tuple(heads), tuple(zip(*columns, strict=True)))
 
 
-def _details(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], models: Models) -> Table:
+def _details(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], models: Models, suite: TaskSuite) -> Table:
     rows = [
         (row_cell(row), *_line(one, base, settings_apart(models, column) if column else []))
         for row in owners
@@ -102,7 +105,7 @@ def _details(owners: Sequence[ModelRow], by_model: dict[str, list[Compared]], mo
         "1 / number of choices. "
         "Tasks inside groups, which are not in the table above, are a family of their own for Holm."
     )
-    return Table("text-forgetting-detail", caption, columns, tuple(rows))
+    return Table(f"{suite}-forgetting-detail", caption, columns, tuple(rows))
 
 
 def _line(one: TaskComparison, base: str, settings: Sequence[str]) -> tuple[Cell, ...]:

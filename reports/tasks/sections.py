@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iit_bench.storage.runs import TaskRun
+from iit_bench.types import TaskSuite
 from reports.entries import Group
 from reports.models import Models, apart
 from reports.section import Folded, Part, Section, Words, none, tables
 from reports.shared import SUITE_NAMES
 from reports.tasks import overview
-from reports.tasks.forgetting import text_forgetting
+from reports.tasks.forgetting import SuiteForgetting, suite_forgetting
 
 _TESTS = "Accuracies, retention, tests, discordant pairs and detectable differences"
 
@@ -28,14 +29,22 @@ def all_suites(models: Models, groups: Sequence[Group]) -> list[Section]:
 
 
 def forgotten(models: Models, bases: Sequence[TaskRun]) -> list[Section]:
-    """What was forgotten on text-only tasks; nothing where the page has no run of another suite."""
-    heading = "Forgetting on text-only tasks"
+    """What was forgotten on text-only tasks, and on VQA tasks where the base has some; nothing where the page has no run of a suite."""
     if not models.runs:
         return []
-    found = text_forgetting(models, bases)
-    if found is None:
-        why = "the page has no pair of a text run and the text run of its base LLM (iit-bench report … --base RUN)."
-        return [none("text-forgetting", heading, why)]
+    made = []
+    headings: dict[TaskSuite, str] = {"text": "Forgetting on text-only tasks", "vqa": "Lost on VQA tasks"}
+    for suite, heading in headings.items():
+        found = suite_forgetting(models, bases, suite)
+        if found is not None:
+            made.append(_section(f"{suite}-forgetting", heading, found))
+        elif suite == "text":
+            why = "the page has no pair of a text run and the text run of its base LLM (iit-bench report … --base RUN)."
+            made.append(none("text-forgetting", heading, why))
+    return made
+
+
+def _section(key: str, heading: str, found: SuiteForgetting) -> Section:
     shown: tuple[Part, ...] = (*tables(found.matrix), Folded(_TESTS, tables(found.details))) if found.matrix.rows else ()
     left_out = (Words(f"{name}: {reason}", "fine") for name, reason in found.left_out)
-    return [Section("text-forgetting", heading, (*shown, *left_out))]
+    return Section(key, heading, (*shown, *left_out))

@@ -258,8 +258,8 @@ def test_tasks_asked_differently_are_not_subtracted_and_said_so(make_suite_run: 
     assert "piqa: asked differently: limit (none and 10)" in page.text and "arc_easy: 'base' did not run it" in page.text
 
 
-def test_a_base_without_a_text_run_is_refused(make_run: MakeRun, make_suite_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--base .* holds no run of suite text"):
+def test_a_base_of_a_suite_that_the_page_lacks_is_refused(make_run: MakeRun, make_suite_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--base .* is of suite iit, and no run of the page can be compared with it; give"):
         report([make_suite_run("text", "a", {"piqa": 0.5})], tmp_path / "out", base=make_run("base", tiers=TIERS))
 
 
