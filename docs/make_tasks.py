@@ -23,6 +23,7 @@ from evaluators.fetch.needs import needs_of, suite_configs  # noqa: E402
 from evaluators.text.tasks import PRESETS  # noqa: E402
 from evaluators.vqa.datasets import kind_of  # noqa: E402
 from evaluators.vqa.presets import PRESETS as VQA_PRESETS  # noqa: E402
+from iit_bench.data import flags  # noqa: E402
 from iit_bench.tools.lm_eval.configs import evaluated_split  # noqa: E402
 from iit_bench.tools.vlmevalkit import (  # noqa: E402
     dataset_class,
@@ -84,7 +85,7 @@ LAB = """## The lab's own sources
 They come with the package and need no network. Preset `lab` has `facts` and `easyvqa`, `lab2` has all. **Chance** is the mean of 1/choices,
 **prior** the accuracy of the answer that is most often right for the same question text on the train split, both over all questions of the
 test split (a benchmark's own are in its `manifest.json`). **Never taught** is what no training
-recipe sees.
+recipe sees. Of {asked} flags {near} are nearly identical to another, and its country and facts are no choices of theirs.
 """
 COLUMNS = ("task", "split", "n", "metric", "source", "revision", "how it was checked", "licence")
 LAB_COLUMNS = ("source", "asks for", "n", "clusters", "chance", "prior", "never taught", "origin", "licence")
@@ -101,8 +102,9 @@ NEVER_TAUGHT = {
 def page() -> str:
     """The content of docs/tasks.md."""
     text = _table("wings-text (lm-eval)", COLUMNS, _text_rows())
+    lab = LAB.format(asked=len(flags.names()), near=len(flags.alike()))
     tables = _table("wings-vqa (VLMEvalKit)", COLUMNS, _vqa_rows())
-    return f"{HEAD}\n{text}\n{tables}\n{LAB}\n{_table('', LAB_COLUMNS, _lab_rows())}"
+    return f"{HEAD}\n{text}\n{tables}\n{lab}\n{_table('', LAB_COLUMNS, _lab_rows())}"
 
 
 def _table(title: str, columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:

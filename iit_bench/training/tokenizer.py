@@ -73,7 +73,7 @@ def _text(of: Sequence[str]) -> Iterator[str]:
         yield question.question
         yield question.answer_text
     for name in sorted(set(of) - {"facts", "scenes"}):
-        for _ in range(2000):
+        for _ in range(500):
             question = sources.picks(name)(rng, None)
             yield question.question
             yield question.answer_text
