@@ -26,6 +26,12 @@ def share(*parts: str) -> float:
     return int.from_bytes(key(*parts)[:6], "big") / 2**48
 
 
+def shuffled(items: Sequence[Item], *parts: str) -> list[Item]:
+    """The items in an order that one hash of `parts` gives."""
+    digest = hashlib.shake_256("\x1f".join(parts).encode()).digest(8 * len(items))
+    return [items[i] for i in sorted(range(len(items)), key=lambda i: digest[8 * i : 8 * i + 8])]
+
+
 def four_choices(gold: str, others: Iterable[str], *parts: str) -> tuple[str, ...] | None:
     """The gold answer and the first three of `others` that fit, in the order of a hash; None where fewer fit.
 

@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 
 from iit_bench.data import facts
-from iit_bench.data.choosing import four_choices, key, one_of, share
+from iit_bench.data.choosing import four_choices, one_of, share, shuffled
 from iit_bench.data.rendering import render
 from iit_bench.types import Image, Question
 
@@ -218,7 +218,7 @@ def as_question(asked: Asked) -> Question:
     """
     of = answers(asked.subject)
     apart = {of[other] for other in alike().get(asked.code, ()) if other in of}
-    others = sorted((code for code in of if of[code] not in apart), key=lambda code: key("choice", asked.id, code))
+    others = shuffled([code for code in of if of[code] not in apart], "choice", asked.id)
     offered = four_choices(asked.answer, (of[code] for code in others), asked.id)
     assert offered is not None  # of two hundred countries
     return Question(

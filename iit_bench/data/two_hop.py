@@ -16,7 +16,7 @@ from functools import cache
 from typing import Literal
 
 from iit_bench.data import facts
-from iit_bench.data.choosing import four_choices, key, share
+from iit_bench.data.choosing import four_choices, key, share, shuffled
 from iit_bench.types import Question
 
 Split = Literal["taught", "dev", "test"]
@@ -141,7 +141,7 @@ def build(split: Split) -> TwoHop:
 
 def _question(pair: Pair, same_relation: list[facts.Fact]) -> Question:
     """Wrong answers come from the relation in proportion to their frequency as gold answers."""
-    others = sorted(same_relation, key=lambda fact: key("choice", pair.id, fact.id))
+    others = shuffled(same_relation, "choice", pair.id)
     offered = four_choices(pair.asked.answer, (other.answer for other in others), pair.id)
     assert offered is not None  # each relation has four answers that are no prefix of each other
     return Question(
