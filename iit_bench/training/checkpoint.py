@@ -37,18 +37,10 @@ def save(out: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, state
     Raises:
         UserError: the disk is full; the checkpoint before is kept.
     """
-    tensors: dict[str, torch.Tensor] = {}
-
-    def keep(name: str, tensor: torch.Tensor) -> None:
-        whole = processes.whole(tensor.detach())
-        if processes.writes:
-            tensors[name] = whole.to("cpu").contiguous().clone()
-
-    for name, tensor in _tensors(module).items():
-        keep(f"module.{name}", tensor)
-    for name, parameter in module.named_parameters():
-        for key in MOMENTS if parameter in optimizer.state else ():
-            keep(f"{key}.{name}", optimizer.state[parameter][key])
+    tensors = {f"module.{name}": tensor for name, tensor in gathered(_tensors(module), processes).items()}
+    for key in MOMENTS:
+        of_all = {name: optimizer.state[p][key] for name, p in module.named_parameters() if p in optimizer.state}
+        tensors |= {f"{key}.{name}": tensor for name, tensor in gathered(of_all, processes).items()}
     if not processes.writes:
         return
     try:
@@ -59,6 +51,16 @@ def save(out: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, state
         raise UserError(
             f"cannot write a checkpoint into {str(out)!r}: {reason}; the one before is kept, so free some space and resume"
         ) from error
+
+
+def gathered(tensors: dict[str, torch.Tensor], processes: Processes) -> dict[str, torch.Tensor]:
+    """Copies of tensors, whole and on the CPU, in the process that writes; nothing in the others, which have to call this too."""
+    copies = {}
+    for name, tensor in tensors.items():
+        whole = processes.whole(tensor.detach())
+        if processes.writes:
+            copies[name] = whole.to("cpu").contiguous().clone()
+    return copies
 
 
 def _write(out: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
@@ -156,6 +158,15 @@ def remove(out: Path) -> None:
     """Drop the checkpoint of a finished training."""
     for name in (FOLDER, "checkpoint.old", "checkpoint.new"):
         shutil.rmtree(out / name, ignore_errors=True)
+
+
+def put_whole(source: torch.nn.Module, target: torch.nn.Module, processes: Processes) -> None:
+    """Copy weights that are shared among processes into a module that is not, in the process that writes."""
+    tensors = gathered(_tensors(source), processes)
+    if processes.writes:
+        with torch.no_grad():
+            for name, tensor in _tensors(target).items():
+                tensor.copy_(tensors[name])
 
 
 def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -98,7 +98,7 @@ class _Begun:
 
 def _resumed(stepper: Stepper, out: Path, identity: dict[str, Any], every: Every, log: Log) -> _Begun:
     """Read the last whole checkpoint, where there is one."""
-    folder = stepper.processes.agreed(checkpoint.find(out) if stepper.processes.writes else None)
+    folder = stepper.processes.decided(lambda: checkpoint.find(out))
     if folder is None:
         return _Begun(0, 0.0, Window(every.log))
     state = checkpoint.state(folder)

@@ -1,4 +1,4 @@
-"""One training by several processes, as torchrun or accelerate starts them: gloo on CPUs, nccl on GPUs.
+"""One training by several processes, as torchrun or accelerate starts them: nccl between GPUs, gloo for all else.
 
 Each process computes some of a step's rows. With DDP each has all weights and gradients are averaged; with FSDP2 each has a share of every
 weight, of its gradient and of its moments. Only process 0 writes.
@@ -6,9 +6,10 @@ weight, of its gradient and of its moments. Only process 0 writes.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -42,22 +43,32 @@ class Processes:
 
     def wait(self) -> None:
         """Wait until all processes are here."""
-        if self.of > 1:
-            distributed.barrier()
+        self.sum(0.0)
 
-    def agreed(self, value: Result) -> Result:
-        """The value that process 0 gives."""
+    def decided(self, work: Callable[[], Result]) -> Result:
+        """What process 0 finds by `work`; the others wait for it.
+
+        Raises:
+            UserError: in all processes, where process 0 raised it.
+        """
         if self.of == 1:
-            return value
-        box: list[Any] = [value if self.writes else None]
-        distributed.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
+            return work()
+        box: list[Any] = [None, None]
+        if self.writes:
+            try:
+                box[0] = work()
+            except UserError as error:
+                box[1] = str(error)
+        distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        if box[1] is not None:
+            raise UserError(box[1])
         return box[0]  # type: ignore[no-any-return]
 
     def sum(self, value: float) -> float:
         """The sum over the processes."""
         if self.of == 1:
             return value
-        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        total = torch.tensor(value, dtype=torch.float64)
         distributed.all_reduce(total)
         return float(total)
 
@@ -79,7 +90,7 @@ class Processes:
         whole = _Whole(task.module)
         if self.how == "ddp":
             # Rows without images do not use the visual learner, and rows differ between processes.
-            self._wrapped = nn.parallel.DistributedDataParallel(whole, find_unused_parameters=True, broadcast_buffers=False)
+            self._wrapped = nn.parallel.DistributedDataParallel(whole, find_unused_parameters=True)
         else:
             self._wrapped = self._sharded(whole)
         parameters = dict(task.module.named_parameters())  # FSDP2 puts others in their place
@@ -166,28 +177,23 @@ def _use_all(module: nn.Module, _inputs: Any, output: Any) -> Any:
     return (touched, *output[1:]) if isinstance(output, tuple) else touched
 
 
-@contextlib.contextmanager
-def joined(run: Running) -> Iterator[Processes]:
-    """This process of a training, as the launcher says, connected to the others.
+def joined(run: Running) -> Processes:
+    """This process of a training, as the launcher says, connected to the others until it ends.
 
     Raises:
         UserError: the launcher does not say where the others are.
     """
     rank = this_rank()
     if not (rank.several and "RANK" in os.environ):  # tasks of a Slurm array are trainings of their own
-        yield Processes(run)
-        return
+        return Processes(run)
     if "MASTER_ADDR" not in os.environ:
         raise UserError("RANK and WORLD_SIZE are set, but not MASTER_ADDR and MASTER_PORT; start the training with torchrun, or unset RANK")
     processes = Processes(run, number=rank.number, of=rank.of)
-    begun = not distributed.is_initialized()
-    if begun:
-        if processes.device.type == "cuda":
+    if not distributed.is_initialized():
+        gpus = processes.device.type == "cuda"
+        if gpus:
             torch.cuda.set_device(processes.device)
-        backend = "nccl" if processes.device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, timeout=PATIENCE)
-    try:
-        yield processes
-    finally:
-        if begun:
-            distributed.destroy_process_group()
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+        # Not before: a launcher's store keeps the addresses of a group that was left, and a second group would wait there for ever.
+        atexit.register(distributed.destroy_process_group)
+    return processes

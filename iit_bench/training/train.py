@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -9,16 +10,23 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
+from iit_bench.storage.atomic import write_atomic
+from iit_bench.storage.locks import lock_file
 from iit_bench.training import recipe as recipes
 from iit_bench.training.recipe import Loaded
+from iit_bench.training.records import Running
 from iit_bench.training.stages import IN_CHAIN, BaseRecipe, ChainRecipe, TowerRecipe, VlmRecipe
+
+if TYPE_CHECKING:
+    from iit_bench.training.loop import Fitted
+    from iit_bench.training.parallel import Processes
 
 CARD = "training.json"
 
@@ -42,9 +50,17 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False, 
     Raises:
         UserError: unknown recipe, key or input; `out` holds something already and `resume` is false.
     """
-    for stage, folder in _stages(recipes.load_recipe(recipe, overrides), out):
-        _run_stage(stage, folder, resume, progress)
+    from iit_bench.training.parallel import joined
+
+    stages = _stages(recipes.load_recipe(recipe, overrides), out)
+    for stage, folder in stages:
+        _run_stage(stage, folder, resume, progress, joined(_running(stage)))
     return out
+
+
+def _running(loaded: Loaded) -> Running:
+    assert not isinstance(loaded.recipe, ChainRecipe)
+    return loaded.recipe.run
 
 
 def _stages(loaded: Loaded, out: Path) -> list[tuple[Loaded, Path]]:
@@ -59,35 +75,94 @@ def _stages(loaded: Loaded, out: Path) -> list[tuple[Loaded, Path]]:
     return stages
 
 
-def _run_stage(loaded: Loaded, out: Path, resume: bool, progress: bool) -> None:
-    import torch
-
+def _run_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, processes: Processes) -> None:
     from iit_bench.training import checkpoint, loop
 
     recipe = loaded.recipe
     assert not isinstance(recipe, ChainRecipe)
-    identity = {"recipe": loaded.name, "recipe_sha256": loaded.sha256, "overrides": _without_paths(loaded.overrides)}
-    if resume and (out / CARD).is_file():
-        done = json.loads((out / CARD).read_text(encoding="utf-8"))
-        if {key: done.get(key) for key in identity} == identity:
-            return
-    if out.exists() and any(out.iterdir()) and not resume:
-        raise UserError(f"{out}: is not empty; give another --out, or --resume to continue the training in it")
+    identity = {"recipe": loaded.name, "recipe_sha256": loaded.sha256, "overrides": _that_count(loaded.overrides)}
+    if processes.decided(lambda: _is_finished(out, identity, resume)):
+        return
     task = make_task(recipe)
-    out.mkdir(parents=True, exist_ok=True)
-    fitted = loop.fit(task, recipe.optim, recipe.every, out=out, identity=identity, resume=resume, progress=progress, run=recipe.run)
-    task.save(out)
+    with contextlib.ExitStack() as held:
+        processes.decided(lambda: held.enter_context(_locked(out)))
+        if processes.decided(lambda: _is_finished(out, identity, resume=True)):  # by another process, since
+            return
+        fitted = loop.fit(
+            task, recipe.optim, recipe.every, out, identity, resume=resume, progress=progress, run=recipe.run, processes=processes
+        )
+        if processes.how == "fsdp":
+            trained, task = task, make_task(recipe) if processes.writes else task
+            checkpoint.put_whole(trained.module, task.module, processes)
+        if processes.writes:
+            _finish(loaded, task, fitted, out, identity, progress, processes)
+            checkpoint.remove(out)
+        processes.wait()
+
+
+def _is_finished(out: Path, identity: dict[str, Any], resume: bool) -> bool:
+    """Whether the folder holds what would be trained.
+
+    Raises:
+        UserError: it holds something else that would be lost.
+    """
+    if not resume and out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: is not empty; give another --out, or --resume to continue the training in it")
+    if not (out / CARD).is_file():
+        return False
+    done = json.loads((out / CARD).read_text(encoding="utf-8"))
+    if {key: done.get(key) for key in identity} != identity:
+        raise UserError(f"{out}: holds a model of another recipe ({done.get('recipe')}) or other --set values; give another --out")
+    return True
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the folder's log, so that no other process trains in it meanwhile.
+
+    Raises:
+        UserError: another one does.
+    """
+    from iit_bench.training.logs import LOG
+
+    path = out / LOG
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error
+    with file:
+        lock_file(file, path)
+        yield
+
+
+def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict[str, Any], progress: bool, processes: Processes) -> None:
+    """Save the model, score what was saved, and write its card."""
+    import torch
+    from safetensors import SafetensorError
+
+    recipe = loaded.recipe
+    assert not isinstance(recipe, ChainRecipe)
+    try:
+        task.save(out)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise UserError(
+            f"cannot write the model into {str(out)!r}: {reason}; its checkpoint is kept: free some space and resume"
+        ) from error
     task.load(out)
+    task.module.to(processes.device)
     start = time.monotonic()
     scores = {split: _score(task, split, recipe.limit, progress) for split in (("dev", "test") if recipe.test else ("dev",))}
     card: dict[str, Any] = {
         **identity,
-        "command": _command(loaded.name, identity["overrides"]),
+        "command": _command(loaded.name, _without_paths(loaded.overrides)),
         "seed": recipe.seed,
         "steps": fitted.steps,
         "final_loss": round(fitted.loss, 5),
         "seconds": {"training": round(fitted.seconds, 1), "scoring": round(time.monotonic() - start, 1)},
         "threads": torch.get_num_threads(),
+        "processes": processes.of,
         "versions": {
             name: metadata.version(name) for name in ("iit-bench", "torch", "transformers", "tokenizers", "safetensors", "easy-vqa")
         }
@@ -95,11 +170,9 @@ def _run_stage(loaded: Loaded, out: Path, resume: bool, progress: bool) -> None:
         "weights_sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
         "scores": {split: {name: score.as_json() for name, score in of.items()} for split, of in scores.items()},
         "optim": asdict(recipe.optim),
+        "run": asdict(recipe.run),
     }
-    new = out / (CARD + ".new")
-    new.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    new.replace(out / CARD)
-    checkpoint.remove(out)
+    write_atomic(out / CARD, json.dumps(card, indent=1) + "\n")
 
 
 def _command(recipe: str, overrides: Sequence[str]) -> str:
@@ -146,6 +219,11 @@ def ship(trained: Path, assets: Path, names: Sequence[str]) -> None:
     for name in names:
         shutil.rmtree(assets / name, ignore_errors=True)
         shutil.copytree(trained / name, assets / name, ignore=shutil.ignore_patterns("log.jsonl", "checkpoint*"))
+
+
+def _that_count(overrides: Sequence[str]) -> list[str]:
+    """Overrides that a training must share with the one it resumes: without those of `run` that change the result by rounding only."""
+    return [item for item in _without_paths(overrides) if not item.startswith("run.") or item.startswith("run.precision=")]
 
 
 def _without_paths(overrides: Sequence[str]) -> list[str]:

@@ -1,0 +1,82 @@
+"""What one of several processes does in `test_parallel.py`: python -m torch.distributed.run --nproc-per-node 2 several.py OUT RECIPE SET…
+
+Writes OUT/steps.json: per way of sharing the work the loss and the norms of the gradients of some steps. Then trains half of each recipe in
+OUT/WAY, as if it were stopped, and all of it in OUT/whole by the command's own function.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iit_bench.training import loop
+from iit_bench.training.parallel import joined
+from iit_bench.training.recipe import load_recipe
+from iit_bench.training.steps import Stepper
+from iit_bench.training.train import make_task, run
+
+STEPS, STOPPED = 4, 2
+
+
+class Mixed:
+    """A task whose steps have rows with an image and rows without: two of these, so that one process has no image in its last pass."""
+
+    def __init__(self, task: Any, stop: int = STEPS) -> None:
+        from iit_bench.data import facts
+        from iit_bench.training import chat
+
+        self._task, self._stop = task, stop
+        self.module, self.groups = task.module, task.groups
+        self._texts = [chat.encode(task.tokenizer, chat.messages([question])) for question in facts.questions("taught")[:16]]
+
+    def rows(self, step: int) -> Any:
+        if step == self._stop:
+            raise KeyboardInterrupt
+        return [*self._task.rows(step)[:1], *self._texts[3 * step : 3 * step + 3]]
+
+    def score(self, split: str, limit: int | None) -> dict[str, Any]:
+        return {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+
+def figures(stepper: Stepper) -> list[dict[str, Any]]:
+    """Per step its loss, the gradients' norms by parameter, and the validation loss after it."""
+    found = []
+    for step in range(STEPS):
+        loss, _ = stepper.gradients(stepper.task.rows(step))
+        whole = {name: stepper.processes.whole(p.grad) for name, p in stepper.task.module.named_parameters() if p.grad is not None}
+        found.append({"loss": loss, "norms": {name: float(tensor.norm()) for name, tensor in whole.items()}})
+        stepper.optimizer.zero_grad()
+        stepper.step(step)
+        found[-1]["validation"] = stepper.validation(stepper.task.held_out()[:5])
+    return found
+
+
+def main(out: Path, recipe: str, overrides: list[str]) -> None:
+    """See above."""
+    torch.set_num_threads(1)
+    found = {}
+    for way in ("ddp", "fsdp"):
+        made: Any = load_recipe(recipe, [*overrides, f"run.parallel={way}"]).recipe
+        found[way] = figures(Stepper(Mixed(make_task(made)), made.optim, made.run, joined(made.run)))
+        processes = joined(made.run)
+        (out / way).mkdir(exist_ok=True)
+        try:
+            stopped = Mixed(make_task(made), STOPPED)
+            loop.fit(stopped, made.optim, made.every, out / way, {}, resume=True, run=made.run, processes=processes)
+        except KeyboardInterrupt:
+            pass
+        processes.wait()
+        if processes.writes:
+            (out / "steps.json").write_text(json.dumps(found))
+    run(recipe, [*overrides, "run.parallel=fsdp"], out / "whole", progress=False)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

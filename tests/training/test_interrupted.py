@@ -1,0 +1,158 @@
+"""What can go wrong in a training: each is one sentence, and nothing that was done is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from iit_bench.errors import UserError
+from iit_bench.training import checkpoint, loop
+from iit_bench.training.recipe import load_recipe
+from iit_bench.training.train import make_task, run
+
+pytestmark = pytest.mark.slow
+KILLED = Path(__file__).parents[1] / "reliability" / "trained.py"
+KILLS = os.environ.get("TORTURE", "3")
+STEPS = ("optim.steps=6", "every.checkpoint=2", "every.log=1", "every.score=100", "optim.batch=3", "data.turns=[1]")
+
+
+@pytest.fixture
+def recipe(tiny: dict[str, tuple[str, ...]]) -> Any:
+    return load_recipe("lab-base", [*tiny["lab-base"], *STEPS]).recipe
+
+
+def fit(task: Any, recipe: Any, out: Path, identity: dict[str, Any] | None = None) -> loop.Fitted:
+    return loop.fit(task, recipe.optim, recipe.every, out, identity or {}, resume=True)
+
+
+def stopped(recipe: Any, out: Path, at: int) -> None:
+    """Train until a step, where the process is interrupted."""
+    task = make_task(recipe)
+    rows = task.rows
+
+    def until(step: int) -> Any:
+        if step == at:
+            raise KeyboardInterrupt
+        return rows(step)
+
+    task.rows = until
+    with pytest.raises(KeyboardInterrupt):
+        fit(task, recipe, out)
+
+
+@pytest.mark.parametrize("stage", ["lab-wings-stage2", *(["lab-base", "lab-wings-stage1"] if KILLS != "3" else [])])
+def test_killed_at_random_steps_a_training_ends_with_the_same_bits(stage: str, tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    steps = ("optim.steps=12", "every.checkpoint=3", "every.log=1", "every.score=100", "optim.batch=3", "run.accumulate=80")
+    words = [str(tmp_path), KILLS, "0", stage, *tiny[stage], *steps]
+    done = subprocess.run([sys.executable, str(KILLED), *words], capture_output=True, text=True, timeout=20_000, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert json.loads(done.stdout.splitlines()[-1])["kills"] == int(KILLS)
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "changed", "no state"])
+def test_a_checkpoint_that_is_not_whole_does_not_count(damage: str, recipe: Any, tmp_path: Path) -> None:
+    stopped(recipe, tmp_path, 5)
+    tensors = tmp_path / "checkpoint" / checkpoint.TENSORS
+    data = tensors.read_bytes()
+    if damage == "missing":
+        tensors.unlink()
+    elif damage == "short":
+        tensors.write_bytes(data[:-1])
+    elif damage == "changed":
+        tensors.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    else:
+        (tmp_path / "checkpoint" / "state.json").write_text('{"step": 4')
+    before = {file: file.read_bytes() for file in (tmp_path / "checkpoint").iterdir()}
+    with pytest.raises(UserError, match="counts only as a whole") as caught:
+        fit(make_task(recipe), recipe, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert {file: file.read_bytes() for file in (tmp_path / "checkpoint").iterdir()} == before
+
+
+def test_where_the_newest_is_not_whole_the_one_before_is_taken(recipe: Any, tmp_path: Path) -> None:
+    stopped(recipe, tmp_path, 3)
+    shutil.copytree(tmp_path / "checkpoint", tmp_path / "checkpoint.old")
+    (tmp_path / "checkpoint" / checkpoint.TENSORS).unlink()
+    assert checkpoint.find(tmp_path) == tmp_path / "checkpoint.old"
+
+
+def test_a_checkpoint_without_sizes_is_read_as_before(recipe: Any, tmp_path: Path) -> None:
+    stopped(recipe, tmp_path, 5)
+    state = tmp_path / "checkpoint" / "state.json"
+    old = {name: value for name, value in json.loads(state.read_text()).items() if name not in ("files", "processes")}
+    state.write_text(json.dumps(old))
+    fit(make_task(recipe), recipe, tmp_path)
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2, 3, 4, 5, 5, 6]
+
+
+def test_a_loss_that_is_no_number_stops_names_the_rows_and_keeps_the_checkpoint(recipe: Any, tmp_path: Path) -> None:
+    task = make_task(recipe)
+    loss, rows = task.loss, task.rows
+    bad = rows(4)[1].ids
+
+    def poisoned(some: Any) -> torch.Tensor:
+        return loss(some) * (float("nan") if any(row.ids == bad for row in some) else 1.0)
+
+    task.loss = poisoned
+    with pytest.raises(UserError, match="diverged at step 4: the loss is nan, from row 1 of its batch"):
+        fit(task, recipe, tmp_path)
+    assert checkpoint.state(tmp_path / "checkpoint")["step"] == 4
+    assert all(bool(p.isfinite().all()) for p in task.module.parameters())
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 4 and [row["row"] for row in last["rows"]] == [1]
+    assert last["rows"][0]["text"] == task.tokenizer.decode(bad)
+    fit(make_task(recipe), recipe, tmp_path)  # with the rows mended, it goes on from there
+
+
+def test_a_gradient_that_overflows_changes_no_weight(recipe: Any, tmp_path: Path) -> None:
+    task = make_task(recipe)
+    loss = task.loss
+    task.loss = lambda some: loss(some) * 1e38
+    before = [p.detach().clone() for p in task.module.parameters()]
+    with pytest.raises(UserError, match="diverged at step 0: the "):
+        fit(task, recipe, tmp_path)
+    assert all(torch.equal(p, old) for p, old in zip(task.module.parameters(), before, strict=True))
+
+
+def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_is_kept(recipe: Any, tmp_path: Path) -> None:
+    stopped(recipe, tmp_path, 3)
+    kept = (tmp_path / "checkpoint" / checkpoint.TENSORS).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, limits[1]))  # no file may be larger: a stand-in for a full disk
+    try:
+        with pytest.raises(UserError, match="cannot write a checkpoint") as caught:
+            fit(make_task(recipe), recipe, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value) and "the one before is kept" in str(caught.value)
+    assert (tmp_path / "checkpoint" / checkpoint.TENSORS).read_bytes() == kept
+    assert not (tmp_path / "checkpoint.new").exists()
+    fit(make_task(recipe), recipe, tmp_path)
+
+
+def test_two_trainings_in_one_folder_are_refused(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    """The lock is of the open file: a second one is refused in this process too."""
+    from iit_bench.training.train import _locked
+
+    with _locked(tmp_path / "out"), pytest.raises(UserError, match="another process is writing"):
+        run("lab-base", [*tiny["lab-base"], *STEPS], tmp_path / "out", resume=True, progress=False)
+    assert not (tmp_path / "out" / "checkpoint").exists()
+
+
+def test_a_finished_model_of_another_recipe_is_not_overwritten(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    arguments = [*tiny["lab-base"], *STEPS, "optim.steps=1", "limit=2", "test=false"]
+    out = run("lab-base", arguments, tmp_path / "out", progress=False)
+    before = (out / "model.safetensors").read_bytes()
+    with pytest.raises(UserError, match="model of another recipe"):
+        run("lab-base", [*arguments, "seed=1"], out, resume=True, progress=False)
+    assert (out / "model.safetensors").read_bytes() == before
+    run("lab-base", [*arguments, "run.accumulate=50"], out, resume=True, progress=False)  # how it is computed makes no other model

@@ -1,0 +1,123 @@
+"""Two processes train as one does: the same loss and gradients of a step, the same loss curve, and a folder that either resumes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from iit_bench.errors import UserError
+from iit_bench.training import loop
+from iit_bench.training.parallel import Processes, joined
+from iit_bench.training.recipe import load_recipe
+from iit_bench.training.records import Running
+from iit_bench.training.steps import Stepper
+from iit_bench.training.train import make_task, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.oracle]
+SCRIPT = Path(__file__).with_name("several.py")
+RECIPE = "lab-wings-stage2"
+
+
+def _several() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("training_several", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+several = _several()
+
+
+@pytest.fixture(scope="module")
+def overrides(inputs: dict[str, Path]) -> list[str]:
+    start = [f"inputs.model={inputs['wings-stage1']}", "model.rank=4", "optim.batch=3", "data.turns=[1]", "test=false", "limit=2"]
+    return [*start, f"optim.steps={several.STEPS}", "every.checkpoint=2", "every.log=1", "every.score=100", "run.accumulate=60"]
+
+
+@pytest.fixture(scope="module")
+def by_two(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder that two processes wrote."""
+    out = tmp_path_factory.mktemp("two")
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launcher, str(SCRIPT), str(out), RECIPE, *overrides], env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def alone(overrides: list[str]) -> list[dict[str, Any]]:
+    recipe: Any = load_recipe(RECIPE, overrides).recipe
+    return several.figures(Stepper(several.Mixed(make_task(recipe)), recipe.optim, recipe.run, Processes(recipe.run)))
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_two_processes_have_the_loss_and_gradients_of_one(way: str, by_two: Path, alone: list[dict[str, Any]]) -> None:
+    found = json.loads((by_two / "steps.json").read_text())[way]
+    first, expected = found[0], alone[0]
+    assert first["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+    largest = max(expected["norms"].values())
+    assert first["norms"] == pytest.approx(expected["norms"], rel=1e-6, abs=1e-6 * largest)
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_two_processes_have_the_loss_curve_of_one(way: str, by_two: Path, alone: list[dict[str, Any]]) -> None:
+    found = json.loads((by_two / "steps.json").read_text())[way]
+    for name in ("loss", "validation"):
+        assert [step[name] for step in found] == pytest.approx([step[name] for step in alone], rel=1e-4)
+    assert len({step["loss"] for step in found}) == several.STEPS
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_one_process_resumes_what_two_began_and_the_log_names_it(way: str, by_two: Path, overrides: list[str], tmp_path: Path) -> None:
+    recipe: Any = load_recipe(RECIPE, overrides).recipe
+    resumed, straight = several.Mixed(make_task(recipe)), several.Mixed(make_task(recipe))
+    loop.fit(resumed, recipe.optim, recipe.every, by_two / way, {}, resume=True, run=recipe.run)
+    loop.fit(straight, recipe.optim, recipe.every, tmp_path, {}, resume=False, run=recipe.run)
+    lines = [json.loads(line) for line in (by_two / way / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 2, 3, 4]
+    assert lines[2]["note"].startswith("resumed by 1 processes, begun by 2")
+    expected = dict(straight.module.state_dict())
+    for name, tensor in resumed.module.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=2e-4)  # AdamW's first steps turn rounding into parts of the rate
+
+
+def test_the_command_saves_a_whole_model_where_weights_were_shared(by_two: Path, overrides: list[str], tmp_path: Path) -> None:
+    run(RECIPE, overrides, tmp_path / "one", progress=False)
+    two, one = (json.loads((folder / "training.json").read_text()) for folder in (by_two / "whole", tmp_path / "one"))
+    assert (two["processes"], one["processes"]) == (2, 1)
+    assert two["final_loss"] == pytest.approx(one["final_loss"], rel=1e-4)
+    assert not (by_two / "whole" / "checkpoint").exists()
+    expected = load_file(tmp_path / "one" / "model.safetensors")
+    found = load_file(by_two / "whole" / "model.safetensors")
+    assert set(found) == set(expected)
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=2e-2, atol=1e-3)
+
+
+def test_ranks_without_an_address_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(UserError, match="torchrun"):
+        joined(Running())
+
+
+def test_a_task_of_a_slurm_array_trains_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SLURM_ARRAY_TASK_ID", "3"), ("SLURM_ARRAY_TASK_COUNT", "8"), ("SLURM_ARRAY_JOB_ID", "1")):
+        monkeypatch.setenv(name, value)
+    processes = joined(Running())
+    assert (processes.number, processes.of) == (0, 1)
