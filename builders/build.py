@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from builders.card import card
 from builders.choices import admit, flagged, ordered
 from builders.connectors import make_connect
 from builders.dialogues import Dialogues
-from builders.histories import Group, HistoryBuilder, use_cap
+from builders.histories import Groups, HistoryBuilder, use_cap
 from builders.matching import make_matcher
 from builders.presets import load_preset
 from builders.sources.answers import parse_answers
@@ -94,8 +96,8 @@ def build(options: BuildOptions) -> Path:
     dialogues = Dialogues(groups, tiers, connect)
     history = {turn.id: turn for group in groups for turn in group.nodes}
     history_only = [history[question_id] for question_id in sorted(history.keys() - {target.id for target in targets})]
-    targets = ordered(targets, options.seed)
-    questions = sorted((*targets, *ordered(history_only, options.seed)), key=lambda question: (question.modality, question.id))
+    dealt = ordered(targets, options.seed)
+    questions = dealt.sorted_with(ordered(history_only, options.seed), key=lambda question: (question.modality, question.id))
     manifest = {
         "name": preset.name if options.text is None and options.visual is None else "custom",
         "seed": options.seed,
@@ -103,13 +105,13 @@ def build(options: BuildOptions) -> Path:
         "default_style": preset.style,
         "tiers": dialogues.of_tiers(),
         "targets": dict(Counter(target.modality for target in targets)),
-        "questions": dict(Counter(question.modality for question in questions)),
-        "sources": {entry.source.name: _source_manifest(entry, targets, questions) for entry in loaded},
+        "questions": dict(Counter(question.modality for question in questions.questions)),
+        "sources": {entry.source.name: _source_manifest(entry, targets, questions.questions) for entry in loaded},
         "prefix_choices": sum(target.prefix_choices for target in targets),
-        "gold_positions": _gold_positions(targets),
+        "gold_positions": _gold_positions(dealt),
         "history_use": _history_use(uses, cap, history.values()),
         "history_turns": _history_turns(dialogues),
-        **_baselines(loaded, targets, questions),
+        **_baselines(loaded, dealt, questions.questions),
         "versions": _versions(),
     }
     readme = card(manifest, questions, dialogues)
@@ -213,15 +215,25 @@ def _targets(loaded: Sequence[_LoadedSource], tiers: Sequence[str], size: int, s
 
 def _groups(
     targets: Sequence[Question], loaded: Sequence[_LoadedSource], tiers: Sequence[str], options: BuildOptions, progress: Progress
-) -> tuple[list[Group], dict[Modality, list[int]], dict[Modality, int]]:
+) -> tuple[Groups, dict[Modality, list[int]], dict[Modality, int]]:
     """The groups, in how many of them each cluster is history, and the cap on that, for each modality."""
     pool = [question for entry in loaded for question in entry.questions]
     texts = {text: i for i, text in enumerate(sorted({question.question for question in pool}))}
     matcher = make_matcher(options.match, list(texts))
     cap = use_cap(targets, pool, tiers)
     histories = HistoryBuilder(pool, matcher, texts, seed=options.seed, cap=cap)
-    groups = list(progress.track(histories.groups(targets, tiers), len(targets), description="matching histories"))
-    return groups, histories.uses(), cap
+    groups = Groups(progress.track(histories.groups(targets, tiers), len(targets), description="matching histories"), pool)
+    uses = histories.uses()
+    del histories, matcher, texts
+    _return_freed_memory()
+    return groups, uses, cap
+
+
+def _return_freed_memory() -> None:
+    """Return to the system what the C library keeps of freed memory, which Arrow, with a pool of its own, would not use. Only glibc can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 # ---------------------------------------------------------------- the manifest

@@ -23,7 +23,6 @@ def card(
         place: what `load_dataset` is told: the folder, or its name on the Hub.
         licences: file beside the card with the sources' licences; "" for none.
     """
-    by_id = {question.id: question for question in questions}
     parts = [
         _header(manifest, questions, licences),
         f"# IIT benchmark `{manifest['name']}`\n",
@@ -35,7 +34,7 @@ def card(
         _tiers(manifest),
         _sources(manifest),
         _baselines(manifest),
-        _gallery(manifest, dialogues, by_id),
+        _gallery(manifest, dialogues, questions),
     ]
     return "\n".join(parts)
 
@@ -114,7 +113,7 @@ def _baselines(manifest: Mapping[str, Any]) -> str:
     return "## Baselines that need no understanding (accuracy)\n\n" + head + "\n".join(rows) + "\n"
 
 
-def _gallery(manifest: Mapping[str, Any], dialogues: Iterable[Dialogue], by_id: Mapping[str, Question]) -> str:
+def _gallery(manifest: Mapping[str, Any], dialogues: Iterable[Dialogue], questions: Iterable[Question]) -> str:
     longest = max(map(len, manifest["tiers"]))
     shown: dict[str, Dialogue] = {}  # tier -> a dialogue; mixed tiers first, no two dialogues with one target
     for kinds in (2, 1):
@@ -125,6 +124,8 @@ def _gallery(manifest: Mapping[str, Any], dialogues: Iterable[Dialogue], by_id: 
             is_new = dialogue.tier not in shown and dialogue.group not in {other.group for other in shown.values()}
             if dialogue.tier in wanted and is_new:
                 shown[dialogue.tier] = dialogue
+    turns_shown = {question_id for dialogue in shown.values() for question_id in dialogue.turns}
+    by_id = {question.id: question for question in questions if question.id in turns_shown}
     parts = ["## Gallery\n"]
     for dialogue in shown.values():
         turns = "\n".join(_turn(by_id[question_id]) for question_id in dialogue.turns)

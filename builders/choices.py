@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any, overload
 
 from builders.fixed_order import keeps_order
 from builders.sources.base import StoredImage
@@ -74,7 +75,43 @@ def flagged(question: Question) -> Question:
 # ---------------------------------------------------------------- the order of choices
 
 
-def ordered(questions: Sequence[Question], seed: int) -> list[Question]:
+@dataclass(frozen=True)
+class Ordered(Sequence[Question]):
+    """Questions with their choices in another order, each made when it is asked for: no second object per question is kept.
+
+    Args:
+        questions: as their sources gave them.
+        orders: for each the positions of its choices in their new order; None = unchanged.
+    """
+
+    questions: Sequence[Question]
+    orders: Sequence[tuple[int, ...] | None]
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    @overload
+    def __getitem__(self, index: int) -> Question: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Question]: ...
+
+    def __getitem__(self, index: int | slice) -> Question | list[Question]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        question, order = self.questions[index], self.orders[index]
+        if order is None:
+            return question
+        return replace(question, choices=tuple(question.choices[i] for i in order), answer=order.index(question.answer))
+
+    def sorted_with(self, other: Ordered, key: Callable[[Question], Any]) -> Ordered:
+        """These questions and others, sorted by a key that does not depend on the order of choices."""
+        rows = [*zip(self.questions, self.orders, strict=True), *zip(other.questions, other.orders, strict=True)]
+        rows.sort(key=lambda row: key(row[0]))
+        return Ordered([question for question, _ in rows], [order for _, order in rows])
+
+
+def ordered(questions: Sequence[Question], seed: int) -> Ordered:
     """The questions with their choices in their final order; those with `fixed_order` are unchanged.
 
     Wrong choices come in the order of a hash of (seed, question id, choice). The position of the gold answer is dealt: of the questions
@@ -86,7 +123,8 @@ def ordered(questions: Sequence[Question], seed: int) -> list[Question]:
     for i, question in enumerate(questions):
         if not question.fixed_order:
             of_kind[question.modality, len(question.choices)].append(i)
-    made = list(questions)
+    orders: list[tuple[int, ...] | None] = [None] * len(questions)
+    equal: dict[tuple[int, ...], tuple[int, ...]] = {}  # equal orders are one object
     surplus: dict[str, Counter[int]] = defaultdict(
         Counter
     )  # modality -> position -> gold answers above an even share, in units of 1/`unit`
@@ -101,12 +139,13 @@ def ordered(questions: Sequence[Question], seed: int) -> list[Question]:
                 surplus[modality].update(dict.fromkeys(behind, unit))
                 drawn = [position for position in drawn if position in behind]
             for i, position in zip(block, drawn, strict=True):
-                made[i] = _with_gold_at(questions[i], position, seed)
-    return made
+                order = _with_gold_at(questions[i], position, seed)
+                orders[i] = equal.setdefault(order, order)
+    return Ordered(questions, orders)
 
 
-def _with_gold_at(question: Question, position: int, seed: int) -> Question:
-    wrong = [choice for i, choice in enumerate(question.choices) if i != question.answer]
-    wrong.sort(key=lambda choice: hashed("choice", seed, question.id, choice))
-    choices = (*wrong[:position], question.answer_text, *wrong[position:])
-    return replace(question, choices=choices, answer=position)
+def _with_gold_at(question: Question, position: int, seed: int) -> tuple[int, ...]:
+    """The positions of the choices in their order with the gold answer at a position."""
+    wrong = [i for i in range(len(question.choices)) if i != question.answer]
+    wrong.sort(key=lambda i: hashed("choice", seed, question.id, question.choices[i]))
+    return (*wrong[:position], question.answer, *wrong[position:])

@@ -41,10 +41,10 @@ class Dialogues:
     def history(self) -> Iterator[tuple[str, list[Iterator[Question]]]]:
         """Each tier that has a history and dialogues, with the questions at each of its turns before the target."""
         for modality in MODALITIES:
-            groups = [group for group in self.groups if group.target.modality == modality]
-            for tier, path in self._paths(modality):
-                if groups and path:
-                    yield tier, [_at(groups, node) for node in path]
+            if any(group.target.modality == modality for group in self.groups):
+                for tier, path in self._paths(modality):
+                    if path:
+                        yield tier, [_at(self.groups, modality, node) for node in path]
 
     def _paths(self, modality: Modality) -> list[tuple[str, list[int]]]:
         """The tiers that end in a modality, with the positions in `Group.nodes` of their turns before the target."""
@@ -67,5 +67,5 @@ class Dialogues:
         return replace(dialogue, connectors=("", *sentences))
 
 
-def _at(groups: Sequence[Group], node: int) -> Iterator[Question]:
-    return (group.nodes[node] for group in groups)
+def _at(groups: Sequence[Group], modality: Modality, node: int) -> Iterator[Question]:
+    return (group.nodes[node] for group in groups if group.target.modality == modality)

@@ -6,10 +6,12 @@ node of the trie takes the nearest question that the rules allow beside the targ
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import overload
 
 import numpy as np
 
@@ -54,6 +56,33 @@ class Group:
 
     target: Question
     nodes: tuple[Question, ...]
+
+
+class Groups(Sequence[Group]):
+    """Groups as numbers of their questions, so that no object per group is kept; each is made when it is asked for."""
+
+    def __init__(self, groups: Iterable[Group], pool: Sequence[Question]) -> None:
+        number = {id(question): i for i, question in enumerate(pool)}
+        self._pool, self._numbers, self._starts = pool, array("i"), array("q", [0])  # target, nodes; where each group begins
+        for group in groups:
+            self._numbers.extend(number[id(question)] for question in (group.target, *group.nodes))
+            self._starts.append(len(self._numbers))
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Group: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Group]: ...
+
+    def __getitem__(self, index: int | slice) -> Group | list[Group]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        own = range(len(self))[index]
+        target, *nodes = (self._pool[number] for number in self._numbers[self._starts[own] : self._starts[own + 1]])
+        return Group(target, tuple(nodes))
 
 
 class Rules:

@@ -79,7 +79,7 @@ def test_the_first_groups_are_balanced_too() -> None:
 def test_choices_in_fixed_order_are_not_dealt(question: Make) -> None:
     """Choices that refer to others keep their source order, and do not count in the balance of the rest."""
     pool = [question(f"q/{i}", choices=("a1", "b2", "all of the above"), answer=2, fixed_order=True) for i in range(9)]
-    assert ordered(pool, 0) == pool
+    assert list(ordered(pool, 0)) == pool
 
 
 # ---------------------------------------------------------------- histories
