@@ -168,7 +168,7 @@ def test_a_source_of_a_third_party_is_found_by_its_entry_point(tmp_path: Path, m
         ({"tiers": "T,TXV"}, "unknown tier 'TXV'"),
         ({"size": 5000}, "source 'facts' has 1187 usable questions, but --size 5000 needs 5000 text targets"),
         ({"size": 0}, "--size 0 is not possible"),
-        ({"preset": "large"}, "no preset called 'large'; the presets are lab, paper"),
+        ({"preset": "large"}, "no preset called 'large'; the presets are lab, lab2, paper"),
         ({"text": ("fact",)}, "no source called 'fact'; did you mean 'facts'"),
         ({"visual": ("facts",), "text": ("easyvqa",)}, "source 'easyvqa' gave no usable text question .* name it under --visual"),
         ({"text": ("easyvqa",)}, "source 'easyvqa' is named both under --text and --visual"),

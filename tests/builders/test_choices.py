@@ -110,3 +110,13 @@ def test_the_order_depends_on_seed_and_id_and_not_on_the_source_order(question: 
     assert [q.choices for q in ordered(turned, 0)] == orders
     assert [q.choices for q in ordered(pool, 1)] != orders
     assert len(set(orders)) > 10
+
+
+def test_ordered_questions_are_made_when_asked_for_and_merge_with_others_by_a_key(question: Make) -> None:
+    pool = [question(f"q/{i}", choices=("a1", "b2", "c3")) for i in range(9)]
+    made, others = ordered(pool[::2], 0), ordered(pool[1::2], 0)
+    merged = made.sorted_with(others, key=lambda question: question.id)
+    assert [q.id for q in merged] == [q.id for q in pool]
+    assert merged[2:5] == [made[1], others[1], made[2]]
+    assert merged.questions == pool  # and no second object for any
+    assert len(set(map(id, made.orders))) == len(set(made.orders))

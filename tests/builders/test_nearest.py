@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
-from builders.histories import MODALITIES, NEAR_DUPLICATE, HistoryBuilder, Rules, leaks, trie
+from builders.histories import MODALITIES, NEAR_DUPLICATE, Groups, HistoryBuilder, Rules, leaks, trie
 from builders.matching import DenseSearch, Matcher, TfIdf, integer_idf, make_matcher
 from builders.pools import Remaining
 from builders.pruned_search import PrunedSearch, Ranking
@@ -191,7 +191,9 @@ def test_histories_are_those_of_a_comparison_with_every_question(question: Make,
     texts = {text: i for i, text in enumerate(sorted({q.question for q in pool}))}
     matcher = make_matcher(match, list(texts))
     builder = HistoryBuilder(pool, matcher, texts, seed=5, cap=dict.fromkeys(MODALITIES, cap))
-    made = [[node.id for node in group.nodes] for group in builder.groups(targets, tiers)]
+    groups = Groups(builder.groups(targets, tiers), pool)
+    assert [group.target for group in groups] == targets == [group.target for group in groups[:]]
+    made = [[node.id for node in group.nodes] for group in groups]
     assert made == by_comparing_all(pool, targets, tiers, matcher, texts, cap)
     if cap == 2:
         assert max(max(uses) for uses in builder.uses().values()) > cap  # the case where every question is of a cluster at its cap
