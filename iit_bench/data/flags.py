@@ -213,14 +213,16 @@ def build_facts(split: Split) -> Flags:
 def as_question(asked: Asked) -> Question:
     """The question with its picture and its choices.
 
-    Wrong answers are drawn by a hash of country, so each is offered in proportion to its frequency as a gold answer. The answer of a
-    country whose flag is nearly identical is never offered.
+    Wrong answers are drawn by a hash of country, so each is offered in proportion to its frequency as a gold answer. Those of facts are of
+    the same split: which answers were heard through a flag before must not give the right one away. The answer of a country whose flag is
+    nearly identical is never offered.
     """
     of = answers(asked.subject)
     apart = {of[other] for other in alike().get(asked.code, ()) if other in of}
-    others = shuffled([code for code in of if of[code] not in apart], "choice", asked.id)
+    pool = [code for code in of if asked.source == FLAGS or split_of(asked.subject, code) == asked.split]
+    others = shuffled([code for code in pool if of[code] not in apart], "choice", asked.id)
     offered = four_choices(asked.answer, (of[code] for code in others), asked.id)
-    assert offered is not None  # of two hundred countries
+    assert offered is not None  # of 20 countries and more
     return Question(
         id=asked.id,
         modality="V",

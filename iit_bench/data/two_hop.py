@@ -133,17 +133,22 @@ def build(split: Split) -> TwoHop:
     Left out, counted in (kind, entity) pairs over all splits: "several correct answers" (one of the two facts has more than one), and
     "name of several" (two entities have the answer that would name one).
     """
-    of_relation: dict[str, list[facts.Fact]] = defaultdict(list)
-    for fact in facts.facts():
-        of_relation[fact.relation].append(fact)
-    return TwoHop(tuple(_question(pair, of_relation[pair.asked.relation]) for pair in pairs(split)), dict(_left_out()))
+    alike: dict[tuple[tuple[str, str], bool], dict[str, facts.Fact]] = defaultdict(dict)
+    for pair, _ in _all_pairs():
+        alike[pair.kind, pair.composed][pair.asked.id] = pair.asked
+    made = [_question(pair, list(alike[pair.kind, pair.composed].values())) for pair in pairs(split)]
+    return TwoHop(tuple(made), dict(_left_out()))
 
 
-def _question(pair: Pair, same_relation: list[facts.Fact]) -> Question:
-    """Wrong answers come from the relation in proportion to their frequency as gold answers."""
-    others = shuffled(same_relation, "choice", pair.id)
+def _question(pair: Pair, alike: list[facts.Fact]) -> Question:
+    """Wrong answers come from the questions of the kind, in proportion to their frequency as gold answers.
+
+    They come from those that are taught if this one is, else from those that are not: which answers were heard before must not give a
+    question away.
+    """
+    others = shuffled(alike, "choice", pair.id)
     offered = four_choices(pair.asked.answer, (other.answer for other in others), pair.id)
-    assert offered is not None  # each relation has four answers that are no prefix of each other
+    assert offered is not None  # each kind has four answers that are no prefix of each other
     return Question(
         id=pair.id,
         modality="T",

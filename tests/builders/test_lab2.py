@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from builders.baselines import Baselines
 from builders.build import BuildOptions, build
 from builders.sources.base import SourceOptions, load_source
 from iit_bench.storage.benchmark import load_benchmark
@@ -20,6 +21,17 @@ def test_a_source_says_where_it_is_from_and_has_a_train_split(name: str) -> None
     assert source.origin and source.licence and len(source.sha256) == 64 and source.train_answers
     assert {question.source for question in source.questions} == {name}
     assert len({question.id for question in source.questions}) == len(source.questions)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["two-hop", "digits", "flags", "flag-facts"])
+def test_the_question_and_what_was_taught_give_little_away(name: str) -> None:
+    """Where a wrong choice is an answer that training heard less often, or more often, than the right one, counting answers is enough."""
+    source = load_source(name, SourceOptions())
+    assert source.train_answers is not None
+    figures = Baselines({name: source.train_answers}, {name: ()}).figures(source.questions)
+    for rule in ("question_prior", "majority"):
+        assert figures[rule] == pytest.approx(figures["random"], abs=0.05)
 
 
 @pytest.mark.slow

@@ -73,6 +73,13 @@ def test_a_fact_asked_through_a_flag_is_never_taught_so() -> None:
     assert of_split["test"] <= known  # and so is every fact
 
 
+def test_wrong_answers_are_taught_through_flags_as_little_as_the_right_one() -> None:
+    taught = {(asked.subject, asked.answer) for asked in flags.flag_facts("train")}
+    for asked in flags.flag_facts("test"):
+        if asked.subject == "capital":
+            assert not any((asked.subject, choice) in taught for choice in flags.as_question(asked).choices)
+
+
 def test_answers_are_the_facts_of_the_country() -> None:
     by_id = {fact.id: fact for fact in facts.facts()}
     for asked in flags.flag_facts("test"):

@@ -71,6 +71,15 @@ def test_choices_keep_the_rules() -> None:
             assert not re.search(rf"(?<!\w){re.escape(question.answer_text.casefold())}(?!\w)", question.question.casefold())
 
 
+def test_wrong_answers_are_taught_as_much_as_the_right_one() -> None:
+    taught = {(pair.kind, pair.asked.answer) for pair in two_hop.pairs("taught")}
+    kind = ("capital", "iso code")
+    asked = [question for question in two_hop.build("test").questions if question.subject.startswith("capital by iso code")]
+    for question in asked:
+        heard = {(kind, choice) in taught for choice in question.choices}
+        assert heard == {not question.subject.endswith("(untaught)")}
+
+
 def test_left_out_is_counted() -> None:
     rows = table()
     left_out = 0
