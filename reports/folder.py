@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from iit_bench.errors import UserError
-from iit_bench.storage.atomic import Content, write_atomic
+from iit_bench.storage.atomic import Content, unwritable, write_atomic
 
 LIST = "report-files.txt"
 _HEAD = "# Files that `iit-bench report` wrote here; the next report into this folder removes those that it does not write.\n"
@@ -57,7 +57,7 @@ class ReportFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
 
     def keep(self, name: str) -> None:
         """A file is of this report: it is written next, or an earlier report has left it."""
@@ -73,7 +73,7 @@ class ReportFolder:
             with path.open("a", encoding="utf-8") as file:
                 file.write(f"{'' if file.tell() else _HEAD}{name}\n")
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
 
     def tidy(self) -> None:
         """Remove the files of earlier reports that are not of this one; call it when all is written.
@@ -85,7 +85,7 @@ class ReportFolder:
             try:
                 (self.path / name).unlink(missing_ok=True)
             except OSError as error:
-                raise _unwritable(self.path / name, error) from error
+                raise unwritable(self.path / name, error) from error
         (self.path / _LIST_OF_SAMPLES).unlink(missing_ok=True)
         for folder in reversed(_FOLDERS):
             here = self.path / folder
@@ -111,7 +111,3 @@ def _listed(path: Path) -> list[str]:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
         found += [below + line for line in lines if _OURS.fullmatch(below + line)]
     return found
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {str(path)!r}: {error.strerror or error}; free some space or choose another --out")

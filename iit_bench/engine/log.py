@@ -24,6 +24,7 @@ from iit_bench.engine.lines import (
     header_line,
 )
 from iit_bench.errors import UserError
+from iit_bench.storage.atomic import unwritable
 from iit_bench.storage.locks import lock_file
 
 __all__ = ["LOG_FORMAT", "LOG_VERSION", "Failure", "Response", "ResponseLog"]
@@ -194,4 +195,4 @@ def open_log(path: Path) -> IO[bytes]:
     try:
         return path.open("a+b", buffering=0)
     except OSError as error:
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error
+        raise unwritable(path, error) from error

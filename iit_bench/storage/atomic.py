@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -34,7 +35,7 @@ def write_atomic(path: Path, data: Content) -> None:
         os.replace(partial, path)
     except OSError as error:
         _discard(partial)
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     except BaseException:
         _discard(partial)
         raise
@@ -63,7 +64,7 @@ def save_folder(out: Path, files: Iterable[tuple[str, Content]], folder_format: 
         if replaced.exists():
             os.replace(replaced, out)
         if isinstance(error, OSError):
-            raise _unwritable(out, error) from error
+            raise unwritable(out, error) from error
         raise
     _discard(replaced)
     return out
@@ -87,7 +88,7 @@ def check_target(out: Path, folder_format: str, overwrite: bool = False) -> None
             raise UserError(f"{str(out)!r} holds files that are not {noun}; choose an empty or new folder for --out")
         if not overwrite:
             raise UserError(f"{str(out)!r} already holds {noun}; add --overwrite to replace it or choose another --out")
-    check_writable(out)
+    check_writable(out, beside=True)  # the folder is made there, and moved
 
 
 def _format_of(folder: Path) -> str | None:
@@ -99,29 +100,49 @@ def _format_of(folder: Path) -> str | None:
     return manifest.get("format") if isinstance(manifest, dict) else None
 
 
-def check_writable(folder: Path) -> None:
-    """Check that `folder` can be written, by a probe file beside it: before hours of work, not after.
+def check_writable(path: Path, *, beside: bool = False) -> None:
+    """Check that a file or folder `path` can be written, before hours of work, not after; nothing is left behind.
+
+    A probe file is written into it, or into the nearest folder above it that exists, with `beside` always into one above.
 
     Raises:
         UserError: nothing can be written there.
     """
-    probe = folder.parent / f".{folder.name}.{os.getpid()}.probe"
+    place = path if os.path.isdir(path) and not beside else _nearest(path)
+    probe = place / f".{path.name}.{os.getpid()}.partial"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"iit-bench")
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         _discard(probe)
-        raise _unwritable(folder, error) from error
+        raise unwritable(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {str(path)!r}: {error.strerror or error}; free some space or choose another folder")
+def unwritable(path: Path, error: OSError) -> UserError:
+    """The error for a file or folder that could not be written, with what is wrong with the place, and advice that fits."""
+    what, why = f"cannot write {str(path)!r}", error.strerror or str(error)
+    if error.errno in _FULL:
+        return UserError(f"{what}: {why}; free some space or choose another folder")
+    if error.errno == errno.ENAMETOOLONG:
+        return UserError(f"{what}: {why}; choose a shorter name")
+    place = path if os.path.isdir(path) else _nearest(path)
+    if not place.is_dir():
+        return UserError(f"{what}: {str(place)!r} is a file, not a folder; choose another folder")
+    return UserError(f"{what}: no file can be made in {str(place)!r} ({why}); choose another folder, or change that one's permissions")
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _nearest(path: Path) -> Path:
+    """The nearest file or folder above `path` that exists."""
+    above = path.absolute().parents
+    return next((folder for folder in above if os.path.exists(folder)), above[-1])  # unlike Path.exists, never raises
 
 
 def _discard(path: Path) -> None:
     """Remove a partly written file or folder, if it exists. Errors are ignored: the caller raises the one that led here."""
-    if path.is_dir():
+    if os.path.isdir(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
         with contextlib.suppress(OSError):

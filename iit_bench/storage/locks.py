@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from iit_bench.errors import UserError
+from iit_bench.storage.atomic import unwritable
 
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
@@ -67,7 +68,7 @@ class ByteLocks:
         try:
             self._file = path.open("ab")
         except OSError as error:
-            raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error
+            raise unwritable(path, error) from error
 
     def take(self, number: int, *, wait: bool = False) -> bool:
         """Take a lock (0 ≤ number < 2**62); returns whether this process has it now. With `wait`, waits until it has.

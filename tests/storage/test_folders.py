@@ -176,6 +176,29 @@ def test_no_permission_is_one_sentence_and_leaves_nothing(tmp_path, questions):
     assert everything_under(tmp_path) == {"file"}
 
 
+@pytest.mark.parametrize(
+    ("place", "advice"),
+    [
+        ("{tmp}/file/run", "'{tmp}/file' is a file, not a folder; choose another folder"),
+        ("{tmp}/file/deep/run", "'{tmp}/file' is a file, not a folder; choose another folder"),
+        ("/proc/x", "no file can be made in '/proc' (No such file or directory); choose another folder, or change that one's permissions"),
+        ("/proc/x/y/z", "no file can be made in '/proc' (No such file or directory)"),
+        ("{tmp}/" + "n" * 300, "File name too long; choose a shorter name"),
+    ],
+)
+def test_the_advice_fits_what_is_wrong_with_the_place(tmp_path, place: str, advice: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError) as caught:
+        check_writable(Path(place.format(tmp=tmp_path)))
+    assert advice.format(tmp=tmp_path) in str(caught.value) and "free some space" not in str(caught.value)
+    assert everything_under(tmp_path) == {"file"}
+
+
+def test_a_check_of_a_place_that_can_be_written_makes_nothing(tmp_path) -> None:
+    check_writable(tmp_path / "not" / "there" / "yet")
+    assert everything_under(tmp_path) == set()
+
+
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """The kernel refuses, in the midst of a write, every file that grows beyond `size` bytes: as a disk that is full."""

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from iit_bench.errors import ItemError, UserError
+from iit_bench.storage.atomic import unwritable
 from iit_bench.storage.locks import lock_file
 from iit_bench.storage.tables import canonical_json
 
@@ -47,7 +48,7 @@ class Ledger:
         try:
             self._file = path.open("a+b", buffering=0)
         except OSError as error:
-            raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error
+            raise unwritable(path, error) from error
         try:
             lock_file(self._file, path)
             self._read()
