@@ -25,8 +25,9 @@ from builders.sources.columns import parse_columns
 from builders.sources.language import is_code
 from builders.targets import sample_targets
 from builders.tiers import parse_tiers
-from builders.words import counted, hashed
+from builders.words import hashed
 from iit_bench.errors import UserError
+from iit_bench.numerals import counted
 from iit_bench.storage.atomic import check_target
 from iit_bench.storage.benchmark import save_benchmark
 from iit_bench.storage.format import BENCHMARK_FORMAT
@@ -122,17 +123,18 @@ def summary(manifest: Mapping[str, Any]) -> str:
     """A few lines about a manifest, for the end of a build: sizes, and the records left out by reason."""
     targets = manifest["targets"]
     lines = [
-        f"{manifest['name']}: {sum(manifest['tiers'].values())} dialogues in {counted(len(manifest['tiers']), 'tier')}, "
-        f"{targets.get('T', 0)} text and {targets.get('V', 0)} visual targets, seed {manifest['seed']}"
+        f"{manifest['name']}: {counted(sum(manifest['tiers'].values()), 'dialogue')} in {counted(len(manifest['tiers']), 'tier')}, "
+        f"{targets.get('T', 0):,} text and {counted(targets.get('V', 0), 'visual target')}, seed {manifest['seed']}"
     ]
     for name, entry in manifest["sources"].items():
         left_out = ", ".join(f"{count} {reason}" for reason, count in entry["left_out"].items()) or "none"
         lines.append(
-            f"  {name}: {entry['usable']} usable, {entry['targets']} targets, {entry['in_benchmark']} in the benchmark; "
+            f"  {name}: {entry['usable']} usable, {counted(entry['targets'], 'target')}, {entry['in_benchmark']} in the benchmark; "
             f"left out: {left_out}"
         )
     if manifest["prefix_choices"]:
-        lines.append(f"  {manifest['prefix_choices']} targets have a choice that begins another; cloze runs leave their groups out")
+        have = counted(manifest["prefix_choices"], "target has", "targets have")
+        lines.append(f"  {have} a choice that begins another; cloze runs leave their groups out")
     return "\n".join(lines)
 
 

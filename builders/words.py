@@ -19,11 +19,6 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
-def counted(n: int, thing: str) -> str:
-    """A number of things in words: "1 tier", "2 tiers"."""
-    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
-
-
 def contains(sequence: tuple[str, ...], part: tuple[str, ...]) -> bool:
     """Whether `part` occurs in `sequence` as consecutive words; False for an empty part."""
     n = len(part)

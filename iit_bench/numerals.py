@@ -32,3 +32,9 @@ def interval(figure: Figure, sign: str = "+") -> str:
 
 def _signless_zero(text: str) -> str:
     return text.lstrip("+-") if not text.strip("+-0.") else text
+
+
+def counted(n: float, thing: str, things: str = "") -> str:
+    """A number of things in words: "1 tier", "2,000 tiers"; `things` is the plural where an s does not make it."""
+    number = f"{n:,}" if isinstance(n, int) else f"{n:.3g}"
+    return f"{number} {thing if number == '1' else things or thing + 's'}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from iit_bench.errors import UserError
 from iit_bench.storage.atomic import Content, unwritable, write_atomic
 
 LIST = "report-files.txt"

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from builders.export import lm_eval, published, readme, vlmeval
 from builders.export.base import Advance, File, Plan
-from builders.words import counted
 from iit_bench.asking import check_letters
 from iit_bench.errors import UserError
+from iit_bench.numerals import counted
 from iit_bench.progress import bar
 from iit_bench.storage.atomic import check_target, save_folder
 from iit_bench.storage.benchmark import load_benchmark
@@ -92,8 +92,8 @@ def summary(out: Path, manifest: dict[str, Any]) -> str:
         return published.summary(out, manifest)
     tiers = manifest["tiers"]
     lines = [
-        f"{out}: {sum(tiers.values())} dialogues in {counted(len(tiers), 'tier')}, style {manifest['style']}, for {manifest['to']}; "
-        f"how to run them: {out / 'README.md'}"
+        f"{out}: {counted(sum(tiers.values()), 'dialogue')} in {counted(len(tiers), 'tier')}, style {manifest['style']}, "
+        f"for {manifest['to']}; how to run them: {out / 'README.md'}"
     ]
-    lines += [f"  left out: {count} dialogues: {reason}" for reason, count in manifest["left_out"].items()]
+    lines += [f"  left out: {counted(count, 'dialogue')}: {reason}" for reason, count in manifest["left_out"].items()]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from builders.card import card
 from builders.export.croissant import croissant
 from iit_bench.errors import UserError
+from iit_bench.numerals import counted
 from iit_bench.storage.atomic import Content, save_folder
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.format import BENCHMARK_FORMAT
@@ -77,6 +78,6 @@ def licences(benchmark: Benchmark) -> str:
 def summary(out: Path, written: dict[str, Any]) -> str:
     """A few lines about what was written, for the end of an export."""
     what = "for a data set repository on the Hub" if written["to"] == "hub" else "described in Croissant"
-    lines = [f"{out}: {written['dialogues']} dialogues {what}; it is a benchmark folder, too"]
+    lines = [f"{out}: {counted(written['dialogues'], 'dialogue')} {what}; it is a benchmark folder, too"]
     lines += [f"  licence not known: source {name}; find out before you publish" for name in written["unknown_licences"]]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from builders.export.base import Plan
 from builders.export.lm_eval import MAX_NEW_TOKENS, TaskGroup, groups_of
 from builders.export.vlmeval import table_name
+from iit_bench.numerals import counted
 from iit_bench.version import __version__
 
 _HEAD = """# {name}: the Interleaved Image-Text benchmark {kind}
@@ -95,5 +96,5 @@ def vlmeval(plan: Plan) -> str:
 def _head(plan: Plan, kind: str) -> str:
     manifest = plan.benchmark.manifest
     head = _HEAD.format(name=manifest["name"], kind=kind, version=__version__, rows=plan.benchmark.rows_sha256, style=plan.style)
-    left_out = [f"- left out: {count} dialogues: {reason}" for reason, count in plan.left_out.items()]
+    left_out = [f"- left out: {counted(count, 'dialogue')}: {reason}" for reason, count in plan.left_out.items()]
     return head + ("\n".join(left_out) + "\n\n" if left_out else "")

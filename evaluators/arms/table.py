@@ -10,7 +10,7 @@ from typing import Any
 from evaluators.arms.figures import ArmFigures
 from evaluators.arms.names import ARMS, REASONS
 from evaluators.iit.comparison import p_value
-from iit_bench.numerals import in_percent, interval, percent, points
+from iit_bench.numerals import counted, in_percent, interval, percent, points
 
 
 def as_table(arms: Sequence[ArmFigures], name: str, width: int = 120) -> str:
@@ -52,7 +52,7 @@ def notes(one: ArmFigures) -> list[str]:
         flips, right, accuracy = one.orders.flip_rate, one.orders.always_right, one.orders.accuracy
         places = ", ".join(percent(moved.value) for moved in accuracy)
         lines.append(
-            f"the choice changes with the order in {in_percent(flips.value)} of {flips.n} items {interval(flips, sign='')}; "
+            f"the choice changes with the order in {in_percent(flips.value)} of {counted(flips.n, 'item')} {interval(flips, sign='')}; "
             f"right in every order: {in_percent(right.value)}; accuracy in % by places moved: {places}"
         )
     return lines

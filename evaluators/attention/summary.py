@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evaluators.attention.shift import AttentionFigures, TierAttention
 from evaluators.attention.table import Observed
+from iit_bench.numerals import counted
 from iit_bench.types import Figure
 
 
@@ -13,9 +14,9 @@ def summary_text(observed: Observed, figures: AttentionFigures) -> str:
     lines = [head, *(_line(one) for one in (*figures.tiers, figures.pooled))]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     table = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    title = f"{observed.about['name']}: attention of the last prompt token over {len(figures.layers)} layers"
+    title = f"{observed.about['name']}: attention of the last prompt token over {counted(len(figures.layers), 'layer')}"
     left_out = {**observed.about["not_observed"], **{f"no shift, {reason}": n for reason, n in figures.without_shift.items()}}
-    return "\n".join([title, *table, *(f"{n} dialogues: {reason}" for reason, n in left_out.items())])
+    return "\n".join([title, *table, *(f"{counted(n, 'dialogue')}: {reason}" for reason, n in left_out.items())])
 
 
 def _line(one: TierAttention) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from evaluators.explain.explanation import Part, Split, not_recorded
 from evaluators.explain.settings import Standing
 from evaluators.explain.sides import Cause
 from evaluators.explain.split import INTERACTION, REST, TOGETHER
-from iit_bench.numerals import in_percent, interval, points
+from iit_bench.numerals import counted, in_percent, interval, points
 from iit_bench.visible import visible
 
 LABELS = {
@@ -56,7 +56,7 @@ def _items(found: Split) -> str:
     both = sum(len(one.items) for one in found.steps[0])
     other = sum(one.other for step in found.steps for one in step)
     ends = (sum(one.only_a - one.other for one in found.steps[0]), sum(one.only_b - one.other for one in found.steps[-1]))
-    words = f"{both:,} items of both, {ends[0]:,} only of A, {ends[1]:,} only of B"
+    words = f"{counted(both, 'item')} of both, {ends[0]:,} only of A, {ends[1]:,} only of B"
     return words + (f", {other:,} of one name that ask something else" if other else "")
 
 

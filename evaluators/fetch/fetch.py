@@ -21,6 +21,7 @@ from evaluators.fetch.hub import CONVERTED, MAIN, endpoint, list_files, merged
 from evaluators.fetch.needs import Needs, Table, needs_of
 from iit_bench.data.fetched import FetchedFile, FetchedSet, Sets, load_sets, read_sets, save_sets
 from iit_bench.errors import UserError
+from iit_bench.numerals import counted
 from iit_bench.progress import download_bar
 from iit_bench.storage.format import sha256_file
 from iit_bench.tools.vlmevalkit import DATA_FOLDER, licence_of_table
@@ -273,7 +274,7 @@ def describe(plan: Plan) -> str:
     lines = lines if plan.sets else []
     lines += [f"{name}: {why}" for name, why in plan.nothing.items()]
     lines += [f"{name} was changed after it was fetched and is fetched again" for planned in plan.sets for name in planned.changed]
-    what = f"{in_words(plan.to_fetch)} in {plan.missing} files" if plan.missing else "nothing"
+    what = f"{in_words(plan.to_fetch)} in {counted(plan.missing, 'file')}" if plan.missing else "nothing"
     return "\n".join([*lines, f"to fetch into {str(plan.data_root)!r}: {what}"])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iit_bench.errors import one_line
-from iit_bench.numerals import in_percent
+from iit_bench.numerals import counted, in_percent
 from iit_bench.storage.runs import EARLIER_TURN
 from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Figure, Results, SuiteResults
@@ -86,7 +86,7 @@ def _decision_lines(results: Results) -> list[str]:
     if decision.verdict == "undecided" and not results.complete:
         meaning = "not decided yet: an error of the machine ended the run"
     return [
-        f"  {meaning}; after {decision.groups} of {decision.of_groups} groups (e-values: {decision.e_lost:.3g} for a loss, "
+        f"  {meaning}; after {decision.groups} of {counted(decision.of_groups, 'group')} (e-values: {decision.e_lost:.3g} for a loss, "
         f"{decision.e_not_lost:.3g} against one, {decision.e_needed:g} decides)",
         f"  loss{_figure(decision.loss)}; this interval holds whenever a run stops, others of a run that stopped early are too narrow",
     ]

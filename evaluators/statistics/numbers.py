@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from evaluators.statistics.dependence import Dependence, Histories
 from evaluators.statistics.exact import Z
+from iit_bench.numerals import counted
 from iit_bench.types import Figure
 
 FEWEST = 4  # models of a correlation: with 3, the standard error of Fisher's z is infinite
@@ -68,7 +69,7 @@ def rank_correlation(x: Any, y: Any) -> Figure:
 def _with_interval(found: float | None, n: int, inflation: float, method: str) -> Figure:
     """A correlation with an interval by Fisher's z, whose variance is `inflation` / (n - 3)."""
     if n < FEWEST:
-        return Figure(None, n=n, note=f"{n} models, and a correlation is shown from {FEWEST} on")
+        return Figure(None, n=n, note=f"{counted(n, 'model')}, and a correlation is shown from {FEWEST} on")
     if found is None:
         return Figure(None, n=n, note="the models do not differ in one of the two")
     if abs(found) >= 1 - 1e-12:

@@ -12,6 +12,7 @@ from evaluators.runs.outcomes import count_outcomes, outcomes_by_metric
 from evaluators.statistics import codes, weighted_mean
 from evaluators.text.details import cluster_of, details_of, group_details
 from evaluators.text.figures import Measured, from_items, from_pairs, from_stderr
+from iit_bench.numerals import counted
 from iit_bench.types import Figure, Outcome, SuiteResults, TaskItem, TaskResult
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _task(task: str, evaluated: Mapping[str, Any], items: Sequence[TaskItem], ar
         scores[key] = from_items(rows, measured, failed) if rows else from_pairs(*_pairs(evaluated, task, key), measured)
     notes = []
     if failed:
-        notes.append(f"{failed} documents could not be asked and count as wrong")
+        notes.append(f"{counted(failed, 'document')} could not be asked and counted as wrong")
     if around.cut.get(task):
         notes.append(
             f"{around.cut[task]} prompts filled the model's context; what did not fit was cut off at their beginning, as lm-eval does"
@@ -173,7 +174,7 @@ def _group(
     for task in members:
         outcomes.update(single[task].outcomes)
     failed = outcomes["error"]
-    notes = (f"{failed} documents could not be asked and count as wrong",) if failed else ()
+    notes = (f"{counted(failed, 'document')} could not be asked and counted as wrong",) if failed else ()
     metric = next(iter(scores), "")
     best = 1.0 if all(single[task].best == 1.0 for task in members) else None
     return TaskResult(

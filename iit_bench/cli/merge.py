@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from iit_bench.cli.app import app
+from iit_bench.numerals import counted
 
 
 @app.command()
@@ -25,13 +26,17 @@ def merge(runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_d
     incomplete = False
     for folder in runs:
         merged = merge_run(folder)
-        print(f"{folder}: {merged.answers:,} answers in responses.jsonl", end="")
+        print(f"{folder}: {counted(merged.answers, 'answer')} in responses.jsonl", end="")
         if merged.results is None:
             print(f"; for the results, repeat: {merged.command}")
             incomplete = True
             continue
         errors = merged.results.outcomes["error"]
-        print(f"; {errors:,} items have none; to complete it, repeat: {merged.command}" if errors else "; the results are written")
+        print(
+            f"; {counted(errors, 'item has', 'items have')} none; to complete it, repeat: {merged.command}"
+            if errors
+            else "; the results are written"
+        )
         incomplete |= not merged.results.complete
     if incomplete:
         raise typer.Exit(1)
