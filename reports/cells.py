@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
+from evaluators.iit.comparison import TEST_NAMES
 from iit_bench import numerals
 from iit_bench.types import Figure, PairedResult
 
@@ -181,7 +182,7 @@ def paired_cell(result: PairedResult, show_n: bool) -> Cell:
         return missing_cell(result.difference.note)
     p = result.p if result.p_holm is None else result.p_holm
     cell = figure_cell(result.difference, signed=True, show_n=show_n, strong=p is not None and p < ALPHA)
-    title = f"{cell.title}; {result.test}"
+    title = f"{cell.title}; {TEST_NAMES[result.test]}"
     return replace(cell, lines=(*cell.lines, p_line(p)), title=title, test=None if p is None else result, judged=p is not None)
 
 
@@ -212,7 +213,7 @@ def paired_cells(result: PairedResult) -> tuple[Cell, ...]:
         number_cell(result.difference.n),
         number_cell(result.p, p_value(result.p)),
         replace(number_cell(result.p_holm, p_value(result.p_holm)), test=result),
-        text_cell(result.test),
+        text_cell(TEST_NAMES[result.test]),
         _detectable(result),
         number_cell(result.only_a),
         number_cell(result.only_b),

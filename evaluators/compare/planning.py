@@ -12,12 +12,12 @@ from typing import Any
 
 from evaluators import statistics
 from evaluators.iit.columns import Turns
-from evaluators.iit.comparison import check_comparable, compare, pair_targets
+from evaluators.iit.comparison import TEST_NAMES, check_comparable, compare, pair_targets, stopped_early
 from evaluators.iit.results import Pairs
 from evaluators.runs.reading import load_run
 from evaluators.statistics import sample_size
 from iit_bench.errors import UserError
-from iit_bench.numerals import in_percent, percent
+from iit_bench.numerals import counted, in_percent, percent
 from iit_bench.types import PairedResult, PairedTest
 
 POOL = "T*"  # what forgetting is measured on
@@ -66,7 +66,12 @@ class PlanOptions:
             raise UserError("--cluster-size and --icc are read from the pilot; leave them out, or leave out --pilot")
         if self.discordance is not None and not 0 < self.discordance <= 1:
             raise UserError(f"--discordance {self.discordance:g} is no fraction above 0; write 10% as 0.1")
-        if self.cluster_size < 1 or not 0 <= self.icc <= 1:
+        if self.discordance is not None and (most := max(self.difference)) > self.discordance:
+            raise UserError(
+                f"--discordance {self.discordance:g} is below --difference {most:g}, and two runs that differ by {most:g} differ in that "
+                "share of the items at least; raise --discordance, or lower --difference"
+            )
+        if not 1 <= self.cluster_size < math.inf or not 0 <= self.icc <= 1:
             raise UserError("--cluster-size is 1 or more, and --icc a correlation from 0 to 1")
 
 
@@ -81,6 +86,7 @@ class Basis:
     degrees_per_item: float | None = None  # degrees of freedom of a t test, per item; None for an exact test
     pilot: PairedResult | None = None
     pilot_groups: int = 0
+    early: tuple[str, ...] = ()  # as `comparison.stopped_early` gives it, of the pilot
     benchmark_groups: int = 0  # targets of the pilot's benchmark that the pool may have; 0 = not known
 
 
@@ -140,7 +146,7 @@ def _given(options: PlanOptions) -> Basis:
 def _of_pilot(options: PlanOptions) -> Basis:
     assert options.pilot is not None
     run_a, run_b = (load_run(path, "iit") for path in options.pilot)
-    check_comparable(run_a.run, run_b.run)
+    check_comparable(run_a.run, run_b.run, subset=True)
     a, b = Turns.of_run(run_a), Turns.of_run(run_b)
     results = {result.over: result for result in compare(a, b, str(run_b.run["name"]))}
     over = options.over if options.over in results else options.over.removesuffix("*")  # one tier is no pool
@@ -163,6 +169,7 @@ def _of_pilot(options: PlanOptions) -> Basis:
         degrees_per_item=None if result.df is None else (result.df + 1) / result.difference.n,
         pilot=result,
         pilot_groups=groups,
+        early=stopped_early(run_a, run_b),
         benchmark_groups=sum(int(counts.get(ending, 0)) for ending in sorted({tier[-1] for tier in tiers})),
     )
 
@@ -211,14 +218,23 @@ def _table(plan: Plan) -> str:
 
 
 def _notes(plan: Plan, basis: Basis) -> Sequence[str]:
-    lines = [f"Test: {basis.test}, two-sided, at α / tests = {plan.alpha / plan.tests:.3g} (Holm's first step)."]
+    lines = [f"Test: {TEST_NAMES[basis.test]}, two-sided, at α / tests = {plan.alpha / plan.tests:.3g} (Holm's first step)."]
+    alone = basis.design_effect == 1
     depend = f"{basis.design_effect:.2f} items count as one independent pair, since items of a cluster depend on each other"
-    lines.append(f"{depend}; a group has {basis.items_per_group:.3g} items.")
+    lines.append(f"{'Each item counts as an independent pair' if alone else depend}; a group has {counted(basis.items_per_group, 'item')}.")
+    if raised := [size for size in plan.sizes if size.discordance > basis.discordance]:
+        shown = ", ".join(f"{100 * size.difference:.3g}" for size in raised)
+        lines.append(
+            f"For a difference of {shown} points more items are taken to differ than in the pilot ({in_percent(basis.discordance)}): two "
+            "runs that differ by so much differ in that share of the items at least."
+        )
     if basis.pilot is not None:
         d = basis.pilot.difference
         detectable = basis.pilot.detectable
         finds = "" if detectable is None else f", which in one test finds {percent(detectable)} points with 80% power"
-        lines.append(f"Pilot: {d.n:,} items of {basis.pilot_groups:,} groups ({basis.pilot.over}){finds}.")
+        lines.append(f"Pilot: {counted(d.n, 'item')} of {counted(basis.pilot_groups, 'group')} ({basis.pilot.over}){finds}.")
+        lines += basis.early
     if basis.benchmark_groups:
-        lines.append(f"The pilot's benchmark has {basis.benchmark_groups:,} such groups; `iit-bench build --size N` builds one with N.")
+        has = counted(basis.benchmark_groups, "such group")
+        lines.append(f"The pilot's benchmark has {has}; `iit-bench build --size N` builds one with N.")
     return lines

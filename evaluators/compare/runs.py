@@ -12,7 +12,7 @@ from evaluators.compare.ledgers import ledgers_as_table
 from evaluators.compare.table import suite_as_dict, suite_as_table
 from evaluators.compare.tasks import TaskComparison, compare_suites
 from evaluators.iit.columns import Turns
-from evaluators.iit.comparison import as_dict, as_table, asked_apart, check_comparable, compare
+from evaluators.iit.comparison import as_dict, as_table, asked_apart, check_comparable, compare, stopped_early
 from evaluators.iit.ledger import are_repeats, ledger, noise_floor
 from evaluators.runs.reading import is_iit, is_of_tasks, read_runs
 from iit_bench.errors import UserError
@@ -29,15 +29,19 @@ class OfTiers:
     b: str
     apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # as `comparison.asked_apart` gives it
     ledgers: Sequence[Ledger] = ()  # with A as the base: of T targets, of V targets, where both ran some
+    early: Sequence[str] = ()  # as `comparison.stopped_early` gives it
     floor: Figure | None = None  # where the runs are repeats of each other: how often they disagree
 
     def as_table(self) -> str:
         """The comparison as text for a terminal, one line per tier, with differences in percentage points; then the ledgers."""
-        return as_table(self.results, self.a, self.b, apart=self.apart) + "\n" + ledgers_as_table(self.ledgers, self.floor)
+        return (
+            as_table(self.results, self.a, self.b, apart=self.apart, early=self.early) + "\n" + ledgers_as_table(self.ledgers, self.floor)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison as `iit-bench compare --json` prints it."""
-        more = {"ledgers": [dataclasses.asdict(one) for one in self.ledgers], "noise_floor": self.floor and dataclasses.asdict(self.floor)}
+        more: dict[str, Any] = {"stopped_early": list(self.early)}
+        more |= {"ledgers": [dataclasses.asdict(one) for one in self.ledgers], "noise_floor": self.floor and dataclasses.asdict(self.floor)}
         return as_dict(self.results, self.a, self.b, self.apart) | more
 
 
@@ -76,7 +80,7 @@ def comparisons(path_a: Path, path_b: Path) -> Iterator[OfTiers | OfTasks]:
         a, b = side_a[suite], side_b[suite]
         names = (str(a.run["name"]), str(b.run["name"]))
         if is_iit(a) and is_iit(b):
-            check_comparable(a.run, b.run)
+            check_comparable(a.run, b.run, subset=True)
             yield _of_tiers(a, b, names)
         elif is_of_tasks(a) and is_of_tasks(b):
             results, left_out = compare_suites(a, b)
@@ -88,7 +92,8 @@ def _of_tiers(a: IitRun, b: IitRun, names: tuple[str, str]) -> OfTiers:
     results = compare(of_a, of_b, names[1])
     made = [ledger(of_b, of_a, "T"), ledger(of_b, of_a, "V")]
     floor = noise_floor([of_a, of_b], None) if are_repeats(a.run, b.run) else None
-    return OfTiers(results, *names, asked_apart(a.run, b.run), [one for one in made if one is not None], floor)
+    ledgers = [one for one in made if one is not None]
+    return OfTiers(results, *names, apart=asked_apart(a.run, b.run), ledgers=ledgers, early=stopped_early(a, b), floor=floor)
 
 
 def _by_suite(path: Path) -> dict[Suite, AnyRun]:

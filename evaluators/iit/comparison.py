@@ -19,7 +19,8 @@ from evaluators.iit.results import Pairs, paired_result
 from evaluators.statistics import Ints
 from iit_bench.errors import UserError
 from iit_bench.numerals import NOTHING, interval, points
-from iit_bench.types import PairedResult, Prediction, tier_order
+from iit_bench.storage.runs import IitRun
+from iit_bench.types import PairedResult, PairedTest, Prediction, tier_order
 
 Predictions = Turns | Iterable[Prediction]  # of one run, in any order
 
@@ -32,39 +33,48 @@ MUST_AGREE = {
     "limit": ("limit",),
 }
 
-TEST_LABELS = {"mcnemar exact": "McNemar", "cluster sign-flip": "sign-flip", "two-way t": "two-way t"}
+TEST_LABELS = {"mcnemar exact": "McNemar", "cluster sign-flip": "sign-flip", "two-way t": "two-way t"}  # of a narrow column
+TEST_NAMES: Mapping[PairedTest, str] = {
+    "": "none",
+    "mcnemar exact": "exact McNemar",
+    "cluster sign-flip": "sign-flip by cluster",
+    "two-way t": "two-way t",
+    "paired t": "paired t",
+}
 
 NOT_KNOWN = "not known"  # a chat template that a baseline does not have, or that a server keeps to itself
 
 
-def check_comparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> None:
+def check_comparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any], *, subset: bool = False) -> None:
     """Refuse two runs whose answers are not to the same questions, asked and scored in the same way.
 
     Args:
         run_a, run_b: contents of run.json.
+        subset: a run that stopped when it was decided passes, since only the groups that both asked are looked at.
 
     Raises:
         UserError: `incomparable` finds something; the message names it, with both values.
     """
-    if differing := incomparable(run_a, run_b):
+    if differing := incomparable(run_a, run_b, subset=subset):
         raise UserError(
             f"runs {_name(run_a)} and {_name(run_b)} cannot be compared, they differ in {', '.join(differing)}; "
             "evaluate one of them again with the settings of the other"
         )
 
 
-def incomparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> list[str]:
+def incomparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any], *, subset: bool = False) -> list[str]:
     """In what two runs differ that must be equal, each with both values; nothing where they may share a table.
 
     Benchmark hash, scoring, style, history, limit, arm, where a run until decided stopped, and system prompt; the reply length where
     replies are generated; and, where both show images, how images are processed: all that is recorded of one processor, and what the
-    user set of any.
+    user set of any. With `subset`, where a run until decided stopped does not count.
 
     Raises:
         UserError: a run.json does not hold what must agree.
     """
     values = {what: (_look_up(run_a, path), _look_up(run_b, path)) for what, path in MUST_AGREE.items()}
-    values["where it stops"] = (_stop(run_a), _stop(run_b))
+    if not subset:
+        values["where it stops"] = (_stop(run_a), _stop(run_b))
     values["arm"] = (run_a.get("arm") or None, run_b.get("arm") or None)
     values["system prompt"] = (run_a.get("system_prompt") or None, run_b.get("system_prompt") or None)
     if run_a["scoring"] == run_b["scoring"] == "generate":
@@ -72,6 +82,20 @@ def incomparable(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> list[str
     if _shows_images(run_a) and _shows_images(run_b):
         values |= _image_processing(run_a, run_b)
     return [f"{what} ({_show(a)} and {_show(b)})" for what, (a, b) in values.items() if a != b]
+
+
+def stopped_early(*runs: IitRun) -> tuple[str, ...]:
+    """Of runs that are compared: a sentence for each that stopped because it was decided (docs/spec/iit.md#decided-runs)."""
+    found = []
+    for run in runs:
+        decision = run.results.decision
+        if decision is not None and decision.verdict != "undecided":
+            found.append(
+                f"{_name(run.run)} stopped when it was decided, after {run.run.get('groups_asked')} of {decision.of_groups} groups: these "
+                "figures are of that subset, and their intervals and p-values, made for a fixed number of items, are too narrow for it. "
+                "Its results.json has the interval that holds, in decision."
+            )
+    return tuple(found)
 
 
 def asked_apart(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -213,9 +237,17 @@ def pool(pairs: Mapping[str, Pairs], tiers: Iterable[str], name: str, against: s
 
 
 def as_table(
-    results: Sequence[PairedResult], name_a: str, name_b: str, width: int = 120, apart: Mapping[str, tuple[str, ...]] | None = None
+    results: Sequence[PairedResult],
+    name_a: str,
+    name_b: str,
+    width: int = 120,
+    apart: Mapping[str, tuple[str, ...]] | None = None,
+    early: Sequence[str] = (),
 ) -> str:
-    """The results as plain text, `width` characters at most; differences in percentage points; `apart` as `asked_apart` gives it."""
+    """The results as plain text, `width` characters at most; differences in percentage points.
+
+    `apart` is as `asked_apart` gives it, `early` as `stopped_early` does.
+    """
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -235,6 +267,8 @@ def as_table(
     console.print(table)
     console.print(Text("A only, B only: items right only in that run. Holm: p adjusted over the tiers, and by itself over the pools."))
     console.print(Text("Detectable: smallest difference that the test finds with 80% power at Holm's first step (≥: few pairs differ)."))
+    for sentence in early:
+        console.print(Text(sentence))
     for what, values in (apart or {}).items():
         console.print(Text(f"Not the same on both sides: {what} ({values[0]} and {values[1]})."))
     file = console.file

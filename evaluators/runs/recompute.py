@@ -65,7 +65,7 @@ def _against(path: Path, run: IitRun, stored: Forgetting) -> Forgetting | None:
         return None
     try:
         base = load_run(path, "iit")
-        comparison.check_comparable(run.run, base.run)
+        comparison.check_comparable(run.run, base.run, subset=True)
         again = forgetting.forgetting(Turns.of_run(run), Turns.of_run(base), stored.base, stored.base_run)
     except UserError:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,9 @@ def test_runs_that_agree_on_all_show_no_discordance(pilot: tuple[Path, Path]) ->
         ({"discordance": 2.0}, "--discordance 2 is no fraction"),
         ({"discordance": 0.1, "power": 80}, "--power 80 is no fraction"),
         ({"discordance": 0.1, "difference": (2.0,)}, "--difference 2 is no fraction between 0 and 1; write 2 points as 0.02"),
+        ({"discordance": 0.01}, "--discordance 0.01 is below --difference 0.02"),
+        ({"discordance": 0.1, "difference": (0.02, 0.2)}, "--discordance 0.1 is below --difference 0.2"),
+        ({"discordance": 0.1, "cluster_size": math.nan}, "--cluster-size is 1 or more"),
         ({"discordance": 0.1, "tests": 0}, "--tests 0 is too low"),
         ({"discordance": 0.1, "icc": 2}, "correlation from 0 to 1"),
         ({"pilot": (Path("a"), Path("b")), "icc": 0.2}, "read from the pilot"),
@@ -120,6 +124,19 @@ def test_command_prints_a_table_and_json(capsys: pytest.CaptureFixture[str]) -> 
     assert "over 4 tests" in table and "0.0125 (Holm's first step)" in table and "2,858" in table
     assert main(["plan", "--difference", "0.02", "--discordance", "0.1", "--tests", "4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sizes"][0]["groups"] == 2858
+
+
+def test_one_item_and_the_test_are_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--difference", "0.02", "--discordance", "0.1"]) == 0
+    printed = capsys.readouterr().out
+    assert "Test: exact McNemar," in printed and "Each item counts as an independent pair; a group has 1 item." in printed
+
+
+@pytest.mark.slow
+def test_a_difference_above_the_pilot_s_discordance_is_reported(pilot: tuple[Path, Path]) -> None:
+    made = plan(PlanOptions(difference=(0.02, 0.99), pilot=pilot, over="*"))
+    assert 0.02 < made.basis.discordance < 0.99 and made.sizes[1].discordance == 0.99
+    assert "For a difference of 99 points more items are taken to differ than in the pilot" in " ".join(made.as_table().split())
 
 
 def test_more_than_can_be_searched_is_named(capsys: pytest.CaptureFixture[str]) -> None:

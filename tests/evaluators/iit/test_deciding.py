@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from evaluators.compare.planning import PlanOptions, plan
+from evaluators.compare.runs import comparisons
 from evaluators.iit.comparison import incomparable
 from evaluators.iit.evaluate import evaluate_model
 from evaluators.runs.header import load_options
@@ -114,6 +116,32 @@ def test_run_is_a_subset_that_shares_tables_with_its_like_only(go: Go, big, base
     assert (incomparable(lost.run, again.run) == []) == same_groups
     assert lost.run["groups_asked"] != other.run["groups_asked"] and incomparable(lost.run, other.run)
     assert lost.results.iit["acc"].value is None and lost.results.forgetting is not None
+
+
+def test_compare_pairs_it_with_its_base_over_the_groups_that_both_asked(go: Go, big, base: Path) -> None:
+    run = go(Knows(big, 0.3))
+    (found,) = comparisons(base, run.path)
+    asked, right = ({p.dialogue: p.outcome == "correct" for p in one.predictions} for one in (run, load_run(base)))
+    pooled = found.results[-1]
+    loss = [right[dialogue] - correct for dialogue, correct in asked.items()]
+    assert pooled.over == "T*" and pooled.difference.n == len(loss)
+    assert pooled.difference.value == pytest.approx(sum(loss) / len(loss), abs=1e-12)
+    assert pooled.difference == run.results.forgetting.pooled.difference  # as `eval` measured it
+    sentence = f"'run' stopped when it was decided, after {run.run['groups_asked']} of {run.results.decision.of_groups} groups"
+    assert sentence in found.as_table() and found.as_dict()["stopped_early"][0].startswith(sentence)
+
+
+def test_a_pilot_may_be_a_run_that_stopped_when_it_was_decided(go: Go, big, base: Path) -> None:
+    run = go(Knows(big, 0.3))
+    made = plan(PlanOptions(difference=(0.05,), pilot=(base, run.path)))
+    wrong = sum(p.outcome == "wrong" for p in run.predictions)
+    assert made.basis.discordance == wrong / len(run.predictions) and made.basis.pilot_groups == run.run["groups_asked"]
+    assert "'run' stopped when it was decided" in made.as_table()
+
+
+def test_a_run_that_asked_all_its_groups_is_compared_without_a_word(go: Go, big, base: Path) -> None:
+    (found,) = comparisons(base, go(Knows(big, 0.02), margin=0.02).path)  # undecided
+    assert found.early == ()
 
 
 def test_the_run_repeats_from_its_own_run_json(go: Go, big, tmp_path: Path) -> None:
