@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from printed import as_table
 
-from evaluators.iit.evaluate import choose_dialogues
+from evaluators.iit.chosen import choose_dialogues
 from evaluators.iit.turns import Asking, Course, request
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits

@@ -18,7 +18,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from evaluators.iit.evaluate import choose_dialogues
+from evaluators.iit.chosen import choose_dialogues
 from evaluators.iit.turns import Asking, Course, request
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits

@@ -26,8 +26,8 @@ class ServerOptions:
         default=False,
         metadata={"help": "Send chats as files to the provider's batch API, which answers within a day at a lower price; resumable."},
     )
-    concurrency: int = field(default=8, metadata={"help": "Requests in flight at once."})
-    retries: int = field(default=6, metadata={"help": "Attempts after the first; the wait doubles from 0.5 s."})
-    timeout: float = field(default=300.0, metadata={"help": "Seconds that one answer may take."})
-    price_in: float | None = field(default=None, metadata={"help": "Price per million prompt tokens, for the cost in run.json."})
-    price_out: float | None = field(default=None, metadata={"help": "Price per million reply tokens."})
+    concurrency: int = field(default=8, metadata={"help": "Requests in flight at once.", "least": 1})
+    retries: int = field(default=6, metadata={"help": "Attempts after the first; the wait doubles from 0.5 s.", "least": 0})
+    timeout: float = field(default=300.0, metadata={"help": "Seconds that one answer may take.", "above": 0})
+    price_in: float | None = field(default=None, metadata={"help": "Price per million prompt tokens, for the cost.", "least": 0})
+    price_out: float | None = field(default=None, metadata={"help": "Price per million reply tokens.", "least": 0})

@@ -17,7 +17,7 @@ from typing import Any
 from evaluators.arms.changes import Changed, Changes
 from evaluators.arms.chats import NotAskedError
 from evaluators.arms.figures import ArmFigures, arms_of
-from evaluators.arms.names import FOLDER, check_askable, of_tiers, parse_arms, refusals
+from evaluators.arms.names import ALL, FOLDER, check_askable, of_tiers, parse_arms, refusals
 from evaluators.arms.table import left_out_text
 from evaluators.iit.prompts import write_prompts
 from evaluators.iit.results import summarise
@@ -31,9 +31,10 @@ from iit_bench.engine.plan import BatchLimits, Request
 from iit_bench.engine.run import Failure, answer
 from iit_bench.engine.usage import work_done
 from iit_bench.errors import OthersAtWork, UserError
-from iit_bench.models.contract import Model, check_images_known
+from iit_bench.models.contract import Capabilities, Model, check_images_known
 from iit_bench.models.load import load_model
 from iit_bench.progress import bar, notice
+from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.runs import PROMPTS, IitRun, load_run, save_run_header, save_run_outcome
 from iit_bench.types import Prediction
@@ -67,16 +68,19 @@ def arms(
     """
     found = _finished(Path(run))
     options = load_options(found.path, out=found.path)
-    wanted = parse_arms(names)
+    wanted, named = parse_arms(names), names is not None and ALL not in names
+    _check_limit(limit)
+    _askable(wanted, found, options.model, None, named=named)
     if (folder := bench or options.bench) is None or not folder.is_dir():
         raise UserError(f"the benchmark {str(folder)!r} of run {str(found.path)!r} is not there; name it with --bench DIR")
     benchmark = load_benchmark(folder)
     if benchmark.rows_sha256 != found.run["benchmark"]["rows_sha256"]:
         raise UserError(f"benchmark {str(folder)!r} is not the one that run {str(found.path)!r} was asked; name that with --bench DIR")
+    check_writable(found.path / FOLDER / wanted[0])
     options = as_begun(dataclasses.replace(options, bench=folder))
     model = load_model(options.model, options.model_options, blind=options.blind, progress=progress)
     model.prepare(benchmark)
-    ask_arms(model, benchmark, options, wanted, named=names is not None and "all" not in names, limit=limit, fresh=fresh, progress=progress)
+    ask_arms(model, benchmark, options, wanted, named=named, limit=limit, fresh=fresh, progress=progress)
     return arms_of(found)
 
 
@@ -101,16 +105,10 @@ def ask_arms(
         OthersAtWork: other processes have the rest of an arm in hand.
     """
     run = _finished(options.out)
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit {limit} leaves nothing to ask; give 1 group or more")
-    if named:
-        check_askable(names, run.run, model.info.name, model.capabilities)
-    refused = refusals(names, run.run, model.info.name, model.capabilities)
+    _check_limit(limit)
+    refused, askable = _askable(names, run, model.info.name, model.capabilities, named=named)
     for name, why in refused.items():
         notice(f"arm {name} is not asked: {why}")
-    askable = [name for name in names if name not in refused]
-    if not askable:
-        raise UserError(f"run {str(options.out)!r} cannot be asked any arm (see above)")
     asking = asking_of(run.run)
     if any("V" in tier for tier in run.run["tiers"]):
         check_images_known(model)
@@ -136,6 +134,33 @@ def ask_arms(
         raise UserError(f"no arm of {', '.join(askable)} changes anything in run {str(options.out)!r} (see above)")
     if elsewhere:
         raise elsewhere
+
+
+def _askable(names: Sequence[str], run: IitRun, model: str, can: Capabilities | None, *, named: bool) -> tuple[dict[str, str], list[str]]:
+    """The arms that cannot be asked, with the reasons, and the others; `can` None: as far as that is known before the model is loaded.
+
+    Raises:
+        UserError: one that the user names cannot be asked, or none can.
+    """
+    if named:
+        check_askable(names, run.run, model, can)
+    refused = refusals(names, run.run, model, can)
+    if len(refused) == len(names):
+        why = "; ".join(f"{', '.join(same)}: {reason}" for reason, same in _by_reason(refused).items())
+        raise UserError(f"run {str(run.path)!r} cannot be asked any arm ({why})")
+    return refused, [name for name in names if name not in refused]
+
+
+def _by_reason(refused: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, why in refused.items():
+        found.setdefault(why, []).append(name)
+    return found
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit} leaves nothing to ask; give 1 group or more")
 
 
 def asking_of(run: Mapping[str, Any]) -> Asking:

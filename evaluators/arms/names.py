@@ -85,30 +85,45 @@ def parse_arms(names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for name in ARMS if name in names)
 
 
-def refusals(names: Sequence[str], run: Mapping[str, Any], model: str, can: Capabilities) -> dict[str, str]:
+def refusals(names: Sequence[str], run: Mapping[str, Any], model: str, can: Capabilities | None) -> dict[str, str]:
     """Those of the arms that a run cannot be asked, each with the reason in a sentence without its full stop.
 
     Args:
         names: of arms.
         run: run.json, or what it will hold: its style, scoring, tiers, and whether its model is blind.
         model: the model's name.
-        can: what the model takes and gives.
+        can: what the model takes and gives; None while it is not loaded, which refuses only what no model can be asked.
     """
     found = {}
     for name in names:
-        if why := next(filter(None, (check(ARMS[name], run, model, can) for check in _CHECKS)), ""):
+        why = next(filter(None, (check(ARMS[name], run) for check in _OF_RUNS)), "")
+        if not why and can is not None:
+            why = next(filter(None, (check(ARMS[name], run, model, can) for check in _OF_MODELS)), "")
+        elif not why and ARMS[name].shows_image and not run["model"].get("accepts_images", True):
+            why = f"model {model!r} takes no images"
+        if why:
             found[name] = why
     return found
 
 
-def check_askable(names: Sequence[str], run: Mapping[str, Any], model: str, can: Capabilities) -> None:
-    """Refuse arms that the user names and that a run cannot be asked.
+def check_askable(names: Sequence[str], run: Mapping[str, Any], model: str, can: Capabilities | None) -> None:
+    """Refuse arms that the user names and that a run cannot be asked; `can` as for `refusals`.
 
     Raises:
         UserError: names the first one, and why.
     """
     for name, why in refusals(names, run, model, can).items():
         raise UserError(f"arm {name} cannot be asked: {why}; leave it out of --arms")
+
+
+def of_options(names: Sequence[str], *, blind: bool, style: str | None) -> None:
+    """Refuse arms that the user names and that cannot be asked with these options of a run; `style` None: not chosen yet.
+
+    Raises:
+        UserError: as `check_askable`.
+    """
+    any_target = ("VT", "VV")  # the tiers are not known yet
+    check_askable(names, {"model": {"blind": blind}, "style": style, "tiers": any_target}, "", None)
 
 
 def of_tiers(name: str, tiers: Sequence[str]) -> tuple[str, ...]:
@@ -119,11 +134,25 @@ def of_tiers(name: str, tiers: Sequence[str]) -> tuple[str, ...]:
 
 # ---------------------------------------------------------------- why not
 
-Check = Callable[[Arm, Mapping[str, Any], str, Any], str]
+OfRun = Callable[[Arm, Mapping[str, Any]], str]
+OfModel = Callable[[Arm, Mapping[str, Any], str, Any], str]
 
 
-def _blind(arm: Arm, run: Mapping[str, Any], model: str, can: Capabilities) -> str:
+def _blind(arm: Arm, run: Mapping[str, Any]) -> str:
     return "the run's images are all removed (--blind)" if run["model"]["blind"] and arm.shows_image else ""
+
+
+def _shows_choices(arm: Arm, run: Mapping[str, Any]) -> str:
+    if arm is not ARMS["reordered"] or run["style"] != "cloze":
+        return ""
+    return "style cloze shows no choices, so they have no order; it needs a run in style options or letters"
+
+
+def _has_targets(arm: Arm, run: Mapping[str, Any]) -> str:
+    if any(tier.endswith(arm.targets) and (not arm.after_image or "V" in tier[:-1]) for tier in run["tiers"]):
+        return ""
+    what = f"ends in {arm.targets}" if arm.targets else "has a target"
+    return f"no tier of the run {what}{' after a visual turn' if arm.after_image else ''}"
 
 
 def _takes_images(arm: Arm, run: Mapping[str, Any], model: str, can: Capabilities) -> str:
@@ -138,17 +167,5 @@ def _scores_images(arm: Arm, run: Mapping[str, Any], model: str, can: Capabiliti
     return f"model {model!r} does not score replies to images ({can.why_not['scores_images']})"
 
 
-def _shows_choices(arm: Arm, run: Mapping[str, Any], model: str, can: Capabilities) -> str:
-    if arm is not ARMS["reordered"] or run["style"] != "cloze":
-        return ""
-    return "style cloze shows no choices, so they have no order; it needs a run in style options or letters"
-
-
-def _has_targets(arm: Arm, run: Mapping[str, Any], model: str, can: Capabilities) -> str:
-    if any(tier.endswith(arm.targets) and (not arm.after_image or "V" in tier[:-1]) for tier in run["tiers"]):
-        return ""
-    what = f"ends in {arm.targets}" if arm.targets else "has a target"
-    return f"no tier of the run {what}{' after a visual turn' if arm.after_image else ''}"
-
-
-_CHECKS: tuple[Check, ...] = (_blind, _takes_images, _scores_images, _shows_choices, _has_targets)
+_OF_RUNS: tuple[OfRun, ...] = (_blind, _shows_choices, _has_targets)
+_OF_MODELS: tuple[OfModel, ...] = (_takes_images, _scores_images)

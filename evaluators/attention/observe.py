@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from evaluators.attention.options import WITHOUT, AttentionOptions, options_of_run
 from evaluators.attention.table import FILE, Observed, ObservedDialogue, differs, load_observed, save_observed
-from evaluators.iit.evaluate import choose_dialogues, style_of
+from evaluators.iit.chosen import choose_dialogues, style_of
 from evaluators.iit.turns import Asking, Rendering, request
 from evaluators.runs.header import PACKAGES, version
 from evaluators.runs.options import flag
@@ -22,6 +23,7 @@ from iit_bench.progress import bar
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.runs import load_run_header
+from iit_bench.types import Dialogue, Style
 
 NO_IMAGE, OVERFLOW = "no image in the dialogue", "context overflow"
 
@@ -44,22 +46,21 @@ def observe_attention(options: AttentionOptions, progress: bool = True) -> Obser
     assert options.bench is not None
     run, out = options.as_run(), target(options)
     benchmark = load_benchmark(options.bench)
-    check_writable(out)
-    model = load_model(options.model, run.model_options, progress=progress)
-    refuse_unobservable(model)
     style = style_of(run, benchmark)
-    about: dict[str, Any] = {
-        "name": options.name or options.model,
-        "model": dataclasses.asdict(model.info),
+    tiers = benchmark.chosen_tiers(options.tiers)
+    known: dict[str, Any] = {
         "benchmark": {name: benchmark.manifest[name] for name in ("name", "rows_sha256")},
         "style": style,
         "system_prompt": options.system_prompt,
     }
-    header = out.parent / "run.json"
-    if header.is_file() and (different := differs(about, load_run_header(out.parent))):
-        raise UserError(f"run {str(out.parent)!r} is of another {different} than what is to be observed; choose another --out")
-    tiers = benchmark.chosen_tiers(options.tiers)
+    _refuse_beside_another(out, known)
     _refuse_to_lose(out, options)
+    _observable(benchmark, options, style)
+    check_writable(out)
+    model = load_model(options.model, run.model_options, progress=progress)
+    refuse_unobservable(model)
+    about = {"name": options.name or options.model, "model": dataclasses.asdict(model.info), **known}
+    _refuse_beside_another(out, about)
     threads = _threads(options.threads)
     try:
         rows, without = observe_dialogues(model, benchmark, options, progress)
@@ -91,6 +92,15 @@ def target(options: AttentionOptions) -> Path:
     if out.exists():
         load_observed(out)  # only such a table is replaced
     return out
+
+
+def _refuse_beside_another(out: Path, about: Mapping[str, Any]) -> None:
+    """Refuse to write beside a run what is no observation of it; `about` may lack the model, while it is not loaded."""
+    if not (out.parent / "run.json").is_file():
+        return
+    run = load_run_header(out.parent)
+    if different := differs({"model": run["model"], **about}, run):
+        raise UserError(f"run {str(out.parent)!r} is of another {different} than what is to be observed; choose another --out")
 
 
 def _refuse_to_lose(out: Path, options: AttentionOptions) -> None:
@@ -130,12 +140,8 @@ def observe_dialogues(
         UserError: no dialogue has an image, none could be observed, or the model's attention cannot be.
     """
     style = style_of(options.as_run(), benchmark)
-    takes = {"accepts_images": True, "takes_histories": model.capabilities.takes_histories}
-    plan = choose_dialogues(benchmark, options.tiers, options.limit, style=style, **takes)
-    dialogues = [dialogue for dialogue in plan.dialogues if "V" in dialogue.tier]
-    without: Counter[str] = Counter({NO_IMAGE: len(plan.dialogues) - len(dialogues)})
-    if not dialogues:
-        raise UserError("no chosen dialogue has an image; name a tier with V in --tiers, or raise --limit")
+    dialogues, others = _observable(benchmark, options, style, takes_histories=model.capabilities.takes_histories)
+    without: Counter[str] = Counter({NO_IMAGE: others})
     asking = Asking(scoring="generate", style=style, system_prompt=options.system_prompt, max_new_tokens=1)
     rendering, rows, first = Rendering(benchmark.questions), [], FirstItems()
     with bar(f"{model.info.name}: observing attention", len(dialogues), progress) as advance:
@@ -154,6 +160,21 @@ def observe_dialogues(
     if not rows:
         raise UserError(f"no dialogue could be observed ({', '.join(f'{reason}: {n}' for reason, n in without.items() if n)})")
     return rows, {reason: n for reason, n in without.items() if n}
+
+
+def _observable(
+    benchmark: Benchmark, options: AttentionOptions, style: Style, *, takes_histories: bool = True
+) -> tuple[list[Dialogue], int]:
+    """The chosen dialogues with an image, and how many there are without one.
+
+    Raises:
+        UserError: unknown tiers, or no such dialogue.
+    """
+    plan = choose_dialogues(benchmark, options.tiers, options.limit, style=style, accepts_images=True, takes_histories=takes_histories)
+    dialogues = [dialogue for dialogue in plan.dialogues if "V" in dialogue.tier]
+    if not dialogues:
+        raise UserError("no chosen dialogue has an image; name a tier with V in --tiers, or raise --limit")
+    return dialogues, len(plan.dialogues) - len(dialogues)
 
 
 def _observed(model: Model, asked: GenerateRequest) -> Any:

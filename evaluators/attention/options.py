@@ -24,7 +24,7 @@ class ObservationPart:
     tiers: tuple[str, ...] | None = field(
         default=None, metadata=option("Tiers to observe, comma-separated; default: all, or those of RUN. Only those with images count.")
     )
-    limit: int | None = field(default=None, metadata=option("Observe N whole groups; default: all, or as many as RUN."))
+    limit: int | None = field(default=None, metadata=option("Observe N whole groups; default: all, or as many as RUN.", least=1))
     style: Style | None = field(default=None, metadata=option("How choices are shown; default: the benchmark's."))
     system_prompt: str = field(default="", metadata=option("First message of every chat."))
     date: str | None = field(default=None, metadata=option("Day that a chat template which asks for it is told; default: today, UTC."))
@@ -68,6 +68,8 @@ def options_of_run(run: Path, given: dict[str, Any]) -> AttentionOptions:
         raise UserError(f"run {str(run)!r} is of suite {options.suite}, and attention is observed in dialogues of suite iit; name another")
     if options.history != "gold":
         raise UserError(f"run {str(run)!r} has the model's own replies as history, and attention is observed under gold history only")
+    if header["model"].get("accepts_images") is False and not options.blind:
+        raise UserError(f"run {str(run)!r} is of a model that takes no images, so no text is before or after one; name another run")
     names = {one.name for one in dataclasses.fields(AttentionOptions)} - set(WITHOUT)
     values = {name: getattr(options, name) for name in names} | {"style": header["style"], "name": header["name"], "out": run}
     values["threads"] = header["arguments"].get("threads")  # not as many as it had: no last bits depend on them here

@@ -19,7 +19,8 @@ from evaluators.iit.columns import Turns, turns
 from evaluators.iit.comparison import Predictions, pair_targets
 from evaluators.iit.results import Pairs
 from evaluators.iit.turns import Course
-from evaluators.runs.options import IitPart, RunOptions
+from evaluators.runs.checks import check_alone
+from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import load_run
 from evaluators.statistics import Floats
 from evaluators.statistics.sequential import ALPHA, Evidence
@@ -40,36 +41,17 @@ def narrowed(options: RunOptions, benchmark: Benchmark) -> RunOptions:
     """The options of a run until decided, with the tiers that it asks: those that end in T and that the base has answered.
 
     Raises:
-        UserError: no base, a margin that is no fraction, several processes, or tiers that do not end in T.
+        UserError: several processes, or a base that has answered none of them.
     """
-    if options.until is None:
-        default = next(one.default for one in dataclasses.fields(IitPart) if one.name == "margin")
-        if options.margin != default:
-            raise UserError("--margin is what --until decided rules out; give both, or leave it out")
+    if options.until is None or options.base is None:
         return options
     check_alone(options.until, this_rank().of)
-    if options.base is None:
-        raise UserError("--until decided decides whether a loss against a base is there; give the base's finished run with --base")
-    if not 0 < options.margin < 1:
-        raise UserError(f"--margin {options.margin:g} is no fraction between 0 and 1; write 2 points as 0.02")
     answered = load_run(options.base, "iit").run["tiers"]
     wanted = benchmark.chosen_tiers(options.tiers)
-    if options.tiers and (visual := [tier for tier in wanted if tier.endswith("V")]):
-        raise UserError(f"--until decided asks text targets only; leave {', '.join(visual)} out of --tiers")
     tiers = tuple(tier for tier in wanted if tier.endswith("T") and tier in answered)
     if not tiers:
         raise UserError(f"base {str(options.base)!r} has answered none of the tiers that end in T; evaluate it on such a tier, e.g. T")
     return dataclasses.replace(options, tiers=tiers)
-
-
-def check_alone(until: str | None, processes: int) -> None:
-    """Refuse a run until decided by several processes: which clusters come first would depend on which of them is faster.
-
-    Raises:
-        UserError: so it is.
-    """
-    if until is not None and processes > 1:
-        raise UserError(f"--until decided looks at answers in one order, so it takes one process, and {processes} were started")
 
 
 def where_it_stops(options: RunOptions, base: IitRun | None) -> dict[str, Any]:

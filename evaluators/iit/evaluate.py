@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from evaluators.arms.names import FOLDER as ARMS_FOLDER
 from evaluators.arms.names import check_askable, parse_arms
+from evaluators.iit.before_loading import check_before_loading, comparable_base, refuse_reasoning
+from evaluators.iit.chosen import choose_dialogues, style_of
 from evaluators.iit.columns import Turns
-from evaluators.iit.comparison import asked_apart, check_comparable
+from evaluators.iit.comparison import asked_apart
 from evaluators.iit.deciding import ask_until_decided, groups_asked, narrowed, where_it_stops
-from evaluators.iit.forgetting import check_text_tiers, forgetting
+from evaluators.iit.forgetting import forgetting
 from evaluators.iit.prompts import write_prompts
 from evaluators.iit.results import summarise
 from evaluators.iit.turns import Asking, Course, Rendering, error_line, prediction, rounds
@@ -25,7 +26,6 @@ from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import as_begun, enter, limits_of, record
-from iit_bench.asking import check_letters
 from iit_bench.engine.bulk import BATCHES
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
@@ -38,11 +38,9 @@ from iit_bench.models.reasoning import reasoning_budget
 from iit_bench.progress import notice
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
-from iit_bench.storage.runs import EARLIER_TURN, PROMPTS, IitRun, folder_label, load_run, save_run_header, save_run_outcome
-from iit_bench.types import Dialogue, Prediction, Results, Scoring, Style
+from iit_bench.storage.runs import EARLIER_TURN, PROMPTS, folder_label, save_run_header, save_run_outcome
+from iit_bench.types import Prediction, Results, Scoring
 
-NO_IMAGES = "the model takes no images"
-NO_HISTORIES = "the model takes one question without history"
 OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl", PROMPTS, BATCHES, ARMS_FOLDER)
 
 
@@ -66,8 +64,7 @@ def evaluate(options: RunOptions, progress: bool = True, shared: Shared | None =
     options.check_suite("iit")
     assert options.bench is not None  # RunOptions refuses suite iit without one
     shared = shared or Shared(load_benchmark(options.bench))
-    if options.base:
-        load_base(options)  # an unusable base is refused before a model is loaded
+    check_before_loading(options, shared.benchmark)
     check_writable(options.out)
     options = as_begun(options)
     model = load_model(options.model, options.model_options, blind=options.blind, progress=progress)
@@ -85,10 +82,7 @@ def _refuse_unused(options: RunOptions, model: Model, benchmark: Benchmark) -> N
     """In suite all the budget is for the other suites too, so only a run of this suite alone refuses it."""
     images = model.capabilities.takes_images and any("V" in tier for tier in benchmark.chosen_tiers(options.tiers))
     if options.reasoning_tokens and choose_scoring(model, options.scoring, images) == "loglikelihood":
-        raise UserError(
-            f"--reasoning-tokens {options.reasoning_tokens} has no effect under scoring loglikelihood, where nothing is generated; "
-            "leave it out, or use --scoring generate"
-        )
+        refuse_reasoning(options.reasoning_tokens)
 
 
 def evaluate_model(
@@ -125,7 +119,7 @@ def evaluate_model(
     described["scoring_fallback"] = scoring_fallback(model, options.scoring, images)
     if described["scoring_fallback"] and options.tokenizer:  # which is given to have replies scored
         notice(f"replies of {model.info.name!r} are generated, since it cannot score given ones: {described['scoring_fallback']}")
-    base = _comparable_base(options, described)
+    base = comparable_base(options, described)
     described |= where_it_stops(options, base)
     courses = [rendering.course(dialogue) for dialogue in plan.dialogues]
     with enter(options.out, described, fresh=options.fresh, outcome_files=OUTCOME_FILES) as (run, log):
@@ -193,67 +187,6 @@ def scoring_fallback(model: Model, wanted: Scoring | Literal["auto"], images: bo
     return can.why_not["scores_images" if can.scores else "scores"]
 
 
-@dataclass(frozen=True)
-class ChosenDialogues:
-    """The dialogues and tiers of a run, and the tiers that it cannot run."""
-
-    dialogues: tuple[Dialogue, ...]
-    tiers: tuple[str, ...]  # tiers that are run
-    unavailable: Mapping[str, str]  # tier -> why it cannot be run
-    left_out: Mapping[str, int]  # reason -> groups of the chosen tiers that no model is asked in this style
-
-
-def choose_dialogues(
-    benchmark: Benchmark,
-    tiers: Sequence[str] | None,
-    limit: int | None,
-    *,
-    accepts_images: bool,
-    style: Style,
-    takes_histories: bool = True,
-) -> ChosenDialogues:
-    """The dialogues of the first `limit` groups, which are run as a whole; builders mix text and visual targets, so they are a fair sample.
-
-    Groups whose target has `prefix_choices` are left out in style `cloze`, before the limit is applied: the sum of log-probabilities can
-    never choose the longer of such choices.
-
-    Raises:
-        UserError: the benchmark has no such tier, the limit is below 1, no group is left, or a question has more choices than style
-            `letters` has letters.
-    """
-    wanted = benchmark.chosen_tiers(tiers)
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit {limit} leaves nothing to evaluate; give 1 group or more")
-    unavailable = {tier: NO_IMAGES for tier in wanted if "V" in tier and not accepts_images}
-    unavailable |= {tier: NO_HISTORIES for tier in wanted if len(tier) > 1 and not takes_histories and tier not in unavailable}
-    run = tuple(tier for tier in wanted if tier not in unavailable)
-    if not run and set(unavailable.values()) != {NO_IMAGES}:
-        raise UserError("the model answers one question without history and every chosen tier has some; add tier T or V to --tiers")
-    if not run:
-        raise UserError("the model takes no images and every chosen tier has some; add a text-only tier, or --blind to remove the images")
-    dialogues = [dialogue for dialogue in benchmark.dialogues if dialogue.tier in wanted]
-    unfit = {dialogue.group for dialogue in dialogues if style == "cloze" and benchmark.questions[dialogue.target].prefix_choices}
-    dialogues = [dialogue for dialogue in dialogues if dialogue.group not in unfit]
-    if not dialogues:
-        raise UserError(
-            f"in each of the {len(unfit)} groups one choice begins with another, which style cloze cannot ask; use --style letters"
-        )
-    if limit is not None:  # before the tiers that this model cannot run are left out: every model gets the same groups
-        groups = set(list(dict.fromkeys(dialogue.group for dialogue in dialogues))[:limit])
-        dialogues = [dialogue for dialogue in dialogues if dialogue.group in groups]
-    dialogues = [dialogue for dialogue in dialogues if dialogue.tier in run]
-    if not dialogues:
-        raise UserError(f"--limit {limit} leaves only groups with images, which the model does not take; raise it, or add --blind")
-    if style == "letters":
-        check_letters(benchmark.questions[turn] for dialogue in dialogues for turn in dialogue.turns)
-    return ChosenDialogues(tuple(dialogues), run, unavailable, {"prefix_choices": len(unfit)} if unfit else {})
-
-
-def style_of(options: RunOptions, benchmark: Benchmark) -> Style:
-    """The style of a run: as asked for, or the benchmark's."""
-    return options.style or benchmark.manifest.get("default_style", "cloze")
-
-
 # ---------------------------------------------------------------- asking
 
 
@@ -295,22 +228,6 @@ def _progress_bar(show: bool, total: int, name: str) -> Any:
 
 
 # ---------------------------------------------------------------- the run folder
-
-
-def load_base(options: RunOptions) -> IitRun:
-    """The run to measure forgetting against."""
-    assert options.base is not None
-    return load_run(options.base, "iit")
-
-
-def _comparable_base(options: RunOptions, described: Mapping[str, Any]) -> IitRun | None:
-    """The run to measure forgetting against, if any; one that cannot be compared is refused before the model is asked anything."""
-    if not options.base:
-        return None
-    base = load_base(options)
-    check_comparable(described, base.run)
-    check_text_tiers(described["tiers"], base.run["tiers"], folder_label(base.path))
-    return base
 
 
 def _now() -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from evaluators.runs.checks import check_arms, check_choices, check_lowest, check_until
 from evaluators.runs.named_values import parse_named_values
 from iit_bench.errors import UserError
 from iit_bench.server_options import ServerOptions
@@ -134,7 +135,7 @@ class CommonPart:
             needed=TASK_SUITES,
         ),
     )
-    limit: int | None = field(default=None, metadata=option("Evaluate N whole groups, or N items of each task."))
+    limit: int | None = field(default=None, metadata=option("Evaluate N whole groups, or N items of each task.", least=1))
     max_new_tokens: int | None = field(
         default=None,
         metadata=option("Tokens of a generated reply; default: 32 in suite iit, else the task's.", defaults={"iit": 32}, least=1),
@@ -271,10 +272,10 @@ class RunOptions(
                 object.__setattr__(self, one.name, default_in(self.suite, one))
 
     def _check_values(self) -> None:
-        for one in fields(self):
-            value, least = getattr(self, one.name), one.metadata.get("least")
-            if least is not None and value is not None and value < least:
-                raise UserError(f"{flag(one.name)} {value} is too low; give {least} or more")
+        check_lowest(self)
+        check_choices(self)
+        check_until(self.until, base=self.base, margin=self.margin, usual=type(self).margin, tiers=self.tiers)
+        check_arms(self.arms, blind=self.blind, style=self.style)
         for name in (*NAMED_VALUES, "device_map"):
             value = getattr(self, name)
             if isinstance(value, Mapping):  # from Python, where a mapping is the natural form

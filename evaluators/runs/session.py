@@ -86,7 +86,7 @@ def enter(folder: Path, run: dict[str, Any], *, fresh: bool, outcome_files: Sequ
 @contextmanager
 def _enter_alone(folder: Path, run: dict[str, Any], fresh: bool, outcome_files: Sequence[str]) -> Iterator[ResponseLog]:
     before = None
-    if _holds_files(folder):
+    if holds_files(folder):
         before = load_run_header(folder)  # refuses a foreign folder, also with `fresh`
         if not fresh:
             _resume(folder, before, run)
@@ -107,12 +107,12 @@ def _enter_with_others(folder: Path, run: dict[str, Any], rank: Rank, fresh: boo
             f"--fresh cannot be given to each of {rank.of} processes of torchrun: one that starts late, or again, would remove what the "
             "others have done; remove the folder first, or use --processes"
         )
-    if _holds_files(folder):
+    if holds_files(folder):
         load_run_header(folder)  # refuses a foreign folder before anything is written into it
     folder.mkdir(parents=True, exist_ok=True)
 
     def begin(log: SharedLog, only: bool) -> str:
-        before = load_run_header(folder) if _holds_files(folder) else None
+        before = load_run_header(folder) if holds_files(folder) else None
         starts_over = fresh and before is not None and before.get("launch") != rank.launch
         if only and (before is None or starts_over):
             log.start_over()
@@ -167,7 +167,8 @@ def _threads_of(run: Mapping[str, Any]) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _holds_files(folder: Path) -> bool:
+def holds_files(folder: Path) -> bool:
+    """Whether a folder holds more than what a run leaves that was ended before its first answer."""
     return folder.is_dir() and any(path.name not in (LOCKS, "responses.jsonl") or path.stat().st_size for path in _whole(folder))
 
 

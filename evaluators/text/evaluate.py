@@ -70,8 +70,6 @@ def load_tasks_of(options: RunOptions, scratch: Path) -> Tasks:
 
 def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progress: bool = True) -> SuiteResults:
     """`evaluate_text` with a model and tasks that are loaded already."""
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit {options.limit} leaves nothing to evaluate; give 1 document or more")
     if why := unable(model, tasks):
         raise UserError(why)
     described = describe_suite(options, model.info, sorted(tasks.loaded["tasks"]), ("lm-eval", "datasets"))

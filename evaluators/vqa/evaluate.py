@@ -115,13 +115,11 @@ def chosen_tasks(options: RunOptions) -> tuple[str, ...]:
     """Names of the data sets in `--tasks`, presets expanded.
 
     Raises:
-        UserError: VLMEvalKit is not installed, no task is named, one is unknown, or the limit is below 1.
+        UserError: VLMEvalKit is not installed, no task is named, or one is unknown.
     """
     tasks = expand(options.tasks or (), PRESETS)
     if not tasks:
         raise UserError(f"--tasks names no data set; give names, or the preset {', '.join(PRESETS)}")
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit {options.limit} leaves nothing to evaluate; give 1 item or more")
     known = known_tasks(options.data_root)
     for task in tasks:
         if task not in known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from importlib import import_module
@@ -115,7 +116,7 @@ def run(words: list[str]) -> int:
             raise
         return _complain(str(error), 1)
     except typer.TyperException as error:  # wrong option, missing argument
-        return _complain(f"{' '.join(error.format_message().split())} (see `iit-bench {_command(words)}--help`)", 2)
+        return _complain(f"{_in_words(error.format_message())} (see `iit-bench {_command(words)}--help`)", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except typer.Exit as stop:
@@ -127,6 +128,13 @@ def run(words: list[str]) -> int:
     if code == INTERRUPTED:  # typer itself turns Ctrl-C into this code, and prints nothing
         return _complain(_how_to_resume(words), INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _in_words(message: str) -> str:
+    """Typer's message on one line; of a word that an option does not know, as `evaluators.runs.checks` puts it."""
+    line = " ".join(message.split())
+    unknown = re.fullmatch(r"Invalid value for '(?P<flag>--[\w-]+)': Value error, (?P<value>'.*') is not one of (?P<words>.*?)\.?", line)
+    return f"{unknown['flag']} {unknown['value']} is not known; give {unknown['words'].replace(', ', ' or ')}" if unknown else line
 
 
 def _command(words: list[str]) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from evaluators.runs.options import PARTS, RunOptions, SuiteChoice, flag, refuse_foreign
-from iit_bench.cli.app import AsJson, PanelCommand, Quiet, app, given_options, names
+from iit_bench.cli.app import AsJson, PanelCommand, Quiet, app, given_options, group, names
 from iit_bench.cli.eval_all import evaluate_all_suites
 from iit_bench.cli.options import options_of, record_values
 from iit_bench.errors import UserError
@@ -54,16 +54,9 @@ def evaluate(
 
     Example: iit-bench eval --suite all --model wings --bench bench --tasks wings-text,wings-vqa --limit 500 --out all/wings
     """
-    if from_run:
-        from evaluators.runs.header import load_options
-
-        _refuse_beside_from(context)
-        options = load_options(from_run, out=given["out"], fresh=given["fresh"])
-    else:
-        refuse_foreign(given["suite"], given_options(context))
-        options = RunOptions(**record_values(RunOptions, given))
+    options = _options(context, from_run, given)
     if processes > 1:
-        from evaluators.iit.deciding import check_alone
+        from evaluators.runs.checks import check_alone
         from evaluators.runs.header import command
         from iit_bench.cli.processes import run_processes
 
@@ -78,6 +71,37 @@ def evaluate(
         evaluate_all_suites(options, progress=shows_progress(quiet), json=json)
     else:
         _evaluate_suite(options, quiet=quiet, json=json)
+
+
+def _options(context: typer.Context, from_run: Path | None, given: Mapping[str, Any]) -> RunOptions:
+    if from_run:
+        from evaluators.runs.header import load_options
+
+        _refuse_beside_from(context)
+        return load_options(from_run, out=given["out"], fresh=given["fresh"])
+    refuse_foreign(given["suite"], given_options(context))
+    return RunOptions(**record_values(RunOptions, given))
+
+
+def check_words(words: Sequence[str], processes: int) -> None:
+    """Refuse a command line of `iit-bench eval` that several processes would refuse, before any of them is started.
+
+    Args:
+        words: the command line, without `iit-bench eval`.
+        processes: that are to work on the run.
+
+    Raises:
+        UserError: bad options.
+        typer.TyperException: words that are no options.
+    """
+    from evaluators.runs.checks import check_alone
+
+    command = group().get_command(None, "eval")
+    assert command is not None
+    context = command.make_context("eval", list(words))
+    given = dict(context.params)
+    from_run = given.pop("from_run")
+    check_alone(_options(context, Path(from_run) if from_run else None, given).until, processes)
 
 
 def _evaluate_models(models: tuple[str, ...], options: RunOptions, *, quiet: bool) -> None:

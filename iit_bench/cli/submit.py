@@ -39,6 +39,7 @@ def submit(
     Example: iit-bench submit --processes 8 --partition gpu eval --model hf:tuned --bench bench --out runs/tuned
     """
     from evaluators.runs.named_values import parse_named_values
+    from iit_bench.cli.eval import check_words
     from iit_bench.workflows.submitting import submit as submit_words
 
     words = list(context.args)
@@ -46,6 +47,7 @@ def submit(
         raise UserError(
             "write the evaluation behind the options, as in: iit-bench submit --processes 8 eval --model NAME --bench DIR --out DIR"
         )
+    check_words(words[1:], processes)
     parameters: dict[str, Any] = {"timeout_min": minutes, "gpus_per_node": gpus, "cpus_per_task": cpus}
     if memory:
         parameters["mem_gb"] = memory

@@ -6,11 +6,13 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 
 from iit_bench.errors import UserError
 from iit_bench.models.baselines import BlindModel
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.registry import MODEL_GROUP, MODELS, match, resolve
+from iit_bench.storage.atomic import check_writable
 
 OF_TRANSFORMERS = ("wings", "llava", "llava-one-rate", "base-llm", "hf:", "vllm:")
 _PLACING = ("device_map", "quantization", "attn_implementation")
@@ -36,6 +38,7 @@ def load_model(name: str, options: ModelOptions, *, blind: bool = False, progres
     """
     _refuse_server_options(name, options)
     _refuse_options_without_use(name, options)
+    _refuse_unusable_cache(options)
     factory = resolve(name, "model", MODELS, MODEL_GROUP)
     with contextlib.nullcontext() if progress else _without_bars(name):
         model: Model = factory(name, options)
@@ -49,6 +52,15 @@ def _refuse_options_without_use(name: str, options: ModelOptions) -> None:
     for option in _WITHOUT_USE.get(match(name, MODELS) or "", ()):
         if getattr(options, option):
             raise UserError(f"model {name!r} has no use for --{option.replace('_', '-')}; leave it out")
+
+
+def _refuse_unusable_cache(options: ModelOptions) -> None:
+    if not options.image_cache:
+        return
+    folder = Path(options.image_cache)
+    if folder.is_file():
+        raise UserError(f"--image-cache {options.image_cache!r} is a file; name a folder")
+    check_writable(folder)
 
 
 @contextlib.contextmanager

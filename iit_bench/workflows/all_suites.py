@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluators.iit import evaluate as iit
+from evaluators.iit.before_loading import check_before_loading
+from evaluators.iit.chosen import choose_dialogues, style_of
 from evaluators.runs.options import RunOptions
 from evaluators.runs.session import as_begun
 from evaluators.text import evaluate as text
@@ -180,10 +182,9 @@ def _prepared(plan: Mapping[Suite, RunOptions], scratch: Path) -> dict[Suite, _S
 def _iit_step(options: RunOptions) -> _Step:
     assert options.bench is not None  # RunOptions refuses suite iit without one
     benchmark = load_benchmark(options.bench)
-    style = iit.style_of(options, benchmark)
-    planned = len(iit.choose_dialogues(benchmark, options.tiers, options.limit, accepts_images=True, style=style).dialogues)
-    if options.base:
-        iit.load_base(options)
+    style = style_of(options, benchmark)
+    planned = len(choose_dialogues(benchmark, options.tiers, options.limit, accepts_images=True, style=style).dialogues)
+    check_before_loading(options, benchmark)
 
     def run(model: Model, progress: bool) -> Results:
         model.prepare(benchmark)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
+from evaluators.iit.before_loading import check_asked
 from evaluators.iit.comparison import incomparable
 from evaluators.iit.evaluate import Shared, evaluate
 from evaluators.runs.header import arguments
@@ -63,12 +64,13 @@ def evaluate_models(models: Sequence[str], options: RunOptions, progress: bool =
     shared = Shared(load_benchmark(options.bench))
     outcome = Outcome()
     base = None if options.base is None else options.base.resolve()
+    ours = base in [folder.resolve() for folder in folders.values()]  # the base may not be there yet
+    check_asked(_asked_whole(options) if ours else options, shared.benchmark)
     for name in sorted(models, key=lambda name: folders[name].resolve() != base):
         own = None if folders[name].resolve() == base else options.base
         called = f"{options.name} {folders[name].name}" if options.name else None
-        one = dataclasses.replace(options, model=name, out=folders[name], base=own, name=called)
-        if own is None and options.base is not None:  # the base itself is asked whole
-            one = dataclasses.replace(one, until=None, margin=RunOptions.margin)
+        one = options if own is not None or options.base is None else _asked_whole(options)
+        one = dataclasses.replace(one, model=name, out=folders[name], base=own, name=called)
         _run(name, lambda one=one: one, shared, outcome, progress)  # type: ignore[misc]
     for name in list(outcome.elsewhere):  # another process may have finished it meanwhile
         if (folders[name] / "results.json").is_file() and load_run_header(folders[name])["ended"]:
@@ -78,6 +80,11 @@ def evaluate_models(models: Sequence[str], options: RunOptions, progress: bool =
         with written_once(folders[min(outcome.results)]) if this_rank().several else nullcontext(True) as mine:
             outcome.page = _report(outcome, options, [folders[name] for name in models]) if mine else options.out / "report" / "index.html"
     return outcome
+
+
+def _asked_whole(options: RunOptions) -> RunOptions:
+    """The options of the base itself: against no base, and so to the end."""
+    return dataclasses.replace(options, base=None, until=None, margin=RunOptions.margin)
 
 
 def folder_name(model: str) -> str:
@@ -151,6 +158,7 @@ def watch(
     assert options.bench is not None
     check_writable(options.out)
     shared = Shared(load_benchmark(options.bench))
+    check_asked(options, shared.benchmark)
     outcome = Outcome()
     done = (
         {}

@@ -150,7 +150,7 @@ BAD = {
     "bench is a run": ("eval --model random --bench {run} --out {out}", "is not a benchmark folder"),
     "batch size": ("eval --model random --bench {bench} --out {out} --batch-size x", "--batch-size 'x' is neither"),
     "batch size 0": ("eval --model random --bench {bench} --out {out} --batch-size 0", "--batch-size '0' is neither"),
-    "limit": ("eval --model random --bench {bench} --out {out} --limit 0", "--limit 0 leaves nothing"),
+    "limit": ("eval --model random --bench {bench} --out {out} --limit 0", "--limit 0 is too low"),
     "limit in words": ("eval --model random --bench {bench} --out {out} --limit many", "--limit"),
     "style": ("eval --model random --bench {bench} --out {out} --style verse", "--style"),
     "tier in eval": ("eval --model random --bench {bench} --out {out} --tiers TXV", "has no tier TXV"),

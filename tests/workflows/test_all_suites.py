@@ -151,7 +151,7 @@ def test_a_suite_that_fails_leaves_the_others_and_the_report_whole(call: Call, t
         (["--tasks", "iit_facts_capital", "--blind"], "--blind removes images, and text tasks have none; leave out iit_facts_capital"),
         (["--base", "nowhere"], "'nowhere' is not there"),
         (["--gen-kwargs", "hot"], "--gen-kwargs 'hot' is not of the form NAME=VALUE,NAME=VALUE"),
-        (["--limit", "0"], "--limit 0 leaves nothing"),
+        (["--limit", "0"], "--limit 0 is too low"),
         (["--tiers", "TXV"], "has no tier TXV"),
     ],
 )

@@ -18,7 +18,7 @@ import torch
 
 from iit_bench.errors import UserError
 from iit_bench.models.devices import device_of
-from iit_bench.storage.atomic import check_writable, write_atomic
+from iit_bench.storage.atomic import write_atomic
 
 MOST_BYTES = 20 * 2**30  # of a folder
 SUFFIX = ".safetensors"
@@ -107,11 +107,8 @@ def open_folder(folder: Path, model: Any, processing: Mapping[str, Any], process
         processor: of transformers.
 
     Raises:
-        UserError: the path is a file or cannot be written, or the tower's weights are not in memory.
+        UserError: the tower's weights are not in memory.
     """
-    if folder.is_file():
-        raise UserError(f"--image-cache {str(folder)!r} is a file; name a folder")
-    check_writable(folder / "features")
     identity = {
         "tower": tower_sha256(model),
         "config": {name: value for name, value in model.config.to_dict().items() if name not in OF_OTHERS},

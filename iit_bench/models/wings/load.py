@@ -82,12 +82,10 @@ def _image_folder(model: WingsForConditionalGeneration, name: str, options: Mode
     """The folder of features for this model's tower, if one was given.
 
     Raises:
-        UserError: it is a file, or the model has no tower.
+        UserError: the model has no tower.
     """
     if not options.image_cache:
         return None
-    if Path(options.image_cache).is_file():
-        raise UserError(f"--image-cache {options.image_cache!r} is a file; name a folder")
     if not hasattr(model.model, "vision_tower"):
         raise UserError(f"model {name!r} is text-only and has no features of images; leave out --image-cache")
     config = model.config.to_dict()

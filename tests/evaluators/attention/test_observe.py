@@ -75,6 +75,7 @@ def test_a_table_of_another_model_is_refused(wings: Path, tmp_path: Path, bench)
     (folder / "run.json").write_text(json.dumps(run))
     with pytest.raises(UserError, match="is of another model; make it again"):
         observed_of(load_run(folder))
+    (folder / FILE).unlink()
     with pytest.raises(UserError, match="is of another model than what is to be observed"):
         observe_attention(AttentionOptions(model="wings", bench=bench.path, out=folder, limit=1), progress=False)
 

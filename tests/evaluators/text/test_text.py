@@ -375,7 +375,7 @@ def test_the_random_baseline_chooses_at_chance_under_every_metric_and_cannot_wri
         ({"gen_kwargs": "temperature"}, "not of the form NAME=VALUE"),
         ({"gen_kwargs": "do_sample=true"}, r"cannot generate with do_sample=True, temperature=0.0 \(.*\); give other .*--gen-kwargs"),
         ({"gen_kwargs": "temprature=0.5"}, r"cannot generate with .*temprature.*; give other settings with --gen-kwargs"),
-        ({"limit": 0}, "--limit 0 leaves nothing"),
+        ({"limit": 0}, "--limit 0 is too low"),
         ({"blind": True}, "--blind removes images"),
         ({"max_new_tokens": 600}, "600 tokens are to be generated, and model .* takes 512"),
     ],

@@ -272,7 +272,7 @@ def options(tmp_path, *tasks, **more) -> RunOptions:
         (("mme",), {}, "did you mean 'MME'"),
         (("wings_vqa",), {}, "did you mean 'wings-vqa'"),
         ((), {}, "--tasks names no data set; give names, or the preset wings-vqa"),
-        (("MME",), {"limit": 0}, "--limit 0 leaves nothing to evaluate"),
+        (("MME",), {"limit": 0}, "--limit 0 is too low"),
         (("MME",), {"data_root": Path("/nowhere")}, "--data-root '/nowhere' is not a folder"),
     ],
 )
