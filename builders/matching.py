@@ -6,6 +6,7 @@ The nearest texts are exact whatever the size of the list (see pruned_search.py)
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from builders.pruned_search import PrunedSearch, Ranking
 from builders.words import words
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.devices import pick_device
+from iit_bench.models.loading_bars import without_bars
 
 BLOCK = 1 << 22  # similarities to vectors that are held at once
 
@@ -127,8 +129,9 @@ class Encoder:
 
         where = pick_device(device)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModel.from_pretrained(name, dtype=torch.float32).eval().to(where)
+            with without_bars(downloads=sys.stderr.isatty()):
+                tokenizer = AutoTokenizer.from_pretrained(name)
+                model = AutoModel.from_pretrained(name, dtype=torch.float32).eval().to(where)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"--match {name!r} is neither tfidf, none nor a text encoder that transformers can load "

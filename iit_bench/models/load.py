@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 from iit_bench.errors import UserError
 from iit_bench.models.baselines import BlindModel
 from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.loading_bars import without_bars
 from iit_bench.registry import MODEL_GROUP, MODELS, match, resolve
 from iit_bench.storage.atomic import check_writable
 
@@ -31,7 +31,7 @@ _WITHOUT_USE: dict[str, tuple[str, ...]] = {
 def load_model(name: str, options: ModelOptions, *, blind: bool = False, progress: bool = True) -> Model:
     """The model called `name`, loaded; with `blind`, all images are removed before it sees a chat.
 
-    Without `progress`, transformers and the Hub show no bars of their own meanwhile.
+    Transformers shows no bar of weights meanwhile, and the Hub shows its downloads with `progress` and where stderr is a terminal.
 
     Raises:
         UserError: no model has this name, or it cannot be loaded as asked.
@@ -40,7 +40,8 @@ def load_model(name: str, options: ModelOptions, *, blind: bool = False, progres
     _refuse_options_without_use(name, options)
     _refuse_unusable_cache(options)
     factory = resolve(name, "model", MODELS, MODEL_GROUP)
-    with contextlib.nullcontext() if progress else _without_bars(name):
+    of_transformers = match(name, MODELS) in OF_TRANSFORMERS or "transformers" in sys.modules  # else it would be imported in vain
+    with without_bars(downloads=progress and sys.stderr.isatty()) if of_transformers else contextlib.nullcontext():
         model: Model = factory(name, options)
     if blind:
         return BlindModel(model)
@@ -61,23 +62,6 @@ def _refuse_unusable_cache(options: ModelOptions) -> None:
     if folder.is_file():
         raise UserError(f"--image-cache {options.image_cache!r} is a file; name a folder")
     check_writable(folder)
-
-
-@contextlib.contextmanager
-def _without_bars(name: str) -> Iterator[None]:
-    """A context without the bars of transformers; it is imported only for models that need it anyway."""
-    if match(name, MODELS) not in OF_TRANSFORMERS and "transformers" not in sys.modules:
-        yield
-        return
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _refuse_server_options(name: str, options: ModelOptions) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ import pytest
 import torch
 
 from iit_bench.errors import UserError
+from iit_bench.models import load as loading
 from iit_bench.models.checkpoint_files import checkpoint_sha256, find_checkpoint, resolve_checkpoint
 from iit_bench.models.contract import ModelOptions, ScoreRequest
 from iit_bench.models.huggingface.load import load
@@ -163,13 +165,24 @@ def test_code_of_another_repository_is_refused_where_code_is_run(save_tiny):
         find_checkpoint(str(folder), trust_remote_code=True)
 
 
-def test_without_progress_no_library_shows_bars(save_tiny, capfd):
-    """The bars "Loading weights" of transformers were shown under --quiet, too."""
+@pytest.mark.parametrize(("progress", "terminal"), [(False, False), (False, True), (True, False), (True, True)])
+def test_without_progress_no_library_shows_bars(progress, terminal, save_tiny, capfd, monkeypatch):
+    """The bars "Loading weights" of transformers were shown under --quiet, and in files. Downloads are shown to who looks at a terminal."""
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers.utils.logging import is_progress_bar_enabled
+
+    downloads = []
+
+    def factory(name: str, options: ModelOptions) -> Any:
+        downloads.append(not are_progress_bars_disabled())
+        return load(name, options)
+
+    monkeypatch.setattr(loading, "resolve", lambda *_: factory)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     name = f"hf:{save_tiny('llama')}"
-    load_model(name, ModelOptions(device="cpu"))
-    assert "Loading weights" in capfd.readouterr().err
-    load_model(name, ModelOptions(device="cpu"), progress=False)
-    assert capfd.readouterr().err == ""
+    capfd.readouterr()  # bars of writing it
+    load_model(name, ModelOptions(device="cpu"), progress=progress)
+    assert capfd.readouterr().err == "" and downloads == [progress and terminal] and is_progress_bar_enabled()
 
 
 # ---------------------------------------------------------------- quantised weights, templates
