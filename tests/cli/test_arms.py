@@ -10,6 +10,7 @@ import pytest
 from evaluators.arms.figures import arms_of
 from evaluators.arms.names import ARMS
 from iit_bench.cli import main
+from iit_bench.numerals import points
 from iit_bench.storage.runs import load_run
 
 pytestmark = pytest.mark.slow
@@ -30,7 +31,7 @@ def test_arms_prints_a_row_per_arm_and_writes_their_folders(run, capsys):
     assert set(rows) == {"blind", "reordered"}
     for one in arms_of(load_run(run)):
         gap = one.pooled.difference
-        assert f"{100 * gap.value:+.1f}" in rows[one.arm] and f" {gap.n} " in rows[one.arm]
+        assert points(gap.value) in rows[one.arm] and f" {gap.n} " in rows[one.arm]
     assert sorted(path.name for path in (run / "arms").iterdir()) == ["blind", "reordered"]
 
 
