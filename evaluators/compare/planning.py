@@ -66,11 +66,6 @@ class PlanOptions:
             raise UserError("--cluster-size and --icc are read from the pilot; leave them out, or leave out --pilot")
         if self.discordance is not None and not 0 < self.discordance <= 1:
             raise UserError(f"--discordance {self.discordance:g} is no fraction above 0; write 10% as 0.1")
-        if self.discordance is not None and (most := max(self.difference)) > self.discordance:
-            raise UserError(
-                f"--discordance {self.discordance:g} is below --difference {most:g}, and two runs that differ by {most:g} differ in that "
-                "share of the items at least; raise --discordance, or lower --difference"
-            )
         if not 1 <= self.cluster_size < math.inf or not 0 <= self.icc <= 1:
             raise UserError("--cluster-size is 1 or more, and --icc a correlation from 0 to 1")
 
@@ -224,9 +219,10 @@ def _notes(plan: Plan, basis: Basis) -> Sequence[str]:
     lines.append(f"{'Each item counts as an independent pair' if alone else depend}; a group has {counted(basis.items_per_group, 'item')}.")
     if raised := [size for size in plan.sizes if size.discordance > basis.discordance]:
         shown = ", ".join(f"{100 * size.difference:.3g}" for size in raised)
+        source = "are given" if basis.pilot is None else "do in the pilot"
         lines.append(
-            f"For a difference of {shown} points more items are taken to differ than in the pilot ({in_percent(basis.discordance)}): two "
-            "runs that differ by so much differ in that share of the items at least."
+            f"For a difference of {shown} points more items are taken to differ than {source} ({in_percent(basis.discordance)}): two runs "
+            "that differ by so much differ in that share of the items at least."
         )
     if basis.pilot is not None:
         d = basis.pilot.difference
