@@ -176,7 +176,8 @@ def watch(
             if name in outcome.results and outcome.results[name].complete:
                 done[name] = seen[name]
                 _save_done(options.out, done)
-            runs = sorted((path.name for path in options.out.iterdir() if (path / "results.json").is_file()), key=in_series)
+            there = options.out.iterdir() if options.out.is_dir() else ()  # it is not, where the first checkpoint fails to load
+            runs = sorted((path.name for path in there if (path / "results.json").is_file()), key=in_series)
             outcome.page = _report(outcome, options, [options.out / run for run in runs], series=True) or outcome.page
             last = clock()
         if once or (idle is not None and clock() - last > idle):
