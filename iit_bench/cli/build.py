@@ -17,13 +17,15 @@ def build(
     text: Annotated[
         str | None,
         typer.Option(
-            help="Text sources instead of the preset's, comma-separated: facts, lm-eval:TASK, FILE, hub:ORG/NAME.", show_default=False
+            help="Text sources instead of the preset's, comma-separated: facts, two-hop, lm-eval:TASK, FILE, hub:ORG/NAME.",
+            show_default=False,
         ),
     ] = None,
     visual: Annotated[
         str | None,
         typer.Option(
-            help="Visual sources instead of the preset's: easyvqa, vlmeval:NAME, vlmeval:FILE.tsv, FILE, hub:ORG/NAME.", show_default=False
+            help="Visual sources instead of the preset's: easyvqa, digits, flags, flag-facts, vlmeval:NAME, vlmeval:FILE.tsv, FILE, hub:ORG/NAME.",
+            show_default=False,
         ),
     ] = None,
     columns: Annotated[
