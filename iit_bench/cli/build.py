@@ -24,7 +24,8 @@ def build(
     visual: Annotated[
         str | None,
         typer.Option(
-            help="Visual sources instead of the preset's: easyvqa, digits, flags, flag-facts, vlmeval:NAME, vlmeval:FILE.tsv, FILE, hub:ORG/NAME.",
+            help="Visual sources instead of the preset's: easyvqa, digits, flags, flag-facts, vlmeval:NAME, vlmeval:FILE.tsv, FILE, "
+            "hub:ORG/NAME.",
             show_default=False,
         ),
     ] = None,
