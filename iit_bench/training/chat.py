@@ -23,6 +23,7 @@ class Row:
     ids: list[int]
     labels: list[int]  # ids of the assistant's replies and their end-of-turn; IGNORED elsewhere. Not shifted.
     images: tuple[Image, ...]
+    id: str = ""  # file and number of the record; empty for a dialogue that is drawn
 
     @property
     def labelled(self) -> int:
@@ -58,10 +59,11 @@ class ChatRows:
         return sum(row.labelled for row in rows)
 
     def describe(self, row: Row) -> str:
-        """The beginning of its text, image marks once."""
+        """Its record, and the beginning of its text, image marks once."""
         mark = self.tokenizer.convert_tokens_to_ids("<image>")
         ids = [token for i, token in enumerate(row.ids) if token != mark or i == 0 or row.ids[i - 1] != mark]
-        return str(self.tokenizer.decode(ids))[:SHOWN]
+        text = str(self.tokenizer.decode(ids))[:SHOWN]
+        return f"{row.id}: {text}" if row.id else text
 
 
 def messages(dialogue: Sequence[Question]) -> list[Message]:
@@ -99,19 +101,24 @@ def encode(tokenizer: Any, turns: Sequence[Message], image_tokens: int = 1) -> R
     Raises:
         UserError: the chat is longer than the model's context.
     """
+    row, replies = encode_any(tokenizer, turns, image_tokens)
+    if len(row.ids) > tokenizer.model_max_length:
+        raise UserError(
+            f"a training dialogue of {replies} turns has {len(row.ids)} tokens, and the model's context is "
+            f"{tokenizer.model_max_length}; lower data.turns, or raise model.context of the base LLM"
+        )
+    return row
+
+
+def encode_any(tokenizer: Any, turns: Sequence[Message], image_tokens: int = 1) -> tuple[Row, int]:
+    """As `encode`, of any length; and the number of replies."""
     text = render(tokenizer, turns)
     spans = []  # characters of each reply, end-of-turn included
     for i, turn in enumerate(turns):
         if turn.role == "assistant":
             start = len(render(tokenizer, turns[:i], generation_prompt=True))
             spans.append((start, len(render(tokenizer, turns[: i + 1]).rstrip())))
-    row = tokens(tokenizer, text, spans, turns=turns, image_tokens=image_tokens)
-    if len(row.ids) > tokenizer.model_max_length:
-        raise UserError(
-            f"a training dialogue of {len(spans)} turns has {len(row.ids)} tokens, and the model's context is "
-            f"{tokenizer.model_max_length}; lower data.turns, or raise model.context of the base LLM"
-        )
-    return row
+    return tokens(tokenizer, text, spans, turns=turns, image_tokens=image_tokens), len(spans)
 
 
 def tokens(tokenizer: Any, text: str, spans: Sequence[tuple[int, int]], turns: Sequence[Message], image_tokens: int) -> Row:

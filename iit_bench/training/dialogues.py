@@ -25,14 +25,16 @@ def generator(seed: int, step: int, salt: int = 0) -> np.random.Generator:
 def batch(draw: Draw, data: Dialogues, turns: int, rng: np.random.Generator) -> list[list[Question]]:
     """Dialogues of equal length with about `turns` turns together: a step's cost hardly varies and little is padded."""
     length = int(rng.choice(data.turns))
-    dialogues = []
-    for _ in range(max(1, round(turns / length))):
-        dialogue = [draw(rng, None)]
-        while len(dialogue) < length:
-            alike = rng.random() < data.alike
-            dialogue.append(draw(rng, dialogue[0] if alike else None))
-        dialogues.append(dialogue)
-    return dialogues
+    return [one(draw, data, length, rng) for _ in range(max(1, round(turns / length)))]
+
+
+def one(draw: Draw, data: Dialogues, length: int, rng: np.random.Generator) -> list[Question]:
+    """A dialogue of `length` turns."""
+    dialogue = [draw(rng, None)]
+    while len(dialogue) < length:
+        alike = rng.random() < data.alike
+        dialogue.append(draw(rng, dialogue[0] if alike else None))
+    return dialogue
 
 
 def facts_and_scenes(scenes: float) -> Draw:

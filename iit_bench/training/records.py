@@ -79,6 +79,26 @@ LAB_SOURCES = TEXT_SOURCES + IMAGE_SOURCES
 PICTURES = ("shapes", "digits", "flags")  # what a vision tower is trained on
 
 
+LAB = "lab:"  # before the name of one of the lab's sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One source of a mixture."""
+
+    source: str  # a .json, .jsonl or .parquet file, a folder of them laid out as on the Hub, or lab:NAME
+    weight: float = within(0, without_low=True, default=1.0)  # its share of the chats, beside the weights of the others
+    images: str = ""  # folder that image paths are relative to and stay in; empty: the one the file is in
+    split: str = "train"  # of a folder
+    columns: dict[str, str] = field(default_factory=dict)  # known name (question, answer, image, messages, …) -> name in the records
+
+    def __post_init__(self) -> None:
+        if self.source.startswith(LAB) and self.source.removeprefix(LAB) not in LAB_SOURCES:
+            raise ValueError(f"source has no {self.source!r}; the lab's sources are {', '.join(LAB + name for name in LAB_SOURCES)}")
+        if odd := [name for name in self.columns.values() if not isinstance(name, str)]:
+            raise ValueError(f"columns must be names, and {odd[0]!r} is not")
+
+
 @dataclass(frozen=True)
 class Dialogues:
     """How training dialogues are drawn."""
@@ -88,8 +108,14 @@ class Dialogues:
         0, 1, default=0.5
     )  # share of later turns that ask of the first turn's subject (benchmark histories are near by meaning)
     sources: dict[str, float] = field(default_factory=dict)  # source -> share of the turns; empty: facts and scenes, or easyvqa
+    mixture: tuple[Part, ...] = ()  # files of chats and sources of the lab; a step has optim.batch chats
+    refuse_above: float = within(0, 1, default=0.01)  # of a file's records that cannot be trained on: a larger share ends the run
+    longest: int = within(0, default=0)  # tokens of a chat in a file, longer ones are refused; 0: the model's context
+    pixels: bool = False  # before the first step decode every image of the files whole, not only its header
 
     def __post_init__(self) -> None:
+        if self.mixture and self.sources:
+            raise ValueError("sources and mixture exclude each other; write the lab's sources into mixture as lab:NAME")
         for name, share in self.sources.items():
             if name not in LAB_SOURCES:
                 raise ValueError(f"sources has no {name!r}; the lab's sources are {', '.join(LAB_SOURCES)}")

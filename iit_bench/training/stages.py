@@ -42,6 +42,8 @@ class BaseRecipe:
 
     def __post_init__(self) -> None:
         _check_rates(self.optim.lr, ("llm",), "a base LLM")
+        if self.data.mixture:
+            raise ValueError("data.mixture is read by the stages of kind vlm only; a base LLM takes data.sources")
         if pictured := [name for name in self.data.sources if name in IMAGE_SOURCES]:
             raise ValueError(f"data.sources has {pictured[0]}, whose questions have images, and a base LLM sees none; leave it out")
 

@@ -88,6 +88,9 @@ def _run_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, processe
         processes.decided(lambda: held.enter_context(_locked(out)))
         if processes.decided(lambda: _is_finished(out, identity, resume=True)):  # by another process, since
             return
+        if isinstance(recipe, VlmRecipe):
+            processes.decided(lambda: bool(task.mixture(out, progress)))  # checked by one process; the others find what it wrote
+            task.mixture(out)
         fitted = loop.fit(
             task, recipe.optim, recipe.every, out, identity, resume=resume, progress=progress, run=recipe.run, processes=processes
         )
@@ -143,6 +146,7 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
 
     recipe = loaded.recipe
     assert not isinstance(recipe, ChainRecipe)
+    mixture = task.mixture(out) if isinstance(recipe, VlmRecipe) else None
     try:
         task.save(out)
     except (OSError, SafetensorError) as error:
@@ -172,6 +176,8 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
         "optim": asdict(recipe.optim),
         "run": asdict(recipe.run),
     }
+    if mixture is not None:
+        card["data"] = mixture.report.as_json()
     write_atomic(out / CARD, json.dumps(card, indent=1) + "\n")
 
 
@@ -184,7 +190,8 @@ def _score(task: Any, split: str, limit: int, progress: bool) -> dict[str, Any]:
     how_many = f"{limit} questions" if limit else "all questions"
     _say(f"trained; scoring the saved model on {how_many} of {split} …", progress)
     scores: dict[str, Any] = task.score(split, limit or None)
-    _say(f"{split}: {', '.join(f'{name} {score.acc:.3f} ({score.n})' for name, score in scores.items())}", progress)
+    if scores:
+        _say(f"{split}: {', '.join(f'{name} {score.acc:.3f} ({score.n})' for name, score in scores.items())}", progress)
     return scores
 
 

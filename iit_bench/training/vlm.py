@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,14 @@ import torch
 from iit_bench.errors import UserError
 from iit_bench.training import assets, chat, dialogues, scores, sources
 from iit_bench.training.base_llm import HELD_OUT, save_llm, text_scores
+from iit_bench.training.chats.mixture import Mixture
+from iit_bench.training.chats.reading import Encoding
+from iit_bench.training.records import LAB, Dialogues
 from iit_bench.training.rivals import method_of
 from iit_bench.training.stages import VlmRecipe
 from iit_bench.types import Image, Question
+
+MOST_FEATURES = 2 << 30  # bytes of tower features that are kept
 
 
 class VlmTask(chat.ChatRows):
@@ -27,17 +33,43 @@ class VlmTask(chat.ChatRows):
             self.module, self.tokenizer = build(recipe)
         self.groups = parameter_groups(self.module)
         self._draw = dialogues.mixed(recipe.data.sources) if recipe.data.sources else dialogues.vqa()
+        self._mixture: Mixture | None = None
         self._seen: dict[str, torch.Tensor] = {}  # sha256 of an image -> tower features [T, D_v]
+
+    def mixture(self, folder: Path | None = None, show: bool = False) -> Mixture | None:
+        """The recipe's own data, checked (`chats.checking`) when they are first asked for; None where it has none.
+
+        Args:
+            folder: of the training, where the check's result is kept.
+            show: progress, and what is refused.
+
+        Raises:
+            UserError: a file is missing or damaged, or too many of its records cannot be trained on.
+        """
+        if self._mixture is None and self.recipe.data.mixture:
+            config, longest = self.module.config, self.recipe.data.longest
+            encoding = Encoding(
+                tokenizer=self.tokenizer,
+                image_tokens=config.image_token_length,
+                longest=min(self.tokenizer.model_max_length, config.text_config.max_position_embeddings, longest or 1 << 60),
+                max_pixels=config.max_image_pixels,
+            )
+            self._mixture = Mixture.checked(self.recipe.data, encoding, self.recipe.seed, self.recipe.optim.batch, folder, show)
+        return self._mixture
 
     def rows(self, step: int) -> list[chat.Row]:
         """The chats of the step's batch."""
+        if mixture := self.mixture():
+            return mixture.rows(step)
         rng = dialogues.generator(self.recipe.seed, step)
         drawn = dialogues.batch(self._draw, self.recipe.data, self.recipe.optim.batch, rng)
         length = self.module.config.image_token_length
         return [chat.encode(self.tokenizer, chat.messages(dialogue), length) for dialogue in drawn]
 
     def held_out(self) -> list[chat.Row]:
-        """Questions of images that are not trained on."""
+        """Questions of images that are not trained on; of own data, chats."""
+        if mixture := self.mixture():
+            return mixture.held_out()
         length = self.module.config.image_token_length
         chosen = sources.questions(sources.images_of(self.recipe.data), "dev", HELD_OUT)
         return [chat.encode(self.tokenizer, chat.messages([question]), length) for question in chosen]
@@ -60,9 +92,14 @@ class VlmTask(chat.ChatRows):
         return self.module.lm_head(output.hidden_states[-1][:, :-1][keep])
 
     def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
-        """VQA (V, by subject), after another image (VV), after a text question (TV); text as `text_scores`, and after a VQA turn (VT)."""
+        """VQA (V, by subject), after another image (VV), after a text question (TV); text as `text_scores`, and after a VQA turn (VT).
+
+        Of a mixture without a source of the lab nothing is known that could be asked: the scores are empty.
+        """
         of: sources.Split = "test" if split == "test" else "dev"
-        names, text = sources.images_of(self.recipe.data), sources.text_of(self.recipe.data)
+        if (data := asked_of(self.recipe.data)) is None:
+            return {}
+        names, text = sources.images_of(data), sources.text_of(data)
         pictured, chosen = sources.questions(names, of), sources.questions(names, of, limit)
         rng = dialogues.generator(0, len(pictured), 2)
         length = self.module.config.image_token_length
@@ -79,7 +116,7 @@ class VlmTask(chat.ChatRows):
         by_name["VV"] = measure([[pictured[rng.integers(len(pictured))], question] for question in sources.some(chosen, 500)])
         by_name["TV"] = measure([[taught[rng.integers(len(taught))], question] for question in sources.some(chosen, 500)])
         by_name["VT"] = measure([[pictured[rng.integers(len(pictured))], question] for question in texts])
-        return by_name | text_scores(self.tokenizer, self.reply_logits, split, limit, self.recipe.data)
+        return by_name | text_scores(self.tokenizer, self.reply_logits, split, limit, data)
 
     def save(self, folder: Path) -> None:
         """Write model, tokenizer and processor."""
@@ -100,6 +137,8 @@ class VlmTask(chat.ChatRows):
 
         if not images:
             return None
+        if self._seen and len(self._seen) * next(iter(self._seen.values())).nbytes > MOST_FEATURES:
+            self._seen.clear()
         new = list({image.sha256: image for image in images if image.sha256 not in self._seen}.values())
         for first in range(0, len(new), 256):
             part = new[first : first + 256]
@@ -110,6 +149,14 @@ class VlmTask(chat.ChatRows):
                 features = self.module.encode_images(pixels.to(self.module.device))
             self._seen.update(zip((image.sha256 for image in part), features.clone(), strict=True))
         return torch.stack([self._seen[image.sha256] for image in images])
+
+
+def asked_of(data: Dialogues) -> Dialogues | None:
+    """The lab's sources that a model trained on `data` is scored on; None where a mixture has none of them."""
+    if not data.mixture:
+        return data
+    shares = {part.source.removeprefix(LAB): part.weight for part in data.mixture if part.source.startswith(LAB)}
+    return dataclasses.replace(data, mixture=(), sources=shares) if shares else None
 
 
 def build(recipe: VlmRecipe) -> tuple[Any, Any]:

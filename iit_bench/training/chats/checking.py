@@ -1,0 +1,197 @@
+"""Every record is checked before the first step: what cannot be trained on is counted by reason and left out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from iit_bench import progress
+from iit_bench.errors import ItemError, UserError
+from iit_bench.storage.atomic import write_atomic
+from iit_bench.training import checkpoint
+from iit_bench.training.chats import files
+from iit_bench.training.chats.reading import Encoding, Source
+from iit_bench.training.records import LAB, Dialogues
+
+CACHE = "data_check.json"  # in the training's folder, so that resuming does not check again
+EXAMPLES = 3  # of each reason
+_AT_ONCE = 256  # records between two moves of the progress bar
+
+
+@dataclass(kw_only=True)
+class Refused:
+    """Records that share a reason.
+
+    Attributes:
+        count: how many.
+        examples: the first of them, with what is wrong.
+    """
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What the check of one source found.
+
+    Attributes:
+        source: as the recipe names it.
+        sha256: of its files.
+        encoding: hash of tokenizer, chat template and limits.
+        records: how many there are.
+        tokens: of all records that can be trained on, images included.
+        labelled: of these, those that are learned.
+        images: of the same records.
+        refused: by reason.
+        numbers: the refused records, ascending.
+    """
+
+    source: str
+    sha256: str
+    encoding: str
+    records: int
+    tokens: int
+    labelled: int
+    images: int
+    refused: Mapping[str, Refused]
+    numbers: Sequence[int] = field(repr=False)
+
+    @property
+    def share(self) -> float:
+        """Of the records, those refused."""
+        return len(self.numbers) / self.records if self.records else 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """The check of a mixture."""
+
+    parts: Sequence[Checked]
+
+    def table(self) -> str:
+        """One line per source, and one per reason."""
+        lines = [f"{'data':<32} {'records':>9} {'refused':>9} {'images':>9} {'tokens':>13} {'learned':>13}"]
+        for part in self.parts:
+            name = part.source if len(part.source) <= 32 else "…" + part.source[-31:]
+            numbers = f"{part.records:>9,} {len(part.numbers):>9,} {part.images:>9,} {part.tokens:>13,} {part.labelled:>13,}"
+            lines.append(f"{name:<32} {numbers}")
+            lines += [f"  {reason + ',':<30} {'':>9} {of.count:>9,} first: {of.examples[0]}" for reason, of in sorted(part.refused.items())]
+        return "\n".join(lines)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """What `training.json` has of it: all but the refused records' numbers and the folders."""
+        kept = []
+        for part in self.parts:
+            whole = asdict(part)
+            del whole["numbers"]
+            kept.append(whole | {"source": Path(part.source).name})
+        return kept
+
+
+def check(data: Dialogues, encoding: Encoding, folder: Path | None = None, bars: bool = False) -> tuple[Report, list[Source]]:
+    """Check all records of a mixture's files.
+
+    Args:
+        data: the recipe's.
+        encoding: of the model that is trained.
+        folder: of the training; the result is kept there, and taken from there where nothing changed.
+        bars: show progress.
+
+    Returns:
+        The report, and the opened sources in the order of the mixture's files; the lab's sources need no check.
+
+    Raises:
+        UserError: a file is missing or damaged as a whole, or not what the checkpoint in `folder` was trained on.
+    """
+    cache = folder / CACHE if folder is not None else None
+    known = _read(cache)
+    begun = folder is not None and checkpoint.find(folder) is not None
+    sources = [Source(part, encoding) for part in data.mixture if not part.source.startswith(LAB)]
+    parts = []
+    for source in sources:
+        key = (source.part.source, files.sha256_of(source.paths), _key(source, data))
+        if begun and any(name == key[0] and sha256 != key[1] for name, sha256, _ in known):
+            raise UserError(f"{key[0]}: is not what this training began with; put it back, or train into another --out")
+        parts.append(known.get(key) or _checked(source, key, data.pixels, bars))
+    report = Report(parts)
+    if cache is not None:
+        write_atomic(cache, json.dumps([asdict(part) for part in parts]) + "\n")
+    return report, sources
+
+
+def show(report: Report) -> None:
+    """Print the table on standard error."""
+    print(report.table(), file=sys.stderr, flush=True)
+
+
+def refuse(report: Report, data: Dialogues) -> None:
+    """End where too much of a source cannot be trained on.
+
+    Raises:
+        UserError: with the source, the share and the reasons.
+    """
+    for part in report.parts:
+        if part.records == len(part.numbers) or part.share > data.refuse_above:
+            reasons = "; ".join(f"{of.count} {reason} ({of.examples[0]})" for reason, of in sorted(part.refused.items())) or "it is empty"
+            raise UserError(
+                f"{part.source}: {len(part.numbers)} of {part.records} records cannot be trained on, more than data.refuse_above allows "
+                f"({data.refuse_above:g}): {reasons}; mend or remove them, or raise data.refuse_above to leave them out"
+                if part.records > len(part.numbers)
+                else f"{part.source}: none of {part.records} records can be trained on: {reasons}; mend them"
+            )
+
+
+def _key(source: Source, data: Dialogues) -> str:
+    """What decides the result beside the files."""
+    columns = ",".join(f"{known}={own}" for known, own in sorted(source.part.columns.items()))
+    return f"{source.encoding.sha256()} {source.part.split} {source.part.images} {columns} {data.pixels}"
+
+
+def _checked(source: Source, key: tuple[str, str, str], pixels: bool, bars: bool) -> Checked:
+    refused: dict[str, Refused] = {}
+    numbers: list[int] = []
+    tokens = labelled = images = 0
+    count = len(source.records)
+    with progress.bar(f"checking {Path(source.part.source).name}", count, bars) as advance:
+        for number in range(count):
+            try:
+                row = source.check(number, pixels)
+            except ItemError as error:
+                numbers.append(number)
+                of = refused.setdefault(error.reason, Refused())
+                of.count += 1
+                if len(of.examples) < EXAMPLES:
+                    of.examples.append(f"{source.records.name(number)}{': ' * bool(error.detail)}{error.detail}")
+            else:
+                tokens, labelled, images = tokens + len(row.ids), labelled + row.labelled, images + len(row.images)
+            if (number + 1) % _AT_ONCE == 0:
+                advance(_AT_ONCE)
+        advance(count % _AT_ONCE)
+    return Checked(
+        source=key[0],
+        sha256=key[1],
+        encoding=key[2],
+        records=count,
+        tokens=tokens,
+        labelled=labelled,
+        images=images,
+        refused=refused,
+        numbers=numbers,
+    )
+
+
+def _read(cache: Path | None) -> dict[tuple[str, str, str], Checked]:
+    """Earlier results by source, files and what else decides; none where the file is missing or not whole."""
+    if cache is None or not cache.is_file():
+        return {}
+    try:
+        listed = json.loads(cache.read_text(encoding="utf-8"))
+        parts = [Checked(**{**one, "refused": {reason: Refused(**of) for reason, of in one["refused"].items()}}) for one in listed]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
+    return {(part.source, part.sha256, part.encoding): part for part in parts}

@@ -1,0 +1,125 @@
+"""From a record to a chat that can be trained on, or to the reason why it cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from iit_bench.errors import ItemError, one_line
+from iit_bench.training import chat
+from iit_bench.training.chats import files, schemas
+from iit_bench.training.chats.pictures import Folder
+from iit_bench.training.chats.schemas import Picture, Turn
+from iit_bench.training.records import Part
+from iit_bench.types import Image, Message
+
+SPECIAL_TOKEN = "special token in a text"
+REFUSED_BY_TEMPLATE = "chat template refuses it"
+NOT_UNICODE = "text is not Unicode"
+NOTHING_TO_LEARN = "no token to learn"
+TOO_LONG = "too long"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How a model reads chats.
+
+    Attributes:
+        tokenizer: with a prefix-stable chat template.
+        image_tokens: per image.
+        longest: tokens of a chat; longer ones are refused.
+        max_pixels: of an image.
+    """
+
+    tokenizer: Any
+    image_tokens: int
+    longest: int
+    max_pixels: int
+
+    def sha256(self) -> str:
+        """Of what decides which records can be trained on, beside the records."""
+        whole = hashlib.sha256()
+        for text in (
+            self.tokenizer.backend_tokenizer.to_str(),
+            str(self.tokenizer.chat_template),
+            f"{self.image_tokens} {self.longest} {self.max_pixels}",
+        ):
+            whole.update(hashlib.sha256(text.encode()).digest())
+        return whole.hexdigest()
+
+    def special(self) -> re.Pattern[str]:
+        """Finds a special token in a text."""
+        marks = [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        return re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))) or r"(?!)")
+
+
+class Source:
+    """The records of one part of a mixture, as chats."""
+
+    def __init__(self, part: Part, encoding: Encoding) -> None:
+        self.part, self.encoding = part, encoding
+        self.paths = files.paths_of(part.source, part.split)
+        self.records = files.open_records(self.paths)
+        first = self.paths[0].parent if Path(part.source).is_file() else Path(part.source)
+        self.folder = Folder(Path(part.images) if part.images else first, encoding.max_pixels)
+        self._special = encoding.special()
+
+    def row(self, number: int) -> chat.Row:
+        """Record `number` as tokens, with its images.
+
+        Raises:
+            ItemError: it cannot be trained on.
+        """
+        turns = self._turns(number)
+        messages = [Message(turn.role, tuple(self._loaded(part) for part in turn.parts)) for turn in turns]
+        row, _ = chat.encode_any(self.encoding.tokenizer, messages, self.encoding.image_tokens)
+        return chat.Row(row.ids, row.labels, row.images, self.records.name(number))
+
+    def check(self, number: int, pixels: bool) -> chat.Row:
+        """Check record `number`; the row that comes back has empty images.
+
+        Args:
+            number: 0-based.
+            pixels: decode its images whole.
+
+        Raises:
+            ItemError: it cannot be trained on; `reason` is the same for the same fault.
+        """
+        turns = self._turns(number)
+        if not any(turn.role == "assistant" for turn in turns):
+            raise ItemError(NOTHING_TO_LEARN)
+        for text in ("".join(part for part in turn.parts if isinstance(part, str)) for turn in turns):
+            if found := self._special.search(text):
+                raise ItemError(SPECIAL_TOKEN, found.group())
+            try:
+                text.encode()
+            except UnicodeError as error:  # one half of a surrogate pair, which tokenizers do not take
+                raise ItemError(NOT_UNICODE, one_line(error)) from None
+        for picture in (part for turn in turns for part in turn.parts if isinstance(part, Picture)):
+            self.folder.check(picture, pixels)
+        row = self._encoded(turns)
+        if not row.labelled:
+            raise ItemError(NOTHING_TO_LEARN)
+        if len(row.ids) > self.encoding.longest:
+            raise ItemError(TOO_LONG, f"{len(row.ids)} tokens, the limit is {self.encoding.longest}")
+        return row
+
+    def _turns(self, number: int) -> Sequence[Turn]:
+        record: Mapping[str, Any] = self.records.read(number)
+        return schemas.turns_of(record, self.part.columns)
+
+    def _loaded(self, part: str | Picture) -> str | Image:
+        return part if isinstance(part, str) else self.folder.load(part)
+
+    def _encoded(self, turns: Sequence[Turn]) -> chat.Row:
+        messages = [Message(turn.role, tuple(part if isinstance(part, str) else Image(b"") for part in turn.parts)) for turn in turns]
+        try:
+            return chat.encode_any(self.encoding.tokenizer, messages, self.encoding.image_tokens)[0]
+        except TemplateError as error:
+            raise ItemError(REFUSED_BY_TEMPLATE, one_line(error)) from None

@@ -1,0 +1,107 @@
+"""Every record is checked before the first step, once: counted by reason, and the run ends where too many are refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from iit_bench.errors import UserError
+from iit_bench.training.chats import checking, pictures, reading
+from iit_bench.training.chats.mixture import Mixture
+from iit_bench.training.chats.reading import Encoding, Source
+from iit_bench.training.recipe import fill
+from iit_bench.training.records import Dialogues, Part
+from tests.training.chats.conftest import llava, picture
+
+PAGE = Path(__file__).parents[3] / "docs/how-to/train.md"
+RECORDS = [llava(0, "red.png"), llava(1, "gone.png"), llava(2), llava(3, answer="<|end|>"), llava(4, "blue.png"), llava(5, "away.png")]
+
+
+def data(path: Path, **more: float) -> Dialogues:
+    return Dialogues(mixture=(Part(source=str(path)),), **more)
+
+
+def test_records_are_counted_by_reason(written: Callable[..., Path], encoding: Encoding) -> None:
+    path = written(RECORDS)
+    report, _ = checking.check(data(path), encoding)
+    (part,) = report.parts
+    assert (part.records, part.numbers, part.images, part.share) == (6, [1, 3, 5], 2, 0.5)
+    assert {reason: (of.count, of.examples) for reason, of in part.refused.items()} == {
+        pictures.MISSING: (2, ["train.json record 1: gone.png", "train.json record 5: away.png"]),
+        reading.SPECIAL_TOKEN: (1, ["train.json record 3: <|end|>"]),
+    }
+    rows = [Source(Part(source=str(path)), encoding).row(number) for number in (0, 2, 4)]
+    assert (part.tokens, part.labelled) == (sum(len(row.ids) for row in rows), sum(row.labelled for row in rows))
+    assert "image missing," in report.table() and "first: train.json record 1: gone.png" in report.table()
+    assert {"source": "train.json", "records": 6}.items() <= report.as_json()[0].items()
+    json.dumps(report.as_json())
+
+
+@pytest.mark.parametrize(("allowed", "ends"), [(0.49, True), (0.5, False), (1.0, False)])
+def test_the_run_ends_past_the_share_that_is_set(allowed: float, ends: bool, written: Callable[..., Path], encoding: Encoding) -> None:
+    settings = data(written(RECORDS), refuse_above=allowed)
+    report, _ = checking.check(settings, encoding)
+    if ends:
+        with pytest.raises(UserError, match=r"3 of 6 records cannot be trained on.*2 image missing \(train.json record 1: gone.png\)"):
+            checking.refuse(report, settings)
+    else:
+        checking.refuse(report, settings)
+
+
+@pytest.mark.parametrize("records", [[], [llava(0, "gone.png")]])
+def test_nothing_to_train_on_ends_the_run_whatever_is_set(
+    records: list[dict[str, object]], written: Callable[..., Path], encoding: Encoding
+) -> None:
+    settings = data(written(records), refuse_above=1.0)
+    with pytest.raises(UserError, match=rf"none of {len(records)} records can be trained on"):
+        checking.refuse(checking.check(settings, encoding)[0], settings)
+
+
+def test_a_check_is_not_repeated_until_something_changes(
+    written: Callable[..., Path], encoding: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[int] = []
+    real = Source.check
+    monkeypatch.setattr(Source, "check", lambda self, number, pixels: (checked.append(number), real(self, number, pixels))[1])
+    out, path = tmp_path / "out", written(RECORDS)
+
+    def count(settings: Dialogues, how: Encoding = encoding) -> int:
+        checked.clear()
+        report, _ = checking.check(settings, how, out)
+        assert report.parts[0].numbers
+        return len(checked)
+
+    assert [count(data(path)), count(data(path))] == [6, 0]
+    assert count(data(path), replace(encoding, longest=5)) == 6
+    assert count(data(path, pixels=True)) == 6
+    written([*RECORDS, llava(6)])
+    assert [count(data(path)), count(data(path))] == [7, 0]
+    (out / checking.CACHE).write_text("[{")
+    assert count(data(path)) == 7
+
+
+def test_refused_records_are_never_trained_on(written: Callable[..., Path], encoding: Encoding, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = data(written(RECORDS), refuse_above=0.5)
+    mixture = Mixture.checked(settings, encoding, seed=0, batch=3, show=True)
+    assert {row.id for step in range(4) for row in mixture.rows(step)} == {f"train.json record {number}" for number in (0, 2, 4)}
+    assert "special token in a text" in capsys.readouterr().err
+
+
+def test_the_example_of_the_page_can_be_trained_on(encoding: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_kind = dict(re.findall(r"```(yaml|json)\n(.*?)```", PAGE.read_text(encoding="utf-8").partition("## Your own data")[2], re.DOTALL))
+    settings = fill(Dialogues, yaml.safe_load(of_kind["yaml"])["data"], "the page")
+    (tmp_path / "chats.jsonl").write_text(of_kind["json"], encoding="utf-8")
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "charts/train.jsonl").write_text(json.dumps({"query": "What?", "label": "A.", "image": "red.png"}))
+    for folder in (tmp_path, tmp_path / "charts"):
+        for colour in ("red", "blue"):
+            (folder / f"{colour}.png").write_bytes(picture(colour))
+    monkeypatch.chdir(tmp_path)
+    report, _ = checking.check(settings, encoding)
+    assert [(part.records, part.images, dict(part.refused)) for part in report.parts] == [(5, 5, {}), (1, 1, {})]

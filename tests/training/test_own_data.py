@@ -1,0 +1,141 @@
+"""A visual stage on chats of the user's own, in one mixture with the lab's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from iit_bench.errors import UserError
+from iit_bench.training import loop, train
+from iit_bench.training.chats import checking
+from iit_bench.training.recipe import load_recipe
+from iit_bench.training.train import make_task
+from tests.training.chats.conftest import llava, picture
+from tests.training.test_stages import Interrupted, InterruptedTask, weights
+
+pytestmark = pytest.mark.slow
+TURNS = [{"from": "human", "value": "Is <image> red?"}, {"from": "gpt", "value": "yes"}]
+RECORDS = [
+    llava(0),  # text only
+    llava(1, "red.png"),
+    llava(2, ["red.png", "blue.png"], "and <image>?"),
+    {"image": ["blue.png", "red.png"], "conversations": [*TURNS, *TURNS]},  # two turns, an image in each
+    llava(4, "gone.png"),
+    *[llava(number, "blue.png") for number in range(5, 10)],
+]
+
+
+@pytest.fixture
+def own(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> Callable[..., Any]:
+    """own("wings", …) → the recipe of its second stage on RECORDS and the lab's facts, with further overrides."""
+    for colour in ("red", "blue"):
+        (tmp_path / f"{colour}.png").write_bytes(picture(colour))
+    (tmp_path / "train.json").write_text(json.dumps(RECORDS))
+    mixture = f"data.mixture=[{{source: {tmp_path}/train.json, weight: 9}}, {{source: 'lab:facts', weight: 1}}]"
+    steps = ("optim.steps=6", "every.checkpoint=2", "every.score=100", "every.log=3", "optim.batch=10", "data.refuse_above=0.1")
+
+    def overrides(model: str, *more: str) -> list[str]:
+        return [*tiny[f"lab-{model}-stage2"], mixture, *steps, *more]
+
+    return overrides
+
+
+def recipe_of(model: str, overrides: list[str]) -> Any:
+    return load_recipe(f"lab-{model}-stage2", overrides).recipe
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("model", ["wings", "llava"])
+def test_rows_of_all_kinds_in_one_batch_have_the_loss_they_have_alone(model: str, own: Callable[..., Any]) -> None:
+    task = make_task(recipe_of(model, own(model)))
+    rows = task.rows(0)
+    assert {len(row.images) for row in rows} == {0, 1, 2} and len({len(row.ids) for row in rows}) > 2
+    with torch.no_grad():
+        together = float(task.loss(rows))
+        alone = [float(task.loss([row])) for row in rows]
+    assert together == pytest.approx(sum(alone), rel=1e-5)
+
+
+def test_resumed_on_own_data_equals_uninterrupted(own: Callable[..., Any], tmp_path: Path) -> None:
+    recipe = recipe_of("wings", own("wings"))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    straight = make_task(recipe)
+    loop.fit(straight, recipe.optim, recipe.every, whole, {}, resume=False)
+    with pytest.raises(Interrupted):
+        loop.fit(InterruptedTask(make_task(recipe), 5), recipe.optim, recipe.every, parts, {}, resume=False)
+    resumed = make_task(recipe)
+    loop.fit(resumed, recipe.optim, recipe.every, parts, {}, resume=True)
+    expected, got = weights(straight.module), weights(resumed.module)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_what_was_refused_is_in_the_card_and_the_check_is_not_repeated(
+    own: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "fit", lambda *args, **more: (_ for _ in ()).throw(Interrupted))
+        with pytest.raises(Interrupted):
+            train.run("lab-wings-stage2", own("wings", "limit=1"), out, progress=False)
+    monkeypatch.setattr(checking, "_checked", None)  # would raise
+    train.run("lab-wings-stage2", own("wings", "limit=1"), out, resume=True, progress=False)
+    card = json.loads((out / train.CARD).read_text())
+    (part,) = card["data"]
+    assert (part["source"], part["records"], part["images"]) == ("train.json", 10, 10)
+    assert part["refused"] == {"image missing": {"count": 1, "examples": ["train.json record 4: gone.png"]}}
+    assert "T" in card["scores"]["dev"]
+
+
+def test_data_that_changed_since_the_checkpoint_are_refused(own: Callable[..., Any], tmp_path: Path) -> None:
+    recipe, out = recipe_of("wings", own("wings")), tmp_path / "out"
+    out.mkdir()
+    task = make_task(recipe)
+    task.mixture(out)
+    with pytest.raises(Interrupted):
+        loop.fit(InterruptedTask(task, 3), recipe.optim, recipe.every, out, {}, resume=False)
+    (tmp_path / "train.json").write_text(json.dumps(RECORDS[1:]))
+    with pytest.raises(UserError, match=r"train\.json: is not what this training began with"):
+        make_task(recipe).mixture(out)
+
+
+def test_too_much_that_is_refused_ends_before_the_first_step(own: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"1 of 10 records cannot be trained on, more than data\.refuse_above allows"):
+        train.run("lab-wings-stage2", own("wings", "data.refuse_above=0.05"), tmp_path / "out", progress=False)
+    assert not list((tmp_path / "out").glob("checkpoint*"))
+
+
+def test_a_row_is_described_by_its_record(own: Callable[..., Any]) -> None:
+    task = make_task(recipe_of("wings", own("wings")))
+    described = [task.describe(row) for row in task.rows(0) if row.id]
+    assert described and all(text.startswith("train.json record ") and "<image><image>" not in text for text in described)
+
+
+def test_own_data_without_the_labs_have_no_scores(own: Callable[..., Any], tmp_path: Path) -> None:
+    task = make_task(recipe_of("wings", own("wings", f"data.mixture=[{{source: {tmp_path}/train.json}}]")))
+    assert task.score("dev", 1) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("data.mixture=[{source: 'lab:moon'}]", "the lab's sources are lab:facts"),
+        ("data.mixture=[{source: a.json, weight: 0}]", "must be above 0"),
+        ("data.mixture=[{weight: 1}]", "lacks the key 'source'"),
+        ("data.sources={facts: 1}", "exclude each other"),
+    ],
+)
+def test_a_mixture_that_cannot_be(setting: str, says: str, own: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match=says):
+        recipe_of("wings", own("wings", setting))
+
+
+def test_a_base_llm_takes_no_mixture() -> None:
+    with pytest.raises(UserError, match=r"data\.mixture is read by the stages of kind vlm only"):
+        load_recipe("lab-base", ["data.mixture=[{source: a.json}]"])
