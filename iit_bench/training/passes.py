@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 # What a pass costs beyond its tokens, in tokens: starting the kernels of every layer. A GPU computes thousands of tokens in that time.
-FIXED_COST = {"cpu": 100}
+FIXED_COST = {"cpu": 60}
 FIXED_COST_OF_ACCELERATORS = 16384
 
 Passes = list[list[int]]  # of one process: the rows of each pass, as indices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from iit_bench.errors import UserError
-from iit_bench.training import assets, chat, dialogues, scores, sources
+from iit_bench.training import assets, chat, dialogues, last_layer, scores, sources
 from iit_bench.training.base_llm import HELD_OUT, save_llm, text_scores
 from iit_bench.training.chats.mixture import Mixture
 from iit_bench.training.chats.reading import Encoding
@@ -78,7 +79,8 @@ class VlmTask(chat.ChatRows):
         """Summed cross-entropy of the labelled tokens, a scalar."""
         batch = chat.collate(rows, self.tokenizer.pad_token_id).to(self.module.device)
         self.module.train()
-        output = self.module(batch.ids, batch.mask, image_features=self._features(batch.images), labels=batch.labels)
+        with self._for_replies(batch):
+            output = self.module(batch.ids, batch.mask, image_features=self._features(batch.images), labels=batch.labels)
         return output.loss * self.weight(rows)
 
     def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
@@ -86,10 +88,16 @@ class VlmTask(chat.ChatRows):
         self.module.eval()
         batch = batch.to(self.module.device)
         keep, _ = scores.reply_targets(batch)
-        output = self.module(
-            batch.ids, batch.mask, image_features=self._features(batch.images), return_logits=False, output_hidden_states=True
-        )
+        arguments = {"return_logits": False, "output_hidden_states": True}
+        with self._for_replies(batch):
+            output = self.module(batch.ids, batch.mask, image_features=self._features(batch.images), **arguments)
         return self.module.lm_head(output.hidden_states[-1][:, :-1][keep])
+
+    def _for_replies(self, batch: chat.Batch) -> contextlib.AbstractContextManager[None]:
+        """Around a pass of which only the logits of replies are read. Mode `released` has columns of its own."""
+        if self.module.config.mode == "released":
+            return contextlib.nullcontext()
+        return last_layer.only_at(self.module, torch.nn.functional.pad(scores.reply_targets(batch)[0], (0, 1)))
 
     def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
         """VQA (V, by subject), after another image (VV), after a text question (TV); text as `text_scores`, and after a VQA turn (VT).
