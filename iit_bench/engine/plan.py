@@ -8,6 +8,7 @@ import itertools
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,11 @@ def request_key(request: Request, identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(body).encode()).hexdigest()
 
 
+def chat_key(request: ScoreRequest) -> str:
+    """sha256 of a request's messages."""
+    return hashlib.sha256(canonical_json([_message(message) for message in request.messages]).encode()).hexdigest()
+
+
 def batch_key(keys: Iterable[str]) -> str:
     """sha256 of a batch: its requests in their order."""
     return hashlib.sha256("".join(keys).encode()).hexdigest()
@@ -139,7 +145,12 @@ def _message(message: Message) -> list[Any]:
     return [message.role, *({"image": part.sha256} if isinstance(part, Image) else part for part in message.parts)]
 
 
-def plan_batches(lengths: Mapping[str, int], limits: BatchLimits, prompts: Mapping[str, array[int]] | None = None) -> list[list[str]]:
+def plan_batches(
+    lengths: Mapping[str, int],
+    limits: BatchLimits,
+    prompts: Mapping[str, array[int]] | None = None,
+    chats: Mapping[str, str] = MappingProxyType({}),
+) -> list[list[str]]:
     """Batches of request keys, longest first (out of memory shows at once), equal lengths together (little padding).
 
     With `prompts`, requests that begin alike come together, so that a batch reads what they share once, unless that costs more padding
@@ -150,13 +161,22 @@ def plan_batches(lengths: Mapping[str, int], limits: BatchLimits, prompts: Mappi
         lengths: tokens of each request's longest row.
         limits: of a batch.
         prompts: of all the requests, in symbols (`token_trees`).
+        chats: names of chats: requests with equal ones come one after the other.
     """
-    by_length = _cut(sorted(lengths, key=lambda key: (-lengths[key], key)), lengths, limits)
+    by_length = _cut(_chats_together(sorted(lengths, key=lambda key: (-lengths[key], key)), chats), lengths, limits)
     if not prompts:
         return by_length
     alike = _cut(order_alike(lengths, prompts), lengths, limits)
     costs = [sum(_positions([prompts[key] for key in batch]) for batch in batches) for batches in (by_length, alike)]
     return alike if costs[1] < costs[0] else by_length
+
+
+def _chats_together(order: Sequence[str], chats: Mapping[str, str]) -> list[str]:
+    """The keys in their order, but all requests of a chat where its first one is."""
+    of_chat: dict[str, list[str]] = {}
+    for key in order:
+        of_chat.setdefault(chats.get(key, key), []).append(key)
+    return [key for keys in of_chat.values() for key in keys]
 
 
 def _cut(order: Sequence[str], lengths: Mapping[str, int], limits: BatchLimits) -> list[list[str]]:

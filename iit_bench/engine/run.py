@@ -13,7 +13,7 @@ from iit_bench.engine.bulk import ask_in_bulk
 from iit_bench.engine.concurrent import ask_concurrently
 from iit_bench.engine.faults import FirstItems, OutOfMemory, guarded
 from iit_bench.engine.log import Failure, Response, ResponseLog
-from iit_bench.engine.plan import BatchLimits, Request, batch_key, model_identity, plan_batches, plan_rows, request_key
+from iit_bench.engine.plan import BatchLimits, Request, batch_key, chat_key, model_identity, plan_batches, plan_rows, request_key
 from iit_bench.errors import ItemError, MachineError, OthersAtWork, UserError
 from iit_bench.models.contract import (
     GenerateRequest,
@@ -41,6 +41,7 @@ class Work:
     prompt: array[int] = field(
         default_factory=lambda: symbols(())
     )  # in symbols, of a reply to generate where the model reads common beginnings once
+    chat: str = ""  # sha256 of its messages where the model reads equal chats in a row once
 
 
 @dataclass
@@ -222,7 +223,8 @@ def plan(work: Mapping[str, Work], limits: BatchLimits) -> list[list[str]]:
     rows = plan_rows({key: one.paths for key, one in work.items() if one.paths}, limits)
     others = {key: one for key, one in work.items() if not one.paths}
     prompts = {key: one.prompt for key, one in others.items()} if any(one.prompt for one in others.values()) else None
-    return rows + plan_batches({key: one.tokens for key, one in others.items()}, limits, prompts)
+    chats = {key: one.chat for key, one in others.items() if one.chat}
+    return rows + plan_batches({key: one.tokens for key, one in others.items()}, limits, prompts, chats)
 
 
 def _fitted(model: Model, request: Request, way: Way) -> Work:
@@ -237,7 +239,8 @@ def _fitted(model: Model, request: Request, way: Way) -> Work:
     length = model.request_tokens(request)
     limit = model.info.max_context
     if limit is None or length <= limit:
-        return Work(request, length, prompt=_prompt(model, request))
+        chat = chat_key(request) if model.reads_alone and isinstance(request, ScoreRequest) else ""
+        return Work(request, length, prompt=_prompt(model, request), chat=chat)
     spare = request.reasoning_tokens if isinstance(request, GenerateRequest) else 0
     _check_context(length - spare, limit)
     assert isinstance(request, GenerateRequest)

@@ -220,6 +220,8 @@ class Model(ABC):
     way: Way = "plain"
     # Further ways in which requests run, as found at load, by name: the last digits depend on them, so a run goes on with equal ones only.
     ways: Mapping[str, str] = MappingProxyType({})
+    # One chat at a time, and of equal chats in a row only the first is read: then those are put in a row, which changes no digit.
+    reads_alone: bool = False
 
     def prepare(self, benchmark: Any) -> None:  # noqa: B027 - optional
         """Read the benchmark's manifest before the run. Only baselines need it; a model under test must not."""

@@ -128,3 +128,12 @@ def test_a_run_of_before_the_record_of_ways_goes_on(company_model):
     record = {"way": "plain", "rows": 8, "batch_tokens": 100, "row_tokens": 1024, "version": 1}
     limits = BatchLimits.of_record(record, model)
     assert (limits.rows, limits.record()) == (8, record)
+
+
+def test_requests_of_one_chat_come_together_and_nothing_else_moves():
+    lengths = {"a": 9, "b": 8, "c": 8, "d": 7, "e": 5}
+    limits = BatchLimits(rows=2, tokens=100)
+    assert plan_batches(lengths, limits) == [["a", "b"], ["c", "d"], ["e"]]
+    alone = dict(zip(lengths, "vwxyz", strict=True))
+    assert plan_batches(lengths, limits, chats=alone) == plan_batches(lengths, limits)
+    assert plan_batches(lengths, limits, chats=alone | {"a": "one", "e": "one"}) == [["a", "e"], ["b", "c"], ["d"]]

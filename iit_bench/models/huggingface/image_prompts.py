@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -68,3 +68,43 @@ class CachedPrompt:
         longer = self._inputs.append(prompt, [self._pad] * more) if layout else {}
         parts = {name: longer[name].narrow(how.axis, length, more) for name, how in layout.items()}
         return {name: part.expand(count, *part.shape[1:]) for name, part in parts.items()}
+
+
+class LastPrompt:
+    """A `scoring.PrefixScorer` before another one, which remembers the last chat that it has read: equal chats in a row are read once."""
+
+    def __init__(self) -> None:
+        self._scorer: PrefixScorer | None = None
+        self._inputs: Inputs = {}
+        self._read: tuple[torch.Tensor, Any] | None = None
+
+    def of(self, scorer: PrefixScorer) -> LastPrompt:
+        """Before this scorer; what another one has read is forgotten."""
+        if scorer is not self._scorer:
+            self._scorer, self._read = scorer, None
+        return self
+
+    def prefill(self, prompts: Sequence[Inputs]) -> tuple[torch.Tensor, Any]:
+        """As `scoring.PrefixScorer`, of one chat."""
+        assert self._scorer is not None
+        (inputs,) = prompts
+        if self._read is None or not _same(inputs, self._inputs):
+            self._read = None  # its memory is free while the next one is read
+            self._inputs, self._read = inputs, self._scorer.prefill(prompts)
+        return self._read
+
+    def extend(self, state: Any, rows: Sequence[int], tokens: Sequence[list[int]]) -> torch.Tensor:
+        """As `scoring.PrefixScorer`."""
+        assert self._scorer is not None
+        return self._scorer.extend(state, rows, tokens)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two inputs are equal: tensors, or numbers and texts, in mappings (outputs of towers are some), lists and tuples."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list | tuple) and type(one) is type(other):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return one is other or (isinstance(one, int | float | str) and type(one) is type(other) and one == other)

@@ -35,7 +35,7 @@ from iit_bench.models.huggingface.feature_folder import FeatureFolder
 from iit_bench.models.huggingface.generation import greedy_settings
 from iit_bench.models.huggingface.image_chats import ImageChats, find_chats, probe_messages
 from iit_bench.models.huggingface.image_parts import ImagePart
-from iit_bench.models.huggingface.image_prompts import CachedPrompt
+from iit_bench.models.huggingface.image_prompts import CachedPrompt, LastPrompt
 from iit_bench.models.huggingface.image_trees import ImageTrees
 from iit_bench.models.huggingface.processors import one_question
 from iit_bench.models.huggingface.rows import FAILS, Rows, Scoring, agree, rope_border, tolerance
@@ -59,6 +59,7 @@ class ImageTextModel(TreeScoring):
 
     capabilities = Capabilities(takes_raw_text=True, shows_attention=True)
     prompts_at_once = 1
+    reads_alone = True
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class ImageTextModel(TreeScoring):
         self.chats: ImageChats | None = None
         self.trees: ImageTrees | None = None
         self.tower: TowerMemory | None = None  # of models that take no features
+        self._last: LastPrompt | None = None  # not before the checks, which ask equal chats in other ways
         self.replies: PrefixScorer = self  # how replies are scored where there is no tree: in one piece with their prompts
         self.rows = Rows(refused={"tree": PLAIN}, scoring="single rows", border=self._border)
         details = {"images": {"way": "with every chat", "why": PLAIN}} if way == "plain" else {"images": self._find_ways()}
@@ -93,6 +95,7 @@ class ImageTextModel(TreeScoring):
         details |= self.chat_rows.details() | {"rows": rows}
         info = replace(info, details={**info.details, **details})
         self.info = info.with_settings(**self._delimiter.settings())
+        self._last = LastPrompt()
         if self.chats:
             self.chats.features.folder = folder  # not before: images of the checks are no one's
 
@@ -270,7 +273,8 @@ class ImageTextModel(TreeScoring):
         """As `raw_text.RawText.score_tokens`, for one chat; each reply in one piece with it where the row's length changes its scores."""
         length = prompts[0]["input_ids"].shape[1]
         if not self._switches(length + max(map(len, replies[0]))):
-            return score_prefixed(self.replies, prompts, prompt_tokens, replies, merged)
+            scorer = self._last.of(self.replies) if self._last else self.replies
+            return score_prefixed(scorer, prompts, prompt_tokens, replies, merged)
 
         def row_logits(row: list[int], last: int) -> torch.Tensor:
             logits: torch.Tensor = self.model(**self.inputs.append(prompts[0], row[length:]), use_cache=False).logits[0, -last:]

@@ -18,8 +18,8 @@ def model(request, family_model):
     return family_model(request.param)
 
 
-def counted(model, request):
-    """Positions that go through the first decoder layer, per pass; and the result."""
+def counted(model, *requests):
+    """Positions that go through the first decoder layer, per pass; and the result of the last request."""
     positions = []
 
     def count(_, given, named):
@@ -28,7 +28,7 @@ def counted(model, request):
 
     decoder = next(module for module in model.model.modules() if hasattr(module, "layers") and hasattr(module, "embed_tokens"))
     hook = decoder.layers[0].register_forward_pre_hook(count, with_kwargs=True)
-    result = model.score([request])[0]
+    result = model.score(requests)[-1]
     hook.remove()
     return positions, result
 
@@ -56,3 +56,16 @@ def test_replies_past_a_window_are_scored_in_one_piece_with_their_prompt(family_
     request = ScoreRequest((Message("user", (make_image(1, 56), "What is this?")),), REPLIES)
     positions, result = counted(model, request)
     assert positions == [result.prompt_tokens, *(result.prompt_tokens + tokens - 1 for tokens in result.tokens if tokens > 1)]
+
+
+def test_equal_chats_in_a_row_go_through_the_model_once_and_score_as_apart(model, make_image):
+    """Bit for bit: what is asked beside a request changes nothing, so how a run's requests are put together needs no record."""
+    chat, other = ((Message("user", (make_image(seed, 56), "What is this?")),) for seed in (1, 2))
+    requests = [ScoreRequest(chat, REPLIES), ScoreRequest(chat, REPLIES[2:]), ScoreRequest(other, REPLIES[2:])]
+    apart = {}
+    for place in (2, 0, 2, 1, 2):  # never the chat before
+        positions, apart[place] = counted(model, requests[place])
+        assert positions[0] == apart[place].prompt_tokens
+    assert model.score(requests) == [apart[0], apart[1], apart[2]]
+    positions, _ = counted(model, *requests)
+    assert positions.count(apart[0].prompt_tokens) == 2
