@@ -48,6 +48,7 @@ RUN_EXPORT_FIELDS = {
     "iit-bench": "version that wrote the folder",
 }
 HEADERS = {"format": f"`{RUN_FORMAT}`, `{RUN_FORMAT}/results`, `{RUN_FORMAT}/suite` or `{RUN_FORMAT}/errors`", "version": "of the format"}
+NEWER_THAN_THE_SHIPPED_MODELS = {"method", "processes", "run"}  # fields that their training.json does not have yet
 TRAINING_FIELDS = {
     "recipe": "name of the recipe",
     "recipe_sha256": "of its text",
@@ -55,10 +56,13 @@ TRAINING_FIELDS = {
     "command": "the command line that made the model",
     "seed": "of weights and data",
     "steps": "of the optimiser",
+    "method": "of a visual stage: the method's name and options; of lora and dora also `base`, what they are a difference to",
     "optim": "learning rate per group of weights, schedule, batch size and clipping, as the recipe has them",
     "final_loss": "of the last step",
     "seconds": "training and scoring",
     "threads": "of torch",
+    "processes": "that trained together",
+    "run": "device, number format, several processes and so on, as the recipe has them",
     "versions": "of Python and packages",
     "weights_sha256": "of model.safetensors",
     "scores": "split -> part -> accuracy and n, as scored during training (four-choice cloze)",

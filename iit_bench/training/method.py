@@ -2,24 +2,81 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from iit_bench.training.records import VlmModel
+from torch import nn
+
+from iit_bench.training.dialogues import Draw
+from iit_bench.training.method_records import MethodOptions
 from iit_bench.training.stages import VlmRecipe
 
 
 class Method:
-    """Wings: visual and textual learners beside the attention, and a router, as the recipe's `model` switches them on."""
+    """Wings: visual and textual learners beside the attention, and a router, as its options switch them on."""
 
-    name = "wings"
+    def __init__(self, recipe: VlmRecipe, options: MethodOptions) -> None:
+        self.recipe = recipe
+        self.options: Any = options  # the record of this method
 
-    @classmethod
-    def describes(cls, recipe: VlmRecipe) -> bool:
-        """Whether a recipe trains by this method."""
-        return True
+    @property
+    def name(self) -> str:
+        """As recipes name it."""
+        return str(self.options.name)
 
-    @staticmethod
-    def config_fields(model: VlmModel) -> dict[str, Any]:
+    def config_fields(self) -> dict[str, Any]:
         """The fields of `WingsConfig` that the method decides."""
-        learners = [name for name, wanted in (("visual", model.visual), ("textual", model.textual)) if wanted]
-        return {"learners": learners, "router": model.router, "lora_dim": model.rank}
+        options = self.options
+        learners = [name for name, wanted in (("visual", options.visual), ("textual", options.textual)) if wanted]
+        named = bool(self.recipe.method.name)  # a recipe's `model` with two learners and no router is stage 1 of the released recipe
+        weighed = options.router or not named
+        return {
+            "learners": learners,
+            "router": options.router,
+            "lora_dim": options.rank,
+            "equal_weights": len(learners) == 2 and not weighed,
+        }
+
+    def attach(self, model: Any) -> None:
+        """Put onto a model what its configuration cannot say; learners and router are there by `config_fields`."""
+
+    def groups(self, model: Any) -> dict[str, list[nn.Parameter]]:
+        """What can be trained, by the names of `records.LearningRates`; a group that the model does not have is absent."""
+        return groups_of(model)
+
+    def fields(self) -> dict[str, Any]:
+        """What training.json records of the method."""
+        return asdict(self.options)
+
+    def draw(self, draw: Draw) -> Draw:
+        """How questions are drawn, given how the recipe's data draw them."""
+        return draw
+
+    def finished(self, model: Any) -> Any:
+        """The trained model in the plain weights of a Wings folder."""
+        return model
+
+    def save(self, folder: Path) -> None:
+        """Write what a folder has beside model, tokenizer and processor."""
+
+
+def groups_of(model: Any) -> dict[str, list[nn.Parameter]]:
+    """The parameters of a Wings model by part: tower, projector, visual, textual, router, and the rest, which is the LLM."""
+    layers = model.model.layers
+    modules: dict[str, list[nn.Module | None]] = {
+        "tower": [getattr(model.model, "vision_tower", None)],
+        "projector": [getattr(model.model, "mm_projector", None)],
+        "visual": [layer.attn_pool for layer in layers],
+        "textual": [layer.attn_t_pool for layer in layers],
+        "router": [layer.reweight_module for layer in layers],
+    }
+    groups = {name: parameters_of(of) for name, of in modules.items()}
+    beside = {id(parameter) for parameters in groups.values() for parameter in parameters}
+    groups["llm"] = [parameter for parameter in model.parameters() if id(parameter) not in beside]
+    return {name: parameters for name, parameters in groups.items() if parameters}
+
+
+def parameters_of(modules: list[nn.Module | None]) -> list[nn.Parameter]:
+    """The parameters of some modules, in order, each once."""
+    return list(dict.fromkeys(parameter for module in modules if module is not None for parameter in module.parameters()))

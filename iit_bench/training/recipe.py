@@ -102,7 +102,7 @@ def fill(cls: type[Record], raw: Any, where: str) -> Record:
 
 def _value(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        return fill(typing.cast(type, hint), value, where)
+        return fill(_kind(typing.cast(type, hint), value, where), value, where)
     origin = typing.get_origin(hint)
     if origin is tuple and isinstance(value, list | tuple):
         inner = typing.get_args(hint)[0]
@@ -126,6 +126,17 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         else "a mapping"
     )
     raise UserError(f"{where}: must be {wanted}; it is {value!r}")
+
+
+def _kind(cls: type, value: Any, where: str) -> type:
+    """The record that a mapping's `name` chooses, of a record that comes in several kinds; else `cls` itself."""
+    if not hasattr(cls, "kinds"):
+        return cls
+    kinds: Mapping[str, type] = cls.kinds()
+    name = value.get("name") if isinstance(value, Mapping) else None
+    if not isinstance(name, str) or name not in kinds:
+        raise UserError(f"{where}: its key 'name' must be one of {', '.join(kinds)}; it is {name!r}")
+    return kinds[name]
 
 
 def _put(raw: dict[str, Any], key: str, value: Any) -> None:

@@ -18,6 +18,7 @@ class LearningRates:
     visual: float = within(0, default=0.0)  # visual learner
     textual: float = within(0, default=0.0)  # textual learner
     router: float = within(0, default=0.0)
+    adapter: float = within(0, default=0.0)  # of methods lora and dora
 
 
 @dataclass(frozen=True, kw_only=True)

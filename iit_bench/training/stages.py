@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from iit_bench.training.method_records import MethodOptions
 from iit_bench.training.ranges import within
 from iit_bench.training.records import (
     IMAGE_SOURCES,
@@ -78,6 +79,7 @@ class VlmRecipe:
     optim: Optimisation
     inputs: VlmInputs
     model: VlmModel = field(default_factory=VlmModel)
+    method: MethodOptions = field(default_factory=MethodOptions)
     data: Dialogues = field(default_factory=Dialogues)
     every: Every = field(default_factory=Every)
     run: Running = field(default_factory=Running)
@@ -88,8 +90,19 @@ class VlmRecipe:
     def __post_init__(self) -> None:
         if self.optim.lr.tower:
             raise ValueError("optim.lr.tower must be 0 in a visual stage; the tower is frozen here, as in the paper")
-        learners = [name for name in ("visual", "textual", "router") if getattr(self.model, name)]
-        _check_rates(self.optim.lr, ("llm", "projector", *learners), "this model")
+        if not self.method.name:
+            learners = [name for name in ("visual", "textual", "router") if getattr(self.model, name)]
+            _check_rates(self.optim.lr, ("llm", "projector", *learners), "this model")
+            return
+        if self.model != VlmModel():
+            raise ValueError("model and method both say what is put on the LLM; leave out model, and give its values under method")
+        _check_rates(self.optim.lr, self.method.parts, f"a model of method {self.method.name}")
+        if fault := self.method.fault(self.optim.lr):
+            raise ValueError(fault)
+        if self.method.name == "replay" and self.data.mixture:
+            raise ValueError(
+                "method replay is for data without a mixture; in one, replay text by parts such as lab:facts, with method llava"
+            )
 
 
 def _check_rates(rates: LearningRates, parts: Sequence[str], what: str) -> None:

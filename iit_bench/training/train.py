@@ -175,6 +175,7 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
         "scores": {split: {name: score.as_json() for name, score in of.items()} for split, of in scores.items()},
         "optim": asdict(recipe.optim),
         "run": asdict(recipe.run),
+        **({"method": task.method.fields()} if isinstance(recipe, VlmRecipe) else {}),
     }
     if mixture is not None:
         card["data"] = mixture.report.as_json()

@@ -16,6 +16,7 @@ from iit_bench.training import assets, chat, dialogues, last_layer, scores, sour
 from iit_bench.training.base_llm import HELD_OUT, save_llm, text_scores
 from iit_bench.training.chats.mixture import Mixture
 from iit_bench.training.chats.reading import Encoding
+from iit_bench.training.method import Method
 from iit_bench.training.records import LAB, Dialogues
 from iit_bench.training.rivals import method_of
 from iit_bench.training.stages import VlmRecipe
@@ -31,9 +32,11 @@ class VlmTask(chat.ChatRows):
         self.recipe = recipe
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
-            self.module, self.tokenizer = build(recipe)
-        self.groups = parameter_groups(self.module)
-        self._draw = dialogues.mixed(recipe.data.sources) if recipe.data.sources else dialogues.vqa()
+            self.method = method_of(recipe)
+            self.module, self.tokenizer = build(recipe, self.method)
+            self.method.attach(self.module)
+        self.groups = self.method.groups(self.module)
+        self._draw = self.method.draw(dialogues.mixed(recipe.data.sources) if recipe.data.sources else dialogues.vqa())
         self._mixture: Mixture | None = None
         self._seen: dict[str, torch.Tensor] = {}  # sha256 of an image -> tower features [T, D_v]
 
@@ -130,8 +133,9 @@ class VlmTask(chat.ChatRows):
         """Write model, tokenizer and processor."""
         from iit_bench.models.wings.processor import WingsProcessor
 
-        save_llm(self.module, self.tokenizer, folder)
+        save_llm(self.method.finished(self.module), self.tokenizer, folder)
         WingsProcessor.from_config(self.module.config, self.tokenizer).save_pretrained(folder)
+        self.method.save(folder)
 
     def load(self, folder: Path) -> None:
         """Put the weights of a saved folder in place of the trained ones; the tower's features are computed anew with it."""
@@ -167,8 +171,8 @@ def asked_of(data: Dialogues) -> Dialogues | None:
     return dataclasses.replace(data, mixture=(), sources=shares) if shares else None
 
 
-def build(recipe: VlmRecipe) -> tuple[Any, Any]:
-    """The model a stage starts from, in float32, and its tokenizer.
+def build(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
+    """The model a stage starts from, in float32, and its tokenizer; what the method attaches is not on it yet.
 
     Raises:
         UserError: the inputs are missing or are no such folders.
@@ -178,7 +182,7 @@ def build(recipe: VlmRecipe) -> tuple[Any, Any]:
     from iit_bench.models.wings.configuration import WingsConfig
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
-    inputs, decided = recipe.inputs, method_of(recipe).config_fields(recipe.model)
+    inputs, decided = recipe.inputs, method.config_fields()
     if inputs.model:
         previous, tokenizer = _load(assets.find(inputs.model, "inputs.model"))
         fields = previous.config.to_dict() | decided
@@ -201,22 +205,6 @@ def build(recipe: VlmRecipe) -> tuple[Any, Any]:
         image_size=json.loads((tower_folder / "config.json").read_text(encoding="utf-8"))["image_size"],
     )
     return WingsForConditionalGeneration.from_base(llm, tower.eval(), config), tokenizer
-
-
-def parameter_groups(module: Any) -> dict[str, list[torch.nn.Parameter]]:
-    """Parameters by the names of `recipe.LearningRates`; a group the model does not have is absent."""
-    marks = {
-        "vision_tower.": "tower",
-        "mm_projector.": "projector",
-        "attn_pool.": "visual",
-        "attn_t_pool.": "textual",
-        "reweight_module.": "router",
-    }
-    groups: dict[str, list[torch.nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
-        group = next((group for mark, group in marks.items() if mark in name), "llm")
-        groups.setdefault(group, []).append(parameter)
-    return groups
 
 
 def _load(folder: Path) -> tuple[Any, Any]:

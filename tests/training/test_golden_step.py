@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from iit_bench.training.method import groups_of
 from iit_bench.training.parallel import Processes
 from iit_bench.training.records import LearningRates, Optimisation, Running
 from iit_bench.training.steps import Stepper
-from iit_bench.training.vlm import parameter_groups
 
 pytestmark = pytest.mark.oracle
 
@@ -45,7 +45,7 @@ class GoldenTask:
         read = golden.Folder(folder)
         inputs = read.read("inputs")
         self.module = golden.golden_model(read).train()
-        self.groups = parameter_groups(self.module)
+        self.groups = groups_of(self.module)
         if "image_features" in inputs:
             golden._give_features(read, self.module, inputs["image_features"])
         self._call = golden._call(read, inputs) | {"labels": inputs["labels"]}

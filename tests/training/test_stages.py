@@ -13,7 +13,6 @@ from iit_bench.errors import UserError
 from iit_bench.training import loop
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task, run
-from iit_bench.training.vlm import parameter_groups
 
 pytestmark = pytest.mark.slow
 
@@ -50,9 +49,23 @@ def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_resumed_equals_uninterrupted(stage: str, tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
-    recipe: Any = load_recipe(stage, [*tiny[stage], *STEPS]).recipe
+METHODS = {
+    "wings": "{llm: 1.0e-3, projector: 1.0e-3, visual: 1.0e-3, textual: 1.0e-3}",
+    "projector": "{projector: 1.0e-3}",
+    "lora": "{adapter: 1.0e-3, projector: 1.0e-3}",
+    "dora": "{adapter: 1.0e-3, projector: 1.0e-3}",
+    "replay": "{llm: 1.0e-3, projector: 1.0e-3}",
+}
+
+
+@pytest.mark.parametrize("stage", (*STAGES, *METHODS))
+def test_resumed_equals_uninterrupted(stage: str, inputs: dict[str, Path], tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    if stage in METHODS:
+        options = {"wings": "router: false, rank: 4", "lora": "rank: 2", "dora": "rank: 2"}.get(stage, "")
+        method = (f"inputs.model={inputs['llava-stage1']}", f"method={{name: {stage}, {options}}}", f"optim.lr={METHODS[stage]}")
+        recipe: Any = load_recipe("lab-llava-stage2", [*method, *STEPS]).recipe
+    else:
+        recipe = load_recipe(stage, [*tiny[stage], *STEPS]).recipe
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
@@ -83,7 +96,7 @@ def test_only_the_stages_groups_change(stage: str, trained: set[str], tiny: dict
     recipe: Any = load_recipe(stage, [*tiny[stage], *STEPS, "optim.steps=3"]).recipe
     task = make_task(recipe)
     before, buffers = ({n: t.detach().clone() for n, t in some} for some in (task.module.named_parameters(), task.module.named_buffers()))
-    groups = {id(p): group for group, parameters in parameter_groups(task.module).items() for p in parameters}
+    groups = {id(p): group for group, parameters in task.groups.items() for p in parameters}
     loop.fit(task, recipe.optim, recipe.every, tmp_path, {}, resume=False)
     changed = {groups[id(p)] for name, p in task.module.named_parameters() if not torch.equal(p, before[name])}
     assert changed == trained

@@ -31,6 +31,7 @@ class WingsConfig(PreTrainedConfig):
         lora_dim: rank r of every low-rank product of a learner.
         learner_scale: s in h2 = h1 + s (ρ0 img + ρ1 txt) where both learners are visible (docs/spec/wings.md#b5-router-weights).
         router: whether layers with both learners have a router. Without one the textual learner adds nothing (stage 1).
+        equal_weights: without a router, both learners have weight 1 (docs/spec/wings.md#b5-router-weights) in place of that; mode "strict".
         router_width: longest context the router can weigh, in tokens.
         image_token_id: placeholder id; an image occupies `image_token_length` of them.
         image_token_length: T, vectors per image; None = measured when the model is built (`from_base`).
@@ -64,6 +65,7 @@ class WingsConfig(PreTrainedConfig):
     lora_dim: int = 64
     learner_scale: float = 2.0
     router: bool = True
+    equal_weights: bool = False
     router_width: int = 4096
     image_token_id: int = -1
     image_token_length: int | None = None
@@ -105,8 +107,11 @@ class WingsConfig(PreTrainedConfig):
 
     @property
     def active_learners(self) -> tuple[str, ...]:
-        """Learners that add to the residual stream: with both and no router (stage 1 of the released recipe) only the visual one."""
-        if len(self.learners) == 2 and not self.router:
+        """Learners that add to the residual stream: with both and no router (stage 1 of the released recipe) only the visual one.
+
+        With `equal_weights` both.
+        """
+        if len(self.learners) == 2 and not self.router and not self.equal_weights:
             return ("visual",)
         return tuple(self.learners)
 
@@ -116,6 +121,8 @@ class WingsConfig(PreTrainedConfig):
             raise ValueError(f"mode {self.mode!r} is unknown: use one of {', '.join(MODES)}")
         if self.mode == "released" and text.model_type not in RELEASED_CARRIERS:
             raise ValueError(f"mode 'released' has no decoder of type {text.model_type!r}: use one of {', '.join(RELEASED_CARRIERS)}")
+        if self.equal_weights and (self.router or self.mode == "released"):
+            raise ValueError("equal_weights is for mode 'strict' without a router: set router to false, or equal_weights to false")
         if self.conversation is not None and self.conversation not in CONVERSATIONS:
             raise ValueError(f"conversation {self.conversation!r} is unknown: use one of {', '.join(CONVERSATIONS)} or null")
         if self.tokenizer_padding_side not in ("left", "right"):

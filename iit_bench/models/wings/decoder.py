@@ -61,7 +61,8 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
         names = [name for name in self.active_learners if name in step.learners]
         if not names or step.query_rotary is None:
             return hidden_states
-        weights = None if len(names) < 2 else self._router_weights(router_logits, step).to(hidden_states.dtype)
+        weighed = len(names) == 2 and self.reweight_module is not None
+        weights = self._router_weights(router_logits, step).to(hidden_states.dtype) if weighed else None
         if step.stacked is not None:
             return add_learners(step.stacked, step, hidden_states, router_weights=weights, layer_index=self.index)
         after = hidden_states

@@ -95,7 +95,7 @@ def add_learners(
         stacked: weights of the learners that take part.
         step: what the layers share.
         hidden_states: h1 [B, 1, D].
-        router_weights: [B, 1, 2] of the visual and the textual learner, or None if only one takes part.
+        router_weights: [B, 1, 2] of the visual and the textual learner, or None if only one takes part or there is no router.
         layer_index: of a layer with learners.
 
     Returns:

@@ -226,7 +226,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         length = self.config.image_token_length
         if length is None or image_features.shape[1] != length:
             raise ValueError(f"image features have {image_features.shape[1]} vectors per image but the model expects {length}")
-        return self.model.mm_projector(image_features.to(self.model.mm_projector[0].weight.dtype))
+        return self.model.mm_projector(image_features.to(next(self.model.mm_projector.parameters()).dtype))
 
     def _read_layout(
         self,

@@ -1,18 +1,41 @@
 """The rivals of Wings: other ways to make a multimodal model of the same decoder, tower, data and steps, one file each.
 
-A rival subclasses `method.Method`, or another rival, and overrides only what differs.
+A rival subclasses `method.Method`, or another rival, and overrides only what differs; its options are a record in `method_records`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from iit_bench.training.method import Method
+from iit_bench.training.method_records import LlavaOneRateOptions, LlavaOptions, MethodOptions, WingsOptions
+from iit_bench.training.rivals.dora import Dora
 from iit_bench.training.rivals.llava import Llava
 from iit_bench.training.rivals.llava_one_rate import LlavaOneRate
+from iit_bench.training.rivals.lora import Lora
+from iit_bench.training.rivals.projector import Projector
+from iit_bench.training.rivals.replay import Replay
 from iit_bench.training.stages import VlmRecipe
 
-METHODS: tuple[type[Method], ...] = (LlavaOneRate, Llava, Method)  # the most specific first
+METHODS: Mapping[str, type[Method]] = {
+    "wings": Method,
+    "llava": Llava,
+    "llava-one-rate": LlavaOneRate,
+    "projector": Projector,
+    "lora": Lora,
+    "dora": Dora,
+    "replay": Replay,
+}
 
 
-def method_of(recipe: VlmRecipe) -> type[Method]:
-    """The method that a recipe trains by: the first that describes it."""
-    return next(method for method in METHODS if method.describes(recipe))
+def method_of(recipe: VlmRecipe) -> Method:
+    """The method that a recipe trains by: the one it names, or the one that its `model` and rates describe."""
+    options = recipe.method if recipe.method.name else _described(recipe)
+    return METHODS[options.name](recipe, options)
+
+
+def _described(recipe: VlmRecipe) -> MethodOptions:
+    model, rates = recipe.model, recipe.optim.lr
+    if model.visual or model.textual or model.router:
+        return WingsOptions(visual=model.visual, textual=model.textual, router=model.router, rank=model.rank)
+    return LlavaOneRateOptions() if rates.llm == rates.projector else LlavaOptions()

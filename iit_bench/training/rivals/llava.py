@@ -9,21 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from iit_bench.training.method import Method
-from iit_bench.training.records import VlmModel
-from iit_bench.training.stages import VlmRecipe
 
 
 class Llava(Method):
     """No learners, no router."""
 
-    name = "llava"
-
-    @classmethod
-    def describes(cls, recipe: VlmRecipe) -> bool:
-        """Whether the recipe switches on none of Wings' parts."""
-        return not (recipe.model.visual or recipe.model.textual or recipe.model.router)
-
-    @staticmethod
-    def config_fields(model: VlmModel) -> dict[str, Any]:
-        """As `Method.config_fields`; `rank` is only recorded."""
-        return {"learners": [], "router": False, "lora_dim": model.rank}
+    def config_fields(self) -> dict[str, Any]:
+        """As `Method.config_fields`; the rank is only recorded."""
+        return {"learners": [], "router": False, "lora_dim": self.recipe.model.rank, "equal_weights": False}

@@ -276,7 +276,7 @@ def reference_logits(model: WingsForConditionalGeneration, row: Row, with_graph:
             image_keys = [j for j in sorted(image_of) if image_of[j] <= i] if "visual" in active else []
             text_keys = [j for j in range(i + 1) if j not in image_of] if "textual" in active else []
             weight = {"visual": 1.0, "textual": 1.0}
-            if image_keys and text_keys:
+            if image_keys and text_keys and config.has_router:
                 z = attended + weights[f"{base}.reweight_module.linear.bias"]
                 rho = torch.softmax(torch.nn.functional.silu(z), 0)
                 weight = {"visual": config.learner_scale * rho[0], "textual": config.learner_scale * rho[1]}

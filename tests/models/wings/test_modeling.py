@@ -332,6 +332,8 @@ def test_a_decoder_that_cannot_carry_learners_is_refused(kit: Any) -> None:
     [
         ({"mode": "loose"}, "mode 'loose' is unknown"),
         ({"learners": ["visual", "tactile"]}, "learners .* must be distinct names out of visual, textual"),
+        ({"equal_weights": True}, "without a router"),
+        ({"equal_weights": True, "router": False, "mode": "released"}, "mode 'strict'"),
         ({"learner_layers": [0, 3]}, r"learner_layers \[3\] do not exist: the decoder has layers 0 to 2"),
         *(({"text_config": {"model_type": kind}}, f"type '{kind}' cannot carry learners: use one of llama") for kind in FOREIGN),
     ],

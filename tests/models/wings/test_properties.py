@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +47,12 @@ class Case:
 
 def cases(both: bool = False) -> st.SearchStrategy[Case]:
     """Configurations; `both`: every layer has both learners and a router."""
+    weighing = st.sampled_from([{"router": True}, {"router": True}, {"router": False}, {"router": False, "equal_weights": True}])
     carried = st.fixed_dictionaries(
         {
             "lora_dim": st.integers(1, 5),
             "learner_scale": st.sampled_from([0.5, 1.0, 2.0]),
             "learners": st.sampled_from([["visual", "textual"]] * 3 + [["textual", "visual"], ["visual"], ["textual"], []]),
-            "router": st.sampled_from([True, True, False]),
             "learner_layers": st.sampled_from([None, None, [0], [1], []]),
         }
     )
@@ -64,7 +65,7 @@ def cases(both: bool = False) -> st.SearchStrategy[Case]:
         image_length=st.sampled_from([1, 3, 4]),
         theta=st.sampled_from([100.0, 10000.0]),
         seed=st.integers(0, 2**16),
-        fields=weighed if both else carried,
+        fields=weighed if both else st.builds(operator.or_, carried, weighing),
     )
 
 

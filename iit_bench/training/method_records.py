@@ -1,0 +1,139 @@
+"""How a multimodal model is made of a decoder and a tower: key `method` of a visual stage's recipe, a record for each method.
+
+`{name: lora, rank: 16}` names the method and its options. Without a name the recipe's `model` decides, as it did before there were others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from iit_bench.training.ranges import within
+from iit_bench.training.records import TEXT_SOURCES, LearningRates, VlmModel
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions:
+    """A method by name, and what it lets one choose."""
+
+    name: str = ""
+
+    @staticmethod
+    def kinds() -> Mapping[str, type[MethodOptions]]:
+        """The record of each name."""
+        return OPTIONS
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of `LearningRates` that the method can train."""
+        return ("llm", "projector")
+
+    def fault(self, rates: LearningRates) -> str | None:
+        """What is wrong with learning rates that only has parts the method can train, None if nothing."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WingsOptions(MethodOptions):
+    """Wings: learners beside the attention. Two of them are weighed by a router, or, without one, each has weight 1."""
+
+    name: str = "wings"
+    visual: bool = True
+    textual: bool = True
+    router: bool = True
+    rank: int = within(1, default=16)  # of the learners
+
+    def __post_init__(self) -> None:
+        if not (self.visual or self.textual):
+            raise ValueError("visual and textual are both false, so nothing is left of Wings; use method llava, or projector")
+        VlmModel(self.visual, self.textual, self.router)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """LLM, projector, and the parts of Wings that are there."""
+        return ("llm", "projector", *(name for name in ("visual", "textual", "router") if getattr(self, name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlavaOptions(MethodOptions):
+    """LLaVA-style full tuning: projector and the whole LLM, a learning rate each."""
+
+    name: str = "llava"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlavaOneRateOptions(MethodOptions):
+    """LLaVA-style full tuning with one learning rate."""
+
+    name: str = "llava-one-rate"
+
+    def fault(self, rates: LearningRates) -> str | None:
+        """Two rates are another method."""
+        if rates.llm == rates.projector:
+            return None
+        return "optim.lr.llm and optim.lr.projector must be equal with method llava-one-rate; with two rates the method is llava"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectorOptions(MethodOptions):
+    """Projector only: the LLM stays as it is, so text alone is answered as before."""
+
+    name: str = "projector"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The projector."""
+        return ("projector",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraOptions(MethodOptions):
+    """LoRA: low-rank differences of the decoder's linear layers, in place of the LLM's own weights, and the projector."""
+
+    name: str = "lora"
+    rank: int = within(1, default=16)
+    alpha: float = within(0, without_low=True, default=32.0)  # a difference is B A x · alpha / rank
+    targets: tuple[str, ...] = TARGETS  # linear layers of every decoder layer, by name
+
+    def __post_init__(self) -> None:
+        if not self.targets or len(set(self.targets)) < len(self.targets) or not set(self.targets) <= set(TARGETS):
+            raise ValueError(f"targets must be some of {', '.join(TARGETS)}, each once; it is {', '.join(self.targets) or 'empty'}")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Adapter and projector."""
+        return ("projector", "adapter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoraOptions(LoraOptions):
+    """DoRA: LoRA with a trained magnitude for each output."""
+
+    name: str = "dora"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions(MethodOptions):
+    """LLaVA-style full tuning in which a share of the turns are text of the base LLM's own training."""
+
+    name: str = "replay"
+    share: float = within(0, 1, without_low=True, without_high=True, default=0.2)  # of the turns
+    sources: dict[str, float] = field(default_factory=lambda: {"facts": 0.6, "scenes": 0.4})  # text source -> share of these turns
+
+    def __post_init__(self) -> None:
+        for name, share in self.sources.items():
+            if name not in TEXT_SOURCES:
+                raise ValueError(f"sources has no {name!r}; the lab's text sources are {', '.join(TEXT_SOURCES)}")
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
+                raise ValueError(f"the share of source {name} must be a number above 0, it is {share!r}; leave out what is not wanted")
+        if not self.sources:
+            raise ValueError("sources is empty, so there is no text to replay; name one of " + ", ".join(TEXT_SOURCES))
+
+
+OPTIONS: Mapping[str, type[MethodOptions]] = {
+    options.name: options
+    for options in (WingsOptions, LlavaOptions, LlavaOneRateOptions, ProjectorOptions, LoraOptions, DoraOptions, ReplayOptions)
+}
