@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -113,12 +114,55 @@ def encode(tokenizer: Any, turns: Sequence[Message], image_tokens: int = 1) -> R
 def encode_any(tokenizer: Any, turns: Sequence[Message], image_tokens: int = 1) -> tuple[Row, int]:
     """As `encode`, of any length; and the number of replies."""
     text = render(tokenizer, turns)
-    spans = []  # characters of each reply, end-of-turn included
+    frame = _frame(tokenizer, tokenizer.chat_template)
+    spans = (_found(text, turns, *frame) if frame else None) or _rendered(tokenizer, text, turns)
+    return tokens(tokenizer, text, spans, turns=turns, image_tokens=image_tokens), len(spans)
+
+
+def _rendered(tokenizer: Any, text: str, turns: Sequence[Message]) -> list[tuple[int, int]]:
+    """Characters of each reply, end-of-turn included: what the template adds to the chat before it.
+
+    Raises:
+        UserError: the template writes earlier turns in another way once others follow.
+    """
+    spans = []
     for i, turn in enumerate(turns):
         if turn.role == "assistant":
-            start = len(render(tokenizer, turns[:i], generation_prompt=True))
-            spans.append((start, len(render(tokenizer, turns[: i + 1]).rstrip())))
-    return tokens(tokenizer, text, spans, turns=turns, image_tokens=image_tokens), len(spans)
+            before, upto = render(tokenizer, turns[:i], generation_prompt=True), render(tokenizer, turns[: i + 1]).rstrip()
+            if not (text.startswith(upto) and upto.startswith(before)):
+                raise UserError(
+                    "the chat template writes a reply in another way once turns follow it, so what is learned is not what is asked for; "
+                    "give the tokenizer a template that only appends"
+                )
+            spans.append((len(before), len(upto)))
+    return spans
+
+
+@lru_cache(maxsize=8)
+def _frame(tokenizer: Any, template: str) -> tuple[str, str] | None:
+    """What the template writes before and after every reply; None if that is not constant, or could be part of a text."""
+    asked = [Message("user", ("a",))]
+    bare, before = render(tokenizer, asked), render(tokenizer, asked, generation_prompt=True)
+    whole = render(tokenizer, [*asked, Message("assistant", ("b",))]).rstrip()
+    header, end = before.removeprefix(bare), whole.removeprefix(before + "b")
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    known = before.startswith(bare) and whole.startswith(before + "b") and end and any(mark in header for mark in special)
+    return (header, end) if known else None
+
+
+def _found(text: str, turns: Sequence[Message], header: str, end: str) -> list[tuple[int, int]] | None:
+    """As `_rendered`, found in the text, which saves two renderings per reply; None if a reply is not there word for word."""
+    replies = [turn.text for turn in turns if turn.role == "assistant"]
+    if text.count(header) != len(replies):
+        return None
+    spans, place = [], 0
+    for reply in replies:
+        place = text.find(header, place) + len(header)
+        if not text.startswith(reply + end, place):
+            return None
+        spans.append((place, place + len(reply) + len(end)))
+        place += len(reply) + len(end)
+    return spans
 
 
 def tokens(tokenizer: Any, text: str, spans: Sequence[tuple[int, int]], turns: Sequence[Message], image_tokens: int) -> Row:

@@ -91,6 +91,7 @@ class Part:
     weight: float = within(0, without_low=True, default=1.0)  # its share of the chats, beside the weights of the others
     images: str = ""  # folder that image paths are relative to and stay in; empty: the one the file is in
     split: str = "train"  # of a folder
+    subset: str = ""  # of a folder: the configuration of the data set; empty: its default one
     columns: dict[str, str] = field(default_factory=dict)  # known name (question, answer, image, messages, …) -> name in the records
 
     def __post_init__(self) -> None:

@@ -149,7 +149,7 @@ def refuse(report: Report, data: Dialogues) -> None:
 def _key(source: Source, data: Dialogues) -> str:
     """What decides the result beside the files."""
     columns = ",".join(f"{known}={own}" for known, own in sorted(source.part.columns.items()))
-    return f"{source.encoding.sha256()} {source.part.split} {source.part.images} {columns} {data.pixels}"
+    return f"{source.encoding.sha256()} {source.part.split} {source.part.subset} {source.part.images} {columns} {data.pixels}"
 
 
 def _checked(source: Source, key: tuple[str, str, str], pixels: bool, bars: bool) -> Checked:

@@ -126,7 +126,7 @@ class Joined(Records):
         raise IndexError(number)
 
 
-def paths_of(source: str, split: str) -> list[Path]:
+def paths_of(source: str, split: str, subset: str = "") -> list[Path]:
     """The files of a source: one file, or those of a split in a folder laid out as on the Hub.
 
     Raises:
@@ -134,10 +134,11 @@ def paths_of(source: str, split: str) -> list[Path]:
     """
     path = Path(source)
     if path.is_dir():
-        _, found = snapshots.split_files(path, None, [split])
+        _, found = snapshots.split_files(path, subset or None, [split])
         files = [file for file in found.get(split, []) if file.suffix in SUFFIXES]
         if not files:
-            raise UserError(f"{path}: has no {', '.join(SUFFIXES)} file of split {split!r}; name a file, or set split in data.mixture")
+            of = f" of subset {subset!r}" if subset else ""
+            raise UserError(f"{path}: has no {', '.join(SUFFIXES)} file of split {split!r}{of}; name a file, or set split and subset")
         return files
     if not path.is_file():
         raise UserError(f"{path}: there is no such file or folder; set source in data.mixture to your data")

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from iit_bench.errors import ItemError, one_line
+from iit_bench.errors import ItemError, UserError, one_line
 from iit_bench.training import chat
 from iit_bench.training.chats import files, schemas
 from iit_bench.training.chats.pictures import Folder
@@ -64,7 +64,7 @@ class Source:
 
     def __init__(self, part: Part, encoding: Encoding) -> None:
         self.part, self.encoding = part, encoding
-        self.paths = files.paths_of(part.source, part.split)
+        self.paths = files.paths_of(part.source, part.split, part.subset)
         self.records = files.open_records(self.paths)
         first = self.paths[0].parent if Path(part.source).is_file() else Path(part.source)
         self.folder = Folder(Path(part.images) if part.images else first, encoding.max_pixels)
@@ -121,5 +121,5 @@ class Source:
         messages = [Message(turn.role, tuple(part if isinstance(part, str) else Image(b"") for part in turn.parts)) for turn in turns]
         try:
             return chat.encode_any(self.encoding.tokenizer, messages, self.encoding.image_tokens)[0]
-        except TemplateError as error:
+        except (TemplateError, TypeError, UserError) as error:  # a template that takes texts only adds one to a list
             raise ItemError(REFUSED_BY_TEMPLATE, one_line(error)) from None

@@ -62,6 +62,7 @@ def test_what_is_no_array_of_objects_is_refused_as_a_whole(text: str, tmp_path: 
 
 
 @pytest.mark.oracle
+@pytest.mark.slow
 def test_parquet_is_read_as_pyarrow_reads_it_with_images_as_bytes(tmp_path: Path) -> None:
     rows = [{"question": f"q{i}", "image": {"bytes": bytes([i]), "path": None}} for i in range(25)]
     pq.write_table(pa.Table.from_pylist(rows[:20]), tmp_path / "train-00000-of-00002.parquet", row_group_size=7)
@@ -74,8 +75,11 @@ def test_a_folder_is_laid_out_as_on_the_hub(tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / f"data/{split}.jsonl").write_text(json.dumps({"split": split}))
     assert read_all(tmp_path, "test") == [{"split": "test"}]
-    with pytest.raises(UserError, match="of split 'dev'"):
-        files.paths_of(str(tmp_path), "dev")
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "charts/train.jsonl").write_text("{}")
+    assert files.paths_of(str(tmp_path), "train", "charts") == [tmp_path / "charts/train.jsonl"]
+    with pytest.raises(UserError, match="of split 'dev' of subset 'charts'"):
+        files.paths_of(str(tmp_path), "dev", "charts")
 
 
 @pytest.mark.parametrize(("name", "says"), [("none.json", "no such file"), ("train.csv", "must end in")])

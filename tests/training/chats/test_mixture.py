@@ -26,6 +26,7 @@ def ids(made: Mixture, *steps: int) -> list[str]:
     return [row.id for step in steps for row in made.rows(step)]
 
 
+@pytest.mark.slow
 def test_a_step_depends_on_no_step_before_it(written: Written, encoding: Encoding) -> None:
     path = written([llava(number) for number in range(12)])
     parts = ((path, 1.0), ("lab:facts", 2.0))
@@ -64,6 +65,7 @@ def test_held_out_chats_are_not_trained_on(written: Written, encoding: Encoding)
     assert Counter(name.split()[0] for name in trained) == {"a.json": 43, "b.jsonl": 240}
 
 
+@pytest.mark.slow
 def test_the_labs_sources_come_as_dialogues(encoding: Encoding) -> None:
     made = mixture(encoding, ("lab:digits", 1.0), ("lab:facts", 1.0))
     rows = made.rows(3)

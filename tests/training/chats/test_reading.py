@@ -137,3 +137,37 @@ def test_a_template_may_refuse_a_chat(written: Callable[..., Path], encoding: En
     tokenizer.chat_template = "{{ raise_exception('No system turns') }}"
     error = refused(source(written([llava(0)]), replace(encoding, tokenizer=tokenizer)))
     assert (error.reason, error.detail) == (reading.REFUSED_BY_TEMPLATE, "No system turns")
+
+
+@pytest.mark.oracle
+def test_parquet_as_datasets_writes_it_has_the_rows_of_the_same_chats_in_json(
+    written: Callable[..., Path], encoding: Encoding, tmp_path: Path
+) -> None:
+    """A column of images (bytes and paths), and parts of messages that all have all fields, as on the Hub."""
+    import datasets
+
+    part = {"type": datasets.Value("string"), "text": datasets.Value("string")}
+    features = datasets.Features({"messages": [{"role": datasets.Value("string"), "content": [part]}], "images": [datasets.Image()]})
+    asked = [
+        {"type": "text", "text": "Is "},
+        {"type": "image", "text": None},
+        {"type": "text", "text": "like "},
+        {"type": "image", "text": None},
+    ]
+    replied = [{"type": "text", "text": "no"}]
+    rows = [
+        {
+            "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": replied}],
+            "images": [picture("red"), picture("blue")],
+        },
+        {"messages": [{"role": "user", "content": asked[:1]}, {"role": "assistant", "content": replied}], "images": []},
+    ]
+    named = [{**row, "images": [{"bytes": image, "path": None} for image in row["images"]]} for row in rows]
+    (tmp_path / "hub/data").mkdir(parents=True)
+    datasets.Dataset.from_list(named, features=features).to_parquet(tmp_path / "hub/data/train-00000-of-00001.parquet")
+    plain = [{"messages": row["messages"], "images": ["red.png", "blue.png"][: len(row["images"])]} for row in rows]
+    expected, found = source(written(plain), encoding), source(tmp_path / "hub", encoding)
+    assert len(found.records) == 2
+    for number in range(2):
+        assert replace(found.row(number), id="") == replace(expected.row(number), id="")
+        assert found.check(number, pixels=True).ids == expected.row(number).ids
