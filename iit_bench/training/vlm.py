@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from iit_bench.errors import UserError
+from iit_bench.images import UnreadableImageError, is_readable
 from iit_bench.training import assets, chat, dialogues, last_layer, scores, sources
 from iit_bench.training.base_llm import HELD_OUT, save_llm, text_scores
 from iit_bench.training.chats.mixture import Mixture
@@ -79,11 +80,23 @@ class VlmTask(chat.ChatRows):
         return [chat.encode(self.tokenizer, chat.messages([question]), length) for question in chosen]
 
     def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
-        """Summed cross-entropy of the labelled tokens, a scalar."""
+        """Summed cross-entropy of the labelled tokens, a scalar.
+
+        Raises:
+            UserError: an image of own data is damaged behind its header.
+        """
         batch = chat.collate(rows, self.tokenizer.pad_token_id).to(self.module.device)
         self.module.train()
+        try:
+            features = self._features(batch.images)
+        except UnreadableImageError as error:
+            damaged = next((row.id for row in rows if not all(map(is_readable, row.images))), "a row")
+            raise UserError(
+                f"{damaged}: an image is damaged ({error}); mend it and train into another --out; data.pixels=true finds all such images "
+                "before the first step"
+            ) from None
         with self._for_replies(batch):
-            output = self.module(batch.ids, batch.mask, image_features=self._features(batch.images), labels=batch.labels)
+            output = self.module(batch.ids, batch.mask, image_features=features, labels=batch.labels)
         return output.loss * self.weight(rows)
 
     def reply_logits(self, batch: chat.Batch) -> torch.Tensor:

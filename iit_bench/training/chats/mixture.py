@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from iit_bench.errors import ItemError, UserError
 from iit_bench.training import chat, dialogues, sources
 from iit_bench.training.chats import checking
 from iit_bench.training.chats.checking import Checked, Report
@@ -101,12 +102,23 @@ class _File:
         self._epoch, self._order = -1, self._trained
 
     def rows(self, first: int, count: int, rng: np.random.Generator) -> list[chat.Row]:
-        """The chats from the `first` that is trained on; none is drawn."""
-        return [self._source.row(self._number(nth)) for nth in range(first, first + count)]
+        """The chats from the `first` that is trained on; none is drawn.
+
+        Raises:
+            UserError: a file is gone since the check.
+        """
+        return [self._row(self._number(nth)) for nth in range(first, first + count)]
 
     def held_out(self) -> list[chat.Row]:
         """Chats that are not trained on."""
-        return [self._source.row(int(number)) for number in self._held]
+        return [self._row(int(number)) for number in self._held]
+
+    def _row(self, number: int) -> chat.Row:
+        try:
+            return self._source.row(number)
+        except ItemError as error:
+            name = self._source.records.name(number)
+            raise UserError(f"{name}: {error}, though it was there when it was checked; put it back and resume") from None
 
     def _number(self, nth: int) -> int:
         """The record that is trained on as the `nth`."""
