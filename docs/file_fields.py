@@ -48,7 +48,7 @@ RUN_EXPORT_FIELDS = {
     "iit-bench": "version that wrote the folder",
 }
 HEADERS = {"format": f"`{RUN_FORMAT}`, `{RUN_FORMAT}/results`, `{RUN_FORMAT}/suite` or `{RUN_FORMAT}/errors`", "version": "of the format"}
-NEWER_THAN_THE_SHIPPED_MODELS = {"method", "processes", "run"}  # fields that their training.json does not have yet
+NEWER_THAN_THE_SHIPPED_MODELS = {"merge", "method", "processes", "run"}  # fields that their training.json does not have yet
 TRAINING_FIELDS = {
     "recipe": "name of the recipe",
     "recipe_sha256": "of its text",
@@ -57,6 +57,7 @@ TRAINING_FIELDS = {
     "seed": "of weights and data",
     "steps": "of the optimiser",
     "method": "of a visual stage: the method's name and options; of lora and dora also `base`, what they are a difference to",
+    "merge": "of a merge, in place of `optim`: alpha, and name and weights of the tuned model and of its base",
     "optim": "learning rate per group of weights, schedule, batch size and clipping, as the recipe has them",
     "final_loss": "of the last step",
     "seconds": "training and scoring",

@@ -21,10 +21,16 @@ import yaml
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.training.ranges import check
-from iit_bench.training.stages import BaseRecipe, ChainRecipe, TowerRecipe, VlmRecipe
+from iit_bench.training.stages import BaseRecipe, ChainRecipe, MergeRecipe, TowerRecipe, VlmRecipe
 
-Recipe = BaseRecipe | TowerRecipe | VlmRecipe | ChainRecipe
-KINDS: dict[str, type[Recipe]] = {"base": BaseRecipe, "tower": TowerRecipe, "vlm": VlmRecipe, "chain": ChainRecipe}
+Recipe = BaseRecipe | TowerRecipe | VlmRecipe | MergeRecipe | ChainRecipe
+KINDS: dict[str, type[Recipe]] = {
+    "base": BaseRecipe,
+    "tower": TowerRecipe,
+    "vlm": VlmRecipe,
+    "merge": MergeRecipe,
+    "chain": ChainRecipe,
+}
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,20 @@ class VlmRecipe:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class MergeRecipe:
+    """No training: the LLM of `inputs.model` averaged with its base, `inputs.llm` (see `rivals.merging`)."""
+
+    kind: str
+    inputs: VlmInputs = field(default_factory=VlmInputs)
+    alpha: float = within(0, 1, default=0.5)  # share of the tuned weights; 0 = those of the base
+    data: Dialogues = field(default_factory=Dialogues)  # what it is scored on
+    run: Running = field(default_factory=Running)
+    seed: int = within(0, 2**63 - 1, default=0)  # nothing is drawn; a chain sets it for all its stages
+    test: bool = False
+    limit: int = within(0, default=0)
+
+
 def _check_rates(rates: LearningRates, parts: Sequence[str], what: str) -> None:
     """Only parts that the model has can be trained, and one must be."""
     if not any(dataclasses.asdict(rates).values()):

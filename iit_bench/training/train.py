@@ -22,7 +22,7 @@ from iit_bench.storage.locks import lock_file
 from iit_bench.training import recipe as recipes
 from iit_bench.training.recipe import Loaded
 from iit_bench.training.records import Running
-from iit_bench.training.stages import IN_CHAIN, BaseRecipe, ChainRecipe, TowerRecipe, VlmRecipe
+from iit_bench.training.stages import IN_CHAIN, BaseRecipe, ChainRecipe, MergeRecipe, TowerRecipe, VlmRecipe
 
 if TYPE_CHECKING:
     from iit_bench.training.loop import Fitted
@@ -91,9 +91,12 @@ def _run_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, processe
         if isinstance(recipe, VlmRecipe):
             processes.decided(lambda: bool(task.mixture(out, progress)))  # checked by one process; the others find what it wrote
             task.mixture(out)
-        fitted = loop.fit(
-            task, recipe.optim, recipe.every, out, identity, resume=resume, progress=progress, run=recipe.run, processes=processes
-        )
+        if isinstance(recipe, MergeRecipe):
+            fitted = loop.Fitted(steps=0, seconds=0.0, loss=0.0)
+        else:
+            fitted = loop.fit(
+                task, recipe.optim, recipe.every, out, identity, resume=resume, progress=progress, run=recipe.run, processes=processes
+            )
         if processes.how == "fsdp":
             trained, task = task, make_task(recipe) if processes.writes else task
             checkpoint.put_whole(trained.module, task.module, processes)
@@ -173,9 +176,9 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
         | {"python": platform.python_version()},
         "weights_sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
         "scores": {split: {name: score.as_json() for name, score in of.items()} for split, of in scores.items()},
-        "optim": asdict(recipe.optim),
         "run": asdict(recipe.run),
-        **({"method": task.method.fields()} if isinstance(recipe, VlmRecipe) else {}),
+        **({} if isinstance(recipe, MergeRecipe) else {"optim": asdict(recipe.optim)}),
+        **(task.card() if isinstance(recipe, VlmRecipe | MergeRecipe) else {}),
     }
     if mixture is not None:
         card["data"] = mixture.report.as_json()
@@ -201,7 +204,7 @@ def _say(line: str, progress: bool) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def make_task(recipe: BaseRecipe | TowerRecipe | VlmRecipe) -> Any:
+def make_task(recipe: BaseRecipe | TowerRecipe | VlmRecipe | MergeRecipe) -> Any:
     """The `loop.Task` of a recipe, with `save(folder)` and `load(folder)`."""
     if isinstance(recipe, BaseRecipe):
         from iit_bench.training.base_llm import BaseTask
@@ -211,6 +214,10 @@ def make_task(recipe: BaseRecipe | TowerRecipe | VlmRecipe) -> Any:
         from iit_bench.training.tower import TowerTask
 
         return TowerTask(recipe)
+    if isinstance(recipe, MergeRecipe):
+        from iit_bench.training.rivals.merging import MergeTask
+
+        return MergeTask(recipe)
     from iit_bench.training.vlm import VlmTask
 
     return VlmTask(recipe)

@@ -144,15 +144,16 @@ class VlmTask(chat.ChatRows):
 
     def save(self, folder: Path) -> None:
         """Write model, tokenizer and processor."""
-        from iit_bench.models.wings.processor import WingsProcessor
-
-        save_llm(self.method.finished(self.module), self.tokenizer, folder)
-        WingsProcessor.from_config(self.module.config, self.tokenizer).save_pretrained(folder)
+        save_vlm(self.method.finished(self.module), self.tokenizer, folder)
         self.method.save(folder)
+
+    def card(self) -> dict[str, Any]:
+        """What training.json records beside what it has of every stage."""
+        return {"method": self.method.fields()}
 
     def load(self, folder: Path) -> None:
         """Put the weights of a saved folder in place of the trained ones; the tower's features are computed anew with it."""
-        self.module, self.tokenizer = _load(folder)
+        self.module, self.tokenizer = load_vlm(folder)
         self._seen.clear()
 
     def _features(self, images: tuple[Image, ...]) -> torch.Tensor | None:
@@ -197,7 +198,7 @@ def build(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
 
     inputs, decided = recipe.inputs, method.config_fields()
     if inputs.model:
-        previous, tokenizer = _load(assets.find(inputs.model, "inputs.model"))
+        previous, tokenizer = load_vlm(assets.find(inputs.model, "inputs.model"))
         fields = previous.config.to_dict() | decided
         fields.pop("model_type", None)
         fields |= {"text_config": previous.config.text_config, "vision_config": previous.config.vision_config}
@@ -220,7 +221,16 @@ def build(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
     return WingsForConditionalGeneration.from_base(llm, tower.eval(), config), tokenizer
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
+def save_vlm(module: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a visual stage's model, in bfloat16, its tokenizer and its processor."""
+    from iit_bench.models.wings.processor import WingsProcessor
+
+    save_llm(module, tokenizer, folder)
+    WingsProcessor.from_config(module.config, tokenizer).save_pretrained(folder)
+
+
+def load_vlm(folder: Path) -> tuple[Any, Any]:
+    """A visual stage's model in float32, and its tokenizer."""
     from transformers import AutoTokenizer
 
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
