@@ -48,7 +48,7 @@ RUN_EXPORT_FIELDS = {
     "iit-bench": "version that wrote the folder",
 }
 HEADERS = {"format": f"`{RUN_FORMAT}`, `{RUN_FORMAT}/results`, `{RUN_FORMAT}/suite` or `{RUN_FORMAT}/errors`", "version": "of the format"}
-NEWER_THAN_THE_SHIPPED_MODELS = {"merge", "method", "processes", "run"}  # fields that their training.json does not have yet
+NEWER_THAN_THE_SHIPPED_MODELS = {"data", "merge", "method", "processes", "run"}  # fields that their training.json does not have yet
 TRAINING_FIELDS = {
     "recipe": "name of the recipe",
     "recipe_sha256": "of its text",
@@ -56,6 +56,7 @@ TRAINING_FIELDS = {
     "command": "the command line that made the model",
     "seed": "of weights and data",
     "steps": "of the optimiser",
+    "data": "of own data only, by source: hash, records, tokens, learned tokens, images, and what was refused, by reason",
     "method": "of a visual stage: the method's name and options; of lora and dora also `base`, what they are a difference to",
     "merge": "of a merge, in place of `optim`: alpha, and name and weights of the tuned model and of its base",
     "optim": "learning rate per group of weights, schedule, batch size and clipping, as the recipe has them",

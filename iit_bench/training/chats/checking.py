@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ class Checked:
     Attributes:
         source: as the recipe names it.
         sha256: of its files.
-        encoding: hash of tokenizer, chat template and limits.
+        encoding: hash of tokenizer, chat template, limits and how the records are read.
         records: how many there are.
         tokens: of all records that can be trained on, images included.
         labelled: of these, those that are learned.
@@ -148,8 +149,9 @@ def refuse(report: Report, data: Dialogues) -> None:
 
 def _key(source: Source, data: Dialogues) -> str:
     """What decides the result beside the files."""
-    columns = ",".join(f"{known}={own}" for known, own in sorted(source.part.columns.items()))
-    return f"{source.encoding.sha256()} {source.part.split} {source.part.subset} {source.part.images} {columns} {data.pixels}"
+    columns = sorted(source.part.columns.items())
+    facts = [source.encoding.sha256(), source.part.split, source.part.subset, source.part.images, columns, data.pixels]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _checked(source: Source, key: tuple[str, str, str], pixels: bool, bars: bool) -> Checked:
