@@ -1,13 +1,32 @@
-"""Where a stage's inputs lie: a folder, or a model that comes with the package."""
+"""Where a stage's inputs are: a folder, a model that comes with the package, a model of the Hub, or a GGUF file."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 
 SHIPPED = "shipped:"
+GGUF = ".gguf"
+_HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")  # OWNER/NAME[@REVISION]
+_DESCRIPTION = ("*.json", "*.jinja", "*.txt", "*.model")  # what a Hub model has beside its weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Files of a decoder or a tower."""
+
+    folder: Path
+    gguf: str = ""  # name of the GGUF file that holds it; empty: safetensors
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What transformers' Auto classes take beside the folder."""
+        return {"gguf_file": self.gguf} if self.gguf else {}
 
 
 def models() -> Path:
@@ -28,4 +47,45 @@ def find(value: str, key: str) -> Path:
     folder = models() / value.removeprefix(SHIPPED) if value.startswith(SHIPPED) else Path(value)
     if not (folder / "config.json").is_file():
         raise UserError(f"recipe key {key}: {value} is no model folder (config.json is not there); train it first, or set {key} with --set")
+    return folder
+
+
+def locate(value: str, key: str, weights: bool = True) -> Place:
+    """The files that recipe key `key` names; those of a Hub model are downloaded, or found in the Hub's cache.
+
+    Args:
+        value: a folder, `shipped:NAME`, a GGUF file, or `OWNER/NAME[@REVISION]` on the Hub.
+        key: for the error's sentence.
+        weights: whether the weights are needed; without them nothing but configuration and tokenizer is downloaded.
+
+    Raises:
+        UserError: there is no model at that place.
+    """
+    path = Path(value).expanduser()
+    if path.suffix == GGUF:
+        if not path.is_file():
+            raise UserError(f"recipe key {key}: there is no file {value}; set {key} to a GGUF file, a folder or a Hub id with --set")
+        return Place(folder=path.parent, gguf=path.name)
+    if value.startswith(SHIPPED) or path.exists() or not _HUB.fullmatch(value):
+        return Place(folder=find(value, key))
+    from iit_bench.models.checkpoint_files import resolve_checkpoint
+
+    try:
+        return Place(folder=resolve_checkpoint(value) if weights else _described(value))
+    except (UserError, OSError, ValueError) as error:
+        what = "" if weights else "the configuration of "
+        raise UserError(
+            f"recipe key {key}: {what}{value} cannot be read: no such folder, and not from the Hub ({one_line(error)}); check the name or "
+            f"the network, or set {key} to a folder"
+        ) from error
+
+
+def _described(value: str) -> Path:
+    """Folder with configuration and tokenizer of a Hub model."""
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = value.partition("@")
+    folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=list(_DESCRIPTION)))
+    if not (folder / "config.json").is_file():
+        raise UserError("it has no config.json")
     return folder

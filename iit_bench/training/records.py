@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from iit_bench.training.ranges import within
 
@@ -178,12 +179,35 @@ class VlmModel:
 class VlmInputs:
     """Where a visual stage starts: from `model` (an earlier stage's folder), or from `llm` and `tower`.
 
-    A value is a folder, or `shipped:NAME` for a model that comes with the package.
+    A value is a folder, or `shipped:NAME` for a model that comes with the package; `llm` and `tower` may also be `OWNER/NAME[@REVISION]`
+    of the Hub, and `llm` a GGUF file.
     """
 
     llm: str = ""
     tower: str = ""
     model: str = ""
+    tower_layer: int = within(-1000, 1000, default=0)  # index into the tower's hidden states, as -2 = before its last layer; 0 = its output
+    context: int = within(0, default=0)  # longest row in tokens, and the router's width; 0 = as the LLM has it
+    template: str = ""  # "chatml" in place of the LLM's own chat template
+
+    def __post_init__(self) -> None:
+        if self.template not in ("", "chatml"):
+            raise ValueError(f"template must be chatml, or empty for the LLM's own; it is {self.template!r}")
+        if self.model and (self.tower_layer or self.context or self.template):
+            raise ValueError("tower_layer, context and template go with inputs.llm and inputs.tower; an earlier stage's folder has its own")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Fields of the configurations of `inputs.llm` and `inputs.tower`, by which --dry-run counts where the Hub cannot be reached."""
+
+    llm: dict[str, Any] = field(default_factory=dict)
+    tower: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, shape in (("llm", self.llm), ("tower", self.tower)):
+            if shape and not isinstance(shape.get("model_type"), str):
+                raise ValueError(f"shapes.{name} needs the key model_type, as in a config.json")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from iit_bench.training.records import (
     LearningRates,
     Optimisation,
     Running,
+    Shapes,
     TowerModel,
     VlmInputs,
     VlmModel,
@@ -78,6 +79,7 @@ class VlmRecipe:
     kind: str
     optim: Optimisation
     inputs: VlmInputs
+    shapes: Shapes = field(default_factory=Shapes)
     model: VlmModel = field(default_factory=VlmModel)
     method: MethodOptions = field(default_factory=MethodOptions)
     data: Dialogues = field(default_factory=Dialogues)

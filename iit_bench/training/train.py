@@ -52,7 +52,7 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False, 
     """
     from iit_bench.training.parallel import joined
 
-    stages = _stages(recipes.load_recipe(recipe, overrides), out)
+    stages = stages_of(recipes.load_recipe(recipe, overrides), out)
     for stage, folder in stages:
         _run_stage(stage, folder, resume, progress, joined(_running(stage)))
     return out
@@ -63,7 +63,7 @@ def _running(loaded: Loaded) -> Running:
     return loaded.recipe.run
 
 
-def _stages(loaded: Loaded, out: Path) -> list[tuple[Loaded, Path]]:
+def stages_of(loaded: Loaded, out: Path) -> list[tuple[Loaded, Path]]:
     """What is trained, in order, and where to: every stage of a chain is read and checked before the first one starts."""
     if not isinstance(loaded.recipe, ChainRecipe):
         return [(loaded, out)]
@@ -71,7 +71,7 @@ def _stages(loaded: Loaded, out: Path) -> list[tuple[Loaded, Path]]:
     for stage in loaded.recipe.stages:
         values = {**loaded.recipe.set, **stage.set}
         text = [f"{key}={_as_yaml(_inside(value, out))}" for key, value in values.items()]
-        stages += _stages(recipes.load_recipe(stage.recipe, text), out / stage.out)
+        stages += stages_of(recipes.load_recipe(stage.recipe, text), out / stage.out)
     return stages
 
 

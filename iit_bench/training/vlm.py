@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,28 @@ import torch
 
 from iit_bench.errors import UserError
 from iit_bench.images import UnreadableImageError, is_readable
-from iit_bench.training import assets, chat, dialogues, last_layer, scores, sources
+from iit_bench.training import chat, dialogues, last_layer, scores, sources, start
 from iit_bench.training.base_llm import HELD_OUT, save_llm, text_scores
 from iit_bench.training.chats.mixture import Mixture
 from iit_bench.training.chats.reading import Encoding
-from iit_bench.training.method import Method
 from iit_bench.training.records import LAB, Dialogues
 from iit_bench.training.rivals import method_of
 from iit_bench.training.stages import VlmRecipe
 from iit_bench.types import Image, Question
 
 MOST_FEATURES = 2 << 30  # bytes of tower features that are kept
+Begin = Callable[[VlmRecipe, dict[str, Any]], tuple[Any, Any]]  # recipe and the method's fields -> model and tokenizer
 
 
 class VlmTask(chat.ChatRows):
     """A `loop.Task`: next-token loss on the replies of VQA dialogues. The tower is frozen, so each image goes through it once."""
 
-    def __init__(self, recipe: VlmRecipe) -> None:
+    def __init__(self, recipe: VlmRecipe, begin: Begin = start.build) -> None:
         self.recipe = recipe
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             self.method = method_of(recipe)
-            self.module, self.tokenizer = build(recipe, self.method)
+            self.module, self.tokenizer = begin(recipe, self.method.config_fields())
             self.method.attach(self.module)
         self.groups = self.method.groups(self.module)
         self._draw = self.method.draw(dialogues.mixed(recipe.data.sources) if recipe.data.sources else dialogues.vqa())
@@ -153,7 +152,7 @@ class VlmTask(chat.ChatRows):
 
     def load(self, folder: Path) -> None:
         """Put the weights of a saved folder in place of the trained ones; the tower's features are computed anew with it."""
-        self.module, self.tokenizer = load_vlm(folder)
+        self.module, self.tokenizer = start.load(folder)
         self._seen.clear()
 
     def _features(self, images: tuple[Image, ...]) -> torch.Tensor | None:
@@ -185,54 +184,9 @@ def asked_of(data: Dialogues) -> Dialogues | None:
     return dataclasses.replace(data, mixture=(), sources=shares) if shares else None
 
 
-def build(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
-    """The model a stage starts from, in float32, and its tokenizer; what the method attaches is not on it yet.
-
-    Raises:
-        UserError: the inputs are missing or are no such folders.
-    """
-    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
-
-    from iit_bench.models.wings.configuration import WingsConfig
-    from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-
-    inputs, decided = recipe.inputs, method.config_fields()
-    if inputs.model:
-        previous, tokenizer = load_vlm(assets.find(inputs.model, "inputs.model"))
-        fields = previous.config.to_dict() | decided
-        fields.pop("model_type", None)
-        fields |= {"text_config": previous.config.text_config, "vision_config": previous.config.vision_config}
-        return WingsForConditionalGeneration.from_stage(previous, WingsConfig(**fields)), tokenizer
-    if not (inputs.llm and inputs.tower):
-        raise UserError("recipe: needs inputs.llm and inputs.tower, or inputs.model (an earlier stage's folder): set them with --set")
-    llm_folder, tower_folder = assets.find(inputs.llm, "inputs.llm"), assets.find(inputs.tower, "inputs.tower")
-    llm = AutoModelForCausalLM.from_pretrained(llm_folder, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(llm_folder)
-    mark: Any = tokenizer.convert_tokens_to_ids("<image>")
-    tower = AutoModel.from_pretrained(tower_folder, dtype=torch.float32)
-    config = WingsConfig(
-        text_config=llm.config,
-        vision_config=tower.config,
-        **decided,
-        router_width=llm.config.max_position_embeddings,
-        image_token_id=mark,
-        image_size=json.loads((tower_folder / "config.json").read_text(encoding="utf-8"))["image_size"],
-    )
-    return WingsForConditionalGeneration.from_base(llm, tower.eval(), config), tokenizer
-
-
 def save_vlm(module: Any, tokenizer: Any, folder: Path) -> None:
     """Write a visual stage's model, in bfloat16, its tokenizer and its processor."""
     from iit_bench.models.wings.processor import WingsProcessor
 
     save_llm(module, tokenizer, folder)
     WingsProcessor.from_config(module.config, tokenizer).save_pretrained(folder)
-
-
-def load_vlm(folder: Path) -> tuple[Any, Any]:
-    """A visual stage's model in float32, and its tokenizer."""
-    from transformers import AutoTokenizer
-
-    from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-
-    return WingsForConditionalGeneration.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)

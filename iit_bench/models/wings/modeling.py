@@ -69,7 +69,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             fields["vision_config"] = tower.config
         config = cls.config_class(**fields)
         if tower is not None and config.image_token_length is None:
-            config.image_token_length, config.vision_hidden_size = _measure_tower(tower, config)
+            config.image_token_length, config.vision_hidden_size = measure_tower(tower, config)
         model = cls._from_config(config, dtype=llm.dtype)
         if llm.generation_config is not None:
             model.generation_config = copy.deepcopy(llm.generation_config)
@@ -351,7 +351,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return inputs
 
 
-def _measure_tower(tower: PreTrainedModel, config: WingsConfig) -> tuple[int, int]:
+def measure_tower(tower: PreTrainedModel, config: WingsConfig) -> tuple[int, int]:
     """Tokens per image T and feature size D_v of a tower at the configuration's image size."""
     training = tower.training
     features = VisionTower(config, tower)(torch.zeros(1, 3, config.image_size, config.image_size, device=tower.device))

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from iit_bench.errors import UserError
-from iit_bench.training import assets
+from iit_bench.training import assets, start
 from iit_bench.training.stages import MergeRecipe
-from iit_bench.training.vlm import VlmTask, load_vlm, save_vlm
+from iit_bench.training.vlm import VlmTask, save_vlm
 
 
 class MergeTask(VlmTask):
@@ -25,7 +25,7 @@ class MergeTask(VlmTask):
         self.recipe: Any = recipe
         self._seen = {}
         tuned, base = self._folders()
-        self.module, self.tokenizer = load_vlm(tuned)
+        self.module, self.tokenizer = start.load(tuned)
         average(self.module, _weights(base), recipe.alpha)
 
     def save(self, folder: Path) -> None:

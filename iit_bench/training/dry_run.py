@@ -1,0 +1,294 @@
+"""`iit-bench train RECIPE --dry-run`: what a training will do, counted without training: sizes, memory, tokens, steps, hours, files.
+
+Models are built in outline (`start.outline`), so nothing but configurations and tokenizers is downloaded, and shapes that do not go
+together are found by the code that trains. Rows are those of the first steps themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iit_bench.errors import UserError
+from iit_bench.training import passes
+from iit_bench.training import recipe as recipes
+from iit_bench.training.memory import Decoder, Memory, Pass, estimate
+from iit_bench.training.parallel import REPLICATED
+from iit_bench.training.recipe import Loaded
+from iit_bench.training.records import LAB, BaseInputs, Running
+from iit_bench.training.stages import BaseRecipe, MergeRecipe, TowerRecipe, VlmRecipe
+from iit_bench.training.train import CARD, make_task, stages_of
+
+SAMPLED = 8  # steps whose rows are looked at
+GPU_MEMORY = 80 * 10**9  # bytes, of the GPUs that a recipe for several is meant for
+UNKNOWN_TEXT = 256  # tokens of text in a row where no tokenizer is available
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A group of parameters."""
+
+    name: str
+    parameters: int
+    rate: float  # peak learning rate; 0 = frozen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of a step, measured on the first steps, or assumed."""
+
+    per_step: float  # rows of a step: optim.batch counts turns
+    unit: str  # "tokens", of a vision tower "images"
+    mean: float  # units of a row
+    longest: int
+    labelled: float  # share of the tokens
+    padded: float  # tokens of padding per token
+    passes: int  # of one process in a step
+    largest: int  # tokens of the largest pass, padding counted
+    measured: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """What one stage will do."""
+
+    recipe: str
+    kind: str
+    out: str
+    reads: dict[str, str]
+    writes: dict[str, int]  # file -> bytes
+    parts: list[Part]
+    rows: Rows
+    steps: int
+    total: int  # tokens or images of the whole training
+    hours: float | None  # at the throughput given
+    precision: str
+    checkpointing: bool
+    processes: int
+    parallel: str  # "", "ddp" or "fsdp"
+    memory: Memory | None  # of a vision tower not estimated
+    without_checkpointing: int | None  # peak bytes, where it would differ
+    with_checkpointing: int | None
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Fields, with the peak of the memory."""
+        return asdict(self) | ({"memory": asdict(self.memory) | {"peak": self.memory.peak}} if self.memory else {})
+
+
+def plan(recipe: str, overrides: Sequence[str], out: Path, processes: int = 1, throughput: float | None = None) -> list[StagePlan]:
+    """What `recipe` will do, stage by stage.
+
+    Args:
+        recipe: name of a shipped recipe or path of a YAML file.
+        overrides: "key=value", as after `--set`.
+        out: folder that would be made.
+        processes: how many will share the work, one GPU each.
+        throughput: tokens (of a tower images) per second, of all processes together.
+
+    Raises:
+        UserError: what would end the training: an unknown input, shapes that do not go together, rows longer than the context.
+    """
+    earlier: dict[str, tuple[Any, Any]] = {}
+    plans = []
+    for stage, folder in stages_of(recipes.load_recipe(recipe, overrides), out):
+        if isinstance(stage.recipe, MergeRecipe):  # trains nothing
+            continue
+        plans.append(_stage(stage, folder, processes, throughput, earlier))
+    if not plans:
+        raise UserError(f"recipe {recipe}: a merge trains nothing, so there is nothing to count; run it without --dry-run")
+    return plans
+
+
+def _stage(loaded: Loaded, out: Path, processes: int, throughput: float | None, earlier: dict[str, tuple[Any, Any]]) -> StagePlan:
+    recipe: Any = loaded.recipe
+    notes: list[str] = []
+    task = _outlined(recipe, earlier)
+    earlier[str(out)] = (task.tower if isinstance(recipe, TowerRecipe) else task.module, getattr(task, "tokenizer", None))
+    from iit_bench.training.steps import freeze
+
+    freeze(task, recipe.optim)
+    parts = [
+        Part(name=name, parameters=sum(p.numel() for p in group), rate=getattr(recipe.optim.lr, name))
+        for name, group in task.groups.items()
+    ]
+    parameters = sum(p.numel() for p in task.module.parameters())
+    trained = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
+    rows = _rows(task, recipe, processes, notes)
+    how = _parallel(recipe.run, processes, parameters, trained, notes)
+    memory = with_checkpointing = without = None
+    if not isinstance(recipe, TowerRecipe):
+        several = {"processes": processes, "sharded": how == "fsdp"}
+        of_task = _memory_of(task, recipe, rows, parameters, trained, several)
+        memory, without, with_checkpointing = of_task(recipe.run.checkpointing), of_task(False).peak, of_task(True).peak
+    total = round(rows.mean * rows.per_step * recipe.optim.steps)
+    return StagePlan(
+        recipe=loaded.name,
+        kind=recipe.kind,
+        out=str(out),
+        reads=_reads(recipe),
+        writes={"model.safetensors": 2 * parameters, "checkpoint/tensors.safetensors": 4 * parameters + 8 * trained, CARD: 4000},
+        parts=parts,
+        rows=rows,
+        steps=recipe.optim.steps,
+        total=total,
+        hours=None if throughput is None else total / throughput / 3600,
+        precision=recipe.run.precision,
+        checkpointing=recipe.run.checkpointing,
+        processes=processes,
+        parallel=how,
+        memory=memory,
+        without_checkpointing=without,
+        with_checkpointing=with_checkpointing,
+        notes=notes,
+    )
+
+
+def _outlined(recipe: BaseRecipe | TowerRecipe | VlmRecipe, earlier: dict[str, tuple[Any, Any]]) -> Any:
+    """The stage's task, its model without values where it can be."""
+    if isinstance(recipe, VlmRecipe):
+        from iit_bench.training import start
+        from iit_bench.training.vlm import VlmTask
+
+        return VlmTask(recipe, lambda recipe, decided: start.outline(recipe, decided, earlier))
+    if isinstance(recipe, BaseRecipe) and recipe.inputs.model in earlier:
+        recipe = dataclasses.replace(recipe, inputs=BaseInputs())
+    return make_task(recipe)
+
+
+def _rows(task: Any, recipe: Any, processes: int, notes: list[str]) -> Rows:
+    """Rows of the first steps.
+
+    Raises:
+        UserError: an image, or a row, is longer than the context.
+    """
+    batch = recipe.optim.batch
+    if isinstance(recipe, TowerRecipe):
+        return Rows(per_step=batch, unit="images", mean=1, longest=1, labelled=1, padded=0, passes=1, largest=batch, measured=True)
+    tokenizer = task.tokenizer
+    _check_room(task, recipe)
+    if tokenizer is None:
+        _check_files(recipe)
+        image, context = task.module.config.image_token_length, task.module.config.router_width
+        length = min(context, image + UNKNOWN_TEXT)
+        notes.append(
+            "the Hub's files are not available here: sizes are those of the recipe's shapes, and a row is taken to be an image and "
+            f"{UNKNOWN_TEXT} tokens of text, half of them labelled"
+        )
+        least = max(1, batch // processes)
+        each = max(1, recipe.run.accumulate // length) if recipe.run.accumulate else least
+        return Rows(
+            per_step=batch,
+            unit="tokens",
+            mean=length,
+            longest=length,
+            labelled=UNKNOWN_TEXT / 2 / length,
+            padded=0,
+            passes=-(-least // each),
+            largest=min(least, each) * length,
+            measured=False,
+        )
+    lengths, labelled, padded, most, largest = [], 0, 0, 0, 0
+    sampled = range(min(SAMPLED, recipe.optim.steps))
+    fixed_cost = passes.FIXED_COST.get(recipe.run.device, passes.FIXED_COST_OF_ACCELERATORS)
+    for step in sampled:
+        rows = task.rows(step)
+        of_step = [task.size(row) for row in rows]
+        plans = passes.plan(of_step, processes, recipe.run.accumulate, fixed_cost)
+        padded += sum(passes.padding(of_step, one) for one in plans)
+        most = max(most, *(len(one) for one in plans))
+        largest = max(largest, *(len(one) * max(of_step[row] for row in one) for plan in plans for one in plan if one))
+        lengths += of_step
+        labelled += task.weight(rows)
+    return Rows(
+        per_step=len(lengths) / len(sampled),
+        unit="tokens",
+        mean=sum(lengths) / len(lengths),
+        longest=max(lengths),
+        labelled=labelled / sum(lengths),
+        padded=padded / sum(lengths),
+        passes=most,
+        largest=largest,
+        measured=True,
+    )
+
+
+def _check_files(recipe: Any) -> None:
+    """Refuse files of a mixture that are missing; what is in them is checked with the tokenizer, by `task.rows`."""
+    for part in recipe.data.mixture:
+        if not part.source.startswith(LAB) and not Path(part.source).expanduser().exists():
+            raise UserError(f"recipe key data.mixture: there is no {part.source}; set its source to a file or folder of chats")
+
+
+def _check_room(task: Any, recipe: Any) -> None:
+    """Refuse a context that an image fills, and a router narrower than the context."""
+    if not isinstance(recipe, VlmRecipe):
+        return
+    config, tokenizer = task.module.config, task.tokenizer
+    context = config.router_width if tokenizer is None else tokenizer.model_max_length
+    if config.image_token_length >= context:
+        raise UserError(
+            f"recipe: an image takes {config.image_token_length} tokens and the context has {context}, which leaves no room for text; "
+            "raise inputs.context, or take a tower with fewer tokens"
+        )
+    if config.has_router and config.router_width < context:
+        raise UserError(
+            f"recipe: the router is {config.router_width} tokens wide and rows may have {context}; lower the tokenizer's model_max_length "
+            "to the router's width"
+        )
+
+
+def _parallel(run: Running, processes: int, parameters: int, trained: int, notes: list[str]) -> str:
+    if processes == 1:
+        return ""
+    if run.parallel != "auto":
+        return run.parallel
+    here = torch.cuda.is_available()
+    room = torch.cuda.get_device_properties(0).total_memory if here else GPU_MEMORY
+    if not here:
+        notes.append("parallel auto is decided for GPUs of 80 GB, as there is none here")
+    return "fsdp" if 4 * parameters + 12 * trained > REPLICATED * room else "ddp"
+
+
+def _memory_of(task: Any, recipe: Any, rows: Rows, parameters: int, trained: int, several: dict[str, Any]) -> Callable[[bool], Memory]:
+    config = task.module.config
+    text = getattr(config, "text_config", config)
+    learners = config.active_learners if hasattr(config, "active_learners") else ()
+    heads = text.num_attention_heads
+    decoder = Decoder(
+        layers=text.num_hidden_layers,
+        width=text.hidden_size,
+        attention=heads * (getattr(text, "head_dim", None) or text.hidden_size // heads),
+        mlp=text.intermediate_size,
+        vocabulary=text.vocab_size,
+        rank=getattr(config, "lora_dim", 0),
+        visual="visual" in learners,
+        textual="textual" in learners,
+        router=bool(getattr(config, "has_router", False)),
+    )
+
+    def of(checkpointing: bool) -> Memory:
+        return estimate(
+            parameters=parameters,
+            trained=trained,
+            decoder=decoder,
+            of_step=Pass(tokens=rows.largest, labelled=round(rows.largest * rows.labelled)),
+            llm_trained=recipe.optim.lr.llm > 0,
+            bfloat16=recipe.run.precision == "bfloat16",
+            checkpointing=checkpointing,
+            **several,
+        )
+
+    return of
+
+
+def _reads(recipe: Any) -> dict[str, str]:
+    inputs = asdict(recipe.inputs) if hasattr(recipe, "inputs") else {}
+    reads = {f"inputs.{key}": value for key, value in inputs.items() if key in ("llm", "tower", "model") and value}
+    mixture = recipe.data.mixture if isinstance(recipe, VlmRecipe) else ()
+    return reads | {f"data.mixture[{place}]": part.source for place, part in enumerate(mixture)}

@@ -1,0 +1,65 @@
+"""The plan of a training as text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from iit_bench.training.dry_run import StagePlan
+
+
+def text(plans: Sequence[StagePlan]) -> str:
+    """All stages, one after the other."""
+    return "\n\n".join("\n".join(_stage(plan)) for plan in plans)
+
+
+def _stage(plan: StagePlan) -> Iterator[str]:
+    yield f"{plan.recipe} -> {plan.out}"
+    for part in plan.parts:
+        yield f"  {part.name:<10} {part.parameters:>15,} parameters   {f'rate {part.rate:g}' if part.rate else 'frozen'}"
+    trained = sum(part.parameters for part in plan.parts if part.rate)
+    yield f"  {'all':<10} {sum(part.parameters for part in plan.parts):>15,} parameters   {trained:,} trained"
+    yield from _rows(plan)
+    yield from _memory(plan)
+    yield f"  reads      {', '.join(f'{key} {value}' for key, value in plan.reads.items()) or 'data only'}"
+    yield f"  writes     {', '.join(f'{name} {_bytes(size)}' for name, size in plan.writes.items())}"
+    for note in plan.notes:
+        yield f"  note       {note}"
+
+
+def _rows(plan: StagePlan) -> Iterator[str]:
+    rows = plan.rows
+    if rows.unit == "images":
+        yield f"  steps      {plan.steps:,} of {rows.per_step:,.0f} images, {plan.total:,} in all{_hours(plan)}"
+        return
+    about = "" if rows.measured else " (assumed)"
+    yield f"  steps      {plan.steps:,} of {rows.per_step:,.0f} rows, {plan.total:,} tokens in all{about}{_hours(plan)}"
+    yield (
+        f"  rows       {rows.mean:,.0f} tokens each{about}, longest {rows.longest:,}, {rows.labelled:.0%} labelled; "
+        f"{rows.passes} pass{'es' * (rows.passes > 1)} per step and process"
+    )
+
+
+def _hours(plan: StagePlan) -> str:
+    return "" if plan.hours is None else f", {plan.hours:,.2f} hours"
+
+
+def _memory(plan: StagePlan) -> Iterator[str]:
+    memory = plan.memory
+    if memory is None:
+        return
+    how = f"{plan.processes} processes ({plan.parallel}), each" if plan.processes > 1 else "one process:"
+    yield f"  memory     {how} {_bytes(memory.peak)} at peak in {plan.precision}, checkpointing {'on' if plan.checkpointing else 'off'}"
+    parts = [(name, getattr(memory, name)) for name in ("weights", "gradients", "moments", "exchange", "copies", "activations", "logits")]
+    yield f"             {', '.join(f'{name} {_bytes(size)}' for name, size in parts if size)}"
+    other = plan.without_checkpointing if plan.checkpointing else plan.with_checkpointing
+    if other is not None:
+        yield f"             {_bytes(other)} with checkpointing {'off' if plan.checkpointing else 'on'}"
+
+
+def _bytes(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"

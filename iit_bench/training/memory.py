@@ -1,0 +1,128 @@
+"""Memory of one training step on one device, before anything is trained (docs/how-to/train.md#memory).
+
+Weights, gradients and moments are counted exactly. Activations follow from what the layers keep for the backward pass, so they depend on
+torch and transformers: the formula of `_per_token` was compared with what autograd keeps (tests/training/test_dry_run.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+FLOAT32 = 4
+STATE = 12  # bytes per trained parameter: its gradient and two moments, float32
+UPDATE = 4  # and while AdamW changes all at once, a copy of the second moments
+VOCABULARY_COPIES = 3  # logits, their logarithms, their gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """Sizes of a decoder of the Llama shape and of what is beside it."""
+
+    layers: int
+    width: int
+    attention: int  # heads × head size
+    mlp: int
+    vocabulary: int
+    rank: int = 0
+    visual: bool = False
+    textual: bool = False
+    router: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """The largest pass of a step."""
+
+    tokens: int  # padding counted
+    labelled: int  # tokens that have a loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes on one device."""
+
+    weights: int  # float32, frozen ones too
+    gradients: int
+    moments: int  # of AdamW, float32
+    exchange: int  # of several processes: buckets of DDP, or two unsharded layers of FSDP
+    copies: int  # bfloat16 copies of the weights during a pass
+    activations: int  # kept for the backward pass
+    logits: int
+    update: int  # while the optimiser works; activations and logits are gone then
+
+    @property
+    def peak(self) -> int:
+        """At the worst moment of a step."""
+        held = self.weights + self.gradients + self.moments + self.exchange
+        return held + max(self.copies + self.activations + self.logits, self.update)
+
+
+def estimate(
+    *,
+    parameters: int,
+    trained: int,
+    decoder: Decoder,
+    of_step: Pass,
+    llm_trained: bool,
+    bfloat16: bool,
+    checkpointing: bool,
+    processes: int = 1,
+    sharded: bool = False,
+) -> Memory:
+    """Memory of a step.
+
+    Args:
+        parameters: all, frozen ones too.
+        trained: those with gradients.
+        decoder: sizes.
+        of_step: the largest pass of one process.
+        llm_trained: whether the decoder's own weights are trained, so that inputs of its products are kept.
+        bfloat16: whether products are computed in bfloat16.
+        checkpointing: whether layers are recomputed in the backward pass.
+        processes: how many share the work.
+        sharded: whether they share weights, gradients and moments too (FSDP2).
+    """
+    share = processes if sharded else 1
+    number = 2 if bfloat16 else FLOAT32
+    layer = of_step.tokens * _per_token(decoder, llm_trained, number)
+    stream = of_step.tokens * decoder.width * FLOAT32
+    last = of_step.tokens * _per_token(dataclasses.replace(decoder, mlp=0), llm_trained, number)  # its MLP: only where a reply follows
+    last += of_step.labelled * 4 * decoder.mlp * number
+    activations = decoder.layers * stream + layer if checkpointing else (decoder.layers - 1) * layer + last + stream
+    a_layer = FLOAT32 * parameters // decoder.layers
+    copies = 0
+    if bfloat16 and not sharded:  # those of frozen weights are made again where layers are recomputed
+        copies = 2 * (trained + (parameters - trained) // decoder.layers if checkpointing else parameters)
+    return Memory(
+        weights=FLOAT32 * parameters // share,
+        gradients=FLOAT32 * trained // share,
+        moments=2 * FLOAT32 * trained // share,
+        exchange=0 if processes == 1 else 2 * a_layer if sharded else FLOAT32 * trained,
+        copies=copies,
+        activations=activations,
+        logits=of_step.labelled * decoder.vocabulary * FLOAT32 * VOCABULARY_COPIES,
+        update=UPDATE * trained // share,
+    )
+
+
+def _per_token(decoder: Decoder, llm_trained: bool, number: int) -> int:
+    """Bytes that one layer keeps of one token.
+
+    Two norms keep their float32 input. Attention keeps query, key, value and output, the MLP its gate before and after the activation and
+    the other half; products of trained weights keep their inputs, and trained norms their normalised values.
+    """
+    width, attention, mlp = decoder.width, decoder.attention, decoder.mlp
+    kept = 2 * width * FLOAT32 + (4 * attention + 3 * mlp) * number
+    if llm_trained:
+        kept += 2 * width * FLOAT32 + (2 * width + mlp) * number
+    learners = decoder.visual + decoder.textual
+    if learners:  # one residual stream that both read; each its query, its output before and after the last product, and low-rank parts
+        kept += width * FLOAT32 + learners * (4 * width + 4 * decoder.rank) * number
+    if decoder.textual:  # keys and values of text tokens
+        kept += (2 * width + 2 * decoder.rank) * number
+    if decoder.visual:  # and of image tokens, here counted as every token
+        kept += (2 * width + 2 * decoder.rank) * number
+    if decoder.router:
+        kept += 2 * attention * number  # query and output widened by the router's columns
+    return kept

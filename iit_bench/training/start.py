@@ -1,0 +1,249 @@
+"""What a visual stage starts from: decoder, tower and tokenizer, or an earlier stage's folder. With weights, or in outline.
+
+An outline has every parameter's shape, on torch's device "meta", and no values: what is counted before a training needs no more.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iit_bench.errors import UserError, one_line
+from iit_bench.training import assets
+from iit_bench.training.assets import Place
+from iit_bench.training.records import VlmInputs
+from iit_bench.training.stages import VlmRecipe
+
+IMAGE = "<image>"  # an image's mark in the text
+CHATML = (
+    "{%- for message in messages -%}"
+    "{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
+)
+
+
+def build(recipe: VlmRecipe, decided: dict[str, Any]) -> tuple[Any, Any]:
+    """The model a stage starts from, in float32, and its tokenizer.
+
+    Args:
+        recipe: names the inputs.
+        decided: the fields of `WingsConfig` that the method decides.
+
+    Raises:
+        UserError: the inputs are missing, are no models, or do not go together.
+    """
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+
+    inputs = recipe.inputs
+    if inputs.model:
+        previous, tokenizer = load(assets.find(inputs.model, "inputs.model"))
+        return WingsForConditionalGeneration.from_stage(previous, _next_config(previous.config, decided)), tokenizer
+    llm_place, tower_place = _places(inputs, weights=True)
+    tokenizer = _tokenizer(llm_place, inputs)
+    llm = AutoModelForCausalLM.from_pretrained(llm_place.folder, dtype=torch.float32, **llm_place.source, **_dequantised(llm_place))
+    tower = AutoModel.from_pretrained(tower_place.folder, config=_tower_config(tower_place), dtype=torch.float32)
+    config = _config(llm.config, tower.config, tokenizer, inputs, decided, tower_place)
+    return WingsForConditionalGeneration.from_base(llm, tower.eval(), config), tokenizer
+
+
+def outline(recipe: VlmRecipe, decided: dict[str, Any], earlier: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
+    """As `build`, without values and without a weight file; nothing but configurations and tokenizers is downloaded.
+
+    Args:
+        recipe: names the inputs.
+        decided: as for `build`.
+        earlier: outlines and tokenizers of stages that are not trained yet, by the folder they will have.
+
+    Returns:
+        The model on device "meta", and its tokenizer; None where neither it nor its configuration can be read and the recipe's `shapes`
+        took its place.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+    from iit_bench.models.wings.configuration import WingsConfig
+    from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+
+    inputs = recipe.inputs
+    if inputs.model:
+        if inputs.model in earlier:
+            previous, tokenizer = earlier[inputs.model][0].config, earlier[inputs.model][1]
+        else:
+            folder = assets.find(inputs.model, "inputs.model")
+            previous, tokenizer = WingsConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+            _check_stage(previous, tokenizer, folder)
+        with torch.device("meta"):
+            return WingsForConditionalGeneration._from_config(_next_config(previous, decided), dtype=torch.float32), tokenizer
+    tower_place = None
+    if inputs.llm in earlier and inputs.tower in earlier:
+        (llm, tokenizer), (tower, _) = earlier[inputs.llm], earlier[inputs.tower]
+        llm_config, tower_config = llm.config, tower.config
+    else:
+        try:
+            llm_place, tower_place = _places(inputs, weights=False)
+            llm_config = _read(AutoConfig, llm_place, "inputs.llm")
+            tower_config, tokenizer = _tower_config(tower_place), _tokenizer(llm_place, inputs)
+        except UserError:
+            if not (recipe.shapes.llm and recipe.shapes.tower):
+                raise
+            llm_config, tower_config, tokenizer, tower_place = _given(recipe.shapes.llm), _given(recipe.shapes.tower), None, None
+    with torch.device("meta"):
+        llm = AutoModelForCausalLM.from_config(llm_config, dtype=torch.float32)
+        tower = AutoModel.from_config(tower_config, dtype=torch.float32)
+        config = _config(llm.config, tower.config, tokenizer, inputs, decided, tower_place)
+        return WingsForConditionalGeneration.from_base(llm, tower, config), tokenizer
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """Model in float32 and tokenizer of a stage's folder."""
+    from transformers import AutoTokenizer
+
+    from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+
+    return WingsForConditionalGeneration.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+
+
+def _check_stage(config: Any, tokenizer: Any, folder: Path) -> None:
+    """Refuse a stage's folder whose parts do not go together.
+
+    Raises:
+        UserError: weights and configuration, tower and projector, or tokenizer and image mark.
+    """
+    from transformers import AutoModel
+
+    from iit_bench.models.wings.modeling import measure_tower
+    from iit_bench.models.wings.released.checkpoint import check_names, empty_model, read_headers
+
+    if tokenizer.convert_tokens_to_ids(IMAGE) != config.image_token_id:
+        raise UserError(
+            f"recipe key inputs.model: the tokenizer of {folder} has no mark {IMAGE} with the id {config.image_token_id} that config.json "
+            "names; give it the tokenizer it was trained with"
+        )
+    with torch.device("meta"):
+        measured = measure_tower(AutoModel.from_config(config.vision_config), config)
+    if measured != (config.image_token_length, config.vision_hidden_size):
+        raise UserError(
+            f"recipe key inputs.model: the tower of {folder} gives {measured[0]} vectors of {measured[1]} per image, and its projector "
+            f"takes {config.image_token_length} of {config.vision_hidden_size}; train stage 1 with this tower"
+        )
+    if any(folder.glob("*.safetensors")):
+        check_names(empty_model(config), read_headers(folder), folder, official=False)
+
+
+def _places(inputs: VlmInputs, weights: bool) -> tuple[Place, Place]:
+    if not (inputs.llm and inputs.tower):
+        raise UserError("recipe: needs inputs.llm and inputs.tower, or inputs.model (an earlier stage's folder): set them with --set")
+    return assets.locate(inputs.llm, "inputs.llm", weights), assets.locate(inputs.tower, "inputs.tower", weights)
+
+
+def _next_config(previous: Any, decided: dict[str, Any]) -> Any:
+    from iit_bench.models.wings.configuration import WingsConfig
+
+    fields = previous.to_dict() | decided
+    fields.pop("model_type", None)
+    return WingsConfig(**(fields | {"text_config": previous.text_config, "vision_config": previous.vision_config}))
+
+
+def _config(llm: Any, tower: Any, tokenizer: Any, inputs: VlmInputs, decided: dict[str, Any], tower_place: Place | None) -> Any:
+    """The configuration of a decoder with a tower.
+
+    Raises:
+        UserError: they cannot be put together.
+    """
+    from iit_bench.models.wings.configuration import WingsConfig
+
+    size = getattr(tower, "image_size", None)
+    if not isinstance(size, int):
+        raise UserError(
+            f"recipe key inputs.tower: the configuration of {inputs.tower} has image_size {size!r}; it must be one number of pixels"
+        )
+    context = inputs.context or llm.max_position_embeddings
+    if context > llm.max_position_embeddings:
+        raise UserError(
+            f"recipe key inputs.context: {context} tokens are more than the {llm.max_position_embeddings} of {inputs.llm}; lower it"
+        )
+    try:
+        return WingsConfig(
+            text_config=llm,
+            vision_config=tower,
+            **decided,
+            router_width=context,
+            image_token_id=0 if tokenizer is None else tokenizer.convert_tokens_to_ids(IMAGE),
+            image_size=size,
+            vision_feature_layer=inputs.tower_layer or None,
+            **_normalisation(tower_place),
+        )
+    except ValueError as error:
+        raise UserError(f"recipe key inputs.llm: {inputs.llm} cannot be used: {one_line(error)}") from error
+
+
+def _normalisation(place: Place | None) -> dict[str, Any]:
+    """Mean and deviation of pixels that the tower expects, where its folder has them."""
+    file = None if place is None else place.folder / "preprocessor_config.json"
+    if file is None or not file.is_file():
+        return {}
+    known = json.loads(file.read_text(encoding="utf-8"))
+    return {key: known[key] for key in ("image_mean", "image_std") if known.get(key)}
+
+
+def _tokenizer(place: Place, inputs: VlmInputs) -> Any:
+    """The decoder's tokenizer, with a mark for images and a template that places it.
+
+    Raises:
+        UserError: it cannot be read, or has no chat template.
+    """
+    from transformers import AddedToken, AutoConfig, AutoTokenizer
+
+    from iit_bench.models.wings.templates import placing_images
+
+    tokenizer: Any = _read(AutoTokenizer, place, "inputs.llm")
+    if IMAGE not in tokenizer.get_vocab():  # its embedding is never read: features take its place
+        tokenizer.add_tokens([AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True)
+    tokenizer.chat_template = CHATML if inputs.template == "chatml" else tokenizer.chat_template
+    if not tokenizer.chat_template:
+        raise UserError(f"recipe key inputs.llm: {inputs.llm} has no chat template; set inputs.template to chatml")
+    tokenizer.chat_template = placing_images(tokenizer, IMAGE)
+    positions = _read(AutoConfig, place, "inputs.llm").max_position_embeddings
+    tokenizer.model_max_length = min(tokenizer.model_max_length, inputs.context or positions)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _tower_config(place: Place) -> Any:
+    """The configuration of a tower: of a model with text and images its vision part, without a pooling head."""
+    from transformers import AutoConfig
+
+    config = _read(AutoConfig, place, "inputs.tower")
+    config = getattr(config, "vision_config", config)
+    if hasattr(config, "vision_use_head"):
+        config.vision_use_head = False
+    return config
+
+
+def _read(of: Any, place: Place, key: str) -> Any:
+    try:
+        return of.from_pretrained(place.folder, **place.source)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"recipe key {key}: {place.folder / place.gguf} cannot be read: {one_line(error)}; get its files again") from error
+
+
+def _given(shape: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    fields = dict(shape)
+    return AutoConfig.for_model(fields.pop("model_type"), **fields)
+
+
+def _dequantised(place: Place) -> dict[str, Any]:
+    """Without it a model of a GGUF file cannot be saved."""
+    if not place.gguf:
+        return {}
+    from transformers import GgufConfig
+
+    return {"quantization_config": GgufConfig(gguf_file=place.gguf, dequantize=True)}

@@ -1,0 +1,209 @@
+"""What `train --dry-run` reports is what training does, and what would end a training ends it there."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from iit_bench.cli import main
+from iit_bench.errors import UserError
+from iit_bench.training import assets, start
+from iit_bench.training.dry_run import plan
+from iit_bench.training.parallel import Processes
+from iit_bench.training.recipe import load_recipe
+from iit_bench.training.steps import Stepper
+from iit_bench.training.train import make_task
+
+OFFICIAL = Path(__file__).parent.parent / "data" / "wings_official_shapes.json"
+HUB_PARAMETERS = {  # of the LLMs alone, by the sizes of their config.json
+    "paper-1.8b-wings-stage1": 1_836_828_672,
+    "qwen3-0.6b-wings-stage1": 596_049_920,
+    "smol-llava-stage1": 134_515_008,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+def official() -> dict[str, int]:
+    """Parameters of the authors' checkpoint by part, of all layers."""
+    known = json.loads(OFFICIAL.read_text(encoding="utf-8"))
+    counts = dict.fromkeys(("llm", "projector", "visual", "textual", "router", "tower"), 0)
+    marks = {"vision_tower": "tower", "mm_projector": "projector", "attn_pool": "visual", "attn_t_pool": "textual", "reweight": "router"}
+    tensors = [(name, shape, 1) for name, shape in known["tensors"].items()]
+    for prefix, layer in known["layers"].items():
+        tensors += [(prefix + name, shape, layer["count"]) for name, shape in layer["tensors"].items()]
+    for name, shape, times in tensors:
+        counts[next((part for mark, part in marks.items() if mark in name), "llm")] += times * math.prod(shape)
+    return counts
+
+
+@pytest.mark.slow
+@pytest.mark.oracle
+def test_the_papers_recipe_has_the_parameters_of_the_authors_checkpoint(tmp_path: Path) -> None:
+    _, stage2 = plan("paper-7b", [], tmp_path / "out", processes=8)
+    counts, theirs = {part.name: part.parameters for part in stage2.parts}, official()
+    for part in ("llm", "projector", "visual", "textual"):
+        assert counts[part] == theirs[part], part
+    assert counts["router"] - 32 * 2 == (theirs["router"] - 32 * 2) / 2  # 2048 columns, where the authors' has 4096
+    a_layer = 4 * (1152**2 + 1152) + 2 * 1152 * 4304 + 4304 + 1152 + 4 * 1152
+    assert counts["tower"] == theirs["tower"] + a_layer  # the authors delete SigLIP's last layer; here its output is not read
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", HUB_PARAMETERS)
+def test_a_recipe_of_a_hub_model_is_counted_without_the_hub(recipe: str, tmp_path: Path) -> None:
+    (stage,) = plan(recipe, [], tmp_path / "out", throughput=1000)
+    (llm,) = [part for part in stage.parts if part.name == "llm"]
+    assert llm.parameters == HUB_PARAMETERS[recipe]
+    assert stage.hours == pytest.approx(stage.total / 3_600_000)
+    assert not stage.rows.measured and stage.memory is not None
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["lab-wings-stage1", "lab-wings-stage2", "lab-llava-stage2", "lab-base"])
+def test_parts_rows_and_bytes_are_those_of_the_training(stage: str, tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    (counted,) = plan(stage, [*tiny[stage], "optim.steps=2"], tmp_path / "out")
+    recipe: Any = load_recipe(stage, [*tiny[stage], "optim.steps=2"]).recipe
+    task = make_task(recipe)
+    assert {part.name: part.parameters for part in counted.parts} == {name: sum(p.numel() for p in of) for name, of in task.groups.items()}
+    rows = [row for step in range(2) for row in task.rows(step)]
+    assert counted.total == sum(task.size(row) for row in rows)
+    assert counted.rows.labelled == task.weight(rows) / counted.total
+    task.save(tmp_path / "saved")
+    assert (tmp_path / "saved" / "model.safetensors").stat().st_size == pytest.approx(counted.writes["model.safetensors"], rel=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.oracle
+@pytest.mark.parametrize("stage", ["lab-wings-stage1", "lab-wings-stage2", "lab-llava-stage1", "lab-llava-stage2"])
+def test_activations_are_what_autograd_keeps(stage: str, tmp_path: Path) -> None:
+    start_at = "wings" if "wings" in stage else "llava"
+    overrides = ["optim.batch=16", *([f"inputs.model=shipped:{start_at}"] if "stage2" in stage else [])]
+    (counted,) = plan(stage, overrides, tmp_path / "out")
+    recipe: Any = load_recipe(stage, overrides).recipe
+    stepper = Stepper(make_task(recipe), recipe.optim, recipe.run, Processes(recipe.run))
+    own = {t.untyped_storage().data_ptr() for t in (*stepper.task.module.parameters(), *stepper.task.module.buffers())}
+    most = max(range(8), key=lambda step: max(stepper.task.size(row) for row in stepper.task.rows(step)))
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    rows = stepper.task.rows(most)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = stepper._pass(rows, range(len(rows)))
+    assert loss.requires_grad
+    padded = len(rows) * max(stepper.task.size(row) for row in rows)
+    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / padded
+    assert counted.memory is not None
+    estimated = (counted.memory.activations + counted.memory.logits) / counted.rows.largest
+    assert estimated == pytest.approx(measured, rel=0.15)
+
+
+def test_checkpointing_and_sharding_lower_the_peak(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    stage, overrides = "lab-wings-stage2", tiny["lab-wings-stage2"]
+    (plain,) = plan(stage, overrides, tmp_path / "out")
+    (sharded,) = plan(stage, [*overrides, "run.parallel=fsdp"], tmp_path / "out", processes=4)
+    assert plain.with_checkpointing is not None and plain.memory is not None and sharded.memory is not None
+    assert plain.with_checkpointing < plain.memory.peak == plain.without_checkpointing
+    assert sharded.memory.moments == plain.memory.moments // 4
+
+
+def test_a_chain_is_counted_from_the_stages_before(tmp_path: Path) -> None:
+    chain = tmp_path / "chain.yaml"
+    chain.write_text(
+        "kind: chain\nstages:\n"
+        '  - {recipe: lab-wings-stage1, out: one}\n  - {recipe: lab-wings-stage2, out: two, set: {inputs.model: "OUT/one"}}\n'
+    )
+    one, two = plan(str(chain), [], tmp_path / "out")
+    assert {part.name for part in two.parts} - {part.name for part in one.parts} == {"textual", "router"}
+
+
+def broken(folder: Path, target: Path, change: dict[str, Any]) -> Path:
+    """A copy of a stage's folder without weights, with other values in config.json."""
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    (target / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
+    return target
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["inputs.llm=no/such/folder"], ("inputs.llm", "no/such/folder", "config.json is not there")),
+        (["inputs.llm=Nobody/nothing-1b"], ("inputs.llm", "Nobody/nothing-1b", "Hub", "set inputs.llm to a folder")),
+        (["inputs.llm=lost.gguf"], ("inputs.llm", "there is no file lost.gguf")),
+        (["inputs.context=4096"], ("inputs.context", "4096", "1024")),
+        (["inputs.context=16"], ("an image takes 16 tokens", "context has 16", "raise inputs.context")),
+        (["inputs.context=32"], ("32", "lower data.turns")),
+        (["inputs.tower=shipped:base-llm"], ("inputs.tower", "image_size")),
+        (["inputs.template=alpaca"], ("template must be chatml",)),
+        (["inputs.model=shipped:wings", "inputs.context=64"], ("inputs.llm and inputs.tower",)),
+        (["shapes.llm={hidden_size: 8}"], ("shapes.llm", "model_type")),
+    ],
+)
+def test_inputs_that_do_not_go_together_end_a_dry_run(overrides: list[str], words: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        plan("lab-wings-stage1", overrides, tmp_path / "out")
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vision_hidden_size": 77}, ("projector takes 16 of 77", "gives 16 vectors of 128")),
+        ({"image_token_id": 99}, ("no mark <image> with the id 99",)),
+        ({"router_width": 512}, ("router is 512 tokens wide", "1024")),
+    ],
+)
+def test_an_earlier_stage_whose_parts_do_not_go_together_ends_it(change: dict[str, Any], words: tuple[str, ...], tmp_path: Path) -> None:
+    folder = broken(assets.models() / "wings", tmp_path / "wings", change)
+    with pytest.raises(UserError) as error:
+        plan("lab-wings-stage2", [f"inputs.model={folder}"], tmp_path / "out")
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_the_command_prints_text_or_json_and_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    words = ["train", "lab-wings-stage1", "--set", "optim.batch=4", "--dry-run", "--throughput", "1000", "--out", str(out)]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "projector" in text and "frozen" in text and "hours" in text
+    assert main([*words, "--json"]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)
+    assert stage["parts"][0].keys() == {"name", "parameters", "rate"} and stage["memory"]["peak"] > stage["memory"]["weights"]
+    assert not out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.oracle
+def test_of_a_model_of_text_and_images_the_vision_part_is_taken(inputs: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import SiglipConfig, SiglipModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    config = SiglipConfig(text_config={**sizes, "vocab_size": 50}, vision_config={**sizes, "image_size": 28, "patch_size": 14})
+    whole = SiglipModel(config).eval()
+    whole.save_pretrained(tmp_path / "siglip")
+    (tmp_path / "siglip" / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}))
+    overrides = [f"inputs.llm={inputs['llm']}", f"inputs.tower={tmp_path / 'siglip'}", "inputs.tower_layer=-2", "model.rank=4"]
+    recipe: Any = load_recipe("lab-wings-stage1", overrides).recipe
+    model, _ = start.build(recipe, {"learners": ["visual"], "router": False, "lora_dim": 4})
+    pixels = torch.randn(2, 3, 28, 28)
+    expected = whole.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
+    torch.testing.assert_close(model.encode_images(pixels), expected)
+    assert (model.config.image_token_length, model.config.image_mean) == (4, [0.1, 0.2, 0.3])
