@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from evaluators.explain.explanation import Part, Split, not_recorded
@@ -103,8 +103,15 @@ def _limits(found: Split) -> str:
     ]
     if not any(ends):
         return "no replies are generated"
-    words = ["not recorded" if None in end else " or ".join(map(str, sorted(end))) for end in ends]  # type: ignore[type-var]
-    return f"limit {words[0]} tokens" if words[0] == words[1] else f"limits {words[0]} and {words[1]} tokens"
+    words = list(dict.fromkeys(map(_limit, ends)))
+    return " there, ".join(words) + (" here" if len(words) > 1 else "")
+
+
+def _limit(limits: Collection[int | None]) -> str:
+    """The limit of one side's replies, in words."""
+    if not limits:
+        return "no reply is generated"
+    return "a limit that is not recorded" if None in limits else f"at most {' or '.join(map(str, sorted(limits)))} tokens"  # type: ignore[type-var]
 
 
 def _together(found: Split, name: str) -> Iterator[str]:

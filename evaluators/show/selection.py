@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -144,7 +144,7 @@ def _kept(
             kept = {key for key in kept if rows[key].outcome in only.outcomes}
         for wanted_transition, base in (("lost", only.lost_against), ("gained", only.gained_against)):
             if base is not None:
-                kept &= _moved(run, rows, one_run(base), wanted_transition)
+                kept &= _moved(run, rows, one_run(base), wanted_transition, kept)
     return Rows(run=run, name=str(run.run["name"]), rows=rows, kept=frozenset(kept), why=reasons(run.errors), earlier=earlier)
 
 
@@ -153,16 +153,22 @@ def _unknown(run: AnyRun, what: str, name: str, there: Sequence[str]) -> str:
     return f"run {str(run.path)!r} has no {what} {name!r}; it has {shown or 'none'}"
 
 
-def _moved(run: AnyRun, rows: dict[Key, Any], base: AnyRun, wanted: str) -> set[Key]:
+def _moved(run: AnyRun, rows: dict[Key, Any], base: AnyRun, wanted: str, kept: Set[Key]) -> set[Key]:
     """The items of a transition, lost or gained, among those that both runs finished.
 
     Raises:
-        UserError: the two are not of one suite, or were not asked the same.
+        UserError: the two are not of one suite, or were not asked the same; or the base was asked none of the items that are `kept`.
     """
     if is_iit(run) and is_iit(base):
         # Only turns that both finished count, so one of the runs may be a subset: limited, or decided early.
         check_comparable({**run.run, **_WHOLE}, {**base.run, **_WHOLE})
-        return {key for key, moved in transitions(Turns.of_run(run), Turns.of_run(base)).items() if moved == wanted}
+        moves = transitions(Turns.of_run(run), Turns.of_run(base))
+        if kept and not kept & moves.keys():
+            raise UserError(
+                f"base {str(base.path)!r} answered none of the {len(kept):,} items that the other filters keep; its tiers are "
+                f"{', '.join(base.run['tiers'])}"
+            )
+        return {key for key, moved in moves.items() if moved == wanted}
     if is_iit(run) or is_iit(base):
         raise UserError(f"runs {str(run.path)!r} and {str(base.path)!r} are of different suites; name a base of suite {run.run['suite']}")
     assert is_of_tasks(base)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluators.iit.comparison import stopped_early
 from evaluators.runs.benchmarks import benchmark_of
 from evaluators.runs.reading import is_iit, is_of_tasks
 from evaluators.show import terminal
@@ -121,6 +122,7 @@ def diff(run_a: Path, run_b: Path, only: Filter = ALL, bench: Path | None = None
     counts = Counter((a.rows[key].outcome, b.rows[key].outcome) for key in both)
     keys = [key for key in both if a.rows[key].outcome != b.rows[key].outcome and (key in a.kept or key in b.kept)]
     benchmark, note = _benchmark(runs, bench)
+    early = stopped_early(*(run for run in runs if is_iit(run)))
     return Difference(
         a=a.name,
         b=b.name,
@@ -131,7 +133,7 @@ def diff(run_a: Path, run_b: Path, only: Filter = ALL, bench: Path | None = None
         matching=len(keys),
         items=_shown(keys[:limit], [a, b], benchmark),
         words=only.in_words(),
-        note=note,
+        note=" ".join(filter(None, (*early, note))),
     )
 
 

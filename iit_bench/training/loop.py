@@ -103,7 +103,7 @@ def _resumed(stepper: Stepper, out: Path, identity: dict[str, Any], every: Every
         return _Begun(0, 0.0, Window(every.log))
     state = checkpoint.state(folder)
     if state["identity"] != identity:
-        raise UserError(f"{folder}: was written by another recipe or other --set values; give another --out or train afresh")
+        raise UserError(f"{folder}: was written by another recipe or other --set values; give another --out, or empty the folder")
     checkpoint.restore(folder, stepper.task.module, stepper.optimizer, stepper.processes)
     before = state.get("processes", 1)
     if before != stepper.processes.of:  # a step is the same sum, in another order

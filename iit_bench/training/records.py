@@ -81,6 +81,7 @@ LAB_SOURCES = TEXT_SOURCES + IMAGE_SOURCES
 PICTURES = ("shapes", "digits", "flags")  # what a vision tower is trained on
 
 
+COLUMNS = ("messages", "conversations", "texts", "question", "answer", "image", "images")  # what the schemas of chats are read from
 LAB = "lab:"  # before the name of one of the lab's sources
 
 
@@ -98,6 +99,8 @@ class Part:
     def __post_init__(self) -> None:
         if self.source.startswith(LAB) and self.source.removeprefix(LAB) not in LAB_SOURCES:
             raise ValueError(f"source has no {self.source!r}; the lab's sources are {', '.join(LAB + name for name in LAB_SOURCES)}")
+        if unknown := sorted(set(self.columns) - set(COLUMNS)):
+            raise ValueError(f"columns has {unknown[0]!r}, which no schema has; the known names are {', '.join(COLUMNS)}")
         if odd := [name for name in self.columns.values() if not isinstance(name, str)]:
             raise ValueError(f"columns must be names, and {odd[0]!r} is not")
 

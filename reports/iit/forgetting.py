@@ -50,7 +50,7 @@ def _forgetting_list(owners: Sequence[Entry], results: Mapping[str, Sequence[Pai
     for entry in owners:
         base = base_of(entry, entries)
         for result in results[entry.name]:
-            own, its = _own_acc(entry, result.over, ""), _own_acc(base, result.over, "the base run is not on this page")
+            own, its = _own_acc(entry, result.over, ""), _own_acc(base, result.over, "the base run is not in this table")
             lines.append((name_cell(entry), text_cell(result.over), its, own, *paired_cells(result)))
     heads = (Column("model", words=True), Column("tier", words=True), Column("base acc"), Column("acc"), *PAIRED_COLUMNS)
     return Table("forgetting-detail", "Base (A) minus model (B) by tier. Accuracies are each run's own on that tier.", heads, tuple(lines))

@@ -74,4 +74,6 @@ class Folder:
         path = os.path.normpath(os.path.join(folder, picture.path))
         if not picture.path or not path.startswith(os.path.join(folder, "")):
             raise ItemError(OUTSIDE, picture.path[:200])
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for without end
+            raise ItemError(MISSING, f"{picture.path[:200]} is no file")
         return Path(path)

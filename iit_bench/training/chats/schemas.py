@@ -67,7 +67,9 @@ def _chat(record: Mapping[str, Any], pictures: Sequence[Picture]) -> list[Turn]:
         if isinstance(record.get(key), list):
             return _placed(record[key], pictures)
     if isinstance(record.get("texts"), list):
-        spoken = [(role, pair.get(role)) for pair in record["texts"] if isinstance(pair, Mapping) for role in ("user", "assistant")]
+        if odd := [pair for pair in record["texts"] if not isinstance(pair, Mapping)]:
+            raise ItemError(UNKNOWN_PART, f"{str(odd[0])[:40]!r} among texts")
+        spoken = [(role, pair.get(role)) for pair in record["texts"] for role in ("user", "assistant")]
         return _images_first(spoken, pictures)
     if "question" in record and "answer" in record:
         return _images_first([("user", record["question"]), ("assistant", record["answer"])], pictures)
@@ -152,7 +154,7 @@ def _images_first(spoken: Sequence[tuple[str, Any]], pictures: Sequence[Picture]
 
 
 def _role(name: Any) -> Role:
-    if name not in ROLES:
+    if not isinstance(name, str) or name not in ROLES:
         raise ItemError(UNKNOWN_ROLE, f"{str(name)[:40]!r}; known are {', '.join(ROLES)}")
     return ROLES[name]
 

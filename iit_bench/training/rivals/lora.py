@@ -41,8 +41,10 @@ class Lora(Llava):
             raise UserError(
                 f"method {self.name} needs peft, which cannot be imported ({one_line(error)}); pip install 'iit-bench[peft]'"
             ) from error
-        base = self._base()
-        if json.loads((base / "config.json").read_text(encoding="utf-8")).get("learners"):
+        counted = any(parameter.is_meta for parameter in model.parameters())  # in a chain's dry run its folder is not there yet
+        base = Path(self.recipe.inputs.model) if counted and self.recipe.inputs.model else self._base()
+        config_file = base / "config.json"
+        if (not counted or config_file.is_file()) and json.loads(config_file.read_text(encoding="utf-8")).get("learners"):
             raise UserError(f"method {self.name} adapts a model without learners, but inputs.model has some; give one of lab-llava-stage1")
         targets = "|".join(self.options.targets)
         config = LoraConfig(

@@ -142,6 +142,7 @@ def test_scored_and_generated_answers_differ_in_decoding(ours):
     a, b = ours(scoring="loglikelihood"), ours(scoring="generate")
     found = explain([a, b])
     assert set(parts(found)) <= {"decoding", "extraction", "not told apart", "interaction"}
+    assert "no reply is generated there, at most 32 tokens here" in " ".join(found.as_text().split())
 
 
 # ---------------------------------------------------------------- what is not recorded

@@ -15,6 +15,7 @@ from evaluators.iit.evaluate import evaluate_model
 from evaluators.runs.header import load_options
 from evaluators.runs.options import RunOptions
 from evaluators.runs.summary import summary_text
+from evaluators.show.show import diff
 from iit_bench.cli import main
 from iit_bench.errors import MachineError, UserError
 from iit_bench.models.baselines import RandomModel
@@ -129,6 +130,12 @@ def test_compare_pairs_it_with_its_base_over_the_groups_that_both_asked(go: Go, 
     assert pooled.difference == run.results.forgetting.pooled.difference  # as `eval` measured it
     sentence = f"'run' stopped when it was decided, after {run.run['groups_asked']} of {run.results.decision.of_groups} groups"
     assert sentence in found.as_table() and found.as_dict()["stopped_early"][0].startswith(sentence)
+
+
+def test_diff_says_that_a_decided_run_is_a_subset(go: Go, big, base: Path) -> None:
+    found = diff(go(Knows(big, 0.5)).path, base)
+    assert found.only_a == 0 < found.only_b
+    assert "stopped when it was decided" in found.note
 
 
 def test_a_pilot_may_be_a_run_that_stopped_when_it_was_decided(go: Go, big, base: Path) -> None:

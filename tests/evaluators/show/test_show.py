@@ -73,6 +73,14 @@ def test_what_a_limited_run_lost_is_that_of_the_turns_both_have(runs, bench, tmp
     assert [item.asked.id for item in show(tmp_path / "few", Filter(lost_against=runs["majority"]), limit=100).items] == lost
 
 
+def test_a_base_that_was_asked_none_of_the_items_is_refused(runs, bench, tmp_path):
+    options = RunOptions(model="majority", bench=bench.path, out=tmp_path / "text", tiers=("T", "TT"))
+    evaluate_model(load_model("majority", ModelOptions(device="cpu")), bench, options, progress=False)
+    assert show(runs["random"], Filter(lost_against=tmp_path / "text", tiers=("TT",))).total == 84
+    with pytest.raises(UserError, match=r"answered none of the 6 items that the other filters keep; its tiers are T, TT$"):
+        show(runs["random"], Filter(lost_against=tmp_path / "text", tiers=("VT",)))
+
+
 def test_an_item_has_its_words_images_choices_log_probabilities_and_outcome(runs, bench):
     dialogue = next(one for one in bench.dialogues if one.tier == "VT")
     (item,) = show(runs["random"], Filter(items=(dialogue.id,))).items

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from iit_bench.errors import ItemError
 from iit_bench.training.chats import schemas
+from iit_bench.training.chats.pictures import MISSING, Folder
 from iit_bench.training.chats.schemas import Picture, Turn, turns_of
+from iit_bench.training.records import Part
 
 A, B = Picture("a.png"), Picture("b.png")
 
@@ -64,14 +67,23 @@ REFUSED = {
     schemas.MARK_WITHOUT_IMAGE: [llava("<image> <image>", "yes", image="a.png"), llava("<image>", "yes"), hub([IMAGE], "yes")],
     schemas.IMAGE_WITHOUT_MARK: [llava("Red?", "yes", image="a.png"), hub("<image>", "yes", images=["a.png", "b.png"])],
     schemas.IMAGE_ELSEWHERE: [llava("Red?", "<image>", image="a.png")],
-    schemas.UNKNOWN_ROLE: [{"messages": [{"role": "tool", "content": "x"}]}, {"messages": [{"content": "x"}]}],
+    schemas.UNKNOWN_ROLE: [
+        {"messages": [{"role": "tool", "content": "x"}]},
+        {"messages": [{"content": "x"}]},
+        {"messages": [{"role": ["user"], "content": "x"}]},
+    ],
     schemas.EMPTY_TURN: [llava("Red?", ""), llava(" \n", "yes"), hub("Red?", None), {"question": "Red?", "answer": None}],
     schemas.ROLES_OUT_OF_ORDER: [
         {"messages": [{"role": "assistant", "content": "yes"}]},
         {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},
         {"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]},
     ],
-    schemas.UNKNOWN_PART: [hub([{"type": "video"}], "yes"), hub([{"type": "text"}], "yes"), hub([7], "yes")],
+    schemas.UNKNOWN_PART: [
+        hub([{"type": "video"}], "yes"),
+        hub([{"type": "text"}], "yes"),
+        hub([7], "yes"),
+        {"texts": [{"user": "a", "assistant": "b"}, "x"]},
+    ],
     schemas.UNKNOWN_SCHEMA: [{"prompt": "x", "completion": "y"}, {"messages": ["x"]}, {"messages": "x"}],
 }
 
@@ -81,3 +93,15 @@ def test_what_cannot_be_trained_on_is_refused_by_reason(reason: str, record: dic
     with pytest.raises(ItemError) as caught:
         turns_of(record)
     assert caught.value.reason == reason
+
+
+def test_columns_that_no_schema_has_are_refused() -> None:
+    with pytest.raises(ValueError, match="columns has 'qestion', which no schema has; the known names are messages, conversations"):
+        Part(source="chats.jsonl", columns={"qestion": "query"})
+
+
+def test_an_image_path_that_is_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ItemError) as caught:
+        Folder(tmp_path, 1000).check(Picture("folder"))
+    assert (caught.value.reason, caught.value.detail) == (MISSING, "folder is no file")
