@@ -128,7 +128,7 @@ def check_headline(check: Check, text: str, own: Sequence[Mapping[str, Any]]) ->
     """Compare the sentence: a score from the first to the last checkpoint, what the last one lost, and who lost most."""
     first, last = own[0], own[-1]
     name = next(name for name in SCORES if first["scores"][name] and last["scores"][name])
-    head = re.search(rf"From {re.escape(first['name'])} to {re.escape(last['name'])}, {name} goes from (\S+) to (\S+) % right", text)
+    head = re.search(rf"From {re.escape(first['name'])} to {re.escape(last['name'])}, {name} goes from (\S+)% to (\S+)% right", text)
     check.same("headline begins with the score", bool(head), True)
     for words, one in zip(head.groups() if head else (), (first, last), strict=False):
         check_printed(check, "headline score", words, [100 * one["scores"][name]["value"]])

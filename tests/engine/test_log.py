@@ -165,5 +165,5 @@ def test_full_disk_is_one_sentence_and_the_log_continues_when_there_is_space(pat
 
 def test_log_below_a_file_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="check the permissions of --out"):
+    with pytest.raises(UserError, match="is a file, not a folder; choose another folder"):
         ResponseLog(tmp_path / "file" / "responses.jsonl")

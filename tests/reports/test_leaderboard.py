@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluators.iit.comparison import TEST_NAMES
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run
 from reports.leaderboard import report
@@ -160,7 +161,7 @@ def test_interleaving_matrix_and_list_show_the_paired_results(page: Reader, thre
         assert [*line[1:3], line[4]] == [effect.over, effect.against, str(d.n)]
         assert line[6] in matrix[effect.over]  # the same family, that of the page: tests/reports/test_families.py
         detectable = line.pop(8).split(" | ")[0].removeprefix("≥ ")
-        assert [*line[7:], detectable] == [effect.test, str(effect.only_a), str(effect.only_b), shown(effect.detectable or 0.0)]
+        assert [*line[7:], detectable] == [TEST_NAMES[effect.test], str(effect.only_a), str(effect.only_b), shown(effect.detectable or 0.0)]
 
 
 def test_forgetting_shows_both_accuracies_difference_and_retention(page: Reader, three: dict[str, Path]) -> None:

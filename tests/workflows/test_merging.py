@@ -58,7 +58,7 @@ def test_what_a_dead_process_has_not_answered_is_counted_and_answered_on_resumin
     key = "no request of this run"
     lost.write_bytes(b"".join(lines[:2]) + entry_line(key, Failure("item", "unreadable image", "truncated")))
     assert main(["merge", str(shards)]) == 1
-    assert "items have none; to complete it, repeat: iit-bench eval" in capsys.readouterr().out
+    assert "1 item has none; to complete it, repeat: iit-bench eval" in capsys.readouterr().out
     found = load_run(shards, "iit")
     assert {error["reason"] for error in found.errors} == {"not answered"}
     assert len(found.errors) == found.results.outcomes["error"] >= len(lines) - 2

@@ -149,11 +149,11 @@ def test_a_text_that_lm_eval_would_take_for_an_image_is_left_out_of_visual_tiers
     damaged = changed({target.id: {"question": f"{target.question} (not an <image>)"}})
     out = tmp_path / "out"
     assert main(["export", str(damaged.path), "--to", "lm-eval", "--out", str(out), "--tiers", "T,VT", "--quiet"]) == 0
-    assert "left out: 1 dialogues: a text holds <image>" in capsys.readouterr().out
+    assert "left out: 1 dialogue: a text holds <image>" in capsys.readouterr().out
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["tiers"] == {"T": 6, "VT": 5}
     assert sum(manifest["left_out"].values()) == 1
-    assert "left out: 1 dialogues" in (out / "README.md").read_text()
+    assert "left out: 1 dialogue:" in (out / "README.md").read_text()
     assert pq.read_table(out / "data/VT.parquet").num_rows == 5
 
 

@@ -188,7 +188,7 @@ def test_a_document_that_fails_counts_as_wrong_and_is_reported(error, kind, opti
     assert task.outcomes == {"correct": 1, "wrong": 2, "unparsed": 0, "truncated": 0, "error": 1}
     assert (task.scores["acc"].value, task.scores["acc"].n) == (0.25, 4)
     assert results.complete is (kind == "item")
-    assert "1 documents could not be asked" in task.notes[0]
+    assert "1 document could not be asked" in task.notes[0]
 
 
 def test_a_bug_is_not_taken_for_a_users_setting(options, run_with, model, as_kind):

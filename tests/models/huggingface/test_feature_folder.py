@@ -14,6 +14,7 @@ from iit_bench.errors import UserError
 from iit_bench.models.contract import ModelOptions, ScoreRequest
 from iit_bench.models.huggingface.feature_folder import FeatureFolder
 from iit_bench.models.huggingface.load import load
+from iit_bench.models.load import load_model
 from iit_bench.types import Message
 
 FEATURES = {"pooler_output": torch.arange(12.0).reshape(3, 4)}
@@ -93,10 +94,10 @@ def test_models_without_use_for_the_folder_refuse_it(save_tiny, tiny_llava, tmp_
         load(f"hf:{tiny_llava}", ModelOptions(device="cpu", image_cache=str(tmp_path), way="plain"))
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file; name a folder"):
-        load(f"hf:{tiny_llava}", ModelOptions(device="cpu", image_cache=str(tmp_path / "file")))
+        load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu", image_cache=str(tmp_path / "file")))
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tiny_llava, tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match=r"cannot write .*cache.* choose another folder"):
-        load(f"hf:{tiny_llava}", ModelOptions(device="cpu", image_cache=str(tmp_path / "file" / "cache")))
+        load_model(f"hf:{tiny_llava}", ModelOptions(device="cpu", image_cache=str(tmp_path / "file" / "cache")))
