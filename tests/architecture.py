@@ -40,7 +40,8 @@ SHARED += ("iit_bench.token_trees", "iit_bench.shared_beginnings", "iit_bench.vi
 MATERIAL = ("iit_bench.data", "iit_bench.tools")
 ANSWERS = ("iit_bench.models", "iit_bench.engine")
 WORK = ("builders", "evaluators", "iit_bench.training")
-ROOF = ("iit_bench.cli", "iit_bench.workflows")
+ROOF = ("iit_bench.cli", "iit_bench.workflows", "iit_bench.lab")
+CELLS = ("iit_bench.lab.cells",)  # what the experiment wrote: read by all that report it
 GROUND = (*WORDS, *SHARED, *MATERIAL)
 READ_BY_REPORTS = ("evaluators.statistics", "evaluators.compare", "evaluators.runs")
 READ_BY_REPORTS += ("evaluators.iit.columns", "evaluators.iit.results", "evaluators.iit.forgetting", "evaluators.iit.comparison")
@@ -58,8 +59,9 @@ ROOMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "engine": (("iit_bench.engine",), (*GROUND, "iit_bench.engine")),
     "training": (("iit_bench.training",), (*GROUND, *ANSWERS, "iit_bench.training")),
     "builders": (("builders",), (*GROUND, *ANSWERS, "builders")),
-    "evaluators": (("evaluators",), (*GROUND, *ANSWERS, "evaluators")),
-    "reports": (("reports",), (*GROUND, "reports", *READ_BY_REPORTS)),
+    "evaluators": (("evaluators",), (*GROUND, *ANSWERS, "evaluators", *CELLS)),
+    "cells": (CELLS, (*GROUND, *CELLS)),
+    "reports": (("reports",), (*GROUND, "reports", *READ_BY_REPORTS, *CELLS)),
     "roof": ((FACE, *ROOF), (*GROUND, *ANSWERS, *WORK, "reports", *ROOF)),
     "assets": (("iit_bench.assets",), ()),  # scripts that made the data beside them, run by hand
 }
