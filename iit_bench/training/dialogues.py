@@ -5,13 +5,14 @@ So a step's batch does not depend on the steps before it, and a resumed training
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from iit_bench.data import facts
 from iit_bench.training import described, sources
-from iit_bench.training.records import Dialogues
+from iit_bench.training.records import Dialogues, Replay
 from iit_bench.types import Question
 
 Draw = Callable[[np.random.Generator, Question | None], Question]  # a question, of the same subject as another if one is given
@@ -53,6 +54,28 @@ def vqa() -> Draw:
     """VQA questions of the train images (dev images are not among them), each with its image."""
     pick = sources.picks("easyvqa")
     return lambda rng, like: pick(rng, like.subject if like else None)
+
+
+def of(data: Dialogues) -> Draw:
+    """How the turns of a visual stage are drawn, as its recipe's `data` say."""
+    draw = mixed(data.sources) if data.sources else vqa()
+    return replayed(draw, data.replay) if data.replay.share else draw
+
+
+def replayed(draw: Draw, replay: Replay) -> Draw:
+    """`draw`, and text with the probability that `replay` says; a turn like another is of its kind."""
+    text = mixed(replay.sources)
+
+    def both(rng: np.random.Generator, like: Question | None) -> Question:
+        is_text = rng.random() < replay.share if like is None else like.modality == "T"
+        return (text if is_text else draw)(rng, like)
+
+    return both
+
+
+def without_images(dialogue: Sequence[Question]) -> list[Question]:
+    """The same questions, choices and answers with no image shown."""
+    return [replace(question, images=()) for question in dialogue]
 
 
 def mixed(shares: Mapping[str, float]) -> Draw:

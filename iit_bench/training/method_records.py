@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from iit_bench.training.ranges import within
-from iit_bench.training.records import TEXT_SOURCES, LearningRates, VlmModel
+from iit_bench.training.records import LearningRates, Replay, VlmModel
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -124,13 +123,7 @@ class ReplayOptions(MethodOptions):
     sources: dict[str, float] = field(default_factory=lambda: {"facts": 0.6, "scenes": 0.4})  # text source -> share of these turns
 
     def __post_init__(self) -> None:
-        for name, share in self.sources.items():
-            if name not in TEXT_SOURCES:
-                raise ValueError(f"sources has no {name!r}; the lab's text sources are {', '.join(TEXT_SOURCES)}")
-            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
-                raise ValueError(f"the share of source {name} must be a number above 0, it is {share!r}; leave out what is not wanted")
-        if not self.sources:
-            raise ValueError("sources is empty, so there is no text to replay; name one of " + ", ".join(TEXT_SOURCES))
+        Replay(self.share, self.sources)
 
 
 OPTIONS: Mapping[str, type[MethodOptions]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,6 +106,32 @@ class Part:
             raise ValueError(f"columns must be names, and {odd[0]!r} is not")
 
 
+def check_shares(sources: Mapping[str, float], known: Sequence[str], kind: str) -> None:
+    """Refuse names that are not in `known`, and shares that are no numbers above 0.
+
+    Raises:
+        ValueError: in one sentence; `kind` is what the known names are.
+    """
+    for name, share in sources.items():
+        if name not in known:
+            raise ValueError(f"sources has no {name!r}; the lab's {kind} are {', '.join(known)}")
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
+            raise ValueError(f"the share of source {name} must be a number above 0, it is {share!r}; leave out what is not wanted")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Text of the base LLM's own training among a visual stage's turns, whatever its method."""
+
+    share: float = within(0, 1, without_high=True, default=0.0)  # of the turns; 0 = none
+    sources: dict[str, float] = field(default_factory=lambda: {"facts": 0.6, "scenes": 0.4})  # text source -> share of these turns
+
+    def __post_init__(self) -> None:
+        check_shares(self.sources, TEXT_SOURCES, "text sources")
+        if not self.sources:
+            raise ValueError("sources is empty, so there is no text to replay; name one of " + ", ".join(TEXT_SOURCES))
+
+
 @dataclass(frozen=True)
 class Dialogues:
     """How training dialogues are drawn."""
@@ -114,6 +141,8 @@ class Dialogues:
         0, 1, default=0.5
     )  # share of later turns that ask of the first turn's subject (benchmark histories are near by meaning)
     sources: dict[str, float] = field(default_factory=dict)  # source -> share of the turns; empty: facts and scenes, or easyvqa
+    replay: Replay = field(default_factory=Replay)
+    without_images: bool = False  # the text-only control: the same draws, and no image is shown in training
     mixture: tuple[Part, ...] = ()  # files of chats and sources of the lab; a step has optim.batch chats
     refuse_above: float = within(0, 1, default=0.01)  # of a file's records that cannot be trained on: a larger share ends the run
     longest: int = within(0, default=0)  # tokens of a chat in a file, longer ones are refused; 0: the model's context
@@ -122,11 +151,10 @@ class Dialogues:
     def __post_init__(self) -> None:
         if self.mixture and self.sources:
             raise ValueError("sources and mixture exclude each other; write the lab's sources into mixture as lab:NAME")
-        for name, share in self.sources.items():
-            if name not in LAB_SOURCES:
-                raise ValueError(f"sources has no {name!r}; the lab's sources are {', '.join(LAB_SOURCES)}")
-            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
-                raise ValueError(f"the share of source {name} must be a number above 0, it is {share!r}; leave out what is not wanted")
+        if self.mixture and (self.replay.share or self.without_images):
+            name = "replay" if self.replay.share else "without_images"
+            raise ValueError(f"{name} is for data without a mixture; in one, text is a part such as lab:facts")
+        check_shares(self.sources, LAB_SOURCES, "sources")
 
 
 @dataclass(frozen=True, kw_only=True)

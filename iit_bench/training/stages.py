@@ -46,6 +46,8 @@ class BaseRecipe:
         _check_rates(self.optim.lr, ("llm",), "a base LLM")
         if self.data.mixture:
             raise ValueError("data.mixture is read by the stages of kind vlm only; a base LLM takes data.sources")
+        if self.data.replay.share or self.data.without_images:
+            raise ValueError("data.replay and data.without_images are for the stages of kind vlm; a base LLM sees text only")
         if pictured := [name for name in self.data.sources if name in IMAGE_SOURCES]:
             raise ValueError(f"data.sources has {pictured[0]}, whose questions have images, and a base LLM sees none; leave it out")
 
@@ -92,6 +94,12 @@ class VlmRecipe:
     def __post_init__(self) -> None:
         if self.optim.lr.tower:
             raise ValueError("optim.lr.tower must be 0 in a visual stage; the tower is frozen here, as in the paper")
+        rates = self.optim.lr
+        if self.data.without_images and not (rates.llm or rates.textual or rates.adapter):
+            raise ValueError(
+                "data.without_images leaves nothing to train: text does not reach the projector or the visual learner; give llm, textual "
+                "or adapter a rate under optim.lr, or leave it out"
+            )
         if not self.method.name:
             learners = [name for name in ("visual", "textual", "router") if getattr(self.model, name)]
             _check_rates(self.optim.lr, ("llm", "projector", *learners), "this model")
@@ -105,6 +113,8 @@ class VlmRecipe:
             raise ValueError(
                 "method replay is for data without a mixture; in one, replay text by parts such as lab:facts, with method llava"
             )
+        if self.method.name == "replay" and self.data.replay.share:
+            raise ValueError("method replay and data.replay both say what is replayed; use one of them")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ class VlmTask(chat.ChatRows):
             self.module, self.tokenizer = begin(recipe, self.method.config_fields())
             self.method.attach(self.module)
         self.groups = self.method.groups(self.module)
-        self._draw = self.method.draw(dialogues.mixed(recipe.data.sources) if recipe.data.sources else dialogues.vqa())
+        self._draw = self.method.draw(dialogues.of(recipe.data))
         self._mixture: Mixture | None = None
         self._seen: dict[str, torch.Tensor] = {}  # sha256 of an image -> tower features [T, D_v]
 
@@ -67,16 +67,20 @@ class VlmTask(chat.ChatRows):
             return mixture.rows(step)
         rng = dialogues.generator(self.recipe.seed, step)
         drawn = dialogues.batch(self._draw, self.recipe.data, self.recipe.optim.batch, rng)
+        return self._encoded(drawn)
+
+    def _encoded(self, drawn: Sequence[Sequence[Question]]) -> list[chat.Row]:
+        """Dialogues as rows, with their images unless the recipe leaves them out."""
         length = self.module.config.image_token_length
-        return [chat.encode(self.tokenizer, chat.messages(dialogue), length) for dialogue in drawn]
+        shown = map(dialogues.without_images, drawn) if self.recipe.data.without_images else drawn
+        return [chat.encode(self.tokenizer, chat.messages(dialogue), length) for dialogue in shown]
 
     def held_out(self) -> list[chat.Row]:
         """Questions of images that are not trained on; of own data, chats."""
         if mixture := self.mixture():
             return mixture.held_out()
-        length = self.module.config.image_token_length
         chosen = sources.questions(sources.images_of(self.recipe.data), "dev", HELD_OUT)
-        return [chat.encode(self.tokenizer, chat.messages([question]), length) for question in chosen]
+        return self._encoded([[question] for question in chosen])
 
     def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
         """Summed cross-entropy of the labelled tokens, a scalar.

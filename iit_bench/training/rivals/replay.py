@@ -1,13 +1,14 @@
-"""Text replay: LLaVA-style full tuning in which some of the turns are text that the base LLM was trained on."""
+"""Text replay: LLaVA-style full tuning in which some of the turns are text that the base LLM was trained on.
+
+The same as method llava with `data.replay`, which any method can have.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-
 from iit_bench.training import dialogues
 from iit_bench.training.dialogues import Draw
+from iit_bench.training.records import Replay as TextReplay
 from iit_bench.training.rivals.llava import Llava
-from iit_bench.types import Question
 
 
 class Replay(Llava):
@@ -15,10 +16,4 @@ class Replay(Llava):
 
     def draw(self, draw: Draw) -> Draw:
         """Mix the text sources in."""
-        text, share = dialogues.mixed(self.options.sources), self.options.share
-
-        def mixed(rng: np.random.Generator, like: Question | None) -> Question:
-            replayed = rng.random() < share if like is None else like.modality == "T"
-            return (text if replayed else draw)(rng, like)
-
-        return mixed
+        return dialogues.replayed(draw, TextReplay(self.options.share, self.options.sources))
