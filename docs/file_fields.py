@@ -56,7 +56,7 @@ TRAINING_FIELDS = {
     "command": "the command line that made the model",
     "seed": "of weights and data",
     "steps": "of the optimiser",
-    "data": "of own data only, by source: hash, records, tokens, learned tokens, images, and what was refused, by reason",
+    "data": "of own data only, by source: hash, Hub commit, records, tokens, learned tokens, images, and what was refused, by reason",
     "method": "of a visual stage: the method's name and options; of lora and dora also `base`, what they are a difference to",
     "merge": "of a merge, in place of `optim`: alpha, and name and weights of the tuned model and of its base",
     "optim": "learning rate per group of weights, schedule, batch size and clipping, as the recipe has them",

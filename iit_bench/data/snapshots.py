@@ -52,7 +52,7 @@ def split_files(folder: Path, config: str | None, splits: Iterable[str]) -> tupl
     """
     inside = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix in LOADERS and path.is_file())
     names = [path.as_posix() for path in inside if not any(part.startswith(".") for part in path.parts)]
-    loader, files_of = find_splits(names, _card_header(folder), config, list(splits))
+    loader, files_of = find_splits(names, card_header(folder), config, list(splits))
     return loader, {split: [folder / name for name in files] for split, files in files_of.items()}
 
 
@@ -139,7 +139,7 @@ def _matching(names: Sequence[str], patterns: Iterable[str]) -> list[str]:
 
 def card_licence(folder: Path) -> str:
     """The licence that a snapshot's README.md declares in its YAML header; "" if it declares none."""
-    return licence_of(_card_header(folder))
+    return licence_of(card_header(folder))
 
 
 def licence_of(card: Mapping[str, Any]) -> str:
@@ -148,7 +148,7 @@ def licence_of(card: Mapping[str, Any]) -> str:
     return ", ".join(map(str, licence)) if isinstance(licence, list) else str(licence)
 
 
-def _card_header(folder: Path) -> Mapping[str, Any]:
+def card_header(folder: Path) -> Mapping[str, Any]:
     """The YAML header of a snapshot's README.md; {} if there is none."""
     import yaml
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from iit_bench.training.chats import hub
 from iit_bench.training.ranges import within
 
 
@@ -90,16 +91,25 @@ LAB = "lab:"  # before the name of one of the lab's sources
 class Part:
     """One source of a mixture."""
 
-    source: str  # a .json, .jsonl or .parquet file, a folder of them laid out as on the Hub, or lab:NAME
+    source: str  # a .json, .jsonl or .parquet file, a folder of them laid out as on the Hub, hf:OWNER/NAME of the Hub, or lab:NAME
     weight: float = within(0, without_low=True, default=1.0)  # its share of the chats, beside the weights of the others
-    images: str = ""  # folder that image paths are relative to and stay in; empty: the one the file is in
-    split: str = "train"  # of a folder
-    subset: str = ""  # of a folder: the configuration of the data set; empty: its default one
+    images: str = (
+        ""  # folder or .zip file that image paths are relative to and stay in, or hf:OWNER/NAME/FILE.zip; empty: where the file is
+    )
+    split: str = "train"  # of a folder, or of the Hub where source does not name it
+    subset: str = ""  # of a folder or of the Hub: the configuration of the data set; empty: its default one
     columns: dict[str, str] = field(default_factory=dict)  # known name (question, answer, image, messages, …) -> name in the records
 
     def __post_init__(self) -> None:
         if self.source.startswith(LAB) and self.source.removeprefix(LAB) not in LAB_SOURCES:
             raise ValueError(f"source has no {self.source!r}; the lab's sources are {', '.join(LAB + name for name in LAB_SOURCES)}")
+        for text in (self.source, self.images):
+            if text.startswith(hub.HUB):
+                place = hub.parse(text)
+                if place.subset and self.subset not in ("", place.subset):
+                    raise ValueError(f"subset is {self.subset!r}, and {text!r} names another; give one of them")
+        if self.images.startswith(hub.HUB) and not hub.parse(self.images).file.endswith(".zip"):
+            raise ValueError(f"images must name one .zip file of the data set, as hf:OWNER/NAME/images.zip; it is {self.images!r}")
         if unknown := sorted(set(self.columns) - set(COLUMNS)):
             raise ValueError(f"columns has {unknown[0]!r}, which no schema has; the known names are {', '.join(COLUMNS)}")
         if odd := [name for name in self.columns.values() if not isinstance(name, str)]:

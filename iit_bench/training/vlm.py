@@ -93,7 +93,8 @@ class VlmTask(chat.ChatRows):
         try:
             features = self._features(batch.images)
         except UnreadableImageError as error:
-            damaged = next((row.id for row in rows if not all(map(is_readable, row.images))), "a row")
+            unreadable = (image for row in rows for image in row.images if not is_readable(image))
+            damaged = getattr(next(unreadable, None), "name", "a row")
             raise UserError(
                 f"{damaged}: an image is damaged ({error}); mend it and train into another --out; data.pixels=true finds all such images "
                 "before the first step"

@@ -115,11 +115,11 @@ def test_an_image_that_breaks_or_goes_after_the_check_ends_the_run_by_name(own: 
     task = make_task(recipe_of("wings", own("wings", f"data.mixture=[{{source: {tmp_path}/train.json}}]")))
     task.rows(0)
     (tmp_path / "blue.png").write_bytes(picture("green", (90, 90))[:-40])
-    with pytest.raises(UserError, match=r"train\.json record \d: an image is damaged .*data\.pixels=true finds all"):
+    with pytest.raises(UserError, match=r"train\.json record \d: blue\.png: an image is damaged .*data\.pixels=true finds all"):
         task.loss(task.rows(0))
     (tmp_path / "blue.png").unlink()
     with pytest.raises(UserError, match=r"train\.json record \d: image missing: blue\.png, though it was there when it was checked"):
-        task.rows(0)
+        task.loss(task.rows(0))
 
 
 def test_a_row_is_described_by_its_record(own: Callable[..., Any]) -> None:

@@ -15,6 +15,7 @@ from iit_bench.errors import ItemError, UserError
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.training import checkpoint
 from iit_bench.training.chats import files
+from iit_bench.training.chats.hub import HUB
 from iit_bench.training.chats.reading import Encoding, Source
 from iit_bench.training.records import LAB, Dialogues
 
@@ -44,6 +45,7 @@ class Checked:
         source: as the recipe names it.
         sha256: of its files.
         encoding: hash of tokenizer, chat template, limits and how the records are read.
+        revision: the commit of a data set on the Hub; else empty.
         records: how many there are.
         tokens: of all records that can be trained on, images included.
         labelled: of these, those that are learned.
@@ -61,6 +63,7 @@ class Checked:
     images: int
     refused: Mapping[str, Refused]
     numbers: Sequence[int] = field(repr=False)
+    revision: str = ""
 
     @property
     def share(self) -> float:
@@ -90,7 +93,9 @@ class Report:
         for part in self.parts:
             whole = asdict(part)
             del whole["numbers"]
-            kept.append(whole | {"source": Path(part.source).name})
+            if not part.revision:
+                del whole["revision"]
+            kept.append(whole | {"source": part.source if part.source.startswith(HUB) else Path(part.source).name})
         return kept
 
 
@@ -112,7 +117,8 @@ def check(data: Dialogues, encoding: Encoding, folder: Path | None = None, bars:
     cache = folder / CACHE if folder is not None else None
     known = _read(cache)
     begun = folder is not None and checkpoint.find(folder) is not None
-    sources = [Source(part, encoding) for part in data.mixture if not part.source.startswith(LAB)]
+    chosen = {one.source: one.revision for one in known.values()} if begun else {}  # a branch may have moved since
+    sources = [Source(part, encoding, chosen.get(part.source, "")) for part in data.mixture if not part.source.startswith(LAB)]
     parts = []
     for source in sources:
         key = (source.part.source, files.sha256_of(source.paths), _key(source, data))
@@ -178,6 +184,7 @@ def _checked(source: Source, key: tuple[str, str, str], pixels: bool, bars: bool
         source=key[0],
         sha256=key[1],
         encoding=key[2],
+        revision=source.revision,
         records=count,
         tokens=tokens,
         labelled=labelled,

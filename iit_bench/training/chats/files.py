@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from iit_bench.data import snapshots
 from iit_bench.errors import ItemError, UserError, one_line
+from iit_bench.training.chats import hub
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
 NO_RECORD = "not a JSON object"
@@ -124,6 +125,18 @@ class Joined(Records):
                 return part, number
             number -= len(part)
         raise IndexError(number)
+
+
+def located(source: str, split: str, subset: str = "", revision: str = "") -> tuple[list[Path], str]:
+    """The files of a source as `paths_of`, or, of `hf:…`, in the Hub's cache; and the commit that these are of.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not source.startswith(hub.HUB):
+        return paths_of(source, split, subset), ""
+    place = hub.parse(source)
+    return hub.files_of(place, place.split or split, place.subset or subset, SUFFIXES, revision)
 
 
 def paths_of(source: str, split: str, subset: str = "") -> list[Path]:

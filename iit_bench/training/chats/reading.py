@@ -13,8 +13,8 @@ from jinja2 import TemplateError
 
 from iit_bench.errors import ItemError, UserError, one_line
 from iit_bench.training import chat
-from iit_bench.training.chats import files, schemas
-from iit_bench.training.chats.pictures import Folder
+from iit_bench.training.chats import files, hub, schemas
+from iit_bench.training.chats.pictures import Unread, images_in
 from iit_bench.training.chats.schemas import Picture, Turn
 from iit_bench.training.records import Part
 from iit_bench.types import Image, Message
@@ -60,26 +60,39 @@ class Encoding:
 
 
 class Source:
-    """The records of one part of a mixture, as chats."""
+    """The records of one part of a mixture, as chats.
 
-    def __init__(self, part: Part, encoding: Encoding) -> None:
+    Args:
+        part: of the mixture.
+        encoding: of the model that is trained.
+        revision: the commit of a data set on the Hub, where an earlier run chose it; empty: as `part` names it.
+
+    Attributes:
+        paths: its files.
+        revision: the commit that they are of; empty where they are not of the Hub.
+    """
+
+    def __init__(self, part: Part, encoding: Encoding, revision: str = "") -> None:
         self.part, self.encoding = part, encoding
-        self.paths = files.paths_of(part.source, part.split, part.subset)
+        self.paths, self.revision = files.located(part.source, part.split, part.subset, revision)
         self.records = files.open_records(self.paths)
-        first = self.paths[0].parent if Path(part.source).is_file() else Path(part.source)
-        self.folder = Folder(Path(part.images) if part.images else first, encoding.max_pixels)
+        self.folder = images_in(_images_of(part, self.paths), encoding.max_pixels)
         self._special = encoding.special()
 
     def row(self, number: int) -> chat.Row:
-        """Record `number` as tokens, with its images.
+        """Record `number` as tokens, with its images, whose files are read when they are looked at.
 
         Raises:
             ItemError: it cannot be trained on.
         """
         turns = self._turns(number)
-        messages = [Message(turn.role, tuple(self._loaded(part) for part in turn.parts)) for turn in turns]
+        name = self.records.name(number)
+        messages = [
+            Message(turn.role, tuple(part if isinstance(part, str) else Unread(self.folder, part, name) for part in turn.parts))
+            for turn in turns
+        ]
         row, _ = chat.encode_any(self.encoding.tokenizer, messages, self.encoding.image_tokens)
-        return chat.Row(row.ids, row.labels, row.images, self.records.name(number))
+        return chat.Row(row.ids, row.labels, row.images, name)
 
     def check(self, number: int, pixels: bool) -> chat.Row:
         """Check record `number`; the row that comes back has empty images.
@@ -114,12 +127,18 @@ class Source:
         record: Mapping[str, Any] = self.records.read(number)
         return schemas.turns_of(record, self.part.columns)
 
-    def _loaded(self, part: str | Picture) -> str | Image:
-        return part if isinstance(part, str) else self.folder.load(part)
-
     def _encoded(self, turns: Sequence[Turn]) -> chat.Row:
         messages = [Message(turn.role, tuple(part if isinstance(part, str) else Image(b"") for part in turn.parts)) for turn in turns]
         try:
             return chat.encode_any(self.encoding.tokenizer, messages, self.encoding.image_tokens)[0]
         except (TemplateError, TypeError, UserError) as error:  # a template that takes texts only adds one to a list
             raise ItemError(REFUSED_BY_TEMPLATE, one_line(error)) from None
+
+
+def _images_of(part: Part, paths: Sequence[Path]) -> Path:
+    """Where the images of a part are: what it names, or where its file is."""
+    if part.images.startswith(hub.HUB):
+        return hub.files_of(hub.parse(part.images), "", "", [".zip"])[0][0]
+    if part.images:
+        return Path(part.images)
+    return Path(part.source) if Path(part.source).is_dir() else paths[0].parent
