@@ -6,6 +6,7 @@ so dialogues with the same first turns have the same connectors between them.
 
 from __future__ import annotations
 
+import json
 import os
 from functools import partial
 
@@ -88,15 +89,18 @@ def openai_connector() -> Connect:
         raise UserError("--connector openai needs the environment variable OPENAI_API_KEY; set it, or use --connector template")
     from iit_bench import http
 
-    client = http.session()
+    session = http.Session()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
     def request_sentence(before: Question, after: Question) -> str:
         content = f"First question: {before.question}\nSecond question: {after.question}"
         messages = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": content}]
         body = {"model": model, "temperature": 0, "messages": messages}
         try:
-            reply = http.post_json(client, f"{base}/chat/completions", body, {"Authorization": f"Bearer {key}"}, seconds=60)
-            sentence = reply["choices"][0]["message"]["content"]
+            reply = session.send("POST", f"{base}/chat/completions", content=json.dumps(body), headers=headers, seconds=60)
+            if reply.status != 200:
+                raise ValueError(f"HTTP {reply.status}")
+            sentence = reply.json()["choices"][0]["message"]["content"]
         except (*http.ERRORS, ValueError, LookupError, TypeError) as error:
             raise UserError(
                 f"--connector openai got no sentence from {base} ({http.in_words(error)}); "

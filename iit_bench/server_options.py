@@ -28,6 +28,8 @@ class ServerOptions:
     )
     concurrency: int = field(default=8, metadata={"help": "Requests in flight at once.", "least": 1})
     retries: int = field(default=6, metadata={"help": "Attempts after the first; the wait doubles from 0.5 s.", "least": 0})
-    timeout: float = field(default=300.0, metadata={"help": "Seconds that one answer may take.", "above": 0})
+    timeout: float = field(
+        default=300.0, metadata={"help": "Seconds that one answer may take, from the connection to its last byte.", "above": 0}
+    )
     price_in: float | None = field(default=None, metadata={"help": "Price per million prompt tokens, for the cost.", "least": 0})
     price_out: float | None = field(default=None, metadata={"help": "Price per million reply tokens.", "least": 0})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -64,8 +67,8 @@ def nobody() -> str:
 )
 def test_a_failure_has_its_kind_and_words(serve, answer, failure, words):
     url = {"nobody": nobody(), "address": "htp://x/file"}.get(answer) if isinstance(answer, str) else serve(answer)
-    with http.session() as client, pytest.raises(http.ERRORS) as found:
-        client.get(url, timeout=http.timeout(0.3))
+    with http.Session() as session, pytest.raises(http.ERRORS) as found:
+        session.send("GET", url, seconds=0.3)
     assert http.failure(found.value) == failure
     assert words in http.in_words(found.value) and "Errno" not in http.in_words(found.value)
 
@@ -79,15 +82,22 @@ def test_a_file_is_read_and_what_goes_wrong_is_one_sentence(serve):
 
 
 def test_a_session_does_not_follow_a_redirect(serve):
-    with http.session() as client:
-        reply = client.get(serve(f"HTTP/1.1 302 Found\r\nLocation: {nobody()}\r\nContent-Length: 0\r\n\r\n".encode()))
-    assert reply.status_code == 302
+    with http.Session() as session:
+        reply = session.send("GET", serve(f"HTTP/1.1 302 Found\r\nLocation: {nobody()}\r\nContent-Length: 0\r\n\r\n".encode()), seconds=5)
+    assert reply.status == 302
+
+
+def test_a_file_is_read_where_a_redirect_leads_but_not_for_ever(serve):
+    there = serve(OK + b"data")
+    assert http.read(serve(f"HTTP/1.1 302 Found\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n".encode())) == b"data"
+    with pytest.raises(UserError, match="it redirects more than 10 times"):
+        http.read(serve(b"HTTP/1.1 302 Found\r\nLocation: /file\r\nContent-Length: 0\r\n\r\n"))
 
 
 def test_a_proxy_that_cannot_be_used_is_one_sentence(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "carrier-pigeon://127.0.0.1")
     with pytest.raises(UserError, match=r"the proxy in the environment cannot be used \(.*\); correct or unset HTTPS_PROXY"):
-        http.session()
+        http.Session()
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504])
@@ -117,4 +127,79 @@ def test_a_host_name_without_a_form_in_ascii_is_no_connection() -> None:
 def test_certificates_that_cannot_be_read_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file.pem")
     with pytest.raises(UserError, match="correct or unset SSL_CERT_FILE"):
-        http.session()
+        http.Session()
+
+
+# ---------------------------------------------------------------- limits
+
+
+def answer_of(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]).encode() + body
+
+
+def get(url: str, **limits: float) -> http.Reply:
+    with http.Session() as session:
+        return session.send("GET", url, **{"seconds": 5, "most": 100, **limits})
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_bytes_are_counted_as_they_are_read(serve, packed):
+    for size in (100, 101):
+        body = gzip.compress(b"a" * size) if packed else b"a" * size
+        url = serve(answer_of(body, *(["Content-Encoding: gzip"] if packed else [])))
+        if size == 100:
+            assert get(url).content == b"a" * 100
+        else:
+            with pytest.raises(http.UnusableError, match="it has more than 100 bytes"):
+                get(url)
+
+
+def test_a_body_without_an_end_is_given_up_at_the_limit(serve):
+    with pytest.raises(http.UnusableError, match="it has more than 100 bytes"):
+        get(serve(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"8\r\n12345678\r\n" * 20))
+
+
+def test_of_an_error_only_the_beginning_is_read(serve, monkeypatch):
+    monkeypatch.setattr(http, "MOST_ERROR_BYTES", 10)
+    reply = get(serve(answer_of(b"a" * 50, status="503 Busy")))
+    assert (reply.status, reply.content) == (503, b"a" * 10)
+
+
+def test_only_what_was_asked_for_is_unpacked(serve):
+    with pytest.raises(http.UnusableError, match="compressed in another way than was asked for"):
+        get(serve(answer_of(b"abcd", "Content-Encoding: br")))
+    with pytest.raises(http.ERRORS, match="the compressed body is incomplete") as found:
+        get(serve(answer_of(gzip.compress(b"a" * 50)[:-4], "Content-Encoding: gzip")))
+    assert http.failure(found.value) == "broken off"
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: "], ids=["body", "head"])
+def test_the_time_is_that_of_the_whole_answer(head):
+    """A server that sends a byte now and then is never silent."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            with listening.accept()[0] as connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(head)
+                for _ in range(100):
+                    connection.sendall(b"a")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        with pytest.raises(http.ERRORS) as found:
+            get(f"http://127.0.0.1:{listening.getsockname()[1]}/", seconds=0.3, silence=0.2, most=1000)
+        assert http.failure(found.value) == "late"
+        thread.join(2)
+        assert not thread.is_alive()  # its connection was closed
+
+
+def test_json_has_a_depth(monkeypatch):
+    monkeypatch.setattr(http, "MOST_DEPTH", 3)
+    assert http.read_json(b'{"a": [[1, "[[[["]]}') == {"a": [[1, "[[[["]]}
+    for text in (b"[[[[]]]]", b'{"a": [{"b": {}}]}'):
+        with pytest.raises(http.UnusableError, match="its JSON is nested more than 3 deep"):
+            http.read_json(text)
+    with pytest.raises(http.UnusableError, match="nested more than 3 deep"):
+        http.read_json(b"[" * 5000 + b"]" * 5000)  # deeper than Python's parser goes

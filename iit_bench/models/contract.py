@@ -150,7 +150,7 @@ class GenerateResult:
 
     def __post_init__(self) -> None:
         """Half of a surrogate pair (an emoji that a server cut in two) becomes "?": no file could hold it."""
-        for name in ("text", "reasoning"):
+        for name in ("text", "reasoning", "finish_reason"):
             try:
                 getattr(self, name).encode()
             except UnicodeEncodeError:

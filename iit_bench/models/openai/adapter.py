@@ -27,7 +27,7 @@ from iit_bench.models.contract import (
     TextScoreRequest,
 )
 from iit_bench.models.openai.batches import answer_by_batches
-from iit_bench.models.openai.client import BUSY, Client, RejectedError, UnavailableError
+from iit_bench.models.openai.client import BUSY, UNUSABLE, Client, RejectedError, UnavailableError, UnusableError
 from iit_bench.models.openai.encoding import (
     chat_body,
     chat_messages,
@@ -117,6 +117,8 @@ class ChatServer(Model, TextModel):
                 raise rejected(self.client, self.served, again) from error
             reason = "context overflow" if error.code == "context_length_exceeded" else "refused by the server"
             raise ItemError(reason, str(error)) from error
+        except UnusableError as error:
+            raise ItemError(UNUSABLE, str(error)) from error
         except UnavailableError as error:
             if not error.may_be_the_request or isinstance(self._probe_again(), UnavailableError):
                 raise self._unavailable(error) from error

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from iit_bench import http
 from iit_bench.errors import ItemError, UserError
-from iit_bench.models.openai.client import MALFORMED, Client, RejectedError, message_of
+from iit_bench.models.openai.client import MALFORMED, UNUSABLE, Client, RejectedError, message_of
 from iit_bench.models.openai.ledger import Ledger, Sent
 
 Answer = TypeVar("Answer")
@@ -27,7 +27,8 @@ POLL_SECONDS = 20.0
 TOO_MUCH_AT_ONCE = "token_limit_exceeded"  # code of a batch that failed since others of the account have to end first
 WINDOW = "24h"  # the only one that OpenAI offers
 ENDED = ("completed", "expired", "cancelled", "failed")
-LISTED = 100  # batches per page of the list
+LISTED, MOST_PAGES = 100, 1000  # batches per page of the list, and its pages
+MOST_CHARACTERS = 300  # of an id
 
 
 @dataclass
@@ -127,14 +128,14 @@ class BatchJob(Generic[Answer]):
     def _find(self, sent: Sent) -> str | None:
         """The id of the batch that the provider has made of a file, if there is one."""
         after = ""
-        while True:
-            page = self._ask(lambda after=after: self.client.read(f"/batches?limit={LISTED}{after}", lambda reply: reply))  # type: ignore[misc]
-            batches = list(page.get("data") or [])
-            if found := [str(batch["id"]) for batch in batches if batch.get("input_file_id") == sent.file]:
-                return found[0]
-            if not batches or not page.get("has_more"):
+        for _ in range(MOST_PAGES):
+            batches, more = self._ask(lambda after=after: self.client.read(f"/batches?limit={LISTED}{after}", _page))  # type: ignore[misc]
+            if found := [name for name, file in batches if file == sent.file]:
+                return str(found[0])
+            if not batches or not more:
                 return None
-            after = f"&after={batches[-1]['id']}"
+            after = f"&after={batches[-1][0]}"
+        raise UserError(f"the batch API of {self.client.url} lists batches without end; leave out --batch-api")
 
     # ------------------------------------------------------------ collecting
 
@@ -160,8 +161,8 @@ class BatchJob(Generic[Answer]):
         self.ledger.collected(file, batch["status"], refused)
         self.failed |= refused
         self.missing -= set(answers) | set(refused)
-        errors = [message_of({"error": one}) for one in (batch.get("errors") or {}).get("data") or []]
-        why = "; ".join(words for _, words in errors) or batch["status"]
+        errors = [message_of({"error": one}) for one in batch["errors"]]
+        why = self.client.shown("; ".join(words for _, words in errors) or batch["status"])
         too_much_at_once = any(code == TOO_MUCH_AT_ONCE for code, _ in errors)
         if batch["status"] == "cancelled" or (batch["status"] == "failed" and not too_much_at_once):
             ended = "was cancelled" if batch["status"] == "cancelled" else f"failed ({why})"
@@ -172,9 +173,9 @@ class BatchJob(Generic[Answer]):
         content = self._ask(lambda: self.client.download(f"/files/{file}/content"))
         for line in content.splitlines():
             try:
-                found = json.loads(line or b"{}")
+                found = http.read_json(line or b"{}")
             except ValueError as error:
-                self.why = f"a line of its answers is no JSON ({error})"
+                self.why = f"a line of its answers is no JSON ({self.client.shown(str(error))})"
                 continue
             if isinstance(found, dict):
                 yield found
@@ -182,20 +183,23 @@ class BatchJob(Generic[Answer]):
     def _take(self, line: Mapping[str, Any], answers: dict[str, Answer], refused: dict[str, ItemError]) -> None:
         """One line of an output or error file: an answer, a refusal, or nothing where the same request may be answered later."""
         key, response = line.get("custom_id"), line.get("response") or {}
-        if key not in self.missing or key in answers or key in refused:
+        if not isinstance(key, str) or key not in self.missing or key in answers or key in refused:
             return
-        status, body = int(response.get("status_code") or 0), response.get("body")
-        code, words = message_of({"error": line["error"]} if line.get("error") else body)
-        if status == 200 and not line.get("error"):
-            try:
+        try:
+            status, body = int(response.get("status_code") or 0), response.get("body")
+            if status == 200 and not line.get("error"):
                 answers[key] = self.read(key, body)
-            except MALFORMED as error:
-                refused[key] = ItemError("the server fails on it", f"it answers what is not a completion ({error})")
-        elif status and not http.may_pass(status):
+                return
+        except MALFORMED as error:
+            reason = UNUSABLE if isinstance(error, http.UnusableError) else "the server fails on it"
+            refused[key] = ItemError(reason, f"it answers what is not a completion ({self.client.shown(str(error))})")
+            return
+        code, words = message_of({"error": line["error"]} if line.get("error") else body)
+        if status and not http.may_pass(status):
             reason = "context overflow" if code == "context_length_exceeded" else "refused by the server"
-            refused[key] = ItemError(reason, f"HTTP {status}: {words}")
+            refused[key] = ItemError(reason, f"HTTP {status}: {self.client.shown(words)}")
         else:
-            self.why = words or code or f"HTTP {status}"
+            self.why = self.client.shown(words or code) or f"HTTP {status}"
 
     def _ask(self, call: Callable[[], Any]) -> Any:
         try:
@@ -207,14 +211,22 @@ class BatchJob(Generic[Answer]):
 
 
 def _id(reply: Any) -> str:
-    return str(reply["id"])
+    name = reply["id"]
+    if not (isinstance(name, str) and name.isascii() and name.isprintable() and len(name) <= MOST_CHARACTERS):
+        raise ValueError("an id is no short text in ASCII")
+    return name
+
+
+def _page(reply: Any) -> tuple[list[tuple[str, Any]], bool]:
+    """The id and the file of each batch on a page of the list, and whether there are more pages."""
+    return [(_id(batch), batch.get("input_file_id")) for batch in reply.get("data") or []], bool(reply.get("has_more"))
 
 
 def _batch(reply: Any) -> Mapping[str, Any]:
+    """A batch whose `status` is a text and whose `errors` are a list."""
     if not isinstance(reply["status"], str):
         raise TypeError("a batch has no status")
-    batch: Mapping[str, Any] = reply
-    return batch
+    return {**reply, "errors": list((reply.get("errors") or {}).get("data") or [])}
 
 
 def answer_by_batches(

@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from httpx2 import Request, Response
+from httpx2 import Request
 
 from iit_bench import http
 from iit_bench.errors import UserError
@@ -28,8 +28,13 @@ BUSY = (*http.AGAIN, 503)  # for any request
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between tries, doubled each time
 LONGEST_ASKED_WAIT = 600.0  # a server that asks for a longer pause ends the run
 SHOWN = 300  # characters of a server's message that an error repeats
+UNUSABLE = "unusable answer"  # reason in errors.jsonl of an answer that exceeds a limit
+MOST_WORDS = 100_000  # characters of it that are looked through for them
 FROM_ROOT = ("/version", "/server_info", "/get_server_info", "/generate")  # paths of servers that are not below the API's /v1
-MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError)  # what reading a reply of another shape raises
+FILE_SECONDS = 3600.0  # that a file of the batch API may take as a whole; --timeout is then without a byte
+MOST_FILE_BYTES = 2**31  # of a file of the batch API, which has up to 50,000 answers
+# What reading a reply of another shape raises; OverflowError: a number that is too large.
+MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
 
 
 class RejectedError(Exception):
@@ -55,6 +60,10 @@ class UnavailableError(Exception):
         return self.status not in (NO_CONNECTION, *BUSY)
 
 
+class UnusableError(UnavailableError):
+    """The answer exceeds a limit of bytes, depth or numbers: the same request would be answered likewise, so it is not repeated."""
+
+
 class Client:
     """One server, asked from any number of threads.
 
@@ -71,7 +80,7 @@ class Client:
         self.options = options
         if not self._key().isprintable() or not self._key().isascii():  # the error about the header would repeat it
             raise UserError(f"the key in ${options.api_key_env} has characters that no key has; set it again")
-        self._session = http.session(self._authorise)
+        self._session = http.Session(self._authorise)
         self._not_before = 0.0  # on the monotonic clock: all threads wait for an overloaded server
 
     def post(
@@ -99,11 +108,11 @@ class Client:
 
     def download(self, path: str) -> bytes:
         """A file of the server, as it is. Raises as `post`."""
-        return self._repeat(lambda: self._checked(self._send("GET", path)).content, None)
+        return self._repeat(lambda: self._checked(self._send("GET", path, **self._of_file())).content, None)
 
     def upload(self, path: str, name: str, data: bytes, read: Callable[[Any], Read]) -> Read:
         """As `post`, of a form with a file for the batch API."""
-        form = {"data": {"purpose": "batch"}, "files": {"file": (name, data, "application/jsonl")}}
+        form = {"data": {"purpose": "batch"}, "files": {"file": (name, data, "application/jsonl")}, **self._of_file()}
         return self._repeat(lambda: self._read_reply(self._send("POST", path, **form), read), None)
 
     def _repeat(self, call: Callable[[], Read], retries: int | None, existing: Callable[[], Read | None] = lambda: None) -> Read:
@@ -113,6 +122,8 @@ class Client:
             self._wait_until_allowed()
             try:
                 return call()
+            except UnusableError:
+                raise
             except UnavailableError as error:
                 trouble = error
             if trouble.wait > LONGEST_ASKED_WAIT:
@@ -130,21 +141,27 @@ class Client:
         reply = self._send("POST", path, content=json.dumps(body), headers={"Content-Type": "application/json"})
         return self._read_reply(reply, read)
 
-    def _send(self, method: str, path: str, **content: Any) -> Response:
+    def _send(self, method: str, path: str, **how: Any) -> http.Reply:
         try:
-            return self._session.request(method, self._address(path), timeout=http.timeout(self.options.timeout), **content)
+            return self._session.send(method, self._address(path), **{"seconds": self.options.timeout, **how})
+        except http.UnusableError as error:
+            raise UnusableError(f"its answer is not read: {error}", 200) from error
         except http.ERRORS as error:
             raise UnavailableError(self._without_key(_why(error)), STATUS[http.failure(error)]) from error
+
+    def _of_file(self) -> dict[str, Any]:
+        seconds = self.options.timeout
+        return {"seconds": max(seconds, FILE_SECONDS), "silence": seconds, "most": MOST_FILE_BYTES}
 
     def get(self, path: str) -> Any:
         """JSON that the server returns without a request body, or None."""
         try:
-            return json.loads(self._session.get(self._address(path)).content)
+            return self._session.send("GET", self._address(path), seconds=http.CONNECT_SECONDS).json()
         except (*http.ERRORS, ValueError):
             return None
 
-    def _checked(self, reply: Response) -> Response:
-        status = reply.status_code
+    def _checked(self, reply: http.Reply) -> http.Reply:
+        status = reply.status
         if http.may_pass(status):
             raise UnavailableError(f"HTTP {status}: {self._error_of(reply)[1]}", status, http.asked_wait(reply.headers))
         if status != 200:
@@ -152,25 +169,30 @@ class Client:
             raise RejectedError(status, code, words)
         return reply
 
-    def _read_reply(self, reply: Response, read: Callable[[Any], Read]) -> Read:
+    def _read_reply(self, reply: http.Reply, read: Callable[[Any], Read]) -> Read:
         self._checked(reply)
         try:
-            content = json.loads(reply.content)
+            content = reply.json()
             # Some gateways send errors with status 200.
             if isinstance(content, dict) and content.get("error") and not content.get("choices"):
                 raise ValueError(message_of(content)[1])
             return read(content)
         except MALFORMED as error:
-            why, shown = (self._without_key(_one_line(words))[:SHOWN] for words in (str(error), reply.text))
-            raise UnavailableError(f"it answers what is not a completion ({why}): {shown!r}", reply.status_code) from error
+            kind = UnusableError if isinstance(error, http.UnusableError) else UnavailableError
+            why, shown = (self.shown(words) for words in (str(error), reply.text))
+            raise kind(f"it answers what is not a completion ({why}): {shown!r}", reply.status) from error
 
-    def _error_of(self, reply: Response) -> tuple[str, str]:
+    def _error_of(self, reply: http.Reply) -> tuple[str, str]:
         """Code and message of an error, from OpenAI's form, FastAPI's or plain text."""
         try:
-            code, words = message_of(json.loads(reply.content))
+            code, words = message_of(reply.json())
         except ValueError:
             code, words = "", reply.text
-        return code, self._without_key(_one_line(words or reply.reason_phrase))[:SHOWN]
+        return code, self.shown(words or reply.phrase)
+
+    def shown(self, words: str) -> str:
+        """The beginning of a server's words, as one line without the key."""
+        return self._without_key(_one_line(self._without_key(words)[:MOST_WORDS]))[:SHOWN]
 
     @property
     def root(self) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iit_bench.errors import UserError
+from iit_bench.http import UnusableError
 from iit_bench.images import of_item, portable
 from iit_bench.models.contract import GenerateResult, TextGenerateRequest, cut_at
 from iit_bench.types import Image, Message
@@ -18,6 +19,9 @@ CHAT = "\x00chat:"  # before a chat that lm-eval carries around as a text; no ta
 STOPS = 4  # stop strings that OpenAI's protocol allows; the others are cut off here
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details")  # of a message, in which servers return it
 REASONING_PARTS = ("thinking", "reasoning")  # types of parts of a content that are reasoning, and the names of their texts
+MOST_CHARACTERS = 2**24  # of a reply, and of its reasoning
+MOST_WORD = 100  # characters of a finish reason
+MOST_TOKENS = 2**31 - 1  # of a prompt or a reply
 _MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif"}  # Pillow's name of a format that servers read -> media type
 
 
@@ -127,10 +131,10 @@ def read_chat(reply: Any) -> GenerateResult:
     reasoning = next(filter(None, fields), "") or in_parts  # some servers send it under two names
     tokens = _reasoning_tokens(reply)
     return GenerateResult(
-        text or str(message.get("refusal") or ""),
+        _bounded(text or str(message.get("refusal") or "")),
         *counts(reply),
-        finish_reason=str(choice.get("finish_reason") or ""),
-        reasoning=reasoning.strip(),
+        finish_reason=_finish_reason(choice),
+        reasoning=_bounded(reasoning).strip(),
         reasoning_tokens=tokens,
         unfinished_reasoning=bool(reasoning or tokens) and not text.strip() and not message.get("refusal"),
     )
@@ -164,7 +168,17 @@ def read_text(reply: Any) -> GenerateResult:
     text = choice["text"]
     if not isinstance(text, str):
         raise TypeError("text is no text")
-    return GenerateResult(text, *counts(reply), finish_reason=str(choice.get("finish_reason") or ""))
+    return GenerateResult(_bounded(text), *counts(reply), finish_reason=_finish_reason(choice))
+
+
+def _bounded(text: str) -> str:
+    if len(text) > MOST_CHARACTERS:
+        raise UnusableError(f"it has {len(text):,} characters")
+    return text
+
+
+def _finish_reason(choice: Mapping[str, Any]) -> str:
+    return str(choice.get("finish_reason") or "")[:MOST_WORD]
 
 
 def read_echo(reply: Any, prompts: int) -> list[tuple[list[float | None], list[Mapping[str, float] | None]]]:
@@ -183,12 +197,26 @@ def cut_reply(result: GenerateResult, stops: Sequence[str]) -> GenerateResult:
 def counts(reply: Any) -> tuple[int, int]:
     """Prompt and reply tokens, as the server counts them; 0, 0 if it does not report them."""
     usage = reply.get("usage") or {}
-    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    return count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
+
+
+def count_of(value: Any) -> int:
+    """A number of tokens that a server reports; 0 if it reports none.
+
+    Raises:
+        UnusableError: it is negative, infinite or larger than MOST_TOKENS.
+    """
+    try:
+        if 0 <= (count := int(value or 0)) <= MOST_TOKENS:
+            return count
+    except (OverflowError, ValueError):
+        pass
+    raise UnusableError(f"it counts {str(value)[:20]} tokens")
 
 
 def _reasoning_tokens(reply: Any) -> int:
     details = (reply.get("usage") or {}).get("completion_tokens_details") or {}
-    return int(details.get("reasoning_tokens") or 0)
+    return count_of(details.get("reasoning_tokens"))
 
 
 def _choices(reply: Any) -> list[Any]:

@@ -16,9 +16,19 @@ from iit_bench.errors import UserError
 from iit_bench.images import encode
 from iit_bench.models.contract import GenerateResult
 from iit_bench.models.openai.client import MALFORMED, NO_CONNECTION, TIMED_OUT, Client, RejectedError, UnavailableError
-from iit_bench.models.openai.encoding import SPELLINGS, Spelling, chat_body, chat_messages, echo_body, read_chat, read_echo, read_text
+from iit_bench.models.openai.encoding import (
+    SPELLINGS,
+    Spelling,
+    chat_body,
+    chat_messages,
+    count_of,
+    echo_body,
+    read_chat,
+    read_echo,
+    read_text,
+)
 from iit_bench.models.openai.scoring import Request, chat_request, generate_request
-from iit_bench.models.openai.server_facts import server_facts
+from iit_bench.models.openai.server_facts import plain, server_facts
 from iit_bench.models.reasoning import split_text
 from iit_bench.types import Image, Message
 
@@ -137,7 +147,7 @@ def _noted(read: Callable[[Any], Read], seen: dict[str, Any]) -> Callable[[Any],
 
     def read_and_note(reply: Any) -> Read:
         if isinstance(reply, dict) and isinstance(reply.get("system_fingerprint"), str):
-            seen["system_fingerprint"] = reply["system_fingerprint"]
+            seen.update(plain(reply, ("system_fingerprint",)))
         return read(reply)
 
     return read_and_note
@@ -256,7 +266,7 @@ def _reported_context(client: Client, model: str) -> int | None:
     """vLLM reports in /models how long a prompt with its reply may be."""
     try:
         lengths = [entry.get("max_model_len") for entry in client.get("/models")["data"] if entry.get("id") == model]
-        return int(lengths[0]) if lengths and lengths[0] else None
+        return count_of(lengths[0]) or None if lengths else None
     except MALFORMED:
         return None
 

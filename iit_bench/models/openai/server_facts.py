@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from iit_bench.models.openai.client import Client
+from iit_bench.visible import clipped
 
 # Of SGLang's /get_server_info (newer: /server_info).
 SGLANG = (
@@ -35,6 +36,8 @@ VLLM = {
     "cache_config": ("cache_dtype", "enable_prefix_caching"),
 }
 VLLM_ENVIRONMENT = ("VLLM_BATCH_INVARIANT", "VLLM_ATTENTION_BACKEND", "VLLM_USE_FLASHINFER_SAMPLER")
+MOST_CHARACTERS = 300  # of a fact
+LARGEST = 2**53  # number, which any reader of JSON holds exactly
 Plain = str | int | float | bool
 
 
@@ -47,19 +50,20 @@ def server_facts(client: Client) -> dict[str, Any]:
         return {}
     info = _mapping(client.get("/server_info?config_format=json")) or _mapping(client.get("/get_server_info"))
     if "tp_size" in info:
-        return {"software": "sglang"} | _plain(info, SGLANG)
+        return {"software": "sglang"} | plain(info, SGLANG)
     facts: dict[str, Any] = {}
     for part, names in VLLM.items():
-        facts |= _plain(_mapping(_mapping(info.get("vllm_config")).get(part)), names)
-    facts |= _plain(_mapping(info.get("vllm_env")), VLLM_ENVIRONMENT)
-    version = _mapping(client.get("/version")).get("version")
-    if isinstance(version, str):
-        facts["version"] = version
+        facts |= plain(_mapping(_mapping(info.get("vllm_config")).get(part)), names)
+    facts |= plain(_mapping(info.get("vllm_env")), VLLM_ENVIRONMENT)
+    facts |= plain(_mapping(client.get("/version")), ("version",))
     return ({"software": "vllm"} if info.get("vllm_config") else {}) | facts
 
 
-def _plain(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: record[name] for name in names if isinstance(record.get(name), Plain)}
+def plain(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of these names that hold a text, which is cut, or a number that a file can hold."""
+    found = {name: record[name] for name in names if isinstance(record.get(name), Plain)}
+    texts = {name: clipped(value, MOST_CHARACTERS) for name, value in found.items() if isinstance(value, str)}
+    return {name: value for name, value in found.items() if not isinstance(value, str) and -LARGEST <= value <= LARGEST} | texts
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
