@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_files import answering_files, resolve_checkpoint
+from iit_bench.storage.format import sha256_file
+from iit_bench.storage.tables import canonical_json
 
 SHIPPED = "shipped:"
 GGUF = ".gguf"
@@ -50,6 +54,14 @@ def find(value: str, key: str) -> Path:
     return folder
 
 
+def weights_sha256(folder: Path) -> str:
+    """sha256 of a folder's weights: of model.safetensors, or of several files one hash over their names and hashes."""
+    files = answering_files(folder, ("*.safetensors",))
+    if len(files) == 1:
+        return sha256_file(files[0])
+    return hashlib.sha256(canonical_json([(file.name, sha256_file(file)) for file in files]).encode()).hexdigest()
+
+
 def locate(value: str, key: str, weights: bool = True) -> Place:
     """The files that recipe key `key` names; those of a Hub model are downloaded, or found in the Hub's cache.
 
@@ -68,8 +80,6 @@ def locate(value: str, key: str, weights: bool = True) -> Place:
         return Place(folder=path.parent, gguf=path.name)
     if value.startswith(SHIPPED) or path.exists() or not _HUB.fullmatch(value):
         return Place(folder=find(value, key))
-    from iit_bench.models.checkpoint_files import resolve_checkpoint
-
     try:
         return Place(folder=resolve_checkpoint(value) if weights else _described(value))
     except (UserError, OSError, ValueError) as error:

@@ -155,7 +155,7 @@ def _outlined(recipe: BaseRecipe | TowerRecipe | VlmRecipe, earlier: dict[str, t
         from iit_bench.training import start
         from iit_bench.training.vlm import VlmTask
 
-        return VlmTask(recipe, lambda recipe, decided: start.outline(recipe, decided, earlier))
+        return VlmTask(recipe, lambda recipe, method: start.outline(recipe, method, earlier))
     if isinstance(recipe, BaseRecipe) and recipe.inputs.model in earlier:
         recipe = dataclasses.replace(recipe, inputs=BaseInputs())
     return make_task(recipe)

@@ -38,8 +38,21 @@ class Method:
             "equal_weights": len(learners) == 2 and not weighed,
         }
 
+    def check_start(self, config: Any) -> None:
+        """Refuse the configuration of an earlier stage that this method cannot continue from.
+
+        Raises:
+            UserError: in one sentence.
+        """
+
     def attach(self, model: Any) -> None:
-        """Put onto a model what its configuration cannot say; learners and router are there by `config_fields`."""
+        """Put onto a model what its configuration cannot say; learners and router are there by `config_fields`.
+
+        Called for an outline too, so it reads neither weights nor files.
+        """
+
+    def begin(self, model: Any) -> None:
+        """Give parts that were added the values that follow from the model's own weights; not called for an outline."""
 
     def groups(self, model: Any) -> dict[str, list[nn.Parameter]]:
         """What can be trained, by the names of `records.LearningRates`; a group that the model does not have is absent."""
@@ -62,7 +75,7 @@ class Method:
 
 
 def groups_of(model: Any) -> dict[str, list[nn.Parameter]]:
-    """The parameters of a Wings model by part: tower, projector, visual, textual, router, and the rest, which is the LLM."""
+    """Parameters of a Wings model by part: tower, projector, visual, textual, router, adapter (a prefix), and the rest, the LLM."""
     layers = model.model.layers
     modules: dict[str, list[nn.Module | None]] = {
         "tower": [getattr(model.model, "vision_tower", None)],
@@ -70,6 +83,7 @@ def groups_of(model: Any) -> dict[str, list[nn.Parameter]]:
         "visual": [layer.attn_pool for layer in layers],
         "textual": [layer.attn_t_pool for layer in layers],
         "router": [layer.reweight_module for layer in layers],
+        "adapter": [layer.prefix for layer in layers],
     }
     groups = {name: parameters_of(of) for name, of in modules.items()}
     beside = {id(parameter) for parameters in groups.values() for parameter in parameters}

@@ -89,7 +89,17 @@ class ProjectorOptions(MethodOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraOptions(MethodOptions):
+class AdapterOptions(MethodOptions):
+    """What is trained is beside the LLM's own weights; the stage starts from an earlier one's folder, without learners."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Adapter and projector."""
+        return ("projector", "adapter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraOptions(AdapterOptions):
     """LoRA: low-rank differences of the decoder's linear layers, in place of the LLM's own weights, and the projector."""
 
     name: str = "lora"
@@ -101,17 +111,20 @@ class LoraOptions(MethodOptions):
         if not self.targets or len(set(self.targets)) < len(self.targets) or not set(self.targets) <= set(TARGETS):
             raise ValueError(f"targets must be some of {', '.join(TARGETS)}, each once; it is {', '.join(self.targets) or 'empty'}")
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Adapter and projector."""
-        return ("projector", "adapter")
-
 
 @dataclass(frozen=True, kw_only=True)
 class DoraOptions(LoraOptions):
     """DoRA: LoRA with a trained magnitude for each output."""
 
     name: str = "dora"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixOptions(AdapterOptions):
+    """Prefix tuning: keys and values before every row, in every layer of the LLM, and the projector."""
+
+    name: str = "prefix"
+    length: int = within(1, default=16)  # keys and values per layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +139,5 @@ class ReplayOptions(MethodOptions):
         Replay(self.share, self.sources)
 
 
-OPTIONS: Mapping[str, type[MethodOptions]] = {
-    options.name: options
-    for options in (WingsOptions, LlavaOptions, LlavaOneRateOptions, ProjectorOptions, LoraOptions, DoraOptions, ReplayOptions)
-}
+_ALL = (WingsOptions, LlavaOptions, LlavaOneRateOptions, ProjectorOptions, LoraOptions, DoraOptions, PrefixOptions, ReplayOptions)
+OPTIONS: Mapping[str, type[MethodOptions]] = {options.name: options for options in _ALL}

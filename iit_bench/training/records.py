@@ -21,7 +21,7 @@ class LearningRates:
     visual: float = within(0, default=0.0)  # visual learner
     textual: float = within(0, default=0.0)  # textual learner
     router: float = within(0, default=0.0)
-    adapter: float = within(0, default=0.0)  # of methods lora and dora
+    adapter: float = within(0, default=0.0)  # of methods lora, dora and prefix
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from iit_bench.training.method_records import MethodOptions
+from iit_bench.training.method_records import AdapterOptions, MethodOptions
 from iit_bench.training.ranges import within
 from iit_bench.training.records import (
     IMAGE_SOURCES,
@@ -112,6 +112,10 @@ class VlmRecipe:
         if self.method.name == "replay" and self.data.mixture:
             raise ValueError(
                 "method replay is for data without a mixture; in one, replay text by parts such as lab:facts, with method llava"
+            )
+        if isinstance(self.method, AdapterOptions) and not self.inputs.model:
+            raise ValueError(
+                f"method {self.method.name} adapts an earlier stage's model; name its folder in inputs.model, e.g. that of lab-llava-stage1"
             )
         if self.method.name == "replay" and self.data.replay.share:
             raise ValueError("method replay and data.replay both say what is replayed; use one of them")

@@ -14,6 +14,7 @@ import torch
 from iit_bench.errors import UserError, one_line
 from iit_bench.training import assets
 from iit_bench.training.assets import Place
+from iit_bench.training.method import Method
 from iit_bench.training.records import VlmInputs
 from iit_bench.training.stages import VlmRecipe
 
@@ -26,23 +27,32 @@ CHATML = (
 )
 
 
-def build(recipe: VlmRecipe, decided: dict[str, Any]) -> tuple[Any, Any]:
+def build(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
     """The model a stage starts from, in float32, and its tokenizer.
 
     Args:
         recipe: names the inputs.
-        decided: the fields of `WingsConfig` that the method decides.
+        method: decides fields of `WingsConfig`, and puts on the model what they cannot say.
 
     Raises:
         UserError: the inputs are missing, are no models, or do not go together.
     """
+    model, tokenizer = _built(recipe, method)
+    method.attach(model)
+    method.begin(model)
+    return model, tokenizer
+
+
+def _built(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoModelForCausalLM
 
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
     inputs = recipe.inputs
+    decided = method.config_fields()
     if inputs.model:
         previous, tokenizer = load(assets.find(inputs.model, "inputs.model"))
+        method.check_start(previous.config)
         return WingsForConditionalGeneration.from_stage(previous, _next_config(previous.config, decided)), tokenizer
     llm_place, tower_place = _places(inputs, weights=True)
     tokenizer = _tokenizer(llm_place, inputs)
@@ -52,24 +62,30 @@ def build(recipe: VlmRecipe, decided: dict[str, Any]) -> tuple[Any, Any]:
     return WingsForConditionalGeneration.from_base(llm, tower.eval(), config), tokenizer
 
 
-def outline(recipe: VlmRecipe, decided: dict[str, Any], earlier: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
+def outline(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
     """As `build`, without values and without a weight file; nothing but configurations and tokenizers is downloaded.
 
     Args:
         recipe: names the inputs.
-        decided: as for `build`.
+        method: as for `build`.
         earlier: outlines and tokenizers of stages that are not trained yet, by the folder they will have.
 
     Returns:
         The model on device "meta", and its tokenizer; None where neither it nor its configuration can be read and the recipe's `shapes`
         took its place.
     """
+    model, tokenizer = _outlined(recipe, method, earlier)
+    method.attach(model)
+    return model, tokenizer
+
+
+def _outlined(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     from iit_bench.models.wings.configuration import WingsConfig
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
-    inputs = recipe.inputs
+    inputs, decided = recipe.inputs, method.config_fields()
     if inputs.model:
         if inputs.model in earlier:
             previous, tokenizer = earlier[inputs.model][0].config, earlier[inputs.model][1]
@@ -77,6 +93,7 @@ def outline(recipe: VlmRecipe, decided: dict[str, Any], earlier: dict[str, tuple
             folder = assets.find(inputs.model, "inputs.model")
             previous, tokenizer = WingsConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
             _check_stage(previous, tokenizer, folder)
+        method.check_start(previous)
         with torch.device("meta"):
             return WingsForConditionalGeneration._from_config(_next_config(previous, decided), dtype=torch.float32), tokenizer
     tower_place = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import platform
 import shlex
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from iit_bench.errors import UserError, one_line
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.locks import lock_file
+from iit_bench.training import assets
 from iit_bench.training import recipe as recipes
 from iit_bench.training.recipe import Loaded
 from iit_bench.training.records import Running
@@ -174,7 +174,7 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
             name: metadata.version(name) for name in ("iit-bench", "torch", "transformers", "tokenizers", "safetensors", "easy-vqa")
         }
         | {"python": platform.python_version()},
-        "weights_sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
+        "weights_sha256": assets.weights_sha256(out),
         "scores": {split: {name: score.as_json() for name, score in of.items()} for split, of in scores.items()},
         "run": asdict(recipe.run),
         **({} if isinstance(recipe, MergeRecipe) else {"optim": asdict(recipe.optim)}),
@@ -223,17 +223,17 @@ def make_task(recipe: BaseRecipe | TowerRecipe | VlmRecipe | MergeRecipe) -> Any
     return VlmTask(recipe)
 
 
-def ship(trained: Path, assets: Path, names: Sequence[str]) -> None:
+def ship(trained: Path, models: Path, names: Sequence[str]) -> None:
     """Copy trained folders into the package's assets, without logs.
 
     Args:
         trained: output folder of the chain `lab`.
-        assets: `iit_bench/assets/models` of a checkout.
+        models: `iit_bench/assets/models` of a checkout.
         names: stage folders to copy.
     """
     for name in names:
-        shutil.rmtree(assets / name, ignore_errors=True)
-        shutil.copytree(trained / name, assets / name, ignore=shutil.ignore_patterns("log.jsonl", "checkpoint*"))
+        shutil.rmtree(models / name, ignore_errors=True)
+        shutil.copytree(trained / name, models / name, ignore=shutil.ignore_patterns("log.jsonl", "checkpoint*"))
 
 
 def _that_count(overrides: Sequence[str]) -> list[str]:

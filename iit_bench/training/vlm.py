@@ -16,13 +16,14 @@ from iit_bench.training import chat, dialogues, last_layer, scores, sources, sta
 from iit_bench.training.base_llm import HELD_OUT, save_llm, text_scores
 from iit_bench.training.chats.mixture import Mixture
 from iit_bench.training.chats.reading import Encoding
+from iit_bench.training.method import Method
 from iit_bench.training.records import LAB, Dialogues
 from iit_bench.training.rivals import method_of
 from iit_bench.training.stages import VlmRecipe
 from iit_bench.types import Image, Question
 
 MOST_FEATURES = 2 << 30  # bytes of tower features that are kept
-Begin = Callable[[VlmRecipe, dict[str, Any]], tuple[Any, Any]]  # recipe and the method's fields -> model and tokenizer
+Begin = Callable[[VlmRecipe, Method], tuple[Any, Any]]  # recipe and method -> model and tokenizer
 
 
 class VlmTask(chat.ChatRows):
@@ -33,8 +34,7 @@ class VlmTask(chat.ChatRows):
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             self.method = method_of(recipe)
-            self.module, self.tokenizer = begin(recipe, self.method.config_fields())
-            self.method.attach(self.module)
+            self.module, self.tokenizer = begin(recipe, self.method)
         self.groups = self.method.groups(self.module)
         self._draw = self.method.draw(dialogues.of(recipe.data))
         self._mixture: Mixture | None = None
@@ -52,10 +52,11 @@ class VlmTask(chat.ChatRows):
         """
         if self._mixture is None and self.recipe.data.mixture:
             config, longest = self.module.config, self.recipe.data.longest
+            room = config.text_config.max_position_embeddings - config.prefix_length
             encoding = Encoding(
                 tokenizer=self.tokenizer,
                 image_tokens=config.image_token_length,
-                longest=min(self.tokenizer.model_max_length, config.text_config.max_position_embeddings, longest or 1 << 60),
+                longest=min(self.tokenizer.model_max_length, room, longest or 1 << 60),
                 max_pixels=config.max_image_pixels,
             )
             self._mixture = Mixture.checked(self.recipe.data, encoding, self.recipe.seed, self.recipe.optim.batch, folder, show)

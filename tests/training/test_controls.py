@@ -17,7 +17,8 @@ SOURCES = "data.sources={easyvqa: 1, digits: 3}"
 
 def task_of(inputs: dict[str, Path], *overrides: str) -> Any:
     start = (f"inputs.model={inputs['llava-stage1']}", "optim.batch=30", *overrides)
-    return make_task(load_recipe("lab-llava-stage2", start).recipe)
+    recipe: Any = load_recipe("lab-llava-stage2", start).recipe
+    return make_task(recipe)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from iit_bench.training import assets, start
 from iit_bench.training.dry_run import plan
 from iit_bench.training.parallel import Processes
 from iit_bench.training.recipe import load_recipe
+from iit_bench.training.rivals import method_of
 from iit_bench.training.steps import Stepper
 from iit_bench.training.train import make_task
 
@@ -212,7 +213,7 @@ def test_of_a_model_of_text_and_images_the_vision_part_is_taken(inputs: dict[str
     (tmp_path / "siglip" / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}))
     overrides = [f"inputs.llm={inputs['llm']}", f"inputs.tower={tmp_path / 'siglip'}", "inputs.tower_layer=-2", "model.rank=4"]
     recipe: Any = load_recipe("lab-wings-stage1", overrides).recipe
-    model, _ = start.build(recipe, {"learners": ["visual"], "router": False, "lora_dim": 4})
+    model, _ = start.build(recipe, method_of(recipe))
     pixels = torch.randn(2, 3, 28, 28)
     expected = whole.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
     torch.testing.assert_close(model.encode_images(pixels), expected)

@@ -26,7 +26,12 @@ from iit_bench.types import AttentionCurves
 PREFIX = "iit_bench_observed_"  # before the name of the attention that is observed
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # of an output made from the weights, relative to the largest value
 TOLERANCE_OF_HALF = 3e-2
+Behind = Callable[[torch.Tensor, torch.Tensor, Any], tuple[torch.Tensor, torch.Tensor]]
 INSTEAD = "its attention weights cannot be observed"
+
+
+def _no_prefix(key: torch.Tensor, value: torch.Tensor, _more: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return key, value
 
 
 @dataclass
@@ -36,17 +41,19 @@ class LastRows:
     Attributes:
         length: N, tokens of the prompt.
         mask_row: of an attention mask that is not None, the row of the last query, [K] or [1 or H, K].
+        behind: keys and values with those of a learned prefix before them, from those of the tokens and the function's further arguments.
         rows: layer → [N] float32, on the CPU.
     """
 
     length: int
     mask_row: Callable[[Any], torch.Tensor]
+    behind: Behind
     rows: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def add(
         self, module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, output: torch.Tensor, more: Any
     ) -> None:
-        """Take the last query's weights of one layer.
+        """Take the last query's weights of one layer; those of a learned prefix are left out, as those of sinks are.
 
         Args:
             module: the layer's attention.
@@ -63,15 +70,16 @@ class LastRows:
         layer, name = module.layer_idx, type(module).__name__
         if query.shape[2] != self.length or key.shape[2] != self.length or layer in self.rows:
             raise UserError(f"layer {layer} of the model ({name}) attends to other keys than the prompt's tokens, so {INSTEAD}")
+        key, value = self.behind(key, value, more)
         mask_row = None if mask is None else self.mask_row(mask)
         weights = last_row(query, key, mask_row, sinks=getattr(module, "sinks", None), **_used(more))
         groups = value.shape[1]
-        mine = (weights.view(groups, -1, self.length) @ value[0].float()).view(weights.shape[0], -1)
+        mine = (weights.view(groups, -1, key.shape[2]) @ value[0].float()).view(weights.shape[0], -1)
         largest = float(value.abs().max())
         gap = float((mine - output[0, -1].float()).abs().max())
         if not gap <= TOLERANCE.get(value.dtype, TOLERANCE_OF_HALF) * max(largest, 1e-6):
             raise UserError(f"layer {layer} of the model ({name}) computes attention in a way of its own, so {INSTEAD}")
-        self.rows[layer] = weights.mean(dim=0).cpu()
+        self.rows[layer] = weights[:, -self.length :].mean(dim=0).cpu()
 
 
 def last_row(
@@ -130,16 +138,19 @@ _ROWS: ContextVar[LastRows | None] = ContextVar("iit_bench_last_rows", default=N
 
 
 @contextmanager
-def observed(configs: Iterable[Any], length: int, mask_row: Callable[[Any], torch.Tensor] = _tensor_row) -> Iterator[LastRows]:
+def observed(
+    configs: Iterable[Any], length: int, mask_row: Callable[[Any], torch.Tensor] = _tensor_row, behind: Behind = _no_prefix
+) -> Iterator[LastRows]:
     """Within it, one pass over a prompt of `length` tokens leaves its last rows in the record that is yielded.
 
     Args:
         configs: of the decoder's attentions, and that by which its masks are made.
         length: N.
         mask_row: as in `LastRows`.
+        behind: likewise.
     """
     own = {id(config): (config, config._attn_implementation) for config in configs}
-    rows = LastRows(length, mask_row)
+    rows = LastRows(length, mask_row, behind)
     token = _ROWS.set(rows)
     try:
         for config, own_name in own.values():

@@ -78,7 +78,8 @@ class WingsModel(TreeScoring):
         self.ways = {"beginnings": "once" if self.shares_beginnings else "with each prompt"}
         refused = {"shares_beginnings": why} if why else {}
         generation = {"together": "any", "shares_beginnings": self.shares_beginnings, "refused": refused}
-        limits = (info.max_context, widest_row(model.config.text_config))  # of columns, padding in the middle included
+        window = widest_row(model.config.text_config)
+        limits = (info.max_context, window and window - model.config.prefix_length)  # of columns, padding in the middle included
         self._widest_begun = min((limit for limit in limits if limit), default=2**62)
         details = {"generation": generation, "rows": {"way": self.way} | ({"refused": {"tree": no_tree}} if no_tree else {})}
         self.info = replace(self.info, details={**self.info.details, **details})

@@ -12,6 +12,7 @@ from transformers import AttentionInterface, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from iit_bench.models.wings.cache import widen
+from iit_bench.models.wings.prefix import after_prefix
 from iit_bench.models.wings.state import Mask
 
 NAME = "wings_sdpa"
@@ -30,6 +31,7 @@ def router_attention(
     use_router: bool = True,
     key_store: DynamicCache | None = None,
     eager: bool = False,
+    prefix: tuple[torch.Tensor, torch.Tensor] | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Scaled dot-product attention that also returns the router's logits Σ_heads A · Wᵀ, without building A.
@@ -49,6 +51,7 @@ def router_attention(
         use_router: some query of this pass needs the router; otherwise the columns are only kept for later ones.
         key_store: cache that is extended by this pass's keys and values and returns all K; None = they are all.
         eager: build A, operation for operation as the released code does; then `attention_mask` is required.
+        prefix: learned keys and values [H_kv, P, d] that come before those of this pass; None = none, or a pass before had them.
 
     Returns:
         The output [B, N, H, d], and the router's logits before its bias [B, N, 2] float32, or None.
@@ -61,6 +64,8 @@ def router_attention(
         output, probabilities = eager_attention(query, key, value, attention_mask)
         router_logits = None if router_columns is None else probabilities.sum(dim=1) @ router_columns
         return output.transpose(1, 2), router_logits
+    if prefix is not None:
+        key, value = after_prefix(prefix, key, value)
     size = query.shape[-1]
     extra_width = 0 if router_columns is None else -(size + 2) % _ALIGNMENT + 2
     use_router = use_router and router_columns is not None

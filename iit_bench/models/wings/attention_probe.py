@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from iit_bench.models.attention_curves import curves_of
 from iit_bench.models.huggingface.attention_probe import observed
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+from iit_bench.models.wings.prefix import after_prefix
 from iit_bench.models.wings.state import Mask
 from iit_bench.types import AttentionCurves
 
@@ -26,7 +27,7 @@ def observe(model: WingsForConditionalGeneration, input_ids: torch.Tensor, image
     is_image = image_places(model, input_ids[0])
     attentions: list[Any] = [layer.self_attn for layer in model.model.layers]
     configs = [attention.config for attention in attentions]
-    with torch.inference_mode(), observed(configs, len(is_image), _mask_row) as seen, watched_router(model) as router:
+    with torch.inference_mode(), observed(configs, len(is_image), _mask_row, _behind) as seen, watched_router(model) as router:
         model(input_ids, image_features=image_features, use_cache=False, logits_to_keep=1)
     return curves_of(seen.rows, is_image, {layer: weights[0, :, 0].cpu() for layer, weights in router.items()})
 
@@ -60,6 +61,12 @@ def watched_router(model: WingsForConditionalGeneration) -> Iterator[dict[int, t
             hooks.callback(layer.register_forward_pre_hook(enter).remove)
             hooks.callback(layer.reweight_module.register_forward_hook(leave).remove)
         yield found
+
+
+def _behind(key: torch.Tensor, value: torch.Tensor, more: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values with those of a learned prefix before them."""
+    prefix = more.get("prefix")
+    return (key, value) if prefix is None else after_prefix(prefix, key, value)
 
 
 def _mask_row(mask: Mask) -> torch.Tensor:

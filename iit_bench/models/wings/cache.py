@@ -173,6 +173,7 @@ class WingsCache(DynamicCache):
         super().__init__()
         self.reserve = reserve
         self.row_state: RowState | None = None
+        self.prefix_length = 0  # keys of a learned prefix, which are before the first token's
         self.banks: dict[str, KeyBank] = {}
         # The learners' weights for single tokens, by learners' names. A copy is safe: a cache is valid only for the weights it began with.
         self.stacked: dict[tuple[str, ...], StackedWeights | None] = {}
@@ -186,6 +187,11 @@ class WingsCache(DynamicCache):
         layer: Any = self.layers[layer_idx]
         keys: tuple[torch.Tensor, torch.Tensor] = layer.update(key_states, value_states, *args, **kwargs)
         return keys
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns of the rows so far; a learned prefix has none."""
+        length: int = super().get_seq_length(layer_idx)
+        return max(0, length - self.prefix_length)
 
     def bank(self, learner: str) -> KeyBank:
         """Keys and values of a learner ("visual", "textual"), empty at first."""

@@ -33,6 +33,8 @@ class WingsConfig(PreTrainedConfig):
         router: whether layers with both learners have a router. Without one the textual learner adds nothing (stage 1).
         equal_weights: without a router, both learners have weight 1 (docs/spec/wings.md#b5-router-weights) in place of that; mode "strict".
         router_width: longest context the router can weigh, in tokens.
+        prefix_length: learned keys and values before every row, as many per layer (docs/spec/wings.md#b11-learned-prefix); 0 = none. Mode
+            "strict" without learners.
         image_token_id: placeholder id; an image occupies `image_token_length` of them.
         image_token_length: T, vectors per image; None = measured when the model is built (`from_base`).
         vision_hidden_size: width of the tower's features; None = measured likewise.
@@ -67,6 +69,7 @@ class WingsConfig(PreTrainedConfig):
     router: bool = True
     equal_weights: bool = False
     router_width: int = 4096
+    prefix_length: int = 0
     image_token_id: int = -1
     image_token_length: int | None = None
     vision_hidden_size: int | None = None
@@ -123,6 +126,8 @@ class WingsConfig(PreTrainedConfig):
             raise ValueError(f"mode 'released' has no decoder of type {text.model_type!r}: use one of {', '.join(RELEASED_CARRIERS)}")
         if self.equal_weights and (self.router or self.mode == "released"):
             raise ValueError("equal_weights is for mode 'strict' without a router: set router to false, or equal_weights to false")
+        if self.prefix_length and (self.learners or self.mode == "released"):
+            raise ValueError("a learned prefix is for mode 'strict' without learners: set learners to [], or prefix_length to 0")
         if self.conversation is not None and self.conversation not in CONVERSATIONS:
             raise ValueError(f"conversation {self.conversation!r} is unknown: use one of {', '.join(CONVERSATIONS)} or null")
         if self.tokenizer_padding_side not in ("left", "right"):

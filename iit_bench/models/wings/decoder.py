@@ -14,6 +14,7 @@ from iit_bench.models.wings import attention
 from iit_bench.models.wings.configuration import LEARNERS, WingsConfig
 from iit_bench.models.wings.decoding import add_learners
 from iit_bench.models.wings.lorra import LoRRA
+from iit_bench.models.wings.prefix import Prefix
 from iit_bench.models.wings.router import Router
 from iit_bench.models.wings.state import Step
 from iit_bench.models.wings.vision import Projector, VisionTower
@@ -37,6 +38,8 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
         self.attn_t_pool = LoRRA(*shape) if "textual" in carries else None
         self.reweight_module = Router(config.router_width) if carries and config.has_router else None
         self.active_learners = config.active_learners if carries else ()
+        heads = config.text_config.num_key_value_heads
+        self.prefix = Prefix(heads, config.prefix_length, layer.self_attn.head_dim) if config.prefix_length else None
 
     def forward(self, hidden_states: torch.Tensor, step: Step) -> torch.Tensor:
         """[B, N, D] → [B, N, D]."""
@@ -52,6 +55,7 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
             use_router=step.use_router,
             key_store=step.cache,
             eager=step.eager,
+            prefix=None if self.prefix is None or not step.begins else self.prefix.states(),
         )
         hidden_states = self._add_learners(hidden_states + output, router_logits, step)
         return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))

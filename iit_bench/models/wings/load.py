@@ -95,13 +95,17 @@ def _image_folder(model: WingsForConditionalGeneration, name: str, options: Mode
 
 def _with_limits(info: ModelInfo, config: WingsConfig) -> ModelInfo:
     """The record with Wings' own details, and with the shortest of all limits of the context, in tokens."""
-    limits = [info.max_context, config.router_width if config.has_router else None]
+    limits = [info.max_context and info.max_context - config.prefix_length, config.router_width if config.has_router else None]
     if config.mode == "released":
         limits += [config.tokenizer_max_length, config.released_window]
     return dataclasses.replace(
         info,
         max_context=min((limit for limit in limits if limit is not None), default=None),
-        details={**info.details, **{key: getattr(config, key) for key in DETAILS}},
+        details={
+            **info.details,
+            **{key: getattr(config, key) for key in DETAILS},
+            **({"prefix_length": config.prefix_length} if config.prefix_length else {}),
+        },
     )
 
 

@@ -21,8 +21,9 @@ from iit_bench.models.wings.decoder import WingsDecoder
 from iit_bench.models.wings.decoding import use_stacked
 from iit_bench.models.wings.layout import check_whole_images, read_layout, read_single_token, read_tree
 from iit_bench.models.wings.lorra import SelfInitialised
+from iit_bench.models.wings.prefix import Prefix, begun
 from iit_bench.models.wings.released.rows import build_released_step, expand
-from iit_bench.models.wings.state import IGNORED, Layout, Step
+from iit_bench.models.wings.state import IGNORED, Layout, RowState, Step
 from iit_bench.models.wings.step import build_step, splice
 from iit_bench.models.wings.vision import VisionTower
 
@@ -90,7 +91,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def _copy_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Copy weights by name; only the parts that Wings adds may be missing."""
         missing, unexpected = self.load_state_dict(weights, strict=False)
-        added = ("attn_pool.", "attn_t_pool.", "reweight_module.", "mm_projector.")
+        added = ("attn_pool.", "attn_t_pool.", "reweight_module.", "mm_projector.", ".prefix.")
         missing = [name for name in missing if not any(part in name for part in added)]
         if self.config.tie_word_embeddings:
             missing = [name for name in missing if name != "lm_head.weight"]
@@ -98,7 +99,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             raise ValueError(f"the weights do not fit the configuration: missing {missing[:3]}, unexpected {unexpected[:3]}")
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, SelfInitialised):
+        if isinstance(module, SelfInitialised | Prefix):
             module.reset_parameters()
         else:
             super()._init_weights(module)
@@ -228,6 +229,13 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             raise ValueError(f"image features have {image_features.shape[1]} vectors per image but the model expects {length}")
         return self.model.mm_projector(image_features.to(next(self.model.mm_projector.parameters()).dtype))
 
+    def _past(self, cache: WingsCache | None, input_ids: torch.Tensor) -> RowState | None:
+        """State of the rows before this pass; None if they begin with it and nothing is before them."""
+        if cache is not None and cache.row_state is not None:
+            return cache.row_state
+        length = self.config.prefix_length
+        return begun(input_ids.shape[0], length, input_ids.device) if length else None
+
     def _read_layout(
         self,
         input_ids: torch.Tensor,
@@ -244,7 +252,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             mask = attention_mask[:, -input_ids.shape[1] :].bool()
             if mask.shape != input_ids.shape:
                 raise ValueError(f"attention_mask {tuple(attention_mask.shape)} does not cover input_ids {tuple(input_ids.shape)}")
-        past = None if cache is None else cache.row_state
+        past = self._past(cache, input_ids)
         images: Any = {
             "image_token_id": config.image_token_id,
             "image_token_length": config.image_token_length,
@@ -262,10 +270,11 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self, input_ids: torch.Tensor, layout: Layout, features: torch.Tensor | None, cache: WingsCache | None
     ) -> tuple[torch.Tensor, Step]:
         """Input embeddings [B, N, D], images in place, and what the layers share."""
+        past = self._past(cache, input_ids)
         ids = input_ids if layout.images is None else input_ids.masked_fill(layout.images.mask, 0)
         embeddings = self.model.embed_tokens(ids)
         if layout.images is not None:
-            embeddings = splice(embeddings, layout.images, features, None if cache is None else cache.row_state)
+            embeddings = splice(embeddings, layout.images, features, past)
         step = build_step(
             self.config,
             self.model.rotary_emb,
@@ -274,7 +283,10 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             layout=layout,
             features=features,
             cache=cache,
+            past=past,
         )
+        if cache is not None and step.begins:
+            cache.prefix_length = self.config.prefix_length
         if layout.images is None and layout.sees is None:
             use_stacked(step, cache, self.model.layers, embeddings, num_heads=self.config.text_config.num_attention_heads)
         return embeddings, step
@@ -312,7 +324,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 generation_config.use_cache = model_kwargs["use_cache"] = False
         if generation_config.use_cache is not False and model_kwargs.get(CACHE) is None:
             static = generation_config.cache_implementation == "static"
-            model_kwargs[CACHE] = WingsCache(reserve=max_cache_length if static else 0)
+            model_kwargs[CACHE] = WingsCache(reserve=max_cache_length + self.config.prefix_length if static else 0)
         placeholder = self.config.image_token_id
         if placeholder >= 0:  # the next pass would refuse a placeholder without an image
             generation_config.suppress_tokens = sorted({*(generation_config.suppress_tokens or ()), placeholder})

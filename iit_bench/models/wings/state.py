@@ -222,6 +222,7 @@ class Step:
         cache: extended by every layer; None without one.
         stacked: the learners' weights for a pass of one token per row; None = take them from the modules.
         eager: build attention matrices, as in `LearnerStep.eager`; then no mask is None.
+        begins: rows begin with this pass, so that a learned prefix comes before its tokens.
         learner_scale: [B, 1, 2] factor of each learner where both are seen; None = the configured one for both.
     """
 
@@ -236,6 +237,7 @@ class Step:
     stacked: StackedWeights | None = None
     eager: bool = False
     learner_scale: torch.Tensor | None = None
+    begins: bool = False
     _elsewhere: dict[torch.device, Step] = field(default_factory=dict, repr=False)
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Step:

@@ -54,6 +54,7 @@ def build_step(
     layout: Layout,
     features: torch.Tensor | None,
     cache: WingsCache | None,
+    past: RowState | None = None,
 ) -> Step:
     """Everything the layers share in one pass; the row state and key visibility of `cache` then include this pass.
 
@@ -64,12 +65,14 @@ def build_step(
         embeddings: input embeddings [B, N, D], images in place.
         layout: positions and images of this pass's tokens.
         features: projected features [n, T, D] of the images that begin in this pass.
-        cache: of the passes before.
+        cache: of the passes before; extended by this one.
+        past: state of rows that begin with this pass behind a learned prefix; None = that of `cache`, or nothing.
 
     Raises:
         ValueError: the context is longer than the router is wide and a query sees both learners.
     """
-    past = None if cache is None else cache.row_state
+    begins = cache is None or cache.row_state is None
+    past = past if cache is None or begins else cache.row_state
     mask = layout.attention_mask
     own_visible_from = layout.position_ids if mask is None else layout.position_ids.masked_fill(~mask, NEVER)
     visible_from = own_visible_from if past is None else torch.cat((past.visible_from, own_visible_from), dim=1)
@@ -102,6 +105,7 @@ def build_step(
         learners=learners,
         sees_both=_sees_both(learners, layout.position_ids.shape[1]) if use_router else None,
         cache=cache,
+        begins=begins,
     )
 
 

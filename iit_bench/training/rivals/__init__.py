@@ -13,6 +13,7 @@ from iit_bench.training.rivals.dora import Dora
 from iit_bench.training.rivals.llava import Llava
 from iit_bench.training.rivals.llava_one_rate import LlavaOneRate
 from iit_bench.training.rivals.lora import Lora
+from iit_bench.training.rivals.prefix import Prefix
 from iit_bench.training.rivals.projector import Projector
 from iit_bench.training.rivals.replay import Replay
 from iit_bench.training.stages import VlmRecipe
@@ -24,6 +25,7 @@ METHODS: Mapping[str, type[Method]] = {
     "projector": Projector,
     "lora": Lora,
     "dora": Dora,
+    "prefix": Prefix,
     "replay": Replay,
 }
 

@@ -6,7 +6,6 @@ the tuned model has stay as they are. Nothing is trained, so one training serves
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -72,4 +71,4 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _provenance(folder: Path) -> dict[str, str]:
-    return {"name": folder.name, "weights_sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()}
+    return {"name": folder.name, "weights_sha256": assets.weights_sha256(folder)}
