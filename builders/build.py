@@ -43,7 +43,7 @@ class BuildOptions:
     """Options of `iit-bench build`; each field is an option of the same name."""
 
     out: Path
-    preset: str = "lab"
+    preset: str = "lab2"
     text: tuple[str, ...] | None = None  # sources of T questions; None = the preset's
     visual: tuple[str, ...] | None = None  # sources of V questions; None = the preset's
     tiers: str = "full"  # full | paper | patterns separated by commas

@@ -29,7 +29,7 @@ RUNS = {
     "llava-one-rate": "LLaVA-style, one learning rate for all",
     "wings-blind": "Wings, blind",
 }
-SUBJECTS = ("shape", "colour", "yes/no")  # of tier V
+SOURCES = {"digits": "digits", "flags": "flags", "flag-facts": "facts through a flag", "easyvqa": "easy-VQA"}  # of tier V
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -47,30 +47,32 @@ def table(demo: Path) -> str:
 
 
 def _lines(runs: Mapping[str, IitRun], baselines: Mapping[str, Any]) -> Iterator[str]:
-    parts, results = _subjects(runs["wings"]), runs["wings"].results
+    parts, results = _by_source(runs["wings"]), runs["wings"].results
     sizes = {"text-only score": results.text_only_score["acc"].n, "T score": results.t_score["acc"].n, "V score": results.v_score["acc"].n}
     lost = next(run.results.forgetting for run in runs.values() if run.results.forgetting)
     yield (
         f"| model | {' | '.join(f'{name} (n = {one:,})' for name, one in sizes.items())} "
-        f"| {' / '.join(one.replace('/', '-') for one in SUBJECTS)} (tier V, n = {' / '.join(str(one.n) for one in parts)}) "
+        f"| {' / '.join(SOURCES.values())} (tier V, n = {' / '.join(str(n) for _, n in parts)}) "
         f"| forgotten against the base LLM (n = {lost.pooled.difference.n}) | retention |"
     )
     yield "|---" * 7 + "|"
     for name, words in RUNS.items():
         results = runs[name].results
         shown = [_figure(one["acc"]) for one in (results.text_only_score, results.t_score, results.v_score)]
-        by_subject = " / ".join(_percent(one.value) for one in _subjects(runs[name]))
-        yield f"| {' | '.join([words, *shown, by_subject or '–', *_forgotten(runs[name])])} |"
-    prior = {part: baselines[part]["question_prior"] for part in ("T", "V", *(f"easyvqa/{subject}" for subject in SUBJECTS))}
-    by_subject = " / ".join(_percent(prior[f"easyvqa/{subject}"]) for subject in SUBJECTS)
-    text, visual = _percent(prior["T"]), _percent(prior["V"])
-    yield f"| question prior (fitted on easy-VQA's train split) | {text} | {text} | {visual} | {by_subject} | | |"
+        by_source = " / ".join(_percent(value) for value, _ in _by_source(runs[name]))
+        yield f"| {' | '.join([words, *shown, by_source or '–', *_forgotten(runs[name])])} |"
+    text, visual, *by_source = (_percent(baselines[part]["question_prior"]) for part in ("T", "V", *SOURCES))
+    yield f"| question prior (fitted on the train splits) | {text} | {text} | {visual} | {' / '.join(by_source)} | | |"
 
 
-def _subjects(run: IitRun) -> list[Figure]:
-    """Accuracy on tier V by subject, in the order of SUBJECTS; nothing where the tier was not run."""
-    found = {part.subject: part.acc for part in run.results.breakdown if part.tier == "V"}
-    return [found[subject] for subject in SUBJECTS if subject in found]
+def _by_source(run: IitRun) -> list[tuple[float, int]]:
+    """(accuracy, n) on tier V by source, in the order of SOURCES; nothing where the tier was not run."""
+    found: dict[str, list[Figure]] = {source: [] for source in SOURCES}
+    for part in run.results.breakdown:
+        if part.tier == "V" and part.acc.value is not None:
+            found[part.source].append(part.acc)
+    sizes = {source: sum(one.n for one in parts) for source, parts in found.items() if parts}
+    return [(sum((one.value or 0) * one.n for one in found[source]) / n, n) for source, n in sizes.items()]
 
 
 def _forgotten(run: IitRun) -> list[str]:

@@ -67,7 +67,7 @@ def bench(tmp_path_factory) -> Benchmark:
     """The lab benchmark with 6 targets per modality in all 14 tiers: 84 dialogues. Never changed: copy its folder to damage it."""
     from builders.build import BuildOptions, build
 
-    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("lab") / "bench", size=6)))
+    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("lab") / "bench", preset="lab", size=6)))
 
 
 def tiny_tokenizer(chat_template: str | None = CHAT_TEMPLATE):

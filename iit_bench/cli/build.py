@@ -13,7 +13,7 @@ from iit_bench.cli.app import Out, app, names
 @app.command()
 def build(
     out: Out,
-    preset: Annotated[str, typer.Option(help="Name of a preset of sources: `iit-bench list presets`.")] = "lab",
+    preset: Annotated[str, typer.Option(help="Name of a preset of sources: `iit-bench list presets`.")] = "lab2",
     text: Annotated[
         str | None,
         typer.Option(

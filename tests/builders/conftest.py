@@ -37,7 +37,7 @@ def snapshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_lab(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     """The lab preset with 12 targets per modality, all 14 tiers."""
-    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("lab") / "bench", size=12)))
+    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("lab") / "bench", preset="lab", size=12)))
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_only_the_chosen_tiers_and_only_the_questions_they_need(tmp_path: Path) 
     built = load_benchmark(build(BuildOptions(out=tmp_path / "b", size=3, tiers="T,TT,TTTT")))
     assert built.tiers == ("T", "TT", "TTTT")
     assert {q.modality for q in built.questions.values()} == {"T"}
-    assert list(built.manifest["sources"]) == ["facts"]
+    assert list(built.manifest["sources"]) == ["facts", "two-hop"]
 
 
 @pytest.mark.slow
@@ -166,7 +166,7 @@ def test_a_source_of_a_third_party_is_found_by_its_entry_point(tmp_path: Path, m
     ("options", "message"),
     [
         ({"tiers": "T,TXV"}, "unknown tier 'TXV'"),
-        ({"size": 5000}, "source 'facts' has 1187 usable questions, but --size 5000 needs 5000 text targets"),
+        ({"size": 5000}, "source 'facts' has 1187 usable questions, but --size 5000 needs 2500 text targets"),
         ({"size": 0}, "--size 0 is not possible"),
         ({"preset": "large"}, "no preset called 'large'; the presets are lab, lab2, paper"),
         ({"text": ("fact",)}, "no source called 'fact'; did you mean 'facts'"),

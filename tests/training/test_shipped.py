@@ -13,11 +13,11 @@ from iit_bench.training import assets
 from iit_bench.training.recipe import load_recipe
 
 MADE_BY = {
-    "base-llm": "lab-base-practice",
-    "tower": "lab-tower",
-    "wings": "lab-wings-stage2",
-    "llava": "lab-llava-stage2",
-    "llava-one-rate": "lab-llava-one-rate",
+    "base-llm": "lab2-base",
+    "tower": "lab2-tower",
+    "wings": "lab2-wings-stage2",
+    "llava": "lab2-llava-stage2",
+    "llava-one-rate": "lab2-llava-one-rate",
 }
 
 

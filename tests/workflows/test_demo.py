@@ -83,9 +83,9 @@ def _table(demo):
 # Of the table in README.md: "98.7 [97.8, 99.2]", "100", "–", and accuracies by subject.
 NUMBER = r"(−?\d+\.\d|100)"
 FIGURE = rf"(–|(\*\*)?{NUMBER} \[{NUMBER}, {NUMBER}\](\*\*)?)"
-BY_SUBJECT = rf"(–|{NUMBER}( / {NUMBER}){{2}})"
-ROW = re.compile(rf"\| [^|]+ \| {FIGURE} \| {FIGURE} \| {FIGURE} \| {BY_SUBJECT} \| {FIGURE} \| {FIGURE} \|")
-PRIOR = re.compile(rf"\| question prior [^|]+ \| ({NUMBER} \| ){{3}}{BY_SUBJECT} \| \| \|")
+BY_SOURCE = rf"(–|{NUMBER}( / {NUMBER}){{3}})"
+ROW = re.compile(rf"\| [^|]+ \| {FIGURE} \| {FIGURE} \| {FIGURE} \| {BY_SOURCE} \| {FIGURE} \| {FIGURE} \|")
+PRIOR = re.compile(rf"\| question prior [^|]+ \| ({NUMBER} \| ){{3}}{BY_SOURCE} \| \| \|")
 
 
 def test_the_tables_of_the_pages_have_the_form_of_their_script():
