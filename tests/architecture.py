@@ -48,6 +48,7 @@ READ_BY_REPORTS += ("evaluators.iit.columns", "evaluators.iit.results", "evaluat
 READ_BY_REPORTS += ("evaluators.iit.probabilities",)
 READ_BY_REPORTS += ("evaluators.iit.ledger", "evaluators.show.task_words")
 READ_BY_REPORTS += ("evaluators.attention.table", "evaluators.attention.shift")
+READ_BY_REPORTS += ("evaluators.lab",)
 READ_BY_REPORTS += ("evaluators.arms.names", "evaluators.arms.figures", "evaluators.arms.needs", "evaluators.arms.shown")
 
 # Room → (what it holds, what it may import). A module's room is the one with the longest matching name.

@@ -18,6 +18,7 @@ from evaluators.statistics.dependence import Ints
 POWER = 0.8
 ALPHA = 0.05
 _PRECISION = 1e-4  # relative
+_CERTAIN = 8  # times the threshold: no difference that large is missed, with one degree of freedom or more
 
 
 def floor(alpha: float) -> int:
@@ -79,7 +80,9 @@ def detectable_by_t(se: Callable[[float], float], df: float, alpha: float, large
 
     def power(difference: float) -> float:
         error = se(difference)
-        return 1.0 if error == 0 else float(1 - nctdtr(df, difference / error, threshold))
+        if error == 0 or difference / error > _CERTAIN * (threshold + 1):  # scipy's nctdtr gives nan for some of these
+            return 1.0
+        return float(1 - nctdtr(df, difference / error, threshold))
 
     return _smallest(power, largest)
 

@@ -23,6 +23,24 @@ _ROUNDING = 1e-24  # a variance below it is 0
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the variance of a mean over seeds and items is made of. Variance = by_seed + by_item - by_both, at least the larger of the
+    first two."""
+
+    per_seed: tuple[float, ...]
+    by_seed: float
+    by_item: float
+    by_both: float
+    df_item: float  # degrees of freedom of by_item
+    df: float  # of the whole, by Satterthwaite
+
+    @property
+    def between(self) -> float:
+        """Variance of the seeds' own effect; below 0 where they differ less than items let them."""
+        return len(self.per_seed) * (self.by_seed - self.by_both)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OverSeeds:
     """A figure over several seeds."""
 
@@ -31,6 +49,7 @@ class OverSeeds:
     between: float  # standard deviation of the seeds' own effect, without what items add by chance; 0 where none is found
     df: float  # degrees of freedom of the interval
     p: float | None = None  # two-sided, that the mean is 0; None for an accuracy
+    parts: Parts  # what the variance of the mean is made of
 
 
 def accuracy_over_seeds(right: Floats, dependence: Dependence, tiers: Ints) -> OverSeeds:
@@ -53,7 +72,7 @@ def accuracy_over_seeds(right: Floats, dependence: Dependence, tiers: Ints) -> O
     se = float(np.sqrt(variance))
     n, clusters = right.shape[1], dependence.n_clusters
     figure = Figure(value, low=low, high=high, n=n, clusters=clusters, se=se, method="seeds and clusters, Wilson")
-    return OverSeeds(figure=figure, per_seed=parts.per_seed, between=parts.between, df=df)
+    return OverSeeds(figure=figure, per_seed=parts.per_seed, between=_root(parts.between), df=df, parts=parts)
 
 
 def difference_over_seeds(differences: Floats, dependence: Dependence) -> OverSeeds:
@@ -63,26 +82,33 @@ def difference_over_seeds(differences: Floats, dependence: Dependence) -> OverSe
         differences: per seed and item, -1 … 1, [S, n], two seeds or more.
         dependence: of the items.
     """
-    value, variance, parts, dependence = _variance(differences, dependence, np.zeros(differences.shape[1], dtype=np.int64))
-    n, clusters, df = differences.shape[1], dependence.n_clusters, parts.df
+    return contrast_over_seeds(differences, dependence, np.zeros(differences.shape[1], dtype=np.int64), largest=1.0)
+
+
+def contrast_over_seeds(values: Floats, dependence: Dependence, parts: Ints, *, largest: float = np.inf) -> OverSeeds:
+    """Sum over parts of the mean over seeds and items of each, divided by the number of parts; with a test that it is 0.
+
+    Args:
+        values: per seed and item, [S, n], two seeds or more. A part's factor, such as the slope of an interpolation, is in its values.
+        dependence: of the items, of all parts; its weights are not used.
+        parts: code 0 … P-1 of each item's part, [n], none empty: a tier, or the items of another kind that enter the figure.
+        largest: bound of what is possible on either side, which the interval does not leave.
+    """
+    value, variance, made, dependence = _variance(values, dependence, parts)
+    n, clusters, df = values.shape[1], dependence.n_clusters, made.df
     se = float(np.sqrt(variance))
     if se == 0 or df <= 0:
         figure = Figure(value, n=n, clusters=clusters, se=se, note="no interval: nothing varies, or one cluster")
-        return OverSeeds(figure=figure, per_seed=parts.per_seed, between=parts.between, df=df)
+        return OverSeeds(figure=figure, per_seed=made.per_seed, between=_root(made.between), df=df, parts=made)
     half = float(stdtrit(df, 0.975)) * se
-    low, high = max(-1.0, value - half), min(1.0, value + half)
+    low, high = max(-largest, value - half), min(largest, value + half)
     figure = Figure(value, low=low, high=high, n=n, clusters=clusters, se=se, method="seeds and clusters, t")
-    return OverSeeds(figure=figure, per_seed=parts.per_seed, between=parts.between, df=df, p=2 * float(stdtr(df, -abs(value) / se)))
+    return OverSeeds(
+        figure=figure, per_seed=made.per_seed, between=_root(made.between), df=df, parts=made, p=2 * float(stdtr(df, -abs(value) / se))
+    )
 
 
-@dataclass(frozen=True)
-class _Parts:
-    per_seed: tuple[float, ...]
-    between: float
-    df: float
-
-
-def _variance(y: Floats, dependence: Dependence, tiers: Ints) -> tuple[float, float, _Parts, Dependence]:
+def _variance(y: Floats, dependence: Dependence, tiers: Ints) -> tuple[float, float, Parts, Dependence]:
     """Mean over tiers, its variance, what that is made of, and the items' dependence with their weights."""
     seeds = len(y)
     if seeds < 2:
@@ -99,8 +125,12 @@ def _variance(y: Floats, dependence: Dependence, tiers: Ints) -> tuple[float, fl
     by_seed, by_item = (0.0 if part < _ROUNDING else part for part in (by_seed, by_item))
     variance = max(by_seed, by_item, by_seed + by_item - by_both)
     df = _degrees(by_seed, seeds - 1, by_item, dependence.degrees)
-    between = float(np.sqrt(max(0.0, seeds * (by_seed - by_both))))
-    return float(np.clip(per_seed.mean(), y.min(), y.max())), variance, _Parts(tuple(per_seed.tolist()), between, df), dependence
+    made = Parts(per_seed=tuple(per_seed.tolist()), by_seed=by_seed, by_item=by_item, by_both=by_both, df_item=dependence.degrees, df=df)
+    return float(np.clip(per_seed.mean(), y.min(), y.max())), variance, made, dependence
+
+
+def _root(variance: float) -> float:
+    return float(np.sqrt(max(0.0, variance)))
 
 
 def _by_both(residual: Floats, weight: Floats, dependence: Dependence, tiers: Ints) -> float:

@@ -1,0 +1,213 @@
+"""All that is reported about the cells of an experiment, computed once for the page and for the document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluators.lab.answers import AFTER, TEXT, VQA, Grid, Key, Measure, of_tier
+from evaluators.lab.claims import FULL, WINGS, EqualVqa, Pairing, Test, at_equal, claims, pairings
+from evaluators.lab.effects import Effect, accuracy, change
+from evaluators.statistics import Z
+from evaluators.statistics.numbers import correlation, pearson, rank_correlation
+from iit_bench.lab.cells import BASE, CellResult
+from iit_bench.types import Figure
+
+FEWEST_WITHIN = 3  # what Fisher's z takes off n
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmFigures:
+    """One method at one rate."""
+
+    key: Key
+    seeds: int
+    text: Effect  # change against the base LLM
+    after: Effect  # the same, of text after an image
+    vqa: Effect  # accuracy
+    tiers: Mapping[str, Effect]  # tier -> accuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftPoint:
+    """One cell in the figure of attention shift and forgetting."""
+
+    result: CellResult
+    shift: float
+    text: float  # base minus cell over text alone, as a fraction: above 0 is lost
+    after: float | None  # the same after an image; None without such a tier
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftFigures:
+    """Attention shift beside what was lost, over all cells that were observed."""
+
+    points: tuple[ShiftPoint, ...]
+    pearson: Figure
+    spearman: Figure
+    within: Figure  # Pearson's, of deviations from each method's mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a method costs: means over its cells."""
+
+    method: str
+    cells: int
+    trained: int  # parameters trained in the last stage
+    total: int
+    steps: int
+    cpu_train: float  # CPU seconds of the last stage
+    cpu_stage1: float  # of stage 1, which the cells of a seed share
+    relative: float | None  # cpu_train over that of full tuning per step; None without it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Everything that is reported."""
+
+    grid: Grid
+    arms: tuple[ArmFigures, ...]  # in the order of grid.methods, then by rate
+    claims: tuple[Test, ...]
+    against_full: tuple[Pairing, ...]  # every main method against full tuning
+    equal_vqa: tuple[EqualVqa, ...]  # every main method against full tuning at equal VQA
+    against_control: tuple[Pairing, ...]  # every main method against the control without images
+    ablations: tuple[Pairing, ...]  # every ablation against Wings
+    shift: ShiftFigures
+    costs: tuple[Cost, ...]
+    failed: tuple[CellResult, ...]
+    absent: tuple[str, ...]  # names of cells that the grid would have, and that are not there
+
+
+def findings(grid: Grid, planned: Sequence[str] = ()) -> Findings:
+    """All figures of a grid.
+
+    Args:
+        grid: its cells.
+        planned: names of the cells that the experiment plans (`Cell.name`); without them, those that a full table of the methods' rates and
+            seeds would have.
+    """
+    roles = {role: [one.cell.method for one in grid.methods if one.cell.role == role] for role in ("main", "control", "ablation")}
+    main = [method for method in roles["main"] if method != FULL]
+    return Findings(
+        grid=grid,
+        arms=tuple(_arm(grid, (one.cell.method, rate)) for one in grid.methods for rate in grid.rates(one.cell.method)),
+        claims=claims(grid),
+        against_full=pairings(grid, [(method, FULL) for method in main]),
+        equal_vqa=at_equal(grid, main),
+        against_control=pairings(grid, [(method, control) for control in roles["control"] for method in roles["main"]]),
+        ablations=pairings(grid, [(method, WINGS) for method in roles["ablation"]]),
+        shift=_shift(grid),
+        costs=_costs(grid),
+        failed=tuple(one for one in grid.results if one.state == "failed"),
+        absent=_absent(grid, planned),
+    )
+
+
+def _arm(grid: Grid, key: Key) -> ArmFigures:
+    return ArmFigures(
+        key=key,
+        seeds=len(grid.arms[key].seeds),
+        text=change(grid, TEXT, key),
+        after=change(grid, AFTER, key),
+        vqa=accuracy(grid, VQA, key),
+        tiers={tier: accuracy(grid, of_tier(tier), key) for tier in grid.tiers},
+    )
+
+
+# ---------------------------------------------------------------- attention
+
+
+def _shift(grid: Grid) -> ShiftFigures:
+    points = []
+    for one in grid.results:
+        key = (one.cell.method, one.cell.rate)
+        if one.state != "done" or one.attention is None or one.attention.shift is None or key not in grid.arms:
+            continue
+        right = grid.arms[key].right[grid.arms[key].seeds.index(one.cell.seed)]
+        text, after = (_lost(grid, right, measure) for measure in (TEXT, AFTER))
+        if text is not None:
+            points.append(ShiftPoint(result=one, shift=one.attention.shift, text=text, after=after))
+    x, y = [point.shift for point in points], [point.text for point in points]
+    methods = [point.result.cell.method for point in points]
+    return ShiftFigures(points=tuple(points), pearson=correlation(x, y), spearman=rank_correlation(x, y), within=_within(x, y, methods))
+
+
+def _lost(grid: Grid, right: np.ndarray, measure: Measure) -> float | None:
+    """Mean over tiers of base minus one cell; None where no tier has both."""
+    parts = []
+    for tier in grid.tiers:
+        rows = (grid.tier == tier) & ~np.isnan(grid.base) & ~np.isnan(right)
+        if measure.takes(tier) and rows.any():
+            parts.append(float(np.mean(grid.base[rows] - right[rows])))
+    return float(np.mean(parts)) if parts else None
+
+
+def _within(x: Sequence[float], y: Sequence[float], groups: Sequence[str]) -> Figure:
+    """Pearson's correlation of the deviations from each group's mean, with Fisher's interval on n less a mean per further group."""
+    names = sorted(set(groups))
+    free = len(x) - (len(names) - 1) - FEWEST_WITHIN
+    if free < 1:
+        return Figure(None, n=len(x), note="too few cells per method")
+    centred = []
+    for values in (np.array(x), np.array(y)):
+        for name in names:
+            of = np.array([group == name for group in groups])
+            values[of] -= values[of].mean()
+        centred.append(values)
+    found = pearson(*centred)
+    if found is None or abs(found) >= 1 - 1e-12:
+        return Figure(found, n=len(x), note="no interval: within methods nothing varies, or all is on one line")
+    z, half = float(np.arctanh(found)), Z / free**0.5
+    return Figure(found, low=float(np.tanh(z - half)), high=float(np.tanh(z + half)), n=len(x), method="Fisher z, within methods")
+
+
+# ---------------------------------------------------------------- cost, and what is not there
+
+
+def _costs(grid: Grid) -> tuple[Cost, ...]:
+    done = [one for one in grid.results if one.state == "done" and one.cell.method != BASE]
+    per_step = {}
+    made = []
+    for one in grid.methods:
+        cells = [cell for cell in done if cell.cell.method == one.cell.method]
+        if not cells:
+            continue
+        train, stage1 = (float(np.mean([cell.cpu_seconds.get(part, 0.0) for cell in cells])) for part in ("train", "stage1"))
+        steps = round(np.mean([cell.steps for cell in cells]))
+        per_step[one.cell.method] = train / steps if steps else None
+        first = cells[0]
+        made.append((first, len(cells), steps, train, stage1))
+    full = per_step.get(FULL)
+    return tuple(
+        Cost(
+            method=first.cell.method,
+            cells=n,
+            trained=first.parameters.get("trained", 0),
+            total=first.parameters.get("total", 0),
+            steps=steps,
+            cpu_train=train,
+            cpu_stage1=stage1,
+            relative=None if not full or not (own := per_step[first.cell.method]) else own / full,
+        )
+        for first, n, steps, train, stage1 in made
+    )
+
+
+def _absent(grid: Grid, planned: Sequence[str]) -> tuple[str, ...]:
+    """Names of cells that are not there, done or failed."""
+    from iit_bench.lab.cells import Cell
+
+    there = {one.cell.name for one in grid.results}
+    if not planned:
+        made = []
+        for one in grid.methods:
+            own = [other.cell for other in grid.results if other.cell.method == one.cell.method]
+            for rate in sorted({cell.rate for cell in own}):
+                made += [
+                    Cell(method=one.cell.method, label="", role="main", rate=rate, seed=seed) for seed in sorted({c.seed for c in own})
+                ]
+        planned = [cell.name for cell in made]
+    return tuple(name for name in planned if name not in there)
