@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 ORIENTATION = 0x0112  # EXIF tag
 UNREADABLE = "unreadable image"  # the reason in errors.jsonl and in a manifest's counts
+MOST_PIXELS = 178_956_970  # of a picture where no other limit is given; Pillow's own, which other code may have changed
+MOST_WIDE = 64_000_000  # pixels of a picture with more than 8 bits per colour, which is converted in numbers of 64 bits
+MOST_TIMES = 200  # the shorter side goes into the longer one at most so often: models enlarge the shorter side, and pad to a square
 
 
 class UnreadableImageError(ValueError):
@@ -35,11 +38,12 @@ def decoding_errors() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def opened(data: bytes, max_pixels: int | None = None) -> Iterator[PillowImage.Image]:
+def opened(data: bytes, max_pixels: int | None = None, *, square: bool = False) -> Iterator[PillowImage.Image]:
     """A picture file in its own mode. Only its header is read; pixels are decoded when they are used, and damage in them raises as well.
 
     Args:
-        max_pixels: a larger picture is refused before it is decoded; None leaves it to Pillow's own limit, 179 million.
+        max_pixels: a larger picture is refused before it is decoded; None = MOST_PIXELS.
+        square: it will be padded to a square, which the limit holds for.
 
     Raises:
         UnreadableImageError: not a picture, damaged, without pixels, or too large.
@@ -48,8 +52,7 @@ def opened(data: bytes, max_pixels: int | None = None) -> Iterator[PillowImage.I
 
     try:
         with _open(data, quiet=max_pixels is not None) as picture:
-            if max_pixels is not None:
-                check_size(picture, max_pixels)
+            check_size(picture, MOST_PIXELS if max_pixels is None else max_pixels, square=square)
             yield picture
     except UnreadableImageError:
         raise
@@ -69,15 +72,35 @@ def _open(data: bytes, quiet: bool) -> PillowImage.Image:
         return PillowImage.open(io.BytesIO(data))
 
 
-def check_size(picture: PillowImage.Image, max_pixels: int) -> None:
+def check_size(picture: PillowImage.Image, max_pixels: int, *, square: bool = False) -> None:
     """Refuse a picture by its header, before its pixels are decoded.
+
+    Args:
+        picture: opened.
+        max_pixels: that it may have.
+        square: it will be padded to a square, which the limit holds for.
 
     Raises:
         UnreadableImageError: no pixels, or more than `max_pixels`.
     """
-    if not 0 < picture.width * picture.height <= max_pixels:
-        limit = f"more than {max_pixels} (max_image_pixels)" if picture.width * picture.height else "none"
-        raise UnreadableImageError(f"{picture.width} x {picture.height} pixels are {limit}")
+    if not picture.width * picture.height:
+        raise UnreadableImageError(f"{picture.width} x {picture.height} pixels are none")
+    if (max(picture.size) ** 2 if square else picture.width * picture.height) > max_pixels:
+        padded = ", padded to a square," if square and picture.width * picture.height <= max_pixels else ""
+        raise UnreadableImageError(f"{picture.width} x {picture.height} pixels{padded} are more than {max_pixels} (max_image_pixels)")
+
+
+def check_for_processors(picture: PillowImage.Image) -> None:
+    """Refuse a picture that a library's processor of images would make much larger, before it does.
+
+    Raises:
+        UnreadableImageError: too narrow, or a side so long that a square of it has more than MOST_PIXELS.
+    """
+    check_size(picture, MOST_PIXELS, square=True)
+    if max(picture.size) > MOST_TIMES * min(picture.size):
+        raise UnreadableImageError(
+            f"{picture.width} x {picture.height} pixels are too narrow: one side is over {MOST_TIMES} times the other"
+        )
 
 
 def decode(data: bytes, max_pixels: int | None = None) -> PillowImage.Image:
@@ -137,6 +160,7 @@ def _eight_bits(picture: PillowImage.Image) -> PillowImage.Image:
     import numpy as np
     from PIL import Image as PillowImage
 
+    check_size(picture, MOST_WIDE)
     values = np.array(picture, dtype=np.float64)
     finite = np.isfinite(values)
     if not finite.any():
@@ -195,14 +219,15 @@ def of_item(image: Image) -> Iterator[None]:
         raise ItemError(UNREADABLE, f"{image.sha256[:12]}: {error}") from error
 
 
-def decode_item(image: Image, max_pixels: int | None = None) -> PillowImage.Image:
-    """`decode` for an item's image.
+def decode_item(image: Image) -> PillowImage.Image:
+    """`decode` for an item's image, which goes to a library's processor of images.
 
     Raises:
-        ItemError: the image is unreadable.
+        ItemError: the image is unreadable, or `check_for_processors` refuses it.
     """
-    with of_item(image):
-        return decode(image.data, max_pixels)
+    with of_item(image), opened(image.data) as picture:
+        check_for_processors(picture)
+        return as_rgb(picture)
 
 
 def encode(picture: PillowImage.Image, kind: str = "PNG", **settings: Any) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Pillow
 
 from iit_bench.errors import ItemError
-from iit_bench.images import UnreadableImageError, decode, decode_item, encode, is_readable, opened
+from iit_bench.images import UnreadableImageError, decode, decode_item, encode, is_readable, of_item, opened, portable
 from iit_bench.types import Image
 
 
@@ -68,8 +68,8 @@ def test_a_picture_is_decoded_as_pillow_decodes_it(kind: str) -> None:
 def test_what_is_refused_is_named(data: bytes, limit: int | None, words: str) -> None:
     with pytest.raises(UnreadableImageError, match=words):
         decode(data, limit)
-    with pytest.raises(ItemError, match=words) as refused:
-        decode_item(Image(data), limit)
+    with pytest.raises(ItemError, match=words) as refused, of_item(Image(data)):
+        decode(data, limit)
     assert refused.value.reason == "unreadable image"
     assert refused.value.detail.startswith(Image(data).sha256[:12] + ": ")
 
@@ -96,3 +96,52 @@ def test_an_encoded_picture_has_the_same_pixels() -> None:
 def test_importing_the_module_does_not_load_pillow() -> None:
     code = "import sys, iit_bench.images; sys.exit('PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ---------------------------------------------------------------- limits of what is made of a picture
+
+
+@pytest.fixture
+def no_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a picture nor a canvas may be made: what is refused is refused by its header."""
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
+    monkeypatch.setattr("PIL.Image.new", lambda *given: pytest.fail("made"))
+
+
+def test_a_narrow_picture_counts_as_the_square_it_is_padded_to(no_pixels: None) -> None:
+    with opened(claiming(11, 2), 100) as picture:
+        assert picture.size == (11, 2)
+    words = r"11 x 2 pixels, padded to a square, are more than 100 \(max_image_pixels\)"
+    with pytest.raises(UnreadableImageError, match=words), opened(claiming(11, 2), 100, square=True):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((1, 201), "1 x 201 pixels are too narrow: one side is over 200 times the other"),
+        ((201, 1), "201 x 1 pixels are too narrow"),
+        ((13_378, 1000), "13378 x 1000 pixels, padded to a square, are more than 178956970"),
+    ],
+)
+def test_no_processor_is_given_what_it_would_make_much_larger(no_pixels: None, size: tuple[int, int], words: str) -> None:
+    with pytest.raises(ItemError, match=words) as refused:
+        decode_item(Image(claiming(*size)))
+    assert refused.value.reason == "unreadable image"
+
+
+def test_a_picture_of_200_to_1_is_taken() -> None:
+    assert decode_item(Image(encode(Pillow.new("L", (400, 2))))).size == (400, 2)
+
+
+def test_a_picture_with_wide_numbers_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iit_bench.images.MOST_WIDE", 100)
+    assert decode(encode(Pillow.new("I;16", (10, 10)))).size == (10, 10)
+    with pytest.raises(UnreadableImageError, match="11 x 10 pixels are more than 100"):
+        decode(encode(Pillow.new("I;16", (11, 10))))
+
+
+def test_the_limit_holds_where_other_code_has_lifted_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", None)
+    with pytest.raises(UnreadableImageError, match="20000 x 20000 pixels are more than 178956970"):
+        portable(Image(claiming(20_000, 20_000)))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from iit_bench.images import decode, of_item
+from iit_bench.images import of_item, opened
 from iit_bench.models.contract import (
     Capabilities,
     GenerateRequest,
@@ -266,5 +266,5 @@ class WingsModel(TreeScoring):
 
 
 def _pixels(image: Image, config: WingsConfig) -> torch.Tensor:
-    with of_item(image):
-        return preprocess(decode(image.data, config.max_image_pixels), config)
+    with of_item(image), opened(image.data, config.max_image_pixels, square=True) as picture:
+        return preprocess(picture, config)

@@ -41,7 +41,8 @@ class WingsConfig(PreTrainedConfig):
         vision_feature_layer: index into the tower's hidden_states; None = its last_hidden_state.
         image_size, image_mean, image_std, image_background: preprocessing: pad to a square with the background colour (0–255),
             resize to image_size × image_size bicubically, divide by 255, subtract the mean, divide by the standard deviation.
-        max_image_pixels: a larger image is refused before it is decoded. Above twice PIL.Image.MAX_IMAGE_PIXELS (179 million), PIL refuses.
+        max_image_pixels: an image that has more, padded to a square, is refused before it is padded. Above twice
+            PIL.Image.MAX_IMAGE_PIXELS (179 million), PIL refuses.
         conversation: prompts by a script of the released code, "qwen" or "llama" (`released/scripts.py`); None = by the tokenizer's chat
             template.
 

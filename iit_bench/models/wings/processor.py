@@ -56,7 +56,7 @@ class WingsImageProcessor(BaseImageProcessor):
         """Every image, in lists of any depth, as a PIL image.
 
         Raises:
-            UnreadableImageError: not an image, damaged, without pixels, or with more than `max_image_pixels`.
+            UnreadableImageError: not an image, damaged, without pixels, or with more than `max_image_pixels` (of its square: `preprocess`).
         """
         if isinstance(images, list | tuple):
             return [self.fetch_images(image) for image in images]

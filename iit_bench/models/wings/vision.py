@@ -75,7 +75,7 @@ def preprocess(image: PILImage.Image, config: Preprocessing) -> torch.Tensor:
     Raises:
         UnreadableImageError: no pixels, or too many.
     """
-    check_size(image, config.max_image_pixels)
+    check_size(image, config.max_image_pixels, square=True)
     rgb = as_rgb(image)
     side = max(rgb.size)
     square = PILImage.new("RGB", (side, side), tuple(int(c) for c in config.image_background))

@@ -26,7 +26,7 @@ class Folder:
 
     Attributes:
         path: paths in records are relative to it and stay inside it.
-        max_pixels: of one image.
+        max_pixels: of one image, padded to a square as Wings reads it.
     """
 
     path: Path
@@ -48,7 +48,8 @@ class Folder:
         """
         try:
             if pixels:
-                images.decode(self.load(picture).data, self.max_pixels)
+                with images.opened(self.load(picture).data, self.max_pixels, square=True) as opened:
+                    images.as_rgb(opened)
                 return
             try:
                 self._open(picture.data[:HEADER] if picture.data is not None else self._read(picture, HEADER))
@@ -58,7 +59,7 @@ class Folder:
             raise ItemError(images.UNREADABLE, f"{picture.path[:200] or 'in the record'}: {error}") from error
 
     def _open(self, data: bytes) -> None:
-        with images.opened(data, self.max_pixels):
+        with images.opened(data, self.max_pixels, square=True):
             pass
 
     def _read(self, picture: Picture, most: int = -1) -> bytes:
