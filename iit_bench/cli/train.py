@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from iit_bench.cli.app import Out, Quiet, app
+from iit_bench.errors import UserError
 
 
 @app.command()
@@ -21,18 +23,23 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train nothing: report parameters, memory, tokens, steps and files, and what is wrong.")
     ] = False,
+    check_data: Annotated[
+        bool, typer.Option("--check-data", help="Train nothing: check every record of your own data, and print what is refused and why.")
+    ] = False,
     processes: Annotated[int, typer.Option(help="With --dry-run: how many processes, a GPU each, will train.", min=1)] = 1,
     throughput: Annotated[
         float | None,
         typer.Option(help="With --dry-run: tokens per second of all processes together, for the hours.", min=0.001, show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run or --check-data: print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train the lab's models, or your own, from a recipe. Interrupted, the same command resumes from the last checkpoint.
 
     Example: iit-bench train lab-base --out trained/base
     """
+    if dry_run and check_data:
+        raise UserError("--dry-run and --check-data are two commands; give one of them (--dry-run checks data, too)")
     if dry_run:
         import json
 
@@ -42,6 +49,19 @@ def train(
         plans = plan(recipe, overrides or [], out, processes, throughput)
         print(json.dumps([stage.as_json() for stage in plans], indent=1) if as_json else text(plans))
         return
+    if check_data:
+        _check_data(recipe, overrides or [], out, as_json, not quiet)
+        return
     from iit_bench.training.train import run as run_recipe
 
     print(run_recipe(recipe, overrides or [], out, resume=not fresh, progress=not quiet))
+
+
+def _check_data(recipe: str, overrides: list[str], out: Path, as_json: bool, show: bool) -> None:
+    import json
+
+    from iit_bench.training import check_data
+
+    found = check_data.check_data(recipe, overrides, out, show)
+    print(json.dumps([stage.as_json() for stage in found], indent=1) if as_json else check_data.text(found))
+    check_data.refuse(found)

@@ -111,7 +111,7 @@ def text_scores(tok: Any, logits: scores.ReplyLogits, split: str, limit: int | N
     by_name["TT"] = scores.accuracy(tok, logits, [[others[rng.integers(len(others))], question] for question in questions])
     by_name["ST"] = scores.accuracy(tok, logits, [[pictured(), question] for question in questions])
     by_name["S"] = scores.accuracy(tok, logits, [[pictured()] for _ in range(limit or 500)])
-    return by_name
+    return scores.asked(by_name)
 
 
 def save_llm(module: Any, tok: Any, folder: Path) -> None:

@@ -7,7 +7,7 @@ together are found by the code that trains. Rows are those of the first steps th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import torch
 from iit_bench.errors import UserError
 from iit_bench.training import passes
 from iit_bench.training import recipe as recipes
+from iit_bench.training.chats import checking, files
+from iit_bench.training.chats.hub import HUB
 from iit_bench.training.memory import Decoder, Memory, Pass, estimate
 from iit_bench.training.parallel import REPLICATED
 from iit_bench.training.recipe import Loaded
@@ -74,6 +76,7 @@ class StagePlan:
     memory: Memory | None  # of a vision tower not estimated
     without_checkpointing: int | None  # peak bytes, where it would differ
     with_checkpointing: int | None
+    data: list[dict[str, Any]]  # the check of own data, as in training.json
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -94,22 +97,27 @@ def plan(recipe: str, overrides: Sequence[str], out: Path, processes: int = 1, t
     Raises:
         UserError: what would end the training: an unknown input, shapes that do not go together, rows longer than the context.
     """
-    earlier: dict[str, tuple[Any, Any]] = {}
-    plans = []
-    for stage, folder in stages_of(recipes.load_recipe(recipe, overrides), out):
-        if isinstance(stage.recipe, MergeRecipe):  # trains nothing
-            continue
-        plans.append(_stage(stage, folder, processes, throughput, earlier))
+    plans = [_stage(stage, folder, task, processes, throughput) for stage, folder, task in outlines(recipe, overrides, out)]
     if not plans:
         raise UserError(f"recipe {recipe}: a merge trains nothing, so there is nothing to count; run it without --dry-run")
     return plans
 
 
-def _stage(loaded: Loaded, out: Path, processes: int, throughput: float | None, earlier: dict[str, tuple[Any, Any]]) -> StagePlan:
+def outlines(recipe: str, overrides: Sequence[str], out: Path) -> Iterator[tuple[Loaded, Path, Any]]:
+    """Each stage that trains something, its folder, and its task with a model without values where it can be."""
+    earlier: dict[str, tuple[Any, Any]] = {}
+    for stage, folder in stages_of(recipes.load_recipe(recipe, overrides), out):
+        of: Any = stage.recipe
+        if isinstance(of, MergeRecipe):  # trains nothing
+            continue
+        task = _outlined(of, earlier)
+        earlier[str(folder)] = (task.tower if isinstance(of, TowerRecipe) else task.module, getattr(task, "tokenizer", None))
+        yield stage, folder, task
+
+
+def _stage(loaded: Loaded, out: Path, task: Any, processes: int, throughput: float | None) -> StagePlan:
     recipe: Any = loaded.recipe
     notes: list[str] = []
-    task = _outlined(recipe, earlier)
-    earlier[str(out)] = (task.tower if isinstance(recipe, TowerRecipe) else task.module, getattr(task, "tokenizer", None))
     from iit_bench.training.steps import freeze
 
     freeze(task, recipe.optim)
@@ -119,7 +127,8 @@ def _stage(loaded: Loaded, out: Path, processes: int, throughput: float | None, 
     ]
     parameters = sum(p.numel() for p in task.module.parameters())
     trained = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
-    rows = _rows(task, recipe, processes, notes)
+    data = _checked(task, recipe, out, notes)
+    rows = _rows(task, recipe, processes, data is not None)
     how = _parallel(recipe.run, processes, parameters, trained, notes)
     memory = with_checkpointing = without = None
     if not isinstance(recipe, TowerRecipe):
@@ -145,6 +154,7 @@ def _stage(loaded: Loaded, out: Path, processes: int, throughput: float | None, 
         memory=memory,
         without_checkpointing=without,
         with_checkpointing=with_checkpointing,
+        data=data or [],
         notes=notes,
     )
 
@@ -161,8 +171,28 @@ def _outlined(recipe: BaseRecipe | TowerRecipe | VlmRecipe, earlier: dict[str, t
     return make_task(recipe)
 
 
-def _rows(task: Any, recipe: Any, processes: int, notes: list[str]) -> Rows:
-    """Rows of the first steps.
+def _checked(task: Any, recipe: Any, out: Path, notes: list[str]) -> list[dict[str, Any]] | None:
+    """The check of own data, empty where there are none; None where rows cannot be looked at, which a note says.
+
+    Raises:
+        UserError: a file is missing or damaged, or too many of its records cannot be trained on.
+    """
+    if not isinstance(recipe, VlmRecipe):
+        return []
+    assumed = f"a row is taken to be an image and {UNKNOWN_TEXT} tokens of text, half of them labelled"
+    if task.tokenizer is None:
+        _check_files(recipe)
+        notes.append(f"the Hub's files are not available here: sizes are those of the recipe's shapes, and {assumed}")
+        return None
+    if lost := [part.source for part in recipe.data.mixture if not files.is_here(part)]:
+        notes.append(f"{lost[0]} is not in the Hub's cache on this machine: {assumed}; --check-data downloads and checks it")
+        return None
+    mixture = task.mixture(out if (out / checking.CACHE).is_file() else None)
+    return [] if mixture is None else mixture.report.as_json()
+
+
+def _rows(task: Any, recipe: Any, processes: int, measured: bool) -> Rows:
+    """Rows of the first steps, or assumed ones.
 
     Raises:
         UserError: an image, or a row, is longer than the context.
@@ -170,16 +200,10 @@ def _rows(task: Any, recipe: Any, processes: int, notes: list[str]) -> Rows:
     batch = recipe.optim.batch
     if isinstance(recipe, TowerRecipe):
         return Rows(per_step=batch, unit="images", mean=1, longest=1, labelled=1, padded=0, passes=1, largest=batch, measured=True)
-    tokenizer = task.tokenizer
     _check_room(task, recipe)
-    if tokenizer is None:
-        _check_files(recipe)
+    if not measured:
         image, context = task.module.config.image_token_length, task.module.config.router_width
         length = min(context, image + UNKNOWN_TEXT)
-        notes.append(
-            "the Hub's files are not available here: sizes are those of the recipe's shapes, and a row is taken to be an image and "
-            f"{UNKNOWN_TEXT} tokens of text, half of them labelled"
-        )
         least = max(1, batch // processes)
         each = max(1, recipe.run.accumulate // length) if recipe.run.accumulate else least
         return Rows(
@@ -221,7 +245,7 @@ def _rows(task: Any, recipe: Any, processes: int, notes: list[str]) -> Rows:
 def _check_files(recipe: Any) -> None:
     """Refuse files of a mixture that are missing; what is in them is checked with the tokenizer, by `task.rows`."""
     for part in recipe.data.mixture:
-        if not part.source.startswith(LAB) and not Path(part.source).expanduser().exists():
+        if not part.source.startswith((LAB, HUB)) and not Path(part.source).expanduser().exists():
             raise UserError(f"recipe key data.mixture: there is no {part.source}; set its source to a file or folder of chats")
 
 

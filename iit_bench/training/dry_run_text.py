@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from iit_bench.training.chats.checking import table
 from iit_bench.training.dry_run import StagePlan
 
 
@@ -22,6 +23,8 @@ def _stage(plan: StagePlan) -> Iterator[str]:
     yield from _memory(plan)
     yield f"  reads      {', '.join(f'{key} {value}' for key, value in plan.reads.items()) or 'data only'}"
     yield f"  writes     {', '.join(f'{name} {_bytes(size)}' for name, size in plan.writes.items())}"
+    if plan.data:
+        yield from ("  " + line for line in table(plan.data).splitlines())
     for note in plan.notes:
         yield f"  note       {note}"
 

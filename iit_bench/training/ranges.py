@@ -39,18 +39,23 @@ def within(low: float, high: float | None = None, *, default: Any = dataclasses.
     return dataclasses.field(default=default, metadata={_KEY: Range(low=low, high=high, **ends)})
 
 
+def listed() -> Any:
+    """A field of a recipe's record whose list, where it is given, has something in it."""
+    return dataclasses.field(default=(), metadata={_KEY: None})
+
+
 def check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
     """Refuse a value, or a value in a list, outside the range of its field; an empty list too.
 
     Raises:
         UserError: names `where`, the range and the value.
     """
-    allowed = field.metadata.get(_KEY)
-    if allowed is None:
+    if _KEY not in field.metadata:
         return
     values = value if isinstance(value, tuple) else (value,)
     if not values:
-        raise UserError(f"{where}: is an empty list; give one number or more")
+        raise UserError(f"{where}: is an empty list; give one or more, or leave the key out")
+    allowed = field.metadata[_KEY]
     for one in values:
-        if one not in allowed:
+        if allowed is not None and one not in allowed:
             raise UserError(f"{where}: must be {allowed}; it is {one!r}")

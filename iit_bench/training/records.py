@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iit_bench.training.chats import hub
-from iit_bench.training.ranges import within
+from iit_bench.training.ranges import listed, within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ class Dialogues:
     sources: dict[str, float] = field(default_factory=dict)  # source -> share of the turns; empty: facts and scenes, or easyvqa
     replay: Replay = field(default_factory=Replay)
     without_images: bool = False  # the text-only control: the same draws, and no image is shown in training
-    mixture: tuple[Part, ...] = ()  # files of chats and sources of the lab; a step has optim.batch chats
+    mixture: tuple[Part, ...] = listed()  # files of chats and sources of the lab; a step has optim.batch chats
     refuse_above: float = within(0, 1, default=0.01)  # of a file's records that cannot be trained on: a larger share ends the run
     longest: int = within(0, default=0)  # tokens of a chat in a file, longer ones are refused; 0: the model's context
     pixels: bool = False  # before the first step decode every image of the files whole, not only its header

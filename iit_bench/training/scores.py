@@ -5,7 +5,7 @@ A small scorer of its own, so that training needs no evaluator; the evaluators s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,11 @@ class Score:
     def as_json(self) -> dict[str, float | int]:
         """Accuracy to four digits, and n."""
         return {"acc": round(self.acc, 4), "n": self.n}
+
+
+def asked(scores: Mapping[str, Score]) -> dict[str, Score]:
+    """The scores that some question was asked for."""
+    return {name: score for name, score in scores.items() if score.n}
 
 
 def reply_targets(batch: chat.Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -51,16 +51,20 @@ class VlmTask(chat.ChatRows):
             UserError: a file is missing or damaged, or too many of its records cannot be trained on.
         """
         if self._mixture is None and self.recipe.data.mixture:
-            config, longest = self.module.config, self.recipe.data.longest
-            room = config.text_config.max_position_embeddings - config.prefix_length
-            encoding = Encoding(
-                tokenizer=self.tokenizer,
-                image_tokens=config.image_token_length,
-                longest=min(self.tokenizer.model_max_length, room, longest or 1 << 60),
-                max_pixels=config.max_image_pixels,
-            )
-            self._mixture = Mixture.checked(self.recipe.data, encoding, self.recipe.seed, self.recipe.optim.batch, folder, show)
+            batch = self.recipe.optim.batch
+            self._mixture = Mixture.checked(self.recipe.data, self.encoding(), self.recipe.seed, batch, folder, show)
         return self._mixture
+
+    def encoding(self) -> Encoding:
+        """How the model reads chats of own data."""
+        config, longest = self.module.config, self.recipe.data.longest
+        room = config.text_config.max_position_embeddings - config.prefix_length
+        return Encoding(
+            tokenizer=self.tokenizer,
+            image_tokens=config.image_token_length,
+            longest=min(self.tokenizer.model_max_length, room, longest or 1 << 60),
+            max_pixels=config.max_image_pixels,
+        )
 
     def rows(self, step: int) -> list[chat.Row]:
         """The chats of the step's batch."""
@@ -145,7 +149,7 @@ class VlmTask(chat.ChatRows):
         by_name["VV"] = measure([[pictured[rng.integers(len(pictured))], question] for question in sources.some(chosen, 500)])
         by_name["TV"] = measure([[taught[rng.integers(len(taught))], question] for question in sources.some(chosen, 500)])
         by_name["VT"] = measure([[pictured[rng.integers(len(pictured))], question] for question in texts])
-        return by_name | text_scores(self.tokenizer, self.reply_logits, split, limit, data)
+        return scores.asked(by_name) | text_scores(self.tokenizer, self.reply_logits, split, limit, data)
 
     def save(self, folder: Path) -> None:
         """Write model, tokenizer and processor."""

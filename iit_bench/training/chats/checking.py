@@ -79,13 +79,7 @@ class Report:
 
     def table(self) -> str:
         """One line per source, and one per reason."""
-        lines = [f"{'data':<32} {'records':>9} {'refused':>9} {'images':>9} {'tokens':>13} {'learned':>13}"]
-        for part in self.parts:
-            name = part.source if len(part.source) <= 32 else "…" + part.source[-31:]
-            numbers = f"{part.records:>9,} {len(part.numbers):>9,} {part.images:>9,} {part.tokens:>13,} {part.labelled:>13,}"
-            lines.append(f"{name:<32} {numbers}")
-            lines += [f"  {reason + ',':<30} {'':>9} {of.count:>9,} first: {of.examples[0]}" for reason, of in sorted(part.refused.items())]
-        return "\n".join(lines)
+        return table([asdict(part) for part in self.parts])
 
     def as_json(self) -> list[dict[str, Any]]:
         """What `training.json` has of it: all but the refused records' numbers and the folders."""
@@ -97,6 +91,18 @@ class Report:
                 del whole["revision"]
             kept.append(whole | {"source": part.source if part.source.startswith(HUB) else Path(part.source).name})
         return kept
+
+
+def table(parts: Sequence[Mapping[str, Any]]) -> str:
+    """The fields of `Checked` as lines: one per source, and one per reason."""
+    lines = [f"{'data':<32} {'records':>9} {'refused':>9} {'images':>9} {'tokens':>13} {'learned':>13}"]
+    for part in parts:
+        name = part["source"] if len(part["source"]) <= 32 else "…" + part["source"][-31:]
+        refused = sum(of["count"] for of in part["refused"].values())
+        lines.append(f"{name:<32} {part['records']:>9,} {refused:>9,} {part['images']:>9,} {part['tokens']:>13,} {part['labelled']:>13,}")
+        for reason, of in sorted(part["refused"].items()):
+            lines.append(f"  {reason + ',':<30} {'':>9} {of['count']:>9,} first: {of['examples'][0]}")
+    return "\n".join(lines)
 
 
 def check(data: Dialogues, encoding: Encoding, folder: Path | None = None, bars: bool = False) -> tuple[Report, list[Source]]:

@@ -18,7 +18,9 @@ from typing import Any, Protocol
 from iit_bench.data import snapshots
 from iit_bench.errors import ItemError, UserError, one_line
 from iit_bench.training.chats import hub
+from iit_bench.training.records import Part
 
+ARCHIVES = (".zip",)
 SUFFIXES = (".json", ".jsonl", ".parquet")
 NO_RECORD = "not a JSON object"
 _STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)  # strings, and the brackets outside them
@@ -137,6 +139,15 @@ def located(source: str, split: str, subset: str = "", revision: str = "") -> tu
         return paths_of(source, split, subset), ""
     place = hub.parse(source)
     return hub.files_of(place, place.split or split, place.subset or subset, SUFFIXES, revision)
+
+
+def is_here(part: Part) -> bool:
+    """Whether a source of a mixture, and its images, can be read without downloading them."""
+    archive = part.images.startswith(hub.HUB) and not hub.is_cached(hub.parse(part.images), "", "", ARCHIVES)
+    if archive or not part.source.startswith(hub.HUB):
+        return not archive
+    place = hub.parse(part.source)
+    return hub.is_cached(place, place.split or part.split, place.subset or part.subset, SUFFIXES)
 
 
 def paths_of(source: str, split: str, subset: str = "") -> list[Path]:

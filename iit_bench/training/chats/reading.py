@@ -138,7 +138,7 @@ class Source:
 def _images_of(part: Part, paths: Sequence[Path]) -> Path:
     """Where the images of a part are: what it names, or where its file is."""
     if part.images.startswith(hub.HUB):
-        return hub.files_of(hub.parse(part.images), "", "", [".zip"])[0][0]
+        return hub.files_of(hub.parse(part.images), "", "", files.ARCHIVES)[0][0]
     if part.images:
         return Path(part.images)
     return Path(part.source) if Path(part.source).is_dir() else paths[0].parent

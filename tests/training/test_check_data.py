@@ -1,0 +1,87 @@
+"""`train --check-data` prints what a training would refuse, trains nothing, and keeps the result for the training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from iit_bench.cli import main
+from iit_bench.errors import UserError
+from iit_bench.training import check_data, dry_run
+from iit_bench.training.chats import checking
+from iit_bench.training.chats.reading import Source
+from iit_bench.training.recipe import load_recipe
+from iit_bench.training.train import make_task
+from tests.training.chats.conftest import llava, picture
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def overrides(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> list[str]:
+    """Of Wings' stage 2: three records, one of which is refused."""
+    (tmp_path / "red.png").write_bytes(picture())
+    (tmp_path / "train.json").write_text(json.dumps([llava(0), llava(1, "red.png"), llava(2, "gone.png")]))
+    return [*tiny["lab-wings-stage2"], f"data.mixture=[{{source: {tmp_path}/train.json}}]", "optim.steps=2", "optim.batch=2"]
+
+
+def words(overrides: list[str], *more: str) -> list[str]:
+    return ["train", "lab-wings-stage2", *(word for item in overrides for word in ("--set", item)), "--quiet", *more]
+
+
+@pytest.mark.parametrize(("allowed", "code"), [("0.3", 2), ("0.4", 0)])
+def test_the_table_is_printed_and_the_exit_code_says_whether_it_may_be_trained_on(
+    allowed: str, code: int, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main([*words(overrides, "--set", f"data.refuse_above={allowed}", "--check-data", "--out", str(out))]) == code
+    printed = capsys.readouterr()
+    assert "image missing," in printed.out and "first: train.json record 2: gone.png" in printed.out
+    assert ("1 of 3 records cannot be trained on" in printed.err) == (code == 2)
+    assert [path.name for path in out.iterdir()] == [checking.CACHE]
+
+
+def test_the_training_does_not_check_again(overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, settings = tmp_path / "out", [*overrides, "data.refuse_above=0.5"]
+    (stage,) = check_data.check_data("lab-wings-stage2", settings, out)
+    monkeypatch.setattr(Source, "check", None)  # would raise
+    mixture = make_task(load_recipe("lab-wings-stage2", settings).recipe).mixture(out)
+    assert mixture is not None and mixture.report.as_json() == stage.as_json()["data"]
+
+
+def test_a_dry_run_has_the_table_and_writes_nothing(overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, allowed = tmp_path / "out", ("--set", "data.refuse_above=0.5")
+    assert main(words(overrides, *allowed, "--dry-run", "--out", str(out))) == 0
+    assert "first: train.json record 2: gone.png" in capsys.readouterr().out
+    assert main(words(overrides, *allowed, "--dry-run", "--json", "--out", str(out))) == 0
+    (stage,) = json.loads(capsys.readouterr().out)
+    assert stage["data"][0]["refused"]["image missing"]["count"] == 1 and not out.exists()
+
+
+def test_rows_of_data_that_are_not_downloaded_yet_are_assumed(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    (stage,) = dry_run.plan("lab-wings-stage2", [*overrides, "data.mixture=[{source: 'hf:me/chats'}]"], tmp_path / "out")
+    assert not stage.rows.measured and "hf:me/chats is not in the Hub's cache" in stage.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["data.mixture=[]"], "key 'mixture': is an empty list; give one or more, or leave the key out"),
+        (["data={turns: [1]}"], "has no data.mixture, so there are no data of your own to check"),
+    ],
+)
+def test_without_own_data_there_is_nothing_to_check(more: list[str], says: str, overrides: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=says):
+        check_data.check_data("lab-wings-stage2", [*overrides, *more], tmp_path / "out")
+
+
+def test_scores_that_nothing_was_asked_for_are_left_out(overrides: list[str]) -> None:
+    """Colours are asked of one picture in many, so that few questions may have none."""
+    task = make_task(load_recipe("lab-wings-stage2", [*overrides, "data={turns: [1]}"]).recipe)
+    found = task.score("dev", 1)
+    assert found and all(score.n for score in found.values()) and "V" in found
