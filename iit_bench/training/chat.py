@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -95,7 +96,7 @@ def encode(tokenizer: Any, turns: Sequence[Message], image_tokens: int = 1) -> R
     """Token ids and labels of a chat; the assistant's messages are trained on.
 
     Args:
-        tokenizer: a fast tokenizer with a prefix-stable chat template.
+        tokenizer: a fast tokenizer with a chat template that writes replies word for word.
         turns: the chat's messages in order.
         image_tokens: how often an image's mark is repeated in the ids.
 
@@ -115,27 +116,49 @@ def encode_any(tokenizer: Any, turns: Sequence[Message], image_tokens: int = 1) 
     """As `encode`, of any length; and the number of replies."""
     text = render(tokenizer, turns)
     frame = _frame(tokenizer, tokenizer.chat_template)
-    spans = (_found(text, turns, *frame) if frame else None) or _rendered(tokenizer, text, turns)
+    spans = (_found(text, turns, *frame) if frame else None) or _marked(tokenizer, text, turns)
     return tokens(tokenizer, text, spans, turns=turns, image_tokens=image_tokens), len(spans)
 
 
-def _rendered(tokenizer: Any, text: str, turns: Sequence[Message]) -> list[tuple[int, int]]:
-    """Characters of each reply, end-of-turn included: what the template adds to the chat before it.
+def _marked(tokenizer: Any, text: str, turns: Sequence[Message]) -> list[tuple[int, int]]:
+    """Characters of each reply, end-of-turn included, where the chat rendered with marks in place of its replies has the marks.
+
+    What the template writes before a reply is not learned, as the empty thought that some write before the last one only.
 
     Raises:
-        UserError: the template writes earlier turns in another way once others follow.
+        UserError: the template writes a reply in other words, or ends replies in several ways.
     """
-    spans = []
-    for i, turn in enumerate(turns):
-        if turn.role == "assistant":
-            before, upto = render(tokenizer, turns[:i], generation_prompt=True), render(tokenizer, turns[: i + 1]).rstrip()
-            if not (text.startswith(upto) and upto.startswith(before)):
-                raise UserError(
-                    "the chat template writes a reply in another way once turns follow it, so what is learned is not what is asked for; "
-                    "give the tokenizer a template that only appends"
-                )
-            spans.append((len(before), len(upto)))
+    replies = [turn.text for turn in turns if turn.role == "assistant"]
+    marks = [f"\ue000{number}\ue001" for number in range(len(replies))]  # private-use characters, in no text that is checked here
+    names = iter(marks)
+    marked = render(tokenizer, [Message(turn.role, (next(names),)) if turn.role == "assistant" else turn for turn in turns])
+    pieces = re.split("|".join(marks), marked) if marks else [marked]
+    if len(pieces) != len(replies) + 1 or not text.startswith(pieces[0]):
+        raise _rewritten()
+    spans, place = [], len(pieces[0])
+    end = pieces[-1].rstrip() if turns[-1].role == "assistant" else _end(tokenizer)
+    for reply, piece in zip(replies, pieces[1:], strict=True):
+        written = next((form for form in (reply, reply.strip()) if text.startswith(form + piece, place)), None)
+        if written is None or not piece.startswith(end):
+            raise _rewritten()
+        spans.append((place, place + len(written) + len(end)))
+        place += len(written) + len(piece)
+    if place != len(text):
+        raise _rewritten()
     return spans
+
+
+def _end(tokenizer: Any) -> str:
+    """What the template writes after the last reply of a chat."""
+    mark = "\ue000"
+    return render(tokenizer, [Message("user", ("a",)), Message("assistant", (mark,))]).rpartition(mark)[2].rstrip()
+
+
+def _rewritten() -> UserError:
+    return UserError(
+        "the chat template writes replies in other words than they have, so what is learned is not what is asked for; set inputs.template "
+        "to chatml, or give the tokenizer a template that only appends"
+    )
 
 
 @lru_cache(maxsize=8)
@@ -151,7 +174,7 @@ def _frame(tokenizer: Any, template: str) -> tuple[str, str] | None:
 
 
 def _found(text: str, turns: Sequence[Message], header: str, end: str) -> list[tuple[int, int]] | None:
-    """As `_rendered`, found in the text, which saves two renderings per reply; None if a reply is not there word for word."""
+    """As `_marked`, found in the text, which saves a rendering; None if a reply is not there word for word."""
     replies = [turn.text for turn in turns if turn.role == "assistant"]
     if text.count(header) != len(replies):
         return None
@@ -167,7 +190,7 @@ def _found(text: str, turns: Sequence[Message], header: str, end: str) -> list[t
 
 def tokens(tokenizer: Any, text: str, spans: Sequence[tuple[int, int]], turns: Sequence[Message], image_tokens: int) -> Row:
     """Tokenise a rendered chat; tokens inside one of the character `spans` are labelled."""
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     mark = tokenizer.convert_tokens_to_ids("<image>")
     ids: list[int] = []
     labels: list[int] = []

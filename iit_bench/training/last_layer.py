@@ -22,7 +22,8 @@ def only_at(module: torch.nn.Module, keep: torch.Tensor) -> Iterator[None]:
         module: of transformers' shape: its decoder layers are the last `layers` outside a vision tower.
         keep: bool [B, N].
     """
-    layer = None if getattr(module, "is_gradient_checkpointing", False) else _last_layer(module)
+    recomputed = any(getattr(part, "gradient_checkpointing", False) for part in module.modules())
+    layer = None if recomputed else _last_layer(module)
     handles: list[Any] = []
     rows, columns = keep.nonzero(as_tuple=True)
 

@@ -11,30 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from iit_bench import progress
-from iit_bench.errors import ItemError, UserError
+from iit_bench.errors import UserError
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.training import checkpoint
-from iit_bench.training.chats import files
+from iit_bench.training.chats import files, tallies
 from iit_bench.training.chats.hub import HUB
 from iit_bench.training.chats.reading import Encoding, Source
+from iit_bench.training.chats.tallies import Refused
 from iit_bench.training.records import LAB, Dialogues
 
 CACHE = "data_check.json"  # in the training's folder, so that resuming does not check again
-EXAMPLES = 3  # of each reason
-_AT_ONCE = 256  # records between two moves of the progress bar
-
-
-@dataclass(kw_only=True)
-class Refused:
-    """Records that share a reason.
-
-    Attributes:
-        count: how many.
-        examples: the first of them, with what is wrong.
-    """
-
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,36 +153,19 @@ def _key(source: Source, data: Dialogues) -> str:
 
 
 def _checked(source: Source, key: tuple[str, str, str], pixels: bool, bars: bool) -> Checked:
-    refused: dict[str, Refused] = {}
-    numbers: list[int] = []
-    tokens = labelled = images = 0
-    count = len(source.records)
-    with progress.bar(f"checking {Path(source.part.source).name}", count, bars) as advance:
-        for number in range(count):
-            try:
-                row = source.check(number, pixels)
-            except ItemError as error:
-                numbers.append(number)
-                of = refused.setdefault(error.reason, Refused())
-                of.count += 1
-                if len(of.examples) < EXAMPLES:
-                    of.examples.append(f"{source.records.name(number)}{': ' * bool(error.detail)}{error.detail}")
-            else:
-                tokens, labelled, images = tokens + len(row.ids), labelled + row.labelled, images + len(row.images)
-            if (number + 1) % _AT_ONCE == 0:
-                advance(_AT_ONCE)
-        advance(count % _AT_ONCE)
+    with progress.bar(f"checking {Path(source.part.source).name}", len(source.records), bars) as advance:
+        found = tallies.count(source, pixels, advance)
     return Checked(
         source=key[0],
         sha256=key[1],
         encoding=key[2],
         revision=source.revision,
-        records=count,
-        tokens=tokens,
-        labelled=labelled,
-        images=images,
-        refused=refused,
-        numbers=numbers,
+        records=len(source.records),
+        tokens=found.tokens,
+        labelled=found.labelled,
+        images=found.images,
+        refused=found.refused,
+        numbers=found.numbers,
     )
 
 

@@ -31,7 +31,7 @@ class Encoding:
     """How a model reads chats.
 
     Attributes:
-        tokenizer: with a prefix-stable chat template.
+        tokenizer: with a chat template that writes replies word for word.
         image_tokens: per image.
         longest: tokens of a chat; longer ones are refused.
         max_pixels: of an image.

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from iit_bench.errors import UserError
-from iit_bench.training.chats import checking, pictures, reading
+from iit_bench.training.chats import checking, pictures, reading, tallies
 from iit_bench.training.chats.mixture import Mixture
 from iit_bench.training.chats.reading import Encoding, Source
 from iit_bench.training.recipe import fill
@@ -105,3 +105,40 @@ def test_the_example_of_the_page_can_be_trained_on(encoding: Encoding, tmp_path:
     monkeypatch.chdir(tmp_path)
     report, _ = checking.check(settings, encoding)
     assert [(part.records, part.images, dict(part.refused)) for part in report.parts] == [(5, 5, {}), (1, 1, {})]
+
+
+@pytest.fixture
+def several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes check a few records at a time."""
+    monkeypatch.setattr(tallies, "SEVERAL_FROM", 1)
+    monkeypatch.setattr(tallies, "AT_ONCE", 4)
+    monkeypatch.setattr(tallies, "_cores", lambda: 2)
+
+
+MANY = [*RECORDS, *(llava(number, "gone.png") for number in range(6, 12)), llava(12)]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("several")
+def test_several_processes_find_what_one_finds(written: Callable[..., Path], encoding: Encoding, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = data(written(MANY))
+    with monkeypatch.context() as patch:
+        patch.setattr(tallies, "_tally", None)  # of this process: would raise
+        report, _ = checking.check(settings, encoding)
+    monkeypatch.setattr(tallies, "SEVERAL_FROM", 1000)
+    alone, _ = checking.check(settings, encoding)
+    assert report == alone and report.parts[0].numbers == [1, 3, 5, *range(6, 12)]
+    assert report.parts[0].refused[pictures.MISSING].examples == [
+        f"train.json record {number}: {name}.png" for number, name in ((1, "gone"), (5, "away"), (6, "gone"))
+    ]
+
+
+@pytest.mark.usefixtures("several")
+def test_where_no_process_can_be_started_one_checks_all(
+    written: Callable[..., Path], encoding: Encoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise tallies.BrokenProcessPool
+
+    monkeypatch.setattr(tallies, "_in_processes", broken)
+    assert checking.check(data(written(MANY)), encoding)[0].parts[0].numbers == [1, 3, 5, *range(6, 12)]
