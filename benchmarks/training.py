@@ -80,7 +80,7 @@ del llm
 for name, parameter in model.named_parameters():
     parameter.requires_grad_("vision_tower" not in name)
 if sys.argv[3] == "checkpointing":
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
 model.train()
 length = model.config.image_token_length

@@ -40,7 +40,7 @@ def keep_little(module: torch.nn.Module) -> None:
     Raises:
         UserError: the model has no layers that can be recomputed.
     """
-    enable = getattr(module, "gradient_checkpointing_enable", None)
+    enable = getattr(module, "activation_checkpointing_enable", None)
     if enable is None:
         raise UserError("recipe, key 'run.checkpointing': this stage's model has no layers to recompute; set it to false")
-    enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    enable(activation_checkpointing_kwargs={"use_reentrant": False})
