@@ -28,9 +28,11 @@ from builders.tiers import parse_tiers
 from builders.words import hashed
 from iit_bench.errors import UserError
 from iit_bench.numerals import counted
+from iit_bench.progress import display
 from iit_bench.storage.atomic import check_target
 from iit_bench.storage.benchmark import save_benchmark
 from iit_bench.storage.format import BENCHMARK_FORMAT
+from iit_bench.terminal import label
 from iit_bench.types import Modality, Question, tier_order
 from iit_bench.version import __version__
 
@@ -75,9 +77,6 @@ def build(options: BuildOptions) -> Path:
     Raises:
         UserError: unknown preset, source, tier or connector; too few questions; `out` cannot be written or holds something else.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     preset = load_preset(options.preset)
     tiers = parse_tiers(options.tiers)
     size = preset.size if options.size is None else options.size
@@ -90,7 +89,7 @@ def build(options: BuildOptions) -> Path:
     text = preset.text if options.text is None else options.text
     visual = preset.visual if options.visual is None else options.visual
     names = {"T": text if _occurs("T", tiers) else (), "V": visual if _occurs("V", tiers) else ()}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with display(transient=True) as progress:
         loaded = _load_sources(names, options, progress)
         targets = _targets(loaded, tiers, size, options.seed)
         groups, uses, cap = _groups(targets, loaded, tiers, options, progress)
@@ -164,7 +163,7 @@ def _load_sources(names_by_modality: Mapping[str, Sequence[str]], options: Build
     task = progress.add_task("reading sources", total=len(names))
     loaded = []
     for name, modality in names:
-        progress.update(task, description=f"reading {name}")
+        progress.update(task, description=f"reading {label(name)}")
         source = load_source(name, source_options)
         loaded.append(_usable(source, "T" if modality == "T" else "V"))
         progress.advance(task)

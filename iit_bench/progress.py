@@ -10,6 +10,8 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from iit_bench.terminal import label, write
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -20,7 +22,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 def notice(text: str) -> None:
     """One sentence that a user must read whatever else is shown, on stderr."""
-    print(f"iit-bench: {text}", file=sys.stderr, flush=True)
+    write(f"iit-bench: {text}", file=sys.stderr, flush=True)
 
 
 class Job:
@@ -77,7 +79,7 @@ class Job:
         part = self._part
         self._started[part] += total
         self._planned[part] = max(self._planned[part], self._started[part])
-        line = self._progress.add_task(title, total=total) if self._progress else None
+        line = self._progress.add_task(label(title), total=total) if self._progress else None
 
         def advance(count: int) -> None:
             self._done[part] += count
@@ -113,16 +115,16 @@ def bar(title: str, total: int, show: bool = True) -> Iterator[Callable[[int], N
     if not show:
         yield lambda count: None
         return
-    with _display() as progress:
-        task = progress.add_task(title, total=total)
+    with display() as progress:
+        task = progress.add_task(label(title), total=total)
         yield lambda count: progress.advance(task, count)
 
 
 @contextmanager
 def whole_job(planned: Mapping[str, int], show: bool = True) -> Iterator[Job]:
     """One display for several evaluations; `planned`: name of each -> its planned items."""
-    print_line = None if not show or sys.stderr.isatty() else lambda line: print(line, file=sys.stderr, flush=True)
-    with _display() if show else nullcontext() as progress:
+    print_line = None if not show or sys.stderr.isatty() else lambda line: write(line, file=sys.stderr, flush=True)
+    with display() if show else nullcontext() as progress:
         job = Job(planned, progress=progress, print_line=print_line)
         token = _JOB.set(job)
         try:
@@ -131,7 +133,8 @@ def whole_job(planned: Mapping[str, int], show: bool = True) -> Iterator[Job]:
             _JOB.reset(token)
 
 
-def _display() -> Any:
+def display(transient: bool = False) -> Any:
+    """Bars on stderr, a `rich.progress.Progress`; `transient`: nothing is left of them. Descriptions are no markup, and made by `label`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -142,7 +145,7 @@ def _display() -> Any:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=False)
+    return Progress(*columns, console=Console(stderr=True), transient=transient)
 
 
 @contextmanager
@@ -156,5 +159,5 @@ def download_bar(title: str, total: int, show: bool = True) -> Iterator[Callable
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
-        task = progress.add_task(title, total=total or None)
+        task = progress.add_task(label(title), total=total or None)
         yield lambda count: progress.advance(task, count)

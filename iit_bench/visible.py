@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from json import dumps
 
 _JOINERS = "\u200c\u200d"  # Persian, Indic scripts and emoji need these two format characters
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, bidi marks, lone surrogates, unassigned, line separators
@@ -13,15 +14,20 @@ def visible(text: str) -> str:
 
     Line breaks and tabs stay.
     """
-    if text.isprintable():
+    if text.replace("\n", "").isprintable():
         return text
-    return "".join(_spell(character) for character in text)
+    return "".join(f"⟨U+{ord(character):04X}⟩" if _is_hidden(character) else character for character in text)
 
 
-def _spell(character: str) -> str:
-    if character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _HIDDEN:
-        return character
-    return f"⟨U+{ord(character):04X}⟩"
+def escaped(json: str) -> str:
+    """JSON in which the same characters are spelled with its own escapes; its values stay what they are."""
+    if json.replace("\n", "").isprintable():
+        return json
+    return "".join(dumps(character)[1:-1] if _is_hidden(character) else character for character in json)
+
+
+def _is_hidden(character: str) -> bool:
+    return character not in "\n\t" and character not in _JOINERS and unicodedata.category(character) in _HIDDEN
 
 
 def clipped(text: str, most: int) -> str:

@@ -36,7 +36,7 @@ SHARED = (
     "iit_bench.ranks",
     "iit_bench.storage",
 )
-SHARED += ("iit_bench.token_trees", "iit_bench.shared_beginnings", "iit_bench.visible", "iit_bench.numerals")
+SHARED += ("iit_bench.token_trees", "iit_bench.shared_beginnings", "iit_bench.visible", "iit_bench.terminal", "iit_bench.numerals")
 MATERIAL = ("iit_bench.data", "iit_bench.tools")
 ANSWERS = ("iit_bench.models", "iit_bench.engine")
 WORK = ("builders", "evaluators", "iit_bench.training")

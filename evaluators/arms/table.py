@@ -29,7 +29,7 @@ def as_table(arms: Sequence[ArmFigures], name: str, width: int = 120) -> str:
     for one in arms:
         gap = one.pooled.difference
         numbers = (percent(one.acc.value), percent(one.arm_acc.value), points(gap.value), interval(gap), str(gap.n))
-        table.add_row(one.arm, one.pooled.over, *numbers, p_value(one.pooled.p), p_value(one.pooled.p_holm))
+        table.add_row(Text(one.arm), Text(one.pooled.over), *numbers, p_value(one.pooled.p), p_value(one.pooled.p_holm))
     console.print(table)
     console.print(
         Text("gap: accuracy of the run minus the arm's over the same items; positive = what the change costs. Holm: over the arms.")

@@ -262,7 +262,7 @@ def as_table(
         d = r.difference
         counts = (str(d.n), str(d.clusters), str(r.only_a), str(r.only_b))
         chances = (p_value(r.p), p_value(r.p_holm), _detectable(r), TEST_LABELS.get(r.test, d.note))
-        table.add_row(r.over, points(d.value), interval(d) or NOTHING, *counts, *chances)
+        table.add_row(Text(r.over), points(d.value), interval(d) or NOTHING, *counts, *chances)
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(table)
     console.print(Text("A only, B only: items right only in that run. Holm: p adjusted over the tiers, and by itself over the pools."))

@@ -17,6 +17,7 @@ import typer.main
 from iit_bench.cli.commands import COMMANDS, HELP_FLAGS, MAX_WIDTH, OPTIONS, page
 from iit_bench.errors import MachineError, OthersAtWork, UserError, described
 from iit_bench.ranks import ELSEWHERE, LAUNCH
+from iit_bench.terminal import write
 
 INTERRUPTED = 130
 
@@ -96,11 +97,11 @@ def run(words: list[str]) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words:
-        print(page())
+        write(page())
         return 2
     try:
         if len(words) == 2 and words[0] in COMMANDS and words[1] in HELP_FLAGS:
-            print(_help_of(words[0]))
+            write(_help_of(words[0]))
             return 0
         code = app(words, prog_name="iit-bench", standalone_mode=False)
     except UserError as error:
@@ -161,7 +162,7 @@ def _how_to_resume(words: list[str]) -> str:
 
 
 def _complain(text: str, code: int) -> int:
-    print(f"iit-bench: {text}", file=sys.stderr)
+    write(f"iit-bench: {text}", file=sys.stderr)
     return code
 
 
@@ -184,5 +185,5 @@ def _options(
     if version:
         from iit_bench.version import __version__
 
-        print(f"iit-bench {__version__}")
+        write(f"iit-bench {__version__}")
         raise typer.Exit

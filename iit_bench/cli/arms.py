@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from iit_bench.cli.app import AsJson, Quiet, app, names
+from iit_bench.terminal import write
 
 
 @app.command()
@@ -37,6 +38,6 @@ def arms(
     from iit_bench.storage.tables import canonical_json
 
     found = ask(run, names(arms), bench=bench, limit=limit, fresh=fresh, progress=not quiet)
-    print(canonical_json(as_dict(found)) if json else as_table(found, run.name), end="\n" if json else "")
+    write(canonical_json(as_dict(found)) if json else as_table(found, run.name), end="\n" if json else "", json=json)
     if any(one.run is None or not one.run.results.complete for one in found):
         raise typer.Exit(1)

@@ -13,6 +13,7 @@ from evaluators.runs.options import ModelPart, flag
 from iit_bench.cli.app import AsJson, PanelCommand, Quiet, app, given_options
 from iit_bench.cli.options import options_of, record_values
 from iit_bench.errors import UserError
+from iit_bench.terminal import write
 
 PARTS: dict[type, str] = {ModelPart: "Model", ObservationPart: "Observation"}
 
@@ -52,4 +53,4 @@ def attention(
         observed = observe_run(run, progress=not quiet, **{name: values[name] for name in named})
     figures = attention_figures(observed.rows)
     assert figures is not None, "an observation has rows"
-    print(canonical_json({"about": observed.about, **dataclasses.asdict(figures)}) if json else summary_text(observed, figures))
+    write(canonical_json({"about": observed.about, **dataclasses.asdict(figures)}) if json else summary_text(observed, figures), json=json)

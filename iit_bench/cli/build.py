@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from iit_bench.cli.app import Out, app, names
+from iit_bench.terminal import write
 
 
 @app.command()
@@ -88,4 +89,4 @@ def build(
         language=language,
         overwrite=overwrite,
     )
-    print(summary(load_manifest(build_benchmark(options))))
+    write(summary(load_manifest(build_benchmark(options))))

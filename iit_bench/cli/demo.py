@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from iit_bench.cli.app import Quiet, app
+from iit_bench.terminal import write
 
 
 @app.command()
@@ -20,4 +21,4 @@ def demo(
     from iit_bench.workflows.demo import demo as run_demo
 
     page = run_demo(out, limit=limit, progress=not quiet)
-    print(f"Leaderboard: {page}")
+    write(f"Leaderboard: {page}")

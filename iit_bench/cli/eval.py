@@ -15,6 +15,7 @@ from iit_bench.cli.app import AsJson, PanelCommand, Quiet, app, given_options, g
 from iit_bench.cli.eval_all import evaluate_all_suites
 from iit_bench.cli.options import options_of, record_values
 from iit_bench.errors import UserError
+from iit_bench.terminal import write
 
 _BESIDE_FROM = ("out", "from_run", "fresh", "processes", "quiet", "json")
 
@@ -127,10 +128,10 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
 
     results = _evaluator(options.suite)(options, progress=shows_progress(quiet))
     errors = load_errors(options.out)
-    print(summary_json(results) if json else summary_text(options.name or options.out.name, results, errors), flush=True)
+    write(summary_json(results) if json else summary_text(options.name or options.out.name, results, errors), flush=True, json=json)
     run = load_run_header(options.out)
     for line in filter(None, (left_out_text(run), server_text(run))):
-        print(line, file=sys.stderr)
+        write(line, file=sys.stderr)
     if results.advice:
         notice(results.advice)
     if nothing := nothing_answered(results, errors):
@@ -152,7 +153,7 @@ def _print_arms(options: RunOptions, *, json: bool) -> bool:
 
     found = arms_of(load_run(options.out, "iit"))
     if not json:
-        print("\n" + as_table(found, options.name or options.out.name), end="", flush=True)
+        write("\n" + as_table(found, options.name or options.out.name), end="", flush=True)
     return all(one.run is not None and one.run.results.complete for one in found)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from iit_bench.errors import OthersAtWork, UserError
+from iit_bench.terminal import write
 
 if TYPE_CHECKING:
     from evaluators.runs.options import RunOptions
@@ -33,17 +34,17 @@ def evaluate_all_suites(options: RunOptions, *, progress: bool, json: bool) -> N
         results = {suite: dataclasses.asdict(result) for suite, result in outcome.results.items()}
         failed = {suite: str(error) for suite, error in outcome.failed.items()}
         page = None if outcome.page is None else str(outcome.page)
-        print(canonical_json({"suites": results, "left_out": outcome.left_out, "failed": failed, "report": page}))
+        write(canonical_json({"suites": results, "left_out": outcome.left_out, "failed": failed, "report": page}), json=True)
     else:
         name = options.name or options.out.resolve().name
         lines = [summary_text(f"{name} ({suite})", result, errors[suite]) for suite, result in outcome.results.items()]
         lines += [f"{name} ({suite}): not run, {reason}" for suite, reason in outcome.left_out.items()]
-        print("\n".join([*lines, *([f"Leaderboard: {outcome.page}"] if outcome.page else [])]), flush=True)
+        write("\n".join([*lines, *([f"Leaderboard: {outcome.page}"] if outcome.page else [])]), flush=True)
     for suite, result in outcome.results.items():
         if result.advice:
             notice(f"suite {suite}: {result.advice}")
         if usage := server_text(load_run_header(options.out / suite)):
-            print(f"suite {suite}: {usage}", file=sys.stderr)
+            write(f"suite {suite}: {usage}", file=sys.stderr)
     nothing = {suite: why for suite, result in outcome.results.items() if (why := nothing_answered(result, errors[suite]))}
     if outcome.failed:
         reasons = [
@@ -57,5 +58,5 @@ def evaluate_all_suites(options: RunOptions, *, progress: bool, json: bool) -> N
     if nothing:
         raise UserError("; ".join(f"suite {suite}: {why}" for suite, why in nothing.items()))
     if not outcome.complete:
-        print("iit-bench: some items failed for reasons of the machine; repeat the command to resume", file=sys.stderr)
+        write("iit-bench: some items failed for reasons of the machine; repeat the command to resume", file=sys.stderr)
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from iit_bench.cli.app import AsJson, app, names
+from iit_bench.terminal import write
 
 
 @app.command()
@@ -46,4 +47,4 @@ def explain(
     from iit_bench.storage.tables import canonical_json
 
     found = split(results, metric=metric, metric_b=metric_b, same=names(same) or (), tasks=names(tasks))
-    print(canonical_json(found.as_dict()) if json else found.as_text(), end="\n" if json else "")
+    write(canonical_json(found.as_dict()) if json else found.as_text(), end="\n" if json else "", json=json)

@@ -9,6 +9,7 @@ import typer
 
 from iit_bench.cli.app import Out, Quiet, app, given_options, names
 from iit_bench.errors import UserError
+from iit_bench.terminal import write
 
 OfBenchmark = Literal["lm-eval", "vlmeval", "croissant", "hub"]
 OfRuns = Literal["inspect", "every-eval-ever", "hub", "csv", "latex", "markdown"]
@@ -72,12 +73,12 @@ def export(
         from builders.export.export import export as export_benchmark
 
         options = ExportOptions(bench=paths[0], tiers=names(tiers), style=style, dataset=dataset, **shared)
-        print(summary(out, export_benchmark(options, progress=not quiet)))
+        write(summary(out, export_benchmark(options, progress=not quiet)))
     else:
         from reports.formats import export as runs
 
         of_runs = runs.RunExportOptions(runs=tuple(paths), bench=bench, dataset=dataset, source=source, organization=organization, **shared)
-        print(runs.summary(out, runs.export_runs(of_runs)))
+        write(runs.summary(out, runs.export_runs(of_runs)))
 
 
 def _of_benchmark(to: str, paths: list[Path]) -> bool:

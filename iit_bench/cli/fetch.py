@@ -11,6 +11,7 @@ import typer
 
 from iit_bench.cli.app import AsJson, Quiet, app
 from iit_bench.errors import UserError
+from iit_bench.terminal import write
 
 
 @app.command()
@@ -47,7 +48,7 @@ def fetch(
     from iit_bench.storage.tables import canonical_json
 
     def agreed(plan: Plan) -> bool:
-        print(describe(plan), file=sys.stderr if json else sys.stdout, flush=True)
+        write(describe(plan), file=sys.stderr if json else sys.stdout, flush=True)
         if dry_run:
             raise typer.Exit
         if yes or (plan.all_sizes_known and plan.to_fetch <= ASK_ABOVE):
@@ -60,6 +61,6 @@ def fetch(
     options = FetchOptions(names=tuple(names), data_root=data_root, update=update, like=like, include_path=include_path)
     plan = fetch_all(options, agreed, progress=not quiet)
     if json:
-        print(canonical_json({planned.name: dataclasses.asdict(planned.record) for planned in plan.sets}))
+        write(canonical_json({planned.name: dataclasses.asdict(planned.record) for planned in plan.sets}), json=True)
     else:
-        print(f"Complete and verified: {data_root} ({len(plan.sets)} of the data sets in its fetched.json)")
+        write(f"Complete and verified: {data_root} ({len(plan.sets)} of the data sets in its fetched.json)")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from iit_bench.cli.app import AsJson, app
+from iit_bench.terminal import write
 
 
 @app.command("list")
@@ -24,8 +25,8 @@ def list_names(
     if json:
         import json as codec
 
-        print(codec.dumps(dict(rows), indent=2))
+        write(codec.dumps(dict(rows), indent=2), json=True)
     else:
         width = max((len(name) for name, _ in rows), default=0)
         for name, description in rows:
-            print(f"{name:{width}}  {description}".rstrip())
+            write(f"{name:{width}}  {description}".rstrip())

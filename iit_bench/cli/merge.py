@@ -9,6 +9,7 @@ import typer
 
 from iit_bench.cli.app import app
 from iit_bench.numerals import counted
+from iit_bench.terminal import write
 
 
 @app.command()
@@ -26,13 +27,13 @@ def merge(runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_d
     incomplete = False
     for folder in runs:
         merged = merge_run(folder)
-        print(f"{folder}: {counted(merged.answers, 'answer')} in responses.jsonl", end="")
+        write(f"{folder}: {counted(merged.answers, 'answer')} in responses.jsonl", end="")
         if merged.results is None:
-            print(f"; for the results, repeat: {merged.command}")
+            write(f"; for the results, repeat: {merged.command}")
             incomplete = True
             continue
         errors = merged.results.outcomes["error"]
-        print(
+        write(
             f"; {counted(errors, 'item has', 'items have')} none; to complete it, repeat: {merged.command}"
             if errors
             else "; the results are written"

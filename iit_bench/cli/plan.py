@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from iit_bench.cli.app import AsJson, app
+from iit_bench.terminal import write
 
 
 @app.command()
@@ -73,4 +74,4 @@ def plan(
             icc=icc,
         )
     )
-    print(canonical_json(made.as_dict()) if json else made.as_table(), end="\n" if json else "")
+    write(canonical_json(made.as_dict()) if json else made.as_table(), end="\n" if json else "", json=json)

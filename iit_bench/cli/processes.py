@@ -18,6 +18,7 @@ from pathlib import Path
 
 from iit_bench.errors import UserError
 from iit_bench.ranks import ELSEWHERE, LAUNCH, this_rank
+from iit_bench.terminal import write
 
 ROOT = Path(__file__).resolve().parents[2]  # folder of the packages, which the processes import as well
 
@@ -73,16 +74,16 @@ def _outcome(codes: Sequence[int], outputs: Sequence[str], messages: Sequence[st
     ended = [number for number, code in enumerate(codes) if code < 0]
     writer = next((number for number, code in enumerate(codes) if code in (0, 1)), None)  # it has written the results
     if writer is not None:
-        print(outputs[writer], end="", flush=True)
-        print(messages[writer], end="", file=sys.stderr)
+        write(outputs[writer], end="", flush=True)
+        write(messages[writer], end="", file=sys.stderr)
     else:
         failed = [number for number, code in enumerate(codes) if code > 0 and code != ELSEWHERE]
         if 0 not in failed:  # else the first has shown the reason
-            print("".join(dict.fromkeys(messages[number] for number in failed)), end="", file=sys.stderr)
+            write("".join(dict.fromkeys(messages[number] for number in failed)), end="", file=sys.stderr)
     if ended:
         names = ", ".join(f"{number + 1} by signal {-codes[number]}" for number in ended)
         fix = "the others have done its part" if writer is not None else "answers so far are kept, repeat the command to resume"
-        print(f"iit-bench: of {len(codes)} processes ended: {names}; {fix}", file=sys.stderr)
+        write(f"iit-bench: of {len(codes)} processes ended: {names}; {fix}", file=sys.stderr)
     if writer is not None:
         return codes[writer]
     return 1 if ended else max((code for code in codes if code != ELSEWHERE), default=1)

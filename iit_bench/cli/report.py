@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from iit_bench.cli.app import AsJson, Out, app
+from iit_bench.terminal import write
 
 
 @app.command()
@@ -83,9 +84,9 @@ def report(
     from reports.leaderboard import report as write_report
 
     asked: dict[str, Any] = {"base": base, "bench": bench, "pairs": pairs or (), "samples": samples, "seeds": seeds or (), "series": series}
-    print(f"Leaderboard: {write_report(runs, out, title, **asked)}")
+    write(f"Leaderboard: {write_report(runs, out, title, **asked)}")
     if kept := foreign_files(out):
-        print(f"Kept in {str(out)!r}: {kept:,} file{'' if kept == 1 else 's'} that no report of this version wrote.")
+        write(f"Kept in {str(out)!r}: {kept:,} file{'' if kept == 1 else 's'} that no report of this version wrote.")
 
 
 @app.command()
@@ -111,6 +112,6 @@ def compare(
 
     compared: list[Any] = list(comparisons(run_a, run_b))
     if json:
-        print(canonical_json(compared[0].as_dict() if len(compared) == 1 else {"suites": [one.as_dict() for one in compared]}))
+        write(canonical_json(compared[0].as_dict() if len(compared) == 1 else {"suites": [one.as_dict() for one in compared]}), json=True)
     else:
-        print("\n".join(one.as_table() for one in compared), end="")
+        write("\n".join(one.as_table() for one in compared), end="")

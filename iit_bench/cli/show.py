@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from iit_bench.cli.app import AsJson, app, names
+from iit_bench.terminal import write
 
 if TYPE_CHECKING:
     from evaluators.show.selection import Filter
@@ -133,6 +134,6 @@ def _print(found: Any, json: bool, full: bool) -> None:
     from iit_bench.storage.tables import canonical_json
 
     if json:
-        print(canonical_json(found.as_dict()).encode("utf-8", "backslashreplace").decode())  # a lone surrogate becomes its JSON escape
+        write(canonical_json(found.as_dict()), json=True)
     else:
-        print(found.as_text(sys.maxsize) if full else found.as_text(), end="")
+        write(found.as_text(sys.maxsize) if full else found.as_text(), end="")

@@ -9,6 +9,7 @@ import typer
 
 from iit_bench.cli.app import app
 from iit_bench.errors import UserError
+from iit_bench.terminal import write
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -55,4 +56,4 @@ def submit(
         parameters |= {"slurm_array_parallelism": processes, "slurm_additional_parameters": parse_named_values(slurm, "--slurm")}
         parameters |= {f"slurm_{name}": value for name, value in {"partition": partition, "account": account}.items() if value}
     jobs = submit_words(words, processes, logs, cluster=cluster, parameters=parameters)
-    print("\n".join(f"{job.job_id}: {job.paths.stderr}" for job in jobs))
+    write("\n".join(f"{job.job_id}: {job.paths.stderr}" for job in jobs))

@@ -9,6 +9,7 @@ import typer
 
 from iit_bench.cli.app import Out, Quiet, app
 from iit_bench.errors import UserError
+from iit_bench.terminal import write
 
 
 @app.command()
@@ -47,14 +48,14 @@ def train(
         from iit_bench.training.dry_run_text import text
 
         plans = plan(recipe, overrides or [], out, processes, throughput)
-        print(json.dumps([stage.as_json() for stage in plans], indent=1) if as_json else text(plans))
+        write(json.dumps([stage.as_json() for stage in plans], indent=1) if as_json else text(plans), json=as_json)
         return
     if check_data:
         _check_data(recipe, overrides or [], out, as_json, not quiet)
         return
     from iit_bench.training.train import run as run_recipe
 
-    print(run_recipe(recipe, overrides or [], out, resume=not fresh, progress=not quiet))
+    write(str(run_recipe(recipe, overrides or [], out, resume=not fresh, progress=not quiet)))
 
 
 def _check_data(recipe: str, overrides: list[str], out: Path, as_json: bool, show: bool) -> None:
@@ -63,5 +64,5 @@ def _check_data(recipe: str, overrides: list[str], out: Path, as_json: bool, sho
     from iit_bench.training import check_data
 
     found = check_data.check_data(recipe, overrides, out, show)
-    print(json.dumps([stage.as_json() for stage in found], indent=1) if as_json else check_data.text(found))
+    write(json.dumps([stage.as_json() for stage in found], indent=1) if as_json else check_data.text(found), json=as_json)
     check_data.refuse(found)

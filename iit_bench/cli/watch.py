@@ -12,6 +12,7 @@ from evaluators.runs.options import PARTS, RunOptions, refuse_foreign
 from iit_bench.cli.app import PanelCommand, Quiet, app, given_options
 from iit_bench.cli.options import options_of, record_values
 from iit_bench.errors import OthersAtWork, UserError
+from iit_bench.terminal import write
 
 
 @app.command(cls=PanelCommand)
@@ -59,11 +60,11 @@ def report_outcome(outcome: Any) -> None:
         typer.Exit: some runs failed, or have items that failed for reasons of the machine.
     """
     if not outcome.results and not outcome.failed:
-        print("nothing new was found")
+        write("nothing new was found")
     if outcome.page:
-        print(f"Leaderboard: {outcome.page}")
+        write(f"Leaderboard: {outcome.page}")
     for name, why in outcome.failed.items():
-        print(f"{name}: failed ({why})", file=sys.stderr)
+        write(f"{name}: failed ({why})", file=sys.stderr)
     if outcome.elsewhere:
         raise OthersAtWork("; ".join(f"{name}: {what}" for name, what in outcome.elsewhere.items()))
     if outcome.failed and not outcome.results:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from iit_bench.errors import UserError, one_line
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.locks import lock_file
+from iit_bench.terminal import write
 from iit_bench.training import assets
 from iit_bench.training import recipe as recipes
 from iit_bench.training.recipe import Loaded
@@ -201,7 +202,7 @@ def _score(task: Any, split: str, limit: int, progress: bool) -> dict[str, Any]:
 
 def _say(line: str, progress: bool) -> None:
     if progress:
-        print(line, file=sys.stderr, flush=True)
+        write(line, file=sys.stderr, flush=True)
 
 
 def make_task(recipe: BaseRecipe | TowerRecipe | VlmRecipe | MergeRecipe) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from iit_bench.terminal import write
+
 RUNS: dict[str, dict] = {  # run folder -> options beside bench, out and limit, in order; the base run comes first
     "base-llm": {"model": "base-llm"},
     "wings": {"model": "wings"},
@@ -39,7 +41,7 @@ def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
 
     bench = out / "bench"
     if not (bench / "manifest.json").is_file():
-        print(summary(load_manifest(build(BuildOptions(out=bench)))), file=sys.stderr)
+        write(summary(load_manifest(build(BuildOptions(out=bench)))), file=sys.stderr)
     shared = Shared(load_benchmark(bench))
     for name, arguments in RUNS.items():
         base = out / "runs" / "base-llm" if name not in ("base-llm", "majority", "random") else None

@@ -13,6 +13,7 @@ from typing import Any
 from iit_bench import progress
 from iit_bench.errors import UserError
 from iit_bench.storage.atomic import write_atomic
+from iit_bench.terminal import write
 from iit_bench.training import checkpoint
 from iit_bench.training.chats import files, tallies
 from iit_bench.training.chats.hub import HUB
@@ -125,7 +126,7 @@ def check(data: Dialogues, encoding: Encoding, folder: Path | None = None, bars:
 
 def show(report: Report) -> None:
     """Print the table on standard error."""
-    print(report.table(), file=sys.stderr, flush=True)
+    write(report.table(), file=sys.stderr, flush=True)
 
 
 def refuse(report: Report, data: Dialogues) -> None:

@@ -1,0 +1,35 @@
+"""The one place through which words reach the terminal: what models, data sets, servers and strangers' run folders wrote is made visible.
+
+Nothing else in the rooms prints (`tests/test_terminal.py`); pages make words visible by the same rule (`reports/page.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from iit_bench.visible import escaped, visible
+
+
+def write(text: str, *, end: str = "\n", file: TextIO | None = None, flush: bool = False, json: bool = False) -> None:
+    """Print a text, as `print` does, with everything spelled out that a reader could not see or a terminal would obey.
+
+    Args:
+        text: lines.
+        end: follows it.
+        file: a stream; None = stdout.
+        flush: write through to it.
+        json: the text is JSON, whose values stay what they are: they are spelled with JSON's own escapes.
+    """
+    stream = file or sys.stdout
+    shown = escaped(text) if json else visible(text)
+    try:
+        print(shown, end=end, file=stream, flush=flush)
+    except UnicodeEncodeError:  # a terminal that has not all characters
+        encoding = stream.encoding
+        print(shown.encode(encoding, "backslashreplace").decode(encoding), end=end, file=stream, flush=flush)
+
+
+def label(text: str) -> str:
+    """A text on one line, for a progress bar, which takes it without markup."""
+    return " ".join(visible(text).split())
