@@ -8,6 +8,8 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+import iit_bench.models.wings.efficientnet_configuration  # noqa: F401  (a tower that transformers does not have is known from here on)
+
 MODES = ("strict", "released")
 LEARNERS = ("visual", "textual")
 # Decoders whose layer is exactly h + attention(norm(h)), h + mlp(norm(h)). Others (Gemma's extra norms, Granite's residual

@@ -14,6 +14,7 @@ from PIL import Image as PILImage
 from torch import nn
 from transformers import AutoModel
 
+import iit_bench.models.wings.efficientnet  # noqa: F401  (makes AutoModel build it)
 from iit_bench.images import as_rgb, check_size
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.lorra import SelfInitialised
