@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,3 +90,20 @@ def test_schedule_warms_up_to_the_peak_and_comes_down_to_the_end() -> None:
     assert shares[0] == pytest.approx(0.1) and shares[9] == shares[10] == 1.0
     assert shares[55] == pytest.approx(0.6)  # half way down
     assert shares[99] == pytest.approx(0.2, abs=1e-3) and shares[10:] == sorted(shares[10:], reverse=True)
+
+
+def test_nano_names_the_recipes_of_the_shipped_models() -> None:
+    assert load_recipe("nano-tower", ["seed=3"]) == load_recipe("lab2-tower", ["seed=3"])
+    assert load_recipe("nano").name == "lab2"
+    with pytest.raises(UserError, match="neither a file nor one of"):
+        load_recipe("nanotower")
+
+
+def test_the_papers_recipes_name_the_papers_data() -> None:
+    """One epoch of it: steps are rows by batch."""
+    rows = {"stage1": 558_128, "stage2": 665_298}
+    for size in ("1.8b", "7b"):
+        for stage, of in rows.items():
+            recipe: Any = load_recipe(f"paper-{size}-wings-{stage}").recipe
+            assert [part.source.startswith("hf:liuhaotian/LLaVA-") for part in recipe.data.mixture] == [True]
+            assert abs(recipe.optim.steps * recipe.optim.batch - of) < recipe.optim.batch
