@@ -29,8 +29,11 @@ def train(
     ] = False,
     processes: Annotated[int, typer.Option(help="With --dry-run: how many processes, a GPU each, will train.", min=1)] = 1,
     throughput: Annotated[
-        float | None,
-        typer.Option(help="With --dry-run: tokens per second of all processes together, for the hours.", min=0.001, show_default=False),
+        str | None,
+        typer.Option(
+            help="With --dry-run: tokens per second of all processes together, for the hours; `measured`: of a few real steps here.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run or --check-data: print JSON.")] = False,
     quiet: Quiet = False,
@@ -46,8 +49,9 @@ def train(
 
         from iit_bench.training.dry_run import plan
         from iit_bench.training.dry_run_text import text
+        from iit_bench.training.measured import of_text
 
-        plans = plan(recipe, overrides or [], out, processes, throughput)
+        plans = plan(recipe, overrides or [], out, processes, of_text(throughput))
         write(json.dumps([stage.as_json() for stage in plans], indent=1) if as_json else text(plans), json=as_json)
         return
     if check_data:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from iit_bench.errors import UserError
-from iit_bench.training import passes
+from iit_bench.training import measured, passes, start
 from iit_bench.training import recipe as recipes
 from iit_bench.training.chats import checking, files
 from iit_bench.training.chats.hub import HUB
@@ -49,6 +49,8 @@ class Rows:
     mean: float  # units of a row
     longest: int
     labelled: float  # share of the tokens
+    pictured: float = 0.0  # share of the tokens that are an image's
+    seen: float = 0.0  # share of the tokens from a row's first image on
     padded: float  # tokens of padding per token
     passes: int  # of one process in a step
     largest: int  # tokens of the largest pass, padding counted
@@ -68,7 +70,8 @@ class StagePlan:
     rows: Rows
     steps: int
     total: int  # tokens or images of the whole training
-    hours: float | None  # at the throughput given
+    throughput: float | None  # tokens or images per second of all processes together, given or measured
+    hours: float | None  # at this throughput
     precision: str
     checkpointing: bool
     processes: int
@@ -84,7 +87,7 @@ class StagePlan:
         return asdict(self) | ({"memory": asdict(self.memory) | {"peak": self.memory.peak}} if self.memory else {})
 
 
-def plan(recipe: str, overrides: Sequence[str], out: Path, processes: int = 1, throughput: float | None = None) -> list[StagePlan]:
+def plan(recipe: str, overrides: Sequence[str], out: Path, processes: int = 1, throughput: float | str | None = None) -> list[StagePlan]:
     """What `recipe` will do, stage by stage.
 
     Args:
@@ -92,7 +95,8 @@ def plan(recipe: str, overrides: Sequence[str], out: Path, processes: int = 1, t
         overrides: "key=value", as after `--set`.
         out: folder that would be made.
         processes: how many will share the work, one GPU each.
-        throughput: tokens (of a tower images) per second, of all processes together.
+        throughput: tokens (of a tower images) per second, of all processes together; "measured": of a few steps of each stage here, where
+            its weights are.
 
     Raises:
         UserError: what would end the training: an unknown input, shapes that do not go together, rows longer than the context.
@@ -115,7 +119,7 @@ def outlines(recipe: str, overrides: Sequence[str], out: Path) -> Iterator[tuple
         yield stage, folder, task
 
 
-def _stage(loaded: Loaded, out: Path, task: Any, processes: int, throughput: float | None) -> StagePlan:
+def _stage(loaded: Loaded, out: Path, task: Any, processes: int, throughput: float | str | None) -> StagePlan:
     recipe: Any = loaded.recipe
     notes: list[str] = []
     from iit_bench.training.steps import freeze
@@ -136,6 +140,7 @@ def _stage(loaded: Loaded, out: Path, task: Any, processes: int, throughput: flo
         of_task = _memory_of(task, recipe, rows, parameters, trained, several)
         memory, without, with_checkpointing = of_task(recipe.run.checkpointing), of_task(False).peak, of_task(True).peak
     total = round(rows.mean * rows.per_step * recipe.optim.steps)
+    speed = _measured(loaded, processes, notes) if isinstance(throughput, str) else throughput
     return StagePlan(
         recipe=loaded.name,
         kind=recipe.kind,
@@ -146,7 +151,8 @@ def _stage(loaded: Loaded, out: Path, task: Any, processes: int, throughput: flo
         rows=rows,
         steps=recipe.optim.steps,
         total=total,
-        hours=None if throughput is None else total / throughput / 3600,
+        throughput=speed,
+        hours=None if speed is None else total / speed / 3600,
         precision=recipe.run.precision,
         checkpointing=recipe.run.checkpointing,
         processes=processes,
@@ -159,10 +165,21 @@ def _stage(loaded: Loaded, out: Path, task: Any, processes: int, throughput: flo
     )
 
 
+def _measured(loaded: Loaded, processes: int, notes: list[str]) -> float | None:
+    """Tokens or images per second of some steps; None, with a note, where the stage cannot run here yet."""
+    try:
+        speed = measured.throughput(loaded)
+    except UserError as error:
+        notes.append(f"the throughput was not measured: {error}")
+        return None
+    if processes > 1:
+        notes.append(f"the throughput is {processes} times what one process of this machine reaches")
+    return speed * processes
+
+
 def _outlined(recipe: BaseRecipe | TowerRecipe | VlmRecipe, earlier: dict[str, tuple[Any, Any]]) -> Any:
     """The stage's task, its model without values where it can be."""
     if isinstance(recipe, VlmRecipe):
-        from iit_bench.training import start
         from iit_bench.training.vlm import VlmTask
 
         return VlmTask(recipe, lambda recipe, method: start.outline(recipe, method, earlier))
@@ -212,12 +229,15 @@ def _rows(task: Any, recipe: Any, processes: int, measured: bool) -> Rows:
             mean=length,
             longest=length,
             labelled=UNKNOWN_TEXT / 2 / length,
+            pictured=image / length,
+            seen=1,
             padded=0,
             passes=-(-least // each),
             largest=min(least, each) * length,
             measured=False,
         )
-    lengths, labelled, padded, most, largest = [], 0, 0, 0, 0
+    lengths, labelled, pictured, seen, padded, most, largest = [], 0, 0, 0, 0, 0, 0
+    mark = task.tokenizer.convert_tokens_to_ids(start.IMAGE)
     sampled = range(min(SAMPLED, recipe.optim.steps))
     fixed_cost = passes.FIXED_COST.get(recipe.run.device, passes.FIXED_COST_OF_ACCELERATORS)
     for step in sampled:
@@ -229,12 +249,16 @@ def _rows(task: Any, recipe: Any, processes: int, measured: bool) -> Rows:
         largest = max(largest, *(len(one) * max(of_step[row] for row in one) for plan in plans for one in plan if one))
         lengths += of_step
         labelled += task.weight(rows)
+        pictured += sum(row.ids.count(mark) for row in rows)
+        seen += sum(len(row.ids) - row.ids.index(mark) for row in rows if mark in row.ids)
     return Rows(
         per_step=len(lengths) / len(sampled),
         unit="tokens",
         mean=sum(lengths) / len(lengths),
         longest=max(lengths),
         labelled=labelled / sum(lengths),
+        pictured=pictured / sum(lengths),
+        seen=seen / sum(lengths),
         padded=padded / sum(lengths),
         passes=most,
         largest=largest,
@@ -287,7 +311,9 @@ def _memory_of(task: Any, recipe: Any, rows: Rows, parameters: int, trained: int
     decoder = Decoder(
         layers=text.num_hidden_layers,
         width=text.hidden_size,
-        attention=heads * (getattr(text, "head_dim", None) or text.hidden_size // heads),
+        heads=heads,
+        key_heads=text.num_key_value_heads,
+        head=getattr(text, "head_dim", None) or text.hidden_size // heads,
         mlp=text.intermediate_size,
         vocabulary=text.vocab_size,
         rank=getattr(config, "lora_dim", 0),
@@ -301,7 +327,7 @@ def _memory_of(task: Any, recipe: Any, rows: Rows, parameters: int, trained: int
             parameters=parameters,
             trained=trained,
             decoder=decoder,
-            of_step=Pass(tokens=rows.largest, labelled=round(rows.largest * rows.labelled)),
+            of_step=Pass(tokens=rows.largest, labelled=round(rows.largest * rows.labelled), pictured=rows.pictured, seen=rows.seen),
             llm_trained=recipe.optim.lr.llm > 0,
             bfloat16=recipe.run.precision == "bfloat16",
             checkpointing=checkpointing,

@@ -43,7 +43,9 @@ def _rows(plan: StagePlan) -> Iterator[str]:
 
 
 def _hours(plan: StagePlan) -> str:
-    return "" if plan.hours is None else f", {plan.hours:,.2f} hours"
+    if plan.hours is None:
+        return ""
+    return f", {plan.hours:,.2f} hours at {plan.throughput:,.0f} {plan.rows.unit} per second"
 
 
 def _memory(plan: StagePlan) -> Iterator[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 FLOAT32 = 4
 STATE = 12  # bytes per trained parameter: its gradient and two moments, float32
 UPDATE = 4  # and while AdamW changes all at once, a copy of the second moments
+ALIGNMENT = 8  # numbers that a head is widened to a multiple of, for the router's two columns
 VOCABULARY_COPIES = 3  # logits, their logarithms, their gradient
 
 
@@ -21,7 +22,9 @@ class Decoder:
 
     layers: int
     width: int
-    attention: int  # heads × head size
+    heads: int
+    key_heads: int
+    head: int  # size of one
     mlp: int
     vocabulary: int
     rank: int = 0
@@ -36,6 +39,8 @@ class Pass:
 
     tokens: int  # padding counted
     labelled: int  # tokens that have a loss
+    pictured: float = 0.0  # share of the tokens that are an image's
+    seen: float = 0.0  # share from a row's first image on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +90,10 @@ def estimate(
     """
     share = processes if sharded else 1
     number = 2 if bfloat16 else FLOAT32
-    layer = of_step.tokens * _per_token(decoder, llm_trained, number)
+    layer = round(of_step.tokens * _per_token(decoder, of_step, llm_trained, number))
     stream = of_step.tokens * decoder.width * FLOAT32
-    last = of_step.tokens * _per_token(dataclasses.replace(decoder, mlp=0), llm_trained, number)  # its MLP: only where a reply follows
+    without = dataclasses.replace(decoder, mlp=0)  # its MLP: only where a reply follows
+    last = round(of_step.tokens * _per_token(without, of_step, llm_trained, number))
     last += of_step.labelled * 4 * decoder.mlp * number
     activations = decoder.layers * stream + layer if checkpointing else (decoder.layers - 1) * layer + last + stream
     a_layer = FLOAT32 * parameters // decoder.layers
@@ -106,23 +112,23 @@ def estimate(
     )
 
 
-def _per_token(decoder: Decoder, llm_trained: bool, number: int) -> int:
+def _per_token(decoder: Decoder, of: Pass, llm_trained: bool, number: int) -> float:
     """Bytes that one layer keeps of one token.
 
     Two norms keep their float32 input. Attention keeps query, key, value and output, the MLP its gate before and after the activation and
     the other half; products of trained weights keep their inputs, and trained norms their normalised values.
     """
-    width, attention, mlp = decoder.width, decoder.attention, decoder.mlp
-    kept = 2 * width * FLOAT32 + (4 * attention + 3 * mlp) * number
+    width, mlp, rank = decoder.width, decoder.mlp, decoder.rank
+    heads = 2 * (decoder.heads + decoder.key_heads)  # query and output, key and value
+    kept: float = 2 * width * FLOAT32 + (heads * decoder.head + 3 * mlp) * number
     if llm_trained:
         kept += 2 * width * FLOAT32 + (2 * width + mlp) * number
-    learners = decoder.visual + decoder.textual
-    if learners:  # one residual stream that both read; each its query, its output before and after the last product, and low-rank parts
-        kept += width * FLOAT32 + learners * (4 * width + 4 * decoder.rank) * number
-    if decoder.textual:  # keys and values of text tokens
-        kept += (2 * width + 2 * decoder.rank) * number
-    if decoder.visual:  # and of image tokens, here counted as every token
-        kept += (2 * width + 2 * decoder.rank) * number
-    if decoder.router:
-        kept += 2 * attention * number  # query and output widened by the router's columns
+    # A learner keeps the stream it reads, its query, its output before and after the heads are joined, and what is between its low-rank
+    # products; and of each token that it sees a key and a value.
+    if decoder.visual:
+        kept += of.seen * (4 * width + 2 * rank) * number + of.pictured * (2 * width + 2 * rank) * number
+    if decoder.textual:
+        kept += (4 * width + 2 * rank) * number + (1 - of.pictured) * (2 * width + 2 * rank) * number
+    if decoder.router:  # the learners' outputs, which it weighs, and its columns beside the heads (models/wings/attention.py)
+        kept += 2 * width * number + heads * (2 - (decoder.head + 2) % -ALIGNMENT) * number
     return kept
