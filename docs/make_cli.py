@@ -24,8 +24,8 @@ HEAD = """# Command line
 Made by `docs/make_cli.py` from the commands; do not edit.
 
 Long options; results go to files, progress and logs to standard error, `--json` prints for machines. Errors are one sentence that names
-the thing, what is wrong and what to do; `--debug` shows the traceback. Exit codes: **0** the work is whole, **1** some items failed for
-reasons of the machine (the same command tries them again), **2** bad input, **70** a bug, **130** interrupted.
+the thing, what is wrong and what to do; `--debug` shows the traceback. [Exit codes](../how-to/resume-and-repeat.md#exit-codes): **0** the
+work is whole, **1** items or runs failed, **2** refused, **70** a bug, **130** interrupted.
 """
 # `get_help_record` puts the default behind the help text: "… [default: iit]", "[required]".
 _EXTRAS = re.compile(r"\s*\[((?:default|required|env var|x)[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]\s*$")

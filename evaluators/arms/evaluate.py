@@ -24,7 +24,7 @@ from evaluators.iit.results import summarise
 from evaluators.iit.turns import Asking, Course, Rendering, error_line, prediction
 from evaluators.runs.header import describe_run, load_options, what_differs
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import as_begun, enter, limits_of, record
+from evaluators.runs.session import as_begun, counted_time, enter, limits_of, record
 from iit_bench.engine.bulk import BATCHES
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.engine.plan import BatchLimits, Request
@@ -272,7 +272,7 @@ class _OneArm:
                 predictions, errors = self._answers(changed, log, limits, progress)
                 log.finish()
             finally:
-                run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(self.model, log, self.options.server)}
+                run |= {**counted_time(run, started), **work_done(self.model, log, self.options.server)}
                 record(self.folder, run, log)
             complete = not any(error["kind"] == "machine" for error in errors)
             rendering = _Made(self.benchmark, changed)

@@ -25,7 +25,7 @@ from evaluators.iit.turns import Asking, Course, Rendering, error_line, predicti
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_run
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import as_begun, enter, limits_of, record
+from evaluators.runs.session import as_begun, counted_time, enter, limits_of, record
 from iit_bench.engine.bulk import BATCHES
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
@@ -135,7 +135,7 @@ def evaluate_model(
             )
             log.finish()
         finally:
-            run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
+            run |= {**counted_time(run, started), **work_done(model, log, options.server)}
             record(options.out, run, log)
         complete = not any(error["kind"] == "machine" for error in errors)
         results = summarise(predictions, plan.unavailable, complete, benchmark.tiers)

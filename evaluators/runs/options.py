@@ -158,6 +158,12 @@ class CommonPart:
         default=None, metadata=option("Suites text, vqa, all: folder of `iit-bench fetch`, used instead of the Hub.", suites=_IN_TASKS)
     )
     name: str | None = field(default=None, metadata=option("Name in reports; default: the folder's."))
+    allow_errors: int = field(
+        default=0,
+        metadata=option(
+            "Items that may fail, as those too long for the model do, before the exit code is 1; the results are the same.", least=0
+        ),
+    )
     fresh: bool = field(default=False, metadata=option("Start over, or resume from what the folder holds.", flags="--fresh/--resume"))
 
 

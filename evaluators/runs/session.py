@@ -76,6 +76,7 @@ def enter(folder: Path, run: dict[str, Any], *, fresh: bool, outcome_files: Sequ
         UserError: a foreign folder, another run in it, or another process at work.
     """
     rank = this_rank()
+    run["session"] = _now()
     entered = (
         _enter_with_others(folder, run, rank, fresh, outcome_files) if rank.several else _enter_alone(folder, run, fresh, outcome_files)
     )
@@ -139,6 +140,29 @@ def record(folder: Path, run: Mapping[str, Any], log: ResponseLog) -> None:
         save_run_header(folder, run)
 
 
+def counted_time(run: Mapping[str, Any], started: float) -> dict[str, Any]:
+    """The fields of run.json that count a session's time, at its end; `started` is on the monotonic clock."""
+    return {"seconds": run["seconds"] + time.monotonic() - started, "session": ""}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _last_written(folder: Path) -> float:
+    """When a log of the run was last written, in seconds of the system's clock; 0 without one. Asked before this process opens any."""
+    logs = (folder / "responses.jsonl", *rank_logs(folder))
+    return max((path.stat().st_mtime for path in logs if path.is_file()), default=0.0)
+
+
+def _of_killed(folder: Path, before: Mapping[str, Any]) -> float:
+    """Seconds of a session that ended without counting its own: from its beginning to its last answer."""
+    try:
+        return max(0.0, _last_written(folder) - datetime.fromisoformat(before["session"]).timestamp())
+    except (KeyError, ValueError, TypeError):  # none, or of an earlier version
+        return 0.0
+
+
 def _resume(folder: Path, before: Mapping[str, Any], run: dict[str, Any], *, joins: bool = False) -> None:
     """Make `run` the run.json of another session of the run that is there; a process that `joins` others is no further session.
 
@@ -149,6 +173,10 @@ def _resume(folder: Path, before: Mapping[str, Any], run: dict[str, Any], *, joi
         run |= {name: before[name] for name in ("engine", "batch_tokens") if name in before}
     check_same_run(folder, before, run)
     run |= {name: before[name] for name in ("started", "seconds")} | {"resumed": before["resumed"] + (not joins)}
+    if joins:
+        run["session"] = before.get("session", "")
+    else:
+        run["seconds"] += _of_killed(folder, before)
     run["threads"] = before.get("threads") or run.get("threads")
 
 

@@ -37,6 +37,22 @@ def nothing_answered(results: Results | SuiteResults, errors: Sequence[Mapping[s
     )
 
 
+def exceeds(results: Results | SuiteResults, allowed: int) -> bool:
+    """Whether more items than `allowed` have failed, or some for reasons of the machine, which resuming may cure: the exit code is 1."""
+    return not results.complete or results.outcomes.get("error", 0) > allowed
+
+
+def too_many_failed(results: Results | SuiteResults, errors: Sequence[Mapping[str, Any]], allowed: int) -> str:
+    """One sentence about a run that has more failed items than are allowed; "" for any other, and for one that is to be resumed."""
+    failed = results.outcomes.get("error", 0)
+    if not results.complete or failed <= allowed:
+        return ""
+    return nothing_answered(results, errors) or (
+        f"{counted(failed, 'item has', 'items have')} failed for reasons of their own (errors.jsonl), {allowed:,} may; remove the cause, "
+        f"or allow them with --allow-errors {failed}"
+    )
+
+
 def _most_frequent(errors: Sequence[Mapping[str, Any]]) -> str:
     """Reason, detail and count; of a turn that was not asked the reason of the turn before it that failed."""
     asked = [error for error in errors if error["reason"] != EARLIER_TURN] or errors

@@ -17,7 +17,7 @@ from typing import Any
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_suite, git_commit
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import as_begun, enter, limits_of, record
+from evaluators.runs.session import as_begun, counted_time, enter, limits_of, record
 from evaluators.text.model import EngineLM
 from evaluators.text.results import Circumstances, errors_of, items_of, suite_results
 from evaluators.text.tasks import TaskOptions, Tasks, load_tasks
@@ -86,7 +86,7 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
         try:
             evaluated = _simple_evaluate(lm, tasks, options, progress)
         finally:
-            run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
+            run |= {**counted_time(run, started), **work_done(model, log, options.server)}
             record(options.out, run, log)
         items = items_of(evaluated, lm.failed)
         circumstances = Circumstances(

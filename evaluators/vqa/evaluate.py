@@ -20,7 +20,7 @@ from typing import Any
 from evaluators.runs.advice import advice
 from evaluators.runs.header import describe_suite
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import as_begun, enter, limits_of, record
+from evaluators.runs.session import as_begun, counted_time, enter, limits_of, record
 from evaluators.runs.task_names import expand, unknown_task
 from evaluators.vqa.messages import MAX_NEW_TOKENS, ends_in_reasoning, generate_request
 from evaluators.vqa.presets import PRESETS, known_tasks
@@ -83,7 +83,7 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
                 log.finish()
                 process.run("score")
         finally:
-            run |= {"seconds": run["seconds"] + time.monotonic() - started, **work_done(model, log, options.server)}
+            run |= {**counted_time(run, started), **work_done(model, log, options.server)}
             record(options.out, run, log)
         results, items, errors = _collect(files, answered)
         results = dataclasses.replace(results, advice=advice(results.outcomes, run, reasoned=model.capabilities.reasons))

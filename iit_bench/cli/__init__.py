@@ -12,7 +12,7 @@ from iit_bench.version import __version__
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 complete, 1 machine errors, 2 bad input or no item answered, 70 a bug, 130 interrupted."""
+    """Run a command and return its exit code: see `docs/how-to/resume-and-repeat.md`."""
     words = [*(sys.argv[1:] if arguments is None else arguments)]  # `list` may be the command's file here
     if words and words[0] in HELP_FLAGS:
         print(page())

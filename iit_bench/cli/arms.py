@@ -22,6 +22,10 @@ def arms(
         Path | None, typer.Option(help="Benchmark folder that the run was asked; default: where the run found it.", show_default=False)
     ] = None,
     limit: Annotated[int | None, typer.Option(help="The first N whole groups of the run.", show_default=False)] = None,
+    allow_errors: Annotated[
+        int | None,
+        typer.Option(min=0, help="Items of each arm that may fail before the exit code is 1; default: as of the run.", show_default=False),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Start over, or resume from what the arms' folders hold.")] = False,
     quiet: Quiet = False,
     json: AsJson = False,
@@ -35,9 +39,12 @@ def arms(
     """
     from evaluators.arms.evaluate import arms as ask
     from evaluators.arms.table import as_dict, as_table
+    from evaluators.runs.summary import exceeds
+    from iit_bench.storage.runs import load_run_header
     from iit_bench.storage.tables import canonical_json
 
     found = ask(run, names(arms), bench=bench, limit=limit, fresh=fresh, progress=not quiet)
     write(canonical_json(as_dict(found)) if json else as_table(found, run.name), end="\n" if json else "", json=json)
-    if any(one.run is None or not one.run.results.complete for one in found):
+    allowed = load_run_header(run)["arguments"].get("allow_errors", 0) if allow_errors is None else allow_errors
+    if any(one.run is None or exceeds(one.run.results, allowed) for one in found):
         raise typer.Exit(1)

@@ -112,17 +112,16 @@ def _evaluate_models(models: tuple[str, ...], options: RunOptions, *, quiet: boo
 
     if options.suite != "iit":
         raise UserError(f"several models at once run suite iit; give one --model for --suite {options.suite}")
-    report_outcome(evaluate_models(models, options, progress=not quiet))
+    report_outcome(evaluate_models(models, options, progress=not quiet), options.allow_errors)
 
 
 def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
     """Run one suite and print its figures.
 
     Raises:
-        UserError: all items failed, for reasons of their own.
-        typer.Exit: some items failed for reasons of the machine.
+        typer.Exit: more items failed than are allowed, or some for reasons of the machine.
     """
-    from evaluators.runs.summary import left_out_text, nothing_answered, server_text, summary_json, summary_text
+    from evaluators.runs.summary import exceeds, left_out_text, server_text, summary_json, summary_text, too_many_failed
     from iit_bench.progress import notice
     from iit_bench.storage.runs import load_errors, load_run_header
 
@@ -134,10 +133,10 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
         write(line, file=sys.stderr)
     if results.advice:
         notice(results.advice)
-    if nothing := nothing_answered(results, errors):
-        raise UserError(nothing)
     whole = _print_arms(options, json=json) if options.arms and results.complete else True
-    if not (results.complete and whole):
+    if why := too_many_failed(results, errors, options.allow_errors):
+        notice(why)
+    if exceeds(results, options.allow_errors) or not whole:
         raise typer.Exit(1)
 
 
@@ -145,16 +144,17 @@ def _print_arms(options: RunOptions, *, json: bool) -> bool:
     """Print what the arms of a run cost, after its figures; with `json`, which prints one run's results, nothing.
 
     Returns:
-        Whether every item of every arm is finished.
+        Whether every item of every arm is finished, and no more failed than are allowed.
     """
     from evaluators.arms.figures import arms_of
     from evaluators.arms.table import as_table
+    from evaluators.runs.summary import exceeds
     from iit_bench.storage.runs import load_run
 
     found = arms_of(load_run(options.out, "iit"))
     if not json:
         write("\n" + as_table(found, options.name or options.out.name), end="", flush=True)
-    return all(one.run is not None and one.run.results.complete for one in found)
+    return not any(one.run is None or exceeds(one.run.results, options.allow_errors) for one in found)
 
 
 def shows_progress(quiet: bool) -> bool:

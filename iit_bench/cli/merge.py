@@ -22,6 +22,8 @@ def merge(runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_d
 
     Example: iit-bench merge runs/tuned
     """
+    from evaluators.runs.summary import exceeds
+    from iit_bench.storage.runs import load_run_header
     from iit_bench.workflows.merging import merge as merge_run
 
     incomplete = False
@@ -38,6 +40,6 @@ def merge(runs: Annotated[list[Path], typer.Argument(help="Run folders.", show_d
             if errors
             else "; the results are written"
         )
-        incomplete |= not merged.results.complete
+        incomplete |= exceeds(merged.results, load_run_header(folder)["arguments"].get("allow_errors", 0))
     if incomplete:
         raise typer.Exit(1)

@@ -48,17 +48,19 @@ def watch(
     options = RunOptions(**record_values(RunOptions, given | {"model": given["model"] or "hf:"}))
     minutes = None if idle is None else 60 * idle
     outcome = watch_folder(folder, options, once=once, every=every, idle=minutes, progress=not quiet)
-    report_outcome(outcome)
+    report_outcome(outcome, options.allow_errors)
 
 
-def report_outcome(outcome: Any) -> None:
-    """Print where the report is and what failed.
+def report_outcome(outcome: Any, allowed: int) -> None:
+    """Print where the report is and what failed; `allowed` items of each run may.
 
     Raises:
         UserError: nothing could be evaluated.
         OthersAtWork: other processes have the rest in hand.
-        typer.Exit: some runs failed, or have items that failed for reasons of the machine.
+        typer.Exit: some runs failed, or have more failed items than are allowed, or some that failed for reasons of the machine.
     """
+    from evaluators.runs.summary import exceeds, too_many_failed
+
     if not outcome.results and not outcome.failed:
         write("nothing new was found")
     if outcome.page:
@@ -69,5 +71,8 @@ def report_outcome(outcome: Any) -> None:
         raise OthersAtWork("; ".join(f"{name}: {what}" for name, what in outcome.elsewhere.items()))
     if outcome.failed and not outcome.results:
         raise UserError(f"none of {len(outcome.failed)} could be evaluated; the first: {next(iter(outcome.failed.values()))}")
-    if outcome.failed or not all(results.complete for results in outcome.results.values()):
+    for name, results in outcome.results.items():
+        if why := too_many_failed(results, (), allowed):
+            write(f"{name}: {why}", file=sys.stderr)
+    if outcome.failed or any(exceeds(results, allowed) for results in outcome.results.values()):
         raise typer.Exit(1)

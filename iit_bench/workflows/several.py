@@ -31,7 +31,7 @@ from iit_bench.types import Results
 MARKS = ("config.json", "adapter_config.json")  # one of them makes a folder a checkpoint
 WEIGHTS = re.compile(r"^(model|adapter_model)([-.].*)?\.safetensors$")
 RECORD = "watched.json"  # in OUT: files, with sizes and times, of the checkpoints that were evaluated
-BESIDE = ("out", "fresh", "threads")  # options that leave what was evaluated as it is
+BESIDE = ("out", "fresh", "threads", "allow_errors")  # options that leave what was evaluated as it is
 Clock = Callable[[], float]
 State = tuple[tuple[str, int, int], ...]  # of a checkpoint: name, size and time of change (ns) of each of its files
 

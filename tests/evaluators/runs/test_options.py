@@ -92,7 +92,7 @@ def test_runs_of_before_come_back_and_unknown_arguments_are_refused(tmp_path):
         "fresh": False,
     }
     since = {"adapter", "chat_template_kwargs", "processor_kwargs", "reasoning_tokens", "date", "engine", "image_cache", "threads"}
-    since |= {"device_map", "quantization", "attn_implementation", "arms", "until", "margin"}
+    since |= {"device_map", "quantization", "attn_implementation", "arms", "until", "margin", "allow_errors"}
     assert set(arguments(options())) == set(before) | since
     save_run_header(tmp_path, {"suite": "iit", "arguments": before})
     assert load_options(tmp_path, out=Path("o")) == options(tiers=("T",))

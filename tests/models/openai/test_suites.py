@@ -96,7 +96,7 @@ def test_items_that_the_server_refuses_are_errors_and_the_rest_is_scored(serve, 
     def script(path, body):
         return (400, {"error": "no shapes"}) if "shape" in replies.content(body)[0] else replies.parrot(path, body)
 
-    assert evaluate(serve(script), "--limit", "6") == 0
+    assert evaluate(serve(script), "--limit", "6") == 1
     found = load_run(tmp_path / "run")
     refused = {error["dialogue"] for error in found.errors}
     assert {(error["kind"], error["reason"], error["detail"]) for error in found.errors} == {

@@ -113,7 +113,7 @@ def test_images_that_vlmevalkit_would_leave_out_in_silence_are_an_error_of_the_i
 @pytest.mark.slow
 def test_run_on_a_benchmark_generates_and_counts_what_failed(zoo, bench, tmp_path):
     words = ["eval", "--model", "vlmeval:One-1B", "--bench", str(bench.path), "--limit", "2", "--out", str(tmp_path / "run"), "--quiet"]
-    assert main(words) == 0
+    assert main(words) == 1
     found = load_run(tmp_path / "run")
     assert found.run["scoring"] == "generate"
     failed = {one.tier for one in found.predictions if one.outcome == "error"}

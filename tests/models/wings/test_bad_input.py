@@ -169,7 +169,7 @@ def test_bad_images_are_counted_and_the_rest_is_scored(
     ]
     manifest = {name: value for name, value in bench.manifest.items() if name not in ("format", "version", "files", "rows_sha256")}
     damaged = save_benchmark(tmp_path / "damaged", questions, bench.dialogues, manifest, "# card\n")
-    assert evaluate(folder, damaged, tmp_path / "run", "--tiers", "T,V") == 0
+    assert evaluate(folder, damaged, tmp_path / "run", "--tiers", "T,V") == 1
     run = load_run(tmp_path / "run")
     assert sorted(error["dialogue"] for error in run.errors) == sorted(
         d.id for d in bench.dialogues if d.tier == "V" and d.target in broken
@@ -182,7 +182,7 @@ def test_a_template_that_loses_images_is_counted(folder: Path, bench: Benchmark,
     place = tmp_path / "copy"
     shutil.copytree(folder, place)
     (place / "chat_template.jinja").write_text("{% for m in messages %}{{ m.role }}{% endfor %}")
-    assert evaluate(place, bench.path, tmp_path / "run", "--tiers", "T,V") == 0
+    assert evaluate(place, bench.path, tmp_path / "run", "--tiers", "T,V") == 1
     run = load_run(tmp_path / "run")
     assert {(error["reason"], error["detail"]) for error in run.errors} == {("chat template refused", "it renders 0 of 1 images")}
     assert len(run.errors) == sum(dialogue.tier == "V" for dialogue in bench.dialogues)
@@ -193,7 +193,7 @@ def test_a_template_that_loses_images_is_counted(folder: Path, bench: Benchmark,
 
 def test_a_chat_wider_than_the_router_is_counted(kit: Any, tokenizer: Any, bench: Benchmark, tmp_path: Path) -> None:
     place = kit.save_tiny(tmp_path / "narrow", tokenizer, router_width=24)
-    assert evaluate(place, bench.path, tmp_path / "run", "--tiers", "T,V") == 2  # no item could be answered
+    assert evaluate(place, bench.path, tmp_path / "run", "--tiers", "T,V") == 1  # no item could be answered
     run = load_run(tmp_path / "run")
     assert {(error["kind"], error["reason"]) for error in run.errors} == {("item", "context overflow")}
     with pytest.raises(ValueError, match="the context has 25 tokens but the router is 24 wide: shorten the context"):
