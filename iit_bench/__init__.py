@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from evaluators.show.show import diff, show
     from evaluators.text.evaluate import evaluate_text
     from evaluators.vqa.evaluate import evaluate_vqa
+    from iit_bench.lab.run import LabOptions, run_lab
     from iit_bench.models.contract import ModelOptions
     from iit_bench.models.load import load_model
     from iit_bench.server_options import ServerOptions
@@ -62,6 +63,7 @@ _PLACES = {
     "ExportOptions": "builders.export.export",
     "FetchOptions": "evaluators.fetch.fetch",
     "Filter": "evaluators.show.selection",
+    "LabOptions": "iit_bench.lab.run",
     "ModelOptions": "iit_bench.models.contract",
     "PlanOptions": "evaluators.compare.planning",
     "Run": "iit_bench.storage.runs",
@@ -89,6 +91,7 @@ _PLACES = {
     "merge": "iit_bench.workflows.merging",
     "plan": "evaluators.compare.planning",
     "report": "reports.leaderboard",
+    "run_lab": "iit_bench.lab.run",
     "show": "evaluators.show.show",
     "submit": "iit_bench.workflows.submitting",
     "train": "iit_bench.training.train:run",
@@ -101,6 +104,7 @@ __all__ = [
     "ExportOptions",
     "FetchOptions",
     "Filter",
+    "LabOptions",
     "ModelOptions",
     "PlanOptions",
     "Run",
@@ -128,6 +132,7 @@ __all__ = [
     "merge",
     "plan",
     "report",
+    "run_lab",
     "show",
     "submit",
     "train",

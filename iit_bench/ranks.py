@@ -6,14 +6,16 @@ process may do any part (engine/shares.py). So an environment that is read wrong
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from iit_bench.errors import UserError
 
 LAUNCH = "IIT_BENCH_LAUNCH"  # set by `iit-bench eval --processes` for the processes that it starts
 ELSEWHERE = 75  # exit code of such a process that leaves the rest to the others
+_OF_RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_STEP_ID", "SLURM_ARRAY_TASK_ID")  # without them `this_rank` finds no others
 _LARGEST_STEP = 0xFFFFFFF0  # of Slurm: larger step ids are of the batch script, of interactive shells and the like
 
 
@@ -33,6 +35,16 @@ class Rank:
     def several(self) -> bool:
         """Whether several processes work on the run."""
         return self.of > 1
+
+
+@contextlib.contextmanager
+def by_itself() -> Iterator[None]:
+    """Hide from what is done inside that this process is one of several: it works on a part that is its own."""
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name in _OF_RANKS}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def this_rank(environment: Mapping[str, str] | None = None) -> Rank:

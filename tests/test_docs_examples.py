@@ -12,7 +12,7 @@ import pytest
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "python.md"
 SECTION = re.compile(r"^## (.+?)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-OF_ANOTHER_TEST = ("demo",)  # minutes; tests/workflows/test_demo.py
+OF_ANOTHER_TEST = ("demo", "run_lab")  # minutes; tests/workflows/test_demo.py, tests/lab/test_run.py
 
 
 def examples() -> dict[str, str]:

@@ -154,7 +154,7 @@ def _help_of(name: str) -> str:
 
 def _how_to_resume(words: list[str]) -> str:
     """The message after Ctrl-C: evaluations, trainings and downloads resume, other commands wrote nothing."""
-    if words and words[0] in ("eval", "arms", "demo", "train", "fetch", "watch"):
+    if words and words[0] in ("eval", "arms", "demo", "train", "lab", "fetch", "watch"):
         return (
             f"interrupted; finished work is kept, resume with: {shlex.join(['iit-bench', *(word for word in words if word != '--fresh')])}"
         )

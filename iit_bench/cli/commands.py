@@ -28,6 +28,7 @@ COMMANDS = {
     "diff": ("show", "Print the items whose outcome differs between two runs."),
     "explain": ("explain", "Split the gap between two results of one model by cause."),
     "train": ("train", "Train the lab's models, or your own, from a recipe."),
+    "lab": ("lab", "Run the experiment: methods, learning rates and seeds, cell by cell."),
     "list": ("list", "List the names that other commands accept."),
 }
 OPTIONS = {

@@ -204,7 +204,8 @@ def items_of(folder: Path, cell: Cell) -> pd.DataFrame:
         table = pd.read_parquet(path, columns=list(COLUMNS))
     except (OSError, pa.ArrowInvalid, ValueError) as error:
         raise UserError(f"{str(path)!r} is no table of items ({described(error)}); remove the cell's files and run it again") from error
-    for place, (name, value) in enumerate((("method", cell.method), ("rate", cell.rate), ("seed", cell.seed))):
+    named: tuple[tuple[str, Any], ...] = (("method", cell.method), ("rate", cell.rate), ("seed", cell.seed))
+    for place, (name, value) in enumerate(named):
         table.insert(place, name, value)
     return table
 

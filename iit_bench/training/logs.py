@@ -98,13 +98,14 @@ class Window:
         """The figures, and begin anew.
 
         Returns:
-            `loss`; of the gradient before clipping the mean and the largest norm; tokens per second of training, padding not counted;
-            the share of what was computed that was padding; passes per step.
+            `loss`; of the gradient before clipping the mean and the largest norm; tokens of the steps since, padding not counted,
+            and per second of training; the share of what was computed that was padding; passes per step.
         """
         steps = max(1, len(self._norms))
         figures = {
             "loss": round(self.loss, 5),
             "norm": {"mean": _digits(sum(self._norms) / steps), "max": _digits(max(self._norms, default=0.0))},
+            "tokens": self._tokens,
             "tokens_per_second": round(self._tokens / self._seconds, 1) if self._seconds else None,
             "padding": round(self._padded / max(1, self._padded + self._tokens), 4),
             "passes": round(self._passes / steps, 2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,13 +81,13 @@ def test_rates_have_one_spelling(rate: float, word: str) -> None:
     assert float(word) == rate
 
 
-def spoil(folder: Path, **values: object) -> None:
+def spoil(folder: Path, **values: Any) -> None:
     path = folder / "wings-2e-4-1.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 def test_a_cell_that_is_not_whole_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    for name, values in {
+    faults: dict[str, dict[str, Any]] = {
         "of format": {"format": "iit-bench-lab-cell/9"},
         "role": {"cell": {**dataclasses.asdict(RESULT.cell), "role": "rival"}},
         "its file's name": {"cell": {**dataclasses.asdict(RESULT.cell), "seed": 3}},
@@ -95,7 +96,8 @@ def test_a_cell_that_is_not_whole_is_refused_in_a_sentence(tmp_path: Path) -> No
         "seconds lack": {"seconds": {}},
         "does not say why": {"state": "failed"},
         "not the one": {"items_sha256": "1"},
-    }.items():
+    }
+    for name, values in faults.items():
         folder = tmp_path / name.replace(" ", "-").replace("'", "")
         cells.write(folder, RESULT, ITEMS)
         spoil(folder, **values)

@@ -1,0 +1,80 @@
+"""The grid of the experiment (iit_bench/lab/grid.py)."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from iit_bench.errors import UserError
+from iit_bench.lab.grid import load_grid, planned, presets
+from tests.lab.conftest import GRID
+
+
+def grid_of(folder: Path, **values: Any) -> str:
+    path = folder / "grid.yaml"
+    path.write_text(yaml.safe_dump({**copy.deepcopy(GRID), **values}))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_shipped_grid_has_recipes_that_can_be_trained(name: str) -> None:
+    cells = planned(load_grid(name))
+    assert len({one.cell.name for one in cells}) == len(cells)
+    assert cells[0].cell.method == "base"
+
+
+def test_the_quick_grid_runs_whole_seeds_first() -> None:
+    seeds = [one.cell.seed for one in planned(load_grid("quick"))[1:]]
+    assert seeds == sorted(seeds)
+
+
+def test_the_rate_is_put_where_the_method_says(tmp_path: Path) -> None:
+    one = planned(load_grid(grid_of(tmp_path, rates=[3e-4, 0])))[2]
+    assert one.cell.name == "full-3e-4-0" or one.cell.name == "full-0-0"
+    last = one.recipes[-1]
+    assert last["optim"]["lr"] == {"projector": 2e-3, "llm": one.cell.rate}
+    assert last["method"] == {"name": "llava"}
+
+
+def test_cells_of_one_start_and_seed_share_their_first_stage(tmp_path: Path) -> None:
+    cells = planned(load_grid(grid_of(tmp_path, seeds=[0, 1])))
+    first = [one.recipes[0] for one in cells[1:] if one.cell.seed == 1]
+    assert len(first) == 2
+    assert first[0] == first[1]
+    assert first[0]["seed"] == 1
+
+
+def test_only_chooses_cells() -> None:
+    cells = planned(load_grid("quick"), ("method=wings,full", "rate=2e-4", "seed=1"))
+    assert [one.cell.name for one in cells] == ["full-2e-4-1", "wings-2e-4-1"]
+
+
+@pytest.mark.parametrize(
+    ("only", "words"), [("method=none", "no cell"), ("colour=red", "must be KEY=VALUE"), ("seed", "must be KEY"), ("rate=x", "a number")]
+)
+def test_only_is_refused_in_a_sentence(only: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        planned(load_grid("quick"), (only,))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"methods": [{**GRID["methods"][0], "start": "none"}]}, "none of starts"),
+        ({"methods": [GRID["methods"][0]] * 2}, "two methods"),
+        ({"methods": [{**GRID["methods"][0], "role": "rival"}]}, "role must be"),
+        ({"methods": [{**GRID["methods"][0], "name": "A/B"}]}, "small letters"),
+        ({"methods": [{**GRID["methods"][0], "set": {"optim.lr.llms": "RATE"}}]}, "unknown key 'llms'"),
+        ({"methods": [{**GRID["methods"][0], "set": {"optim.lr.visual": 1e-3}}]}, "no such part"),
+        ({"stage": {"kind": "base"}}, "kind 'base'"),
+        ({"seeds": "all"}, "must be a list"),
+        ({"bench": {"size": 0}}, "size"),
+    ],
+)
+def test_a_grid_that_cannot_be_run_is_refused_before_anything_is(tmp_path: Path, values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        planned(load_grid(grid_of(tmp_path, **values)))

@@ -1,0 +1,145 @@
+"""The experiment run for real: tiny cells on the shipped base LLM and tower (iit_bench/lab/run.py)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from iit_bench.errors import UserError
+from iit_bench.lab import cells
+from iit_bench.lab.run import Experiment, _number, listing, run_lab
+from iit_bench.training import checkpoint
+
+pytestmark = pytest.mark.slow
+FULL = ("method=full",)
+
+
+@pytest.fixture(scope="module")
+def ran(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the whole grid, run in one go, models kept."""
+    from iit_bench.lab.run import LabOptions
+
+    out = tmp_path_factory.mktemp("ran")
+    shutil.copytree(built / "bench", out / "bench")
+    standing = run_lab(LabOptions(grid=str(built / "grid.yaml"), out=out, keep=True), progress=False)
+    assert standing.count("done") == 3
+    return out
+
+
+def test_a_cell_has_what_its_run_has(ran: Path) -> None:
+    for result in cells.read(ran / "cells"):
+        predictions = pd.read_parquet(ran / "work" / "runs" / result.cell.name / "predictions.parquet")
+        own = cells.items_of(ran / "cells", result.cell)
+        assert own["item"].tolist() == predictions["group"].tolist()
+        right = predictions.groupby("tier")["outcome"].apply(lambda one: int((one == "correct").sum())).to_dict()
+        assert {tier: count.correct for tier, count in result.scores.items()} == right
+        assert (own["correct"] == (own["margin"] > 0)).all()
+
+
+def test_a_cell_says_what_was_trained(ran: Path) -> None:
+    base, full, wings = cells.read(ran / "cells")
+    assert (base.cell.name, full.cell.name, wings.cell.name) == ("base-0-0", "full-2e-4-0", "wings-2e-4-0")
+    assert set(base.scores) == {"T"}
+    assert set(full.scores) == {"T", "V", "VT"}
+    assert base.inputs == full.inputs
+    assert full.parameters["trained"] < wings.parameters["trained"] <= wings.parameters["total"]
+    assert full.tokens == wings.tokens > 0  # the same questions
+    assert [point.step for point in full.path] == [4]
+    assert full.path[-1].scores["V"].n == 4
+    assert full.attention is not None
+    assert len(full.attention.curves["image"]) == len(full.attention.layers)
+    assert full.seconds["stage1"] == wings.seconds["stage1"] > 0  # trained once
+
+
+def test_cells_that_are_there_are_not_run_again(ran: Path, built: Path) -> None:
+    from iit_bench.lab.run import LabOptions
+
+    before = {path.name: path.stat().st_mtime_ns for path in (ran / "cells").iterdir()}
+    standing = run_lab(LabOptions(grid=str(built / "grid.yaml"), out=ran), progress=False)
+    assert {path.name: path.stat().st_mtime_ns for path in (ran / "cells").iterdir()} == before
+    assert listing(standing).splitlines()[-1] == "3 cells: 3 done"
+
+
+def test_a_killed_cell_resumes_from_its_checkpoint_to_the_same_answers(ran: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = make(only=FULL)
+    shutil.copytree(ran / "work" / "stages", options.out / "work" / "stages")
+    stages = Experiment(options)
+    _, folder = stage_folders_of(stages)
+    shutil.rmtree(folder)
+    save, steps = checkpoint.save, []
+
+    def save_and_stop(*arguments: object) -> None:
+        save(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_lab(options, progress=False)
+    assert not (options.out / "cells").exists()
+    monkeypatch.setattr(checkpoint, "save", lambda *arguments: (steps.append(arguments[3]["step"]), save(*arguments)))
+    run_lab(options, progress=False)
+    assert steps == [4]  # begun at step 2
+    one, two = (Path(out) / "cells" / "full-2e-4-0.parquet" for out in (ran, options.out))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def stage_folders_of(experiment: Experiment) -> list[Path]:
+    from iit_bench.lab.one_cell import stage_folders
+
+    inputs = experiment.inputs()
+    assert inputs is not None
+    return stage_folders(experiment.plan[-1], inputs, experiment.out / "work")
+
+
+def test_another_process_is_left_its_cell(make) -> None:
+    options = make(only=("method=base",))
+    experiment = Experiment(options)
+    (options.out / "work").mkdir()
+    code = (
+        "import sys; from pathlib import Path; from iit_bench.storage.locks import ByteLocks\n"
+        "locks = ByteLocks(Path(sys.argv[1])); print(locks.take(int(sys.argv[2])), flush=True); sys.stdin.read()"
+    )
+    lock = [str(options.out / "work" / "locks"), str(_number("base-0-0"))]
+    with subprocess.Popen([sys.executable, "-c", code, *lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"True\n"
+        assert experiment.run(progress=False).count("running") == 1
+        other.communicate()
+    assert experiment.run(progress=False).count("done") == 1
+
+
+def test_processes_of_a_launcher_work_on_cells_of_their_own(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    options = make(only=("method=base",))
+    assert run_lab(options, progress=False).count("done") == 1
+    assert os.environ["RANK"] == "1"
+
+
+def test_results_of_other_recipes_are_refused_or_replaced(ran: Path, make) -> None:
+    options = make(only=("method=base",))
+    shutil.copytree(ran / "cells", options.out / "cells")
+    path = options.out / "cells" / "base-0-0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": "0" * 64}))
+    with pytest.raises(UserError, match="--replace runs them again"):
+        run_lab(options, progress=False)
+    run_lab(dataclasses.replace(options, replace=True), progress=False)
+    assert cells.read_cell(path).identity == cells.read_cell(ran / "cells" / path.name).identity
+
+
+def test_a_training_that_diverges_is_a_result(ran: Path, make) -> None:
+    options = make({"rates": [1e30]}, only=FULL)
+    shutil.copytree(ran / "work" / "stages", options.out / "work" / "stages")
+    assert run_lab(options, progress=False).count("failed") == 1
+    (result,) = cells.read(options.out / "cells")
+    assert result.state == "failed"
+    assert "diverged at step" in result.reason
+    assert run_lab(options, progress=False).count("failed") == 1  # and is not tried again
