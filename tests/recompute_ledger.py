@@ -1,24 +1,24 @@
 """The forgetting ledger again, item by item: what `recompute_figures.py` compares with. Imports nothing of the project.
 
-Corrected rates come from solving, per item, the equations of a guess; the mean squares behind their intervals from summing over both sides'
-guesses; the intervals as roots.
+Corrected rates come from solving, per item, the equations of a guess; the mean squares and cubes behind their intervals from summing over
+both sides' guesses; the intervals as roots.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from tests.recompute_statistics import Dependence, Figure, Z, both_histories, components, mean
 
 NAMES = ("lost", "kept", "gained", "never")
 STATES = {"lost": (1, 0), "kept": (1, 1), "gained": (0, 1), "never": (0, 0)}  # right, or known, in (base, run)
-PSEUDO_SHARE = 1 / 8  # of the pseudo-clusters of `Dependence.effective`
 
 
 def tier_key(tier: str) -> tuple[float, int, str]:
@@ -64,25 +64,11 @@ def corrected(base: pd.DataFrame, run: pd.DataFrame) -> dict[str, Figure | None]
     """Rates corrected for lucky guesses, with their intervals."""
     if not len(base):
         return dict.fromkeys(NAMES)
-    n = len(base)
     sides = [estimates(rows) for rows in (base, run)]
     k = np.array([len(one) for one in base["choices"]], dtype=float)
-    dependence = Dependence(components(base), both_histories(base, run))
-    alone = not dependence.shared and dependence.n_clusters == n
     guessing = [guess_share(side) for side in sides]
-    made: dict[str, Figure | None] = {}
-    for name in NAMES:
-        x = of(name, *sides)
-        value, square = float(x.mean()), float((x**2).mean())
-        ends = [float(of(name, *corner).mean()) for corner in itertools.product((np.ones(n), -1 / (k - 1)), repeat=2)]
-        spread = (min(ends) - value) ** 2 + (max(ends) - value) ** 2
-        u = (x - value) / n
-        items = float(n) if alone else dependence.effective(square - value**2, u, PSEUDO_SHARE * spread)
-        low, high = inside(value, square, items, *mean_squares(name, k, guessing))
-        variance = dependence.variance(u)
-        se = None if variance is None else math.sqrt(max(0.0, variance))
-        made[name] = {"value": value, "low": low, "high": high, "se": se, "n": n, "clusters": dependence.n_clusters}
-    return made
+    dependence = Dependence(components(base), both_histories(base, run))
+    return {name: share(of(name, *sides), dependence, mean_powers(name, k, guessing)) for name in NAMES}
 
 
 def guess_share(side: np.ndarray) -> float:
@@ -91,30 +77,83 @@ def guess_share(side: np.ndarray) -> float:
     return 1 - min(1.0, silent / unknown) if unknown > 0 else 1.0
 
 
-def mean_squares(name: str, k: np.ndarray, guessing: Sequence[float]) -> tuple[float, list[float]]:
-    """Mean square of the products where a transition is true, and where each other one is, by summing over what both sides may say."""
+def mean_powers(name: str, k: np.ndarray, guessing: Sequence[float]) -> list[np.ndarray]:
+    """Mean square and cube of the products where a transition is true, then where each other one is: sums over what both may say."""
     means = {}
     for state, knows in STATES.items():
-        total = np.zeros(len(k))
+        total = np.zeros(2)
         for said in itertools.product(("right", "wrong", "nothing"), repeat=2):
             chance, sides = np.ones(len(k)), []
-            for what, knew, share in zip(said, knows, guessing, strict=True):
-                unknown = {"right": share / k, "wrong": share * (1 - 1 / k), "nothing": np.full(len(k), 1 - share)}[what]
+            for what, knew, guesses in zip(said, knows, guessing, strict=True):
+                unknown = {"right": guesses / k, "wrong": guesses * (1 - 1 / k), "nothing": np.full(len(k), 1 - guesses)}[what]
                 chance = chance * (float(what == "right") if knew else unknown)
                 sides.append({"right": np.ones(len(k)), "wrong": -1 / (k - 1), "nothing": np.zeros(len(k))}[what])
-            total += chance * of(name, *sides) ** 2
-        means[state] = float(total.mean())
-    others = [value for state, value in means.items() if state != name]
-    return means[name], others
+            product = of(name, *sides)
+            total += [float((chance * product**2).mean()), float((chance * product**3).mean())]
+        means[state] = total
+    return [means[name], *(value for state, value in means.items() if state != name)]
 
 
-def inside(value: float, square: float, items: float, own: float, others: Sequence[float]) -> tuple[float, float]:
-    """The rates π with (value - π)² ≤ z² (πq + (1 - π)r - π²) / items, as roots of a polynomial."""
-    other = min(others) if value == 1 else float(np.clip((square - value * own) / (1 - value), min(others), max(others)))
-    missing = max(0.0, square - (value * own + (1 - value) * other))
-    rate = np.polynomial.Polynomial([0.0, 1.0])
-    roots = ((value - rate) ** 2 - Z**2 / items * (rate * own + (1 - rate) * other + missing - rate**2)).roots().real
-    return min(value, float(min(roots))), max(value, float(max(roots)))
+def seen_share(x: np.ndarray, dependence: Dependence) -> Figure | None:
+    """Of the items of which `x` is 1; where it is not seen, the number is 0."""
+    return share(x, dependence, [np.ones(2), np.zeros(2)]) if len(x) else None
+
+
+def share(x: np.ndarray, dependence: Dependence, powers: Sequence[np.ndarray]) -> Figure:
+    """The mean of `x` with its interval; `powers`: mean square and cube of an item of which it is true, then of the others' kinds."""
+    n, own, others = len(x), powers[0], np.array(powers[1:])
+    value = round(float(x.mean()), 12)
+    seen = np.array([float((x**2).mean()), float((x**3).mean())])
+    left = others.min(axis=0) if value == 1 else np.clip((seen - value * own) / (1 - value), others.min(axis=0), others.max(axis=0))
+    missing = max(0.0, seen[0] - float(value * own[0] + (1 - value) * left[0]))
+    pi = np.polynomial.Polynomial([0.0, 1.0])
+    square, cube = (pi * float(a) + (1 - pi) * float(b) for a, b in zip(own, left, strict=True))
+    square = square + missing
+    variance, third = square - pi**2, cube - 3 * pi * square + 2 * pi**3
+    items = effective((x - value) / n, dependence, value, lambda rate: float(variance(rate)))
+
+    def bound(middle: float, pick: Any) -> float:
+        found = ((middle - pi) ** 2 - variance * (Z**2 / items)).roots()
+        return float(pick(found.real))
+
+    bounds = []
+    for pick in (min, max):
+        plain = float(np.clip(bound(value, pick), 0, 1))
+        skew = float(third(plain) / variance(plain)) if variance(plain) > 1e-12 else float(own[1] / own[0])
+        bounds.append(bound(value - (Z**2 - 1) / 6 * skew / items, pick))
+    spread = dependence.variance((x - value) / n)
+    se = None if spread is None else math.sqrt(max(0.0, spread))
+    return {
+        "value": value,
+        "low": min(value, bounds[0]),
+        "high": max(value, bounds[1]),
+        "se": se,
+        "n": n,
+        "clusters": dependence.n_clusters,
+    }
+
+
+def effective(u: np.ndarray, dependence: Dependence, value: float, variance: Callable[[float], float]) -> float:
+    """Items over the design effect, which is at least 1 and leans, by one degree of freedom, to clusters that are half as one."""
+    n = len(u)
+    independent, as_one, history = dependence.sizes()
+    if not dependence.shared and dependence.n_clusters == n:
+        return float(n)
+    by_clusters = dependence.variance(u)
+    if by_clusters is None:
+        return as_one
+    sums = np.array([float(part.sum()) for _, part in pd.Series(u).groupby(dependence.target)])
+    usual = (n * float(np.clip(value, 0, 1)) + 1) / (n + 2)
+    before = 1 + 0.5 * (independent / min(as_one, history) - 1) * min(1.0, usual * (1 - usual) / max(variance(usual), 1e-12))
+    degrees, effect = 0.0, 1.0
+    if float((sums**2).sum()) > 1e-12 / n**2:
+        kurtosis = len(sums) * float((sums**4).sum()) / float((sums**2).sum()) ** 2
+        degrees = min(2 * len(sums) / max(kurtosis - 1, 1e-12 * len(sums)), dependence.df)
+        effect = by_clusters / float((u**2).sum())
+    effect = max(1.0, np.average([effect, before], weights=[degrees, 1]))
+    certain = math.inf if effect == 1 else dependence.df / (1 - 1 / effect) ** 2
+    t = float(stats.t.ppf(0.975, certain)) if 0 < certain < 1e9 else Z
+    return max(n / effect * (Z / t) ** 2, min(as_one, history, n / effect))
 
 
 def raw(base: pd.DataFrame, run: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -132,11 +171,11 @@ def check_ledger(check: Any, where: str, stored: Mapping[str, Any], base: pd.Dat
     for part in stored["parts"]:
         of_base, of_run = own[part["by"], part["part"]]
         place, seen = f"{where} {part['by']} {part['part']}", raw(of_base, of_run)
-        joined, histories = components(of_base), both_histories(of_base, of_run)
+        dependence = Dependence(components(of_base), both_histories(of_base, of_run))
         fixed = corrected(of_base, of_run)
         for name in NAMES:
             check.same(f"{place} {name}", part["counts"][name], int(seen[name].sum()))
-            check.figure(f"{place} {name} rate", part["rates"][name], mean(seen[name], joined, histories))
+            check.figure(f"{place} {name} rate", part["rates"][name], seen_share(seen[name], dependence))
             check.figure(f"{place} {name} corrected", part["corrected"][name], fixed[name])
     check.same(
         f"{where} lost items",

@@ -109,7 +109,7 @@ def _part(by: PartOfLedger, part: str, pairs: Pairs) -> LedgerPart:
         by=by,
         part=part,
         counts={name: int(np.sum(codes == code)) for code, name in enumerate(TRANSITIONS)},
-        rates={name: statistics.mean(codes == code, dependence) for code, name in enumerate(TRANSITIONS)},
+        rates={name: statistics.rate(codes == code, dependence) for code, name in enumerate(TRANSITIONS)},
         corrected=statistics.corrected_rates(base, run, chance, dependence),
     )
 

@@ -9,6 +9,7 @@ intervals are 95%, two-sided. A file per kind:
 * `means`: accuracies and means over tiers, with Wilson's interval
 * `paired`: differences over the same items; retention
 * `exact`: exact tests and Holm's correction
+* `rates`: shares of items, with an interval that allows for skewness
 * `guessing`: rates corrected for lucky guesses
 * `power`: the smallest difference that a test finds
 """
@@ -19,6 +20,7 @@ from evaluators.statistics.guessing import corrected_rates, known
 from evaluators.statistics.histories import Floats, HistoryCodes, Ints, codes
 from evaluators.statistics.means import chance_corrected, linear, mean, weighted_mean, wilson
 from evaluators.statistics.paired import paired, paired_means, retention, with_holm
+from evaluators.statistics.rates import rate
 
 __all__ = [
     "Dependence",
@@ -38,6 +40,7 @@ __all__ = [
     "mean",
     "paired",
     "paired_means",
+    "rate",
     "retention",
     "sign_flip",
     "weighted_mean",
