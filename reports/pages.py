@@ -45,6 +45,7 @@ class Site:
     """The report's folder, and which pages it has."""
 
     folder: ReportFolder
+    first: str = "Leaderboard"  # words that lead to index.html
     styles: int = 0  # line styles in use, for the swatches in tables
     models: tuple[tuple[str, str], ...] = ()  # (name, place)
     pairs: tuple[tuple[str, str], ...] = ()  # (words, place); without the list of pairs
@@ -70,7 +71,7 @@ class Site:
             menus.append(Item("Models", inner=tuple(item(*one) for one in self.models)))
         if self.pairs:
             menus.append(Item("Side by side", inner=(item("All pairs", links.PAIRS), *(item(*one) for one in self.pairs))))
-        return (item("Leaderboard", links.INDEX), *menus, *(item(*one) for one in self.others))
+        return (item(self.first, links.INDEX), *menus, *(item(*one) for one in self.others))
 
 
 def write(page: Page, site: Site) -> Path:

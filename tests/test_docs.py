@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 
 from iit_bench.errors import UserError
+from tests import made_cells
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -41,6 +42,23 @@ def test_the_page_of_tasks_is_what_its_script_makes():
 def test_the_page_of_families_is_what_its_script_makes():
     made = script("make_families").page()
     assert made == (DOCS / "families.md").read_text(encoding="utf-8"), MADE.format("make_families")
+
+
+def test_the_page_of_the_experiment_is_what_its_script_makes():
+    made = script("make_lab").page()
+    assert made == (DOCS / "lab.md").read_text(encoding="utf-8"), MADE.format("make_lab")
+
+
+def test_the_page_of_the_experiment_has_a_verdict_on_every_claim_and_names_missing_cells(tmp_path: Path):
+    made_cells.write(tmp_path, n=30)
+    for file in tmp_path.glob("wings-2e-4-1.*"):
+        file.unlink()
+    page = script("make_lab").page(tmp_path)
+    claims = page.partition("## The paper's claims")[2].partition("\n## ")[0]
+    verdicts = ("**held**", "**did not hold**", "**cannot be told**")
+    assert sum(claims.count(one) for one in verdicts) == 5
+    assert "- Missing: wings-2e-4-1." in page and "## Limits" in page
+    assert "has no cells here yet" in script("make_lab").page(tmp_path / "nowhere")
 
 
 def test_the_pictures_of_pages_are_of_the_size_that_their_script_takes():

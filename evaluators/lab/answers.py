@@ -147,7 +147,7 @@ def grid_of(results: Sequence[CellResult], table: pd.DataFrame) -> Grid:
     wide = wide.loc[sorted(wide.index, key=lambda row: (tier_order(row[0]), row[1]))]
     cluster = table.drop_duplicates(["tier", "item"]).set_index(["tier", "item"])["cluster"].loc[wide.index]
     arms: dict[Key, Arm] = {}
-    columns = [(str(method), float(rate), int(seed)) for method, rate, seed in wide.columns]
+    columns = [(str(one[0]), float(one[1]), int(one[2])) for one in wide.columns.to_list()]
     right = wide.to_numpy(dtype=np.float64).T
     for key in sorted({(method, rate) for method, rate, _ in columns if method != BASE}):
         places = [place for place, column in enumerate(columns) if column[:2] == key]

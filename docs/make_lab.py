@@ -1,0 +1,208 @@
+"""Writes docs/lab.md from the cells beside it (lab/cells, an OUT/cells of `iit-bench lab`); a test compares the two.
+
+    python docs/make_lab.py [CELLS [PAGE]]
+
+Every number and every verdict is computed from the cells (`evaluators/lab`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent)]
+
+from evaluators.lab.answers import load  # noqa: E402 - run as a script, the package may not be installed
+from evaluators.lab.claims import RULE, Pairing  # noqa: E402
+from evaluators.lab.effects import Effect  # noqa: E402
+from evaluators.lab.findings import Findings, findings  # noqa: E402
+from iit_bench.lab.cells import rate_word  # noqa: E402
+from iit_bench.numerals import NOTHING, counted, in_percent, interval, percent, points  # noqa: E402
+from iit_bench.types import Figure  # noqa: E402
+
+CELLS, PAGE = HERE / "lab" / "cells", HERE / "lab.md"
+HEAD = """# The experiment: what is lost and gained
+
+Made by `docs/make_lab.py` from the experiment's cells; do not edit. The paper (arXiv 2406.03496) claims that learners keep the text abilities
+which tuning on images loses. `iit-bench lab` tests that: from one base LLM and one vision tower, on the same data, it trains models by several
+methods, at several learning rates of the LLM, under several seeds.
+"""
+NOT_RUN = """
+The experiment has no cells here yet, so nothing is reported. It is run by `iit-bench lab`.
+"""
+READ = """
+Differences are in percentage points, over the same targets, with 95% intervals. Seeds and items are crossed random effects, items clustered
+by what they share; the variance between seeds is estimated from all methods at one rate together. *Text alone* is the tiers without images.
+*Text after an image* is the tiers that end in a text question and have an image before it, against the base LLM's answer to the same question
+without the image, because the base takes none. *VQA* is tier V. Detectable: the smallest effect that the test finds with 80% power.
+"""
+LIMITS = """
+## Limits
+
+- The base LLM is a nano model, trained for this project, and it is one: what another base would lose is not among what varies here.
+- A rate of LoRA is that of its adapter, so "the same rate" compares LoRA with full tuning only by name. The table at equal VQA is the fair
+  one.
+- The interval at equal VQA takes what a seed adds to text and to VQA as independent. By simulation it covers .93 to .95 with 250 targets.
+- Cells of one method are no random sample of models: intervals of correlations are too narrow.
+"""
+
+
+def page(cells: Path = CELLS) -> str:
+    """The page in Markdown, of a folder of cells; it says so where there are none.
+
+    Raises:
+        UserError: as `evaluators.lab.answers.load`.
+    """
+    if not any(cells.glob("*.json")):
+        return HEAD + NOT_RUN
+    found = findings(load(cells))
+    parts = [_setting(found), _claims(found), _arms(found), _tiers(found), _equal(found)]
+    parts += [_pairs("Against full tuning, at the same rate", found, found.against_full)]
+    parts += [_pairs("Beside the text-only control", found, found.against_control)]
+    parts += [_attention(found), _pairs("Ablations, against Wings", found, found.ablations), _cost(found), LIMITS, _smol(found)]
+    return HEAD + "".join(parts)
+
+
+def _table(head: list[str], rows: Iterator[list[str]] | list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _figure(one: Figure, sign: str = "+") -> str:
+    if one.value is None:
+        return NOTHING
+    value = points(one.value) if sign else percent(one.value)
+    return f"{value} {interval(one, sign)}".rstrip()
+
+
+def _bold(effect: Effect) -> str:
+    text = _figure(effect.figure)
+    return f"**{text}**" if effect.p_holm is not None and effect.p_holm < 0.05 else text
+
+
+def _p(effect: Effect) -> str:
+    p = effect.p_holm
+    return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _setting(found: Findings) -> str:
+    grid = found.grid
+    done = [one for one in grid.results if one.state == "done"]
+    seeds = sorted({one.cell.seed for one in done})
+    sizes = {tier: int((grid.tier == tier).sum()) for tier in grid.tiers}
+    methods = ", ".join(
+        f"{one.cell.label} ({', '.join(rate_word(rate) for rate in grid.rates(one.cell.method)) or 'none done'})" for one in grid.methods
+    )
+    first = max(done, key=lambda one: one.steps)
+    lines = [
+        "\n## Setting\n",
+        f"- {counted(len(done), 'cell')}, the base LLM's among them; {counted(len(seeds), 'seed')}.",
+        f"- Methods, with the rates of the LLM that are done: {methods}.",
+        f"- {counted(first.steps, 'step')} of the last stage; {first.parameters.get('total', 0):,} parameters in all.",
+        f"- Targets per tier: {', '.join(f'{tier} {n}' for tier, n in sizes.items())}.",
+    ]
+    if found.failed:
+        lines.append(f"- Failed: {'; '.join(f'{one.cell.name} ({one.reason})' for one in found.failed)}.")
+    if found.absent:
+        lines.append(f"- Missing: {', '.join(found.absent)}.")
+    return "\n".join(lines) + "\n" + READ
+
+
+def _claims(found: Findings) -> str:
+    head = ["claim", "of", "held equal", "Wings - full tuning", "p (Holm)", "detectable", "n", "seeds", "verdict"]
+    rows = []
+    for test in found.claims:
+        one, verdict = test.effect, f"**{test.verdict}**{', full tuning is better' if test.opposite else ''}"
+        visible = NOTHING if one.detectable is None else percent(one.detectable)
+        rows.append(
+            [test.claim, test.measure.title, test.how, _figure(one.figure), _p(one), visible, str(one.figure.n), str(one.seeds), verdict]
+        )
+    why = [f"- {test.measure.title}, {test.how}: {test.effect.figure.note}." for test in found.claims if test.effect.figure.value is None]
+    reasons = "\nWithout a figure:\n\n" + "\n".join(why) + "\n" if why else ""
+    return f"\n## The paper's claims\n{_table(head, rows)}\n{RULE}\n{reasons}"
+
+
+def _arms(found: Findings) -> str:
+    head = ["method", "rate", "seeds", "text alone, against the base", "text after an image, against the base", "VQA, %"]
+    rows = [
+        [
+            found.grid.label(arm.key[0]),
+            rate_word(arm.key[1]),
+            str(arm.seeds),
+            *map(_figure, (arm.text.figure, arm.after.figure)),
+            _figure(arm.vqa.figure, ""),
+        ]
+        for arm in found.arms
+    ]
+    return f"\n## Forgetting by rate, and what it buys\n{_table(head, rows)}"
+
+
+def _tiers(found: Findings) -> str:
+    tiers = found.grid.tiers
+    rows = [
+        [found.grid.label(arm.key[0]), rate_word(arm.key[1]), *(percent(arm.tiers[tier].figure.value) for tier in tiers)]
+        for arm in found.arms
+    ]
+    head = ["method", "rate", *tiers]
+    return f"\n## Dialogues from text-rich to image-rich\n\nAccuracy in %, tier by tier.\n{_table(head, rows)}"
+
+
+def _equal(found: Findings) -> str:
+    if not found.equal_vqa:
+        return ""
+    head = ["method", "its rates", "full tuning at", "VQA", "text alone", "text after an image"]
+    rows = []
+    for one in found.equal_vqa:
+        low, high = one.between or (0.0, 0.0)
+        words = "never reaches it" if one.between is None else rate_word(low) if low == high else f"{rate_word(low)} to {rate_word(high)}"
+        rows.append([found.grid.label(one.method), words, rate_word(one.rate), in_percent(one.vqa), _bold(one.text), _bold(one.after)])
+    return f"\n## At equal VQA\n\nMethod minus full tuning. Bold: p < 0.05 by Holm over the table.\n{_table(head, rows)}"
+
+
+def _pairs(title: str, found: Findings, made: tuple[Pairing, ...]) -> str:
+    if not made:
+        return f"\n## {title}\n\nThe cells for it are not there.\n"
+    head = ["difference", "rate", "text alone", "text after an image", "VQA"]
+    label = found.grid.label
+    rows = [[f"{label(one.over)} - {label(one.against)}", rate_word(one.rate), *map(_bold, one.effects)] for one in made]
+    return f"\n## {title}\n\nBold: p < 0.05 by Holm over the table.\n{_table(head, rows)}"
+
+
+def _attention(found: Findings) -> str:
+    def words(one: Figure) -> str:
+        if one.value is None:
+            return f"not available ({one.note})"
+        return f"{one.value:.2f}" + ("" if one.low is None else f" [{one.low:.2f}, {one.high:.2f}]")
+
+    shift = found.shift
+    head = ["correlation over cells", "of attention shift and points lost on text alone"]
+    named = (("Pearson", shift.pearson), ("Spearman", shift.spearman), ("Pearson, within methods", shift.within))
+    n = counted(len(shift.points), "cell")
+    return f"\n## Attention shift and forgetting\n\n{n} observed.\n{_table(head, [[name, words(one)] for name, one in named])}"
+
+
+def _cost(found: Findings) -> str:
+    head = ["method", "cells", "trained parameters", "CPU s of the last stage", "a step, × full tuning's"]
+    rows = [
+        [
+            found.grid.label(one.method),
+            str(one.cells),
+            f"{one.trained:,}",
+            f"{one.cpu_train:.0f}",
+            NOTHING if one.relative is None else f"{one.relative:.2f}",
+        ]
+        for one in found.costs
+    ]
+    return f"\n## Cost\n\nMeans over cells, beside other work on the same machine.\n{_table(head, rows)}"
+
+
+def _smol(found: Findings) -> str:
+    return "\n## SmolLM2-135M\n\nNot run: the cells here are of one base LLM.\n"
+
+
+if __name__ == "__main__":
+    source = Path(sys.argv[1]) if len(sys.argv) > 1 else CELLS
+    target = Path(sys.argv[2]) if len(sys.argv) > 2 else PAGE
+    target.write_text(page(source), encoding="utf-8")

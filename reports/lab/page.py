@@ -1,0 +1,248 @@
+"""The page of the experiment: verdicts on the paper's claims, text kept against VQA gained, tiers, attention, ablations, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluators.lab.answers import load
+from evaluators.lab.claims import RULE
+from evaluators.lab.effects import Effect
+from evaluators.lab.findings import ArmFigures, Findings, findings
+from evaluators.statistics import linear
+from iit_bench.lab.cells import rate_word
+from iit_bench.types import Figure
+from reports import links
+from reports.cells import Cell, Column, Table, count, duration, figure_cell, missing_cell, percent, points, text_cell
+from reports.folder import ReportFolder
+from reports.lab.charts import Series, series_over_two_axes
+from reports.lab.tables import effect_cell, equal_vqa, pairs
+from reports.pages import Page, Site, write
+from reports.section import Folded, Part, Section, TablePart, Words, figure, none
+
+_ABOUT = (
+    "From one base LLM and one vision tower, on the same data, models are trained by several methods, at several rates of the LLM, "
+    "each under several seeds. A method's rates make its curve: what it gains in VQA, and what it keeps of the base LLM's text abilities."
+)
+_HOW = (
+    "Differences are in percentage points over the same targets. Intervals are 95%, over seeds and items at once (crossed random effects, "
+    "clustered by what targets share); the variance between seeds is estimated from all methods at one rate together. Text after an image "
+    "is compared with the base's answer to the same question without the image, because the base takes none."
+)
+
+
+def lab_page(cells: Path, out: Path, planned: Sequence[str] = ()) -> Path:
+    """Write the page of a folder of cells to `out`/index.html, and its figures beside it.
+
+    Args:
+        cells: OUT/cells of `iit-bench lab`.
+        out: folder of the page; made if it is not there.
+        planned: names of the cells of the whole grid, so that missing ones are named; see `findings`.
+
+    Returns:
+        The page's path. The same cells give the same bytes.
+
+    Raises:
+        UserError: as `evaluators.lab.answers.load`, or `out` cannot be written.
+    """
+    found = findings(load(cells), planned)
+    folder = ReportFolder(out)
+    styles = {one.cell.method: style for style, one in enumerate(found.grid.methods)}
+    page = Page(
+        place=links.INDEX,
+        stem="lab",
+        title="The experiment: text kept, VQA gained",
+        headline=tuple(headline(found)),
+        about=_ABOUT,
+        notices=notices(found),
+        sections=(
+            _claims(found),
+            _frontier(found, styles),
+            _tiers(found, styles),
+            _attention(found, styles),
+            Section("equal", "At equal VQA", (*equal_vqa(found), Words("Against full tuning at each of its rates.", "fine"))),
+            pairs("against-full", "Against full tuning, at the same rate", found, found.against_full),
+            pairs("control", "Beside the text-only control", found, found.against_control),
+            pairs("ablations", "Ablations, against Wings", found, found.ablations),
+            _cost(found, styles),
+        ),
+    )
+    first = write(page, Site(folder=folder, first="The experiment", styles=len(styles)))
+    folder.tidy()
+    return first
+
+
+def headline(found: Findings) -> list[str]:
+    """A sentence per test of the claims that has a figure, with the number in it."""
+    made = []
+    for test in found.claims:
+        one = test.effect.figure
+        if one.value is not None and one.low is not None and one.high is not None:
+            verdict = f"{test.verdict}, full tuning is better" if test.opposite else test.verdict
+            bounds = f"{points(one.low)} to {points(one.high)}"
+            made.append(
+                f"{test.claim} ({test.measure.title}, {test.how}): {verdict}. Wings − full tuning {points(one.value)} points ({bounds})."
+            )
+    return made or ["No claim can be told from these cells yet."]
+
+
+def notices(found: Findings) -> tuple[str, ...]:
+    """What is not there, by name."""
+    made = [f"Failed: {one.cell.name} ({one.reason})." for one in found.failed]
+    if found.absent:
+        made.append(f"Missing cells ({len(found.absent)}): {', '.join(found.absent)}. Figures are of those that are there.")
+    return tuple(made)
+
+
+def _claims(found: Findings) -> Section:
+    columns = (
+        Column("claim", words=True),
+        Column("of", words=True),
+        Column("Wings − full tuning", ("points",)),
+        Column("detectable", ("points, 80% power",)),
+        Column("seeds"),
+        Column("verdict", words=True),
+    )
+    rows = []
+    for test in found.claims:
+        effect, verdict = test.effect, test.verdict
+        cell = effect_cell(effect)
+        visible = missing_cell("no test") if effect.detectable is None else Cell(percent(effect.detectable), sort=effect.detectable)
+        words = text_cell(verdict, lines=("full tuning is better",) if test.opposite else ())
+        rows.append(
+            (text_cell(test.claim), text_cell(test.measure.title, lines=(test.how,)), cell, visible, Cell(str(effect.seeds)), words)
+        )
+    table = Table("claims-table", "The paper's claims. Small print: 95% interval, n, p (Holm).", columns, tuple(rows))
+    return Section(
+        "claims", "The paper's claims", (TablePart(table), Words(RULE, "fine"), Folded("How to read this", (Words(_HOW, "fine"),)))
+    )
+
+
+def _in_points(one: Figure) -> Figure:
+    return one if one.value is None else linear(one, 100.0, 0.0)
+
+
+def _frontier(found: Findings, styles: dict[str, int]) -> Section:
+    shown = [arm for arm in found.arms if arm.vqa.figure.value is not None and arm.text.figure.value is not None]
+    parts: list[Part] = []
+    for key, of, title in (("text", "text alone", "Text kept"), ("after", "text after an image", "Text after an image kept")):
+        series = [
+            Series(
+                name=found.grid.label(method),
+                style=style,
+                points=tuple(
+                    (rate_word(arm.key[1]), _in_points(arm.vqa.figure), _in_points(_of(arm, key).figure))
+                    for arm in shown
+                    if arm.key[0] == method and _of(arm, key).figure.value is not None
+                ),
+            )
+            for method, style in styles.items()
+        ]
+        if any(one.points for one in series):
+            plot = series_over_two_axes(
+                [one for one in series if one.points],
+                key=f"frontier-{key}",
+                description=f"VQA accuracy and change of {of} against the base LLM, a line per method. The numbers are in the table.",
+                x_axis="VQA, %",
+                y_axis=f"{of}: points against the base LLM",
+            )
+            parts.append(figure(plot, f"{title}, against VQA; 0 is the base LLM; markers grow with the rate of the LLM"))
+    columns = (
+        Column("method", ("rate",), words=True),
+        Column("text alone", ("points against the base",)),
+        Column("text after an image", ("points against the base",)),
+        Column("VQA", ("%",)),
+        Column("seeds"),
+    )
+    rows = tuple(
+        (
+            text_cell(found.grid.label(arm.key[0]), lines=(f"rate {rate_word(arm.key[1])}",)),
+            figure_cell(arm.text.figure, signed=True),
+            figure_cell(arm.after.figure, signed=True),
+            figure_cell(arm.vqa.figure),
+            Cell(str(arm.seeds), sort=arm.seeds),
+        )
+        for arm in found.arms
+    )
+    table = Table("arms", "Every method at every rate. A rate of LoRA is its adapter's. Small print: 95% interval, n.", columns, rows)
+    return Section("frontier", "Text kept against VQA gained", (*parts, TablePart(table)))
+
+
+def _of(arm: ArmFigures, key: str) -> Effect:
+    return arm.text if key == "text" else arm.after
+
+
+def _tiers(found: Findings, styles: dict[str, int]) -> Section:
+    tiers = found.grid.tiers
+    columns = (Column("method", ("rate",), words=True), *(Column(tier, code=True) for tier in tiers))
+    rows = tuple(
+        (
+            text_cell(found.grid.label(arm.key[0]), lines=(f"rate {rate_word(arm.key[1])}",)),
+            *(figure_cell(arm.tiers[tier].figure, show_n=False) for tier in tiers),
+        )
+        for arm in found.arms
+    )
+    table = Table("tiers-table", "Accuracy in % by tier, from text-only to multimodal-rich. Small print: 95% interval.", columns, rows)
+    return Section("tiers", "Dialogues from text-rich to image-rich", (TablePart(table),))
+
+
+def _attention(found: Findings, styles: dict[str, int]) -> Section:
+    heading, shift = "Attention shift and forgetting", found.shift
+    if len(shift.points) < 2:
+        return none("attention", heading, "fewer than two cells have an attention shift.")
+    series = [
+        Series(
+            name=found.grid.label(method),
+            style=style,
+            joined=False,
+            points=tuple(
+                (one.result.cell.name, Figure(one.shift), Figure(100 * one.text))
+                for one in shift.points
+                if one.result.cell.method == method
+            ),
+        )
+        for method, style in styles.items()
+    ]
+    plot = series_over_two_axes(
+        [one for one in series if one.points],
+        key="shift",
+        description="Attention shift and points lost on text, a dot per cell. The correlations are below.",
+        x_axis="attention shift",
+        y_axis="points lost on text alone",
+    )
+    words = "; ".join(
+        f"{name} {correlation_words(one)}"
+        for name, one in (("Pearson", shift.pearson), ("Spearman", shift.spearman), ("Pearson within methods", shift.within))
+    )
+    note = f"Over {len(shift.points)} cells: {words}. Cells of a method are no random sample, so the intervals are too narrow."
+    return Section("attention", heading, (figure(plot, "Attention shift and what was lost of text"), Words(note)))
+
+
+def correlation_words(one: Figure) -> str:
+    """A correlation with its interval, or why there is none."""
+    if one.value is None:
+        return f"not available ({one.note})"
+    bounds = "no interval" if one.low is None or one.high is None else f"{one.low:.2f} to {one.high:.2f}"
+    return f"{one.value:.2f} ({bounds})"
+
+
+def _cost(found: Findings, styles: dict[str, int]) -> Section:
+    columns = (
+        Column("method", words=True),
+        Column("cells"),
+        Column("trained", ("parameters",)),
+        Column("training", ("CPU time, last stage",)),
+        Column("a step", ("× full tuning's",)),
+    )
+    rows = tuple(
+        (
+            Cell(found.grid.label(one.method), words=True, style=styles[one.method]),
+            Cell(str(one.cells), sort=one.cells),
+            Cell(count(one.trained), (f"of {count(one.total)}",), one.trained),
+            Cell(duration(one.cpu_train), (f"{count(one.steps)} steps",), one.cpu_train),
+            missing_cell("no cell of full tuning") if one.relative is None else Cell(f"{one.relative:.2f}", sort=one.relative),
+        )
+        for one in found.costs
+    )
+    table = Table("cost-table", "Means over cells. Stage 1, which the cells of a seed share, is left out.", columns, rows)
+    return Section("cost", "Cost", (TablePart(table),))
