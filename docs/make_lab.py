@@ -25,9 +25,9 @@ from iit_bench.types import Figure  # noqa: E402
 CELLS, PAGE = HERE / "lab" / "cells", HERE / "lab.md"
 HEAD = """# The experiment: what is lost and gained
 
-Made by `docs/make_lab.py` from the experiment's cells; do not edit. The paper (arXiv 2406.03496) claims that learners keep the text abilities
-which tuning on images loses. `iit-bench lab` tests that: from one base LLM and one vision tower, on the same data, it trains models by several
-methods, at several learning rates of the LLM, under several seeds.
+Made by `docs/make_lab.py` from the experiment's cells; do not edit. The paper (arXiv 2406.03496) claims that learners keep the text
+abilities which tuning on images loses. `iit-bench lab` tests that: from one base LLM and one vision tower, on the same data, it trains
+models by several methods, at several learning rates of the LLM, under several seeds.
 """
 NOT_RUN = """
 The experiment has no cells here yet, so nothing is reported. It is run by `iit-bench lab`.
@@ -35,8 +35,9 @@ The experiment has no cells here yet, so nothing is reported. It is run by `iit-
 READ = """
 Differences are in percentage points, over the same targets, with 95% intervals. Seeds and items are crossed random effects, items clustered
 by what they share; the variance between seeds is estimated from all methods at one rate together. *Text alone* is the tiers without images.
-*Text after an image* is the tiers that end in a text question and have an image before it, against the base LLM's answer to the same question
-without the image, because the base takes none. *VQA* is tier V. Detectable: the smallest effect that the test finds with 80% power.
+*Text after an image* is the tiers that end in a text question and have an image before it, against the base LLM's answer to the same
+question without the image, because the base takes none. *VQA* is tier V. Detectable: the smallest effect that the test finds with 80%
+power.
 """
 LIMITS = """
 ## Limits
@@ -44,7 +45,8 @@ LIMITS = """
 - The base LLM is a nano model, trained for this project, and it is one: what another base would lose is not among what varies here.
 - A rate of LoRA is that of its adapter, so "the same rate" compares LoRA with full tuning only by name. The table at equal VQA is the fair
   one.
-- The interval at equal VQA takes what a seed adds to text and to VQA as independent. By simulation it covers .93 to .95 with 250 targets.
+- The interval at equal VQA takes what a seed adds to text and to VQA as independent. By simulation it covers .92 to .95 with
+  250 targets, .84 to .91 with 100.
 - Cells of one method are no random sample of models: intervals of correlations are too narrow.
 """
 

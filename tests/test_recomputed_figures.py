@@ -31,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from builders.build import BuildOptions, build
 
     folder = tmp_path_factory.mktemp("recomputed")
-    bench = build(BuildOptions(out=folder / "bench", size=24))
+    bench = build(BuildOptions(out=folder / "bench", preset="lab", size=24))
     asked: dict[str, dict[str, Any]] = {
         "base": {"model": "majority"},
         "against": {"model": "random", "base": folder / "base"},

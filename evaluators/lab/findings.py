@@ -56,7 +56,7 @@ class Cost:
 
     method: str
     cells: int
-    trained: int  # parameters trained in the last stage
+    trained: int  # parameters trained in the last stage, at a rate that trains most
     total: int
     steps: int
     cpu_train: float  # CPU seconds of the last stage
@@ -185,7 +185,7 @@ def _costs(grid: Grid) -> tuple[Cost, ...]:
         Cost(
             method=first.cell.method,
             cells=n,
-            trained=first.parameters.get("trained", 0),
+            trained=max(cell.parameters.get("trained", 0) for cell in done if cell.cell.method == first.cell.method),
             total=first.parameters.get("total", 0),
             steps=steps,
             cpu_train=train,

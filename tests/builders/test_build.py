@@ -56,8 +56,8 @@ def test_rows_are_the_same_on_every_machine(tmp_path: Path, question: Make, serv
 
 @pytest.mark.slow
 def test_another_seed_gives_other_tables(small_lab: Benchmark, tmp_path: Path) -> None:
-    assert load_benchmark(build(BuildOptions(out=tmp_path / "b", size=12))).rows_sha256 == small_lab.rows_sha256
-    assert load_benchmark(build(BuildOptions(out=tmp_path / "c", size=12, seed=1))).rows_sha256 != small_lab.rows_sha256
+    assert load_benchmark(build(BuildOptions(out=tmp_path / "b", preset="lab", size=12))).rows_sha256 == small_lab.rows_sha256
+    assert load_benchmark(build(BuildOptions(out=tmp_path / "c", preset="lab", size=12, seed=1))).rows_sha256 != small_lab.rows_sha256
 
 
 def test_the_folder_loads_with_datasets(small_lab: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

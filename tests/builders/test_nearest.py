@@ -222,5 +222,5 @@ def test_the_lab_benchmark_keeps_its_rows(tmp_path: Path) -> None:
     from builders.build import BuildOptions, build
     from iit_bench.storage.benchmark import load_manifest
 
-    manifest = load_manifest(build(BuildOptions(out=tmp_path / "lab")))
+    manifest = load_manifest(build(BuildOptions(out=tmp_path / "lab", preset="lab")))
     assert manifest["rows_sha256"] == "a62e5562edbcaf8d8375fe52dafd9f727d7b75dd62bb717362e43d308be9b325"

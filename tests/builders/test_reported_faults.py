@@ -45,7 +45,7 @@ def plain(i: int, k: int, modality: str = "T") -> Question:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_gold_positions_of_the_lab_are_balanced(tmp_path: Path, seed: int) -> None:
     """Seed 0 had its 300 gold answers at [93, 87, 58, 62]; right is 75 each, whatever the seed."""
-    built = load_benchmark(build(BuildOptions(out=tmp_path / "b", seed=seed, tiers="T,V")))
+    built = load_benchmark(build(BuildOptions(out=tmp_path / "b", preset="lab", seed=seed, tiers="T,V")))
     counts: dict[tuple[str, int], Counter[int]] = defaultdict(Counter)
     for question in built.questions.values():
         if not question.fixed_order:
@@ -113,7 +113,7 @@ def served(built: Benchmark, modality: str) -> dict[str, set[str]]:
 @pytest.mark.slow
 def test_visual_histories_of_the_lab_rest_on_hundreds_of_images(tmp_path: Path) -> None:
     """The lab's 300 visual targets rested on 49 images; right: no image serves more than 4 groups, so at least 75 serve in a turn."""
-    built = load_benchmark(build(BuildOptions(out=tmp_path / "b", tiers="T,VT,V,VV,VVV")))
+    built = load_benchmark(build(BuildOptions(out=tmp_path / "b", preset="lab", tiers="T,VT,V,VV,VVV")))
     groups = served(built, "V")
     assert max(map(len, groups.values())) == 4
     assert len(groups) > 200
@@ -300,5 +300,8 @@ def test_more_choices_than_letters_are_one_sentence(question: Make) -> None:
 
 def test_one_tier_is_not_called_1_tiers(tmp_path):
     """The end of a build said "in 1 tiers"."""
-    said = [summary(load_benchmark(build(BuildOptions(out=tmp_path / tiers, size=2, tiers=tiers))).manifest) for tiers in ("T", "T,V")]
+    said = [
+        summary(load_benchmark(build(BuildOptions(out=tmp_path / tiers, preset="lab", size=2, tiers=tiers))).manifest)
+        for tiers in ("T", "T,V")
+    ]
     assert ["in 1 tier," in one for one in said] == [True, False] and "in 2 tiers," in said[1]

@@ -24,14 +24,14 @@ def run(bench, tmp_path_factory) -> Path:
 def test_a_run_is_observed_into_its_folder_and_its_figures_are_printed(run: Path, capsys) -> None:
     assert main(["attention", str(run), "--quiet"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "llava: attention of the last prompt token over 4 layers"
+    assert printed[0] == "llava: attention of the last prompt token over 8 layers"
     assert [line.split()[0] for line in printed[1:5]] == ["tier", "TV", "V", "all"] and (run / FILE).is_file()
 
 
 def test_json_has_what_was_observed_and_every_figure(run: Path, capsys, tmp_path: Path) -> None:
     assert main(["attention", str(run), "--quiet", "--json", "--tiers", "V", "--out", str(tmp_path / "a.parquet")]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["about"]["tiers"] == ["V"] and printed["pooled"]["shift"]["n"] == 3 and len(printed["curves"]["before"]) == 4
+    assert printed["about"]["tiers"] == ["V"] and printed["pooled"]["shift"]["n"] == 3 and len(printed["curves"]["before"]) == 8
 
 
 def test_the_recorded_command_repeats_the_observation(run: Path, capsys, tmp_path: Path) -> None:

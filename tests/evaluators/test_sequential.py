@@ -113,7 +113,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The text targets of a benchmark of the builder's, whose history clusters serve up to four of them."""
     from builders.build import BuildOptions, build
 
-    folder = build(BuildOptions(out=tmp_path_factory.mktemp("shared") / "bench", size=150, tiers="T,V,TT,VT,TTT"))
+    folder = build(BuildOptions(out=tmp_path_factory.mktemp("shared") / "bench", preset="lab", size=150, tiers="T,V,TT,VT,TTT"))
     return SIMULATION["Design"].of(folder)
 
 

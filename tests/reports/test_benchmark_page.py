@@ -28,7 +28,7 @@ TIERS = ("T", "TT", "V", "TV")
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
-    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("bench") / "b", size=12, tiers=",".join(TIERS))))
+    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("bench") / "b", preset="lab", size=12, tiers=",".join(TIERS))))
 
 
 def asked(bench: Benchmark) -> dict[str, object]:

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, maker_in: Any) -> Path:
-    bench = load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("bench") / "b", size=12)))
+    bench = load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("bench") / "b", preset="lab", size=12)))
     make, benchmark = maker_in(tmp_path_factory.mktemp("runs")), asked(bench)
     runs = [
         make("base", 0.95, text_only=True, n=12, benchmark=benchmark),

@@ -39,7 +39,7 @@ TIGHT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor 
 def talkative(tmp_path_factory) -> Benchmark:
     """A benchmark with transition sentences."""
     out = tmp_path_factory.mktemp("talkative") / "bench"
-    return load_benchmark(build(BuildOptions(out=out, size=4, tiers="T,TT,TTT,TV,VVT", connector="template")))
+    return load_benchmark(build(BuildOptions(out=out, preset="lab", size=4, tiers="T,TT,TTT,TV,VVT", connector="template")))
 
 
 def write(benchmark: Benchmark, out: Path, style: Style | None = None) -> Path:

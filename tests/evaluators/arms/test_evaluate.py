@@ -226,7 +226,7 @@ def test_another_model_is_refused(again):
 def test_another_benchmark_is_refused_and_a_moved_one_is_named(again, bench, tmp_path):
     from builders.build import BuildOptions, build
 
-    other = build(BuildOptions(out=tmp_path / "other", size=4, seed=3))
+    other = build(BuildOptions(out=tmp_path / "other", preset="lab", size=4, seed=3))
     with pytest.raises(UserError, match="is not the one that run"):
         arms(again, ["blind"], bench=other, progress=False)
     moved = shutil.copytree(bench.path, tmp_path / "moved")

@@ -52,7 +52,7 @@ def larger(tmp_path_factory) -> Benchmark:
     """The lab with 24 targets per modality in four tiers: its history clusters serve several targets."""
     from builders.build import BuildOptions, build
 
-    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("larger") / "bench", size=24, tiers="T,VT,TV,V")))
+    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("larger") / "bench", preset="lab", size=24, tiers="T,VT,TV,V")))
 
 
 def asked(model, benchmark: Benchmark, out: Path, names, **options):

@@ -24,7 +24,7 @@ def larger(tmp_path_factory):
     from builders.build import BuildOptions, build
     from iit_bench.storage.benchmark import load_benchmark
 
-    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("larger") / "bench", size=24, tiers="T,TV,VV,V")))
+    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("larger") / "bench", preset="lab", size=24, tiers="T,TV,VV,V")))
 
 
 @pytest.mark.oracle

@@ -48,11 +48,11 @@ def test_a_run_is_observed_as_it_was_asked(wings: Path, bench) -> None:
 
 def test_a_row_has_a_weight_per_layer_and_all_weights_sum_to_one(wings: Path) -> None:
     for row in load_observed(wings / FILE).rows:
-        assert row.layers == row.router_layers == (0, 1, 2, 3) and row.n_image == 16 * row.tier.count("V")
+        assert row.layers == row.router_layers == tuple(range(8)) and row.n_image == 16 * row.tier.count("V")
         parts = [(kind, row.tokens(kind)) for kind in ("before", "image", "between", "after") if row.tokens(kind)]
-        for layer in range(4):
+        for layer in range(8):
             assert sum(row.curve(kind)[layer] * n for kind, n in parts) == pytest.approx(1, abs=1e-5)
-        assert not row.router_before and len(row.router_image) == len(row.router_after) == 4
+        assert not row.router_before and len(row.router_image) == len(row.router_after) == 8
 
 
 def test_the_same_observation_gives_the_same_rows(wings: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ cli_evaluate()
 @pytest.fixture(scope="session")
 def text_bench(tmp_path_factory) -> Benchmark:
     """Text tiers of the lab."""
-    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("text") / "bench", tiers="T,TT", size=SIZE)))
+    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("text") / "bench", preset="lab", tiers="T,TT", size=SIZE)))
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     """120 targets per modality in the tiers T, TT and V."""
     from builders.build import BuildOptions, build
 
-    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("big") / "bench", size=120, tiers="T,TT,V")))
+    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("big") / "bench", preset="lab", size=120, tiers="T,TT,V")))
 
 
 @pytest.fixture(scope="module")

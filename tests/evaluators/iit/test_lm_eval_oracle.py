@@ -32,7 +32,7 @@ STYLES: tuple[Style, ...] = ("cloze", "letters")
 
 @pytest.fixture(scope="module")
 def text_bench(tmp_path_factory) -> Benchmark:
-    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("text") / "bench", tiers="T", size=40)))
+    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("text") / "bench", preset="lab", tiers="T", size=40)))
 
 
 @pytest.fixture(scope="module", params=["tiny llama", "base-llm"])

@@ -28,7 +28,7 @@ WORDINGS = ("{0}", "**{0}**", "答案：{0}", "The answer is {0}.", "Not {0}", "
 
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory) -> Benchmark:
-    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("lab") / "bench", size=40, tiers="T,V")))
+    return load_benchmark(build(BuildOptions(out=tmp_path_factory.mktemp("lab") / "bench", preset="lab", size=40, tiers="T,V")))
 
 
 def saying(benchmark: Benchmark, salt: str = ""):
