@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from iit_bench.cli.app import Out, Quiet, app
+from iit_bench.terminal import write
 
 
 @app.command()
@@ -25,6 +27,9 @@ def lab(
     replace: Annotated[bool, typer.Option("--replace", help="Run cells again that are of other recipes, inputs or benchmark.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the models of finished cells.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run nothing: list the cells, their states and an estimate.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the page OUT/report of the finished cells, after running what is left.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the experiment: methods, learning rates of the LLM and seeds, a cell each. Interrupted, the same command resumes.
@@ -36,7 +41,7 @@ def lab(
     options = LabOptions(grid=grid, out=out, only=tuple(only or ()), llm=llm, tower=tower, max_cells=max_cells, replace=replace, keep=keep)
     experiment = Experiment(options)
     if dry_run:
-        print(listing(experiment.standing()))
+        write(listing(experiment.standing()))
         return
     if processes > 1:
         from iit_bench.cli.processes import run_processes
@@ -49,4 +54,13 @@ def lab(
             raise typer.Exit(code)
     else:
         experiment.run(progress=not quiet)
-    print(experiment.standing().line(), file=sys.stderr)
+    write(experiment.standing().line(), file=sys.stderr)
+    if report:
+        _report(experiment.cells, out, [one.cell.name for one in experiment.plan])
+
+
+def _report(cells: Path, out: Path, planned: list[str]) -> None:
+    """Write the page; cells of the plan that are not there are named on it."""
+    from reports.lab.page import lab_page
+
+    write(f"Report: {lab_page(cells, out / 'report', planned)}")

@@ -26,6 +26,7 @@ from iit_bench.lab.one_cell import Busy, failed_cell, identity_of, inputs_of, ru
 from iit_bench.numerals import counted
 from iit_bench.ranks import by_itself
 from iit_bench.storage.locks import ByteLocks
+from iit_bench.terminal import write
 
 PATIENCE = 2.0  # seconds between two looks at what another process does
 BENCH = "bench"  # name of the lock under which the benchmark is built
@@ -280,4 +281,4 @@ def _minutes(seconds: float) -> str:
 
 def _say(line: str, progress: bool) -> None:
     if progress:
-        print(line, file=sys.stderr, flush=True)
+        write(line, file=sys.stderr, flush=True)
