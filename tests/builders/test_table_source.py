@@ -277,7 +277,7 @@ def test_options_that_do_not_fit_are_refused(write: Write, tmp_path: Path, optio
 
 @pytest.mark.parametrize("options", [{"columns": ("question=q",)}, {"answers": ("text",)}, {"include_path": Path("tasks")}])
 def test_options_without_a_source_to_use_them_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"is given, but no source is .* \(facts\); name one, or leave it out"):
+    with pytest.raises(UserError, match=r"is given, but no source is .* \(facts, two-hop\); name one, or leave it out"):
         build(BuildOptions(out=tmp_path / "b", tiers="T", size=2, **options))
 
 
