@@ -156,16 +156,6 @@ def test_a_chain_is_counted_from_the_stages_before(tmp_path: Path) -> None:
     assert {part.name for part in two.parts} - {part.name for part in one.parts} == {"textual", "router"}
 
 
-def test_an_adapter_in_a_chain_is_counted_before_its_base_is_trained(tmp_path: Path) -> None:
-    chain = tmp_path / "chain.yaml"
-    chain.write_text(
-        "kind: chain\nstages:\n"
-        '  - {recipe: lab-llava-stage1, out: one}\n  - {recipe: rival-lora, out: two, set: {inputs.model: "OUT/one"}}\n'
-    )
-    _, two = plan(str(chain), [], tmp_path / "out")
-    assert "adapter" in {part.name for part in two.parts}
-
-
 def broken(folder: Path, target: Path, change: dict[str, Any]) -> Path:
     """A copy of a stage's folder without weights, with other values in config.json."""
     shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.safetensors"))

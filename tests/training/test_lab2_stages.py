@@ -9,7 +9,8 @@ import pytest
 
 from iit_bench.data import flags
 from iit_bench.training.recipe import load_recipe
-from iit_bench.training.train import make_task
+from iit_bench.training.rivals import METHODS
+from iit_bench.training.train import make_task, stages_of
 
 pytestmark = pytest.mark.slow
 
@@ -18,6 +19,16 @@ pytestmark = pytest.mark.slow
 def few_renderings(monkeypatch: pytest.MonkeyPatch) -> None:
     for split in ("train", "dev"):
         monkeypatch.setitem(flags.RENDERINGS, split, 1)
+
+
+def test_rivals_are_trained_on_what_the_shipped_methods_are_and_as_long(tmp_path: Path) -> None:
+    shipped: Any = load_recipe("lab2-llava-stage2").recipe
+    stages: list[Any] = [loaded.recipe for loaded, folder in stages_of(load_recipe("lab2-rivals"), tmp_path) if "stage1" not in folder.name]
+    assert all(recipe.data.sources == shipped.data.sources and recipe.limit == shipped.limit for recipe in stages)
+    trained = [recipe for recipe in stages if recipe.kind == "vlm"]
+    assert {recipe.alpha for recipe in stages if recipe.kind == "merge"} == {0.25, 0.5, 0.75}
+    assert {(recipe.optim.steps, recipe.optim.batch) for recipe in trained} == {(shipped.optim.steps, shipped.optim.batch)}
+    assert {recipe.method.name for recipe in trained} == set(METHODS) - {"llava", "llava-one-rate"} | {""}
 
 
 def test_a_base_llm_learns_from_the_sources_it_names_and_is_scored_on_both() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from iit_bench.errors import UserError
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.training import loop
+from iit_bench.training.dry_run import plan
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task, run
 
@@ -73,6 +76,38 @@ def test_a_folder_evaluates_by_name_and_records_its_base(method: str, inputs: di
     assert card["method"]["base"]["name"] == "llava-stage1" and len(card["method"]["base"]["weights_sha256"]) == 64
     assert card["scores"]["dev"]["V"]["n"] == 2
     assert load_model("wings", ModelOptions(checkpoint=str(out))).info.accepts_images
+
+
+def test_a_base_in_several_files_is_adapted_and_recorded(method: str, inputs: dict[str, Path], tmp_path: Path) -> None:
+    whole, parts = inputs["llava-stage1"], tmp_path / "parts"
+    shutil.copytree(whole, parts, ignore=shutil.ignore_patterns("*.safetensors"))
+    WingsForConditionalGeneration.from_pretrained(whole).save_pretrained(parts, max_shard_size="40KB")
+    files = sorted(parts.glob("*.safetensors"))
+    assert len(files) > 1 and not (parts / "model.safetensors").exists()
+    recipes: list[Any] = [load_recipe("lab-llava-stage2", overrides(method, {"llava-stage1": path})).recipe for path in (whole, parts)]
+    tasks = list(map(make_task, recipes))
+    assert torch.equal(*(logits_of(task.module.eval(), task) for task in tasks))
+    before = tasks[1].method.fields()["base"]
+    assert before["name"] == "parts" and len(before["weights_sha256"]) == 64
+    weights = load_file(files[-1])
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, files[-1], metadata={"format": "pt"})
+    assert tasks[1].method.fields()["base"]["weights_sha256"] != before["weights_sha256"]
+
+
+@pytest.mark.parametrize("options", ["{name: lora, rank: 2}", "{name: dora, rank: 2}", "{name: prefix, length: 3}"])
+def test_a_chains_dry_run_counts_an_adapter_of_an_untrained_stage(options: str, inputs: dict[str, Path], tmp_path: Path) -> None:
+    start = f"inputs.llm: {inputs['llm']}, inputs.tower: {inputs['tower']}"
+    adapt = f"method: {options}, optim.lr: {{adapter: 0.02, projector: 0.01}}, optim.batch: 3, inputs.model: OUT/first"
+    chain = tmp_path / "chain.yaml"
+    chain.write_text(
+        f"kind: chain\nstages:\n- {{recipe: lab-llava-stage1, out: first, set: {{{start}, model.rank: 4}}}}\n"
+        f"- {{recipe: lab-llava-stage2, out: second, set: {{{adapt}}}}}\n"
+    )
+    _, counted = plan(str(chain), [], tmp_path / "out")
+    recipe: Any = load_recipe("lab-llava-stage2", [f"inputs.model={inputs['llava-stage1']}", f"method={options}", *STEPS]).recipe
+    trained = {name: sum(p.numel() for p in group) for name, group in make_task(recipe).groups.items()}
+    assert {part.name: part.parameters for part in counted.parts} == trained
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["wings-stage1", "llm"])
