@@ -118,6 +118,7 @@ class Processes:
         for layer in [m for m in whole.modules() if type(m).__name__ in layer_names]:
             layer.register_forward_hook(_use_all)
             fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=towers)
+            layer.register_forward_pre_hook(_always_differentiated, prepend=True)  # before FSDP2 looks at the inputs
         whole.register_forward_hook(_use_all)
         fully_shard(whole, mesh=mesh, mp_policy=policy, ignored_params=towers)
         return whole
@@ -165,6 +166,16 @@ class _Whole(nn.Module):
     def forward(self, work: Callable[[], Any]) -> Any:
         """Do the work."""
         return work()
+
+
+def _always_differentiated(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Inputs of a shared layer, of which the first requires a gradient.
+
+    Under a frozen LLM, text without images would not require one; then FSDP2 exchanges the layer's gradients at another moment than in
+    a process whose rows have images, and the processes read each other's wrong.
+    """
+    first, *others = inputs
+    return (first.requires_grad_(), *others) if torch.is_grad_enabled() and not first.requires_grad else inputs
 
 
 def _use_all(module: nn.Module, _inputs: Any, output: Any) -> Any:

@@ -1,7 +1,7 @@
 """What one of several processes does in `test_parallel.py`: python -m torch.distributed.run --nproc-per-node 2 several.py OUT RECIPE SET…
 
-Writes OUT/steps.json: per way of sharing the work the loss and the norms of the gradients of some steps. Then trains half of each recipe in
-OUT/WAY, as if it were stopped, and all of it in OUT/whole by the command's own function.
+Writes OUT/steps.json: per way of sharing the work the loss and the norms of the gradients of some steps, of rivals too. Then trains half of
+each recipe in OUT/WAY, as if it were stopped, and all of it in OUT/whole by the command's own function.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from iit_bench.training.steps import Stepper
 from iit_bench.training.train import make_task, run
 
 STEPS, STOPPED = 4, 2
+RIVALS = {"lora": "{name: lora, rank: 2}", "dora": "{name: dora, rank: 2}", "prefix": "{name: prefix, length: 3}"}  # the LLM is frozen
 
 
 class Mixed:
@@ -45,10 +46,18 @@ class Mixed:
         return getattr(self._task, name)
 
 
-def figures(stepper: Stepper) -> list[dict[str, Any]]:
+def recipe_of_rival(name: str, overrides: list[str], *more: str) -> Any:
+    """A rival's stage 2, from the stage beside the one that the overrides name."""
+    kept = [item for item in overrides if not item.startswith(("inputs.model=", "model."))]
+    (start,) = (Path(item.partition("=")[2]).with_name("llava-stage1") for item in overrides if item.startswith("inputs.model="))
+    own = [f"inputs.model={start}", f"method={RIVALS[name]}", "optim.lr={adapter: 1e-3, projector: 1e-3}"]
+    return load_recipe("lab-llava-stage2", [*kept, *own, *more]).recipe
+
+
+def figures(stepper: Stepper, steps: int = STEPS) -> list[dict[str, Any]]:
     """Per step its loss, the gradients' norms by parameter, and the validation loss after it."""
     found = []
-    for step in range(STEPS):
+    for step in range(steps):
         loss, _ = stepper.gradients(stepper.task.rows(step))
         whole = {name: stepper.processes.whole(p.grad) for name, p in stepper.task.module.named_parameters() if p.grad is not None}
         found.append({"loss": loss, "norms": {name: float(tensor.norm()) for name, tensor in whole.items()}})
@@ -62,6 +71,10 @@ def main(out: Path, recipe: str, overrides: list[str]) -> None:
     """See above."""
     torch.set_num_threads(1)
     found = {}
+    for name in RIVALS:
+        for way in ("ddp", "fsdp"):
+            rival = recipe_of_rival(name, overrides, f"run.parallel={way}")
+            found[f"{name} {way}"] = figures(Stepper(Mixed(make_task(rival)), rival.optim, rival.run, joined(rival.run)), steps=1)
     for way in ("ddp", "fsdp"):
         made: Any = load_recipe(recipe, [*overrides, f"run.parallel={way}"]).recipe
         found[way] = figures(Stepper(Mixed(make_task(made)), made.optim, made.run, joined(made.run)))

@@ -73,6 +73,17 @@ def test_two_processes_have_the_loss_and_gradients_of_one(way: str, by_two: Path
     assert first["norms"] == pytest.approx(expected["norms"], rel=1e-6, abs=1e-6 * largest)
 
 
+@pytest.mark.parametrize("name", several.RIVALS)
+def test_two_processes_have_the_gradients_of_one_under_a_frozen_llm(name: str, by_two: Path, overrides: list[str]) -> None:
+    recipe = several.recipe_of_rival(name, overrides)
+    task = several.Mixed(make_task(recipe))
+    (expected,) = several.figures(Stepper(task, recipe.optim, recipe.run, Processes(recipe.run)), steps=1)
+    for way in ("ddp", "fsdp"):
+        (found,) = json.loads((by_two / "steps.json").read_text())[f"{name} {way}"]
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+        assert found["norms"] == pytest.approx(expected["norms"], rel=1e-6, abs=1e-6 * max(expected["norms"].values()))
+
+
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
 def test_two_processes_have_the_loss_curve_of_one(way: str, by_two: Path, alone: list[dict[str, Any]]) -> None:
     found = json.loads((by_two / "steps.json").read_text())[way]
