@@ -69,8 +69,8 @@ class Reply:
 
 
 class Session:
-    """A client that keeps connections open, for any number of threads. It follows no redirects unless it is told to, and reads proxies from
-    the environment but no passwords.
+    """A client that keeps connections open, for any number of threads. Redirects are followed only on request. Proxies are read
+    from the environment, passwords are not.
 
     Args:
         authorise: adds the credentials to a request, when it is sent.

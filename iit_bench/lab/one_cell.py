@@ -57,11 +57,11 @@ def weights_sha256(value: str, key: str) -> str:
     from iit_bench.training import assets
 
     place = assets.locate(value, key)
-    files = [place.folder / place.gguf] if place.gguf else sorted(place.folder.glob("*.safetensors"))
-    named = [path for path in files if path.name != "heads.safetensors"]  # the classifiers that a tower of the lab was trained with
-    if not named:
-        raise UserError(f"{key}: {str(place.folder)!r} has no safetensors, by which the inputs of a cell are told apart")
-    return files_sha256(named)
+    if place.gguf:
+        return files_sha256([place.folder / place.gguf])
+    if not any(place.folder.glob("*.safetensors")):
+        raise UserError(f"{key}: {str(place.folder)!r} has no safetensors; cells are identified by the hash of the inputs' weights")
+    return assets.weights_sha256(place.folder)
 
 
 def inputs_of(grid: Grid, benchmark_sha256: str) -> dict[str, str]:

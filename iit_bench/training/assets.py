@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -11,11 +10,11 @@ from typing import Any
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.checkpoint_files import answering_files, resolve_checkpoint
-from iit_bench.storage.format import sha256_file
-from iit_bench.storage.tables import canonical_json
+from iit_bench.storage.format import files_sha256
 
 SHIPPED = "shipped:"
 GGUF = ".gguf"
+HEADS = "heads.safetensors"  # beside a tower of the lab: the classifiers it was trained with
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")  # OWNER/NAME[@REVISION]
 _DESCRIPTION = ("*.json", "*.jinja", "*.txt", "*.model")  # what a Hub model has beside its weights
 
@@ -55,11 +54,8 @@ def find(value: str, key: str) -> Path:
 
 
 def weights_sha256(folder: Path) -> str:
-    """sha256 of a folder's weights: of model.safetensors, or of several files one hash over their names and hashes."""
-    files = answering_files(folder, ("*.safetensors",))
-    if len(files) == 1:
-        return sha256_file(files[0])
-    return hashlib.sha256(canonical_json([(file.name, sha256_file(file)) for file in files]).encode()).hexdigest()
+    """sha256 of a folder's weights, as `files_sha256`; the classifiers that a tower of the lab was trained with are not among them."""
+    return files_sha256(file for file in answering_files(folder, ("*.safetensors",)) if file.name != HEADS)
 
 
 def locate(value: str, key: str, weights: bool = True) -> Place:

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from iit_bench.training import dialogues
+from iit_bench.training import assets, dialogues
 from iit_bench.training.chat import IGNORED
 from iit_bench.training.pictures import MIRRORED, classifiers, pictures
 from iit_bench.training.scores import Score
 from iit_bench.training.stages import TowerRecipe
 
-HEADS = "heads.safetensors"  # the classifiers, kept so that the saved tower can be scored
 SHIFT = 4  # pixels
 
 
@@ -112,7 +111,7 @@ class TowerTask:
         from safetensors.torch import save_file
 
         copy.deepcopy(self.tower).to(torch.bfloat16).save_pretrained(folder)
-        save_file({name: tensor.to(torch.bfloat16) for name, tensor in self.heads.state_dict().items()}, folder / HEADS)
+        save_file({name: tensor.to(torch.bfloat16) for name, tensor in self.heads.state_dict().items()}, folder / assets.HEADS)
 
     def load(self, folder: Path) -> None:
         """Put the weights of a saved folder in place of the trained ones."""
@@ -120,7 +119,7 @@ class TowerTask:
         from transformers import AutoModel
 
         self.tower = AutoModel.from_pretrained(folder, dtype=torch.float32)
-        self.heads.load_state_dict(load_file(folder / HEADS))
+        self.heads.load_state_dict(load_file(folder / assets.HEADS))
         self.module = nn.ModuleList([self.tower, self.heads])
 
     def _logits(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -151,7 +151,7 @@ def mbpp(root: Path, rows: int) -> None:
 def wikitext(root: Path, rows: int) -> None:
     folder = root / "EleutherAI/wikitext_document_level/wikitext-2-raw-v1"
     for split in ("train", "validation", "test"):
-        pages = [" ".join(f"The {PLACES[(i + k) % 12]} holds {thing(i * k)} ." for k in range(4 + 30 * (i % 3))) for i in range(rows)]
+        pages = [" ".join(f"The {PLACES[(i + k) % 12]} holds {thing(i * k)} ." for k in range(4 + 36 * (i % 3))) for i in range(rows)]
         parquet(folder / name(split), [{"page": f" = {PLACES[i % 12]} = \n {page}\n"} for i, page in enumerate(pages)])
 
 

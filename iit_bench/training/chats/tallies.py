@@ -68,7 +68,7 @@ def count(source: Source, pixels: bool, advance: Callable[[int], None]) -> Tally
     Args:
         source: opened.
         pixels: decode images whole.
-        advance: is told how many more are done.
+        advance: is called with the number of records that were done since the last call.
     """
     processes = min(MOST_PROCESSES, _cores()) if len(source.records) >= SEVERAL_FROM else 1
     if processes > 1:
