@@ -27,7 +27,9 @@ def test_card_names_the_recipe_as_it_is_now_and_the_weights_as_they_are(name: st
     card = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     assert (card["recipe"], card["recipe_sha256"]) == (MADE_BY[name], load_recipe(MADE_BY[name]).sha256)
     assert all(override.startswith("inputs.") for override in card["overrides"])  # nothing but where the stage before lies
-    assert card["weights_sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() == assets.weights_sha256(folder)
+    assert (
+        card["weights_sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() == assets.weights_sha256(folder)
+    )
     assert all(score["n"] > 0 for split in ("dev", "test") for score in card["scores"][split].values())
 
 
