@@ -61,11 +61,13 @@ def test_log_probabilities_and_outcomes_are_those_of_the_run(real: SimpleNamespa
     assert page.locator("#detail .outcome").first.inner_text() == p.outcome
 
 
-@pytest.mark.parametrize("name, value", [("tier", "VT"), ("source", "facts"), ("outcome", "wrong")])
-def test_a_filter_leaves_what_has_it_and_the_address_keeps_it(real: SimpleNamespace, explore: Explore, name: str, value: str) -> None:
-    page = explore(real.folder, "#run=wings")
+@pytest.mark.parametrize("run, name, value", [("wings", "tier", "VT"), ("wings", "source", "facts"), ("random", "outcome", "wrong")])
+def test_a_filter_leaves_what_has_it_and_the_address_keeps_it(
+    real: SimpleNamespace, explore: Explore, run: str, name: str, value: str
+) -> None:
+    page = explore(real.folder, f"#run={run}")
     choose(page, name, value)
-    wanted = sum(getattr(p, name) == value for p in real.runs["wings"].predictions)
+    wanted = sum(getattr(p, name) == value for p in real.runs[run].predictions)
     assert 0 < wanted < len(real.bench.dialogues) and count(page) == wanted
     again = explore(real.folder, page.evaluate("location.hash"))
     assert count(again) == wanted
