@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # One thread per process and no network: the same numbers and the same speed everywhere.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo test test-fast torture check format docs clean
+.PHONY: help demo test test-fast torture check format docs dist audit clean
 
 help:
 	@echo "make demo       build the lab benchmark, score the bundled models, write demo/report/index.html"
@@ -16,7 +16,9 @@ help:
 	@echo "make check      style and types only"
 	@echo "make format     rewrite files in the project's style"
 	@echo "make docs       build the documentation into site/"
-	@echo "make clean      remove .venv, demo/ and site/"
+	@echo "make dist       wheel, sdist, their sha256 and a list of all packages (SBOM, CycloneDX) into dist/"
+	@echo "make audit      look up known faults of the pinned packages (pip-audit; needs the network)"
+	@echo "make clean      remove .venv, demo/, site/ and dist/"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iit-bench needs Python 3.11 or newer, this is %d.%d; set PYTHON=python3.11" % sys.version_info[:2])'
@@ -65,9 +67,26 @@ docs: $(VENV)/.installed-docs
 	$(OFFLINE) NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "Documentation: site/index.html"
 
+# The list of packages is that of an environment with nothing but the wheel in it: what a user's `pip install` brings.
+$(VENV)/.installed-dist: $(VENV)/.installed
+	$(PIP) --editable '.[dist]'
+	@touch $@
+
+dist: $(VENV)/.installed-dist
+	rm -rf dist build/user
+	$(BIN)/python -m build --no-isolation
+	$(PYTHON) -m venv build/user
+	build/user/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json build/user/bin/python
+	rm -rf build/user
+	cd dist && sha256sum *.whl *.tar.gz sbom.cdx.json | tee SHA256SUMS
+
+audit: $(VENV)/.installed-dist
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo site
+	rm -rf $(VENV) demo site dist
