@@ -63,7 +63,7 @@ def page(cells: Path = CELLS) -> str:
     parts = [_setting(found), _claims(found), _arms(found), _tiers(found), _equal(found)]
     parts += [_pairs("Against full tuning, at the same rate", found, found.against_full)]
     parts += [_pairs("Beside the text-only control", found, found.against_control)]
-    parts += [_attention(found), _pairs("Ablations, against Wings", found, found.ablations), _cost(found), LIMITS, _smol(found)]
+    parts += [_attention(found), _pairs("Ablations", found, found.ablations), _cost(found), LIMITS, _smol(found)]
     return HEAD + "".join(parts)
 
 

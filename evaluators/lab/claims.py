@@ -15,6 +15,7 @@ from evaluators.lab.effects import Effect, accuracy, at_equal_vqa, mean_differen
 from evaluators.statistics.power import ALPHA
 
 WINGS, FULL = "wings", "full"  # names of the two methods in a grid
+COMPARED = {"one-rate": FULL, "replay": FULL, "merge": FULL, "dora": "lora", "wings-released": "wings-one-image"}  # see `ablated`
 MARGIN = 0.02  # a gain below it is not worth having; as of `eval --margin`
 FEWEST_SEEDS = 2
 Verdict = Literal["held", "did not hold", "cannot be told"]
@@ -140,6 +141,11 @@ class Pairing:
     against: str
     rate: float
     effects: tuple[Effect, ...]  # of TEXT, AFTER and VQA; p adjusted over all effects of the list that it is in
+
+
+def ablated(method: str) -> str:
+    """The method that an ablation is compared with: Wings, or what it changes itself, by the names of the shipped grids."""
+    return COMPARED.get(method, WINGS)
 
 
 def pairings(grid: Grid, pairs: Sequence[tuple[str, str]]) -> tuple[Pairing, ...]:

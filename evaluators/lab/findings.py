@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluators.lab.answers import AFTER, TEXT, VQA, Grid, Key, Measure, of_tier
-from evaluators.lab.claims import FULL, WINGS, EqualVqa, Pairing, Test, at_equal, claims, pairings
+from evaluators.lab.claims import FULL, EqualVqa, Pairing, Test, ablated, at_equal, claims, pairings
 from evaluators.lab.effects import Effect, accuracy, change
 from evaluators.statistics import Z
 from evaluators.statistics.numbers import correlation, pearson, rank_correlation
@@ -74,7 +74,7 @@ class Findings:
     against_full: tuple[Pairing, ...]  # every main method against full tuning
     equal_vqa: tuple[EqualVqa, ...]  # every main method against full tuning at equal VQA
     against_control: tuple[Pairing, ...]  # every main method against the control without images
-    ablations: tuple[Pairing, ...]  # every ablation against Wings
+    ablations: tuple[Pairing, ...]  # every ablation against the method it changes
     shift: ShiftFigures
     costs: tuple[Cost, ...]
     failed: tuple[CellResult, ...]
@@ -98,7 +98,7 @@ def findings(grid: Grid, planned: Sequence[str] = ()) -> Findings:
         against_full=pairings(grid, [(method, FULL) for method in main]),
         equal_vqa=at_equal(grid, main),
         against_control=pairings(grid, [(method, control) for control in roles["control"] for method in roles["main"]]),
-        ablations=pairings(grid, [(method, WINGS) for method in roles["ablation"]]),
+        ablations=pairings(grid, [(method, ablated(method)) for method in roles["ablation"]]),
         shift=_shift(grid),
         costs=_costs(grid),
         failed=tuple(one for one in grid.results if one.state == "failed"),

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from iit_bench.errors import UserError
+from iit_bench.models.wings.configuration import RELEASED_CARRIERS
 from iit_bench.training.dialogues import Draw
 from iit_bench.training.method_records import MethodOptions
 from iit_bench.training.stages import VlmRecipe
@@ -35,6 +37,7 @@ class Method:
             "learners": learners,
             "router": options.router,
             "lora_dim": options.rank,
+            "learner_scale": options.learner_scale,
             "equal_weights": len(learners) == 2 and not weighed,
         }
 
@@ -49,7 +52,15 @@ class Method:
         """Put onto a model what its configuration cannot say; learners and router are there by `config_fields`.
 
         Called for an outline too, so it reads neither weights nor files.
+
+        Raises:
+            UserError: the decoder is none that mode `released` has, and the recipe trains in it.
         """
+        kind = model.config.text_config.model_type
+        if self.options.released and kind not in RELEASED_CARRIERS:
+            raise UserError(
+                f"method.mode released has no decoder of type {kind!r}; train one of {', '.join(RELEASED_CARRIERS)}, or in mode strict"
+            )
 
     def begin(self, model: Any) -> None:
         """Give parts that were added the values that follow from the model's own weights; not called for an outline."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from iit_bench.training.ranges import within
 from iit_bench.training.records import LearningRates, Replay, VlmModel
 
+LEARNER_SCALE = 2.0  # the released factor
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -34,6 +35,11 @@ class MethodOptions:
         """What is wrong with learning rates that only has parts the method can train, None if nothing."""
         return None
 
+    @property
+    def released(self) -> bool:
+        """Whether steps are computed by the equations of the authors' code (`trained_released`)."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class WingsOptions(MethodOptions):
@@ -44,16 +50,29 @@ class WingsOptions(MethodOptions):
     textual: bool = True
     router: bool = True
     rank: int = within(1, default=16)  # of the learners
+    learner_scale: float = within(0, without_low=True, default=LEARNER_SCALE)  # s of docs/spec/wings.md#b5-router-weights
+    mode: str = "strict"  # the equations of the steps, strict or released; the model is saved, and scored, as strict
 
     def __post_init__(self) -> None:
         if not (self.visual or self.textual):
             raise ValueError("visual and textual are both false, so nothing is left of Wings; use method llava, or projector")
         VlmModel(self.visual, self.textual, self.router)
+        if self.mode not in ("strict", "released"):
+            raise ValueError(f"mode must be strict or released; it is {self.mode!r}")
+        if self.released and (self.learner_scale != LEARNER_SCALE or (self.visual and self.textual and not self.router)):
+            raise ValueError(
+                f"mode released has learner_scale {LEARNER_SCALE:g} and weighs two learners by a router; leave both as they are"
+            )
 
     @property
     def parts(self) -> tuple[str, ...]:
         """LLM, projector, and the parts of Wings that are there."""
         return ("llm", "projector", *(name for name in ("visual", "textual", "router") if getattr(self, name)))
+
+    @property
+    def released(self) -> bool:
+        """As `mode` says."""
+        return self.mode == "released"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,7 @@ class Running:
 
 TEXT_SOURCES = ("facts", "two-hop", "scenes", "digit-words", "flag-words")
 IMAGE_SOURCES = ("easyvqa", "digits", "flags", "flag-facts")
+ONE_IMAGE = ("easyvqa", "flags", "flag-facts")  # of them, those whose questions have one image each
 LAB_SOURCES = TEXT_SOURCES + IMAGE_SOURCES
 PICTURES = ("shapes", "digits", "flags")  # what a vision tower is trained on
 

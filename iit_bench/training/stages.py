@@ -11,6 +11,7 @@ from iit_bench.training.method_records import AdapterOptions, MethodOptions
 from iit_bench.training.ranges import within
 from iit_bench.training.records import (
     IMAGE_SOURCES,
+    ONE_IMAGE,
     PICTURES,
     BaseInputs,
     BaseModel,
@@ -117,6 +118,8 @@ class VlmRecipe:
             raise ValueError(
                 f"method {self.method.name} adapts an earlier stage's model; name its folder in inputs.model, e.g. that of lab-llava-stage1"
             )
+        if self.method.released:
+            _check_one_image(self.data)
         if self.method.name == "replay" and self.data.replay.share:
             raise ValueError("method replay and data.replay both say what is replayed; use one of them")
 
@@ -133,6 +136,16 @@ class MergeRecipe:
     seed: int = within(0, 2**63 - 1, default=0)  # nothing is drawn; a chain sets it for all its stages
     test: bool = False
     limit: int = within(0, default=0)
+
+
+def _check_one_image(data: Dialogues) -> None:
+    """Every row of mode `released` has one image."""
+    several = sorted(set(data.sources) - set(ONE_IMAGE))
+    if data.turns != (1,) or several or data.mixture or data.replay.share or data.without_images:
+        raise ValueError(
+            "method.mode released takes rows with one image each: set data.turns to [1] and data.sources to some of "
+            f"{', '.join(ONE_IMAGE)}, without data.mixture, data.replay and data.without_images"
+        )
 
 
 def _check_rates(rates: LearningRates, parts: Sequence[str], what: str) -> None:

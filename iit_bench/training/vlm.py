@@ -12,7 +12,7 @@ import torch
 
 from iit_bench.errors import UserError
 from iit_bench.images import UnreadableImageError, is_readable
-from iit_bench.training import chat, dialogues, last_layer, scores, sources, start
+from iit_bench.training import chat, dialogues, last_layer, scores, sources, start, trained_released
 from iit_bench.training.base_llm import HELD_OUT, save_llm, text_scores
 from iit_bench.training.chats.mixture import Mixture
 from iit_bench.training.chats.reading import Encoding
@@ -93,7 +93,9 @@ class VlmTask(chat.ChatRows):
         Raises:
             UserError: an image of own data is damaged behind its header.
         """
-        batch = chat.collate(rows, self.tokenizer.pad_token_id).to(self.module.device)
+        released = self.method.options.released
+        shown = trained_released.slotted(rows, self.module.config) if released else rows
+        batch = chat.collate(shown, self.tokenizer.pad_token_id).to(self.module.device)
         self.module.train()
         try:
             features = self._features(batch.images)
@@ -104,7 +106,7 @@ class VlmTask(chat.ChatRows):
                 f"{damaged}: an image is damaged ({error}); mend it and train into another --out; data.pixels=true finds all such images "
                 "before the first step"
             ) from None
-        with self._for_replies(batch):
+        with trained_released.equations(self.module.config) if released else self._for_replies(batch):
             output = self.module(batch.ids, batch.mask, image_features=features, labels=batch.labels)
         return output.loss * self.weight(rows)
 

@@ -63,7 +63,7 @@ def lab_page(cells: Path, out: Path, planned: Sequence[str] = ()) -> Path:
             Section("equal", "At equal VQA", (*equal_vqa(found), Words("Against full tuning at each of its rates.", "fine"))),
             pairs("against-full", "Against full tuning, at the same rate", found, found.against_full),
             pairs("control", "Beside the text-only control", found, found.against_control),
-            pairs("ablations", "Ablations, against Wings", found, found.ablations),
+            pairs("ablations", "Ablations", found, found.ablations),
             _cost(found, styles),
         ),
     )

@@ -11,6 +11,7 @@ import yaml
 
 from iit_bench.errors import UserError
 from iit_bench.lab.grid import load_grid, planned, presets
+from iit_bench.lab.one_cell import identity_of
 from tests.lab.conftest import GRID
 
 
@@ -25,6 +26,13 @@ def test_every_shipped_grid_has_recipes_that_can_be_trained(name: str) -> None:
     cells = planned(load_grid(name))
     assert len({one.cell.name for one in cells}) == len(cells)
     assert cells[0].cell.method == "base"
+
+
+def test_cells_of_the_quick_grid_are_cells_of_the_full_one() -> None:
+    """So that a folder of the first can be completed to the second."""
+    inputs = {"llm": "a", "tower": "b", "benchmark": "c"}
+    quick, full = ({one.cell: identity_of(one, inputs, grid) for one in planned(grid)} for grid in map(load_grid, ("quick", "full")))
+    assert quick.items() <= full.items() and load_grid("quick").bench == load_grid("full").bench
 
 
 def test_the_quick_grid_runs_whole_seeds_first() -> None:
