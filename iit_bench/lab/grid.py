@@ -19,6 +19,7 @@ from iit_bench.errors import UserError, one_line
 from iit_bench.lab.cells import BASE, Cell, Role
 from iit_bench.training.ranges import within
 from iit_bench.training.recipe import KINDS, fill
+from iit_bench.training.records import PRECISIONS
 
 RATE = "RATE"
 ONLY = ("method", "rate", "seed")
@@ -29,11 +30,18 @@ class Bench:
     """What every cell is evaluated on."""
 
     preset: str = "lab2"
+    text: tuple[str, ...] = ()  # sources of T questions in place of the preset's
+    visual: tuple[str, ...] = ()  # likewise, of V questions
     size: int = within(1, default=200)  # targets per modality
     tiers: str = "full"
     seed: int = within(0, default=0)
     observed: int = within(0, default=40)  # groups whose attention is observed; 0 = none
     observed_tiers: tuple[str, ...] = ("TV", "TVT")
+    dtype: str = "float32"  # in which every cell's model answers, the base LLM too: float32 or bfloat16
+
+    def __post_init__(self) -> None:
+        if self.dtype not in PRECISIONS:
+            raise ValueError(f"dtype must be one of {', '.join(PRECISIONS)}; it is {self.dtype!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ import yaml
 
 from iit_bench.errors import UserError
 from iit_bench.lab.cells import FORMAT, Attention, CellResult, Count, Item, Point, SourceCount
-from iit_bench.lab.grid import Grid, Planned
+from iit_bench.lab.grid import Bench, Grid, Planned
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import files_sha256
 from iit_bench.storage.tables import canonical_json
@@ -73,7 +73,9 @@ def inputs_of(grid: Grid, benchmark_sha256: str) -> dict[str, str]:
 def identity_of(planned: Planned, inputs: Mapping[str, str], grid: Grid) -> str:
     """The hash of all that a cell's numbers depend on, versions of the software left out."""
     observed = [grid.bench.observed, list(grid.bench.observed_tiers)]
-    known = {"format": FORMAT, "recipes": list(planned.recipes), "inputs": dict(inputs), "observed": observed}
+    known: dict[str, Any] = {"format": FORMAT, "recipes": list(planned.recipes), "inputs": dict(inputs), "observed": observed}
+    if grid.bench.dtype != Bench.dtype:  # cells from before it could be chosen are of the default
+        known["dtype"] = grid.bench.dtype
     return hashlib.sha256(canonical_json(known).encode()).hexdigest()
 
 
@@ -272,7 +274,15 @@ def _evaluate(grid: Grid, planned: Planned, model: Path | None, run: Path, bench
     name = "wings" if model else "base-llm"
     checkpoint = str(model or assets.locate(grid.inputs.llm, "inputs.llm").folder)
     options = RunOptions(
-        model=name, checkpoint=checkpoint, bench=bench, out=run, name=planned.cell.name, scoring="loglikelihood", device="cpu", threads=1
+        model=name,
+        checkpoint=checkpoint,
+        bench=bench,
+        out=run,
+        name=planned.cell.name,
+        scoring="loglikelihood",
+        device="cpu",
+        dtype=grid.bench.dtype,
+        threads=1,
     )
     evaluate(options, progress=False, shared=shared)
     return load_run(run, "iit").predictions

@@ -240,7 +240,12 @@ class Experiment:
         try:
             if not (folder / "manifest.json").is_file():
                 _say("building the benchmark", progress)
-                build(BuildOptions(out=folder, preset=bench.preset, size=bench.size, tiers=bench.tiers, seed=bench.seed))
+                text, visual = bench.text or None, bench.visual or None
+                build(
+                    BuildOptions(
+                        out=folder, preset=bench.preset, text=text, visual=visual, size=bench.size, tiers=bench.tiers, seed=bench.seed
+                    )
+                )
         finally:
             self.locks.release(_number(BENCH))
         return Shared(load_benchmark(folder))

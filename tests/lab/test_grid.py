@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from iit_bench.errors import UserError
+from iit_bench.lab.cells import read_cell
 from iit_bench.lab.grid import load_grid, planned, presets
 from iit_bench.lab.one_cell import identity_of
 from tests.lab.conftest import GRID
@@ -81,8 +83,19 @@ def test_only_is_refused_in_a_sentence(only: str, words: str) -> None:
         ({"stage": {"kind": "base"}}, "kind 'base'"),
         ({"seeds": "all"}, "must be a list"),
         ({"bench": {"size": 0}}, "size"),
+        ({"bench": {"dtype": "float16"}}, "dtype must be one of float32, bfloat16"),
     ],
 )
 def test_a_grid_that_cannot_be_run_is_refused_before_anything_is(tmp_path: Path, values: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         planned(load_grid(grid_of(tmp_path, **values)))
+
+
+def test_cells_from_before_the_benchmarks_dtype_could_be_chosen_keep_their_identity() -> None:
+    """The committed cells were made by the quick grid."""
+    grid = load_grid("quick")
+    cell = next(one for one in planned(grid) if one.cell.name == "full-2e-4-0")
+    made = read_cell(Path(__file__).parents[2] / "docs" / "lab" / "cells" / "full-2e-4-0.json")
+    assert identity_of(cell, made.inputs, grid) == made.identity
+    other = dataclasses.replace(grid, bench=dataclasses.replace(grid.bench, dtype="bfloat16"))
+    assert identity_of(cell, made.inputs, other) != made.identity

@@ -124,6 +124,16 @@ def test_processes_of_a_launcher_work_on_cells_of_their_own(make, monkeypatch: p
     assert os.environ["RANK"] == "1"
 
 
+def test_a_cell_is_evaluated_on_the_grids_own_sources_in_its_dtype(make, tmp_path: Path) -> None:
+    bench = {"preset": "lab", "text": ["two-hop"], "visual": ["digits"], "size": 4, "tiers": "T,VT", "dtype": "bfloat16"}
+    options = dataclasses.replace(make({"bench": bench}, only=("method=base",), keep=True), out=tmp_path / "own")
+    assert run_lab(options, progress=False).count("done") == 1
+    (result,) = cells.read(options.out / "cells")
+    assert set(result.sources) == {"two-hop"}
+    assert {"digits", "two-hop"} == set(json.loads((options.out / "bench" / "manifest.json").read_text())["sources"])
+    assert json.loads((options.out / "work" / "runs" / "base-0-0" / "run.json").read_text())["model"]["dtype"] == "bfloat16"
+
+
 def test_results_of_other_recipes_are_refused_or_replaced(ran: Path, make) -> None:
     options = make(only=("method=base",))
     shutil.copytree(ran / "cells", options.out / "cells")
