@@ -19,6 +19,10 @@ _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")  # OWNER/NAME[@REVIS
 _DESCRIPTION = ("*.json", "*.jinja", "*.txt", "*.model")  # what a Hub model has beside its weights
 
 
+class NotFromHub(UserError):
+    """A model of the Hub that cannot be reached, and is not in its cache."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Files of a decoder or a tower."""
@@ -67,6 +71,7 @@ def locate(value: str, key: str, weights: bool = True) -> Place:
         weights: whether the weights are needed; without them nothing but configuration and tokenizer is downloaded.
 
     Raises:
+        NotFromHub: the value is a Hub id, and its files are unavailable.
         UserError: there is no model at that place.
     """
     path = Path(value).expanduser()
@@ -80,7 +85,7 @@ def locate(value: str, key: str, weights: bool = True) -> Place:
         return Place(folder=resolve_checkpoint(value) if weights else _described(value))
     except (UserError, OSError, ValueError) as error:
         what = "" if weights else "the configuration of "
-        raise UserError(
+        raise NotFromHub(
             f"recipe key {key}: {what}{value} cannot be read: no such folder, and not from the Hub ({one_line(error)}); check the name or "
             f"the network, or set {key} to a folder"
         ) from error

@@ -105,7 +105,7 @@ def _outlined(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, A
             llm_place, tower_place = _places(inputs, weights=False)
             llm_config = _read(AutoConfig, llm_place, "inputs.llm")
             tower_config, tokenizer = _tower_config(tower_place), _tokenizer(llm_place, inputs)
-        except UserError:
+        except assets.NotFromHub:
             if not (recipe.shapes.llm and recipe.shapes.tower):
                 raise
             llm_config, tower_config, tokenizer, tower_place = _given(recipe.shapes.llm), _given(recipe.shapes.tower), None, None
@@ -155,7 +155,16 @@ def _check_stage(config: Any, tokenizer: Any, folder: Path) -> None:
 def _places(inputs: VlmInputs, weights: bool) -> tuple[Place, Place]:
     if not (inputs.llm and inputs.tower):
         raise UserError("recipe: needs inputs.llm and inputs.tower, or inputs.model (an earlier stage's folder): set them with --set")
-    return assets.locate(inputs.llm, "inputs.llm", weights), assets.locate(inputs.tower, "inputs.tower", weights)
+    places, lost = [], None
+    for name in ("llm", "tower"):
+        try:
+            places.append(assets.locate(getattr(inputs, name), f"inputs.{name}", weights))
+        except assets.NotFromHub as error:  # a folder that is missing is the graver fault: shapes cannot take its place
+            lost = lost or error
+    if lost:
+        raise lost
+    llm, tower = places
+    return llm, tower
 
 
 def _next_config(previous: Any, decided: dict[str, Any]) -> Any:

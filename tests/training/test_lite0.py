@@ -92,6 +92,25 @@ def test_it_is_a_tower_of_wings(inputs: dict[str, Path], tmp_path: Path) -> None
     assert torch.equal(loaded.encode_images(pixels), model.encode_images(pixels))
 
 
+def test_its_recipe_is_counted_with_49_tokens_per_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The LLM by the recipe's shapes, as without the Hub; the tower's folder has to be there."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"inputs\.tower: lite0 is no model folder"):
+        plan("smol-lite0", [], tmp_path / "out")
+    EfficientNetLiteConfig().save_pretrained(tmp_path / "lite0")
+    stages = plan("smol-lite0", [], tmp_path / "out", throughput=1000)
+    assert [stage.recipe for stage in stages] == [
+        f"smol-{name}" for name in ("wings-stage1", "wings-stage2", "llava-stage1", "llava-stage2")
+    ]
+    for stage in stages:
+        parts = {part.name: part.parameters for part in stage.parts}
+        assert parts["tower"] == sum(p.numel() for p in EfficientNetLite(EfficientNetLiteConfig()).parameters())
+        assert parts["projector"] == 1280 * 576 + 576 + 576 * 576 + 576
+        assert stage.rows.mean == 49 + 256
+
+
 def test_another_file_is_not_unpickled(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such file; pip install"):
         lite0.convert(tmp_path / "lost.pth", tmp_path / "out")
