@@ -9,6 +9,7 @@ from pathlib import Path
 
 from evaluators.iit.forgetting import forgetting
 from evaluators.iit.ledger import ledger, tally
+from evaluators.statistics import few_items
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import folder_label
 from iit_bench.types import Figure, Forgetting, LedgerPart
@@ -198,8 +199,13 @@ def _against(stop: Stop) -> tuple[Cell, ...]:
         return (missing_cell("it is what the others are compared with, or has no text tier in common"),) * 3
     whole = _whole(stop)
     unknown = missing_cell("made before there were ledgers")
-    changed = [figure_cell(whole.corrected[name]) if whole else unknown for name in ("lost", "gained")]
+    changed = [_of_ledger(whole, name) if whole else unknown for name in ("lost", "gained")]
     return (figure_cell(stop.lost.pooled.difference, signed=True), *changed)
+
+
+def _of_ledger(whole: LedgerPart, transition: str) -> Cell:
+    cell = figure_cell(whole.corrected[transition])
+    return replace(cell, lines=(*cell.lines, "few items")) if transition in few_items(whole.counts) else cell
 
 
 def _moved(before: Stop | None, stop: Stop) -> tuple[Cell, ...]:

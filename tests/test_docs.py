@@ -5,6 +5,7 @@ Nothing here needs mkdocs: `make docs` checks the site itself.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import re
@@ -177,6 +178,18 @@ def test_every_reported_fault_has_a_test_and_no_file_of_them_is_left_out():
     assert len(faults) >= 80
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_reported_faults*.py")}
     assert files - {path for path, _ in NAMED_TEST.findall(page)} == set()
+
+
+def test_every_file_that_makes_an_interval_is_in_the_list_of_intervals():
+    def makes_one(node: ast.AST) -> bool:
+        named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Figure", "replace")
+        return named and any(keyword.arg == "low" for keyword in node.keywords)
+
+    page = (DOCS / "maintain/intervals.md").read_text(encoding="utf-8")
+    files = [path for room in ("evaluators", "reports", "iit_bench") for path in sorted((ROOT / room).rglob("*.py"))]
+    makers = [path for path in files if any(map(makes_one, ast.walk(ast.parse(path.read_text(encoding="utf-8")))))]
+    assert len(makers) >= 14
+    assert [path.relative_to(ROOT).as_posix() for path in makers if f"`{path.relative_to(ROOT).as_posix()}`" not in page] == []
 
 
 def test_every_test_that_a_page_names_exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from evaluators.statistics import FEW, few_items
 from iit_bench.numerals import NOTHING, in_percent, interval, percent
 from iit_bench.types import TRANSITIONS, Figure, Ledger, LedgerPart
 from iit_bench.visible import clipped
@@ -26,17 +27,20 @@ def ledgers_as_table(ledgers: Sequence[Ledger], floor: Figure | None) -> str:
     from rich.text import Text
 
     title = "Ledger, items: lost = right in A only, gained = right in B only; corrected: % of the items"
-    table = Table(box=SIMPLE, title=Text(title), title_justify="left")
+    table = Table(box=SIMPLE, title=Text(title), title_justify="left", padding=(0, 1, 0, 0))
     table.add_column("items", no_wrap=True)
     for heading in ("n", *TRANSITIONS, "lost, corrected", "kept, corrected", "gained, corrected"):
         table.add_column(heading, justify="right", no_wrap=True)
     for part in (part for one in ledgers for part in one.parts if part.by in ("all", "tier", "history", "turn")):
-        corrected = (_rate(part.corrected[name]) for name in ("lost", "kept", "gained"))
+        few = few_items(part.counts)
+        corrected = (f"{_rate(part.corrected[name])}{'*' if name in few else ' '}" for name in ("lost", "kept", "gained"))
         counts = (str(part.counts[name]) for name in TRANSITIONS)
         table.add_row(Text(_label(part)), str(sum(part.counts.values())), *counts, *corrected)
     console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, force_terminal=False)
     console.print(table)
     console.print(Text("Corrected for lucky guesses (1 in k right among k choices), with 95% interval; not clipped to 0 … 100."))
+    if any(few_items(part.counts) for one in ledgers for part in one.parts):
+        console.print(Text(f"* few items, under {FEW} that are so or that are not: the interval holds in 90–99% of simulated runs."))
     for one in ledgers:
         if one.lost:
             words = [f"{clipped(item.question, _ROOM)} ({len(item.dialogues)} of {item.n})" for item in one.lost[:NAMED]]

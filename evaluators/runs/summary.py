@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluators.statistics import FEW, few_items
 from iit_bench.errors import one_line
 from iit_bench.numerals import counted, in_percent
 from iit_bench.storage.runs import EARLIER_TURN
@@ -116,7 +117,8 @@ def _ledger_line(results: Results) -> list[str]:
     whole = ledger.parts[0]
     counts = ", ".join(f"{whole.counts[name]:,} {name}" for name in ("lost", "gained", "kept"))
     lost = _figure(whole.corrected["lost"]).strip()
-    return [f"  of {n:,} text items: {counts}; corrected for lucky guesses, {lost} lost"]
+    few = f" (few items: under {FEW})" if "lost" in few_items(whole.counts) else ""
+    return [f"  of {n:,} text items: {counts}; corrected for lucky guesses, {lost} lost{few}"]
 
 
 def _subset_label(results: Results) -> str:

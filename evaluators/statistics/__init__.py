@@ -20,9 +20,10 @@ from evaluators.statistics.guessing import corrected_rates, known
 from evaluators.statistics.histories import Floats, HistoryCodes, Ints, codes
 from evaluators.statistics.means import chance_corrected, linear, mean, weighted_mean, wilson
 from evaluators.statistics.paired import paired, paired_means, retention, with_holm
-from evaluators.statistics.rates import rate
+from evaluators.statistics.rates import FEW, few_items, rate
 
 __all__ = [
+    "FEW",
     "Dependence",
     "Floats",
     "Histories",
@@ -33,6 +34,7 @@ __all__ = [
     "codes",
     "components",
     "corrected_rates",
+    "few_items",
     "holm",
     "known",
     "linear",

@@ -12,6 +12,7 @@ Of items in clusters, n is an effective number (`effective_items`). Coverage is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from evaluators.statistics.dependence import Dependence, Floats, Histories
 from evaluators.statistics.exact import Z
 from iit_bench.types import Figure
 
+FEW = 20  # items on the rarer side of a share, below which the steps of counts move the coverage of its interval
 _SKEWNESS = (Z**2 - 1) / 6
 _ALIKE = 0.5  # how alike items of a cluster are taken to be before any is seen: 0 independent … 1 as one
 _TINY = 1e-12  # below it, a variance is rounding
@@ -77,6 +79,16 @@ class _Law:
         centre = (value + share * (self.own[0] - self.other[0]) / 2) / (1 + share)
         rest = (value**2 - share * (self.other[0] + self.missing)) / (1 + share)
         return centre + side * float(np.sqrt(max(0.0, centre**2 - rest)))
+
+
+def few_items(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Which of these shares rest on few items: fewer than `FEW` are counted there, or fewer than `FEW` anywhere else.
+
+    Args:
+        counts: items by what they are; they sum to all items.
+    """
+    n = sum(counts.values())
+    return tuple(name for name, count in counts.items() if n and min(count, n - count) < FEW)
 
 
 def rate(values: Any, clusters: Any, histories: Histories | None = None) -> Figure:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from evaluators.statistics import FEW, few_items
 from iit_bench.storage.runs import TaskRun, folder_label
 from iit_bench.types import Figure, Ledger, PairedResult, TaskResult
 from reports.entries import Entry
 from reports.models import Models
 
 METRICS = ("acc", "acc_norm", "acc_bytes")
+FEW_NOTE = f"few items: under {FEW} that are so, or that are not"
 SCORES = ("iit", "t_score", "v_score", "text_only_score", "subset_score")  # fields of `types.Results`
 
 
@@ -107,9 +109,11 @@ def _of_entry(entry: Entry) -> Iterator[Row]:
 
 def _ledger(common: dict[str, Any], ledger: Ledger, base: str) -> Iterator[Row]:
     for part in ledger.parts:
+        few = few_items(part.counts)
         for suffix, figures in (("", part.rates), (" corrected", part.corrected)):
             for transition, figure in figures.items():
-                yield _row(common, figure, kind="ledger", over=f"{part.by}: {part.part}", against=base, metric=transition + suffix)
+                noted = replace(figure, note="; ".join(filter(None, (figure.note, FEW_NOTE if transition in few else ""))))
+                yield _row(common, noted, kind="ledger", over=f"{part.by}: {part.part}", against=base, metric=transition + suffix)
 
 
 def _paired(common: dict[str, Any], paired: PairedResult, kind: str, against: str) -> Row:

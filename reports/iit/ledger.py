@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evaluators import statistics
 from evaluators.iit.ledger import are_repeats, ledger, noise_floor
 from iit_bench.types import TRANSITIONS, Figure, Ledger, LedgerPart, LostItem, Question
 from iit_bench.visible import clipped
@@ -49,7 +50,8 @@ def ledger_section(subject: Subject) -> Section | None:
 _CAPTION = (
     "Items by what became of them: lost = right in the base only, kept = right in both, gained = right here only, never = right in "
     "neither. In % of the items, with 95% interval. Corrected: without lucky guesses, of which one in k is right among k choices; not "
-    "clipped, so noise may leave 0 to 100."
+    "clipped, so noise may leave 0 to 100. Few: fewer than 20 items are so, or fewer than 20 are not; there "
+    "an interval holds the true rate in 90–99% of simulated runs, elsewhere in about 95%."
 )
 
 
@@ -81,7 +83,13 @@ def _part_row(part: LedgerPart) -> tuple[Cell, ...]:
     n = sum(part.counts.values())
     raw = [_with_count(part.rates[name], part.counts[name]) for name in TRANSITIONS]
     corrected = [_corrected(part.corrected[name]) for name in TRANSITIONS]
-    return (text_cell(part.part), text_cell(part.by), Cell(count(n), sort=n), *raw, *corrected)
+    return (text_cell(part.part), text_cell(part.by), Cell(count(n), few_in_words(part), n), *raw, *corrected)
+
+
+def few_in_words(part: LedgerPart) -> tuple[str, ...]:
+    """The mark of a part's row: the transitions whose rates rest on few items; nothing where none does."""
+    few = statistics.few_items(part.counts)
+    return (f"few: {'all' if len(few) == len(TRANSITIONS) else ', '.join(few)}",) if few else ()
 
 
 def _with_count(figure: Figure, n: int) -> Cell:

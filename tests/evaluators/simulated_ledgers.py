@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ sys.path[:0] = [str(Path(__file__).parents[2])]
 
 from evaluators import statistics  # noqa: E402 - a script has its own folder on the path
 from evaluators.statistics import Dependence  # noqa: E402
-from iit_bench.types import TRANSITIONS, Transition  # noqa: E402
+from iit_bench.types import TRANSITIONS, Figure, Transition  # noqa: E402
 
 KNOWS_BASE, KNOWS_RUN = (0, 1), (1, 2)  # places in TRANSITIONS
 
@@ -109,26 +109,50 @@ def draw(scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 
 @dataclass
 class Coverage:
-    """Of one scenario: transition -> share of runs whose interval holds the true rate, corrected and as seen, and -> mean estimate."""
+    """Of one scenario: transition -> share of runs whose interval holds the true rate, corrected and as seen, and -> mean estimate.
 
-    corrected: dict[Transition, float]
-    seen: dict[Transition, float]
-    mean: dict[Transition, float]
+    `few` is the share of runs in which the transition rests on few items (`statistics.few_items`); `corrected_few` and `seen_few` are the
+    shares of runs of which that is true and whose interval holds the true rate.
+    """
+
+    corrected: dict[Transition, float] = field(default_factory=lambda: dict.fromkeys(TRANSITIONS, 0.0))
+    seen: dict[Transition, float] = field(default_factory=lambda: dict.fromkeys(TRANSITIONS, 0.0))
+    mean: dict[Transition, float] = field(default_factory=lambda: dict.fromkeys(TRANSITIONS, 0.0))
+    few: dict[Transition, float] = field(default_factory=lambda: dict.fromkeys(TRANSITIONS, 0.0))
+    corrected_few: dict[Transition, float] = field(default_factory=lambda: dict.fromkeys(TRANSITIONS, 0.0))
+    seen_few: dict[Transition, float] = field(default_factory=lambda: dict.fromkeys(TRANSITIONS, 0.0))
 
 
-def coverage(scenario: Scenario, runs: int, seed: int = 20) -> Coverage:
+def coverage(scenario: Scenario, runs: int, seed: int | tuple[int, ...] = 20) -> Coverage:
     """Draw `runs` pairs of models and ask for the intervals of each."""
+
+    def rate_of(both: np.ndarray, dependence: Dependence) -> Figure:
+        count = int(both.sum())
+        if not dependence.singletons:
+            return statistics.rate(both, dependence)
+        if count not in of_count:  # of independent items, all that matters is how many they are
+            of_count[count] = statistics.rate(both, dependence)
+        return of_count[count]
+
+    of_count: dict[int, Figure] = {}
     rng = np.random.default_rng(seed)
-    total = Coverage(dict.fromkeys(TRANSITIONS, 0.0), dict.fromkeys(TRANSITIONS, 0.0), dict.fromkeys(TRANSITIONS, 0.0))
+    total, true_seen = Coverage(), scenario.seen
     for _ in range(runs):
         base, run, chance, dependence = draw(scenario, rng)
         found = statistics.corrected_rates(base, run, chance, dependence)
-        for place, (name, rate, of_seen) in enumerate(zip(TRANSITIONS, scenario.rates, scenario.seen, strict=True)):
+        for place, (name, rate, of_seen) in enumerate(zip(TRANSITIONS, scenario.rates, true_seen, strict=True)):
             figure, right = found[name], [(side == 1) == (place in knows) for side, knows in ((base, KNOWS_BASE), (run, KNOWS_RUN))]
-            seen = statistics.rate(right[0] & right[1], dependence)
-            for covered, one, true in ((total.corrected, figure, rate), (total.seen, seen, of_seen)):
+            both = right[0] & right[1]
+            few = min(int(both.sum()), int(len(both) - both.sum())) < statistics.FEW
+            total.few[name] += few / runs
+            cells = (
+                (total.corrected, total.corrected_few, figure, rate),
+                (total.seen, total.seen_few, rate_of(both, dependence), of_seen),
+            )
+            for covered, covered_few, one, true in cells:
                 assert one.low is not None and one.high is not None
                 covered[name] += (one.low <= true <= one.high) / runs
+                covered_few[name] += (few and one.low <= true <= one.high) / runs
             total.mean[name] += (figure.value or 0.0) / runs
     return total
 

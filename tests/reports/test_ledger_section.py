@@ -13,6 +13,7 @@ import pytest
 from evaluators.compare.runs import comparisons
 from iit_bench.storage.runs import load_run
 from reports.entries import groups_of
+from reports.formats.figures import _of_entry
 from reports.iit.ledger import ledger_section
 from reports.leaderboard import report
 from reports.section import TablePart
@@ -50,6 +51,28 @@ def test_a_lost_item_leads_to_its_dialogue_where_the_report_shows_dialogues(make
     table = next(part.table for part in section.parts if isinstance(part, TablePart) and part.table.key == "ledger-lost")
     first = entry.run.results.forgetting.ledger.lost[0].dialogues[0]
     assert table.rows[0][-1].href == f"../samples/index.html#run=tuned&item={quote(first, safe='')}"
+
+
+def test_rates_that_rest_on_few_items_are_marked_on_the_page_in_the_terminal_and_in_the_table(make_run: MakeRun, base: Path) -> None:
+    run = make_run("tuned", 0.6, base="base")
+    forgotten = load_run(run, "iit").results.forgetting
+    assert forgotten is not None and forgotten.ledger is not None
+    whole = forgotten.ledger.parts[0]
+    few = [name for name, count in whole.counts.items() if min(count, sum(whole.counts.values()) - count) < 20]
+    assert 0 < len(few) < 4  # so that a mark of all, or of none, is seen
+    groups = groups_of([load_run(base, "iit"), load_run(run, "iit")])
+    entry = next(entry for entry in groups[0].entries if entry.name == "tuned")
+    section = ledger_section(Subject(entry, groups[0], None))
+    assert section is not None
+    table = next(part.table for part in section.parts if isinstance(part, TablePart) and part.table.key == "ledger-parts")
+    assert table.rows[0][2].lines == (f"few: {', '.join(few)}",)
+    (compared,) = comparisons(base, run)
+    printed = compared.as_table().partition("Ledger, items")[2]
+    (row,) = (line for line in printed.splitlines() if line.strip().startswith("T* "))
+    assert ["*" * (name in few) for name in ("lost", "kept", "gained")] == re.findall(r"\](\*?)", row)
+    assert "* few items, under 20" in printed
+    noted = {row.metric for row in _of_entry(entry) if row.over == "all: T*" and "few items" in row.note}
+    assert noted == {one + suffix for one in few for suffix in ("", " corrected")}
 
 
 def test_a_run_without_a_base_has_no_ledger(base: Path, tmp_path: Path) -> None:
