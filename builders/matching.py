@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from builders.pruned_search import PrunedSearch, Ranking
 from builders.words import words
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_files import resolve_checkpoint
 from iit_bench.models.devices import pick_device
 from iit_bench.models.loading_bars import without_bars
 
@@ -130,9 +131,10 @@ class Encoder:
         where = pick_device(device)
         try:
             with without_bars(downloads=sys.stderr.isatty()):
-                tokenizer = AutoTokenizer.from_pretrained(name)
-                model = AutoModel.from_pretrained(name, dtype=torch.float32).eval().to(where)
-        except (OSError, ValueError) as error:
+                folder = resolve_checkpoint(name)
+                tokenizer = AutoTokenizer.from_pretrained(folder)
+                model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval().to(where)
+        except Exception as error:  # of any library that reads a stranger's files
             raise UserError(
                 f"--match {name!r} is neither tfidf, none nor a text encoder that transformers can load "
                 f"({one_line(error)}); give the path or Hub id of one"

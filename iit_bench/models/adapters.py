@@ -32,7 +32,9 @@ def load_adapter(model: Any, folder: Path) -> Any:
             )
         adapted = PeftModel(model, config, autocast_adapter_dtype=False)
         result = adapted.load_adapter(str(folder), "default", torch_device=str(model.device), autocast_adapter_dtype=False)
-    except (ValueError, OSError, RuntimeError, KeyError, TypeError, ImportError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # adapter_config.json is a stranger's file
         raise UserError(f"adapter {str(folder)!r} does not fit the checkpoint: {one_line(error)}; name the base it was made for") from error
     if wrong := sorted([*result.missing_keys, *result.unexpected_keys]):  # peft would go on with random or unused numbers
         raise UserError(

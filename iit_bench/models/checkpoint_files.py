@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_check import check_folder
 from iit_bench.storage.format import sha256_file
 from iit_bench.storage.tables import canonical_json
 
@@ -118,6 +119,7 @@ def find_adapter(adapter: str) -> Path:
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"adapter {adapter!r} has no {name}; name the folder that peft's save_pretrained wrote, as safetensors")
+    check_folder(folder, f"adapter {adapter!r}")
     return folder
 
 
@@ -138,6 +140,7 @@ def _checked(checkpoint: str, folder: Path, trust_remote_code: bool) -> Path:
                 f"checkpoint {checkpoint!r} runs code of another repository, {elsewhere[0]!r}, which its hash would not cover; copy the "
                 "code into the checkpoint's folder, or leave out --trust-remote-code"
             )
+    check_folder(folder, f"checkpoint {checkpoint!r}")
     return folder
 
 

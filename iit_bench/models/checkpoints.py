@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iit_bench.errors import UserError, one_line
+from iit_bench.errors import UserError, described, one_line
 from iit_bench.models.adapters import load_adapter
 from iit_bench.models.checkpoint_files import Checkpoint, checkpoint_sha256, commit_of
 from iit_bench.models.contract import ModelInfo, ModelOptions
@@ -37,8 +37,9 @@ def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOpt
         )
     except ImportError as error:  # the libraries of quantisation, or what a checkpoint's own code imports
         raise UserError(f"{what} needs a package that is not installed: {one_line(error)}") from error
-    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{what} cannot be loaded: {one_line(error).rstrip('.')}; {_fix(method, options)}") from error
+    except Exception as error:  # a configuration of strangers may break any line of the library
+        words = one_line(error) if isinstance(error, (ValueError, OSError, RuntimeError, SafetensorError)) else described(error)
+        raise UserError(f"{what} cannot be loaded: {words.rstrip('.')}; {_fix(method, options)}") from error
     if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
         raise UserError(f"checkpoint {str(folder)!r} lacks {len(missing)} weights, {missing[0]!r} first; it is not whole, get it again")
     placed = model if placement.placed else model.to(placement.device)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iit_bench.models.contract import GenerateRequest, GenerateResult, Model
+from iit_bench.models.rendering import apply_template
 
 AUTO_BUDGET = 4096  # tokens of reasoning, of a model whose template reasons; at most half of its context
 WINDOW = 32  # tokens in which a mark is looked for while a model generates
@@ -121,8 +122,8 @@ def _generation_prompt(renderer: Any, tokenizer: Any) -> str:
     from jinja2 import TemplateError
 
     for chosen, content in ((renderer, [{"type": "text", "text": "?"}]), (tokenizer, "?")):
-        with contextlib.suppress(TemplateError, TypeError, ValueError, KeyError, AttributeError):
-            return str(chosen.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True))
+        with contextlib.suppress(TemplateError):
+            return apply_template(chosen, [{"role": "user", "content": content}], add_generation_prompt=True)
     return ""
 
 

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from iit_bench.errors import ItemError, UserError
+from iit_bench.errors import ItemError, UserError, described
 from iit_bench.models.contract import RenderedPrompt
 from iit_bench.types import Image, Message
 
 KEPT_CHARACTERS = 32 * 2**20  # of rendered chats
 TEMPLATE_REFUSED = "chat template refused"  # the reason in errors.jsonl
+WRITTEN, WRITTEN_PER_CHARACTER = 1_000_000, 16  # characters that a template may write: these, and so many for each of the chat's
 # For a tokenizer without a chat template: the plain form base LLMs are asked in.
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'user' %}Question: {{ m.content }}\nAnswer:{% elif m.role == 'assistant' %} {{ m.content }}\n\n"
@@ -63,6 +64,32 @@ def _part(part: str | Image) -> dict[str, str]:
     return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
 
 
+def apply_template(renderer: Any, turns: Sequence[Any], **settings: Any) -> str:
+    """A chat as the template of a tokenizer or processor of transformers writes it.
+
+    Args:
+        renderer: of transformers; `check_template` has tried its template.
+        turns: as the template takes them.
+        settings: further arguments of `apply_chat_template`.
+
+    Raises:
+        jinja2.TemplateError: the template refuses the chat, fails, writes nothing, or writes far more than the chat has.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        text = str(renderer.apply_chat_template(list(turns), tokenize=False, **settings))
+    except TemplateError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise TemplateError(f"it fails with {described(error)}") from error
+    if not text.strip():
+        raise TemplateError("it writes nothing")
+    if len(text) > WRITTEN and len(text) > WRITTEN + WRITTEN_PER_CHARACTER * len(str(turns)):
+        raise TemplateError(f"it writes {len(text)} characters")
+    return text
+
+
 def render_prompt(renderer: Any, turns: Sequence[Turn]) -> str:
     """A chat up to where the reply begins. `renderer` is a tokenizer or a processor of transformers.
 
@@ -72,7 +99,7 @@ def render_prompt(renderer: Any, turns: Sequence[Turn]) -> str:
     from jinja2 import TemplateError
 
     try:
-        return str(renderer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True))
+        return apply_template(renderer, turns, add_generation_prompt=True)
     except TemplateError as error:
         raise ItemError(TEMPLATE_REFUSED, str(error)) from error
 
@@ -138,7 +165,7 @@ def render_task_chat(tokenizer: Any, chat: Sequence[Mapping[str, Any]], add_gene
 
     ending = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
     try:
-        return str(tokenizer.apply_chat_template(list(chat), tokenize=False, **ending))
+        return apply_template(tokenizer, chat, **ending)
     except TemplateError as error:
         without_system = [turn for turn in chat if turn["role"] != "system"]
         if len(without_system) == len(chat):

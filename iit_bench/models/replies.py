@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from iit_bench.errors import ItemError
-from iit_bench.models.rendering import Turn, encode_prompt
+from iit_bench.models.rendering import Turn, apply_template, encode_prompt
 from iit_bench.types import Message
 
 Encode = Callable[[str], list[int]]  # text -> token ids
@@ -50,8 +50,8 @@ def learn_delimiter(renderer: Any, to_turns: Callable[[Sequence[Message]], list[
     question = Message("user", (QUESTION,))
     chat = [question, Message("assistant", (REPLY,))]
     try:
-        prompt = str(renderer.apply_chat_template(to_turns([question]), tokenize=False, add_generation_prompt=True, **settings))
-        whole = str(renderer.apply_chat_template(to_turns(chat), tokenize=False, **settings))
+        prompt = apply_template(renderer, to_turns([question]), add_generation_prompt=True, **settings)
+        whole = apply_template(renderer, to_turns(chat), **settings)
     except TemplateError:
         return Delimiter()
     before, reply, _ = whole.rpartition(REPLY)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_check import check_folder
 from iit_bench.models.checkpoint_files import answering_files, resolve_checkpoint
 from iit_bench.storage.format import files_sha256
 
@@ -54,6 +55,7 @@ def find(value: str, key: str) -> Path:
     folder = models() / value.removeprefix(SHIPPED) if value.startswith(SHIPPED) else Path(value)
     if not (folder / "config.json").is_file():
         raise UserError(f"recipe key {key}: {value} is no model folder (config.json is not there); train it first, or set {key} with --set")
+    check_folder(folder, f"recipe key {key}: {value}")
     return folder
 
 

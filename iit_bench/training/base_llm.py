@@ -83,7 +83,7 @@ class BaseTask(chat.ChatRows):
         """Put the weights of a saved folder in place of the trained ones, to score exactly what was saved."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self.module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self.module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
 
 

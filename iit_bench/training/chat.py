@@ -12,6 +12,7 @@ import torch
 
 from iit_bench import asking
 from iit_bench.errors import UserError
+from iit_bench.models.rendering import apply_template
 from iit_bench.types import Image, Message, Question
 
 IGNORED = -100  # label of a token that is not trained on
@@ -88,8 +89,8 @@ def as_template_input(turns: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def render(tokenizer: Any, turns: Sequence[Message], generation_prompt: bool = False) -> str:
-    """The chat as text, in the tokenizer's own template."""
-    return str(tokenizer.apply_chat_template(as_template_input(turns), tokenize=False, add_generation_prompt=generation_prompt))
+    """The chat as text, in the tokenizer's own template. Raises jinja2.TemplateError as `apply_template`."""
+    return apply_template(tokenizer, as_template_input(turns), add_generation_prompt=generation_prompt)
 
 
 def encode(tokenizer: Any, turns: Sequence[Message], image_tokens: int = 1) -> Row:

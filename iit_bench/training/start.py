@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from iit_bench.errors import UserError, one_line
-from iit_bench.training import assets
+from iit_bench.models.checkpoint_check import refused
+from iit_bench.models.template_check import read_tokenizer
+from iit_bench.training import assets, chat
 from iit_bench.training.assets import Place
 from iit_bench.training.method import Method
 from iit_bench.training.records import VlmInputs
 from iit_bench.training.stages import VlmRecipe
+from iit_bench.types import Message
 
+ONLY_SAFETENSORS: dict[str, Any] = {"use_safetensors": True}  # no pickle is read, whatever a folder has
 IMAGE = "<image>"  # an image's mark in the text
 CHATML = (
     "{%- for message in messages -%}"
@@ -56,8 +61,13 @@ def _built(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
         return WingsForConditionalGeneration.from_stage(previous, _next_config(previous.config, decided)), tokenizer
     llm_place, tower_place = _places(inputs, weights=True)
     tokenizer = _tokenizer(llm_place, inputs)
-    llm = AutoModelForCausalLM.from_pretrained(llm_place.folder, dtype=torch.float32, **llm_place.source, **_dequantised(llm_place))
-    tower = AutoModel.from_pretrained(tower_place.folder, config=_tower_config(tower_place), dtype=torch.float32)
+    kinds = {} if llm_place.gguf else ONLY_SAFETENSORS
+    with refused(f"recipe key inputs.llm: {inputs.llm} cannot be loaded"):
+        llm = AutoModelForCausalLM.from_pretrained(
+            llm_place.folder, dtype=torch.float32, **kinds, **llm_place.source, **_dequantised(llm_place)
+        )
+    with refused(f"recipe key inputs.tower: {inputs.tower} cannot be loaded"):
+        tower = AutoModel.from_pretrained(tower_place.folder, config=_tower_config(tower_place), dtype=torch.float32, **ONLY_SAFETENSORS)
     config = _config(llm.config, tower.config, tokenizer, inputs, decided, tower_place)
     return WingsForConditionalGeneration.from_base(llm, tower.eval(), config), tokenizer
 
@@ -80,7 +90,7 @@ def outline(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, Any
 
 
 def _outlined(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
     from iit_bench.models.wings.configuration import WingsConfig
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
@@ -91,8 +101,12 @@ def _outlined(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, A
             previous, tokenizer = earlier[inputs.model][0].config, earlier[inputs.model][1]
         else:
             folder = assets.find(inputs.model, "inputs.model")
-            previous, tokenizer = WingsConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-            _check_stage(previous, tokenizer, folder)
+            with refused(f"recipe key inputs.model: {inputs.model} cannot be read"):
+                previous = WingsConfig.from_pretrained(folder)
+                tokenizer = read_tokenizer(
+                    folder, f"recipe key inputs.model: the tokenizer of {inputs.model} cannot be read", "get it again"
+                )
+                _check_stage(previous, tokenizer, folder)
         method.check_start(previous)
         with torch.device("meta"):
             return WingsForConditionalGeneration._from_config(_next_config(previous, decided), dtype=torch.float32), tokenizer
@@ -118,11 +132,11 @@ def _outlined(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, A
 
 def load(folder: Path) -> tuple[Any, Any]:
     """Model in float32 and tokenizer of a stage's folder."""
-    from transformers import AutoTokenizer
-
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
-    return WingsForConditionalGeneration.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+    with refused(f"{folder} cannot be loaded"):
+        model = WingsForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, **ONLY_SAFETENSORS)
+    return model, read_tokenizer(folder, f"the tokenizer of {folder} cannot be loaded", "get the file again")
 
 
 def _check_stage(config: Any, tokenizer: Any, folder: Path) -> None:
@@ -223,17 +237,22 @@ def _tokenizer(place: Place, inputs: VlmInputs) -> Any:
     Raises:
         UserError: it cannot be read, or has no chat template.
     """
-    from transformers import AddedToken, AutoConfig, AutoTokenizer
+    from transformers import AddedToken, AutoConfig
 
     from iit_bench.models.wings.templates import placing_images
 
-    tokenizer: Any = _read(AutoTokenizer, place, "inputs.llm")
+    what = f"recipe key inputs.llm: {place.folder / place.gguf} cannot be read"
+    tokenizer = read_tokenizer(place.folder, what, "get its files again", **place.source)
     if IMAGE not in tokenizer.get_vocab():  # its embedding is never read: features take its place
         tokenizer.add_tokens([AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True)
     tokenizer.chat_template = CHATML if inputs.template == "chatml" else tokenizer.chat_template
     if not tokenizer.chat_template:
         raise UserError(f"recipe key inputs.llm: {inputs.llm} has no chat template; set inputs.template to chatml")
     tokenizer.chat_template = placing_images(tokenizer, IMAGE)
+    try:
+        chat.render(tokenizer, [Message("user", ("?",)), Message("assistant", ("!",))])
+    except TemplateError as error:
+        raise UserError(f"recipe key inputs.llm: the chat template of {inputs.llm}: {error}; set inputs.template to chatml") from error
     positions = _read(AutoConfig, place, "inputs.llm").max_position_embeddings
     tokenizer.model_max_length = min(tokenizer.model_max_length, inputs.context or positions)
     if tokenizer.pad_token_id is None:
@@ -253,10 +272,8 @@ def _tower_config(place: Place) -> Any:
 
 
 def _read(of: Any, place: Place, key: str) -> Any:
-    try:
+    with refused(f"recipe key {key}: {place.folder / place.gguf} cannot be read", "get its files again"):
         return of.from_pretrained(place.folder, **place.source)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"recipe key {key}: {place.folder / place.gguf} cannot be read: {one_line(error)}; get its files again") from error
 
 
 def _given(shape: dict[str, Any]) -> Any:

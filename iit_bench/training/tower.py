@@ -118,7 +118,7 @@ class TowerTask:
         from safetensors.torch import load_file
         from transformers import AutoModel
 
-        self.tower = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        self.tower = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         self.heads.load_state_dict(load_file(folder / assets.HEADS))
         self.module = nn.ModuleList([self.tower, self.heads])
 

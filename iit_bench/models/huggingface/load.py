@@ -10,7 +10,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
-    AutoTokenizer,
 )
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import (
@@ -19,7 +18,8 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
 
-from iit_bench.errors import UserError, one_line
+from iit_bench.errors import UserError
+from iit_bench.models.checkpoint_check import refused
 from iit_bench.models.checkpoint_files import Checkpoint, find_checkpoint
 from iit_bench.models.checkpoints import describe, load_weights
 from iit_bench.models.contract import Model, ModelOptions
@@ -31,6 +31,7 @@ from iit_bench.models.huggingface.processors import ensure_form, load_processor,
 from iit_bench.models.rendering import ensure_template
 from iit_bench.models.special_tokens import drop_end_tokens
 from iit_bench.models.template_arguments import fix_template
+from iit_bench.models.template_check import read_tokenizer
 
 
 def load(name: str, options: ModelOptions) -> Model:
@@ -43,10 +44,8 @@ def load(name: str, options: ModelOptions) -> Model:
     if not checkpoint or (name.startswith("hf:") and options.checkpoint):
         raise UserError(f"model {name!r} needs one checkpoint: hf:PATH_OR_HUB_ID, without --checkpoint")
     files = find_checkpoint(checkpoint, options.adapter, trust_remote_code=options.trust_remote_code)
-    try:
+    with refused(f"checkpoint {checkpoint!r} cannot be read by transformers", "get its config.json again"):
         config = AutoConfig.from_pretrained(files.folder, trust_remote_code=options.trust_remote_code)
-    except (ImportError, ValueError, OSError) as error:
-        raise UserError(f"checkpoint {checkpoint!r} cannot be read by transformers: {one_line(error)}") from error
     make = _image_text_model if _image_text_factory(config.model_type) else _causal_lm
     return make(name, checkpoint, files, config, options)
 
@@ -69,7 +68,8 @@ def _causal_lm(name: str, checkpoint: str, files: Checkpoint, config: Any, optio
         raise UserError(f"model {name!r} is text-only and has no processor of images; leave out --processor-kwargs")
     if options.image_cache:
         raise UserError(f"model {name!r} is text-only and has no features of images; leave out --image-cache")
-    tokenizer = AutoTokenizer.from_pretrained(files.tokenizer, trust_remote_code=options.trust_remote_code)
+    what = f"the tokenizer of {checkpoint!r} cannot be read by transformers"
+    tokenizer = read_tokenizer(files.tokenizer, what, "get its files again", trust_remote_code=options.trust_remote_code)
     has_template, dropped = ensure_template(tokenizer), drop_end_tokens(tokenizer)
     template = tokenizer.chat_template
     fixed = fix_template(tokenizer, options, name)  # a wrong argument is refused before the weights are read

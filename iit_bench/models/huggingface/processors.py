@@ -11,8 +11,10 @@ from typing import Any
 from PIL import Image
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_check import refused
 from iit_bench.models.contract import ModelOptions
-from iit_bench.models.rendering import choose_template
+from iit_bench.models.rendering import apply_template, choose_template
+from iit_bench.models.template_check import check_template
 
 # Of checkpoints without chats, whose processor puts the prompt's images first and ends it itself (PaliGemma).
 ONE_QUESTION = (
@@ -59,12 +61,10 @@ def load_processor(checkpoint: str, folder: Path, options: ModelOptions) -> Any:
 def _from_folder(checkpoint: str, folder: Path, options: ModelOptions, settings: Mapping[str, Any]) -> Any:
     from transformers import AutoProcessor
 
-    try:
-        return AutoProcessor.from_pretrained(folder, trust_remote_code=options.trust_remote_code, **settings)
-    except ImportError as error:
-        raise UserError(f"the processor of {checkpoint!r} needs a package that is not installed: {one_line(error)}") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"the processor of {checkpoint!r} cannot be loaded: {one_line(error)}") from error
+    with refused(f"the processor of {checkpoint!r}", f"get its files again{', or leave out --processor-kwargs' if settings else ''}"):
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=options.trust_remote_code, **settings)
+    check_template(processor, repr(checkpoint))
+    return processor
 
 
 def _try(processor: Any, checkpoint: str, settings: Mapping[str, Any]) -> None:
@@ -119,8 +119,8 @@ def _rendered(processor: Any, parts: list[dict[str, str]]) -> str:
     from jinja2 import TemplateError
 
     try:
-        return str(processor.apply_chat_template([{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True))
-    except (TemplateError, TypeError) as error:  # TypeError: it adds the parts to a string
+        return apply_template(processor, [{"role": "user", "content": parts}], add_generation_prompt=True)
+    except TemplateError as error:  # it adds the parts to a string, for example
         return f"'type' {error}"
 
 

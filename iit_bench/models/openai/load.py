@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from iit_bench.errors import UserError, one_line
+from iit_bench.errors import UserError
 from iit_bench.models.checkpoint_files import parse_hub_place
 from iit_bench.models.contract import Model, ModelOptions
 from iit_bench.models.openai.adapter import ChatServer
@@ -16,6 +16,7 @@ from iit_bench.models.openai.token_adapter import TokenServer
 from iit_bench.models.rendering import ensure_template, template_sha256
 from iit_bench.models.special_tokens import drop_end_tokens
 from iit_bench.models.template_arguments import fix_template
+from iit_bench.models.template_check import read_tokenizer
 
 PREFIX = "openai:"
 
@@ -51,12 +52,9 @@ def load_tokenizer(place: str, trust_remote_code: bool) -> Any:
     Raises:
         UserError: there is none.
     """
-    from transformers import AutoTokenizer
-
     folder = Path(place).expanduser()
     hub_id, subfolder, revision = parse_hub_place(place)
     where: dict[str, Any] = {"subfolder": subfolder, "revision": revision or None} if not folder.is_dir() else {}
-    try:
-        return AutoTokenizer.from_pretrained(folder if folder.is_dir() else hub_id, trust_remote_code=trust_remote_code, **where)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"--tokenizer {place!r} cannot be loaded ({one_line(error)}); give the model's folder or Hub id") from error
+    what = f"--tokenizer {place!r} cannot be loaded"
+    where["trust_remote_code"] = trust_remote_code
+    return read_tokenizer(folder if folder.is_dir() else hub_id, what, "give the model's folder or Hub id", **where)

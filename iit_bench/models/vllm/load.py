@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_check import refused
 from iit_bench.models.checkpoint_files import checkpoint_sha256, resolve_checkpoint
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
 from iit_bench.models.rendering import ensure_template, template_sha256
 from iit_bench.models.special_tokens import drop_end_tokens
 from iit_bench.models.template_arguments import fix_template
+from iit_bench.models.template_check import check_template
 from iit_bench.models.vllm.adapter import VllmModel
 
 PREFIX = "vllm:"
@@ -41,8 +43,10 @@ def _load(name: str, vllm: Any, options: ModelOptions) -> Model:
 
     folder = resolve_checkpoint(name.removeprefix(PREFIX), trust_remote_code=options.trust_remote_code)
     trust = {"trust_remote_code": options.trust_remote_code}
-    sees = AutoConfig.from_pretrained(folder, **trust).model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-    renderer = AutoProcessor.from_pretrained(folder, **trust)  # of a text-only model: its tokenizer
+    with refused(f"model {name!r} cannot be read by transformers"):
+        sees = AutoConfig.from_pretrained(folder, **trust).model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        renderer = AutoProcessor.from_pretrained(folder, **trust)  # of a text-only model: its tokenizer
+    check_template(renderer, repr(name))
     tokenizer = getattr(renderer, "tokenizer", renderer)
     template = getattr(renderer, "chat_template", None) or tokenizer.chat_template
     if template is None and sees:

@@ -7,9 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_check import refused
 from iit_bench.models.checkpoint_files import Checkpoint, resolve_checkpoint
 from iit_bench.models.checkpoints import describe, load_weights
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
@@ -17,6 +16,7 @@ from iit_bench.models.huggingface.feature_folder import FeatureFolder, computed_
 from iit_bench.models.placement import dispatch, input_device, plan_placement, refuse_placing
 from iit_bench.models.special_tokens import drop_end_tokens
 from iit_bench.models.template_arguments import fix_template
+from iit_bench.models.template_check import read_tokenizer
 from iit_bench.models.wings.adapter import WingsModel
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
@@ -110,21 +110,17 @@ def _with_limits(info: ModelInfo, config: WingsConfig) -> ModelInfo:
 
 
 def _load_tokenizer(checkpoint: str, folder: Path) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (ValueError, OSError) as error:
-        raise UserError(f"checkpoint {checkpoint!r} has no readable tokenizer ({one_line(error)}); add its files") from error
+    return read_tokenizer(folder, f"checkpoint {checkpoint!r} has no readable tokenizer", "add its files")
 
 
 def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[WingsForConditionalGeneration, str]:
     """The model on its device: from one of this project's folders, or from one with the authors' names."""
     fields = read_config(folder)
     if fields.get("model_type") == WingsConfig.model_type:
-        try:
+        with refused(f"checkpoint {checkpoint!r} has a damaged config.json"):
             config = WingsConfig.from_pretrained(folder)
-        except (ValueError, OSError) as error:
-            raise UserError(f"checkpoint {checkpoint!r} has a damaged config.json: {one_line(error)}") from error
-        check_names(empty_model(config), read_headers(folder), folder, official=False)
+            outline = empty_model(config)
+        check_names(outline, read_headers(folder), folder, official=False)
         model, device = load_weights(WingsForConditionalGeneration, Checkpoint(folder=folder), config, options)
         check_files_finite(folder) if options.device_map or options.quantization else check_finite(model.state_dict(), checkpoint)
         return model, device

@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from iit_bench.models.rendering import apply_template
 from iit_bench.models.wings.released.scripts import SYSTEM_PROMPT, Script
 
 _FLATTEN = """\
@@ -45,8 +46,8 @@ def placing_images(tokenizer: Any, image_token: str) -> str | None:
 def _places(tokenizer: Any, image_token: str) -> bool:
     chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "A"}]}]
     try:
-        return str(tokenizer.apply_chat_template(chat, tokenize=False)).count(image_token) == 1
-    except (TemplateError, TypeError):
+        return apply_template(tokenizer, chat).count(image_token) == 1
+    except TemplateError:
         return False
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from iit_bench.errors import UserError
+from iit_bench.models.checkpoint_check import refused
 from iit_bench.training import assets, start
 from iit_bench.training.stages import MergeRecipe
 from iit_bench.training.vlm import VlmTask, save_vlm
@@ -67,7 +68,8 @@ def average(model: Any, base: dict[str, torch.Tensor], alpha: float) -> None:
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     from transformers import AutoModelForCausalLM
 
-    return dict(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict())
+    with refused(f"recipe key inputs.llm: {folder} cannot be loaded"):
+        return dict(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **start.ONLY_SAFETENSORS).state_dict())
 
 
 def _provenance(folder: Path) -> dict[str, str]:

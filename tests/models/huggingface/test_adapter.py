@@ -124,7 +124,7 @@ def test_truncated_weights_are_one_sentence(save_tiny, tmp_path):
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / weights.name).write_bytes(weights.read_bytes()[:-200])
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="cannot be read"):
         load(f"hf:{tmp_path}", ModelOptions(device="cpu"))
 
 

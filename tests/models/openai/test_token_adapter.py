@@ -234,7 +234,7 @@ def test_server_without_completions_is_reported_at_the_start(serve, load, replie
 
 
 def test_tokenizer_that_is_not_there_is_reported(serve, load):
-    with pytest.raises(UserError, match=r"--tokenizer 'no/such/folder' cannot be loaded .* give the model's folder or Hub id"):
+    with pytest.raises(UserError, match=r"--tokenizer 'no/such/folder' cannot be loaded: .* give the model's folder or Hub id"):
         load(serve(), tokenizer="no/such/folder")
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_check import refused, shards
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.released.names import OWN_TOWER, Shape, official_config, official_name, own_name, read_config, released_config
@@ -57,16 +58,7 @@ def read_headers(folder: Path) -> dict[str, Header]:
 
 
 def _shards(folder: Path) -> list[Path]:
-    index = folder / INDEX
-    if not index.is_file():
-        return sorted(folder.glob("*.safetensors"))
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{str(index)!r} is not an index of safetensors shards; get the file again") from error
-    if absent := [name for name in names if not (folder / name).is_file()]:
-        raise UserError(f"checkpoint {str(folder)!r} lacks {len(absent)} of {len(names)} shards, {absent[0]!r} first; get it again")
-    return [folder / name for name in names]
+    return shards(folder / INDEX) if (folder / INDEX).is_file() else sorted(folder.glob("*.safetensors"))
 
 
 def load_official(folder: Path, device: str, dtype: torch.dtype | None = None) -> WingsForConditionalGeneration:
@@ -84,7 +76,8 @@ def load_official(folder: Path, device: str, dtype: torch.dtype | None = None) -
     """
     headers = read_headers(folder)
     config = released_config(read_config(folder), {name: header.shape for name, header in headers.items()})
-    model = empty_model(config)
+    with refused(f"checkpoint {str(folder)!r} has a damaged config.json"):
+        model = empty_model(config)
     check_names(model, headers, folder, official=True)
     for file in sorted({header.file for header in headers.values()}):
         model.load_state_dict(_read_shard(file, device, dtype), strict=False, assign=True)

@@ -1,0 +1,134 @@
+"""What the files of a checkpoint claim, checked before any of them is loaded.
+
+A folder comes from strangers: its index may name a pickle, and its configuration sizes that no memory holds. Only safetensors of the folder
+itself are read, and no size may go far beyond the shapes that their headers have. All else that a configuration may have wrong, the library
+that reads it says; `refused` makes one sentence of that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from iit_bench.errors import MachineError, UserError, described, one_line
+
+SAFETENSORS = ".safetensors"
+INDEX = f"{SAFETENSORS}.index.json"  # the end of the name of each list of shards
+# Numbers of a configuration that decide how much is allocated: of layers, and of all else that has a size.
+LAYERS = re.compile(r"(layers?|blocks|depths?|stages)$")
+SIZES = re.compile(r"(size|dims?|width|rank|r|heads?|experts|labels|channels|features|embd|inner|d_model|d_ff|d_kv|filters|tokens)$")
+COUNTS = re.compile("(n|num)_")  # the beginning of names of numbers that are never negative
+MOST_LAYERS = 256  # are believed of any checkpoint, however few tensors it has: layers may share them
+NO_WEIGHTS = 2**20  # taken for the largest size where only a configuration is read
+MOST = 2**20  # the same of other sizes: those of images, for example, and of parts that a model leaves out, are those of no tensor
+MOST_OF_ADAPTERS = 1024
+PACKED = 16  # numbers of a quantised tensor that are stored as one
+
+
+@contextmanager
+def refused(what: str, fix: str = "get the file again") -> Iterator[None]:
+    """Turn any error of a library that reads a stranger's files into one sentence.
+
+    Args:
+        what: which file or checkpoint cannot be read, the sentence's beginning.
+        fix: its end.
+
+    Raises:
+        UserError: the library raised something. Errors of this project pass through.
+    """
+    try:
+        yield
+    except (UserError, MachineError):
+        raise
+    except ImportError as error:
+        raise UserError(f"{what} needs a package that is not installed: {one_line(error)}") from error
+    except Exception as error:
+        words = one_line(error) if isinstance(error, (OSError, ValueError)) else described(error)
+        raise UserError(f"{what}: {words.rstrip('.')}; {fix}") from error
+
+
+def check_folder(folder: Path, what: str) -> None:
+    """Refuse a model's folder whose index or configuration does not fit its safetensors; no tensor is read.
+
+    Args:
+        folder: with config.json or adapter_config.json.
+        what: the checkpoint's name for errors.
+
+    Raises:
+        UserError: an index names something else than safetensors of the folder, a file is missing or damaged, or a size is beyond all
+            shapes.
+    """
+    files: set[Path] = set()
+    for index in sorted(folder.glob(f"*{INDEX}")):
+        files |= set(shards(index))
+    shapes = _shapes(sorted(files | set(folder.glob(f"*{SAFETENSORS}"))))
+    if (folder / "config.json").is_file():
+        _check_sizes(_object(folder / "config.json"), shapes, MOST, f"{what}: config.json")
+    if (folder / "adapter_config.json").is_file():
+        fields = _object(folder / "adapter_config.json")
+        ranks = fields.get("rank_pattern")
+        fields["rank"] = list(ranks.values()) if isinstance(ranks, dict) else []
+        _check_sizes(fields, shapes, MOST_OF_ADAPTERS, f"{what}: adapter_config.json")
+
+
+def shards(index: Path) -> list[Path]:
+    """The files that an index of safetensors names, sorted by name.
+
+    Raises:
+        UserError: it is no index, names another kind of file or one elsewhere, or a file is missing.
+    """
+    places = _object(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise UserError(f"{str(index)!r} is not an index of safetensors shards; get the file again")
+    names = sorted(set(places.values()))
+    for name in names:
+        if not name.endswith(SAFETENSORS) or Path(name).name != name:
+            raise UserError(f"{str(index)!r} names {name!r}, and only safetensors beside it are read; convert it with save_pretrained")
+    if absent := [name for name in names if not (index.parent / name).is_file()]:
+        raise UserError(f"checkpoint {str(index.parent)!r} lacks {len(absent)} of {len(names)} shards, {absent[0]!r} first; get it again")
+    return [index.parent / name for name in names]
+
+
+def _shapes(files: list[Path]) -> list[tuple[int, ...]]:
+    from safetensors import SafetensorError, safe_open
+
+    shapes = []
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy") as shard:
+                shapes += [tuple(shard.get_slice(name).get_shape()) for name in shard.keys()]  # noqa: SIM118 - a shard is not a dict
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"shard {str(file)!r} cannot be read ({one_line(error)}); get the file again") from error
+    return shapes
+
+
+def _object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{str(file)!r} cannot be read ({one_line(error)}); get the file again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{str(file)!r} holds no JSON object; get the file again")
+    return content
+
+
+def _check_sizes(fields: Mapping[str, Any], shapes: list[tuple[int, ...]], most: int, where: str) -> None:
+    """Refuse numbers far beyond what the tensors have. Numbers within these bounds that are wrong make no large allocation."""
+    largest = max((size for shape in shapes for size in shape), default=NO_WEIGHTS)
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            _check_sizes(value, shapes, most, f"{where}: {name}")
+            continue
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                continue
+            if COUNTS.match(name) and number < 0:
+                raise UserError(f"{where} has {name} {number}; get the file again")
+            if LAYERS.search(name) and number > max(len(shapes), MOST_LAYERS):
+                raise UserError(f"{where} has {name} {number}, and the weights are {len(shapes)} tensors; get both from one source")
+            if SIZES.search(name) and number > max(PACKED * largest, most):
+                raise UserError(f"{where} has {name} {number}, and no tensor is wider than {largest}; get both from one source")

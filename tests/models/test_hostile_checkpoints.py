@@ -1,0 +1,190 @@
+"""Checkpoints whose files are not what they claim: refused in one sentence before anything of them is loaded.
+
+The templates and sizes here are harmless: limits are set low where one is to be reached.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from iit_bench.errors import ItemError, UserError
+from iit_bench.models import template_check
+from iit_bench.models.checkpoint_files import find_adapter, resolve_checkpoint
+from iit_bench.models.contract import ModelOptions
+from iit_bench.models.huggingface.load import load
+from iit_bench.models.rendering import render_prompt
+from iit_bench.models.template_check import check_template
+from iit_bench.training import assets, start
+from tests.conftest import tiny_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def no_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.load fails the test, whoever calls it."""
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was opened"))
+
+
+@pytest.fixture
+def checkpoint(save_tiny: Callable[..., Path]) -> Path:
+    return save_tiny("llama")
+
+
+def open_model(folder: Path) -> Any:
+    return load(f"hf:{folder}", ModelOptions(device="cpu", dtype="float32"))
+
+
+def edit(file: Path, **fields: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+# ---------------------------------------------------------------- which files are read
+
+
+def name_shards(folder: Path, other: str) -> None:
+    """Give a folder an index that names its weights and another file."""
+    weights = {"model.norm.weight": "model.safetensors", "lm_head.weight": other}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weights}))
+
+
+LOADERS: dict[str, Callable[[Path], Any]] = {
+    "hf": open_model,
+    "by name": lambda folder: resolve_checkpoint(str(folder)),
+    "the stage of a recipe": lambda folder: start.load(assets.find(str(folder), "inputs.model")),
+    "the decoder of a recipe": lambda folder: assets.locate(str(folder), "inputs.llm"),
+}
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("other", ["pytorch_model.bin", "../elsewhere.safetensors"])
+def test_an_index_names_safetensors_of_its_own_folder_only(loader: str, other: str, checkpoint: Path) -> None:
+    (checkpoint / "pytorch_model.bin").write_bytes(b"not opened")
+    name_shards(checkpoint, other)
+    (checkpoint / "model.safetensors").rename(checkpoint / "model-1.safetensors")  # transformers prefers the single file
+    with pytest.raises(UserError, match=r"names '.*', and only safetensors beside it are read; convert it"):
+        LOADERS[loader](checkpoint)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"weight_map": {"a": 1}}', '{"weight_map": []}', "{"])
+def test_an_index_that_is_none_is_refused(content: str, checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(UserError, match=r"model\.safetensors\.index\.json"):
+        resolve_checkpoint(str(checkpoint))
+
+
+def test_a_recipe_reads_no_pickle_where_there_are_no_safetensors(checkpoint: Path) -> None:
+    """transformers falls back to pytorch_model.bin."""
+    (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"cannot be loaded: .*no file named model\.safetensors"):
+        start.load(assets.find(str(checkpoint), "inputs.model"))
+
+
+def test_an_adapter_is_no_larger_than_its_tensors(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(4, 8)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')
+    assert find_adapter(str(tmp_path)) == tmp_path
+    edit(tmp_path / "adapter_config.json", r=10**9)
+    with pytest.raises(UserError, match=r"adapter_config.json has r 1000000000, and no tensor is wider than 8"):
+        find_adapter(str(tmp_path))
+    edit(tmp_path / "adapter_config.json", r=4, rank_pattern={"q_proj": 10**9})
+    with pytest.raises(UserError, match=r"adapter_config.json has rank 1000000000"):
+        find_adapter(str(tmp_path))
+
+
+# ---------------------------------------------------------------- config.json
+
+WRONG: dict[str, dict[str, Any]] = {
+    "type": {"attention_bias": "x"},
+    "dtype": {"dtype": "x"},
+    "name of a function": {"hidden_act": "x"},
+    "division by zero": {"num_attention_heads": 0},
+    "power of zero": {"head_dim": 0},
+    "negative": {"num_hidden_layers": -1},
+    "part": {"rope_parameters": {"rope_theta": "x", "rope_type": "default"}},
+    "no such kind": {"rope_parameters": {"rope_theta": 1e4, "rope_type": "x"}},
+    "token beyond the vocabulary": {"pad_token_id": 10**9},
+    "empty vocabulary": {"vocab_size": 0},
+    "model type": {"model_type": {}},
+    "layers": {"num_hidden_layers": 10**6},
+    "width": {"hidden_size": 10**9},
+    "vocabulary": {"vocab_size": 10**9},
+    "labels": {"num_labels": 10**9},
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_configuration_of_wrong_types_signs_or_sizes_is_one_sentence(case: str, checkpoint: Path) -> None:
+    edit(checkpoint / "config.json", **WRONG[case])
+    with pytest.raises(UserError) as error:
+        open_model(checkpoint)
+    assert "\n" not in str(error.value) and str(checkpoint) in str(error.value)
+
+
+@pytest.mark.parametrize("fields", [{"eos_token": -1}, {"extra_special_tokens": "x"}, {"model_max_length": "x"}, {"tokenizer_class": {}}])
+def test_a_tokenizer_of_wrong_types_is_one_sentence(fields: dict[str, Any], checkpoint: Path) -> None:
+    edit(checkpoint / "tokenizer_config.json", **fields)
+    with pytest.raises(UserError, match="the tokenizer of"):
+        open_model(checkpoint)
+
+
+# ---------------------------------------------------------------- chat templates
+
+TEMPLATES = {
+    "{{ 'a' * 300000000 }}": "takes too much memory",
+    "{% for i in range(20000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}": "takes more than 1 seconds",
+    "{% for i in range(900) %}{{ messages[0].role * 9 }}{% endfor %}": "writes more than 10000 characters",
+    "{{ 1 / 0 }}": "fails with ZeroDivisionError",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "fails with RecursionError",
+    "{% for i in range(1000000) %}{% endfor %}": "fails with OverflowError",
+    "{% include 'other' %}": "fails with TypeError (no loader",
+    "{{ messages + 1 }}": "fails with TypeError",
+    "{% if false %}?{% endif %}": "writes nothing",
+    " ": "writes nothing",
+    "{% for %}": "is no valid template",
+    "{{ messages | none_such }}": "is no valid template",
+}
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_template_that_cannot_be_used_is_refused_before_it_is_rendered_here(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, limit in {"SECONDS": 1, "BYTES": 2**28, "CHARACTERS": 10_000}.items():
+        monkeypatch.setattr(template_check, name, limit)
+    monkeypatch.setattr(template_check, "_chats", lambda: [[{"role": "user", "content": "?"}]])
+    tokenizer = tiny_tokenizer(template)
+    monkeypatch.setattr(type(tokenizer), "apply_chat_template", lambda *_, **__: pytest.fail("rendered here"))
+    with pytest.raises(UserError) as error:
+        check_template(tokenizer, "'x'")
+    assert f"the chat template of 'x' {TEMPLATES[template]}" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_transformers_gives_templates_is_there_in_the_trial() -> None:
+    tokenizer = tiny_tokenizer(
+        "{{ strftime_now('%Y') and bos_token }}{{ messages | tojson(indent=2) }}{% for m in messages %}{% generation %}{{ m.content }}"
+        "{% endgeneration %}{% break %}{% endfor %}{% if messages | length > 2 %}{{ raise_exception('too many') }}{% endif %}"
+    )
+    check_template(tokenizer, "it")
+    assert render_prompt(tokenizer, [{"role": "user", "content": "?"}])
+
+
+def test_a_template_that_fails_for_one_chat_is_that_items_error() -> None:
+    tokenizer = tiny_tokenizer(
+        "{{ 6 / (messages[0].content | length - 3) }}{% if messages[0].content == 'much' %}{{ 'a' * 2000000 }}{% endif %}"
+    )
+    assert render_prompt(tokenizer, [{"role": "user", "content": "?"}]) == "-3.0"
+    with pytest.raises(ItemError, match="chat template refused: it fails with ZeroDivisionError"):
+        render_prompt(tokenizer, [{"role": "user", "content": "???"}])
+    with pytest.raises(ItemError, match="chat template refused: it writes 2000003 characters"):
+        render_prompt(tokenizer, [{"role": "user", "content": "much"}])
+
+
+def test_a_model_with_such_a_template_is_refused_by_its_name(checkpoint: Path) -> None:
+    (checkpoint / "chat_template.jinja").write_text("{{ 1 / 0 }}")
+    with pytest.raises(UserError, match=f"the chat template of '{checkpoint}' fails with ZeroDivisionError"):
+        open_model(checkpoint)
