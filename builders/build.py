@@ -15,10 +15,10 @@ from builders.baselines import Baselines
 from builders.card import card
 from builders.choices import admit, flagged, ordered
 from builders.connectors import make_connect
-from builders.dialogues import Dialogues
+from builders.dialogues import Connect, Dialogues
 from builders.histories import Groups, HistoryBuilder, use_cap
 from builders.matching import make_matcher
-from builders.presets import load_preset
+from builders.presets import Preset, load_preset
 from builders.sources.answers import parse_answers
 from builders.sources.base import AnswerCounts, SourceOptions, SourceQuestions, is_table, load_source
 from builders.sources.columns import parse_columns
@@ -29,9 +29,9 @@ from builders.words import hashed
 from iit_bench.errors import UserError
 from iit_bench.numerals import counted
 from iit_bench.progress import display
-from iit_bench.storage.atomic import check_target
 from iit_bench.storage.benchmark import save_benchmark
 from iit_bench.storage.format import BENCHMARK_FORMAT
+from iit_bench.storage.whole_folders import reserved
 from iit_bench.terminal import label
 from iit_bench.types import Modality, Question, tier_order
 from iit_bench.version import __version__
@@ -75,7 +75,8 @@ def build(options: BuildOptions) -> Path:
     """Build a benchmark folder and return its path. Progress goes to stderr; `summary` describes what was built.
 
     Raises:
-        UserError: unknown preset, source, tier or connector; too few questions; `out` cannot be written or holds something else.
+        UserError: unknown preset, source, tier or connector; too few questions; `out` cannot be written or holds something else, or another
+            process is writing it.
     """
     preset = load_preset(options.preset)
     tiers = parse_tiers(options.tiers)
@@ -85,7 +86,11 @@ def build(options: BuildOptions) -> Path:
     if not is_code(options.language):
         raise UserError(f"--language {options.language!r} is no code of BCP 47; use e.g. en, zh or pt-BR")
     connect = make_connect(options.connector, options.seed)
-    check_target(options.out, BENCHMARK_FORMAT, options.overwrite)
+    with reserved(options.out, BENCHMARK_FORMAT, options.overwrite):
+        return _build(options, preset, tiers, size, connect)
+
+
+def _build(options: BuildOptions, preset: Preset, tiers: tuple[str, ...], size: int, connect: Connect | None) -> Path:
     text = preset.text if options.text is None else options.text
     visual = preset.visual if options.visual is None else options.visual
     names = {"T": text if _occurs("T", tiers) else (), "V": visual if _occurs("V", tiers) else ()}

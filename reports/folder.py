@@ -7,9 +7,13 @@ has all of its files in it; a report that comes to its end removes those that ar
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from iit_bench.storage.atomic import Content, unwritable, write_atomic
+from iit_bench.storage.folder_locks import LOCK, holding
+from iit_bench.storage.litter import remove_litter_in
 
 LIST = "report-files.txt"
 _HEAD = "# Files that `iit-bench report` wrote here; the next report into this folder removes those that it does not write.\n"
@@ -20,6 +24,19 @@ _OURS = re.compile(
     r"samples/(data|images|pages)/[A-Za-z0-9_][A-Za-z0-9._-]*"
 )
 _FOLDERS = ("models", "pairs", "gallery", "figures", "samples", "samples/data", "samples/images", "samples/pages")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[ReportFolder]:
+    """The folder of a report, which no other process writes meanwhile. What killed reports left unfinished is removed.
+
+    Raises:
+        UserError: another process writes it.
+    """
+    with holding(path):
+        for name in _FOLDERS:
+            remove_litter_in(path / name)
+        yield ReportFolder(path)
 
 
 class ReportFolder:
@@ -95,7 +112,7 @@ class ReportFolder:
 
 def foreign_files(path: Path) -> int:
     """Files among a report's pages that no report has listed; other folders are not looked at."""
-    listed = {LIST, *_listed(path)}
+    listed = {LIST, LOCK, *_listed(path)}
     places = [("", path), *((f"{folder}/", path / folder) for folder in _FOLDERS)]
     return sum(
         f"{place}{file.name}" not in listed for place, folder in places if folder.is_dir() for file in folder.iterdir() if file.is_file()

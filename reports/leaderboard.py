@@ -19,7 +19,7 @@ from reports.bases import measured
 from reports.benchmark_page import benchmark_page
 from reports.benchmarks import benchmark_of
 from reports.entries import Entry, Group, base_of, groups_of
-from reports.folder import ReportFolder
+from reports.folder import ReportFolder, writing
 from reports.iit import about
 from reports.iit import seeds as seeds_of
 from reports.iit.front import front
@@ -92,15 +92,20 @@ def report(
         The leaderboard's path. The same runs and title give the same bytes.
 
     Raises:
-        UserError: no runs, none that is known, a pair of models that are not there, or `out` cannot be written.
+        UserError: no runs, none that is known, a pair of models that are not there, `out` cannot be written, or another
+            process is writing it.
     """
     _check_target(Path(out))
-    made = _read(runs, base, bench, pairs, seeds)
+    with writing(Path(out)) as folder:
+        return _write(folder, _read(runs, base, bench, pairs, seeds), title, samples, series)
+
+
+def _write(folder: ReportFolder, made: Report, title: str | None, samples: bool | None, series: bool) -> Path:
+    """Write the pages of a report into its folder."""
     entries = entries_in(made.groups)
     title = title or (TITLE_OF_SUITES if made.models.runs else TITLE)
     shown = plan(list(zip(made.groups, made.benchmarks, strict=True)), made.models, samples)
     of_series = series_page(made.groups, made.given) if series else None
-    folder = ReportFolder(Path(out))
     site = Site(
         folder=folder,
         styles=len(entries),

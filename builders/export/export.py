@@ -13,9 +13,9 @@ from iit_bench.asking import check_letters
 from iit_bench.errors import UserError
 from iit_bench.numerals import counted
 from iit_bench.progress import bar
-from iit_bench.storage.atomic import check_target, save_folder
 from iit_bench.storage.benchmark import load_benchmark
 from iit_bench.storage.format import EXPORT_FORMAT, pretty_json, written_version
+from iit_bench.storage.whole_folders import reserved, save_folder
 from iit_bench.types import Style
 from iit_bench.version import __version__
 
@@ -40,7 +40,8 @@ def export(options: ExportOptions, progress: bool = True) -> dict[str, Any]:
     """Write the folder, whole or not at all, and return its manifest; of croissant and hub, what `summary` prints.
 
     Raises:
-        UserError: not a benchmark, a tier that it lacks, a style that the tool does not support, or `out` holds something else.
+        UserError: not a benchmark, a tier that it lacks, a style that the tool does not support, or `out` holds something else, or
+            another process is writing it.
     """
     if options.to in ("croissant", "hub"):
         if options.tiers is not None or options.style is not None:
@@ -48,7 +49,11 @@ def export(options: ExportOptions, progress: bool = True) -> dict[str, Any]:
         is_hub = options.to == "hub"
         return published.publish(options.bench, options.out, hub=is_hub, dataset=options.dataset, overwrite=options.overwrite)
     style = _vlmeval_style(options.style) if options.to == "vlmeval" else options.style
-    check_target(options.out, EXPORT_FORMAT, options.overwrite)
+    with reserved(options.out, EXPORT_FORMAT, options.overwrite):
+        return _export("lm-eval" if options.to == "lm-eval" else "vlmeval", options, style, progress)
+
+
+def _export(tool: Tool, options: ExportOptions, style: Style | None, progress: bool) -> dict[str, Any]:
     benchmark = load_benchmark(options.bench)
     tiers = benchmark.chosen_tiers(options.tiers)
     plan = Plan(benchmark=benchmark, tiers=tiers, style=style or benchmark.manifest.get("default_style", "cloze"))
@@ -56,8 +61,7 @@ def export(options: ExportOptions, progress: bool = True) -> dict[str, Any]:
         check_letters(benchmark.questions.values())
     manifest: dict[str, Any] = {}
     total = sum(dialogue.tier in tiers for dialogue in benchmark.dialogues)
-    with bar(f"exporting to {options.to}", total, progress) as advance:
-        tool: Tool = "lm-eval" if options.to == "lm-eval" else "vlmeval"
+    with bar(f"exporting to {tool}", total, progress) as advance:
         save_folder(options.out, _files(tool, plan, manifest, advance), EXPORT_FORMAT, options.overwrite)
     return manifest
 

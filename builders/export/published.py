@@ -15,9 +15,10 @@ from builders.card import card
 from builders.export.croissant import croissant
 from iit_bench.errors import UserError
 from iit_bench.numerals import counted
-from iit_bench.storage.atomic import Content, save_folder
+from iit_bench.storage.atomic import Content
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.format import BENCHMARK_FORMAT
+from iit_bench.storage.whole_folders import reserved, save_folder
 
 LICENCES = "LICENSES.md"
 
@@ -36,8 +37,9 @@ def publish(bench: Path, out: Path, *, hub: bool, dataset: str | None = None, ov
         raise UserError(f"--dataset {dataset!r} is no name on the Hub; give OWNER/NAME")
     if out.resolve() == bench.resolve():
         raise UserError(f"--out {str(out)!r} is the benchmark itself; choose another folder")
-    benchmark = load_benchmark(bench)
-    save_folder(out, _files(benchmark, hub, dataset), BENCHMARK_FORMAT, overwrite)
+    with reserved(out, BENCHMARK_FORMAT, overwrite):
+        benchmark = load_benchmark(bench)
+        save_folder(out, _files(benchmark, hub, dataset), BENCHMARK_FORMAT, overwrite)
     sources = benchmark.manifest["sources"]
     unknown = [name for name, source in sources.items() if not source["licence"] or source["licence"] == "unknown"]
     return {"to": "hub" if hub else "croissant", "dialogues": len(benchmark.dialogues), "unknown_licences": unknown}

@@ -22,6 +22,7 @@ from iit_bench.models.load import load_model
 from iit_bench.progress import bar
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
+from iit_bench.storage.folder_locks import holding
 from iit_bench.storage.runs import load_run_header
 from iit_bench.types import Dialogue, Style
 
@@ -47,7 +48,7 @@ def observe_attention(options: AttentionOptions, progress: bool = True) -> Obser
     run, out = options.as_run(), target(options)
     benchmark = load_benchmark(options.bench)
     style = style_of(run, benchmark)
-    tiers = benchmark.chosen_tiers(options.tiers)
+    benchmark.chosen_tiers(options.tiers)  # refuses one that the benchmark lacks
     known: dict[str, Any] = {
         "benchmark": {name: benchmark.manifest[name] for name in ("name", "rows_sha256")},
         "style": style,
@@ -57,7 +58,13 @@ def observe_attention(options: AttentionOptions, progress: bool = True) -> Obser
     _refuse_to_lose(out, options)
     _observable(benchmark, options, style)
     check_writable(out)
-    model = load_model(options.model, run.model_options, progress=progress)
+    with holding(out, beside=True):
+        return _observe(options, benchmark, out, known, progress)
+
+
+def _observe(options: AttentionOptions, benchmark: Benchmark, out: Path, known: Mapping[str, Any], progress: bool) -> Observed:
+    """Observe the model and write the table, which no other process writes meanwhile."""
+    model = load_model(options.model, options.as_run().model_options, progress=progress)
     refuse_unobservable(model)
     about = {"name": options.name or options.model, "model": dataclasses.asdict(model.info), **known}
     _refuse_beside_another(out, about)
@@ -69,7 +76,7 @@ def observe_attention(options: AttentionOptions, progress: bool = True) -> Obser
     observed = Observed(
         about
         | {
-            "tiers": [tier for tier in tiers if "V" in tier],
+            "tiers": [tier for tier in benchmark.chosen_tiers(options.tiers) if "V" in tier],
             "limit": options.limit,
             "not_observed": without,
             "versions": {name: version(name) for name in PACKAGES},

@@ -6,15 +6,11 @@ whatever is fetched into the data root later is of the same commit, unless `--up
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from evaluators.fetch.download import PAUSES, Checksum, RemoteFile, download, partial_of, size_of
 from evaluators.fetch.hub import CONVERTED, MAIN, endpoint, list_files, merged
@@ -23,11 +19,12 @@ from iit_bench.data.fetched import FetchedFile, FetchedSet, Sets, load_sets, rea
 from iit_bench.errors import UserError
 from iit_bench.numerals import counted
 from iit_bench.progress import download_bar
+from iit_bench.storage.atomic import check_writable
+from iit_bench.storage.folder_locks import holding
 from iit_bench.storage.format import sha256_file
 from iit_bench.tools.vlmevalkit import DATA_FOLDER, licence_of_table
 
 ASK_ABOVE = 10**9  # bytes; more is fetched only with consent
-LOCK = ".fetch.lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +90,8 @@ def fetch(options: FetchOptions, agreed: Callable[[Plan], bool], progress: bool 
         MachineError: no connection, a full disk. What arrived is kept; the same call resumes.
     """
     needs = needs_of(options.names, options.include_path)
-    with _locked(options.data_root):
+    check_writable(options.data_root)
+    with holding(options.data_root, fix="choose another --data-root"):  # two would write into the same unfinished files
         plan = make_plan(options, needs)
         if not agreed(plan):
             raise UserError("nothing was fetched; repeat the command with --yes to agree")
@@ -102,26 +100,6 @@ def fetch(options: FetchOptions, agreed: Callable[[Plan], bool], progress: bool 
             for planned in plan.sets:
                 _fetch_set(plan.data_root, planned, partial(_fetch_file, options=options, advance=advance))
     return plan
-
-
-@contextmanager
-def _locked(data_root: Path) -> Iterator[None]:
-    """Makes the data root and keeps other processes out: two would write into the same unfinished files."""
-    try:
-        data_root.mkdir(parents=True, exist_ok=True)
-        probe = data_root / f".{os.getpid()}.probe"
-        probe.write_bytes(b"iit-bench")
-        probe.unlink()
-        lock = FileLock(data_root / LOCK, timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"another `iit-bench fetch` is running in {str(data_root)!r}; wait for it to end") from error
-    except OSError as error:
-        raise UserError(f"cannot write into --data-root {str(data_root)!r} ({error.strerror or error}); choose another folder") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _check_space(plan: Plan) -> None:

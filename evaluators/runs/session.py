@@ -21,6 +21,7 @@ from iit_bench.engine.shares import LOCKS, SharedLog, rank_logs, set_aside
 from iit_bench.errors import UserError
 from iit_bench.models.contract import Model
 from iit_bench.ranks import Rank, this_rank
+from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held
 from iit_bench.storage.runs import load_run_header, save_run_header
 
 ORPHANS_END = 10.0  # seconds after which nothing writes any more that a killed process had started
@@ -35,8 +36,13 @@ def as_begun(options: RunOptions, folders: Sequence[str] = ("",)) -> RunOptions:
     Args:
         options: of the run.
         folders: names of the run folders in `options.out`; "" is the folder itself.
+
+    Raises:
+        UserError: another process that works alone is writing one of them.
     """
     paths = [options.out / name for name in folders]
+    for path in paths:
+        refuse_if_held(path)
     begun = [load_run_header(path) for path in paths if not options.fresh and (path / "run.json").is_file()]
     day = options.date or next(filter(None, map(run_date, begun)), None) or datetime.now(UTC).date().isoformat()
     plain = "plain" in map(engine_option, begun)
@@ -80,7 +86,9 @@ def enter(folder: Path, run: dict[str, Any], *, fresh: bool, outcome_files: Sequ
     entered = (
         _enter_with_others(folder, run, rank, fresh, outcome_files) if rank.several else _enter_alone(folder, run, fresh, outcome_files)
     )
-    with entered as log, _threads_of(run):
+    if holds_files(folder):
+        load_run_header(folder)  # refuses a foreign folder before anything is written into it
+    with holding(folder, shared=rank.several), entered as log, _threads_of(run):
         yield run, log
 
 
@@ -88,7 +96,7 @@ def enter(folder: Path, run: dict[str, Any], *, fresh: bool, outcome_files: Sequ
 def _enter_alone(folder: Path, run: dict[str, Any], fresh: bool, outcome_files: Sequence[str]) -> Iterator[ResponseLog]:
     before = None
     if holds_files(folder):
-        before = load_run_header(folder)  # refuses a foreign folder, also with `fresh`
+        before = load_run_header(folder)
         if not fresh:
             _resume(folder, before, run)
     else:
@@ -108,9 +116,6 @@ def _enter_with_others(folder: Path, run: dict[str, Any], rank: Rank, fresh: boo
             f"--fresh cannot be given to each of {rank.of} processes of torchrun: one that starts late, or again, would remove what the "
             "others have done; remove the folder first, or use --processes"
         )
-    if holds_files(folder):
-        load_run_header(folder)  # refuses a foreign folder before anything is written into it
-    folder.mkdir(parents=True, exist_ok=True)
 
     def begin(log: SharedLog, only: bool) -> str:
         before = load_run_header(folder) if holds_files(folder) else None
@@ -201,7 +206,7 @@ def holds_files(folder: Path) -> bool:
 
 
 def _whole(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if not _is_partial(path)]
+    return [path for path in folder.iterdir() if path.name != LOCK and not _is_partial(path)]
 
 
 def _tidy(folder: Path, outcome_files: Sequence[str]) -> None:

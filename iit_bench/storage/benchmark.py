@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from iit_bench.errors import UserError
-from iit_bench.storage.atomic import Content, save_folder
+from iit_bench.storage.atomic import Content
 from iit_bench.storage.format import BENCHMARK_FORMAT, pretty_json, read_header, sha256_file, written_version
 from iit_bench.storage.tables import read_table, rows_sha256, write_table
+from iit_bench.storage.whole_folders import save_folder
 from iit_bench.types import Dialogue, Question, tier_order
 
 

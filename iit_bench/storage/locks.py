@@ -30,7 +30,7 @@ def lock_file(file: IO[bytes], path: Path) -> None:
 
 def held_by_another(path: Path) -> UserError:
     """The error of a file that another process has locked."""
-    return UserError(f"another process is writing {str(path)!r}; wait for it or choose another --out")
+    return UserError(f"another process is writing {str(path)!r}; wait for it, or choose another --out")
 
 
 def try_lock(file: IO[bytes], path: Path, *, shared: bool = False) -> bool:

@@ -21,6 +21,7 @@ from iit_bench.training.parallel import Processes
 
 FOLDER = "checkpoint"
 TENSORS = "tensors.safetensors"
+FOLDERS = (FOLDER, "checkpoint.old", "checkpoint.new")
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -154,9 +155,14 @@ def restore(folder: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW,
             optimizer.state[parameter] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
 
 
+def is_left(out: Path) -> bool:
+    """Whether a folder holds a checkpoint, whole or not."""
+    return any((out / name).exists() for name in FOLDERS)
+
+
 def remove(out: Path) -> None:
     """Drop the checkpoint of a finished training."""
-    for name in (FOLDER, "checkpoint.old", "checkpoint.new"):
+    for name in FOLDERS:
         shutil.rmtree(out / name, ignore_errors=True)
 
 

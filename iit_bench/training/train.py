@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.storage.atomic import write_atomic
-from iit_bench.storage.locks import lock_file
+from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held
 from iit_bench.terminal import write
 from iit_bench.training import assets
 from iit_bench.training import recipe as recipes
@@ -82,12 +82,14 @@ def _run_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, processe
     recipe = loaded.recipe
     assert not isinstance(recipe, ChainRecipe)
     identity = {"recipe": loaded.name, "recipe_sha256": loaded.sha256, "overrides": _that_count(loaded.overrides)}
-    if processes.decided(lambda: _is_finished(out, identity, resume)):
+    if processes.decided(lambda: _is_finished(out, identity, resume) and not checkpoint.is_left(out)):
         return
     task = make_task(recipe)
     with contextlib.ExitStack() as held:
-        processes.decided(lambda: held.enter_context(_locked(out)))
+        processes.decided(lambda: held.enter_context(holding(out)))
         if processes.decided(lambda: _is_finished(out, identity, resume=True)):  # by another process, since
+            if processes.writes:
+                checkpoint.remove(out)  # a process that was killed when the card was written has left it
             return
         if isinstance(recipe, VlmRecipe):
             processes.decided(lambda: bool(task.mixture(out, progress)))  # checked by one process; the others find what it wrote
@@ -111,9 +113,10 @@ def _is_finished(out: Path, identity: dict[str, Any], resume: bool) -> bool:
     """Whether the folder holds what would be trained.
 
     Raises:
-        UserError: it holds something else that would be lost.
+        UserError: it holds something else that would be lost, or another process trains in it.
     """
-    if not resume and out.exists() and any(out.iterdir()):
+    refuse_if_held(out)
+    if not resume and out.exists() and any(path.name != LOCK for path in out.iterdir()):
         raise UserError(f"{out}: is not empty; give another --out, or --resume to continue the training in it")
     if not (out / CARD).is_file():
         return False
@@ -121,26 +124,6 @@ def _is_finished(out: Path, identity: dict[str, Any], resume: bool) -> bool:
     if {key: done.get(key) for key in identity} != identity:
         raise UserError(f"{out}: holds a model of another recipe ({done.get('recipe')}) or other --set values; give another --out")
     return True
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder's log, so that no other process trains in it meanwhile.
-
-    Raises:
-        UserError: another one does.
-    """
-    from iit_bench.training.logs import LOG
-
-    path = out / LOG
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
-    except OSError as error:
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror}; check the permissions of --out") from error
-    with file:
-        lock_file(file, path)
-        yield
 
 
 def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict[str, Any], progress: bool, processes: Processes) -> None:

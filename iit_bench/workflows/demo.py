@@ -31,8 +31,15 @@ def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
         progress: show progress bars.
 
     Raises:
-        UserError: `out` cannot be written, or holds something else.
+        UserError: `out` cannot be written, or holds something else; another process fills it.
     """
+    from iit_bench.storage.folder_locks import holding
+
+    with holding(out):
+        return _fill(out, limit, progress)
+
+
+def _fill(out: Path, limit: int | None, progress: bool) -> Path:
     from builders.build import BuildOptions, build, summary
     from evaluators.iit.evaluate import Shared, evaluate
     from evaluators.runs.options import RunOptions

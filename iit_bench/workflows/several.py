@@ -24,6 +24,7 @@ from iit_bench.progress import notice
 from iit_bench.ranks import this_rank
 from iit_bench.storage.atomic import check_writable, write_atomic
 from iit_bench.storage.benchmark import load_benchmark
+from iit_bench.storage.folder_locks import holding
 from iit_bench.storage.runs import load_run, load_run_header
 from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Results
@@ -159,6 +160,22 @@ def watch(
     check_writable(options.out)
     shared = Shared(load_benchmark(options.bench))
     check_asked(options, shared.benchmark)
+    with holding(options.out, shared=this_rank().several):
+        return _watch(shared, folder, options, once=once, every=every, idle=idle, progress=progress, wait=wait, clock=clock)
+
+
+def _watch(
+    shared: Shared,
+    folder: Path,
+    options: RunOptions,
+    *,
+    once: bool,
+    every: float,
+    idle: float | None,
+    progress: bool,
+    wait: Callable[[float], None],
+    clock: Clock,
+) -> Outcome:
     outcome = Outcome()
     done = (
         {}

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from iit_bench.storage.atomic import Content, check_target, save_folder
+from iit_bench.storage.atomic import Content
 from iit_bench.storage.format import EXPORT_FORMAT, pretty_json, written_version
 from iit_bench.storage.runs import folder_label
+from iit_bench.storage.whole_folders import reserved, save_folder
 from iit_bench.version import __version__
 from reports.formats import every_eval_ever, hub_results, inspect_log
 from reports.formats.runs import Runs, read
@@ -56,10 +57,10 @@ def export_runs(options: RunExportOptions) -> dict[str, Any]:
     Raises:
         UserError: no such runs, something that the format needs is missing, or `out` holds something else.
     """
-    check_target(options.out, EXPORT_FORMAT, options.overwrite)
-    runs = read(options.runs, options.bench)
     manifest: dict[str, Any] = {}
-    save_folder(options.out, _files(options, runs, manifest), EXPORT_FORMAT, options.overwrite)
+    with reserved(options.out, EXPORT_FORMAT, options.overwrite):
+        runs = read(options.runs, options.bench)
+        save_folder(options.out, _files(options, runs, manifest), EXPORT_FORMAT, options.overwrite)
     return manifest
 
 

@@ -14,7 +14,7 @@ from iit_bench.lab.cells import rate_word
 from iit_bench.types import Figure
 from reports import links
 from reports.cells import Cell, Column, Table, count, duration, figure_cell, missing_cell, percent, points, text_cell
-from reports.folder import ReportFolder
+from reports.folder import writing
 from reports.lab.charts import Series, series_over_two_axes
 from reports.lab.tables import effect_cell, equal_vqa, pairs
 from reports.pages import Page, Site, write
@@ -46,7 +46,6 @@ def lab_page(cells: Path, out: Path, planned: Sequence[str] = ()) -> Path:
         UserError: as `evaluators.lab.answers.load`, or `out` cannot be written.
     """
     found = findings(load(cells), planned)
-    folder = ReportFolder(out)
     styles = {one.cell.method: style for style, one in enumerate(found.grid.methods)}
     page = Page(
         place=links.INDEX,
@@ -67,8 +66,9 @@ def lab_page(cells: Path, out: Path, planned: Sequence[str] = ()) -> Path:
             _cost(found, styles),
         ),
     )
-    first = write(page, Site(folder=folder, first="The experiment", styles=len(styles)))
-    folder.tidy()
+    with writing(out) as folder:
+        first = write(page, Site(folder=folder, first="The experiment", styles=len(styles)))
+        folder.tidy()
     return first
 
 

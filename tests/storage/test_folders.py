@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,11 @@ from evaluators.iit.results import summarise
 from iit_bench.errors import UserError
 from iit_bench.storage import format as formats
 from iit_bench.storage import runs as run_folders
-from iit_bench.storage.atomic import check_target, check_writable, write_atomic
+from iit_bench.storage.atomic import check_writable, write_atomic
 from iit_bench.storage.benchmark import load_benchmark, save_benchmark
 from iit_bench.storage.format import BENCHMARK_FORMAT
 from iit_bench.storage.runs import load_run, save_run_header, save_run_outcome
+from iit_bench.storage.whole_folders import check_target
 from iit_bench.types import Dialogue, Prediction, Question
 
 QUESTIONS_TABLE = "questions/test-00000-of-00001.parquet"
@@ -234,7 +236,8 @@ class FullDisk:
         return self.real(*arguments)
 
 
-# Four files, each synced and moved into place; then the old folder is moved aside and the new one into its place.
+# Four files, each synced and moved into place; then, where folders cannot change places in one step, the old one is moved aside and the
+# new one into its place.
 STEPS = [("fsync", n) for n in range(1, 5)] + [("replace", n) for n in range(1, 7)]
 
 
@@ -245,6 +248,7 @@ def test_failure_at_any_step_keeps_the_old_benchmark_and_nothing_else(tmp_path, 
     if old:
         save(out, questions[:1])
     before = everything_under(tmp_path)
+    monkeypatch.setattr(sys, "platform", "one without renameat2")
     monkeypatch.setattr(os, function, FullDisk(getattr(os, function), n))
     if (function, n) == ("replace", 6) and not old:
         save(out, questions)  # one step fewer where nothing is there to be moved aside

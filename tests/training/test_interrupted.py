@@ -18,6 +18,7 @@ from iit_bench.errors import UserError
 from iit_bench.training import checkpoint, loop
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task, run
+from tests.held_folder import held_elsewhere
 
 pytestmark = pytest.mark.slow
 KILLED = Path(__file__).parents[1] / "reliability" / "trained.py"
@@ -140,12 +141,23 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_is_kept(recipe: A
 
 
 def test_two_trainings_in_one_folder_are_refused(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
-    """The lock is of the open file: a second one is refused in this process too."""
-    from iit_bench.training.train import _locked
-
-    with _locked(tmp_path / "out"), pytest.raises(UserError, match="another process is writing"):
-        run("lab-base", [*tiny["lab-base"], *STEPS], tmp_path / "out", resume=True, progress=False)
+    with held_elsewhere(tmp_path / "out") as first:
+        for resume in (True, False):
+            with pytest.raises(UserError, match=f"another process is writing .*process {first.pid} on "):
+                run("lab-base", [*tiny["lab-base"], *STEPS], tmp_path / "out", resume=resume, progress=False)
+            (tmp_path / "out" / "log.jsonl").touch()  # what the first has written
     assert not (tmp_path / "out" / "checkpoint").exists()
+
+
+def test_what_a_process_left_that_was_killed_at_the_end_is_removed(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    arguments = [*tiny["lab-base"], *STEPS, "optim.steps=1", "limit=2", "test=false"]
+    out = run("lab-base", arguments, tmp_path / "out", progress=False)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "checkpoint").mkdir()
+    (out / "checkpoint.new").mkdir()
+    (out / ".training.json.999999999.partial").touch()
+    run("lab-base", arguments, out, resume=True, progress=False)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_a_finished_model_of_another_recipe_is_not_overwritten(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
