@@ -19,7 +19,7 @@ from evaluators.lab.claims import RULE, Pairing  # noqa: E402
 from evaluators.lab.effects import Effect  # noqa: E402
 from evaluators.lab.findings import Findings, findings  # noqa: E402
 from iit_bench.lab.cells import rate_word  # noqa: E402
-from iit_bench.numerals import NOTHING, counted, in_percent, interval, percent, points  # noqa: E402
+from iit_bench.numerals import NOTHING, counted, fixed, in_percent, interval, p_value, percent, points  # noqa: E402
 from iit_bench.types import Figure  # noqa: E402
 
 CELLS, PAGE = HERE / "lab" / "cells", HERE / "lab.md"
@@ -85,8 +85,7 @@ def _bold(effect: Effect) -> str:
 
 
 def _p(effect: Effect) -> str:
-    p = effect.p_holm
-    return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return p_value(effect.p_holm).replace("<", "< ")
 
 
 def _setting(found: Findings) -> str:
@@ -176,7 +175,7 @@ def _attention(found: Findings) -> str:
     def words(one: Figure) -> str:
         if one.value is None:
             return f"not available ({one.note})"
-        return f"{one.value:.2f}" + ("" if one.low is None else f" [{one.low:.2f}, {one.high:.2f}]")
+        return fixed(one.value, 2) + ("" if one.low is None or one.high is None else f" [{fixed(one.low, 2)}, {fixed(one.high, 2)}]")
 
     shift = found.shift
     head = ["correlation over cells", "of attention shift and points lost on text alone"]

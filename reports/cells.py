@@ -101,9 +101,7 @@ def points(value: float) -> str:
 
 def p_value(p: float | None) -> str:
     """A p-value with three decimals, "< 0.001" below that, NOT_AVAILABLE for None."""
-    if p is None:
-        return NOT_AVAILABLE
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return NOT_AVAILABLE if p is None else numerals.p_value(p).replace("<", "< ")
 
 
 def count(n: int) -> str:
@@ -129,9 +127,9 @@ def figure_title(figure: Figure) -> str:
     """All that the record says, for the tooltip."""
     if figure.value is None:
         return figure.note
-    parts = [f"{figure.value:.4f}"]
+    parts = [numerals.fixed(figure.value, 4)]
     if figure.low is not None and figure.high is not None:
-        parts.append(f"95% interval {figure.low:.4f} to {figure.high:.4f}")
+        parts.append(f"95% interval {numerals.fixed(figure.low, 4)} to {numerals.fixed(figure.high, 4)}")
     parts.append(f"n = {figure.n}")
     if figure.clusters:
         parts.append(f"{figure.clusters} clusters")

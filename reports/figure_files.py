@@ -10,6 +10,7 @@ import io
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 
+from iit_bench.numerals import fixed
 from reports import links
 from reports.figures import Pen, Plot, drawing, drawn, set_texts, stand_in
 from reports.folder import ReportFolder
@@ -106,4 +107,4 @@ def _latex_cell(value: Value) -> str:
         return "--"
     if isinstance(value, str):
         return words(" ".join(value.split()))
-    return f"{value:.4f}".replace("-", "$-$") if isinstance(value, float) else str(value)
+    return fixed(value, 4).replace("-", "$-$") if isinstance(value, float) else str(value)

@@ -86,7 +86,7 @@ def _clause(entry: Entry, lost: Forgetting, whole: bool) -> str:
 def changed(difference: Figure) -> tuple[str, str]:
     """("lost", "9.3") for a difference base − model, ("gained", "1.0") for a negative one."""
     value = difference.value or 0.0
-    return ("gained" if round(100 * value, 1) < 0 else "lost"), percent(abs(value))
+    return ("gained" if value < 0 and percent(value) != "0.0" else "lost"), percent(abs(value))
 
 
 def interval_of_change(difference: Figure) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from evaluators.arms.changes import Changed, Changes
 from evaluators.arms.chats import NotAskedError
 from evaluators.arms.figures import ArmFigures, arms_of
-from evaluators.arms.names import ALL, FOLDER, check_askable, of_tiers, parse_arms, refusals
+from evaluators.arms.names import ALL, FOLDER, check_any_askable, check_askable, of_tiers, parse_arms, refusals
 from evaluators.arms.table import left_out_text
 from evaluators.iit.prompts import write_prompts
 from evaluators.iit.results import summarise
@@ -145,17 +145,8 @@ def _askable(names: Sequence[str], run: IitRun, model: str, can: Capabilities | 
     if named:
         check_askable(names, run.run, model, can)
     refused = refusals(names, run.run, model, can)
-    if len(refused) == len(names):
-        why = "; ".join(f"{', '.join(same)}: {reason}" for reason, same in _by_reason(refused).items())
-        raise UserError(f"run {str(run.path)!r} cannot be asked any arm ({why})")
+    check_any_askable(refused, names, f"run {str(run.path)!r}")
     return refused, [name for name in names if name not in refused]
-
-
-def _by_reason(refused: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, why in refused.items():
-        found.setdefault(why, []).append(name)
-    return found
 
 
 def _check_limit(limit: int | None) -> None:

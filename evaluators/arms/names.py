@@ -116,6 +116,26 @@ def check_askable(names: Sequence[str], run: Mapping[str, Any], model: str, can:
         raise UserError(f"arm {name} cannot be asked: {why}; leave it out of --arms")
 
 
+def check_any_askable(refused: Mapping[str, str], names: Sequence[str], run: str) -> None:
+    """Refuse to ask arms of which none can be asked.
+
+    Args:
+        refused: those that cannot, as `refusals` gives them.
+        names: of all.
+        run: the words for the run in the message.
+
+    Raises:
+        UserError: with every reason once.
+    """
+    if len(refused) < len(names):
+        return
+    by_reason: dict[str, list[str]] = {}
+    for name, why in refused.items():
+        by_reason.setdefault(why, []).append(name)
+    why = "; ".join(f"{', '.join(same)}: {reason}" for reason, same in by_reason.items())
+    raise UserError(f"{run} cannot be asked any arm ({why})")
+
+
 def of_options(names: Sequence[str], *, blind: bool, style: str | None) -> None:
     """Refuse arms that the user names and that cannot be asked with these options of a run; `style` None: not chosen yet.
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from evaluators.arms.figures import ArmFigures
 from evaluators.arms.names import ARMS, REASONS
-from evaluators.iit.comparison import p_value
-from iit_bench.numerals import counted, in_percent, interval, percent, points
+from iit_bench.numerals import counted, in_percent, interval, p_value, percent, points
 
 
 def as_table(arms: Sequence[ArmFigures], name: str, width: int = 120) -> str:

@@ -19,6 +19,7 @@ from iit_bench.engine.faults import FirstItems, guarded
 from iit_bench.errors import ItemError, UserError
 from iit_bench.models.contract import GenerateRequest, Model
 from iit_bench.models.load import load_model
+from iit_bench.models.modality import text_only
 from iit_bench.progress import bar
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
@@ -58,6 +59,8 @@ def observe_attention(options: AttentionOptions, progress: bool = True) -> Obser
     _refuse_to_lose(out, options)
     _observable(benchmark, options, style)
     check_writable(out)
+    if why := text_only(options.model, run.model_options):
+        raise _takes_no_images(options.model, why)
     with holding(out, beside=True):
         return _observe(options, benchmark, out, known, progress)
 
@@ -122,6 +125,10 @@ def _refuse_to_lose(out: Path, options: AttentionOptions) -> None:
         raise UserError(f"{str(out)!r} holds tiers that would be lost ({', '.join(lost)}); remove it first, or choose another --out")
 
 
+def _takes_no_images(model: str, why: str) -> UserError:
+    return UserError(f"model {model!r} takes no images ({why}), so no text is before or after one; name another model")
+
+
 def refuse_unobservable(model: Model) -> None:
     """Refuse a model that takes no images, or whose passes are made elsewhere.
 
@@ -129,8 +136,7 @@ def refuse_unobservable(model: Model) -> None:
         UserError: it is one.
     """
     if not model.capabilities.takes_images:
-        why = model.capabilities.why_not.get("takes_images", "")
-        raise UserError(f"model {model.info.name!r} takes no images ({why}), so no text is before or after one; name another model")
+        raise _takes_no_images(model.info.name, model.capabilities.why_not.get("takes_images", ""))
     if not model.capabilities.shows_attention:
         raise UserError(
             f"model {model.info.name!r} shows no attention: it is no model that transformers runs in this process; use hf:CHECKPOINT, "

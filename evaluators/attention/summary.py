@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evaluators.attention.shift import AttentionFigures, TierAttention
 from evaluators.attention.table import Observed
-from iit_bench.numerals import counted
+from iit_bench.numerals import counted, fixed
 from iit_bench.types import Figure
 
 
@@ -26,5 +26,5 @@ def _line(one: TierAttention) -> tuple[str, ...]:
 def _figure(figure: Figure) -> str:
     if figure.value is None:
         return "not available"
-    bounds = "no interval" if figure.low is None else f"{figure.low:.3f} to {figure.high:.3f}"
-    return f"{figure.value:.3f} ({bounds})"
+    bounds = "no interval" if figure.low is None or figure.high is None else f"{fixed(figure.low, 3)} to {fixed(figure.high, 3)}"
+    return f"{fixed(figure.value, 3)} ({bounds})"

@@ -68,6 +68,8 @@ class PlanOptions:
             raise UserError(f"--discordance {self.discordance:g} is no fraction above 0; write 10% as 0.1")
         if not 1 <= self.cluster_size < math.inf or not 0 <= self.icc <= 1:
             raise UserError("--cluster-size is 1 or more, and --icc a correlation from 0 to 1")
+        if self.icc != 0 and self.cluster_size == 1:
+            raise UserError("--icc has no effect without --cluster-size above 1: an item by itself correlates with no other; give both")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluators.compare.tasks import TaskComparison, by_reason
-from evaluators.iit.comparison import TEST_LABELS, p_value
-from iit_bench.numerals import NOTHING, points
+from evaluators.iit.comparison import TEST_LABELS
+from iit_bench.numerals import NOTHING, p_value, points
 from iit_bench.types import Figure, Suite
 
 _COLUMNS = ("A", "B", "A - B", "95% interval", "n", "clusters", "A only", "B only", "p", "Holm", "retention")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import time
@@ -21,12 +20,12 @@ from huggingface_hub.utils import get_session
 from iit_bench import http
 from iit_bench.data.fetched import FetchedFile
 from iit_bench.errors import MachineError, UserError
+from iit_bench.storage.atomic import fix_for
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before each further try; the download fails after as many tries in a row without a new byte
 LONGEST = 600.0  # seconds that a server may ask to wait; the Hub counts requests over five minutes
 CHUNK = 2**20  # bytes
 TIMEOUT = 60.0  # seconds without a byte
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Advance = Callable[[int], None]  # takes the bytes that arrived; negative if some have to be fetched again
 
@@ -206,6 +205,4 @@ def reaching(url: str) -> Iterator[None]:
 
 
 def _machine_error(target: Path, error: OSError) -> MachineError:
-    full = error.errno in _FULL
-    fix = "free some space and repeat the command to resume" if full else "check the folder and repeat the command"
-    return MachineError(f"{'the disk is full' if full else 'cannot write'}: {str(target)!r} ({error.strerror or error})", fix)
+    return MachineError(f"cannot write {str(target)!r} ({error.strerror or error})", f"{fix_for(error)} and repeat the command to resume")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluators.arms.names import ALL, check_askable, parse_arms
+from evaluators.arms.names import ALL, check_any_askable, check_askable, parse_arms, refusals
 from evaluators.iit.chosen import choose_dialogues, style_of
 from evaluators.iit.comparison import check_comparable
 from evaluators.iit.deciding import narrowed, where_it_stops
@@ -15,6 +15,7 @@ from evaluators.runs.options import RunOptions
 from evaluators.runs.session import holds_files
 from iit_bench.asking import check_letters
 from iit_bench.errors import UserError
+from iit_bench.models.modality import text_only
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.storage.runs import IitRun, folder_label, load_run, load_run_header
 from iit_bench.types import Style
@@ -49,14 +50,15 @@ def check_asked(options: RunOptions, benchmark: Benchmark) -> dict[str, Any]:
     """
     options = narrowed(options, benchmark)
     style = style_of(options, benchmark)
-    chosen = choose_dialogues(benchmark, options.tiers, options.limit, accepts_images=True, style=style, letters=False)
+    sees = options.blind or not text_only(options.model, options.model_options)  # as far as that is known
+    chosen = choose_dialogues(benchmark, options.tiers, options.limit, accepts_images=sees, style=style, letters=False)
     if style == "letters":  # other dialogues may not be asked of every model
         check_letters(benchmark.questions[dialogue.target] for dialogue in chosen.dialogues if dialogue.tier == "T")
     if options.reasoning_tokens and options.scoring == "loglikelihood":
         refuse_reasoning(options.reasoning_tokens)
-    if options.arms and ALL not in options.arms:
-        run = {"model": {"blind": options.blind}, "style": style, "tiers": chosen.tiers}
-        check_askable(parse_arms(options.arms), run, options.model, None)
+    if options.arms:
+        run = {"model": {"blind": options.blind, "accepts_images": sees}, "style": style, "tiers": chosen.tiers}
+        _check_arms(parse_arms(options.arms), run, options)
     base = load_base(options)
     known = _known(options, benchmark, style)
     if base is not None:
@@ -64,6 +66,13 @@ def check_asked(options: RunOptions, benchmark: Benchmark) -> dict[str, Any]:
         check_comparable({"name": name, "scoring": base.run["scoring"], "model": {}, **known}, base.run)
         check_text_tiers(chosen.tiers, base.run["tiers"], folder_label(base.path))
     return known | where_it_stops(options, base)
+
+
+def _check_arms(names: Sequence[str], run: Mapping[str, Any], options: RunOptions) -> None:
+    """Refuse arms that no model, or not this one, can be asked in such a run; of all arms, where that is so of each."""
+    if ALL not in (options.arms or ()):
+        check_askable(names, run, options.model, None)
+    check_any_askable(refusals(names, run, options.model, None), names, f"model {options.model!r} in such a run")
 
 
 def _known(options: RunOptions, benchmark: Benchmark, style: Style) -> dict[str, Any]:

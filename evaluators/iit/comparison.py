@@ -18,7 +18,7 @@ from evaluators.iit.columns import Names, Turns, codes_among, turns
 from evaluators.iit.results import Pairs, paired_result
 from evaluators.statistics import Ints
 from iit_bench.errors import UserError
-from iit_bench.numerals import NOTHING, interval, points
+from iit_bench.numerals import NOTHING, interval, p_value, points
 from iit_bench.storage.runs import IitRun
 from iit_bench.types import PairedResult, PairedTest, Prediction, tier_order
 
@@ -288,13 +288,6 @@ def _detectable(result: PairedResult) -> str:
     """A lower limit where fewer pairs differ than the test needs to be significant at all."""
     few = result.detectable is not None and result.detectable_floor is not None
     return ("≥" if few else "") + points(result.detectable, sign="")
-
-
-def p_value(value: float | None) -> str:
-    """A p-value with three decimals, for a terminal."""
-    if value is None:
-        return "–"
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _look_up(run: Mapping[str, Any], path: tuple[str, ...]) -> Any:

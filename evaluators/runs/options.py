@@ -45,6 +45,7 @@ def option(
     flags: str = "",
     none: str = "",
     least: int | None = None,
+    only_with: str = "",
 ) -> dict[str, Any]:
     """The metadata of a field that is an option.
 
@@ -56,8 +57,10 @@ def option(
         flags: how the command line spells a switch with two sides, e.g. "--fresh/--resume".
         none: the word that means None on the command line, e.g. "auto".
         least: the lowest number that is taken.
+        only_with: the option without which it has no effect.
     """
-    return {"help": help, "suites": suites, "needed": needed, "defaults": defaults, "flags": flags, "none": none, "least": least}
+    shown: dict[str, Any] = {"help": help, "flags": flags, "none": none}
+    return shown | {"suites": suites, "needed": needed, "defaults": defaults, "least": least, "only_with": only_with}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +198,8 @@ class IitPart:
         ),
     )
     margin: float = field(
-        default=0.02, metadata=option("With --until decided: a loss below it does not matter; 0.02 is 2 points.", suites=_IN_IIT)
+        default=0.02,
+        metadata=option("With --until decided: a loss below it does not matter; 0.02 is 2 points.", suites=_IN_IIT, only_with="until"),
     )
     arms: tuple[str, ...] | None = field(
         default=None,
@@ -223,6 +227,7 @@ class TextPart:
             "In a chat, each example as turns of its own, or all in one user turn.",
             suites=_IN_TEXT,
             flags="--fewshot-as-multiturn/--no-fewshot-as-multiturn",
+            only_with="apply_chat_template",
         ),
     )
     gen_kwargs: str = field(
@@ -350,6 +355,25 @@ def default_in(suite: SuiteChoice, one: dataclasses.Field[Any]) -> Any:
 def flag(name: str) -> str:
     """An option's name as the command line spells it."""
     return "--" + name.replace("_", "-")
+
+
+def refuse_idle(options: RunOptions, given: Iterable[str]) -> None:
+    """Refuse options that are given and change nothing, because the option is missing that they belong to.
+
+    Args:
+        options: all of them.
+        given: names of those that the user wrote, be it with the value that they have by themselves.
+
+    Raises:
+        UserError: names them.
+    """
+    there = {one.name: one for one in fields(options)}
+    for name in given:
+        other = there[name].metadata.get("only_with") if name in there else ""
+        if other and getattr(options, other) == there[other].default:
+            raise UserError(f"{flag(name)} has no effect without {flag(other)}; give both, or leave it out")
+    if "max_new_tokens" in given and options.suite == "iit" and options.scoring == "loglikelihood":
+        raise UserError("--max-new-tokens has no effect under --scoring loglikelihood, where nothing is generated; leave it out")
 
 
 def refuse_foreign(suite: SuiteChoice, given: Iterable[str]) -> None:

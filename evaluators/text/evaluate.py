@@ -224,4 +224,5 @@ def _save_lm_eval(folder: Path, evaluated: Mapping[str, Any], lm: EngineLM, opti
         for task, lines in samples.items():
             tracker.save_results_samples(task, copy.deepcopy(lines))  # type: ignore[arg-type]
     if not list(folder.rglob("results_*.json")):  # lm-eval only warns
-        raise UserError(f"lm-eval could not write its results into {str(folder)!r}; free some space and repeat the command")
+        check_writable(folder)  # says why, where that is still so
+        raise UserError(f"lm-eval could not write its results into {str(folder)!r}, for the reason in its warning; repeat the command")

@@ -35,6 +35,7 @@ from iit_bench.engine.usage import work_done
 from iit_bench.errors import OthersAtWork, UserError
 from iit_bench.models.contract import GenerateResult, Model, check_images_known
 from iit_bench.models.load import load_model
+from iit_bench.models.modality import text_only
 from iit_bench.models.reasoning import reasoning_budget
 from iit_bench.progress import bar
 from iit_bench.storage.atomic import check_writable
@@ -56,6 +57,8 @@ def evaluate_vqa(options: RunOptions, progress: bool = True) -> SuiteResults:
     """
     options.check_suite("vqa")
     chosen_tasks(options)
+    if not options.blind and (why := text_only(options.model, options.model_options)):
+        raise UserError(_takes_no_images(options.model, why))
     check_writable(options.out)
     options = as_begun(options)
     return evaluate_vqa_model(load_model(options.model, options.model_options, blind=options.blind, progress=progress), options, progress)
@@ -103,9 +106,12 @@ def unable(model: Model) -> str:
         return f"model {model.info.name!r} cannot generate, which every task of suite vqa needs; choose another model"
     check_images_known(model)
     if not model.capabilities.takes_images:
-        why = model.capabilities.why_not["takes_images"]
-        return f"model {model.info.name!r} takes no images ({why}); add --blind to give it the text only"
+        return _takes_no_images(model.info.name, model.capabilities.why_not["takes_images"])
     return ""
+
+
+def _takes_no_images(model: str, why: str) -> str:
+    return f"model {model!r} takes no images ({why}); add --blind to give it the text only"
 
 
 # ---------------------------------------------------------------- which data sets

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +38,7 @@ class Commands(typer.core.TyperGroup):
         if cmd_name not in self.commands:
             import_module(f"iit_bench.cli.{file}")
             info = next(one for one in app.registered_commands if (one.name or one.callback.__name__) == cmd_name)  # type: ignore[union-attr]
+            info.cls = info.cls if info.cls and issubclass(info.cls, Command) else Command
             self.commands[cmd_name] = typer.main.get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)
         self.commands[cmd_name].short_help = description
         return self.commands[cmd_name]
@@ -73,7 +75,30 @@ def group() -> Commands:
     return made
 
 
-class PanelCommand(typer.core.TyperCommand):
+class Command(typer.core.TyperCommand):
+    """A command that refuses an option with one value which is given twice; typer itself would take the last, without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer's.
+
+        Raises:
+            UserError: names the options that are given more than once.
+        """
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        once = [one for one in given if isinstance(one, typer.core.TyperOption) and not one.multiple and _takes_a_value(one)]
+        if twice := [one for one in dict.fromkeys(once) if once.count(one) > 1]:
+            flags = ", ".join("/".join((one.opts[0], *one.secondary_opts)) for one in twice)
+            verb = "takes one value and is" if len(twice) == 1 else "take one value each and are"
+            raise UserError(f"{flags} {verb} given more than once; keep one of them")
+        return super().parse_args(ctx, args)
+
+
+def _takes_a_value(one: typer.core.TyperOption) -> bool:
+    """Whether two of it may say different things: a value, or a switch with two sides."""
+    return not one.is_flag or bool(one.secondary_opts)
+
+
+class PanelCommand(Command):
     """A command whose help shows its options under the headings of their panels; typer itself does so only with rich."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -174,6 +199,23 @@ def names(text: str | None) -> tuple[str, ...] | None:
 def given_options(context: typer.Context) -> list[str]:
     """Names of the options that are on the command line."""
     return [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]  # type: ignore[union-attr]
+
+
+def refuse_idle(context: typer.Context, options: Sequence[str], why: str) -> None:
+    """Refuse options on the command line that change nothing here; that they are at their defaults makes no difference.
+
+    Args:
+        context: of the command.
+        options: names of its parameters.
+        why: when they change nothing, as in "without --dry-run".
+
+    Raises:
+        UserError: names those that are given.
+    """
+    flags = {one.name: "/".join((one.opts[0], *one.secondary_opts)) for one in context.command.params}
+    if idle := [flags[name] for name in given_options(context) if name in options]:
+        have, them = ("has", "it") if len(idle) == 1 else ("have", "them")
+        raise UserError(f"{', '.join(idle)} {have} no effect {why}; leave {them} out")
 
 
 @app.callback(invoke_without_command=True)

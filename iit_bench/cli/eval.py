@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluators.runs.options import PARTS, RunOptions, SuiteChoice, flag, refuse_foreign
+from evaluators.runs.options import PARTS, RunOptions, SuiteChoice, flag, refuse_foreign, refuse_idle
 from iit_bench.cli.app import AsJson, PanelCommand, Quiet, app, given_options, group, names
 from iit_bench.cli.eval_all import evaluate_all_suites
 from iit_bench.cli.options import options_of, record_values
@@ -81,7 +81,9 @@ def _options(context: typer.Context, from_run: Path | None, given: Mapping[str, 
         _refuse_beside_from(context)
         return load_options(from_run, out=given["out"], fresh=given["fresh"])
     refuse_foreign(given["suite"], given_options(context))
-    return RunOptions(**record_values(RunOptions, given))
+    options = RunOptions(**record_values(RunOptions, given))
+    refuse_idle(options, given_options(context))
+    return options
 
 
 def check_words(words: Sequence[str], processes: int) -> None:

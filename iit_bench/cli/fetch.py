@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from iit_bench.cli.app import AsJson, Quiet, app
+from iit_bench.cli.app import AsJson, Quiet, app, refuse_idle
 from iit_bench.errors import UserError
 from iit_bench.terminal import write
 
 
 @app.command()
 def fetch(
+    context: typer.Context,
     names: Annotated[
         list[str],
         typer.Argument(help="Presets (wings-text, wings-vqa, paper), lm-eval tasks or groups, VLMEvalKit tables.", show_default=False),
@@ -46,6 +47,9 @@ def fetch(
     from evaluators.fetch.fetch import ASK_ABOVE, FetchOptions, Plan, describe
     from evaluators.fetch.fetch import fetch as fetch_all
     from iit_bench.storage.tables import canonical_json
+
+    if dry_run:
+        refuse_idle(context, ("yes", "json"), "with --dry-run, which only lists")
 
     def agreed(plan: Plan) -> bool:
         write(describe(plan), file=sys.stderr if json else sys.stdout, flush=True)

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from iit_bench.cli.app import Out, Quiet, app
+from iit_bench.cli.app import Out, Quiet, app, refuse_idle
 from iit_bench.terminal import write
 
 
 @app.command()
 def lab(
+    context: typer.Context,
     grid: Annotated[str, typer.Argument(help="A grid's name (quick, full, smol) or a YAML file.", show_default=False)],
     out: Out,
     processes: Annotated[int, typer.Option(help="Processes of this machine that work on the grid, a thread each.", min=1)] = 1,
@@ -38,6 +39,8 @@ def lab(
     """
     from iit_bench.lab.run import Experiment, LabOptions, listing
 
+    if dry_run:
+        refuse_idle(context, ("processes", "max_cells", "keep", "report"), "with --dry-run, which runs nothing")
     options = LabOptions(grid=grid, out=out, only=tuple(only or ()), llm=llm, tower=tower, max_cells=max_cells, replace=replace, keep=keep)
     experiment = Experiment(options)
     if dry_run:

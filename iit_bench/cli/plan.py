@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from iit_bench.cli.app import AsJson, app
+from iit_bench.cli.app import AsJson, app, refuse_idle
 from iit_bench.terminal import write
 
 
 @app.command()
 def plan(
+    context: typer.Context,
     difference: Annotated[
         str,
         typer.Option(help="Difference of two accuracies that is to be found, as a fraction: 0.02 is 2 points; or several, with commas."),
@@ -57,6 +58,10 @@ def plan(
     from iit_bench.errors import UserError
     from iit_bench.storage.tables import canonical_json
 
+    if pilot is None:
+        refuse_idle(context, ("over",), "without --pilot")
+    else:
+        refuse_idle(context, ("cluster_size", "icc"), "beside --pilot, from which they are read")
     try:
         differences = tuple(float(part) for part in difference.split(",") if part.strip())
     except ValueError as error:

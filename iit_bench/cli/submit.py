@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from iit_bench.cli.app import app
+from iit_bench.cli.app import app, refuse_idle
 from iit_bench.errors import UserError
 from iit_bench.terminal import write
 
@@ -43,6 +43,8 @@ def submit(
     from iit_bench.cli.eval import check_words
     from iit_bench.workflows.submitting import submit as submit_words
 
+    if cluster == "local":
+        refuse_idle(context, ("partition", "account", "slurm"), "with --cluster local")
     words = list(context.args)
     if words[:1] != ["eval"] or "--processes" in words:
         raise UserError(

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from iit_bench.cli.app import Out, Quiet, app
+from iit_bench.cli.app import Out, Quiet, app, refuse_idle
 from iit_bench.errors import UserError
 from iit_bench.terminal import write
 
 
 @app.command()
 def train(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(help="A recipe's name (`iit-bench list recipes`) or a YAML file.", show_default=False)],
     out: Out,
     overrides: Annotated[
@@ -44,6 +45,11 @@ def train(
     """
     if dry_run and check_data:
         raise UserError("--dry-run and --check-data are two commands; give one of them (--dry-run checks data, too)")
+    refuse_idle(context, () if dry_run else ("processes", "throughput"), "without --dry-run")
+    if dry_run or check_data:
+        refuse_idle(context, ("fresh",), "where nothing is trained")
+    else:
+        refuse_idle(context, ("as_json",), "without --dry-run or --check-data")
     if dry_run:
         import json
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from evaluators.runs.options import PARTS, RunOptions, refuse_foreign
-from iit_bench.cli.app import PanelCommand, Quiet, app, given_options
+from evaluators.runs.options import refuse_idle as refuse_idle_options
+from iit_bench.cli.app import PanelCommand, Quiet, app, given_options, refuse_idle
 from iit_bench.cli.options import options_of, record_values
 from iit_bench.errors import OthersAtWork, UserError
 from iit_bench.terminal import write
@@ -41,11 +42,14 @@ def watch(
     from iit_bench.workflows.several import watch as watch_folder
 
     refuse_foreign(given["suite"], given_options(context))
+    if once:
+        refuse_idle(context, ("every", "idle"), "with --once")
     if given["suite"] != "iit":
         raise UserError(f"iit-bench watch runs suite iit; leave out --suite {given['suite']}, and use `iit-bench eval` for other suites")
     if given["checkpoint"]:
         raise UserError("--checkpoint is what is watched for; leave it out")
     options = RunOptions(**record_values(RunOptions, given | {"model": given["model"] or "hf:"}))
+    refuse_idle_options(options, given_options(context))
     minutes = None if idle is None else 60 * idle
     outcome = watch_folder(folder, options, once=once, every=every, idle=minutes, progress=not quiet)
     report_outcome(outcome, options.allow_errors)

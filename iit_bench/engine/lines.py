@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from iit_bench.errors import UserError
 from iit_bench.models.contract import GenerateResult, ScoreResult
+from iit_bench.storage.atomic import fix_for
 from iit_bench.storage.tables import canonical_json, decode
 
 LOG_FORMAT = "iit-bench/responses"
@@ -148,7 +149,7 @@ def append_lines(file: IO[bytes], path: Path, lines: Sequence[bytes]) -> None:
     """Write lines at the end of an unbuffered file and make them durable; all of them or none.
 
     Raises:
-        UserError: the disk is full or the file is gone.
+        UserError: with advice by the error: the disk is full, read-only, fails …
     """
     if not lines:
         return
@@ -161,4 +162,4 @@ def append_lines(file: IO[bytes], path: Path, lines: Sequence[bytes]) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             file.truncate(start)
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror}; free some space and repeat the command to resume") from error
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror}; {fix_for(error)} and repeat the command to resume") from error

@@ -24,6 +24,9 @@ Way = Literal["tree", "plain"]
 STYLES: tuple[Style, ...] = get_args(Style)
 
 
+TEXT_ONLY = "transformers knows its architecture as one for text only"  # why a model takes no images
+
+
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
     """What a model takes and gives, and why it lacks what it lacks; evaluators read this before they send a request.

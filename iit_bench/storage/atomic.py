@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -64,17 +65,39 @@ def check_writable(path: Path, *, beside: bool = False) -> None:
 def unwritable(path: Path, error: OSError) -> UserError:
     """The error for a file or folder that could not be written, with what is wrong with the place, and advice that fits."""
     what, why = f"cannot write {str(path)!r}", error.strerror or str(error)
-    if error.errno in _FULL:
-        return UserError(f"{what}: {why}; free some space or choose another folder")
     if error.errno == errno.ENAMETOOLONG:
         return UserError(f"{what}: {why}; choose a shorter name")
+    if error.errno in _FULL or error.errno in _FAILING:
+        return UserError(f"{what}: {why}; {fix_for(error)} or choose another folder")
     place = path if os.path.isdir(path) or error.errno == errno.EEXIST else _nearest(path)
     if not place.is_dir():
         return UserError(f"{what}: {str(place)!r} is a file, not a folder; choose another folder")
-    return UserError(f"{what}: no file can be made in {str(place)!r} ({why}); choose another folder, or change that one's permissions")
+    fix = fix_for(error) if error.errno == errno.EROFS else "change that one's permissions"
+    return UserError(f"{what}: no file can be made in {str(place)!r} ({why}); choose another folder, or {fix}")
+
+
+def fix_for(error: BaseException) -> str:
+    """What to do about a file that could be opened and then not be written, e.g. "free some space": by the number of the error."""
+    number = _errno(error)
+    if number in _FULL:
+        return "free some space"
+    if number in _FAILING:
+        return "check its disk, or the connection to it,"
+    if number == errno.EROFS:
+        return "mount its file system so that it can be written"
+    return "change its permissions" if number in (errno.EACCES, errno.EPERM) else "check its folder"
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FAILING = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT)
+
+
+def _errno(error: BaseException) -> int | None:
+    """The system's number of an error; safetensors has it only in its message, as Rust writes errors of the system."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 def _nearest(path: Path) -> Path:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.storage.atomic import fix_for
 from iit_bench.training.parallel import Processes
 
 FOLDER = "checkpoint"
@@ -36,7 +37,7 @@ def save(out: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, state
         processes: those of the training.
 
     Raises:
-        UserError: the disk is full; the checkpoint before is kept.
+        UserError: it cannot be written; the checkpoint before is kept.
     """
     tensors = {f"module.{name}": tensor for name, tensor in gathered(_tensors(module), processes).items()}
     for key in MOMENTS:
@@ -50,7 +51,7 @@ def save(out: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, state
         shutil.rmtree(out / "checkpoint.new", ignore_errors=True)
         reason = getattr(error, "strerror", None) or one_line(error)
         raise UserError(
-            f"cannot write a checkpoint into {str(out)!r}: {reason}; the one before is kept, so free some space and resume"
+            f"cannot write a checkpoint into {str(out)!r}: {reason}; the one before is kept: {fix_for(error)} and resume"
         ) from error
 
 

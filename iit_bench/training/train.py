@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import UserError, one_line
-from iit_bench.storage.atomic import write_atomic
+from iit_bench.storage.atomic import fix_for, write_atomic
 from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held
 from iit_bench.terminal import write
 from iit_bench.training import assets
@@ -139,7 +139,7 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise UserError(
-            f"cannot write the model into {str(out)!r}: {reason}; its checkpoint is kept: free some space and resume"
+            f"cannot write the model into {str(out)!r}: {reason}; its checkpoint is kept: {fix_for(error)} and resume"
         ) from error
     task.load(out)
     task.module.to(processes.device)

@@ -8,8 +8,9 @@ from evaluators.attention.shift import AttentionFigures, TierAttention
 from evaluators.statistics import linear
 from evaluators.statistics.numbers import FEWEST, correlation, rank_correlation
 from iit_bench.errors import UserError
+from iit_bench.numerals import fixed
 from iit_bench.types import Figure, Kind
-from reports.cells import MINUS, Cell, Column, Table, count, figure_cell, figure_title, missing_cell, size, text_cell
+from reports.cells import MINUS, NOT_AVAILABLE, Cell, Column, Table, count, figure_cell, figure_title, missing_cell, size, text_cell
 from reports.entries import Entry
 from reports.number_plots import LayerCurve, Place, layers_plot, places_plot
 from reports.section import Folded, Part, Section, Words, figure, none, tables
@@ -84,8 +85,10 @@ def _sentence(name: str, figures: AttentionFigures) -> str:
 
 
 def _number(one: Figure) -> str:
-    bounds = "no interval" if one.low is None or one.high is None else f"{one.low:.2f} to {one.high:.2f}"
-    return f"{one.value:.2f} ({bounds})"
+    if one.value is None:
+        return NOT_AVAILABLE
+    bounds = "no interval" if one.low is None or one.high is None else f"{fixed(one.low, 2)} to {fixed(one.high, 2)}"
+    return f"{fixed(one.value, 2)} ({bounds})"
 
 
 def _by_tier(figures: AttentionFigures) -> Table:

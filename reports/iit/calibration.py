@@ -9,6 +9,7 @@ from evaluators.iit.columns import Metric
 from evaluators.iit.probabilities import calibrations, reason_without
 from evaluators.statistics.calibration import Calibration
 from iit_bench.errors import UserError
+from iit_bench.numerals import fixed
 from iit_bench.types import Figure
 from reports.cells import Cell, Column, Table, figure_cell, in_percent, interval, missing_cell, number_cell, percent, size, text_cell
 from reports.figures import Pen, Plot
@@ -80,7 +81,7 @@ def _cells(one: Calibration) -> tuple[Cell, ...]:
         figure_cell(one.accuracy),
         figure_cell(one.overconfidence, signed=True, show_n=False),
         _plain(one.ece, percent(one.ece.value or 0.0), interval(one.ece)),
-        _plain(one.brier, f"{one.brier.value or 0.0:.3f}", _bounds(one.brier)),
+        _plain(one.brier, fixed(one.brier.value or 0.0, 3), _bounds(one.brier)),
     )
 
 
@@ -89,7 +90,7 @@ def _plain(value: Figure, text: str, bounds: str) -> Cell:
 
 
 def _bounds(value: Figure) -> str:
-    return "" if value.low is None or value.high is None else f"{value.low:.3f}–{value.high:.3f}"
+    return "" if value.low is None or value.high is None else f"{fixed(value.low, 3)}–{fixed(value.high, 3)}"
 
 
 def reliability_plot(found: Mapping[str, Calibration], style: int) -> Plot:

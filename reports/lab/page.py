@@ -11,6 +11,7 @@ from evaluators.lab.effects import Effect
 from evaluators.lab.findings import ArmFigures, Findings, findings
 from evaluators.statistics import linear
 from iit_bench.lab.cells import rate_word
+from iit_bench.numerals import fixed
 from iit_bench.types import Figure
 from reports import links
 from reports.cells import Cell, Column, Table, count, duration, figure_cell, missing_cell, percent, points, text_cell
@@ -222,8 +223,8 @@ def correlation_words(one: Figure) -> str:
     """A correlation with its interval, or why there is none."""
     if one.value is None:
         return f"not available ({one.note})"
-    bounds = "no interval" if one.low is None or one.high is None else f"{one.low:.2f} to {one.high:.2f}"
-    return f"{one.value:.2f} ({bounds})"
+    bounds = "no interval" if one.low is None or one.high is None else f"{fixed(one.low, 2)} to {fixed(one.high, 2)}"
+    return f"{fixed(one.value, 2)} ({bounds})"
 
 
 def _cost(found: Findings, styles: dict[str, int]) -> Section:

@@ -10,6 +10,7 @@ import pytest
 
 from iit_bench.cli import main
 from iit_bench.models import load
+from iit_bench.models.bundled import ASSETS
 
 pytestmark = pytest.mark.slow
 
@@ -20,6 +21,9 @@ SEVERAL = "eval --model wings,llava --bench {bench} --out {tmp}/new "
 WATCH = "watch {empty} --model wings --bench {bench} --out {tmp}/new --once "
 SUBMIT = "submit --cluster local --logs {tmp}/logs eval --model wings --bench {bench} --out {tmp}/new "
 ATTENTION = "attention --model wings --bench {bench} --out {tmp}/a.parquet "
+LLM = EVAL.replace("wings", "base-llm")
+TEXT = "eval --suite text --model base-llm --tasks arc_easy --out {tmp}/new "
+VQA = "eval --suite vqa --model base-llm --tasks MME --out {tmp}/new "
 ALL = "eval --suite all --model wings --bench {bench} --out {tmp}/new --tasks arc_easy "
 
 # Command line → what its one sentence says.
@@ -34,6 +38,16 @@ WRONG = {
     EVAL + "--engine nope": "--engine 'nope' is not known; give 'auto' or 'plain'",
     EVAL + "--until decided": "give the base's finished run with --base",
     EVAL + "--margin 0.1": "--margin is what --until decided rules out",
+    EVAL + "--margin 0.02": "--margin has no effect without --until",
+    EVAL + "--scoring loglikelihood --max-new-tokens 32": "--max-new-tokens has no effect under --scoring loglikelihood",
+    EVAL + "--model llava": "--model takes one value and is given more than once",
+    EVAL + "--model=wings --out x --out y": "--model, --out take one value each and are given more than once",
+    EVAL + "--fresh --resume": "--fresh/--resume takes one value and is given more than once",
+    LLM + "--arms blind": "no tier of the run ends in V",
+    LLM + "--arms irrelevant": "arm irrelevant cannot be asked: model 'base-llm' takes no images",
+    LLM + "--arms all": "cannot be asked any arm (",
+    LLM + "--tiers V": "the model takes no images and every chosen tier has some",
+    LLM.replace("base-llm", "hf:{llm}") + "--arms pixels": "takes no images",
     UNTIL + "--margin 2": "--margin 2 is no fraction",
     UNTIL + "--margin nan": "--margin nan is no fraction",
     UNTIL + "--tiers T,TV": "leave TV out of --tiers",
@@ -65,6 +79,8 @@ WRONG = {
     ALL + "--limit 0": "--limit 0 is too low",
     ALL + "--until decided": "give the base's finished run with --base",
     ALL + "--base {base} --style letters": "they differ in style",
+    TEXT + "--fewshot-as-multiturn": "--fewshot-as-multiturn has no effect without --apply-chat-template",
+    VQA: "model 'base-llm' takes no images (",
     "arms {run} --limit 0": "--limit 0 leaves nothing to ask",
     "arms {run} --arms sideways": "there is no arm sideways",
     "arms {run} --arms reordered": "style cloze shows no choices",
@@ -72,6 +88,8 @@ WRONG = {
     "arms {text}": "cannot be asked any arm (",
     "arms {run} --bench {tmp}/nowhere": "name it with --bench DIR",
     "attention {text}": "is of a model that takes no images",
+    "arms {run} --limit 3 --limit 4": "--limit takes one value and is given more than once",
+    ATTENTION.replace("wings", "base-llm"): "model 'base-llm' takes no images (",
     ATTENTION + "--limit 0": "--limit 0 is too low",
     ATTENTION + "--tiers Q": "has no tier Q",
     ATTENTION + "--tiers T": "no chosen dialogue has an image",
@@ -81,10 +99,25 @@ WRONG = {
     WATCH + "--tiers Q": "has no tier Q",
     WATCH + "--arms reordered": "style cloze shows no choices",
     WATCH + "--until decided": "give the base's finished run with --base",
+    WATCH + "--margin 0.02": "--margin has no effect without --until",
+    WATCH + "--every 30": "--every has no effect with --once",
     WATCH + "--base {tmp}/nowhere": "is not there",
     SUBMIT + "--limit 0": "--limit 0 is too low",
     SUBMIT + "--becnh x": "--becnh",
+    SUBMIT + "--margin 0.02": "--margin has no effect without --until",
+    SUBMIT + "--model llava": "--model takes one value and is given more than once",
+    SUBMIT.replace("submit", "submit --partition gpu"): "--partition has no effect with --cluster local",
     SUBMIT.replace("submit", "submit --processes 2") + "--base {base} --until decided": "takes one process, and 2 were started",
+    "plan --discordance 0.1 --over V*": "--over has no effect without --pilot",
+    "plan --discordance 0.1 --icc 0.2": "--icc has no effect without --cluster-size above 1",
+    "plan --pilot {run} {run} --icc 0": "--icc has no effect beside --pilot",
+    "plan --pilot {run} {run} --pilot {run} {base}": "--pilot takes one value and is given more than once",
+    "train lab-base --out {tmp}/t --processes 1": "--processes has no effect without --dry-run",
+    "train lab-base --out {tmp}/t --throughput 9 --check-data": "--throughput has no effect without --dry-run",
+    "train lab-base --out {tmp}/t --json": "--json has no effect without --dry-run or --check-data",
+    "train lab-base --out {tmp}/t --dry-run --resume": "--fresh/--resume has no effect where nothing is trained",
+    "lab quick --out {tmp}/l --dry-run --report --keep": "--report, --keep have no effect with --dry-run",
+    "fetch arc_easy --data-root {tmp}/d --dry-run --yes": "--yes has no effect with --dry-run",
     "plan --discordance 0.1 --cluster-size nan": "--cluster-size is 1 or more",
     "plan --discordance 0.1 --cluster-size inf": "--cluster-size is 1 or more",
 }
@@ -110,7 +143,15 @@ def test_a_wrong_option_is_one_sentence_before_a_model_is_loaded(words: str, ben
     (text / "run.json").write_text(json.dumps(header | {"model": header["model"] | {"accepts_images": False}}))
     (tmp_path / "empty").mkdir()
     before = files(tmp_path)
-    places = {"bench": bench.path, "base": run, "run": mine, "text": text, "tmp": tmp_path, "empty": tmp_path / "empty"}
+    places = {
+        "bench": bench.path,
+        "base": run,
+        "run": mine,
+        "text": text,
+        "tmp": tmp_path,
+        "llm": ASSETS / "base-llm",
+        "empty": tmp_path / "empty",
+    }
     assert main(words.format(**places).split()) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("iit-bench: ") and WRONG[words].format(**places) in line

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -145,6 +147,27 @@ def test_second_process_is_refused_while_the_first_has_the_log_open(path):
         assert "UserError another process is writing" in open_elsewhere(path)
         assert path.read_bytes() == before  # even though it asked to start over
     assert open_elsewhere(path) == "opened\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space and repeat the command to resume"),
+        (errno.EROFS, "Read-only file system; mount its file system so that it can be written and repeat the command to resume"),
+        (errno.EIO, "Input/output error; check its disk, or the connection to it, and repeat the command to resume"),
+    ],
+)
+def test_the_advice_fits_why_a_line_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str) -> None:
+    def failing(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    before = path.read_bytes()
+    with ResponseLog(path) as log:
+        monkeypatch.setattr(os, "fsync", failing)
+        with pytest.raises(UserError, match=advice):
+            log.append({"d": SCORE})
+        monkeypatch.undo()
+    assert path.read_bytes() == before
 
 
 def test_full_disk_is_one_sentence_and_the_log_continues_when_there_is_space(path):

@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from evaluators.iit.results import summarise
 from iit_bench.errors import UserError
 from iit_bench.storage import format as formats
 from iit_bench.storage import runs as run_folders
-from iit_bench.storage.atomic import check_writable, write_atomic
+from iit_bench.storage.atomic import check_writable, fix_for, unwritable, write_atomic
 from iit_bench.storage.benchmark import load_benchmark, save_benchmark
 from iit_bench.storage.format import BENCHMARK_FORMAT
 from iit_bench.storage.runs import load_run, save_run_header, save_run_outcome
@@ -194,6 +197,31 @@ def test_the_advice_fits_what_is_wrong_with_the_place(tmp_path, place: str, advi
         check_writable(Path(place.format(tmp=tmp_path)))
     assert advice.format(tmp=tmp_path) in str(caught.value) and "free some space" not in str(caught.value)
     assert everything_under(tmp_path) == {"file"}
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EROFS, "mount its file system so that it can be written"),
+        (errno.EACCES, "permissions"),
+        (errno.EIO, "check its disk, or the connection to it,"),
+        (errno.ESTALE, "check its disk, or the connection to it,"),
+    ],
+)
+def test_the_advice_fits_the_number_of_the_error(tmp_path, number: int, advice: str) -> None:
+    error = OSError(number, os.strerror(number))
+    for sentence in (str(unwritable(tmp_path / "file", error)), fix_for(error)):
+        assert advice in sentence and ("free some space" in sentence) == (advice == "free some space")
+
+
+def test_the_advice_for_an_error_of_safetensors_goes_by_the_systems_number_in_it(tmp_path) -> None:
+    with pytest.raises((SafetensorError, OSError)) as caught, files_of_at_most(1000):
+        save_file({"weight": np.zeros(1000, dtype=np.float32)}, tmp_path / "model.safetensors")
+    assert fix_for(caught.value) == "free some space"
+    assert fix_for(SafetensorError("I/O error: Read-only file system (os error 30)")) == "mount its file system so that it can be written"
+    assert fix_for(SafetensorError("no number")) == "check its folder"
 
 
 def test_a_check_of_a_place_that_can_be_written_makes_nothing(tmp_path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from iit_bench.errors import UserError
 from iit_bench.models.contract import (
+    TEXT_ONLY,
     Capabilities,
     GenerateRequest,
     GenerateResult,
@@ -29,7 +30,6 @@ from iit_bench.models.words import words_of
 from iit_bench.token_trees import TokenPath, TreeRow, symbols, token_path
 from iit_bench.types import Message
 
-TEXT_ONLY = "transformers knows its architecture as one for text only"
 OTHER_TOKENS = "transformers' generate makes other tokens than the model's own passes (checked at load); use --scoring loglikelihood"
 
 

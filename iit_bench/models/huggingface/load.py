@@ -46,11 +46,11 @@ def load(name: str, options: ModelOptions) -> Model:
     files = find_checkpoint(checkpoint, options.adapter, trust_remote_code=options.trust_remote_code)
     with refused(f"checkpoint {checkpoint!r} cannot be read by transformers", "get its config.json again"):
         config = AutoConfig.from_pretrained(files.folder, trust_remote_code=options.trust_remote_code)
-    make = _image_text_model if _image_text_factory(config.model_type) else _causal_lm
+    make = _image_text_model if image_text_factory(config.model_type) else _causal_lm
     return make(name, checkpoint, files, config, options)
 
 
-def _image_text_factory(model_type: str) -> Any:
+def image_text_factory(model_type: str) -> Any:
     """The AutoModelFor… class that loads an image-text model of this type; None for other types."""
     if model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return AutoModelForImageTextToText
@@ -87,7 +87,7 @@ def _image_text_model(name: str, checkpoint: str, files: Checkpoint, config: Any
     dropped = drop_end_tokens(processor.tokenizer)
     template = processor.chat_template
     fixed = fix_template(processor, options, name)
-    model, device = load_weights(_image_text_factory(config.model_type), files, config, options)
+    model, device = load_weights(image_text_factory(config.model_type), files, config, options)
     info = describe(model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=True)
     settings = dropped | {"image_processing": processing_record(processor, options.processor_kwargs)}
     settings |= generation_record(files.folder, model, processor.tokenizer) | fixed

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from iit_bench.errors import ItemError, UserError
-from iit_bench.storage.atomic import unwritable
+from iit_bench.storage.atomic import fix_for, unwritable
 from iit_bench.storage.locks import lock_file
 from iit_bench.storage.tables import canonical_json
 
@@ -88,7 +88,7 @@ class Ledger:
             os.fsync(self._file.fileno())
         except OSError as error:
             self._file.truncate(start)
-            raise UserError(f"cannot write {str(self.path)!r}: {error.strerror}; free some space and repeat the command") from error
+            raise UserError(f"cannot write {str(self.path)!r}: {error.strerror}; {fix_for(error)} and repeat the command") from error
 
     def _read(self) -> None:
         self._file.seek(0)

@@ -11,6 +11,7 @@ from typing import Any
 
 from iit_bench.errors import ItemError, UserError, one_line
 from iit_bench.models.contract import (
+    TEXT_ONLY,
     Capabilities,
     GenerateRequest,
     GenerateResult,
@@ -43,7 +44,7 @@ class VllmModel(RawText, Model):
         self.words = words_of(renderer)
         self._delimiter = learn_delimiter(renderer, turns_of_parts if info.accepts_images else text_turns)
         self.info = info.with_settings(**self._delimiter.settings())
-        why_not = {} if info.accepts_images else {"takes_images": "transformers knows its architecture as one for text only"}
+        why_not = {} if info.accepts_images else {"takes_images": TEXT_ONLY}
         self.capabilities = Capabilities(
             takes_images=info.accepts_images, takes_raw_text=True, reasons=self.reasoning.expected, why_not=why_not
         )

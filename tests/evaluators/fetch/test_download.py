@@ -183,7 +183,7 @@ def test_a_full_disk_is_reported_and_what_arrived_is_kept(server, remote, target
     words = [sys.executable, "-c", FULL, remote.url, str(remote.size), SHA256, str(target)]
     environment = os.environ | {"HF_HUB_OFFLINE": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.startswith(f"the disk is full: {str(target)!r} (File too large): free some space and repeat the command")
+    assert done.stdout.startswith(f"cannot write {str(target)!r} (File too large): free some space and repeat the command")
     assert 0 < partial_of(remote, target).stat().st_size <= 200_000
     check_arrives(remote, target)
     assert ranges(server)[-1].startswith("bytes=")
