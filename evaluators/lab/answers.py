@@ -66,9 +66,9 @@ class Grid:
         """Names, from text-only to multimodal-rich."""
         return tuple(sorted(set(self.tier.tolist()), key=tier_order))
 
-    def rates(self, method: str) -> tuple[float, ...]:
-        """The rates at which a method has a cell that is done, rising."""
-        return tuple(sorted(rate for name, rate in self.arms if name == method))
+    def rates(self, method: str, fewest: int = 1) -> tuple[float, ...]:
+        """The rates at which a method has so many seeds that are done, rising."""
+        return tuple(sorted(rate for (name, rate), arm in self.arms.items() if name == method and len(arm.seeds) >= fewest))
 
     @property
     def methods(self) -> tuple[CellResult, ...]:
@@ -86,7 +86,7 @@ class Grid:
 class Block:
     """Rows of a figure: the answers of one or more arms to the same rows, and how these depend on each other."""
 
-    values: tuple[Floats, ...]  # one [S, n] per arm
+    values: tuple[Floats, ...]  # one [S, n] per arm, over its own seeds
     base: Floats  # [n]; NaN where there is none
     cluster: Ints  # code of what each row's target depends on, as in the grid, [n]
     dependence: Dependence  # the same
@@ -94,7 +94,7 @@ class Block:
 
 
 def block(grid: Grid, measure: Measure, keys: Sequence[Key]) -> Block | None:
-    """The answers of several arms under the seeds and to the rows that all of them have; None where there are none.
+    """The answers of several arms, each under its own seeds, to the rows that all of them have; None where there are none.
 
     Args:
         grid: of the experiment.
@@ -104,11 +104,8 @@ def block(grid: Grid, measure: Measure, keys: Sequence[Key]) -> Block | None:
     arms = [grid.arms[key] for key in keys if key in grid.arms]
     if len(arms) < len(keys):
         return None
-    seeds = [seed for seed in arms[0].seeds if all(seed in arm.seeds for arm in arms)]
-    if not seeds:
-        return None
     taken = np.array([measure.takes(tier) for tier in grid.tier.tolist()], dtype=bool)
-    values = [arm.right[[arm.seeds.index(seed) for seed in seeds]] for arm in arms]
+    values = [arm.right for arm in arms]
     known = taken & np.all([~np.isnan(one).any(axis=0) for one in values], axis=0)
     if measure.against_base:
         known &= ~np.isnan(grid.base)

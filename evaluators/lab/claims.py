@@ -13,6 +13,7 @@ from typing import Literal
 from evaluators.lab.answers import AFTER, IIT, TEXT, VQA, Grid, Key, Measure
 from evaluators.lab.effects import Effect, accuracy, at_equal_vqa, mean_difference, missing, with_holm
 from evaluators.statistics.power import ALPHA
+from iit_bench.lab.cells import rate_word
 
 WINGS, FULL = "wings", "full"  # names of the two methods in a grid
 COMPARED = {"one-rate": FULL, "replay": FULL, "merge": FULL, "dora": "lora", "wings-released": "wings-one-image"}  # see `ablated`
@@ -23,7 +24,7 @@ RULE = (
     "Held: Wings is higher, and p, adjusted by Holm over the tests of this table, is below 0.05. Did not hold: the 95% interval excludes a "
     "gain of 2 points or more. Cannot be told: neither, or fewer than two seeds. The rule was written before there were cells."
 )
-_AT_SAME_RATE = "at the same rate of the LLM, mean over rates"
+_AT_SAME_RATE = "at the same rate of the LLM, mean over rates {}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +41,27 @@ class Test:
 
 def claims(grid: Grid) -> tuple[Test, ...]:
     """The five tests of the three claims, with verdicts; effects without a figure where the cells for it are not there."""
-    both = [rate for rate in grid.rates(WINGS) if rate > 0 and rate in grid.rates(FULL)]
+    both = rates_of_both(grid)
     pairs = [((WINGS, rate), (FULL, rate)) for rate in both]
     equal, words = _kept_at_equal_vqa(grid)
+    same = _AT_SAME_RATE.format(", ".join(map(rate_word, both)) or "of both")
     tests = (
-        ("Text is kept", TEXT, _AT_SAME_RATE, mean_difference(grid, TEXT, pairs)),
+        ("Text is kept", TEXT, same, mean_difference(grid, TEXT, pairs)),
         ("Text is kept", TEXT, words, equal),
-        ("Text is kept", AFTER, _AT_SAME_RATE, mean_difference(grid, AFTER, pairs)),
-        ("VQA is gained", VQA, _AT_SAME_RATE, mean_difference(grid, VQA, pairs)),
-        ("Better from text-rich to image-rich dialogues", IIT, _AT_SAME_RATE, mean_difference(grid, IIT, pairs)),
+        ("Text is kept", AFTER, same, mean_difference(grid, AFTER, pairs)),
+        ("VQA is gained", VQA, same, mean_difference(grid, VQA, pairs)),
+        ("Better from text-rich to image-rich dialogues", IIT, same, mean_difference(grid, IIT, pairs)),
     )
     family = with_holm([effect for *_, effect in tests])
     return tuple(_judged(*test[:3], effect) for test, effect in zip(tests, family, strict=True))
+
+
+def rates_of_both(grid: Grid) -> list[float]:
+    """Rates above 0 at which Wings and full tuning have two seeds each; where there is none, those at which both have one."""
+    for fewest in (FEWEST_SEEDS, 1):
+        if both := [rate for rate in grid.rates(WINGS, fewest) if rate > 0 and rate in grid.rates(FULL, fewest)]:
+            return both
+    return []
 
 
 def verdict(effect: Effect) -> Verdict:
@@ -80,7 +90,7 @@ def _kept_at_equal_vqa(grid: Grid) -> tuple[Effect, str]:
     anchor: Key = (lower, (wings if lower == WINGS else full)[1])
     found = at_equal_vqa(grid, VQA, TEXT, other, anchor)
     if found is None:
-        return missing("no seed that all rates of the two have"), "at equal VQA"
+        return missing("the other never reaches this VQA"), "at equal VQA"
     effect = found.effect if other == WINGS else negative(found.effect)
     return effect, f"at equal VQA, {100 * found.vqa:.1f}%"
 
@@ -94,7 +104,8 @@ def negative(effect: Effect) -> Effect:
 
 def _best(grid: Grid, method: str) -> tuple[float, float] | None:
     """The highest VQA accuracy of a method over its rates above 0, and that rate."""
-    found = [(accuracy(grid, VQA, (method, rate)).figure.value, rate) for rate in grid.rates(method) if rate > 0]
+    rates = grid.rates(method, FEWEST_SEEDS) or grid.rates(method)
+    found = [(accuracy(grid, VQA, (method, rate)).figure.value, rate) for rate in rates if rate > 0]
     known = [(value, rate) for value, rate in found if value is not None]
     return max(known) if known else None
 
@@ -118,7 +129,7 @@ def at_equal(grid: Grid, methods: Sequence[str]) -> tuple[EqualVqa, ...]:
     """Every method against every rate of full tuning, at the VQA accuracy of the latter, as one family of tests."""
     places = [(method, rate) for method in methods for rate in grid.rates(FULL)]
     found = [[at_equal_vqa(grid, VQA, measure, method, (FULL, rate)) for measure in (TEXT, AFTER)] for method, rate in places]
-    none = missing("never reaches this VQA, or no common seed")
+    none = missing("never reaches this VQA")
     effects = with_holm([none if one is None else one.effect for pair in found for one in pair])
     return tuple(
         EqualVqa(

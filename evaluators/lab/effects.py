@@ -1,7 +1,8 @@
 """Figures of one arm, and differences between arms, over seeds and items at once.
 
 A mixed model with crossed random effects (`evaluators/statistics/seeds.py`): every seed of a method answers the same items, so an
-interval is about the recipe and about questions of this kind, not about one run. Two arms are compared seed by seed and item by item.
+interval is about the recipe and about questions of this kind, not about one run. Two arms are compared item by item, each over its own
+seeds, of which one may have more than the other.
 
 Two or three seeds say little on how much the seeds of one method differ. So the variance between seeds is estimated from all methods at one
 rate of the LLM together (`between_seeds`), as one component of the model. The seeds of two methods are taken as independent, which is
@@ -25,6 +26,7 @@ from evaluators.statistics.seeds import contrast_over_seeds
 from iit_bench.types import Figure
 
 ONLY_ITEMS = "over items only: no method has two seeds at this rate"
+PARTLY = "over items only at a rate at which no method has two seeds"
 CLOSE = 0.01  # two rates whose VQA differs by less are not interpolated: the slope between them would be noise
 
 
@@ -33,8 +35,8 @@ class Effect:
     """A figure over seeds and items."""
 
     figure: Figure  # as a fraction; of a difference -1 … 1
-    seeds: int
-    per_seed: tuple[float, ...] = ()
+    seeds: int  # of the arm that has fewest
+    per_seed: tuple[float, ...] = ()  # of a single arm
     df: float = 0.0
     p: float | None = None  # two-sided, that it is 0; None for an accuracy, and where nothing varies
     p_holm: float | None = None  # adjusted over the family that it is reported with
@@ -80,14 +82,15 @@ class Share:
     measure: Measure
     rate: float
     factor: float
+    seeds: int  # of the arm
 
 
-def _by_seeds(grid: Grid, shares: Sequence[Share], seeds: int) -> tuple[float, list[tuple[float, int]]]:
+def _by_seeds(grid: Grid, shares: Sequence[Share]) -> tuple[float, list[tuple[float, int]]]:
     """The variance by seeds, and (part, degrees of freedom) of each estimate in it."""
     weights: dict[tuple[Measure, float], float] = {}
     for one in shares:
         place = (one.measure, one.rate)
-        weights[place] = weights.get(place, 0.0) + one.factor**2 / seeds
+        weights[place] = weights.get(place, 0.0) + one.factor**2 / one.seeds
     found = [(weight, between_seeds(grid, measure, rate)) for (measure, rate), weight in weights.items()]
     known = [(weight * one.spread, one.df) for weight, one in found if one.df]
     return sum(weight * one.variance for weight, one in found), known
@@ -102,7 +105,7 @@ def accuracy(grid: Grid, measure: Measure, key: Key) -> Effect:
     if found is None:
         return missing("no cell, or no such tier")
     (right,) = found.values
-    made = contrast(grid, right, found.dependence, found.tiers, [Share(measure, key[1], 1.0)])
+    made = contrast(grid, right, found.dependence, found.tiers, [Share(measure, key[1], 1.0, len(right))])
     value, se = made.figure.value or 0.0, made.figure.se or 0.0
     spread, least = value * (1 - value), float(right.size)
     items = min(spread / se**2, least) if se > 0 and spread > 0 else found.dependence.n_clusters
@@ -117,18 +120,20 @@ def change(grid: Grid, measure: Measure, key: Key) -> Effect:
     found = block(grid, replace(measure, against_base=True), [key])
     if found is None:
         return missing("no cell, or no tier that the base LLM answered")
-    return contrast(grid, found.values[0] - found.base, found.dependence, found.tiers, [Share(measure, key[1], 1.0)], largest=1.0)
+    (right,) = found.values
+    return contrast(grid, right - found.base, found.dependence, found.tiers, [Share(measure, key[1], 1.0, len(right))], largest=1.0)
 
 
 def mean_difference(grid: Grid, measure: Measure, pairs: Sequence[tuple[Key, Key]]) -> Effect:
-    """Mean over pairs of arms (over, against) of over - against, over the seeds and targets that all of them have."""
+    """Mean over pairs of arms (over, against) of over - against, each over its seeds, over the targets that all of them have."""
     keys = [key for pair in pairs for key in pair]
     found = block(grid, replace(measure, against_base=False), keys) if keys else None
     if found is None:
-        return missing("no seed, or no rate, that both have")
-    each = [over - against for over, against in zip(found.values[::2], found.values[1::2], strict=True)]
-    shares = [Share(measure, rate, 1 / len(pairs)) for _, rate in keys]
-    return contrast(grid, np.mean(each, axis=0), found.dependence, found.tiers, shares, largest=1.0)
+        return missing("no rate that both have")
+    means = [values.mean(axis=0) for values in found.values]
+    difference = np.mean([over - against for over, against in zip(means[::2], means[1::2], strict=True)], axis=0)
+    shares = [Share(measure, rate, 1 / len(pairs), len(values)) for (_, rate), values in zip(keys, found.values, strict=True)]
+    return contrast(grid, difference[None], found.dependence, found.tiers, shares, largest=1.0)
 
 
 def contrast(
@@ -138,21 +143,21 @@ def contrast(
 
     Args:
         grid: whose seeds give the variance between seeds.
-        values: per seed and item. A part's factor, such as the slope of an interpolation, is in its values.
+        values: per seed and item, of several arms one row of means. A part's factor, such as the slope of an interpolation, is in them.
         dependence: of the items; its weights are not used.
         parts: code of each item's part, [n].
         shares: of the arms in the contrast.
         largest: bound of what is possible on either side.
     """
-    seeds, sizes = len(values), np.bincount(parts)
+    seeds, sizes = min(one.seeds for one in shares), np.bincount(parts)
     weight = 1 / (len(sizes) * sizes)[parts]
     weighed = Dependence.of(dependence, weight)
     item = values.mean(axis=0)
     means = np.bincount(parts, item) / sizes
-    per_seed = tuple(float(np.sum(weight * one)) for one in values)
+    per_seed = tuple(float(np.sum(weight * one)) for one in values) if len(shares) == 1 else ()
     value, n = float(means.mean()), values.shape[1]
     by_item = weighed.variance(weight * (item - means[parts])) or 0.0
-    by_seeds, estimates = _by_seeds(grid, shares, seeds)
+    by_seeds, estimates = _by_seeds(grid, shares)
     figure = Figure(value, n=n, clusters=weighed.n_clusters)
     if not values.any():
         return Effect(figure=replace(figure, se=0.0, note="no interval: no answer differs under any seed"), seeds=seeds, per_seed=per_seed)
@@ -165,7 +170,8 @@ def contrast(
         note = "no interval: nothing varies, or one cluster"
         return Effect(figure=replace(figure, se=se, note=note), seeds=seeds, per_seed=per_seed, df=df)
     half = float(stdtrit(df, 0.975)) * se
-    note = "" if estimates else ONLY_ITEMS
+    unknown = any(not between_seeds(grid, one.measure, one.rate).df for one in shares if one.factor)
+    note = ONLY_ITEMS if not estimates else PARTLY if unknown else ""
     figure = replace(
         figure, low=max(-largest, value - half), high=min(largest, value + half), se=se, method="seeds and clusters, t", note=note
     )
@@ -209,7 +215,8 @@ def at_equal_vqa(grid: Grid, vqa: Measure, measure: Measure, over: str, against:
     for the noise of both VQA accuracies; what a seed adds to text and to VQA is taken as independent. None where the method never
     reaches that VQA.
     """
-    rates = grid.rates(over)
+    most = max((len(grid.arms[over, rate].seeds) for rate in grid.rates(over)), default=0)
+    rates = grid.rates(over, min(2, most))  # a rate with one seed would decide by it where the curve runs
     keys = [*((over, rate) for rate in rates), against]
     seen, asked = block(grid, replace(vqa, against_base=False), keys), block(grid, replace(measure, against_base=False), keys)
     if seen is None or asked is None or not rates:
@@ -225,12 +232,15 @@ def at_equal_vqa(grid: Grid, vqa: Measure, measure: Measure, over: str, against:
         return None
     _, left, right, weight = max(places)
     slope = (y[right] - y[left]) / (x[right] - x[left]) if right != left else 0.0
-    arms = ((rates[left], 1 - weight), (rates[right], weight), (against[1], -1.0))
-    shares = [Share(measure, rate, factor) for rate, factor in arms]
-    shares += [Share(vqa, rate, slope * factor) for rate, factor in arms] if slope else []
+    seeds = [len(values) for values in asked.values]
+    arms = ((rates[left], 1 - weight, seeds[left]), (rates[right], weight, seeds[right]), (against[1], -1.0, seeds[-1]))
+    arms = tuple(arm for arm in arms if arm[1])
+    shares = [Share(measure, rate, factor, n) for rate, factor, n in arms]
+    shares += [Share(vqa, rate, slope * factor, n) for rate, factor, n in arms] if slope else []
 
     def mixed(found: Block) -> Floats:
-        return (1 - weight) * found.values[left] + weight * found.values[right] - found.values[-1]
+        means = [values.mean(axis=0) for values in found.values]
+        return ((1 - weight) * means[left] + weight * means[right] - means[-1])[None]
 
     n_parts = [int(one.tiers.max()) + 1 for one in (asked, seen)]
     parts = np.concatenate([asked.tiers, seen.tiers + n_parts[0]])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from evaluators.lab.answers import AFTER, TEXT, VQA, Arm, Grid, _of_base
-from evaluators.lab.effects import ONLY_ITEMS, accuracy, at_equal_vqa, between_seeds, change, mean_difference, with_holm
+from evaluators.lab.claims import rates_of_both
+from evaluators.lab.effects import ONLY_ITEMS, PARTLY, accuracy, at_equal_vqa, between_seeds, change, mean_difference, with_holm
 from evaluators.statistics import Dependence
 from evaluators.statistics.seeds import difference_over_seeds
 
@@ -142,3 +143,26 @@ def test_the_smallest_effect_is_larger_in_a_larger_family() -> None:
     assert 2 * one.figure.se < alone.detectable < of_five.detectable
     assert of_five.p_holm == pytest.approx(min(1.0, 5 * (one.p or 0)))
     assert with_holm([replace(one, p=None)])[0].detectable is None
+
+
+@pytest.mark.oracle
+def test_arms_of_unequal_seeds_have_the_variance_of_their_own_means() -> None:
+    """By hand: Welch's difference of two means over seeds, and the variance of items' differences between means over seeds."""
+    rng = np.random.default_rng(5)
+    a, b = ((rng.random((seeds, 90)) < 0.6).astype(float) for seeds in (4, 2))
+    grid = grid_of({("a", 1e-3): a, ("b", 1e-3): b}, ["T"] * 90)
+    found = mean_difference(grid, TEXT, [(("a", 1e-3), ("b", 1e-3))])
+    item = a.mean(0) - b.mean(0)
+    between = between_seeds(grid, TEXT, 1e-3).variance
+    assert found.seeds == 2 and found.figure.value == pytest.approx(item.mean())
+    assert found.figure.se == pytest.approx(np.sqrt(item.var(ddof=1) / 90 + between / 4 + between / 2))
+
+
+def test_a_rate_with_one_seed_is_in_a_pair_of_its_own_and_not_in_the_claims() -> None:
+    rng = np.random.default_rng(6)
+    seeds = {1e-4: 2, 1e-3: 1}
+    answers = {(name, rate): rng.random((n, 80)) < 0.7 for name in ("wings", "full") for rate, n in seeds.items()}
+    grid = grid_of(answers, ["T"] * 40 + ["V"] * 40)
+    assert rates_of_both(grid) == [1e-4]
+    both = mean_difference(grid, TEXT, [(("wings", rate), ("full", rate)) for rate in seeds])
+    assert both.seeds == 1 and both.figure.note == PARTLY

@@ -19,7 +19,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_verdicts_are_in_the_headline_with_their_numbers(page: str) -> None:
     first = page.partition('class="headline"')[2].partition("</p>")[0]
-    assert re.search(r"Text is kept \(text alone, at the same rate of the LLM, mean over rates\): held\. Wings − full tuning \+\d", first)
+    assert re.search(
+        r"Text is kept \(text alone, at the same rate of the LLM, mean over rates 2e-5, 2e-4, 1e-3\): held\. Wings − full tuning \+\d",
+        first,
+    )
 
 
 def test_every_section_is_there_and_missing_cells_are_named(page: str) -> None:
