@@ -1,14 +1,15 @@
-"""Writes docs/lab.md from the cells beside it (lab/cells, an OUT/cells of `iit-bench lab`); a test compares the two.
+"""Writes docs/lab.md and its figures from the cells beside it, each folder an OUT/cells of `iit-bench lab`; a test compares the two.
 
     python docs/make_lab.py [CELLS [PAGE]]
 
-Every number and every verdict is computed from the cells (`evaluators/lab`).
+The cells of the nano models are in lab/cells, those of SmolLM2 in lab/smol/cells. Every number, verdict and sentence of the map is computed
+from the cells (`evaluators/lab`).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -17,12 +18,16 @@ sys.path[:0] = [str(HERE.parent)]
 from evaluators.lab.answers import load  # noqa: E402 - run as a script, the package may not be installed
 from evaluators.lab.claims import RULE, Pairing  # noqa: E402
 from evaluators.lab.effects import Effect  # noqa: E402
-from evaluators.lab.findings import Findings, findings  # noqa: E402
-from iit_bench.lab.cells import rate_word  # noqa: E402
+from evaluators.lab.findings import PATH, Findings, findings  # noqa: E402
+from evaluators.lab.regions import MAP, MAP_RULE, regions  # noqa: E402
+from iit_bench.lab.cells import BASE, rate_word  # noqa: E402
+from iit_bench.lab.grid import load_grid, planned  # noqa: E402
 from iit_bench.numerals import NOTHING, counted, fixed, in_percent, interval, p_value, percent, points  # noqa: E402
-from iit_bench.types import Figure  # noqa: E402
+from iit_bench.types import Figure, tier_order  # noqa: E402
+from reports import figure_files  # noqa: E402
+from reports.lab import plots  # noqa: E402
 
-CELLS, PAGE = HERE / "lab" / "cells", HERE / "lab.md"
+CELLS, SMOL, FIGURES, PAGE = HERE / "lab" / "cells", HERE / "lab" / "smol" / "cells", HERE / "lab" / "figures", HERE / "lab.md"
 HEAD = """# The experiment: what is lost and gained
 
 Made by `docs/make_lab.py` from the experiment's cells; do not edit. The paper (arXiv 2406.03496) claims that learners keep the text
@@ -47,12 +52,15 @@ LIMITS = """
   one.
 - The interval at equal VQA takes what a seed adds to text and to VQA as independent. By simulation it covers .92 to .95 with
   250 targets, .84 to .91 with 100.
+- Methods are not compared at equal VQA along the path of one training. Cells keep dev scores on its way, of few questions and as counts, so
+  the answers of two methods cannot be compared question by question; and a model in the middle of its schedule has not had the low rates at
+  its end, so it is none that a method would give. The table along the training shows these scores without intervals.
 - Cells of one method are no random sample of models: intervals of correlations are too narrow.
 """
 
 
-def page(cells: Path = CELLS) -> str:
-    """The page in Markdown, of a folder of cells; it says so where there are none.
+def page(cells: Path = CELLS, smol: Path = SMOL) -> str:
+    """The page in Markdown, of folders of cells; it says so where there are none.
 
     Raises:
         UserError: as `evaluators.lab.answers.load`.
@@ -60,11 +68,32 @@ def page(cells: Path = CELLS) -> str:
     if not any(cells.glob("*.json")):
         return HEAD + NOT_RUN
     found = findings(load(cells))
-    parts = [_setting(found), _claims(found), _arms(found), _tiers(found), _equal(found)]
+    shown = figures(found)
+    parts = [_setting(found), READ, _claims(found), _map(found), _arms(found), *_pictures(shown, "frontier-", "rates-")]
+    parts += [_tiers(found), *_pictures(shown, "tiers-"), _equal(found)]
     parts += [_pairs("Against full tuning, at the same rate", found, found.against_full)]
-    parts += [_pairs("Beside the text-only control", found, found.against_control)]
-    parts += [_attention(found), _pairs("Ablations", found, found.ablations), _cost(found), LIMITS, _smol(found)]
-    return HEAD + "".join(parts)
+    parts += [_pairs("Beside the text-only controls", found, found.against_control)]
+    parts += [_pairs("With the LLM frozen, against the projector only", found, found.frozen)]
+    parts += [_attention(found), *_pictures(shown, "shift"), _pairs("Ablations", found, found.ablations), _path(found), _cost(found)]
+    return HEAD + "".join(parts) + LIMITS + smol_section(smol)
+
+
+def figures(found: Findings) -> Mapping[str, plots.Captioned]:
+    """Every figure of the page with its caption, by the name of its file: of the tiers the one at the highest rate."""
+    by_tier = plots.by_tier(found)[-1:]
+    seen = [plots.shift(found)] if len(found.shift.points) > 1 else []
+    made = [*plots.frontier(found), *plots.by_rate(found), *by_tier, *seen]
+    return {f"{plot.key}.svg": (plot, caption) for plot, caption in made}
+
+
+def _pictures(shown: Mapping[str, plots.Captioned], *beginnings: str) -> list[str]:
+    names = [name for beginning in beginnings for name in shown if name.startswith(beginning)]
+    return [f"\n![{shown[name][1]}](lab/figures/{name})\n" for name in names]
+
+
+def _map(found: Findings) -> str:
+    lines = "".join(f"- **{line.about}.** {line.text}\n" for line in regions(found))
+    return f"\n## {MAP}\n\n{MAP_RULE}\n\n{lines}"
 
 
 def _table(head: list[str], rows: Iterator[list[str]] | list[list[str]]) -> str:
@@ -100,6 +129,7 @@ def _setting(found: Findings) -> str:
     lines = [
         "\n## Setting\n",
         f"- {counted(len(done), 'cell')}, the base LLM's among them; {counted(len(seeds), 'seed')}.",
+        f"- The base LLM answers {_of_base(found)}.",
         f"- Methods, with the rates of the LLM that are done: {methods}.",
         f"- {counted(first.steps, 'step')} of the last stage; {first.parameters.get('total', 0):,} parameters in all.",
         f"- Targets per tier: {', '.join(f'{tier} {n}' for tier, n in sizes.items())}.",
@@ -108,7 +138,16 @@ def _setting(found: Findings) -> str:
         lines.append(f"- Failed: {'; '.join(f'{one.cell.name} ({one.reason})' for one in found.failed)}.")
     if found.absent:
         lines.append(f"- Missing: {', '.join(found.absent)}.")
-    return "\n".join(lines) + "\n" + READ
+    return "\n".join(lines) + "\n"
+
+
+def _of_base(found: Findings) -> str:
+    """What the base LLM answers right, tier by tier; it takes no images."""
+    base = next((one for one in found.grid.results if one.cell.method == BASE), None)
+    if base is None:
+        return "nothing yet: its cell is not there"
+    tiers = sorted(base.scores, key=tier_order)
+    return ", ".join(f"{tier} {in_percent(base.scores[tier].correct / base.scores[tier].n)}" for tier in tiers)
 
 
 def _claims(found: Findings) -> str:
@@ -184,13 +223,26 @@ def _attention(found: Findings) -> str:
     return f"\n## Attention shift and forgetting\n\n{n} observed.\n{_table(head, [[name, words(one)] for name, one in named])}"
 
 
+def _path(found: Findings) -> str:
+    if not found.path:
+        return ""
+    head = ["method", "rate", "seeds", "step", *(f"dev {name}, %" for name in PATH)]
+    rows = [
+        [found.grid.label(one.key[0]), rate_word(one.key[1]), str(one.seeds), str(step), *(percent(scores[name]) for name in PATH)]
+        for one in found.path
+        for step, scores in one.by_step.items()
+    ]
+    return f"\n## Along the training\n\nDev scores, pooled over seeds, without intervals (see Limits).\n{_table(head, rows)}"
+
+
 def _cost(found: Findings) -> str:
-    head = ["method", "cells", "trained parameters", "CPU s of the last stage", "a step, × full tuning's"]
+    head = ["method", "cells", "trained parameters", "tokens of the last stage", "CPU s of the last stage", "a step, × full tuning's"]
     rows = [
         [
             found.grid.label(one.method),
             str(one.cells),
             f"{one.trained:,}",
+            f"{one.tokens:,}",
             f"{one.cpu_train:.0f}",
             NOTHING if one.relative is None else f"{one.relative:.2f}",
         ]
@@ -199,11 +251,37 @@ def _cost(found: Findings) -> str:
     return f"\n## Cost\n\nMeans over cells, beside other work on the same machine.\n{_table(head, rows)}"
 
 
-def _smol(found: Findings) -> str:
-    return "\n## SmolLM2-135M\n\nNot run: the cells here are of one base LLM.\n"
+def smol_section(cells: Path) -> str:
+    """The section on SmolLM2: as the page above it, a level lower, without what its cells do not have."""
+    head = "\n## SmolLM2-135M\n"
+    if not any(cells.glob("*.json")):
+        return f"{head}\nNot run: there are no cells of it.\n"
+    found = findings(load(cells), [one.cell.name for one in planned(load_grid("smol"))])
+    about = "\nThe same experiment on SmolLM2-135M-Instruct, by the same rule of verdicts.\n"
+    if not found.arms:
+        return f"{head}{about}\nNo method is trained yet. The base LLM answers {_of_base(found)}.\n"
+    seeds = ", ".join(f"{found.grid.label(method)} {len(of)}" for method, of in _seeds(found).items())
+    about += f"\nSeeds so far: {seeds}.\n"
+    parts = [_setting(found), _claims(found), _map(found), _arms(found), _tiers(found), _equal(found), _cost(found)]
+    return head + about + "".join(parts).replace("\n## ", "\n### ")
+
+
+def _seeds(found: Findings) -> Mapping[str, set[int]]:
+    """The seeds of each method that are done at any rate."""
+    seeds: dict[str, set[int]] = {}
+    for (method, _), arm in found.grid.arms.items():
+        seeds.setdefault(method, set()).update(arm.seeds)
+    return seeds
 
 
 if __name__ == "__main__":
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else CELLS
     target = Path(sys.argv[2]) if len(sys.argv) > 2 else PAGE
     target.write_text(page(source), encoding="utf-8")
+    if target == PAGE and any(source.glob("*.json")):
+        FIGURES.mkdir(exist_ok=True)
+        made = figures(findings(load(source)))
+        for old in {path.name for path in FIGURES.glob("*.svg")} - set(made):
+            (FIGURES / old).unlink()
+        for name, (plot, _) in made.items():
+            (FIGURES / name).write_bytes(figure_files.as_svg(plot))

@@ -54,13 +54,13 @@ def files(plot: Plot) -> Mapping[str, bytes]:
         figure.set_dpi(_DPI)
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
         FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return {"svg": _as_svg(plot), "png": png.getvalue(), "pdf": pdf.getvalue(), "csv": as_csv(plot), "tex": as_latex(plot)}
+    return {"svg": as_svg(plot), "png": png.getvalue(), "pdf": pdf.getvalue(), "csv": as_csv(plot), "tex": as_latex(plot)}
 
 
 _PEN = Pen(ink="#1a1d21", muted="#586170", rule="#dde1e6", paper=_PAPER, series=_SERIES, placed=None)
 
 
-def _as_svg(plot: Plot) -> bytes:
+def as_svg(plot: Plot) -> bytes:
     """The page's drawing in the colours of the light scheme, on paper, with its texts."""
     made, pen = stand_in(plot)
     text = made.decode()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.metadata
 import importlib.util
 import re
 import sys
@@ -48,6 +49,29 @@ def test_the_page_of_families_is_what_its_script_makes():
 def test_the_page_of_the_experiment_is_what_its_script_makes():
     made = script("make_lab").page()
     assert made == (DOCS / "lab.md").read_text(encoding="utf-8"), MADE.format("make_lab")
+
+
+@pytest.mark.slow
+def test_the_figures_of_the_experiment_are_what_its_script_makes():
+    """The same bytes with the matplotlib that made them; with another, figures of the same names."""
+    make_lab = script("make_lab")
+    made = make_lab.figures(make_lab.findings(make_lab.load(make_lab.CELLS)))
+    assert {path.name for path in make_lab.FIGURES.iterdir()} == set(made), MADE.format("make_lab")
+    if f"matplotlib=={importlib.metadata.version('matplotlib')}" in (ROOT / "constraints.txt").read_text().split():
+        drawn = {name: make_lab.figure_files.as_svg(plot) for name, (plot, _) in made.items()}
+        assert all((make_lab.FIGURES / name).read_bytes() == svg for name, svg in drawn.items()), MADE.format("make_lab")
+    assert sum(path.stat().st_size for path in make_lab.FIGURES.iterdir()) < 500_000
+
+
+def test_the_section_of_another_llm_has_its_own_verdicts_seeds_and_missing_cells(tmp_path: Path):
+    section, rate = script("make_lab").smol_section, made_cells.KNOWN["full"][2e-4]
+    made_cells.write(tmp_path / "smol", {name: {1e-4: rate} for name in ("full", "wings")}, seeds=(0, 1), n=20)
+    text = section(tmp_path / "smol")
+    assert "Seeds so far: full tuning 2, Wings 2." in text and "\n### The paper's claims" in text and "\n## The" not in text
+    assert "full-1e-4-2" in text.partition("- Missing: ")[2].partition("\n")[0]
+    made_cells.write(tmp_path / "base", {}, n=10)
+    assert "No method is trained yet. The base LLM answers T " in section(tmp_path / "base")
+    assert "Not run: there are no cells of it." in section(tmp_path / "none")
 
 
 def test_the_page_of_the_experiment_has_a_verdict_on_every_claim_and_names_missing_cells(tmp_path: Path):

@@ -233,8 +233,8 @@ def at_equal_vqa(grid: Grid, vqa: Measure, measure: Measure, over: str, against:
     _, left, right, weight = max(places)
     slope = (y[right] - y[left]) / (x[right] - x[left]) if right != left else 0.0
     seeds = [len(values) for values in asked.values]
-    arms = ((rates[left], 1 - weight, seeds[left]), (rates[right], weight, seeds[right]), (against[1], -1.0, seeds[-1]))
-    arms = tuple(arm for arm in arms if arm[1])
+    sides = ((rates[left], 1 - weight, seeds[left]), (rates[right], weight, seeds[right]), (against[1], -1.0, seeds[-1]))
+    arms = [side for side in sides if side[1]]
     shares = [Share(measure, rate, factor, n) for rate, factor, n in arms]
     shares += [Share(vqa, rate, slope * factor, n) for rate, factor, n in arms] if slope else []
 

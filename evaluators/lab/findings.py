@@ -12,9 +12,11 @@ from evaluators.lab.claims import FULL, EqualVqa, Pairing, Test, ablated, at_equ
 from evaluators.lab.effects import Effect, accuracy, change
 from evaluators.statistics import Z
 from evaluators.statistics.numbers import correlation, pearson, rank_correlation
-from iit_bench.lab.cells import BASE, CellResult
+from iit_bench.lab.cells import BASE, CellResult, Count
 from iit_bench.types import Figure
 
+PATH = ("V", "T", "VT")  # dev scores that are reported along a training
+PROJECTOR = "projector"  # name of the method in a grid
 FEWEST_WITHIN = 3  # what Fisher's z takes off n
 
 
@@ -51,6 +53,15 @@ class ShiftFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PathFigures:
+    """Dev accuracies of one method at one rate along its training, over all seeds: counts only, so without intervals."""
+
+    key: Key
+    seeds: int
+    by_step: Mapping[int, Mapping[str, float]]  # step -> V, T, VT -> accuracy
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """What a method costs: means over its cells."""
 
@@ -59,6 +70,7 @@ class Cost:
     trained: int  # parameters trained in the last stage, at a rate that trains most
     total: int
     steps: int
+    tokens: int  # of a training's last stage, padding not counted
     cpu_train: float  # CPU seconds of the last stage
     cpu_stage1: float  # of stage 1, which the cells of a seed share
     relative: float | None  # cpu_train over that of full tuning per step; None without it
@@ -75,7 +87,9 @@ class Findings:
     equal_vqa: tuple[EqualVqa, ...]  # every main method against full tuning at equal VQA
     against_control: tuple[Pairing, ...]  # every main method against the control without images
     ablations: tuple[Pairing, ...]  # every ablation against the method it changes
+    frozen: tuple[Pairing, ...]  # with the LLM frozen, every method with learners against the projector only
     shift: ShiftFigures
+    path: tuple[PathFigures, ...]
     costs: tuple[Cost, ...]
     failed: tuple[CellResult, ...]
     absent: tuple[str, ...]  # names of cells that the grid would have, and that are not there
@@ -99,7 +113,9 @@ def findings(grid: Grid, planned: Sequence[str] = ()) -> Findings:
         equal_vqa=at_equal(grid, main),
         against_control=pairings(grid, [(method, control) for control in roles["control"] for method in roles["main"]]),
         ablations=pairings(grid, [(method, ablated(method)) for method in roles["ablation"]]),
+        frozen=pairings(grid, [(one.cell.method, PROJECTOR) for one in grid.methods if one.cell.method != PROJECTOR]),
         shift=_shift(grid),
+        path=_path(grid),
         costs=_costs(grid),
         failed=tuple(one for one in grid.results if one.state == "failed"),
         absent=_absent(grid, planned),
@@ -164,6 +180,25 @@ def _within(x: Sequence[float], y: Sequence[float], groups: Sequence[str]) -> Fi
     return Figure(found, low=float(np.tanh(z - half)), high=float(np.tanh(z + half)), n=len(x), method="Fisher z, within methods")
 
 
+def _path(grid: Grid) -> tuple[PathFigures, ...]:
+    """Of the arms whose trainings were scored on their way."""
+    made = []
+    for one in grid.methods:
+        for rate in grid.rates(one.cell.method):
+            cells = [cell for cell in grid.results if (cell.cell.method, cell.cell.rate, cell.state) == (one.cell.method, rate, "done")]
+            steps = sorted(set.intersection(*({point.step for point in cell.path} for cell in cells)))
+            counts = {step: [point.scores for cell in cells for point in cell.path if point.step == step] for step in steps}
+            by_step = {step: {name: _pooled([of[name] for of in all_of if name in of]) for name in PATH} for step, all_of in counts.items()}
+            if len(steps) > 1:
+                made.append(PathFigures(key=(one.cell.method, rate), seeds=len(cells), by_step=by_step))
+    return tuple(made)
+
+
+def _pooled(counts: Sequence[Count]) -> float:
+    n = sum(one.n for one in counts)
+    return sum(one.correct for one in counts) / n if n else float("nan")
+
+
 # ---------------------------------------------------------------- cost, and what is not there
 
 
@@ -179,7 +214,8 @@ def _costs(grid: Grid) -> tuple[Cost, ...]:
         steps = round(np.mean([cell.steps for cell in cells]))
         per_step[one.cell.method] = train / steps if steps else None
         first = cells[0]
-        made.append((first, len(cells), steps, train, stage1))
+        tokens = round(np.mean([cell.tokens for cell in cells]))
+        made.append((first, len(cells), steps, tokens, train, stage1))
     full = per_step.get(FULL)
     return tuple(
         Cost(
@@ -188,11 +224,12 @@ def _costs(grid: Grid) -> tuple[Cost, ...]:
             trained=max(cell.parameters.get("trained", 0) for cell in done if cell.cell.method == first.cell.method),
             total=first.parameters.get("total", 0),
             steps=steps,
+            tokens=tokens,
             cpu_train=train,
             cpu_stage1=stage1,
             relative=None if not full or not (own := per_step[first.cell.method]) else own / full,
         )
-        for first, n, steps, train, stage1 in made
+        for first, n, steps, tokens, train, stage1 in made
     )
 
 

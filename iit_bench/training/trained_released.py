@@ -1,9 +1,8 @@
 """Steps by the equations of the authors' code, in a model that is saved as mode `strict`.
 
-Defined in docs/spec/wings.md#b12-training-in-mode-released, #a5-causality.
-
-With them text after an image sees later text, the answer that it is to learn among it. What that does to
-a model which is then asked as `strict` can be compared with a training of the same steps in mode `strict`.
+Defined in docs/spec/wings.md#b12-training-in-mode-released, #a5-causality. By these equations text after an image sees later text, the
+answer that is to be learned among it. What that does to a model which is then asked as `strict` can be compared with a training of the same
+steps in mode `strict`.
 """
 
 from __future__ import annotations

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evaluators.lab.answers import load
 from evaluators.lab.claims import RULE
-from evaluators.lab.effects import Effect
-from evaluators.lab.findings import ArmFigures, Findings, findings
-from evaluators.statistics import linear
+from evaluators.lab.findings import PATH, Findings, findings
+from evaluators.lab.regions import MAP, MAP_RULE, regions
 from iit_bench.lab.cells import rate_word
 from iit_bench.numerals import fixed
 from iit_bench.types import Figure
 from reports import links
 from reports.cells import Cell, Column, Table, count, duration, figure_cell, missing_cell, percent, points, text_cell
 from reports.folder import writing
-from reports.lab.charts import Series, series_over_two_axes
+from reports.lab.plots import by_rate, by_tier, frontier, styles_of
+from reports.lab.plots import shift as drawn_shift
 from reports.lab.tables import effect_cell, equal_vqa, pairs
 from reports.pages import Page, Site, write
-from reports.section import Folded, Part, Section, TablePart, Words, figure, none
+from reports.section import Definitions, Folded, Part, Section, TablePart, Words, figure, none
 
 _ABOUT = (
     "From one base LLM and one vision tower, on the same data, models are trained by several methods, at several rates of the LLM, "
@@ -47,7 +47,7 @@ def lab_page(cells: Path, out: Path, planned: Sequence[str] = ()) -> Path:
         UserError: as `evaluators.lab.answers.load`, or `out` cannot be written.
     """
     found = findings(load(cells), planned)
-    styles = {one.cell.method: style for style, one in enumerate(found.grid.methods)}
+    styles = styles_of(found)
     page = Page(
         place=links.INDEX,
         stem="lab",
@@ -57,13 +57,16 @@ def lab_page(cells: Path, out: Path, planned: Sequence[str] = ()) -> Path:
         notices=notices(found),
         sections=(
             _claims(found),
-            _frontier(found, styles),
-            _tiers(found, styles),
-            _attention(found, styles),
+            _regions(found),
+            _frontier(found),
+            _tiers(found),
+            _attention(found),
             Section("equal", "At equal VQA", (*equal_vqa(found), Words("Against full tuning at each of its rates.", "fine"))),
             pairs("against-full", "Against full tuning, at the same rate", found, found.against_full),
             pairs("control", "Beside the text-only control", found, found.against_control),
+            pairs("frozen", "With the LLM frozen, against the projector only", found, found.frozen),
             pairs("ablations", "Ablations", found, found.ablations),
+            _path(found),
             _cost(found, styles),
         ),
     )
@@ -119,35 +122,15 @@ def _claims(found: Findings) -> Section:
     )
 
 
-def _in_points(one: Figure) -> Figure:
-    return one if one.value is None else linear(one, 100.0, 0.0)
+def _regions(found: Findings) -> Section:
+    lines = regions(found)
+    if not lines:
+        return none("map", MAP, "no cell has a figure.")
+    return Section("map", MAP, (Definitions(tuple((line.about, line.text) for line in lines)), Words(MAP_RULE, "fine")))
 
 
-def _frontier(found: Findings, styles: dict[str, int]) -> Section:
-    shown = [arm for arm in found.arms if arm.vqa.figure.value is not None and arm.text.figure.value is not None]
-    parts: list[Part] = []
-    for key, of, title in (("text", "text alone", "Text kept"), ("after", "text after an image", "Text after an image kept")):
-        series = [
-            Series(
-                name=found.grid.label(method),
-                style=style,
-                points=tuple(
-                    (rate_word(arm.key[1]), _in_points(arm.vqa.figure), _in_points(_of(arm, key).figure))
-                    for arm in shown
-                    if arm.key[0] == method and _of(arm, key).figure.value is not None
-                ),
-            )
-            for method, style in styles.items()
-        ]
-        if any(one.points for one in series):
-            plot = series_over_two_axes(
-                [one for one in series if one.points],
-                key=f"frontier-{key}",
-                description=f"VQA accuracy and change of {of} against the base LLM, a line per method. The numbers are in the table.",
-                x_axis="VQA, %",
-                y_axis=f"{of}: points against the base LLM",
-            )
-            parts.append(figure(plot, f"{title}, against VQA; 0 is the base LLM; markers grow with the rate of the LLM"))
+def _frontier(found: Findings) -> Section:
+    parts: list[Part] = [figure(*made) for made in (*frontier(found), *by_rate(found))]
     columns = (
         Column("method", ("rate",), words=True),
         Column("text alone", ("points against the base",)),
@@ -169,11 +152,7 @@ def _frontier(found: Findings, styles: dict[str, int]) -> Section:
     return Section("frontier", "Text kept against VQA gained", (*parts, TablePart(table)))
 
 
-def _of(arm: ArmFigures, key: str) -> Effect:
-    return arm.text if key == "text" else arm.after
-
-
-def _tiers(found: Findings, styles: dict[str, int]) -> Section:
+def _tiers(found: Findings) -> Section:
     tiers = found.grid.tiers
     columns = (Column("method", ("rate",), words=True), *(Column(tier, code=True) for tier in tiers))
     rows = tuple(
@@ -184,39 +163,38 @@ def _tiers(found: Findings, styles: dict[str, int]) -> Section:
         for arm in found.arms
     )
     table = Table("tiers-table", "Accuracy in % by tier, from text-only to multimodal-rich. Small print: 95% interval.", columns, rows)
-    return Section("tiers", "Dialogues from text-rich to image-rich", (TablePart(table),))
+    figures = (figure(*made) for made in by_tier(found))
+    return Section("tiers", "Dialogues from text-rich to image-rich", (*figures, TablePart(table)))
 
 
-def _attention(found: Findings, styles: dict[str, int]) -> Section:
+def _attention(found: Findings) -> Section:
     heading, shift = "Attention shift and forgetting", found.shift
     if len(shift.points) < 2:
         return none("attention", heading, "fewer than two cells have an attention shift.")
-    series = [
-        Series(
-            name=found.grid.label(method),
-            style=style,
-            joined=False,
-            points=tuple(
-                (one.result.cell.name, Figure(one.shift), Figure(100 * one.text))
-                for one in shift.points
-                if one.result.cell.method == method
-            ),
-        )
-        for method, style in styles.items()
-    ]
-    plot = series_over_two_axes(
-        [one for one in series if one.points],
-        key="shift",
-        description="Attention shift and points lost on text, a dot per cell. The correlations are below.",
-        x_axis="attention shift",
-        y_axis="points lost on text alone",
-    )
     words = "; ".join(
         f"{name} {correlation_words(one)}"
         for name, one in (("Pearson", shift.pearson), ("Spearman", shift.spearman), ("Pearson within methods", shift.within))
     )
     note = f"Over {len(shift.points)} cells: {words}. Cells of a method are no random sample, so the intervals are too narrow."
-    return Section("attention", heading, (figure(plot, "Attention shift and what was lost of text"), Words(note)))
+    return Section("attention", heading, (figure(*drawn_shift(found)), Words(note)))
+
+
+def _path(found: Findings) -> Section:
+    heading = "Along the training"
+    if not found.path:
+        return none("path", heading, "no training was scored on its way.")
+    columns = (Column("method", ("rate",), words=True), Column("step"), *(Column(f"dev {name}", ("%",)) for name in PATH))
+    rows = tuple(
+        (
+            text_cell(found.grid.label(one.key[0]), lines=(f"rate {rate_word(one.key[1])}",)),
+            Cell(str(step), sort=step),
+            *(Cell(percent(scores[name]), sort=scores[name]) for name in PATH),
+        )
+        for one in found.path
+        for step, scores in one.by_step.items()
+    )
+    caption = "Dev scores, pooled over seeds. Without intervals: cells keep counts of these, not answers."
+    return Section("path", heading, (TablePart(Table("path-table", caption, columns, rows)),))
 
 
 def correlation_words(one: Figure) -> str:
@@ -227,12 +205,13 @@ def correlation_words(one: Figure) -> str:
     return f"{fixed(one.value, 2)} ({bounds})"
 
 
-def _cost(found: Findings, styles: dict[str, int]) -> Section:
+def _cost(found: Findings, styles: Mapping[str, int]) -> Section:
     columns = (
         Column("method", words=True),
         Column("cells"),
         Column("trained", ("parameters",)),
         Column("training", ("CPU time, last stage",)),
+        Column("tokens", ("last stage",)),
         Column("a step", ("× full tuning's",)),
     )
     rows = tuple(
@@ -241,6 +220,7 @@ def _cost(found: Findings, styles: dict[str, int]) -> Section:
             Cell(str(one.cells), sort=one.cells),
             Cell(count(one.trained), (f"of {count(one.total)}",), one.trained),
             Cell(duration(one.cpu_train), (f"{count(one.steps)} steps",), one.cpu_train),
+            Cell(count(one.tokens), sort=one.tokens),
             missing_cell("no cell of full tuning") if one.relative is None else Cell(f"{one.relative:.2f}", sort=one.relative),
         )
         for one in found.costs

@@ -1,0 +1,62 @@
+"""The map of an experiment in words (evaluators/lab/regions.py), over made-up cells with known effects (tests/made_cells.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evaluators.lab.answers import load
+from evaluators.lab.findings import findings
+from evaluators.lab.regions import fate, regions
+from iit_bench.types import Figure
+from tests import made_cells
+
+
+def map_of(folder: Path, **values: object) -> dict[str, str]:
+    return {line.about: line.text for line in regions(findings(load(made_cells.write(folder, **values))))}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("figure", "word"),
+    [
+        (Figure(-0.1, low=-0.2, high=-0.01), "lost"),
+        (Figure(0.1, low=0.01, high=0.2), "gained"),
+        (Figure(0.0, low=-0.019, high=0.02), "kept"),
+        (Figure(0.0, low=-0.021, high=0.3), "cannot be told"),
+        (Figure(0.0), "kept"),
+        (Figure(0.1), "cannot be told"),
+    ],
+)
+def test_what_became_of_text_follows_from_the_interval(figure: Figure, word: str) -> None:
+    assert fate(figure) == word
+
+
+def test_known_losses_and_differences_are_on_the_map(tmp_path: Path) -> None:
+    """Wings keeps 10 and 20 points more text at the two higher rates, and less after an image (made_cells.KNOWN)."""
+    words = map_of(tmp_path, n=500)
+    lost = words["Where text is lost"].partition("Gained")[0]
+    assert "full tuning at 2e-4 -" in lost and ", 1e-3 -" in lost and "visual learner" not in lost
+    ahead, _, behind = words["Where Wings wins and loses"].partition("It is behind: ")
+    assert "text alone at 1e-3, +" in ahead and "text alone" not in behind
+    assert "text after an image at 2e-5, -" in behind
+    assert "Full tuning keeps less text alone than the text-only control at 1e-3, -" in words["Images or narrow answers"].replace(
+        "2e-4", "1e-3"
+    )
+    assert "rises with the points lost" in words["Attention"]
+    assert "text alone, at equal VQA" in words["Smallest effects that could be seen, in points"]
+
+
+def test_no_difference_is_said_with_what_could_be_missed(tmp_path: Path) -> None:
+    level = made_cells.levels(0.8, 0.7, 0.6)
+    words = map_of(tmp_path, methods={name: {1e-4: level, 1e-3: level} for name in ("wings", "full")}, n=40, spread=0.0)
+    text = words["Where Wings wins and loses"]
+    assert "do not differ by a difference that is found, in any measure at any of the rates 1e-4, 1e-3" in text
+    assert "points could be missed" in text
+    assert "Images or narrow answers" not in words and "With the LLM frozen" not in words
+
+
+def test_learners_with_the_llm_frozen_are_beside_the_projector_only(tmp_path: Path) -> None:
+    methods = {"projector": {0.0: made_cells.levels(0.9, 0.9, 0.5)}, "wings": {0.0: made_cells.levels(0.9, 0.6, 0.8)}}
+    words = map_of(tmp_path, methods=methods)["With the LLM frozen"]
+    assert words.startswith("Wings minus projector: text alone ") and "(found)" in words.partition("VQA +")[2]
