@@ -7,10 +7,12 @@ where `differences` finds none.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluators import statistics
+from evaluators.statistics import Ints
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import TaskRun
 from iit_bench.types import Figure, PairedResult, TaskItem, TaskResult
@@ -213,8 +215,8 @@ def _compared(
     # Of another tool's run the images may not be known: what shares one on either side is one cluster.
     cluster = statistics.components([(one.task, one.cluster) for one, _ in pairs], [(one.task, one.cluster) for _, one in pairs])
     binary = all(score in (0.0, 1.0) for score in (*a, *b))
-    paired = (statistics.paired if binary else statistics.paired_means)(a, b, cluster, over=result.task, against=against)
     best = result.best if metric == result.metric else 1.0
+    paired = _difference(a, b, cluster, binary=binary, best=best, over=result.task, against=against)
     figure_a, figure_b = (side.scores.get(metric) or Figure(None, note="no figure of this metric") for side in (result, other))
     retained = _retention(b, a, chances, cluster, binary)
     return TaskComparison(
@@ -226,6 +228,16 @@ def _compared(
         result=paired,
         retention=retained,
     )
+
+
+def _difference(
+    a: Sequence[float], b: Sequence[float], cluster: Ints, *, binary: bool, best: float | None, over: str, against: str
+) -> PairedResult:
+    """The paired difference; `best` bounds it where no score lies outside 0 … `best`."""
+    if binary:
+        return statistics.paired(a, b, cluster, over=over, against=against)
+    bounded = best is not None and all(0 <= score <= best for score in (*a, *b))
+    return statistics.paired_means(a, b, cluster, over=over, against=against, largest=best if bounded and best else math.inf)
 
 
 def _chance(run: TaskRun, task: str, metric: str) -> float | None:

@@ -64,11 +64,12 @@ def paired(a: Any, b: Any, clusters: Any, *, over: str, against: str, histories:
     return with_holm([result])[0]
 
 
-def paired_means(a: Any, b: Any, clusters: Any, *, over: str, against: str) -> PairedResult:
+def paired_means(a: Any, b: Any, clusters: Any, *, over: str, against: str, largest: float = np.inf) -> PairedResult:
     """`paired` for scores that are not 0/1 (partial credit, F1, a document's log-likelihood): the difference of two means, in their unit.
 
     Interval and test are Student's on the clusters' sums (Miller 2024), with G - 1 degrees of freedom; neither exists where all pairs
-    differ by the same amount. `only_a` and `only_b` count the items on which that side scored higher.
+    differ by the same amount. `only_a` and `only_b` count the items on which that side scored higher. The interval does not leave what is
+    possible: `largest` is the largest difference on either side, e.g. 1 for scores from 0 to 1.
     """
     d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     n = len(d)
@@ -88,7 +89,9 @@ def paired_means(a: Any, b: Any, clusters: Any, *, over: str, against: str) -> P
     result = PairedResult(
         over=over,
         against=against,
-        difference=Figure(value, low=value - half, high=value + half, n=n, clusters=n_clusters, se=se, method=method),
+        difference=Figure(
+            value, low=max(-largest, value - half), high=min(largest, value + half), n=n, clusters=n_clusters, se=se, method=method
+        ),
         test="paired t",
         p=2 * float(stdtr(df, -abs(value) / se)),
         only_a=only_a,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.loading_bars import without_bars
 from iit_bench.storage.atomic import fix_for, write_atomic
 from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held
 from iit_bench.terminal import write
@@ -77,6 +78,12 @@ def stages_of(loaded: Loaded, out: Path) -> list[tuple[Loaded, Path]]:
 
 
 def _run_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, processes: Processes) -> None:
+    """Train one stage; transformers shows no bar of the weights that it loads meanwhile, and the Hub's downloads only with `progress`."""
+    with without_bars(downloads=progress and sys.stderr.isatty()):
+        _train_stage(loaded, out, resume, progress, processes)
+
+
+def _train_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, processes: Processes) -> None:
     from iit_bench.training import checkpoint, loop
 
     recipe = loaded.recipe

@@ -126,11 +126,14 @@ def test_a_visual_stage_saves_its_processor(inputs: dict[str, Path]) -> None:
     assert processor.image_token_length == config.image_token_length
 
 
-def test_a_run_writes_a_loadable_bfloat16_model_and_its_card(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+def test_a_run_writes_a_loadable_bfloat16_model_and_its_card(
+    tiny: dict[str, tuple[str, ...]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     arguments = [*tiny["lab-base"], *STEPS, "optim.steps=2", "limit=4", "test=false"]
     out = run("lab-base", arguments, tmp_path / "out")
+    assert "Loading weights" not in capfd.readouterr().err  # transformers' own bar
     card = json.loads((out / "training.json").read_text())
     assert card["recipe"] == "lab-base" and card["recipe_sha256"] == load_recipe("lab-base").sha256
     assert card["scores"]["dev"]["T"]["n"] == 4 and "test" not in card["scores"]

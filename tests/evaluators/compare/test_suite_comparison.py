@@ -94,6 +94,15 @@ def test_scores_that_are_not_0_or_1_are_compared_by_students_paired_t() -> None:
     assert paired_means([], [], [], over="f1", against="b").difference.value is None
 
 
+def test_the_interval_of_a_difference_does_not_leave_the_scale_of_the_scores() -> None:
+    few, none = [1.0] * 7 + [0.6], [0.0] * 8
+    free, cut = (paired_means(few, none, range(8), over="f1", against="b", **given) for given in ({}, {"largest": 1.0}))
+    assert free.difference.high > 1 == cut.difference.high and (cut.difference.low, cut.p) == (free.difference.low, free.p)
+    assert paired_means(none, few, range(8), over="f1", against="b", largest=1.0).difference.low == -1
+    (one,), _ = compare_suites(run_of("a", {"f1": few}), run_of("b", {"f1": none}))
+    assert one.best == 1 and one.result.difference.high == 1
+
+
 def test_a_group_is_compared_over_the_items_of_its_tasks_and_is_a_family_of_its_own() -> None:
     a, b = ({"x": scored(seed, 0.6), "y": scored(seed + 1, 0.6)} for seed in (1, 3))
     runs = []
