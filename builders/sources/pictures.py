@@ -17,6 +17,7 @@ from builders.sources.base import StoredImage
 from builders.sources.columns import as_list
 from iit_bench.errors import UserError
 from iit_bench.images import is_readable
+from iit_bench.storage.inside import OutsideError, file_inside
 from iit_bench.types import IMAGE_MARK, Image
 
 MARK = re.compile(r"<image (\d+)>")  # MMMU's, numbered from 1
@@ -54,13 +55,13 @@ def inside(folder: Path, name: str) -> Path | None:
         UserError: the path leaves the folder. A table that somebody else made must not read other files of this machine.
     """
     try:
-        path = (folder / name).resolve()
-        exists = path.is_file()
-    except (OSError, ValueError):  # no name that a file can have
-        return None
-    if not path.is_relative_to(folder.resolve()):
-        raise UserError(f"the table names the image {name!r}, outside its folder {str(folder)!r}; put the images below the table's folder")
-    return path if exists else None
+        return file_inside(folder, name)
+    except OutsideError as error:
+        if "\0" in name:  # no name that a file can have
+            return None
+        raise UserError(
+            f"the table names the image {name!r}, outside its folder {str(folder)!r}; put the images below the table's folder"
+        ) from error
 
 
 def stored(images: Sequence[bytes], read: Callable[[int], bytes]) -> tuple[StoredImage, ...] | None:

@@ -22,6 +22,7 @@ from iit_bench.progress import download_bar
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.folder_locks import holding
 from iit_bench.storage.format import sha256_file
+from iit_bench.storage.inside import OutsideError, inside
 from iit_bench.tools.vlmevalkit import DATA_FOLDER, licence_of_table
 
 ASK_ABOVE = 10**9  # bytes; more is fetched only with consent
@@ -228,9 +229,22 @@ def _fetch_set(data_root: Path, planned: Planned, fetch_file: Callable[[Path, Re
     if before == planned.record:
         return
     for name in set(before.files if before else ()) - set(planned.record.files):
-        (data_root / name).unlink(missing_ok=True)
+        _remove(data_root, name)
     planned.record.files = dict(sorted(planned.record.files.items()))
     save_sets(data_root, sets | {planned.name: planned.record})
+
+
+def _remove(data_root: Path, name: str) -> None:
+    """Remove a file of an earlier revision.
+
+    Raises:
+        UserError: a link leads to it out of the data root.
+    """
+    try:
+        inside(data_root, str(Path(name).parent / "file"))  # a link in its place goes itself, not what it leads to
+    except OutsideError as error:
+        raise UserError(f"{str(data_root / name)!r} is of an earlier revision, and lies elsewhere by a link; remove it by hand") from error
+    (data_root / name).unlink(missing_ok=True)
 
 
 def _fetch_file(target: Path, file: RemoteFile, options: FetchOptions, advance: Callable[[int], None]) -> FetchedFile:

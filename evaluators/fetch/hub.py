@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_url
@@ -17,6 +16,7 @@ from huggingface_hub.utils import build_hf_headers
 from evaluators.fetch.download import Checksum, RemoteFile, reaching
 from iit_bench.data.snapshots import find_splits, licence_of
 from iit_bench.errors import MachineError, UserError
+from iit_bench.storage.inside import stays_inside
 
 MAIN, CONVERTED = "main", "refs/convert/parquet"  # the Hub keeps a parquet copy of data sets that are published otherwise
 CARD = "README.md"
@@ -66,11 +66,6 @@ def list_files(dataset: str, wanted: Splits, revisions: Sequence[str]) -> Listin
             return _listing(dataset, splits, tree, commit=str(info.sha), ref=ref, licence=licence)
         missing = missing or ", ".join(f"{split!r}" + (f" of configuration {config!r}" if config else "") for config, split in absent)
     raise UserError(f"the Hub's data set {dataset!r} has no parquet, json or csv file of split {missing}; put it there by hand")
-
-
-def stays_inside(path: str) -> bool:
-    """Whether a path that a server gave lies below the repository's folder."""
-    return not PurePosixPath(path).is_absolute() and not {"..", ""} & set(path.split("/")) and "\\" not in path
 
 
 def _files_of(

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from evaluators.vqa.datasets import Part, parts_of, units_of
+from evaluators.vqa.datasets import LMU, Part, parts_of, units_of
 from evaluators.vqa.exact_rule import exactly
 from evaluators.vqa.messages import VlmevalMessage, vlmeval_model
 from evaluators.vqa.notes import count_guesses
 from evaluators.vqa.protocol import Exchange, Prompt, Spec
 from iit_bench.errors import UserError, described
+from iit_bench.storage.inside import OutsideError, inside
 from iit_bench.tools.text_cells import guesses
 from iit_bench.tools.vlmevalkit import kit
 from iit_bench.tools.worker_process import replies, requests
@@ -61,12 +63,32 @@ def prepare(task: str, spec: Spec, files: Exchange, vlmeval: SimpleNamespace) ->
         _infer(vlmeval, part, spec.model, files.folder / "record", lambda message, dataset, to=messages: to.append(message) or "")
         why = part.dataset.unaskable
         for index, unit, cluster, message in zip(indices, units, clusters, messages, strict=True):
+            refuse_pictures_elsewhere(message, index, task)
             prompts.append(
                 Prompt(part=part.name, index=index, unit=str(unit), cluster=cluster, message=message, failure=why.get(index, ""))
             )
         unaskable |= why
     facts |= {"redrawn": [index for part in parts for index in part.dataset.redrawn], "unaskable": sorted(unaskable)}
     files.save_prompts(task, facts, prompts)
+
+
+def refuse_pictures_elsewhere(message: VlmevalMessage, index: str, task: str) -> None:
+    """Refuse a row whose picture lies neither below its table's folder nor in the scratch folder: VLMEvalKit opens any file of a table.
+
+    Raises:
+        UserError: it is one.
+    """
+    table = (LMU / f"{task}.tsv").resolve()
+    for name in (str(part["value"]) for part in message if part["type"] == "image"):
+        if not Path(name).exists():  # which is reported when it is asked
+            continue
+        try:
+            inside(LMU if Path(os.path.realpath(name)).is_relative_to(LMU.resolve()) else table.parent, os.path.abspath(name))
+        except OutsideError:
+            raise UserError(
+                f"row {index!r} of table {table.name!r} names the image {name!r}, outside its folder {str(table.parent)!r}; put the images "
+                "below the table's folder"
+            ) from None
 
 
 def _infer(vlmeval: SimpleNamespace, part: Part, model: str, place: Path, answer: Any) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from iit_bench.errors import UserError, described
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import SNAPSHOTS_FORMAT, VERSIONS, pretty_json, sha256_file, written_version
+from iit_bench.storage.inside import stays_inside
 from iit_bench.storage.tables import decode
 
 MANIFEST = "fetched.json"
@@ -66,7 +67,10 @@ def read_sets(path: Path) -> Sets:
         header = json.loads(path.read_text(encoding="utf-8"))
         if header["format"] != SNAPSHOTS_FORMAT or header["version"] not in VERSIONS[SNAPSHOTS_FORMAT]:
             raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
-        return {name: decode(FetchedSet, fetched) for name, fetched in header["sets"].items()}
+        sets = {name: decode(FetchedSet, fetched) for name, fetched in header["sets"].items()}
+        if leading_out := [name for fetched in sets.values() for name in fetched.files if not stays_inside(name)]:
+            raise ValueError(f"{leading_out[0]!r} lies outside the data root")
+        return sets
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else described(error)
         raise UserError(f"{str(path)!r} is not what `iit-bench fetch` wrote ({reason}); delete it and fetch again") from error

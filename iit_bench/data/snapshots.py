@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iit_bench.errors import UserError
+from iit_bench.storage.inside import stays_inside
 
 LOADERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}  # suffix -> builder of `datasets`, best first
 _SPELLINGS = {"validation": ("validation", "valid", "val"), "train": ("train", "training")}
@@ -22,7 +23,7 @@ def snapshot_folder(data_root: Path, dataset_path: str, task: str) -> Path:
     """
     names = (dataset_path, dataset_path.replace("/", "--"), dataset_path.rsplit("/", 1)[-1])
     for name in names:
-        if (data_root / name).is_dir():
+        if stays_inside(name) and (data_root / name).is_dir():
             return data_root / name
     raise UserError(
         f"lm-eval task {task!r} needs the data set {dataset_path!r}, and there is no folder {str(data_root / dataset_path)!r}; "

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from iit_bench.errors import UserError
 from iit_bench.storage.atomic import Content
 from iit_bench.storage.format import BENCHMARK_FORMAT, pretty_json, read_header, sha256_file, written_version
+from iit_bench.storage.inside import OutsideError, file_inside, stays_inside
 from iit_bench.storage.tables import read_table, rows_sha256, write_table
 from iit_bench.storage.whole_folders import save_folder
 from iit_bench.types import Dialogue, Question, tier_order
@@ -99,6 +100,22 @@ def load_manifest(folder: Path) -> dict[str, Any]:
     return read_header(folder, "manifest.json", BENCHMARK_FORMAT, "a benchmark folder", fix, needed=("files", "rows_sha256"))
 
 
+def _file_of(folder: Path, name: str) -> Path | None:
+    """A file that the manifest lists; None if it is not there.
+
+    Raises:
+        UserError: it lies outside the folder.
+    """
+    try:
+        if not stays_inside(name):
+            raise OutsideError(name)
+        return file_inside(folder, name)
+    except OutsideError as error:
+        raise UserError(
+            f"the manifest of benchmark {str(folder)!r} lists {name!r}, which leads out of the folder; build it again"
+        ) from error
+
+
 def load_benchmark(path: Path | str) -> Benchmark:
     """Read a benchmark folder and check its version and hashes.
 
@@ -108,7 +125,7 @@ def load_benchmark(path: Path | str) -> Benchmark:
     folder = Path(path)
     manifest = load_manifest(folder)
     for name, expected in manifest["files"].items():
-        if not (folder / name).is_file():
+        if not _file_of(folder, name):
             raise UserError(f"benchmark {str(folder)!r} lacks its file {name!r}; build it again")
         if sha256_file(folder / name) != expected:
             raise UserError(f"{name!r} in benchmark {str(folder)!r} was changed after it was built (its sha256 differs); build it again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from iit_bench import images
 from iit_bench.errors import ItemError, UserError, one_line
+from iit_bench.storage.inside import OutsideError, inside
 from iit_bench.training.chats.schemas import Picture
 from iit_bench.types import Image
 
@@ -71,13 +71,13 @@ class Folder:
             raise ItemError(MISSING, picture.path[:200]) from None
 
     def _inside(self, picture: Picture) -> Path:
-        folder = os.path.abspath(self.path)
-        path = os.path.normpath(os.path.join(folder, picture.path))
-        if not picture.path or not path.startswith(os.path.join(folder, "")):
-            raise ItemError(OUTSIDE, picture.path[:200])
-        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for without end
+        try:
+            path = inside(self.path, picture.path)
+        except OutsideError:
+            raise ItemError(OUTSIDE, picture.path[:200]) from None
+        if path.exists() and not path.is_file():  # a pipe would be waited for without end
             raise ItemError(MISSING, f"{picture.path[:200]} is no file")
-        return Path(path)
+        return path
 
 
 class Archive(Folder):

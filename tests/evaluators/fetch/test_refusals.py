@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from evaluators.fetch.hub import stays_inside
+from iit_bench.storage.inside import stays_inside
 from tests.held_folder import held_elsewhere
 
 needs_vlmeval = pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
