@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from evaluators.runs.options import RunOptions, default_in, flag, suites_of
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run_header
-from iit_bench.storage.tables import canonical_json
+from iit_bench.storage.tables import WrongField, canonical_json, decode
 from iit_bench.types import TASK_SUITES
 
 if TYPE_CHECKING:
@@ -183,12 +183,23 @@ def load_options(run: Path, *, out: Path, fresh: bool = False) -> RunOptions:
     hints = get_type_hints(RunOptions)
     if unknown := sorted(set(values) - set(hints)):
         raise UserError(f"run.json has arguments this version does not know: {', '.join(unknown)}; use the iit-bench that wrote it")
-    for name, value in values.items():
-        if value is not None and hints[name] == Path | None:
-            values[name] = Path(value)
-        elif isinstance(value, list):
-            values[name] = tuple(value)
+    if "model" not in values:
+        raise UserError(f"{str(run)!r} lacks the field 'arguments.model'; mend it, or give the options by themselves")
+    try:
+        for name, value in values.items():
+            if hints[name] != Path:
+                values[name] = _option(hints[name], value, f"arguments.{name}")
+    except WrongField as error:
+        raise UserError(f"{str(run)!r}: {error}; mend it, or give the options by themselves") from error
     return RunOptions(**values)
+
+
+def _option(kind: Any, value: Any, place: str) -> Any:
+    """An option's value out of JSON."""
+    if kind != Path | None:
+        return decode(kind, value, place)
+    path = decode(str | None, value, place)
+    return None if path is None else Path(path)
 
 
 def run_date(header: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ from iit_bench.errors import UserError
 from iit_bench.storage.atomic import Content
 from iit_bench.storage.format import BENCHMARK_FORMAT, pretty_json, read_header, sha256_file, written_version
 from iit_bench.storage.inside import OutsideError, file_inside, stays_inside
+from iit_bench.storage.schema import MANIFEST
 from iit_bench.storage.tables import read_table, rows_sha256, write_table
 from iit_bench.storage.whole_folders import save_folder
 from iit_bench.types import Dialogue, Question, tier_order
@@ -97,7 +98,8 @@ def load_manifest(folder: Path) -> dict[str, Any]:
         UserError: not a benchmark folder, or one of another version.
     """
     fix = "build one with `iit-bench build --out DIR`"
-    return read_header(folder, "manifest.json", BENCHMARK_FORMAT, "a benchmark folder", fix, needed=("files", "rows_sha256"))
+    manifest = read_header(folder, "manifest.json", BENCHMARK_FORMAT, "a benchmark folder", fix)
+    return MANIFEST.check(manifest, repr(str(folder / "manifest.json")), fix)
 
 
 def _file_of(folder: Path, name: str) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,15 @@ def files_sha256(paths: Iterable[Path]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def read_header(folder: Path, name: str, expected: str, what: str, fix: str, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """A folder's JSON file, checked for its format, its version and the fields that are `needed`.
+def read_header(folder: Path, name: str, expected: str, what: str, fix: str) -> dict[str, Any]:
+    """A folder's JSON file, checked for its format and its version.
 
     Args:
         expected: the format, a key of `VERSIONS`.
         what, fix: for the message: what the folder should be, and how to get one.
 
     Raises:
-        UserError: it is not there, was not written by iit-bench, has another format or version, or lacks a field.
+        UserError: it is not there, was not written by iit-bench, has another format or version.
     """
     path = folder / name
     if not folder.is_dir():
@@ -79,7 +79,7 @@ def read_header(folder: Path, name: str, expected: str, what: str, fix: str, nee
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
         format_there, version = header["format"], header["version"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{str(path)!r} is not a file that iit-bench wrote ({described(error)}); {fix}") from error
     if format_there != expected:
         raise UserError(f"{str(folder)!r} is not {what} (its {name} says {format_there!r}); {fix}")
@@ -88,6 +88,4 @@ def read_header(folder: Path, name: str, expected: str, what: str, fix: str, nee
         raise UserError(
             f"{str(folder)!r} has format version {version}, this iit-bench reads {known}; make it again, or install the one that wrote it"
         )
-    if missing := [field for field in needed if field not in header]:
-        raise UserError(f"{str(path)!r} lacks {', '.join(missing)}; {fix}")
     return header

@@ -30,6 +30,7 @@ from iit_bench.storage.format import (
     sha256_file,
     written_version,
 )
+from iit_bench.storage.schema import ERROR, check_run
 from iit_bench.storage.tables import canonical_json, columns_of, decode, read_columns, read_table, table_bytes
 from iit_bench.types import OUTCOMES, SUITES, Prediction, Results, SeenPrompt, Suite, SuiteResults, TaskItem, TaskSuite
 
@@ -213,12 +214,17 @@ def load_run_header(folder: Path) -> dict[str, Any]:
         UserError: not a run folder, or of another version.
     """
     fix = "make one with `iit-bench eval --model NAME --bench DIR --out DIR`"
-    return read_header(folder, "run.json", RUN_FORMAT, "a run folder", fix)
+    header = read_header(folder, "run.json", RUN_FORMAT, "a run folder", fix)
+    return check_run(header, repr(str(folder / "run.json")), fix)
 
 
 def load_errors(folder: Path) -> tuple[dict[str, Any], ...]:
     """The lines of a finished run's errors.jsonl, without its header line."""
-    return tuple(json.loads(line) for line in (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()[1:])
+    file = folder / "errors.jsonl"
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[1:]]
+    for number, line in enumerate(lines, start=2):
+        ERROR.check(line, f"{str(file)!r}, line {number}", "repeat the run's command")
+    return tuple(lines)
 
 
 def save_run_outcome(
@@ -278,7 +284,7 @@ def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
         outdated = stored["version"] != written_version(kind.format)
         results = decode(kind.results, _with_all_outcomes(earlier_versions.upgraded(stored) if outdated else stored))
         return Run(path=folder, run=run, results=results, errors=load_errors(folder), outdated=outdated)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"run {str(folder)!r} is damaged ({described(error)}); {repeat}") from error
 
 

@@ -5,10 +5,13 @@ pyarrow is imported inside functions, so that the command line starts quickly.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
+import math
 import types as python_types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,26 +36,82 @@ def canonical_json(value: Any) -> str:
     return _CANONICAL.encode(value)
 
 
-def decode(kind: Any, value: Any) -> Any:
+class WrongField(ValueError):
+    """A field of a JSON value that is missing, or of another type."""
+
+    def __init__(self, place: str, *value: Any) -> None:
+        """`value`: what it is, and what it must be; none if it is missing."""
+        shown = repr(value[0])[:80] if value else ""
+        super().__init__(f"its field {place!r} is {shown} and must be {value[1]}" if value else f"it lacks the field {place!r}")
+
+
+def decode(kind: Any, value: Any, place: str = "") -> Any:
     """Rebuild a record (dataclass, tuple, dict, Optional, …) of type `kind` from its JSON form; the reverse of `dataclasses.asdict`.
 
+    Args:
+        kind: the type.
+        value: of json.
+        place: the field's name in the whole, for errors.
+
     Raises:
-        KeyError, TypeError: a field is missing or has another type.
+        WrongField: a field is missing or has another type.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, python_types.UnionType):
-        if value is None:
-            return None
-        return decode(next(arg for arg in args if arg is not type(None)), value)
-    if origin is tuple:
-        return tuple(decode(args[0], item) for item in value)
-    if origin is dict:
-        return {key: decode(args[1], item) for key, item in value.items()}
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        fields = [f for f in dataclasses.fields(kind) if f.name in value or not _has_default(f)]
-        return kind(**{f.name: decode(hints[f.name], value[f.name]) for f in fields})  # type: ignore[operator]
-    return value
+        return None if value is None and type(None) in args else _of_one(args, value, place)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(decode(args[0], item, f"{place}[{number}]") for number, item in enumerate(value))
+    if origin in (dict, Mapping) and isinstance(value, Mapping):
+        return {key: decode(args[1], item, f"{place}.{key}" if place else str(key)) for key, item in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        return _record(kind, value, place)
+    if _fits(kind, origin, args, value):
+        return value
+    raise WrongField(place, value, _in_words(kind, origin, args))
+
+
+def _of_one(kinds: Sequence[Any], value: Any, place: str) -> Any:
+    """A value of one of several types."""
+    *some, last = [kind for kind in kinds if kind is not type(None)]
+    for kind in some:
+        with contextlib.suppress(WrongField):
+            return decode(kind, value, place)
+    return decode(last, value, place)
+
+
+def _record(kind: Any, value: Mapping[str, Any], place: str) -> Any:
+    inside = f"{place}." if place else ""
+    values = {}
+    for field, hint in _hints(kind):
+        if field.name in value:
+            values[field.name] = decode(hint, value[field.name], inside + field.name)
+        elif not _has_default(field):
+            raise WrongField(inside + field.name)
+    return kind(**values)
+
+
+@functools.cache
+def _hints(kind: Any) -> list[tuple[dataclasses.Field[Any], Any]]:
+    hints = typing.get_type_hints(kind)
+    return [(field, hints[field.name]) for field in dataclasses.fields(kind)]
+
+
+def _fits(kind: Any, origin: Any, args: Sequence[Any], value: Any) -> bool:
+    """Whether a value is of a type without parts. Types that JSON does not have are not looked at."""
+    if origin is typing.Literal:
+        return any(value is one or (type(value) is type(one) and value == one) for one in args)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind in (int, bool, str):
+        return type(value) is kind
+    return origin not in (tuple, dict, Mapping) and not dataclasses.is_dataclass(kind)
+
+
+def _in_words(kind: Any, origin: Any, args: Sequence[Any]) -> str:
+    if origin is typing.Literal:
+        return " or ".join(map(str, args))
+    names = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", tuple: "a list"}
+    return names.get(origin or kind, "an object")
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:

@@ -124,7 +124,7 @@ def test_empty_or_foreign_folder_is_no_benchmark(tmp_path, manifest, message):
 
 def test_manifest_without_its_list_of_files_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"format": formats.BENCHMARK_FORMAT, "version": 1}))
-    with pytest.raises(UserError, match="lacks files, rows_sha256"):
+    with pytest.raises(UserError, match="it lacks the field 'files'"):
         load_benchmark(tmp_path)
 
 
@@ -375,7 +375,7 @@ def test_results_with_a_field_missing_are_refused(run):
     body = json.loads((run / "results.json").read_text())
     del body["tiers"]
     (run / "results.json").write_text(json.dumps(body))
-    with pytest.raises(UserError, match=r"is damaged \(KeyError"):
+    with pytest.raises(UserError, match=r"is damaged .*it lacks the field 'tiers'"):
         load_run(run)
 
 

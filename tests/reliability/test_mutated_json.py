@@ -1,0 +1,132 @@
+"""Every JSON file of this project with a part dropped, retyped or buried: read, or refused in one sentence that names the file.
+
+Here 60 changes; `make torture` makes 60 times TORTURE of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from evaluators.runs.header import load_options
+from evaluators.runs.reading import load_run
+from iit_bench.cli import main
+from iit_bench.errors import UserError
+from iit_bench.lab.cells import read_cell
+from iit_bench.training import recipe
+
+ROOT = Path(__file__).parents[2]
+OLD = ROOT / "tests" / "data"
+CHANGES = 60 * int(os.environ.get("TORTURE", "1"))
+OTHER: tuple[Any, ...] = (None, True, -1, 0, 10**30, 0.5, 1e300, "", "x", "²", [], {}, [None], {"x": []}, [[[[{}]]]])
+
+
+def printed(*words: str) -> None:
+    """Run a command; what it refuses is raised, and a bug fails."""
+    code = main([*words, "--debug"])
+    assert code in (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class File:
+    """A JSON file, and who reads its folder."""
+
+    source: Path
+    reads: Callable[[Path], Any]  # of the changed file
+
+
+def of_a_run(file: Path) -> None:
+    load_run(file.parent)
+    load_options(file.parent, out=file.parent / "again")
+    printed("compare", str(file.parent), str(OLD / "run_version_2" / "base"), "--json")
+    printed("show", str(file.parent), "--limit", "2")
+
+
+def of_tasks(file: Path) -> None:
+    load_run(file.parent)
+    load_options(file.parent, out=file.parent / "again")
+    printed("compare", str(file.parent), str(OLD / "run_version_1" / "text"), "--json")
+
+
+def of_a_recipe(file: Path) -> None:
+    recipe.load(str(file))
+
+
+FILES = {
+    "run.json": File(OLD / "run_version_2" / "tuned" / "run.json", of_a_run),
+    "results.json": File(OLD / "run_version_2" / "tuned" / "results.json", of_a_run),
+    "errors.jsonl": File(OLD / "run_version_2" / "tuned" / "errors.jsonl", of_a_run),
+    "text run.json": File(OLD / "run_version_1" / "text" / "run.json", of_tasks),
+    "text results.json": File(OLD / "run_version_1" / "text" / "results.json", of_tasks),
+    "cell": File(next((ROOT / "docs" / "lab" / "cells").glob("wings*.json")), read_cell),
+}
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of each part of a JSON value, without the whole."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ():
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def changed(value: Any, path: tuple[Any, ...], new: Any, drop: bool) -> Any:
+    """The value with the part at `path` replaced by `new`, or left out."""
+    whole = copy.deepcopy(value)
+    part = whole
+    for key in path[:-1]:
+        part = part[key]
+    if drop:
+        del part[path[-1]]
+    else:
+        part[path[-1]] = new
+    return whole
+
+
+def read_lines(file: Path) -> list[Any]:
+    text = file.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()] if file.suffix == ".jsonl" else [json.loads(text)]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A copy of each file's folder, in which it is changed."""
+    made = {}
+    for name, file in FILES.items():
+        made[name] = tmp_path_factory.mktemp("changed") / "folder" / file.source.name
+        if file.source.suffix == ".json" and file.reads is read_cell:
+            made[name].parent.mkdir()
+            for part in file.source.parent.glob(f"{file.source.stem}.*"):
+                shutil.copy(part, made[name].parent)
+        else:
+            shutil.copytree(file.source.parent, made[name].parent)
+    return made
+
+
+@pytest.mark.slow
+@settings(max_examples=CHANGES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_a_changed_file_is_read_or_refused_in_one_sentence(folders: dict[str, Path], data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(FILES)))
+    lines = read_lines(FILES[name].source)
+    number = data.draw(st.integers(0, len(lines) - 1))
+    path = data.draw(st.sampled_from(list(places(lines[number])) or [()]))
+    new, drop = data.draw(st.sampled_from(OTHER)), data.draw(st.booleans())
+    lines[number] = changed(lines[number], path, new, drop) if path else new
+    file = folders[name]
+    file.write_text("\n".join(json.dumps(line) for line in lines) + "\n", encoding="utf-8")
+    try:
+        FILES[name].reads(file)
+    except UserError as error:
+        assert "\n" not in str(error)
+    finally:
+        shutil.copy(FILES[name].source, file)
