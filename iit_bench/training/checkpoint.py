@@ -153,7 +153,7 @@ def restore(folder: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW,
         if id(parameter) in trained and f"step.{name}" in tensors:  # of before the first step there are no moments
             step, *moments = (tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq"))
             first, second = (processes.part(moment, parameter.detach()) for moment in moments)
-            optimizer.state[parameter] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
+            optimizer.state[parameter] = {"step": step.to(first.device), "exp_avg": first, "exp_avg_sq": second}
 
 
 def is_left(out: Path) -> bool:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
-PARTS = ("self_attn.q_proj", "self_attn.o_proj", "mlp")  # of a decoder layer: what works on each token by itself; keys and values are not
+PROJECTIONS = ("self_attn.q_proj", "self_attn.o_proj")  # of a decoder layer: what works on each token by itself; keys and values are not
+PARTS = (*PROJECTIONS, "mlp")
 
 
 @contextlib.contextmanager
-def only_at(module: torch.nn.Module, keep: torch.Tensor) -> Iterator[None]:
-    """Compute the last decoder layer's projections and MLP only where `keep` is true; elsewhere they are 0 and must not be read.
+def only_at(module: torch.nn.Module, keep: torch.Tensor, parts: Sequence[str] = PARTS) -> Iterator[None]:
+    """Compute parts of the last decoder layer only where `keep` is true; elsewhere they are 0 and must not be read.
 
     In a dialogue few tokens are followed by a labelled one, so most of the layer but its keys and values is saved, forward and backward.
     Layers that are recomputed in the backward pass are computed whole: by then this is over.
@@ -21,6 +22,7 @@ def only_at(module: torch.nn.Module, keep: torch.Tensor) -> Iterator[None]:
     Args:
         module: of transformers' shape: its decoder layers are the last `layers` outside a vision tower.
         keep: bool [B, N].
+        parts: their names in the layer.
     """
     recomputed = any(getattr(part, "gradient_checkpointing", False) for part in module.modules())
     layer = None if recomputed else _last_layer(module)
@@ -33,7 +35,7 @@ def only_at(module: torch.nn.Module, keep: torch.Tensor) -> Iterator[None]:
     def put_back(_part: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
         return output.new_zeros(*keep.shape, output.shape[-1]).index_put((rows, columns), output)
 
-    for name in PARTS if layer is not None else ():
+    for name in parts if layer is not None else ():
         try:
             part = layer.get_submodule(name)  # type: ignore[union-attr]
         except AttributeError:  # of another family

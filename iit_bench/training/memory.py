@@ -1,17 +1,16 @@
 """Memory of one training step on one device, before anything is trained (docs/how-to/train.md#memory).
 
 Weights, gradients and moments are counted exactly. Activations follow from what the layers keep for the backward pass, so they depend on
-torch and transformers: the formula of `_per_token` was compared with what autograd keeps (tests/training/test_dry_run.py).
+torch and transformers: the formulas of `_of_keys` and `_of_queries` were compared with what autograd keeps
+(tests/training/test_dry_run.py).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 FLOAT32 = 4
 STATE = 12  # bytes per trained parameter: its gradient and two moments, float32
-UPDATE = 4  # and while AdamW changes all at once, a copy of the second moments
 ALIGNMENT = 8  # numbers that a head is widened to a multiple of, for the router's two columns
 VOCABULARY_COPIES = 3  # logits, their logarithms, their gradient
 
@@ -54,13 +53,12 @@ class Memory:
     copies: int  # bfloat16 copies of the weights during a pass
     activations: int  # kept for the backward pass
     logits: int
-    update: int  # while the optimiser works; activations and logits are gone then
 
     @property
     def peak(self) -> int:
         """At the worst moment of a step."""
         held = self.weights + self.gradients + self.moments + self.exchange
-        return held + max(self.copies + self.activations + self.logits, self.update)
+        return held + self.copies + self.activations + self.logits
 
 
 def estimate(
@@ -90,11 +88,10 @@ def estimate(
     """
     share = processes if sharded else 1
     number = 2 if bfloat16 else FLOAT32
-    layer = round(of_step.tokens * _per_token(decoder, of_step, llm_trained, number))
+    keys, queries = (kept(decoder, of_step, llm_trained, number) for kept in (_of_keys, _of_queries))
+    layer = round(of_step.tokens * (keys + queries))
     stream = of_step.tokens * decoder.width * FLOAT32
-    without = dataclasses.replace(decoder, mlp=0)  # its MLP: only where a reply follows
-    last = round(of_step.tokens * _per_token(without, of_step, llm_trained, number))
-    last += of_step.labelled * 4 * decoder.mlp * number
+    last = round(of_step.tokens * keys + of_step.labelled * queries)  # only what a loss reads
     activations = decoder.layers * stream + layer if checkpointing else (decoder.layers - 1) * layer + last + stream
     a_layer = FLOAT32 * parameters // decoder.layers
     copies = 0
@@ -108,27 +105,47 @@ def estimate(
         copies=copies,
         activations=activations,
         logits=of_step.labelled * decoder.vocabulary * FLOAT32 * VOCABULARY_COPIES,
-        update=UPDATE * trained // share,
     )
 
 
-def _per_token(decoder: Decoder, of: Pass, llm_trained: bool, number: int) -> float:
-    """Bytes that one layer keeps of one token.
+def _of_keys(decoder: Decoder, of: Pass, llm_trained: bool, number: int) -> float:
+    """Bytes that one layer keeps of one token so that others can attend to it.
 
-    Two norms keep their float32 input. Attention keeps query, key, value and output, the MLP its gate before and after the activation and
-    the other half; products of trained weights keep their inputs, and trained norms their normalised values.
+    The first norm keeps its float32 input, attention keeps key and value, products of trained weights their inputs, and a trained norm its
+    normalised values. A learner keeps a key and a value of each token that it sees, and what is between its low-rank products.
+    """
+    width, rank = decoder.width, decoder.rank
+    kept: float = width * FLOAT32 + 2 * decoder.key_heads * (decoder.head + _extra(decoder)) * number
+    if llm_trained:
+        kept += width * (FLOAT32 + number)
+    if decoder.visual:
+        kept += of.pictured * (2 * width + 2 * rank) * number
+    if decoder.textual:
+        kept += (1 - of.pictured) * (2 * width + 2 * rank) * number
+    return kept
+
+
+def _of_queries(decoder: Decoder, of: Pass, llm_trained: bool, number: int) -> float:
+    """Bytes that one layer keeps beside those of `_of_keys` of one token whose next state is computed.
+
+    Attention keeps query and output, the MLP its gate before and after the activation and the other half. A learner keeps the stream that
+    it reads, its query, its output, and what is between its low-rank products.
     """
     width, mlp, rank = decoder.width, decoder.mlp, decoder.rank
-    heads = 2 * (decoder.heads + decoder.key_heads)  # query and output, key and value
-    kept: float = 2 * width * FLOAT32 + (heads * decoder.head + 3 * mlp) * number
+    kept: float = width * FLOAT32 + (2 * decoder.heads * (decoder.head + _extra(decoder)) + 3 * mlp) * number
     if llm_trained:
-        kept += 2 * width * FLOAT32 + (2 * width + mlp) * number
-    # A learner keeps the stream it reads, its query, its output before and after the heads are joined, and what is between its low-rank
-    # products; and of each token that it sees a key and a value.
+        kept += width * FLOAT32 + (width + mlp) * number
+        if decoder.router:  # the input of the output projection is a copy, without the router's columns
+            kept += decoder.heads * decoder.head * number
     if decoder.visual:
-        kept += of.seen * (4 * width + 2 * rank) * number + of.pictured * (2 * width + 2 * rank) * number
+        kept += of.seen * (3 * width + 2 * rank) * number
     if decoder.textual:
-        kept += (4 * width + 2 * rank) * number + (1 - of.pictured) * (2 * width + 2 * rank) * number
-    if decoder.router:  # the learners' outputs, which it weighs, and its columns beside the heads (models/wings/attention.py)
-        kept += 2 * width * number + heads * (2 - (decoder.head + 2) % -ALIGNMENT) * number
+        kept += (3 * width + 2 * rank) * number
+    if decoder.router:  # of both learners what is weighed
+        kept += 2 * rank * number
     return kept
+
+
+def _extra(decoder: Decoder) -> int:
+    """The router's columns beside a head (models/wings/attention.py)."""
+    return 2 - (decoder.head + 2) % -ALIGNMENT if decoder.router else 0

@@ -106,7 +106,8 @@ class VlmTask(chat.ChatRows):
                 f"{damaged}: an image is damaged ({error}); mend it and train into another --out; data.pixels=true finds all such images "
                 "before the first step"
             ) from None
-        with trained_released.equations(self.module.config) if released else self._for_replies(batch):
+        # PROJECTIONS: what else of the last layer the loss does not read, the model leaves out itself.
+        with trained_released.equations(self.module.config) if released else self._for_replies(batch, last_layer.PROJECTIONS):
             output = self.module(batch.ids, batch.mask, image_features=features, labels=batch.labels)
         return output.loss * self.weight(rows)
 
@@ -116,15 +117,15 @@ class VlmTask(chat.ChatRows):
         batch = batch.to(self.module.device)
         keep, _ = scores.reply_targets(batch)
         arguments = {"return_logits": False, "output_hidden_states": True}
-        with self._for_replies(batch):
+        with self._for_replies(batch, last_layer.PARTS):
             output = self.module(batch.ids, batch.mask, image_features=self._features(batch.images), **arguments)
         return self.module.lm_head(output.hidden_states[-1][:, :-1][keep])
 
-    def _for_replies(self, batch: chat.Batch) -> contextlib.AbstractContextManager[None]:
+    def _for_replies(self, batch: chat.Batch, parts: Sequence[str]) -> contextlib.AbstractContextManager[None]:
         """Around a pass of which only the logits of replies are read. Mode `released` has columns of its own."""
         if self.module.config.mode == "released":
             return contextlib.nullcontext()
-        return last_layer.only_at(self.module, torch.nn.functional.pad(scores.reply_targets(batch)[0], (0, 1)))
+        return last_layer.only_at(self.module, torch.nn.functional.pad(scores.reply_targets(batch)[0], (0, 1)), parts)
 
     def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
         """VQA (V, by subject), after another image (VV), after a text question (TV); text as `text_scores`, and after a VQA turn (VT).

@@ -12,8 +12,9 @@ from transformers import AttentionInterface, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from iit_bench.models.wings.cache import widen
+from iit_bench.models.wings.columns import put_columns, take_columns
 from iit_bench.models.wings.prefix import after_prefix
-from iit_bench.models.wings.state import Mask
+from iit_bench.models.wings.state import Mask, Read
 
 NAME = "wings_sdpa"
 _ALIGNMENT = 8  # fused kernels require equal head sizes that are a multiple of it
@@ -32,6 +33,7 @@ def router_attention(
     key_store: DynamicCache | None = None,
     eager: bool = False,
     prefix: tuple[torch.Tensor, torch.Tensor] | None = None,
+    read: Read | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Scaled dot-product attention that also returns the router's logits Σ_heads A · Wᵀ, without building A.
@@ -52,9 +54,10 @@ def router_attention(
         key_store: cache that is extended by this pass's keys and values and returns all K; None = they are all.
         eager: build A, operation for operation as the released code does; then `attention_mask` is required.
         prefix: learned keys and values [H_kv, P, d] that come before those of this pass; None = none, or a pass before had them.
+        read: of the last layer of a pass without a cache: other queries are left out, and their outputs are 0.
 
     Returns:
-        The output [B, N, H, d], and the router's logits before its bias [B, N, 2] float32, or None.
+        The output [B, N, H, d], and the router's logits before its bias [B, N, 2] float32 (of `read` [B, Q, 2]), or None.
 
     Raises:
         ValueError: dropout in a layer with a router.
@@ -89,9 +92,13 @@ def router_attention(
         output: torch.Tensor = sdpa_attention_forward(module, query, key, value, attention_mask=mask, **more)[0]
         return output
 
+    if read is not None:
+        query, attention_mask = take_columns(query.transpose(1, 2), read.columns).transpose(1, 2), read.mask
     query = functional.pad(query, (0, extra_width)) if extra_width else query
     output = by_blocks(fused, query, key, value, attention_mask)
-    return output[..., :size], _router_logits(output, size) if use_router else None
+    router_logits = _router_logits(output, size) if use_router else None
+    output = output[..., :size]
+    return output if read is None else put_columns(output[read.real], read.keep), router_logits
 
 
 def by_blocks(

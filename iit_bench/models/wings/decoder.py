@@ -11,6 +11,7 @@ from transformers import AutoModel, PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from iit_bench.models.wings import attention
+from iit_bench.models.wings.columns import take_columns
 from iit_bench.models.wings.configuration import LEARNERS, WingsConfig
 from iit_bench.models.wings.decoding import add_learners
 from iit_bench.models.wings.lorra import LoRRA
@@ -42,7 +43,7 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
         self.prefix = Prefix(heads, config.prefix_length, layer.self_attn.head_dim) if config.prefix_length else None
 
     def forward(self, hidden_states: torch.Tensor, step: Step) -> torch.Tensor:
-        """[B, N, D] → [B, N, D]."""
+        """[B, N, D] → [B, N, D]; of a step that has `read`, → the M tokens that are read, row by row, [M, D]."""
         router = self.reweight_module
         # A cache keeps the columns of tokens before the first image too: later tokens will weigh them.
         needed = router is not None and (step.use_router or step.cache is not None)
@@ -56,8 +57,14 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
             key_store=step.cache,
             eager=step.eager,
             prefix=None if self.prefix is None or not step.begins else self.prefix.states(),
+            read=step.read,
         )
-        hidden_states = self._add_learners(hidden_states + output, router_logits, step)
+        hidden_states = hidden_states + output
+        if step.read is not None:
+            hidden_states = take_columns(hidden_states, step.read.columns)  # [B, Q, D]
+        hidden_states = self._add_learners(hidden_states, router_logits, step)
+        if step.read is not None:
+            hidden_states = hidden_states[step.read.real]
         return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
 
     def _add_learners(self, hidden_states: torch.Tensor, router_logits: torch.Tensor | None, step: Step) -> torch.Tensor:
@@ -66,14 +73,14 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
         if not names or step.query_rotary is None:
             return hidden_states
         weighed = len(names) == 2 and self.reweight_module is not None
-        weights = self._router_weights(router_logits, step).to(hidden_states.dtype) if weighed else None
+        weights = self._router_weights(router_logits, step).to(hidden_states.dtype) if weighed else None  # [B, N, 2]
         if step.stacked is not None:
             return add_learners(step.stacked, step, hidden_states, router_weights=weights, layer_index=self.index)
         after = hidden_states
         for name in names:
-            output = self.learner(name)(hidden_states, step.query_rotary, step.learners[name], self.index)
             place = LEARNERS.index(name)
-            after = after + output if weights is None else torch.addcmul(after, weights[..., place : place + 1], output)
+            weight = None if weights is None else weights[..., place : place + 1]
+            after = self.learner(name)(hidden_states, step.query_rotary, step.learners[name], self.index, onto=after, weight=weight)
         return after
 
     def _router_weights(self, router_logits: torch.Tensor | None, step: Step) -> torch.Tensor:
@@ -106,14 +113,15 @@ class WingsDecoder(nn.Module):
             self.vision_tower = VisionTower(config)
 
     def forward(self, hidden_states: torch.Tensor, step: Step, all_hidden_states: list[torch.Tensor] | None = None) -> torch.Tensor:
-        """Normalised last hidden states: [B, N, D] input embeddings → [B, N, D].
+        """Normalised last hidden states: [B, N, D] input embeddings → [B, N, D], or [M, D] where `step.last` names what is read.
 
         `all_hidden_states` collects every layer's input and the result.
         """
+        last = step if step.last is None else step.last
         for layer in self.layers:
             if all_hidden_states is not None:
                 all_hidden_states.append(hidden_states)
-            hidden_states = layer(hidden_states, step)
+            hidden_states = layer(hidden_states, last if layer is self.layers[-1] else step)
         hidden_states = self.norm(hidden_states)
         if all_hidden_states is not None:
             all_hidden_states.append(hidden_states)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from iit_bench.models.wings.columns import columns_of, flat_columns
 from iit_bench.models.wings.state import NEVER, Block, Images, Layout, Mask, RowState, TextFirst
 
 BLOCK = 128  # queries of a tree in one attention
@@ -157,22 +158,12 @@ def text_columns(layout: Layout, image_mask: torch.Tensor) -> tuple[torch.Tensor
         Column of each [B, K] int64, and its `visible_from` [B, K], NEVER where a shorter row is filled up.
     """
     is_text = _is_text(layout, image_mask)
-    columns = _columns_of(is_text)
+    columns = columns_of(is_text)
     return columns, layout.position_ids.masked_fill(~is_text, NEVER).gather(1, columns)
 
 
 def _is_text(layout: Layout, image_mask: torch.Tensor) -> torch.Tensor:
     return ~image_mask if layout.attention_mask is None else layout.attention_mask & ~image_mask
-
-
-def _columns_of(chosen: torch.Tensor) -> torch.Tensor:
-    """Columns of the chosen tokens ([B, N] bool) of each row in order, [B, most]; shorter rows are filled with other columns."""
-    return torch.argsort(~chosen, dim=1, stable=True)[:, : int(chosen.sum(dim=1).max())]
-
-
-def flat_columns(columns: torch.Tensor, width: int) -> torch.Tensor:
-    """[B, K] columns of rows of `width` → indices into all B · width."""
-    return columns + width * torch.arange(columns.shape[0], device=columns.device)[:, None]
 
 
 def sort_queries(layout: Layout, images: Images, visible_from: torch.Tensor, dtype: torch.dtype) -> tuple[TextFirst, torch.Tensor | None]:
@@ -188,7 +179,7 @@ def sort_queries(layout: Layout, images: Images, visible_from: torch.Tensor, dty
         The order, and which queries see a key ([B, N, 1] bool, None = all).
     """
     n, is_text = layout.position_ids.shape[1], _is_text(layout, images.mask)
-    of_text, of_images = _columns_of(is_text), _columns_of(images.mask)
+    of_text, of_images = columns_of(is_text), columns_of(images.mask)
     n_text = of_text.shape[1]
     mask, image_sees = visibility_mask(visible_from, layout.position_ids.gather(1, of_images), dtype)
     text_place, image_place = is_text.long().cumsum(dim=1) - 1, n_text + images.mask.long().cumsum(dim=1) - 1

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from iit_bench.models.wings.attention import by_blocks, eager_attention
+from iit_bench.models.wings.columns import take_columns
 from iit_bench.models.wings.state import LearnerStep, Mask, Rotary
 
 
@@ -24,39 +25,54 @@ class LoRRA(nn.Module):
         self.v_proj = _low_rank(hidden_size, rank)
         self.o_proj = _low_rank(hidden_size, rank)
 
-    def forward(self, hidden_states: torch.Tensor, query_rotary: Rotary, step: LearnerStep, layer_index: int) -> torch.Tensor:
-        """One layer's output of the learner.
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        query_rotary: Rotary,
+        step: LearnerStep,
+        layer_index: int,
+        *,
+        onto: torch.Tensor,
+        weight: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Add one layer's output of the learner.
 
         Args:
             hidden_states: [B, N, D], the residual stream after self-attention.
             query_rotary: cos and sin at its positions, [B, N, 1, d] each.
             step: what the learner sees in this pass.
             layer_index: for the cache.
+            onto: [B, N, D], what the output is added to.
+            weight: [B, N, 1] of the output; None = 1.
 
         Returns:
-            [B, N, D].
+            onto + weight · output, [B, N, D].
         """
         if step.first_query:
             hidden_states = hidden_states[:, step.first_query :]
             query_rotary = (query_rotary[0][:, step.first_query :], query_rotary[1][:, step.first_query :])
-        query = rotate(self._heads(hidden_states + self.q_proj(hidden_states)), query_rotary)  # [B, N, H, d]
+        query = rotate(self._heads(_added(self.q_proj, hidden_states, hidden_states)), query_rotary)  # [B, N, H, d]
         key, value = self._keys(step, layer_index)
         attended = _attend(query, key, value, step).flatten(2)
+        low = self.o_proj[0](attended)  # what follows costs r / D of what it would cost after B
         if step.sees_key is not None:
-            # Zeroed before o_proj and with a dummy key, not after a softmax over nothing, whose gradients are NaN (B.4).
-            attended = attended * step.sees_key
-        output = self.o_proj(attended)
-        return nn.functional.pad(output, (0, 0, step.first_query, 0)) if step.first_query else output
+            # With a dummy key and zeroed here, not after a softmax over nothing, whose gradients are NaN (B.4).
+            low = low * step.sees_key
+        if step.first_query:
+            low = nn.functional.pad(low, (0, 0, step.first_query, 0))
+        return self.o_proj[1](low if weight is None else low * weight, onto)
 
     def _keys(self, step: LearnerStep, layer_index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """All keys and values of this layer, [B, H, K, d] each."""
+        if step.projected:
+            return step.projected[layer_index]
         if step.key_embeddings is None:
             assert step.bank is not None, "a learner without new keys needs a cache"
             return step.bank.layer(layer_index)
         assert step.key_rotary is not None
         x = step.key_embeddings
-        key = rotate(self._heads(x + self.k_proj(x)), step.key_rotary).transpose(1, 2)
-        value = self._heads(x + self.v_proj(x)).transpose(1, 2)
+        key = rotate(self._heads(_added(self.k_proj, x, x)), step.key_rotary).transpose(1, 2)
+        value = self._heads(_added(self.v_proj, x, x)).transpose(1, 2)
         return (key, value) if step.bank is None else step.bank.extend(layer_index, key, value)
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
@@ -86,11 +102,6 @@ def _fused(
         return attention(query, key, value, attn_mask=mask, is_causal=is_causal).transpose(1, 2)
 
     return by_blocks(attend, query.transpose(1, 2), key, value, mask)
-
-
-def take_columns(states: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """[B, N, …] → [B, K, …]; columns: [B, K] int64, indices into all B · N."""
-    return states.flatten(0, 1).index_select(0, columns.flatten()).unflatten(0, columns.shape)
 
 
 def rotary_table(position_ids: torch.Tensor, head_dim: int, rope_theta: float, dtype: torch.dtype) -> Rotary:
@@ -133,6 +144,18 @@ class _Up(SelfInitialised):
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.weight)  # so that a fresh learner adds exactly nothing (docs/spec/wings.md#a1-parameters)
+
+    def forward(self, low: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """onto + B low: [..., r] and [..., D] → [..., D]."""
+        if not low.dtype == onto.dtype == self.weight.dtype or torch.is_autocast_enabled(low.device.type):
+            return onto + super().forward(low)  # autocast would round `onto`
+        return torch.addmm(onto.flatten(0, -2), low.flatten(0, -2), self.weight.t()).view_as(onto)
+
+
+def _added(low_rank: nn.Sequential, states: torch.Tensor, onto: torch.Tensor) -> torch.Tensor:
+    """onto + lr(states)."""
+    added: torch.Tensor = low_rank[1](low_rank[0](states), onto)
+    return added
 
 
 def _low_rank(hidden_size: int, rank: int) -> nn.Sequential:

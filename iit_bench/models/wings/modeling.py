@@ -19,11 +19,13 @@ from iit_bench.models.wings.cache import WingsCache
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.decoder import WingsDecoder
 from iit_bench.models.wings.decoding import use_stacked
+from iit_bench.models.wings.labelled import labelled
 from iit_bench.models.wings.layout import check_whole_images, read_layout, read_single_token, read_tree
 from iit_bench.models.wings.lorra import SelfInitialised
 from iit_bench.models.wings.prefix import Prefix, begun
+from iit_bench.models.wings.projected_keys import project_keys
 from iit_bench.models.wings.released.rows import build_released_step, expand
-from iit_bench.models.wings.state import IGNORED, Layout, RowState, Step
+from iit_bench.models.wings.state import Layout, RowState, Step
 from iit_bench.models.wings.step import build_step, splice
 from iit_bench.models.wings.vision import VisionTower
 
@@ -173,10 +175,11 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if ends is not None and cache is not None:
             cache = cache.fork()
         features = self._project_images(pixel_values, image_features)
-        row_mask = None  # rows of mode `released` score a label from the column before it, padding or not
+        scored = None
         if self.config.mode == "released" and cache is None and ends is None:
             rows = expand(self.config, self.model.embed_tokens, input_ids, attention_mask=attention_mask, labels=labels, features=features)
-            embeddings, labels = rows.embeddings, rows.labels
+            embeddings = rows.embeddings
+            scored = None if rows.labels is None else labelled(rows.labels, None)
             step = build_released_step(self.config, self.model.rotary_emb, windows=self._windows(), rows=rows, features=features)
         else:
             self._check_released_cache(features, 0 if cache is None else cache.get_seq_length() + input_ids.shape[1])
@@ -186,13 +189,15 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 layout = self._read_layout(input_ids, attention_mask, ends=ends, features=features, cache=cache)
                 if ends is not None:
                     self._check_released_cache(features, int(layout.position_ids.max()) + 1)
-            row_mask = layout.attention_mask
-            embeddings, step = self._prepare(input_ids, layout, features, cache)
+            scored = None if labels is None else labelled(labels, layout.attention_mask)
+            whole = return_logits or output_hidden_states or cache is not None or ends is not None
+            keep = None if whole or scored is None or not len(scored.tokens) else scored.read
+            embeddings, step = self._prepare(input_ids, layout, features, cache, keep)
         all_hidden_states: list[torch.Tensor] | None = [] if output_hidden_states else None
         last = self.model(embeddings, step, all_hidden_states)
         loss = None
-        if labels is not None:
-            loss = self._loss(last, labels, torch.ones_like(labels, dtype=torch.bool) if row_mask is None else row_mask)
+        if scored is not None:
+            loss = functional.cross_entropy(self.lm_head(scored.states(last)).float(), scored.tokens)
         logits = None
         if return_logits if return_logits is not None else labels is None:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -203,18 +208,6 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             hidden_states=None if all_hidden_states is None else tuple(all_hidden_states),
             **{CACHE: cache if ends is None else None},  # type: ignore[arg-type]
         )
-
-    def _loss(self, hidden_states: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of every labelled token given the latest token before it that is not padding; a row's first has none.
-
-        hidden_states: [B, N, D]; labels: [B, N] int64; attention_mask: [B, N] bool.
-        """
-        column = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
-        latest = column.masked_fill(~attention_mask, -1).cummax(dim=1).values[:, :-1]
-        scored = (labels[:, 1:] != IGNORED) & (latest >= 0)
-        rows = scored.nonzero(as_tuple=True)[0]
-        logits = self.lm_head(hidden_states[rows, latest[scored]]).float()
-        return functional.cross_entropy(logits, labels[:, 1:][scored])
 
     def _project_images(self, pixel_values: torch.Tensor | None, image_features: torch.Tensor | None) -> torch.Tensor | None:
         """Projected features [n, T, D] of this pass's images, None without images."""
@@ -267,9 +260,14 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return layout
 
     def _prepare(
-        self, input_ids: torch.Tensor, layout: Layout, features: torch.Tensor | None, cache: WingsCache | None
+        self,
+        input_ids: torch.Tensor,
+        layout: Layout,
+        features: torch.Tensor | None,
+        cache: WingsCache | None,
+        keep: torch.Tensor | None,
     ) -> tuple[torch.Tensor, Step]:
-        """Input embeddings [B, N, D], images in place, and what the layers share."""
+        """Input embeddings [B, N, D], images in place, and what the layers share; `keep` as of `build_step`."""
         past = self._past(cache, input_ids)
         ids = input_ids if layout.images is None else input_ids.masked_fill(layout.images.mask, 0)
         embeddings = self.model.embed_tokens(ids)
@@ -284,9 +282,12 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             features=features,
             cache=cache,
             past=past,
+            keep=keep,
+            last_window=self.model.layers[-1].window,
         )
         if cache is not None and step.begins:
             cache.prefix_length = self.config.prefix_length
+        project_keys(step, self.model.layers)
         if layout.images is None and layout.sees is None:
             use_stacked(step, cache, self.model.layers, embeddings, num_heads=self.config.text_config.num_attention_heads)
         return embeddings, step

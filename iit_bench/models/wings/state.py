@@ -139,6 +139,23 @@ class TextFirst:
     inverse: torch.Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """The tokens whose last hidden states are read; of the last layer only their queries are computed.
+
+    Attributes:
+        keep: [B, N] bool, these tokens.
+        columns: [B, Q] int64, the same by row, as indices into all B · N columns; shorter rows are filled with other columns.
+        real: [B, Q] bool, False where a shorter row is filled.
+        mask: additive [B, 1, Q, N] of the decoder's own attention.
+    """
+
+    keep: torch.Tensor
+    columns: torch.Tensor
+    real: torch.Tensor
+    mask: torch.Tensor
+
+
 class KeyStore(Protocol):
     """Keys and values of one learner over all passes, by layer: `cache.KeyBank`."""
 
@@ -164,6 +181,8 @@ class LearnerStep:
         first_query: queries before this column see no key in any row and are left out.
         text_first: replaces `attention_mask` and `is_causal`; only in a pass with which all keys arrive.
         eager: build the attention matrix, operation for operation as the released code does.
+        projected: by layer, keys and values [B, H, K, d] of `key_embeddings`, rotated; empty = each layer projects its own. One dictionary
+            for all records of a learner.
     """
 
     key_embeddings: torch.Tensor | None
@@ -175,6 +194,7 @@ class LearnerStep:
     first_query: int = 0
     text_first: TextFirst | None = None
     eager: bool = False
+    projected: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +244,8 @@ class Step:
         eager: build attention matrices, as in `LearnerStep.eager`; then no mask is None.
         begins: rows begin with this pass, so that a learned prefix comes before its tokens.
         learner_scale: [B, 1, 2] factor of each learner where both are seen; None = the configured one for both.
+        read: of the last layer's step, the tokens that are read: then N is Q in what is said of learners.
+        last: the last layer's own step; None = the same as of all.
     """
 
     position_embeddings: tuple[torch.Tensor, torch.Tensor]
@@ -238,6 +260,8 @@ class Step:
     eager: bool = False
     learner_scale: torch.Tensor | None = None
     begins: bool = False
+    read: Read | None = None
+    last: Step | None = None
     _elsewhere: dict[torch.device, Step] = field(default_factory=dict, repr=False)
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Step:
@@ -258,7 +282,7 @@ def _moved(value: Any, device: torch.device, non_blocking: bool) -> Any:
         return tuple(_moved(part, device, non_blocking) for part in value)
     if isinstance(value, dict):
         return {name: _moved(part, device, non_blocking) for name, part in value.items()}
-    if isinstance(value, (Step, LearnerStep, TextFirst, Block)):
+    if isinstance(value, (Step, LearnerStep, TextFirst, Block, Read)):
         parts = {part.name: _moved(getattr(value, part.name), device, non_blocking) for part in fields(value) if part.name[0] != "_"}
         return replace(value, **parts)
     return value

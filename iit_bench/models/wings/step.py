@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from iit_bench.models.wings.cache import WingsCache
+from iit_bench.models.wings.columns import columns_of, flat_columns, take_columns
 from iit_bench.models.wings.configuration import WingsConfig
-from iit_bench.models.wings.layout import flat_columns, image_grid, sort_queries, text_columns, tree_mask, visibility_mask
-from iit_bench.models.wings.lorra import rotary_table, take_columns
-from iit_bench.models.wings.state import NEVER, Images, Layout, LearnerStep, Mask, Rotary, RowState, Step
+from iit_bench.models.wings.layout import image_grid, sort_queries, text_columns, tree_mask, visibility_mask
+from iit_bench.models.wings.lorra import rotary_table
+from iit_bench.models.wings.state import NEVER, Images, Layout, LearnerStep, Mask, Read, Rotary, RowState, Step
+
+TEXT_FIRST = 256  # tokens of a row from which sorting the textual learner's queries costs less than a mask over all of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,8 @@ def build_step(
     features: torch.Tensor | None,
     cache: WingsCache | None,
     past: RowState | None = None,
+    keep: torch.Tensor | None = None,
+    last_window: int | None = None,
 ) -> Step:
     """Everything the layers share in one pass; the row state and key visibility of `cache` then include this pass.
 
@@ -67,6 +72,8 @@ def build_step(
         features: projected features [n, T, D] of the images that begin in this pass.
         cache: of the passes before; extended by this one.
         past: state of rows that begin with this pass behind a learned prefix; None = that of `cache`, or nothing.
+        keep: [B, N] bool, the tokens whose last hidden states are read, of a pass without a cache and without trees; None = all.
+        last_window: the sliding window of the last layer.
 
     Raises:
         ValueError: the context is longer than the router is wide and a query sees both learners.
@@ -96,7 +103,7 @@ def build_step(
             image_token_length=config.image_token_length,
         )
     maskless = in_order or (own_visible_from.shape[1] == 1 and not padded)
-    return Step(
+    step = Step(
         position_embeddings=rotary_emb(embeddings, position_ids=layout.position_ids.clamp(min=0)),
         attention_masks=_masks(windows, layout, visible_from, dtype=embeddings.dtype, maskless=maskless),
         position_ids=layout.position_ids.clamp(min=0),
@@ -106,6 +113,40 @@ def build_step(
         sees_both=_sees_both(learners, layout.position_ids.shape[1]) if use_router else None,
         cache=cache,
         begins=begins,
+    )
+    if keep is not None:
+        keys = {name: arriving[name].visible_from for name in learners}
+        step.last = _only_read(step, keep, layout, visible_from, keys, dtype=embeddings.dtype, window=last_window)
+    return step
+
+
+def _only_read(
+    step: Step,
+    keep: torch.Tensor,
+    layout: Layout,
+    visible_from: torch.Tensor,
+    learner_keys: dict[str, torch.Tensor],
+    *,
+    dtype: torch.dtype,
+    window: int | None,
+) -> Step:
+    """The step of the last layer, whose queries are the tokens that are read; keys are those of all tokens."""
+    of_rows = columns_of(keep)
+    columns = flat_columns(of_rows, keep.shape[1])
+    position_ids = layout.position_ids.gather(1, of_rows)
+    mask, _ = visibility_mask(visible_from, position_ids, dtype, window=window)
+    learners = {}
+    for name, of_all in step.learners.items():
+        own, sees_key = visibility_mask(learner_keys[name], position_ids, dtype)
+        learners[name] = replace(of_all, attention_mask=own, sees_key=sees_key, is_causal=False, first_query=0, text_first=None)
+    rotary = step.query_rotary
+    return replace(
+        step,
+        read=Read(keep=keep, columns=columns, real=keep.gather(1, of_rows), mask=mask),
+        learners=learners,
+        query_rotary=None if rotary is None else (take_columns(rotary[0], columns), take_columns(rotary[1], columns)),
+        sees_both=_sees_both(learners, of_rows.shape[1]) if step.use_router else None,
+        _elsewhere={},
     )
 
 
@@ -194,15 +235,15 @@ def _learner_step(
     visible_from = bank.visible_from if bank is not None else arriving.visible_from if arriving is not None else None
     assert visible_from is not None, "a learner takes part only with keys"
     if images is not None and arriving is not None and first_keys and layout.sees is None:
-        if name == "textual":
+        if name == "textual" and n_queries >= TEXT_FIRST:
             text_first, sees_key = sort_queries(layout, images, visible_from, dtype)
             return replace(everything, text_first=text_first, sees_key=sees_key)
-        first = int(images.mask.any(dim=0).nonzero()[0])
+        first = 0 if name == "textual" else int(images.mask.any(dim=0).nonzero()[0])
         position_ids = layout.position_ids[:, first:]
         if bool(((visible_from.max(dim=1, keepdim=True).values <= position_ids) | (position_ids < 0)).all()):
             return replace(everything, first_query=first)
         mask, sees_key = visibility_mask(visible_from, position_ids, dtype)
-        return replace(everything, first_query=first, attention_mask=mask, sees_key=sees_key)
+        return replace(everything, first_query=first, attention_mask=mask, sees_key=None if bool(sees_key.all()) else sees_key)
     sees = None if arriving is None else arriving.seen(layout.sees)
     tree, sees_key = tree_mask(visible_from, layout.position_ids, dtype, sees=sees)
     return replace(everything, attention_mask=tree, sees_key=sees_key)

@@ -227,6 +227,17 @@ def _call(folder: Folder, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
     return {"input_ids": inputs["input_ids"], "attention_mask": mask, "image_features": inputs.get("patch_features")}
 
 
+@torch.no_grad()
+def _own_output(module: torch.nn.Module, args: tuple[Any, ...], given: dict[str, Any], out: Any) -> torch.Tensor:
+    """What a module computed; of a learner, which adds to what it is given, its output without that and without its weight.
+
+    Not of passes with a cache, which would be extended twice; theirs are not compared.
+    """
+    if isinstance(module, LoRRA) and args[2].bank is None:
+        out = module.forward(*args, onto=torch.zeros_like(given["onto"]))
+    return (out[0] if isinstance(out, tuple) else out).detach()
+
+
 def _watch(model: WingsForConditionalGeneration) -> Iterator[tuple[str, list[torch.Tensor]]]:
     """Under the name of every intermediate, the list that its value will be appended to."""
     for index, layer in enumerate(model.model.layers):
@@ -241,7 +252,7 @@ def _watch(model: WingsForConditionalGeneration) -> Iterator[tuple[str, list[tor
             values: list[torch.Tensor] = []
             if module is not None:
                 module.register_forward_hook(
-                    lambda _module, _args, out, values=values: values.append((out[0] if isinstance(out, tuple) else out).detach())
+                    lambda module, args, given, out, values=values: values.append(_own_output(module, args, given, out)), with_kwargs=True
                 )
             yield f"layer{index}.{name}", values
 
@@ -301,7 +312,8 @@ def check_learner(folder: Folder) -> None:
         for eager in (False, True):
             step = LearnerStep(key_embeddings=inputs["key_value"], key_rotary=key_table, attention_mask=learner_mask, eager=eager)
             with torch.no_grad():
-                folder.close("learner alone", learner(inputs["query"], query_table, step, 0), outputs[name])
+                nothing = torch.zeros_like(inputs["query"])
+                folder.close("learner alone", learner(inputs["query"], query_table, step, 0, onto=nothing), outputs[name])
 
 
 def check_router(folder: Folder) -> None:
