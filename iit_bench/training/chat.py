@@ -61,6 +61,10 @@ class ChatRows:
         """Labelled tokens."""
         return sum(row.labelled for row in rows)
 
+    def counts(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
     def describe(self, row: Row) -> str:
         """Its record, and the beginning of its text, image marks once."""
         mark = self.tokenizer.convert_tokens_to_ids("<image>")

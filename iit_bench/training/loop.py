@@ -76,7 +76,7 @@ def fit(
                 record: dict[str, Any] = {}
                 if done % every.log == 0 or done == optim.steps:
                     rates = {"lr": schedule(step, optim), "rates": stepper.rates(step)}
-                    record = {"step": done, **window.take(), **rates, "seconds": round(seconds, 1)}
+                    record = {"step": done, **window.take(), **rates, **task.counts(), "seconds": round(seconds, 1)}
                 if done % every.score == 0 and done < optim.steps:
                     record = {**record, "step": done, **_scores(stepper, held_out)}
                 if record:

@@ -65,6 +65,7 @@ class Running:
     accumulate: int = within(0, default=0)  # most tokens of one pass, padding counted; a step adds up its passes; 0 = no limit
     checkpointing: bool = False  # recompute each layer in the backward pass, in place of keeping what is inside it
     parallel: str = "auto"  # of several processes: ddp (each has all weights), fsdp (each a share), auto = ddp where it fits
+    features: int = within(0, default=2048)  # MiB of a frozen tower's features that a process keeps, so that an image goes through it once
     tensorboard: bool = False  # also write loss, rates, gradient norm and throughput to the folder's tensorboard/
 
     def __post_init__(self) -> None:

@@ -40,6 +40,9 @@ class Task(Protocol):
     def describe(self, row: Any) -> str:
         """What a person recognises a row by, e.g. its text."""
 
+    def counts(self) -> dict[str, Any]:
+        """What the log has of the stage itself since the training began or was resumed, in this process; may be empty."""
+
     def score(self, split: str, limit: int | None) -> dict[str, Score]:
         """Accuracies on "dev" or "test", of at most `limit` questions each."""
 
@@ -172,7 +175,7 @@ class Stepper:
         mine = plans[self.processes.number]
         for place, chosen in enumerate(mine):
             with self.processes.alone(last=place == len(mine) - 1):
-                loss = self._pass(rows, chosen) / weight
+                loss = self._pass(rows, chosen, own=mine) / weight
                 (loss * self.processes.of if self.processes.of > 1 else loss).backward()  # the gradients of processes are averaged
             total += loss.item()
         for parameter in self.trained:
@@ -181,9 +184,12 @@ class Stepper:
         padded = sum(passes.padding(lengths, plan) for plan in plans)
         return self.processes.sum(total), {"tokens": sum(lengths), "padded": padded, "passes": len(mine)}
 
-    def _pass(self, rows: Sequence[Any], chosen: Sequence[int]) -> torch.Tensor:
-        """Summed loss of the chosen rows. A process without rows computes one for nothing, because the others wait for it."""
-        some = [rows[row] for row in chosen] or [min(rows, key=self.task.size)]
+    def _pass(self, rows: Sequence[Any], chosen: Sequence[int], own: Sequence[Sequence[int]] = ()) -> torch.Tensor:
+        """Summed loss of the chosen rows. Where there are none, a row is computed for nothing, because other processes wait for the pass.
+
+        It is one of the process's `own` passes if it has any, so that it opens no image of another's rows.
+        """
+        some = [rows[row] for row in chosen] or [min([rows[row] for one in own for row in one] or rows, key=self.task.size)]
 
         def loss() -> torch.Tensor:
             with precision.computed_in(self.run, self.processes.device):
@@ -197,7 +203,8 @@ class Stepper:
         lengths = [self.task.size(row) for row in rows]
         plans = passes.plan(lengths, self.processes.of, self.run.accumulate, self._fixed_cost)
         with torch.no_grad():
-            total = sum(float(self._pass(rows, chosen)) for chosen in plans[self.processes.number])
+            mine = plans[self.processes.number]
+            total = sum(float(self._pass(rows, chosen, own=mine)) for chosen in mine)
         return self.processes.sum(total) / self.task.weight(rows)
 
     def score(self, limit: int) -> dict[str, Score]:

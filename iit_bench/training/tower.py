@@ -69,6 +69,10 @@ class TowerTask:
         """Images."""
         return len(row[0])
 
+    def counts(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
     def describe(self, row: tuple[torch.Tensor, torch.Tensor]) -> str:
         """How many images."""
         return f"{len(row[0])} images"

@@ -16,13 +16,13 @@ from iit_bench.training import chat, dialogues, last_layer, scores, sources, sta
 from iit_bench.training.base_llm import HELD_OUT, save_llm, text_scores
 from iit_bench.training.chats.mixture import Mixture
 from iit_bench.training.chats.reading import Encoding
+from iit_bench.training.features import Features
 from iit_bench.training.method import Method
 from iit_bench.training.records import LAB, Dialogues
 from iit_bench.training.rivals import method_of
 from iit_bench.training.stages import VlmRecipe
 from iit_bench.types import Image, Question
 
-MOST_FEATURES = 2 << 30  # bytes of tower features that are kept
 Begin = Callable[[VlmRecipe, Method], tuple[Any, Any]]  # recipe and method -> model and tokenizer
 
 
@@ -38,7 +38,7 @@ class VlmTask(chat.ChatRows):
         self.groups = self.method.groups(self.module)
         self._draw = self.method.draw(dialogues.of(recipe.data))
         self._mixture: Mixture | None = None
-        self._seen: dict[str, torch.Tensor] = {}  # sha256 of an image -> tower features [T, D_v]
+        self._kept = Features(recipe.run.features << 20)
 
     def mixture(self, folder: Path | None = None, show: bool = False) -> Mixture | None:
         """The recipe's own data, checked (`chats.checking`) when they are first asked for; None where it has none.
@@ -166,27 +166,26 @@ class VlmTask(chat.ChatRows):
     def load(self, folder: Path) -> None:
         """Put the weights of a saved folder in place of the trained ones; the tower's features are computed anew with it."""
         self.module, self.tokenizer = start.load(folder)
-        self._seen.clear()
+        self._kept.clear()
+
+    def counts(self) -> dict[str, Any]:
+        """Of images: how often one went through the tower, and how often features were dropped for want of room."""
+        return {"images": {"computed": self._kept.computed, "dropped": self._kept.dropped}}
 
     def _features(self, images: tuple[Image, ...]) -> torch.Tensor | None:
         """Tower features [n, T, D_v] of images in reading order."""
+        return self._kept.of(images, self._computed).to(self.module.device) if images else None
+
+    def _computed(self, images: Sequence[Image]) -> torch.Tensor:
+        """As `_features`, by the tower."""
         from iit_bench.images import decode
         from iit_bench.models.wings.vision import preprocess
 
-        if not images:
-            return None
-        if self._seen and len(self._seen) * next(iter(self._seen.values())).nbytes > MOST_FEATURES:
-            self._seen.clear()
-        new = list({image.sha256: image for image in images if image.sha256 not in self._seen}.values())
-        for first in range(0, len(new), 256):
-            part = new[first : first + 256]
-            pixels = torch.stack(
-                [preprocess(decode(image.data, self.module.config.max_image_pixels), self.module.config) for image in part]
-            )
-            with torch.no_grad():
-                features = self.module.encode_images(pixels.to(self.module.device))
-            self._seen.update(zip((image.sha256 for image in part), features.clone(), strict=True))
-        return torch.stack([self._seen[image.sha256] for image in images])
+        config = self.module.config
+        pixels = torch.stack([preprocess(decode(image.data, config.max_image_pixels), config) for image in images])
+        with torch.no_grad():
+            features: torch.Tensor = self.module.encode_images(pixels.to(self.module.device))
+        return features
 
 
 def asked_of(data: Dialogues) -> Dialogues | None:

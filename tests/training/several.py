@@ -1,7 +1,8 @@
 """What one of several processes does in `test_parallel.py`: python -m torch.distributed.run --nproc-per-node 2 several.py OUT RECIPE SET…
 
-Writes OUT/steps.json: per way of sharing the work the loss and the norms of the gradients of some steps, of rivals too. Then trains half of
-each recipe in OUT/WAY, as if it were stopped, and all of it in OUT/whole by the command's own function.
+Writes OUT/steps.json: per way of sharing the work the loss and the norms of the gradients of some steps, of rivals and of OUT/own.jsonl
+too; and OUT/opened-RANK.json: which images of that file this process opened in the first step. Then trains half of the recipe in OUT/WAY,
+as if it were stopped, and all of it in OUT/whole by the command's own function.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import Any
 import torch
 
 from iit_bench.training import loop
+from iit_bench.training.chats.pictures import Folder
+from iit_bench.training.chats.schemas import Picture
 from iit_bench.training.parallel import joined
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.steps import Stepper
 from iit_bench.training.train import make_task, run
+from iit_bench.types import Image
 
 STEPS, STOPPED = 4, 2
 RIVALS = {"lora": "{name: lora, rank: 2}", "dora": "{name: dora, rank: 2}", "prefix": "{name: prefix, length: 3}"}  # the LLM is frozen
@@ -54,6 +58,30 @@ def recipe_of_rival(name: str, overrides: list[str], *more: str) -> Any:
     return load_recipe("lab-llava-stage2", [*kept, *own, *more]).recipe
 
 
+def recipe_of_mixture(out: Path, recipe: str, overrides: list[str], *more: str) -> Any:
+    """The recipe on OUT/own.jsonl and the lab's facts."""
+    mixture = f"data.mixture=[{{source: {out / 'own.jsonl'}, weight: 3}}, {{source: 'lab:facts'}}]"
+    return load_recipe(recipe, [*overrides, mixture, "optim.batch=8", *more]).recipe
+
+
+def opened_by(stepper: Stepper) -> list[str]:
+    """The images' files that this process opens in step 0, in order."""
+    opened: list[str] = []
+    load = Folder.load
+
+    def told(self: Folder, picture: Picture) -> Image:
+        opened.append(picture.path)
+        return load(self, picture)
+
+    Folder.load = told  # type: ignore[method-assign]
+    try:
+        stepper.gradients(stepper.task.rows(0))
+    finally:
+        Folder.load = load  # type: ignore[method-assign]
+    stepper.optimizer.zero_grad()
+    return opened
+
+
 def figures(stepper: Stepper, steps: int = STEPS) -> list[dict[str, Any]]:
     """Per step its loss, the gradients' norms by parameter, and the validation loss after it."""
     found = []
@@ -75,6 +103,12 @@ def main(out: Path, recipe: str, overrides: list[str]) -> None:
         for way in ("ddp", "fsdp"):
             rival = recipe_of_rival(name, overrides, f"run.parallel={way}")
             found[f"{name} {way}"] = figures(Stepper(Mixed(make_task(rival)), rival.optim, rival.run, joined(rival.run)), steps=1)
+    for way in ("ddp", "fsdp"):
+        own = recipe_of_mixture(out, recipe, overrides, f"run.parallel={way}")
+        stepper = Stepper(make_task(own), own.optim, own.run, joined(own.run))
+        if way == "ddp":
+            (out / f"opened-{stepper.processes.number}.json").write_text(json.dumps(opened_by(stepper)))
+        found[f"mixture {way}"] = figures(stepper)
     for way in ("ddp", "fsdp"):
         made: Any = load_recipe(recipe, [*overrides, f"run.parallel={way}"]).recipe
         found[way] = figures(Stepper(Mixed(make_task(made)), made.optim, made.run, joined(made.run)))

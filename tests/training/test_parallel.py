@@ -16,12 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 from iit_bench.errors import UserError
-from iit_bench.training import loop
+from iit_bench.training import loop, passes
 from iit_bench.training.parallel import Processes, joined
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.records import Running
 from iit_bench.training.steps import Stepper
 from iit_bench.training.train import make_task, run
+from tests.training.chats.conftest import llava, picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.oracle]
 SCRIPT = Path(__file__).with_name("several.py")
@@ -49,6 +50,7 @@ def overrides(inputs: dict[str, Path]) -> list[str]:
 def by_two(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder that two processes wrote."""
     out = tmp_path_factory.mktemp("two")
+    _write_own_data(out)
     environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
@@ -56,6 +58,19 @@ def by_two(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return out
+
+
+def _write_own_data(out: Path) -> None:
+    """Chats with one image, with two and with none, of which no two have an image in common."""
+    records = [llava(number, [None, f"{number}.png", [f"{number}.png", f"{number}-too.png"]][number % 3]) for number in range(12)]
+    for number, record in enumerate(records):
+        if number % 3 == 2:
+            record["conversations"][0]["value"] += " And <image>?"
+        if number % 4 == 1:
+            record["conversations"] += [{"from": "human", "value": "Is it?"}, {"from": "gpt", "value": "yes"}]
+        for name in (f"{number}.png", f"{number}-too.png"):
+            (out / name).write_bytes(picture(f"hsl({30 * number}, 90%, {60 if 'too' in name else 40}%)"))
+    (out / "own.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +105,26 @@ def test_two_processes_have_the_loss_curve_of_one(way: str, by_two: Path, alone:
     for name in ("loss", "validation"):
         assert [step[name] for step in found] == pytest.approx([step[name] for step in alone], rel=1e-4)
     assert len({step["loss"] for step in found}) == several.STEPS
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_two_processes_have_the_loss_curve_of_one_on_a_mixture_of_own_data(way: str, by_two: Path, overrides: list[str]) -> None:
+    recipe = several.recipe_of_mixture(by_two, RECIPE, overrides)
+    expected = several.figures(Stepper(make_task(recipe), recipe.optim, recipe.run, Processes(recipe.run)))
+    found = json.loads((by_two / "steps.json").read_text())[f"mixture {way}"]
+    for name in ("loss", "validation"):
+        assert [step[name] for step in found] == pytest.approx([step[name] for step in expected], rel=1e-6)
+    largest = max(expected[0]["norms"].values())
+    assert found[0]["norms"] == pytest.approx(expected[0]["norms"], rel=1e-6, abs=1e-6 * largest)
+
+
+def test_each_process_opens_the_images_of_its_own_rows(by_two: Path, overrides: list[str]) -> None:
+    rows = make_task(several.recipe_of_mixture(by_two, RECIPE, overrides)).rows(0)
+    shares = passes.share([len(row.ids) for row in rows], 2)
+    images = [sorted(image.name.rpartition(": ")[2] for row in share for image in rows[row].images) for share in shares]
+    opened = [sorted(json.loads((by_two / f"opened-{number}.json").read_text())) for number in range(2)]
+    assert opened == images
+    assert all(images) and not set(images[0]) & set(images[1])
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])

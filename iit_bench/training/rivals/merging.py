@@ -14,6 +14,7 @@ import torch
 from iit_bench.errors import UserError
 from iit_bench.models.checkpoint_check import refused
 from iit_bench.training import assets, start
+from iit_bench.training.features import Features
 from iit_bench.training.stages import MergeRecipe
 from iit_bench.training.vlm import VlmTask, save_vlm
 
@@ -23,7 +24,7 @@ class MergeTask(VlmTask):
 
     def __init__(self, recipe: MergeRecipe) -> None:
         self.recipe: Any = recipe
-        self._seen = {}
+        self._kept = Features(recipe.run.features << 20)
         tuned, base = self._folders()
         self.module, self.tokenizer = start.load(tuned)
         average(self.module, _weights(base), recipe.alpha)
