@@ -1,11 +1,12 @@
 """Measures training steps side by side in one run: an older build's against this one's, Wings' against LLaVA-style full tuning's.
 
-    python benchmarks/training.py [--against CHECKOUT] [--smol DIR] [--steps 10] [--rounds 3] [--json]
+    python benchmarks/training.py [--against CHECKOUT] [--smol DIR] [--larger] [--steps 10] [--rounds 3] [--json]
 
 Each figure is CPU seconds per step on one thread, the lowest of some rounds that take turns: other work on the machine only adds to it.
 `--against` names a checkout of an older build: the ratio of its nano steps to this one's, and the largest difference between the losses of
-the same steps. `--smol` names a folder of SmolLM2-135M-Instruct: the peak memory of a step of Wings over it, and of full tuning. Every
-process is new, and reads the models that come with the package.
+the same steps, both from the models that came with the older build. `--smol` names a folder of SmolLM2-135M-Instruct: the peak memory of a
+step of Wings over it, and of full tuning. `--larger` measures steps of both over a decoder of 31 million parameters, in turn. Every process
+is new.
 """
 
 from __future__ import annotations
@@ -61,44 +62,75 @@ losses += [step(number) for number in range(2, 2 + int(sys.argv[1]))]
 print(json.dumps({"seconds": (time.process_time() - begun) / int(sys.argv[1]), "losses": losses}))
 """
 
-# One step of SmolLM2 with a small tower: 8 rows of an image of 16 tokens and 144 text tokens, 16 of them labelled.
-SMOL = """
-import sys
+# One step with a small tower: 8 rows of an image of 16 tokens and 144 text tokens, 16 of them labelled.
+OVER = """
+import json, sys, time
 import torch
-from transformers import AutoModelForCausalLM, RegNetConfig, RegNetModel
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, RegNetConfig, RegNetModel
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
 torch.set_num_threads(1)
-llm = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
-tower = RegNetModel(RegNetConfig(embedding_size=8, hidden_sizes=[16, 32, 64], depths=[1, 1, 1], groups_width=16)).eval()
-wings = sys.argv[2] == "wings"
-config = WingsConfig(text_config=llm.config, vision_config=tower.config, learners=["visual", "textual"] if wings else [], router=wings,
-                     lora_dim=16, router_width=llm.config.max_position_embeddings, image_token_id=4, image_size=64)
-model = WingsForConditionalGeneration.from_base(llm, tower, config)
-del llm
-for name, parameter in model.named_parameters():
-    parameter.requires_grad_("vision_tower" not in name)
-if sys.argv[3] == "checkpointing":
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
-model.train()
-length = model.config.image_token_length
-ids = torch.randint(10, 1000, (8, 160), generator=torch.Generator().manual_seed(0))
-ids[:, 10 : 10 + length] = 4
-labels = ids.clone()
-labels[:, :-16] = -100
-for _ in range(2):
-    features = model.encode_images(torch.zeros(8, 3, 64, 64))
+
+def trained(llm, method):
+    tower = RegNetModel(RegNetConfig(embedding_size=8, hidden_sizes=[16, 32, 64], depths=[1, 1, 1], groups_width=16)).eval()
+    wings = method == "wings"
+    config = WingsConfig(text_config=llm.config, vision_config=tower.config, learners=["visual", "textual"] if wings else [],
+                         router=wings, lora_dim=16, router_width=llm.config.max_position_embeddings, image_token_id=4, image_size=64)
+    model = WingsForConditionalGeneration.from_base(llm, tower, config)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("vision_tower" not in name)
+    return model.train(), torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
+
+def step(model, optimizer):
+    length = model.config.image_token_length
+    ids = torch.randint(10, 1000, (8, 160), generator=torch.Generator().manual_seed(0))
+    ids[:, 10 : 10 + length] = 4
+    labels = ids.clone()
+    labels[:, :-16] = -100
+    begun = time.process_time()
+    features = model.encode_images(torch.zeros(8, 3, 64, 64)).detach()
     model(ids, torch.ones_like(ids), image_features=features, labels=labels).loss.backward()
     optimizer.step()
     optimizer.zero_grad()
+    return time.process_time() - begun
 """
 
+# SmolLM2, for its peak memory.
+SMOL = (
+    OVER
+    + """
+llm = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+model, optimizer = trained(llm, sys.argv[2])
+del llm
+if sys.argv[3] == "checkpointing":
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+for _ in range(2):
+    step(model, optimizer)
+"""
+)
 
-def measured(tree: Path, stage: str, steps: int) -> dict[str, Any]:
-    """Seconds per step and losses of one process."""
+# 31 million parameters, for CPU time: both methods in one process, a step each in turn.
+LARGER = (
+    OVER
+    + """
+llm = LlamaForCausalLM(LlamaConfig(hidden_size=512, intermediate_size=1376, num_hidden_layers=9, num_attention_heads=8,
+                                   vocab_size=4000, max_position_embeddings=1024, tie_word_embeddings=True))
+made = {method: trained(llm, method) for method in ("full", "wings")}
+seconds = {method: [] for method in made}
+for _ in range(1 + int(sys.argv[1])):
+    for method, (model, optimizer) in made.items():
+        seconds[method].append(step(model, optimizer))
+best = {method: min(of[1:]) for method, of in seconds.items()}
+print(json.dumps({"parameters": llm.num_parameters(), **best}))
+"""
+)
+
+
+def measured(tree: Path, stage: str, steps: int, models: Path) -> dict[str, Any]:
+    """Seconds per step and losses of one process; `models`: the checkout that shipped models are of."""
     recipe, overrides = STAGES[stage]
+    overrides = tuple(item.replace("shipped:", f"{models}/iit_bench/assets/models/") for item in overrides)
     found: dict[str, Any] = json.loads(cost_of(NANO, [str(steps), recipe, *overrides], tree).output.splitlines()[-1])
     return found
 
@@ -108,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, help="a checkout of an older build")
     parser.add_argument("--smol", type=Path, help="a folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--larger", action="store_true", help="also steps over a decoder of 31 million parameters")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
@@ -117,7 +150,7 @@ def main() -> None:
     for _ in range(arguments.rounds):
         for stage, of_stage in best.items():
             for name, tree in trees.items():
-                found = measured(tree, stage, arguments.steps)
+                found = measured(tree, stage, arguments.steps, models=list(trees.values())[-1])
                 if name not in of_stage or found["seconds"] < of_stage[name]["seconds"]:
                     of_stage[name] = found
     results: dict[str, Any] = {
@@ -131,6 +164,13 @@ def main() -> None:
                 "largest difference of a loss": max(abs(a - b) for a, b in zip(new["losses"], old["losses"], strict=True)),
             }
     results["Wings / LLaVA-style"] = best["Wings, stage 2"]["this build"]["seconds"] / best["LLaVA-style, stage 2"]["this build"]["seconds"]
+    if arguments.larger:
+        found = json.loads(cost_of(LARGER, [str(arguments.rounds)]).output.splitlines()[-1])
+        results["31 million parameters"] = {
+            "full tuning, CPU s per step": found["full"],
+            "Wings, CPU s per step": found["wings"],
+            "Wings / full tuning": found["wings"] / found["full"],
+        }
     if arguments.smol:
         results["SmolLM2, peak memory of a step"] = memory(arguments.smol)
     print(json.dumps(results, indent=2) if arguments.json else as_table(results))
