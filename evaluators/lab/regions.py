@@ -26,7 +26,7 @@ Fate = Literal["lost", "gained", "kept", "cannot be told"]
 MAP = "Where, and why: the map"
 MAP_RULE = (
     "Chosen and written by the figures, of methods and controls. Lost or gained: the 95% interval of the change, not adjusted, excludes 0. "
-    "A difference between methods is found where p (Holm, over its table) is below 0.05."
+    "A difference between methods is found where p (Holm, over its table) is below 0.05. A rate of LoRA or prefix tuning is its adapter's."
 )
 MEASURES = (TEXT, AFTER, VQA)  # in the order of `Pairing.effects`
 
@@ -69,7 +69,7 @@ def _fates(found: Findings, measure: Measure) -> str:
         effect = _change(arm, measure)
         if effect.figure.value is not None and roles[arm.key[0]] != "ablation":
             kind = fate(effect.figure)
-            number = f" {points(effect.figure.value)} {interval(effect.figure)}" if kind in ("lost", "gained") else ""
+            number = f" ({points(effect.figure.value)} {interval(effect.figure)})" if kind in ("lost", "gained") else ""
             by_fate[kind].setdefault(found.grid.label(arm.key[0]), []).append(f"{rate_word(arm.key[1])}{number}")
     words = {
         "lost": "Lost (points against the base LLM)",

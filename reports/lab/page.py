@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from reports.lab.tables import effect_cell, equal_vqa, pairs
 from reports.pages import Page, Site, write
 from reports.section import Definitions, Folded, Part, Section, TablePart, Words, figure, none
 
+_MINUS = re.compile(r"(?<![\w-])-(?=[\d.])")  # of a number; that of a rate, as in 1e-3, stays
 _ABOUT = (
     "From one base LLM and one vision tower, on the same data, models are trained by several methods, at several rates of the LLM, "
     "each under several seeds. A method's rates make its curve: what it gains in VQA, and what it keeps of the base LLM's text abilities."
@@ -126,7 +128,7 @@ def _regions(found: Findings) -> Section:
     lines = regions(found)
     if not lines:
         return none("map", MAP, "no cell has a figure.")
-    return Section("map", MAP, (Definitions(tuple((line.about, line.text) for line in lines)), Words(MAP_RULE, "fine")))
+    return Section("map", MAP, (Definitions(tuple((line.about, _MINUS.sub("−", line.text)) for line in lines)), Words(MAP_RULE, "fine")))
 
 
 def _frontier(found: Findings) -> Section:

@@ -36,7 +36,7 @@ def test_known_losses_and_differences_are_on_the_map(tmp_path: Path) -> None:
     """Wings keeps 10 and 20 points more text at the two higher rates, and less after an image (made_cells.KNOWN)."""
     words = map_of(tmp_path, n=500)
     lost = words["Where text is lost"].partition("Gained")[0]
-    assert "full tuning at 2e-4 -" in lost and ", 1e-3 -" in lost and "visual learner" not in lost
+    assert "full tuning at 2e-4 (-" in lost and ", 1e-3 (-" in lost and "visual learner" not in lost
     ahead, _, behind = words["Where Wings wins and loses"].partition("It is behind: ")
     assert "text alone at 1e-3, +" in ahead and "text alone" not in behind
     assert "text after an image at 2e-5, -" in behind

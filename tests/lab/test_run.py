@@ -116,6 +116,30 @@ def test_another_process_is_left_its_cell(make) -> None:
     assert experiment.run(progress=False).count("done") == 1
 
 
+def test_a_process_goes_on_where_another_was_killed(ran: Path, make) -> None:
+    """Two real processes on one folder; what the killed one had begun is run by the other, to the same answers."""
+    options = make(only=("method=base,full",))
+    shutil.copytree(ran / "work" / "stages", options.out / "work" / "stages")
+    shutil.rmtree(stage_folders_of(Experiment(options))[-1])
+    code = (
+        "import sys; from pathlib import Path; from iit_bench.lab.run import LabOptions, run_lab\n"
+        "run_lab(LabOptions(grid=sys.argv[1], out=Path(sys.argv[2]), only=('method=base,full',)))"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, options.grid, str(options.out)], stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    first, second = started
+    assert first.stderr is not None and second.stderr is not None
+    begun = next(line for line in first.stderr if line.endswith(": begun\n")).partition(":")[0]
+    first.kill()
+    first.communicate()
+    _, said = second.communicate(timeout=120)
+    assert second.returncode == 0 and "2 cells: 2 done" in said
+    assert f"{begun}: begun" in said
+    for name in ("base-0-0.parquet", "full-2e-4-0.parquet"):
+        assert (options.out / "cells" / name).read_bytes() == (ran / "cells" / name).read_bytes()
+
+
 def test_processes_of_a_launcher_work_on_cells_of_their_own(make, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)

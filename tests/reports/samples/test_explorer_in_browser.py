@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -330,15 +329,6 @@ def test_a_missing_or_foreign_data_file_is_one_sentence(real: SimpleNamespace, c
 
 
 # ---------------------------------------------------------------- accessibility
-
-
-@pytest.fixture(scope="session")
-def axe() -> str:
-    """The source of axe-core, out of PyPI's axe-playwright-python."""
-    package = importlib.util.find_spec("axe_playwright_python")
-    if package is None or package.origin is None:
-        pytest.skip("axe-core is not here: pip install axe-playwright-python")
-    return Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8")
 
 
 def violations(page: Any, axe: str) -> list[str]:
