@@ -7,7 +7,8 @@ most z standard errors under π. What is added is the first term of Cornish and 
 (z² - 1)/6 · K(π)/V(π)/n beside those of a normal one (K third central moment, V variance of one item), which is what a normal interval
 misses at small shares. Each bound is solved twice: without that term, then with it as it is there.
 
-Of items in clusters, n is an effective number (`effective_items`). Coverage is simulated in tests/evaluators/simulated_ledgers.py.
+Of items in clusters, n is an effective number (`effective_items`). The rule was chosen on the scenes of
+tests/evaluators/simulated_ledgers.py, and checked on others by tests/evaluators/coverage_of_ledgers.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Coverage of a ledger's intervals in scenes drawn at random, none of which the rule in `evaluators/statistics/rates.py` was chosen on.
 
     python tests/evaluators/coverage_of_ledgers.py OUT.jsonl [RUNS]    # 120 scenes; 4,000 runs each: about 20 minutes of one core; resumes
-    python tests/evaluators/coverage_of_ledgers.py OUT.jsonl --table   # the table of docs/spec/iit.md#ledger
+    python tests/evaluators/coverage_of_ledgers.py tests/data/coverage_of_ledgers.jsonl --table   # the table of docs/spec/iit.md#ledger
 
 The rule was chosen on `simulated_ledgers.grid`. Here, sizes, choices, clusters, histories and true rates are drawn by `SEED`, and nothing
 is tuned afterwards. A *cell* is a transition of a scene, corrected or as seen. Cells are sorted by the items that are expected on the rarer
@@ -11,6 +11,7 @@ Holm's correction over all cells of the file.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ def run(out: Path, runs: int) -> None:
     done = {json.loads(line)["scene"] for line in out.read_text(encoding="utf-8").splitlines()} if out.exists() else set()
     for place, (name, scene) in enumerate((drawn() | SCENARIOS).items()):
         if name not in done:
-            of = asdict(coverage(scene, runs, (SEED, place)))
+            of = {key: {what: round(x, 6) for what, x in by.items()} for key, by in asdict(coverage(scene, runs, (SEED, place))).items()}
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"scene": name, "runs": runs, **of}) + "\n")
 
@@ -110,24 +111,33 @@ def cells(out: Path) -> Iterator[Cell]:
 
 
 def table(found: list[Cell]) -> Iterator[str]:
-    """Per kind of cell: how many there are, inside of the band, outside after Holm's correction, and the range of coverage."""
+    """Lines of a table in Markdown: a row per kind of cell, then what is outside, then coverage with and without the mark of few items."""
     adjusted = dict(zip(found, holm([cell.p for cell in found]), strict=True))
-    yield "| cells | of | inside 94–96% | inside, Monte-Carlo error allowed for | mean | lowest – highest |"
-    yield "|---|---|---|---|---|---|"
-    for dependent in (False, True):
-        for low, high in ((20, np.inf), (3, 20), (0, 3)):
-            for corrected in (True, False):
-                of = [c for c in found if (c.dependent, c.corrected) == (dependent, corrected) and low <= c.rarer < high]
-                if of:
-                    share = np.array([c.covered / c.runs for c in of])
-                    inside = int(np.sum((share >= BAND[0]) & (share <= BAND[1])))
-                    allowed = sum((adjusted[c] or 0.0) >= 0.05 for c in of)
-                    words = f"{'clusters' if dependent else 'independent'}, {low}–{high} items, {'corrected' if corrected else 'seen'}"
-                    ends = f"{100 * share.min():.1f} – {100 * share.max():.1f}"
-                    yield f"| {words} | {len(of)} | {inside} | {allowed} | {100 * share.mean():.2f} | {ends} |"
+    yield "| items | expected on the rarer side | rates | cells | in 94–96% as drawn | not outside (Holm) | mean | lowest – highest |"
+    yield "|---|---|---|---|---|---|---|---|"
+    kinds = itertools.product((False, True), ((20, np.inf), (3, 20), (0, 3)), (True, False))
+    for dependent, (low, high), corrected in kinds:
+        of = [c for c in found if (c.dependent, c.corrected) == (dependent, corrected) and low <= c.rarer < high]
+        if of:
+            share = np.array([c.covered / c.runs for c in of])
+            inside = np.sum((share >= BAND[0]) & (share <= BAND[1]))
+            allowed = sum((adjusted[c] or 0.0) >= 0.05 for c in of)
+            yield "| {} | {} | {} | {} | {} | {} | {:.1f} | {:.1f} – {:.1f} |".format(
+                "in clusters or after shared histories" if dependent else "independent",
+                f"{low} to {high}" if high < np.inf else f"{low} or more",
+                "corrected" if corrected else "as seen",
+                len(of),
+                inside,
+                allowed,
+                *(100 * x for x in (share.mean(), share.min(), share.max())),
+            )
     for cell in sorted(found, key=lambda c: c.p):
         if (adjusted[cell] or 0.0) < 0.05:
             yield f"outside: {cell}, coverage {cell.covered / cell.runs:.4f}"
+    runs, marked = sum(c.runs for c in found), sum(c.marked for c in found)
+    covered, of_marked = sum(c.covered for c in found), sum(c.covered_marked for c in found)
+    yield f"marked: {100 * marked / runs:.1f}% of the rates, {100 * of_marked / max(1, marked):.2f}% of them covered"
+    yield f"not marked: {100 * (covered - of_marked) / max(1, runs - marked):.2f}% covered"
 
 
 def main(arguments: list[str]) -> None:

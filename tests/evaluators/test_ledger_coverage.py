@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,8 +12,10 @@ import scipy.stats
 from evaluators import statistics
 from evaluators.statistics import rates
 from iit_bench.types import TRANSITIONS, Figure
+from tests.evaluators import coverage_of_ledgers
 from tests.evaluators.simulated_ledgers import ALL_KNOWN, SCENARIOS, coverage, draw
 
+KEPT = Path(__file__).parents[1] / "data/coverage_of_ledgers.jsonl"  # 4,000 runs of each scene
 RUNS = 400  # of an exact 95% interval, below 91.5% one time in 600, above 98% one time in 600
 
 
@@ -95,6 +100,28 @@ def test_the_rate_that_was_missed_in_80_items_of_two_choices_is_covered(monkeypa
     assert np.mean(exact_coverage(never_by_count(80, 2), 0.25, around)) == pytest.approx(0.95, abs=0.005)
     monkeypatch.setattr(rates, "_SKEWNESS", 0.0)
     assert exact_coverage(never_by_count(80, 2), 0.25, np.array([0.2]))[0] == pytest.approx(0.9369, abs=0.0001)
+
+
+def test_the_table_of_the_specification_is_that_of_the_draws_that_are_kept() -> None:
+    lines = list(coverage_of_ledgers.table(list(coverage_of_ledgers.cells(KEPT))))
+    spec = (KEPT.parents[2] / "docs/spec/iit.md").read_text(encoding="utf-8")
+    assert [line for line in lines if line.startswith("|") and f"\n{line}\n" not in spec] == []
+    assert [line for line in lines if line.startswith("outside")] == []
+
+
+def test_scenes_are_drawn_once_and_a_cell_is_outside_where_a_test_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = dict(list(coverage_of_ledgers.drawn().items())[:2])
+    monkeypatch.setattr(coverage_of_ledgers, "drawn", lambda: scenes)
+    monkeypatch.setattr(coverage_of_ledgers, "SCENARIOS", {})
+    out = tmp_path / "out.jsonl"
+    coverage_of_ledgers.run(out, 3)
+    first = out.read_bytes()
+    coverage_of_ledgers.run(out, 3)
+    found = list(coverage_of_ledgers.cells(out))
+    assert out.read_bytes() == first and len(found) == 2 * 4 * 2 and all(cell.runs == 3 >= cell.covered for cell in found)
+    many = [dataclasses.replace(found[0], runs=4000, covered=covered) for covered in (3690, 3750, 3800, 3850, 3900)]
+    assert [cell.p > 0.05 for cell in many] == [False, True, True, True, False]
+    assert sum(line.startswith("outside") for line in coverage_of_ledgers.table(many)) == 2
 
 
 def test_rates_that_rest_on_few_items_are_named() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from evaluators.iit.columns import Turns
 from evaluators.iit.ledger import transitions
+from evaluators.statistics import few_items
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run
 from reports.cells import percent
@@ -100,6 +101,8 @@ def test_the_table_has_the_figures_of_the_results(written: Written) -> None:
         assert results.forgetting is not None and results.forgetting.ledger is not None
         lost = results.forgetting.ledger.parts[0].corrected["lost"]
         assert row[2].startswith(percent(results.iit["acc"].value or 0)) and row[7].startswith(percent(lost.value or 0))
+        few = few_items(results.forgetting.ledger.parts[0].counts)
+        assert ["few items" in cell for cell in row[7:9]] == [name in few for name in ("lost", "gained")]
         if before is not None:
             turns = [Turns.of_run(load_run(one, "iit")) for one in (path, before)]
             became = [what for (dialogue, _), what in transitions(*turns).items() if dialogue.endswith("T")]
