@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import multiprocessing
+import multiprocessing.connection
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,6 @@ from typing import Any
 from iit_bench.errors import UserError
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
-PARENT_IS_ASKED_FOR = 0.1  # every so many seconds
 ROOT = Path(__file__).resolve().parents[2]  # folder of the packages, which the worker imports as well
 
 
@@ -80,6 +81,10 @@ class WorkerProcess:
         """End the process: it may finish what it does and clean up, or is killed at once."""
         if kill:
             self._process.kill()
+        stdin = self._process.stdin
+        if stdin is not None and not stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(b"\n")  # without this last line the pipe's end means that this process was killed
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
@@ -88,8 +93,12 @@ class WorkerProcess:
 
 
 def replies() -> Callable[[Any], None]:
-    """In the worker: the function that sends a reply. From then on standard output is standard error, for everything else that prints."""
-    _end_with_parent()
+    """In the worker: the function that sends a reply. From then on standard output is standard error, for everything else that prints.
+
+    From then on, too, the worker ends with the process that started it, whatever it is doing.
+    """
+    _end_with_starting_thread()
+    threading.Thread(target=_listen, daemon=True).start()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -101,19 +110,42 @@ def replies() -> Callable[[Any], None]:
 
 def requests() -> Iterator[Any]:
     """In the worker: the requests, until `WorkerProcess.close`."""
-    for line in sys.stdin:
+    while (line := _LINES.get()).strip():
         yield json.loads(line)
 
 
-def _end_with_parent() -> None:
-    """End at once when the process that started this one is killed: what an orphan writes is in the way of whoever resumes the work."""
-    parent = os.getppid()
-    if sys.platform == "linux":  # by the kernel, as soon as the thread that started this process has ended
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+_LINES: queue.SimpleQueue[str] = queue.SimpleQueue()  # what standard input has given; an empty one for `WorkerProcess.close`
+
+
+def _listen() -> None:
+    """Read requests while others are worked on, so that the end of the process that sends them is noticed at once, on any system.
+
+    What an orphan writes would be in the way of whoever resumes the work.
+    """
+    for line in sys.stdin:
+        _LINES.put(line)
+        if not line.strip():
+            return
+    os._exit(1)
+
+
+def end_with_parent() -> None:
+    """In a process of `multiprocessing`, to be called first: end at once when the process that started this one ends, however it ends.
+
+    A pool's processes wait for work at a pipe whose other end they hold themselves, so they would wait without end.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_IS_ASKED_FOR)
+        multiprocessing.connection.wait([sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _end_with_starting_thread() -> None:
+    """On Linux the kernel ends this process as soon as the thread that started it has ended, even where no thread of this one can run."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -124,3 +124,53 @@ def test_a_worker_ends_with_a_killed_process_whatever_it_is_doing(tmp_path: Path
         if not (tmp_path / "folder" / "written").exists():
             break
         assert time.monotonic() < until
+
+
+def test_a_worker_ends_in_the_midst_of_its_work_where_its_input_ends(tmp_path: Path) -> None:
+    """The way of every system: the pipe's end, without the last line that `close` sends; the parent of this process is alive."""
+    busy = WORKER.replace('if request == "die":', 'import time; time.sleep(600)\n        if request == "die":')
+    (tmp_path / "talker.py").write_text(textwrap.dedent(busy), encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "talker.py"], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=-1, stderr=-1
+    ) as worker:
+        worker.stdin.write(b'"work"\n')
+        worker.stdin.close()
+        assert worker.wait(timeout=60) == 1
+
+
+POOL = """
+    import os, signal, sys, time
+    from concurrent.futures import ProcessPoolExecutor
+    import multiprocessing
+    from iit_bench.tools.worker_process import end_with_parent
+
+    if __name__ == "__main__":
+        pool = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
+        print(*{pool.submit(os.getpid).result() for _ in range(2)}, flush=True)
+        pool.submit(time.sleep, 600)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_processes_of_a_pool_end_with_a_killed_process(tmp_path: Path) -> None:
+    (tmp_path / "pool.py").write_text(textwrap.dedent(POOL), encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with (tmp_path / "children").open("wb") as out:  # no pipe, which orphans would hold open
+        killed = subprocess.run([sys.executable, "pool.py"], cwd=tmp_path, env=environment, check=False, stdout=out)
+    assert killed.returncode == -signal.SIGKILL
+    child = int((tmp_path / "children").read_text().split()[0])
+    until = time.monotonic() + 60
+    while is_running(child) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not is_running(child)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and no zombie that nobody has asked for."""
+    try:
+        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat")
+        return not stat.is_file() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False

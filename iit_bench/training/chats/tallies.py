@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
 from iit_bench.errors import ItemError
+from iit_bench.tools.worker_process import end_with_parent
 from iit_bench.training.chats.reading import Encoding, Source
 from iit_bench.training.records import Part
 
@@ -124,6 +125,7 @@ def _in_processes(source: Source, pixels: bool, processes: int) -> Iterator[Tall
 
 
 def _open(part: Part, encoding: Encoding, revision: str, pixels: bool) -> None:
+    end_with_parent()
     _OPENED.append((Source(part, encoding, revision), pixels))
 
 
