@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from iit_bench.storage.format import BENCHMARK_FORMAT, EXPORT_FORMAT, RUN_FORMAT
+from iit_bench.storage.format import BENCHMARK_FORMAT, EXPORT_FORMAT, RUN_FORMAT, TRAINING_FORMAT
+
+SEAL = "sha256 of the other fields as canonical JSON"
 
 MANIFEST_FIELDS = {
     "format": f"`{BENCHMARK_FORMAT}`",
@@ -26,6 +28,7 @@ MANIFEST_FIELDS = {
     "versions": "of Python and packages that read or wrote the data",
     "files": "path in the folder -> sha256",
     "rows_sha256": "hash of the content: canonical rows and image bytes; independent of pyarrow",
+    "seal": SEAL,
 }
 EXPORT_FIELDS = {
     "format": f"`{EXPORT_FORMAT}`",
@@ -37,19 +40,38 @@ EXPORT_FIELDS = {
     "tiers": "tier -> dialogues written",
     "left_out": "reason -> dialogues that the other tool cannot ask",
     "iit-bench": "version that wrote the folder",
+    "files": "path in the folder -> sha256, of all but README.md and this one",
+    "seal": SEAL,
 }
 RUN_EXPORT_FIELDS = {
     "format": f"`{EXPORT_FORMAT}`",
     "version": "of the format",
     "to": "inspect | every-eval-ever | hub | csv | latex | markdown",
     "runs": "folders, or other tools' files, that were exported",
-    "files": "that were written, beside README.md and this one",
+    "files": "path in the folder -> sha256, of all but README.md and this one; version 1 has the names only",
     "not_said": "what the format cannot say, a sentence each",
     "iit-bench": "version that wrote the folder",
+    "seal": SEAL,
 }
-HEADERS = {"format": f"`{RUN_FORMAT}`, `{RUN_FORMAT}/results`, `{RUN_FORMAT}/suite` or `{RUN_FORMAT}/errors`", "version": "of the format"}
-NEWER_THAN_THE_SHIPPED_MODELS = {"data", "merge", "method", "processes", "run"}  # fields that their training.json does not have yet
+HEADERS = {
+    "format": f"`{RUN_FORMAT}`, `{RUN_FORMAT}/results`, `{RUN_FORMAT}/suite` or `{RUN_FORMAT}/errors`",
+    "version": "of the format",
+    "seal": SEAL,
+}
+NEWER_THAN_THE_SHIPPED_MODELS = {
+    "data",
+    "files",
+    "format",
+    "merge",
+    "method",
+    "processes",
+    "run",
+    "seal",
+    "version",
+}  # fields that their training.json does not have yet
 TRAINING_FIELDS = {
+    "format": f"`{TRAINING_FORMAT}`",
+    "version": "of the format",
     "recipe": "name of the recipe",
     "recipe_sha256": "of its text",
     "overrides": "values of --set",
@@ -68,4 +90,6 @@ TRAINING_FIELDS = {
     "versions": "of Python and packages",
     "weights_sha256": "of model.safetensors",
     "scores": "split -> part -> accuracy and n, as scored during training (four-choice cloze)",
+    "files": "file of the model -> sha256",
+    "seal": SEAL,
 }

@@ -259,11 +259,13 @@ def _parts(folder: Path, fields: Mapping[str, str]) -> Iterator[str]:
 Made by `docs/make_formats.py` from files that the commands wrote; do not edit. Times, versions, paths and hashes are replaced, numbers are
 rounded, and long lists are cut where a "…" is.
 
-Folders have a format and a version ({of_runs} for runs, {of_results} for their results, {of_benchmarks} for benchmarks, 1 for all others).
-Run folders of earlier versions are read, and their figures are recomputed from their predictions or items. A benchmark of version 1 is
-read. A folder of another version, or one that was changed after it was written, is refused with one sentence. Tables are parquet,
-everything else is JSON, JSON lines or Markdown in UTF-8; nothing is pickled. The columns of a table are the fields of its record, in order.
-Changing a field is changing the format ([Architecture](../../ARCHITECTURE.md)).
+Folders have a format and a version ({of_runs} for runs, {of_results} for their results, {of_benchmarks} for benchmarks, 1 or 2 for others).
+Each JSON file is sealed: `seal` is the sha256 of its other fields as canonical JSON (keys sorted, no spaces, UTF-8), so that a changed
+value is seen when the file is read. Run folders of earlier versions are read, marked as unsealed, and their figures are recomputed from
+their predictions or items. Benchmarks of earlier versions are read. A folder of another version, or one that was changed after it was
+written, is refused with one sentence. Tables are parquet, everything else is JSON, JSON lines or Markdown in UTF-8; nothing is pickled.
+The columns of a table are the fields of its record, in order. Changing a field is changing the format
+([Architecture](../../ARCHITECTURE.md)).
 """
     yield from _benchmark(folder, fields)
     yield from _run(folder, fields)
@@ -339,7 +341,8 @@ def _run(folder: Path, fields: Mapping[str, str]) -> Iterator[str]:
     yield fields["attention.parquet"]
     yield f"What was observed is JSON in the file's metadata, under `{ATTENTION_FORMAT}`:\n"
     yield fields["attention.parquet: metadata"]
-    yield "### errors.jsonl\n\nLine 1 names the format. Of a run whose system prompt is longer than the model's context:\n"
+    yield "### errors.jsonl\n\nLine 1 names the format, and has the sha256 of the lines after it. Of a run whose system prompt is longer"
+    yield "than the model's context:\n"
     yield _lines_sample(folder / "runs/errors/errors.jsonl", 2)
     yield fields["errors.jsonl"]
 

@@ -196,7 +196,7 @@ def leaderboard_page(made: Report, title: str, no_samples: str) -> Page:
         ways=_ways(groups, beside_base, samples=not no_samples),
         about=_ABOUT if groups else "",
         about_heading="What is asked: tiers, T and V",
-        notices=(*_incomplete(made), *_not_measured(made)),
+        notices=(*_incomplete(made), *_unsealed(made), *_not_measured(made)),
         sections=sections,
     )
 
@@ -221,6 +221,17 @@ def _incomplete(made: Report) -> tuple[str, ...]:
     return (
         f"Incomplete: {', '.join(names)}. Some items met an error of the machine. Figures of IIT are over the items that finished, and "
         "strict counts the others as wrong; those of other suites count them as wrong. Repeat the run's command to resume it.",
+    )
+
+
+def _unsealed(made: Report) -> tuple[str, ...]:
+    mine = [entry.name for entry in entries_in(made.groups) if not entry.run.sealed]
+    names = list(dict.fromkeys([*mine, *suite_about.unsealed(made.models)]))
+    if not names:
+        return ()
+    return (
+        f"Unsealed: {', '.join(names)}. An earlier iit-bench wrote these runs without checksums over run.json and results.json: their "
+        "figures are recomputed from what the models answered, but a change of anything else there would not be seen.",
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from iit_bench.cli import main
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.terminal import label, write
+from tests.resealed import reseal
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = "[/red] [bold]\x1b[2J\x9b1m\u202eevil\u2066\x7f[/]"
@@ -68,7 +69,7 @@ def test_a_strangers_run_folder_and_sources_send_no_controls_to_the_terminal(
     shutil.copytree(mine, folder)
     header = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     header["name"] = header["model"]["name"] = HOSTILE
-    (folder / "run.json").write_text(json.dumps(header), encoding="utf-8")
+    reseal(folder / "run.json", header)
     for command in (["compare", str(folder), str(mine)], ["show", str(folder)], ["diff", str(mine), str(folder), "--json"]):
         capsys.readouterr()
         assert main(command) == 0

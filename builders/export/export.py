@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from builders.export import lm_eval, published, readme, vlmeval
-from builders.export.base import Advance, File, Plan
+from builders.export.base import Advance, Plan
 from iit_bench.asking import check_letters
 from iit_bench.errors import UserError
 from iit_bench.numerals import counted
 from iit_bench.progress import bar
+from iit_bench.storage.atomic import Content
 from iit_bench.storage.benchmark import load_benchmark
-from iit_bench.storage.format import EXPORT_FORMAT, pretty_json, written_version
+from iit_bench.storage.format import EXPORT_FORMAT, hashed, sealed_json
 from iit_bench.storage.whole_folders import reserved, save_folder
 from iit_bench.types import Style
 from iit_bench.version import __version__
@@ -72,12 +73,11 @@ def _vlmeval_style(style: Style | None) -> Style:
     return "letters"
 
 
-def _files(tool: Tool, plan: Plan, manifest: dict[str, Any], advance: Advance) -> Iterator[File]:
+def _files(tool: Tool, plan: Plan, manifest: dict[str, Any], advance: Advance) -> Iterator[tuple[str, Content]]:
     """All files of the export. `manifest` is filled once the others are made."""
-    yield from (lm_eval if tool == "lm-eval" else vlmeval).files(plan, advance)
+    hashes: dict[str, str] = {}
+    yield from hashed((lm_eval if tool == "lm-eval" else vlmeval).files(plan, advance), hashes)
     manifest |= {
-        "format": EXPORT_FORMAT,
-        "version": written_version(EXPORT_FORMAT),
         "to": tool,
         "style": plan.style,
         "history": "gold",
@@ -85,9 +85,10 @@ def _files(tool: Tool, plan: Plan, manifest: dict[str, Any], advance: Advance) -
         "tiers": plan.written,
         "left_out": dict(plan.left_out),
         "iit-bench": __version__,
+        "files": hashes,
     }
     yield "README.md", readme.lm_eval(plan) if tool == "lm-eval" else readme.vlmeval(plan)
-    yield "manifest.json", pretty_json(manifest)
+    yield "manifest.json", sealed_json(EXPORT_FORMAT, manifest)
 
 
 def summary(out: Path, manifest: dict[str, Any]) -> str:

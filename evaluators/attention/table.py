@@ -10,9 +10,9 @@ from typing import Any
 
 from iit_bench.errors import UserError
 from iit_bench.storage.atomic import write_atomic
-from iit_bench.storage.format import ATTENTION_FORMAT, VERSIONS, written_version
+from iit_bench.storage.format import ATTENTION_FORMAT, opened, sealed_json
 from iit_bench.storage.runs import IitRun
-from iit_bench.storage.tables import canonical_json, read_about, read_table, table_bytes
+from iit_bench.storage.tables import read_about, read_table, table_bytes
 from iit_bench.types import KINDS, AttentionCurves, Dialogue, Kind, Question
 
 FILE = "attention.parquet"
@@ -98,8 +98,8 @@ class Observed:
 
 def save_observed(path: Path, observed: Observed) -> None:
     """Write the table, whole or not at all."""
-    about = {"format": ATTENTION_FORMAT, "version": written_version(ATTENTION_FORMAT), **observed.about}
-    write_atomic(path, table_bytes(ObservedDialogue, observed.rows, {ATTENTION_FORMAT: canonical_json(about)}))
+    about = sealed_json(ATTENTION_FORMAT, observed.about)
+    write_atomic(path, table_bytes(ObservedDialogue, observed.rows, {ATTENTION_FORMAT: about}, checksums=True))
 
 
 def load_observed(path: Path) -> Observed:
@@ -114,11 +114,10 @@ def load_observed(path: Path) -> Observed:
     text = read_about(ObservedDialogue, path, ATTENTION_FORMAT)
     if text is None:
         raise UserError(f"{str(path)!r} is no table of observed attention; {again}")
-    about = json.loads(text)
-    if about.get("version") not in VERSIONS[ATTENTION_FORMAT]:
-        raise UserError(
-            f"{str(path)!r} has format version {about.get('version')}, this iit-bench reads {VERSIONS[ATTENTION_FORMAT]}; {again}"
-        )
+    try:
+        about = opened(json.loads(text), path, ATTENTION_FORMAT, again)
+    except ValueError as error:
+        raise UserError(f"{str(path)!r} is damaged ({error}); {again}") from error
     return Observed(about, read_table(ObservedDialogue, [path]))
 
 

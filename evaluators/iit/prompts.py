@@ -48,7 +48,7 @@ def write_prompts(
         return
 
     def write(file: BinaryIO) -> None:
-        write_table(SeenPrompt, _all(first, rows), file)
+        write_table(SeenPrompt, _all(first, rows), file, checksums=True)
 
     write_atomic(folder / PROMPTS, write)
 

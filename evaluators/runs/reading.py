@@ -21,13 +21,13 @@ KINDS = (
 
 
 def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
-    """A finished run folder of any suite, or of the one that is needed; of an earlier format version, with its figures recomputed.
+    """A finished run folder of any suite, or of the one that is needed; one without a seal, of an earlier version, with recomputed figures.
 
     Raises:
         UserError: as `storage.runs.load_run`.
     """
     run: Run[Any] = runs.load_run(path, suite)
-    return recomputed(run) if run.outdated else run
+    return run if run.sealed else recomputed(run)
 
 
 def is_iit(run: AnyRun) -> TypeGuard[IitRun]:

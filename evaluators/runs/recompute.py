@@ -1,4 +1,4 @@
-"""The figures of a run folder of an earlier format version, computed again from its predictions or items.
+"""The figures of a run folder without a seal, or of an earlier format version, computed again from its predictions or items.
 
 Where items do not suffice (a figure that the tool's own standard error gave, or that weighs items by what items.parquet does not hold), the
 stored figure is kept and the task's notes name it. A stored mean of 1 is kept only if it follows from the items: earlier versions took
@@ -46,8 +46,13 @@ def _iit(run: IitRun) -> Results:
 
 
 def _forgetting(run: IitRun, stored: Forgetting) -> Forgetting:
-    """Measured again against the base run, where it is found; else without values: what was stored is not taken."""
+    """Measured again against the base run, where it is found.
+
+    Else it has no values where an earlier version computed them otherwise, and is as it was stored where only the seal is missing.
+    """
     again = next((again for path in _bases(run, stored) if (again := _against(path, run, stored))), None)
+    if again is None and not run.outdated:
+        return stored
     why = f"the base run {stored.base_run!r} was not found, and an earlier iit-bench made the stored figures"
     return again or forgetting.unknown(stored, why)
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from iit_bench.errors import UserError, described
 from iit_bench.storage.atomic import write_atomic
-from iit_bench.storage.format import SNAPSHOTS_FORMAT, VERSIONS, pretty_json, sha256_file, written_version
+from iit_bench.storage.format import SNAPSHOTS_FORMAT, opened, sealed_json, sha256_file
 from iit_bench.storage.inside import stays_inside
 from iit_bench.storage.tables import decode
 
 MANIFEST = "fetched.json"
+_FIX = "delete it and fetch again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +65,14 @@ def read_sets(path: Path) -> Sets:
         UserError: it does not exist, is damaged or of another version.
     """
     try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-        if header["format"] != SNAPSHOTS_FORMAT or header["version"] not in VERSIONS[SNAPSHOTS_FORMAT]:
-            raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
+        header = opened(json.loads(path.read_text(encoding="utf-8")), path, SNAPSHOTS_FORMAT, _FIX, "a data root")
         sets = {name: decode(FetchedSet, fetched) for name, fetched in header["sets"].items()}
         if leading_out := [name for fetched in sets.values() for name in fetched.files if not stays_inside(name)]:
             raise ValueError(f"{leading_out[0]!r} lies outside the data root")
         return sets
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else described(error)
-        raise UserError(f"{str(path)!r} is not what `iit-bench fetch` wrote ({reason}); delete it and fetch again") from error
+        raise UserError(f"{str(path)!r} is not what `iit-bench fetch` wrote ({reason}); {_FIX}") from error
 
 
 def save_sets(data_root: Path, sets: Sets) -> None:
@@ -83,8 +82,7 @@ def save_sets(data_root: Path, sets: Sets) -> None:
         UserError: it cannot be written.
     """
     listed = {name: dataclasses.asdict(fetched) for name, fetched in sorted(sets.items())}
-    header = {"format": SNAPSHOTS_FORMAT, "version": written_version(SNAPSHOTS_FORMAT)}
-    write_atomic(data_root / MANIFEST, pretty_json(header | {"sets": listed}))
+    write_atomic(data_root / MANIFEST, sealed_json(SNAPSHOTS_FORMAT, {"sets": listed}))
 
 
 def check_unchanged(data_root: Path, paths: Iterable[Path]) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from iit_bench.errors import UserError
 from iit_bench.storage.atomic import Content
-from iit_bench.storage.format import BENCHMARK_FORMAT, pretty_json, read_header, sha256_file, written_version
+from iit_bench.storage.format import BENCHMARK_FORMAT, hashed, read_header, sealed_json, sha256_file
 from iit_bench.storage.inside import OutsideError, file_inside, stays_inside
 from iit_bench.storage.schema import MANIFEST
 from iit_bench.storage.tables import read_table, rows_sha256, write_table
@@ -76,19 +76,11 @@ def _files(
     """The files of a benchmark folder; the manifest, which has the hashes of the others' bytes, is last."""
     hashes: dict[str, str] = {}
     tables: dict[str, tuple[type, Iterable[Any]]] = {"questions": (Question, questions), "dialogues": (Dialogue, dialogues)}
-    for table, (record_type, records) in tables.items():
-        name = f"{table}/test-00000-of-00001.parquet"
-
-        def write(file: BinaryIO, name: str = name, record_type: type = record_type, records: Iterable[Any] = records) -> None:
-            write_table(record_type, records, file)
-            file.flush()
-            hashes[name] = sha256_file(Path(file.name))
-
-        yield name, write
-    full_manifest = {"format": BENCHMARK_FORMAT, "version": written_version(BENCHMARK_FORMAT), **manifest}
-    full_manifest |= {"files": hashes, "rows_sha256": rows_sha256(questions, dialogues)}
+    written = ((f"{name}/test-00000-of-00001.parquet", partial(write_table, *table)) for name, table in tables.items())
+    yield from hashed(written, hashes)
+    full_manifest = {**manifest, "files": hashes, "rows_sha256": rows_sha256(questions, dialogues)}
     yield "README.md", card
-    yield "manifest.json", pretty_json(full_manifest)
+    yield "manifest.json", sealed_json(BENCHMARK_FORMAT, full_manifest)
 
 
 def load_manifest(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""results.json of run folders of format versions 1 and 2, in the form that version 3 has.
+"""results.json of run folders of format versions 1 and 2, in the form that versions 3 and 4 have; 4 is 3 with a seal.
 
 Version 1 kept in texts what version 2 has in fields: hashes, counts and chance levels as strings in `details`, the state of a task in the
 first words of a note, positions in a subject. Versions 1 and 2 had forgetting as run minus base. Values and intervals are taken as they
@@ -20,7 +20,14 @@ def upgraded(results: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         KeyError, TypeError, ValueError: it is not one.
     """
+    if not has_other_figures(results):
+        return dict(results)
     return _from_2(_from_1(results) if results["version"] == 1 else results)
+
+
+def has_other_figures(results: Mapping[str, Any]) -> bool:
+    """Whether results.json is of a version whose figures were defined, or computed, otherwise than now."""
+    return bool(results["version"] < 3)
 
 
 def _from_2(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,12 +25,15 @@ from iit_bench.storage.format import (
     RESULTS_FORMAT,
     RUN_FORMAT,
     SUITE_RESULTS_FORMAT,
-    pretty_json,
+    has_seal,
+    opened,
     read_header,
+    sealed_json,
     sha256_file,
     written_version,
 )
 from iit_bench.storage.schema import ERROR, check_run
+from iit_bench.storage.seals import sealed
 from iit_bench.storage.tables import canonical_json, columns_of, decode, read_columns, read_table, table_bytes
 from iit_bench.types import OUTCOMES, SUITES, Prediction, Results, SeenPrompt, Suite, SuiteResults, TaskItem, TaskSuite
 
@@ -106,6 +109,7 @@ SUITE_FIELDS = {name: RUN_FIELDS[name] for name in RUN_FIELDS if name not in _OF
     "split_think": "vqa: whether VLMEvalKit's switch SPLIT_THINK is on: of a reply, what follows </think> is scored; null in suite text",
 }
 PROMPTS = "prompts.parquet"  # of suite iit; not there where a server renders chats, and in folders of earlier versions
+ERRORS = "errors.jsonl"
 EARLIER_TURN = "an earlier turn failed"  # the reason in errors.jsonl of turns that were not asked; the detail is that turn's reason
 # Of a line of errors.jsonl after its header line.
 ERROR_FIELDS = {
@@ -138,6 +142,7 @@ class Run(Generic[ResultsT]):
     foreign_predictions: Sequence[Prediction] | None = None  # of a run of suite iit that another tool's file holds
     foreign_prompts: Sequence[SeenPrompt] = ()  # the same
     outdated: bool = False  # its figures were made by an earlier format version: `evaluators.runs.reading.load_run` recomputes them
+    sealed: bool = True  # results.json has a seal; one of a version before seals has none, and its figures are recomputed, too
 
     @cached_property
     def predictions(self) -> list[Prediction]:
@@ -204,7 +209,7 @@ def folder_label(folder: Path) -> str:
 
 def save_run_header(folder: Path, run: Mapping[str, Any]) -> None:
     """Write run.json; `run` has the fields of RUN_FIELDS."""
-    write_atomic(folder / "run.json", pretty_json({"format": RUN_FORMAT, "version": written_version(RUN_FORMAT), **run}))
+    write_atomic(folder / "run.json", sealed_json(RUN_FORMAT, run))
 
 
 def load_run_header(folder: Path) -> dict[str, Any]:
@@ -219,11 +224,22 @@ def load_run_header(folder: Path) -> dict[str, Any]:
 
 
 def load_errors(folder: Path) -> tuple[dict[str, Any], ...]:
-    """The lines of a finished run's errors.jsonl, without its header line."""
-    file = folder / "errors.jsonl"
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[1:]]
+    """The lines of a finished run's errors.jsonl, without its header line, whose `lines_sha256` they have to have.
+
+    Raises:
+        UserError: it is not there, is damaged, or was changed.
+    """
+    path, fix = folder / ERRORS, "repeat the command of its run"
+    try:
+        first, _, rest = path.read_bytes().partition(b"\n")
+        header = opened(json.loads(first), path, ERRORS_FORMAT, fix, "a run folder")
+        if header.get("lines_sha256", whole := hashlib.sha256(rest).hexdigest()) != whole:
+            raise UserError(f"{str(path)!r} was changed after it was written (its sha256 differs); {fix}")
+        lines = [json.loads(line) for line in rest.decode().split("\n") if line]
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"run {str(folder)!r} is damaged ({described(error)} in {path.name}); {fix}") from error
     for number, line in enumerate(lines, start=2):
-        ERROR.check(line, f"{str(file)!r}, line {number}", "repeat the run's command")
+        ERROR.check(line, f"{str(path)!r}, line {number}", fix)
     return tuple(lines)
 
 
@@ -243,10 +259,15 @@ def save_run_outcome(
     kind = _IIT if isinstance(results, Results) else _TASKS
     table = table_bytes(kind.record, rows)
     write_atomic(folder / kind.table, table)
-    header = {"format": ERRORS_FORMAT, "version": written_version(ERRORS_FORMAT)}
-    write_atomic(folder / "errors.jsonl", "".join(canonical_json(line) + "\n" for line in [header, *errors]))
-    body = {"format": kind.format, "version": written_version(kind.format), kind.digest: hashlib.sha256(table).hexdigest()}
-    write_atomic(folder / "results.json", pretty_json(body | dataclasses.asdict(results)))
+    lines = "".join(canonical_json(line) + "\n" for line in errors)
+    header = {
+        "format": ERRORS_FORMAT,
+        "version": written_version(ERRORS_FORMAT),
+        "lines_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+    }
+    write_atomic(folder / ERRORS, canonical_json(sealed(header)) + "\n" + lines)
+    body = {kind.digest: hashlib.sha256(table).hexdigest()}
+    write_atomic(folder / "results.json", sealed_json(kind.format, body | dataclasses.asdict(results)))
 
 
 @overload
@@ -258,7 +279,8 @@ def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]: ...
 def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
     """Read a finished run folder and check its version and the hash of its predictions or items.
 
-    A folder of an earlier format version has the figures that were stored in it; `evaluators.runs.reading.load_run` recomputes them.
+    A folder of an earlier format version, or of one before seals, has the figures that were stored in it;
+    `evaluators.runs.reading.load_run` recomputes them.
 
     Args:
         path: the run folder.
@@ -281,9 +303,9 @@ def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
     if not table.is_file() or sha256_file(table) != stored.get(kind.digest):
         raise UserError(f"{kind.table!r} in run {str(folder)!r} is missing or was changed; {repeat}")
     try:
-        outdated = stored["version"] != written_version(kind.format)
-        results = decode(kind.results, _with_all_outcomes(earlier_versions.upgraded(stored) if outdated else stored))
-        return Run(path=folder, run=run, results=results, errors=load_errors(folder), outdated=outdated)
+        results = decode(kind.results, _with_all_outcomes(earlier_versions.upgraded(stored)))
+        outdated, seal = earlier_versions.has_other_figures(stored), has_seal(kind.format, stored["version"])
+        return Run(path=folder, run=run, results=results, errors=load_errors(folder), outdated=outdated, sealed=seal)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"run {str(folder)!r} is damaged ({described(error)}); {repeat}") from error
 

@@ -164,23 +164,32 @@ def _feature(arrow_type: Any) -> dict[str, Any]:
     return {"dtype": str(arrow_type).replace("double", "float64"), "_type": "Value"}
 
 
-def table_bytes(kind: type, records: Iterable[Any], about: Mapping[str, str] = MappingProxyType({})) -> bytes:
-    """Records of one type as a parquet file; the same bytes for the same records and version of pyarrow. `about`: as in `write_table`."""
+def table_bytes(kind: type, records: Iterable[Any], about: Mapping[str, str] = MappingProxyType({}), *, checksums: bool = False) -> bytes:
+    """Records of one type as a parquet file; the same bytes for the same records and version of pyarrow. Arguments: as of `write_table`."""
     sink = io.BytesIO()
-    write_table(kind, records, sink, about)
+    write_table(kind, records, sink, about, checksums=checksums)
     return sink.getvalue()
 
 
-def write_table(kind: type, records: Iterable[Any], file: BinaryIO, about: Mapping[str, str] = MappingProxyType({})) -> None:
+def write_table(
+    kind: type,
+    records: Iterable[Any],
+    file: BinaryIO,
+    about: Mapping[str, str] = MappingProxyType({}),
+    *,
+    checksums: bool = False,
+) -> None:
     """Write records of one type as a parquet file, one group of rows after another, so that only one is in memory.
 
-    `about` are texts for the file's metadata, which `read_about` reads.
+    Args:
+        about: texts for the file's metadata, which `read_about` reads.
+        checksums: in each page, for a table whose hash is nowhere else.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = _schema(kind, about)
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=checksums) as writer:
         for columns in _row_groups(kind, records):
             writer.write_table(pa.table(columns, schema=schema), row_group_size=ROW_GROUP)
             pa.default_memory_pool().release_unused()  # which otherwise keeps a fifth of a benchmark
@@ -269,7 +278,7 @@ def _opened(kind: type, path: Path) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(

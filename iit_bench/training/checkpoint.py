@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.storage.atomic import fix_for
+from iit_bench.storage.seals import is_whole, sealed
 from iit_bench.training.parallel import Processes
 
 FOLDER = "checkpoint"
@@ -71,7 +72,7 @@ def _write(out: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -
     new.mkdir(parents=True)
     save_file(tensors, new / TENSORS)
     files = {TENSORS: {"bytes": (new / TENSORS).stat().st_size, "sha256": _sha256(new / TENSORS)}}
-    (new / "state.json").write_text(json.dumps({**state, "files": files}, indent=1), encoding="utf-8")
+    (new / "state.json").write_text(json.dumps(sealed({**state, "files": files}), indent=1), encoding="utf-8")
     for name in (TENSORS, "state.json"):  # before the names change: a machine that loses power has no half of it
         with (new / name).open("rb") as file:
             os.fsync(file.fileno())
@@ -126,8 +127,11 @@ def _sha256(path: Path) -> str:
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """The JSON part."""
-    return dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))
+    """The JSON part. Raises OSError or ValueError where it is missing, damaged, or was changed."""
+    content = dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))
+    if not is_whole(content):
+        raise ValueError("it was changed after it was written")
+    return content
 
 
 def restore(folder: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, processes: Processes) -> None:

@@ -15,10 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iit_bench.errors import UserError, one_line
+from iit_bench.errors import UserError, described, one_line
 from iit_bench.models.loading_bars import without_bars
 from iit_bench.storage.atomic import fix_for, write_atomic
 from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held
+from iit_bench.storage.format import TRAINING_FORMAT, opened, sealed_json, sha256_file
+from iit_bench.storage.seals import SEAL
 from iit_bench.terminal import write
 from iit_bench.training import assets
 from iit_bench.training import recipe as recipes
@@ -127,7 +129,7 @@ def _is_finished(out: Path, identity: dict[str, Any], resume: bool) -> bool:
         raise UserError(f"{out}: is not empty; give another --out, or --resume to continue the training in it")
     if not (out / CARD).is_file():
         return False
-    done = json.loads((out / CARD).read_text(encoding="utf-8"))
+    done = read_card(out)
     if {key: done.get(key) for key in identity} != identity:
         raise UserError(f"{out}: holds a model of another recipe ({done.get('recipe')}) or other --set values; give another --out")
     return True
@@ -173,7 +175,31 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
     }
     if mixture is not None:
         card["data"] = mixture.report.as_json()
-    write_atomic(out / CARD, json.dumps(card, indent=1) + "\n")
+    card["files"] = {path.name: sha256_file(path) for path in sorted(out.iterdir()) if path.is_file() and _is_of_model(path.name)}
+    write_atomic(out / CARD, sealed_json(TRAINING_FORMAT, card))
+
+
+def _is_of_model(name: str) -> bool:
+    from iit_bench.training.chats.checking import CACHE
+    from iit_bench.training.logs import LOG
+
+    return name not in (CARD, LOG, CACHE) and not name.startswith(".")
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The `training.json` of a trained folder, without its seal; cards of before there were seals have none, and no format.
+
+    Raises:
+        UserError: it is damaged, or was changed.
+    """
+    path, fix = folder / CARD, "train into another --out"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{str(path)!r} is damaged ({described(error)}); {fix}") from error
+    if isinstance(card, dict) and not {"format", SEAL} & set(card):
+        return card
+    return opened(card, path, TRAINING_FORMAT, fix, "a trained model")
 
 
 def _command(recipe: str, overrides: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from iit_bench.errors import ItemError, MachineError, OthersAtWork, UserError, o
 from iit_bench.models.checkpoint_files import checkpoint_sha256, find_checkpoint
 from iit_bench.progress import notice
 from iit_bench.ranks import this_rank
+from iit_bench.storage import seals
 from iit_bench.storage.atomic import check_writable, write_atomic
 from iit_bench.storage.benchmark import load_benchmark
 from iit_bench.storage.folder_locks import holding
@@ -294,10 +295,11 @@ def _load_done(out: Path) -> dict[str, State]:
     """States of the checkpoints that earlier calls have evaluated; a damaged record costs only time."""
     try:
         record = json.loads((out / RECORD).read_text(encoding="utf-8"))
-        return {name: tuple((str(a), int(b), int(c)) for a, b, c in state) for name, state in record.items()}
+        done = record["evaluated"] if seals.is_whole(record) else {}
+        return {name: tuple((str(a), int(b), int(c)) for a, b, c in state) for name, state in done.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
 def _save_done(out: Path, done: Mapping[str, State]) -> None:
-    write_atomic(out / RECORD, canonical_json(dict(done)).encode())
+    write_atomic(out / RECORD, canonical_json(seals.sealed({"evaluated": dict(done)})).encode())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from iit_bench.storage.atomic import Content
-from iit_bench.storage.format import EXPORT_FORMAT, pretty_json, written_version
+from iit_bench.storage.format import EXPORT_FORMAT, hashed, sealed_json
 from iit_bench.storage.runs import folder_label
 from iit_bench.storage.whole_folders import reserved, save_folder
 from iit_bench.version import __version__
@@ -66,21 +66,18 @@ def export_runs(options: RunExportOptions) -> dict[str, Any]:
 
 def _files(options: RunExportOptions, runs: Runs, manifest: dict[str, Any]) -> Iterator[File]:
     """All files of the export. `manifest` is filled once the others are made."""
-    names, left_out = [], list(_NOT_SAID.get(options.to, ()))
-    for name, content in _of_format(options, runs, left_out):
-        names.append(name)
-        yield name, content
+    hashes: dict[str, str] = {}
+    left_out = list(_NOT_SAID.get(options.to, ()))
+    yield from hashed(_of_format(options, runs, left_out), hashes)
     manifest |= {
-        "format": EXPORT_FORMAT,
-        "version": written_version(EXPORT_FORMAT),
         "to": options.to,
         "runs": [*(folder_label(entry.run.path) for entry in runs.entries), *(folder_label(run.path) for run in runs.models.runs)],
-        "files": names,
+        "files": hashes,
         "not_said": left_out,
         "iit-bench": __version__,
     }
     yield "README.md", _readme(manifest)
-    yield "manifest.json", pretty_json(manifest)
+    yield "manifest.json", sealed_json(EXPORT_FORMAT, manifest)
 
 
 def _of_format(options: RunExportOptions, runs: Runs, left_out: list[str]) -> Iterator[File]:

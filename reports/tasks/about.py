@@ -77,3 +77,8 @@ def errors(models: Models) -> list[tuple[Cell, Sequence[Mapping[str, Any]]]]:
 def incomplete(models: Models) -> list[str]:
     """Names of models with a run that was stopped by errors of the machine."""
     return list(dict.fromkeys(row.name for row, run in _runs(models) if not run.results.complete))
+
+
+def unsealed(models: Models) -> list[str]:
+    """Names of models with a run of a version before seals."""
+    return list(dict.fromkeys(row.name for row, run in _runs(models) if not run.sealed))

@@ -11,6 +11,7 @@ import pytest
 from iit_bench.cli import main
 from iit_bench.models import load
 from iit_bench.models.bundled import ASSETS
+from tests.resealed import reseal
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +141,7 @@ def test_a_wrong_option_is_one_sentence_before_a_model_is_loaded(words: str, ben
     mine = shutil.copytree(run, tmp_path / "run")
     text = shutil.copytree(run, tmp_path / "text")  # of a model that takes no images
     header = json.loads((text / "run.json").read_text())
-    (text / "run.json").write_text(json.dumps(header | {"model": header["model"] | {"accepts_images": False}}))
+    reseal(text / "run.json", header | {"model": header["model"] | {"accepts_images": False}})
     (tmp_path / "empty").mkdir()
     before = files(tmp_path)
     places = {

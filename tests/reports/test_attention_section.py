@@ -20,6 +20,7 @@ from reports.leaderboard import report
 from reports.section import Drawing, TablePart, Words
 from reports.subject import Subject
 from tests.reports.test_leaderboard import HOSTILE, Reader
+from tests.resealed import reseal
 
 MakeRun = Callable[..., Path]
 
@@ -113,7 +114,7 @@ def test_a_table_of_another_model_is_named_and_not_shown(make_run: MakeRun) -> N
     run = plant(make_run("a", 0.8, system_prompt=""))
     header = json.loads((run / "run.json").read_text())
     header["model"]["checkpoint_sha256"] = "1" * 64
-    (run / "run.json").write_text(json.dumps(header))
+    reseal(run / "run.json", header)
     group, by_name = entries([run])
     for section in (attention_section(Subject(by_name["a"], group, None)), shift_against_forgetting(group.entries)):
         assert "is of another model; make it again with `iit-bench attention RUN`" in words(section)

@@ -18,6 +18,7 @@ from evaluators.iit.comparison import TEST_NAMES
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run
 from reports.leaderboard import report
+from tests.resealed import reseal
 
 MakeRun = Callable[..., Path]
 SEVEN = ("T", "TT", "TV", "VT", "V", "VV", "TTV")
@@ -274,9 +275,8 @@ def test_hostile_text_is_shown_and_never_run(make_run: MakeRun, tmp_path: Path) 
         "command": f"iit-bench eval {HOSTILE}",
     }
     runs = [make_run(HOSTILE, folder="hostile", failed=1, tiers=("T", "V"), **changes)]
-    (runs[0] / "errors.jsonl").write_text(
-        json.dumps({}) + "\n" + json.dumps({"kind": HOSTILE, "reason": HOSTILE, "detail": HOSTILE}) + "\n"
-    )
+    lines = ({"format": "iit-bench/run/errors", "version": 2}, {"kind": HOSTILE, "reason": HOSTILE, "detail": HOSTILE})
+    (runs[0] / "errors.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     reader = page_of(runs, tmp_path / "out", title=HOSTILE)
     assert [tag for tag, _ in reader.elements].count("script") == 1
     assert "img" not in [tag for tag, _ in reader.elements]
@@ -288,7 +288,7 @@ def test_direction_marks_controls_and_lone_surrogates_are_spelt_out(make_run: Ma
     name = "safe\u202etxet\u2066 nul\x00 esc\x1b \ud83d نص 模型 👩\u200d💻"
     path = make_run("x", folder="marks", tiers=("T",))
     header = json.loads((path / "run.json").read_text())
-    (path / "run.json").write_text(json.dumps(header | {"name": name}))
+    reseal(path / "run.json", header | {"name": name})
     page = report([path], tmp_path / "out").read_text(encoding="utf-8")
     assert not set("\u202e\u2066\x00\x1b") & set(page)
     assert "safe⟨U+202E⟩txet⟨U+2066⟩ nul⟨U+0000⟩ esc⟨U+001B⟩ ⟨U+D83D⟩ نص 模型 👩\u200d💻" in page
@@ -330,7 +330,7 @@ def test_run_json_without_a_needed_field_is_one_clear_sentence(make_run: MakeRun
     run = make_run("a", tiers=("T",))
     header = json.loads((run / "run.json").read_text())
     del header["style"], header["model"]["blind"]
-    (run / "run.json").write_text(json.dumps(header))
+    reseal(run / "run.json", header)
     with pytest.raises(UserError, match=r"lacks style, model\.blind"):
         report([run], tmp_path / "out")
 

@@ -18,6 +18,7 @@ from reports.iit.ledger import ledger_section
 from reports.leaderboard import report
 from reports.section import TablePart
 from reports.subject import Subject
+from tests.resealed import reseal
 
 MakeRun = Callable[..., Path]
 
@@ -83,7 +84,7 @@ def test_a_run_of_before_ledgers_gets_one_where_its_base_is_on_the_page(make_run
     run = make_run("tuned", 0.6, base="base")
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     whole = results["forgetting"].pop("ledger")["parts"][0]["counts"]
-    (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    reseal(run / "results.json", results)
     assert f"{whole['lost']} are lost" in page_of([base, run], tmp_path / "report", "tuned")
     assert "made before there were ledgers" in page_of([run], tmp_path / "alone", "tuned")
 
@@ -101,7 +102,7 @@ def test_hostile_names_of_items_are_words_on_the_page(make_run: MakeRun, base: P
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     hostile = "</td><script>alert(1)</script>\u202e\x00" + "x" * 1_000_000
     results["forgetting"]["ledger"]["lost"][0] |= {"question": hostile, "subject": hostile, "dialogues": [hostile]}
-    (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    reseal(run / "results.json", results)
     page = page_of([base, run], tmp_path / "report", "tuned")
     assert "<script>alert" not in page and "\u202e" not in page and "⟨U+202E⟩" in page
 

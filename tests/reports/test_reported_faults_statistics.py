@@ -13,6 +13,7 @@ import numpy as np
 
 from evaluators import statistics
 from reports.cells import PAIRED_COLUMNS, paired_cells
+from tests.resealed import reseal
 
 MakeSuiteRun = Callable[..., Path]
 page_of: Any = runpy.run_path(str(Path(__file__).with_name("test_leaderboard.py")))["page_of"]
@@ -28,7 +29,7 @@ def test_each_metric_of_a_task_shows_its_own_counts(make_suite_run: MakeSuiteRun
     task["scores"]["perplexity"] = task["scores"][main]
     counts = dict.fromkeys(task["outcomes"], 0)
     task["metric_outcomes"] = {main: task["outcomes"], "acc_norm": counts | {"correct": 9, "wrong": 1}}
-    (folder / "results.json").write_text(json.dumps(results))
+    reseal(folder / "results.json", results)
     head, *rows = page_of([folder], tmp_path / "out").tables["scores-text"]
     correct = next(i for i, name in enumerate(head) if name.startswith("correct"))
     shown = {row[2]: row[correct : correct + 2] for row in rows}

@@ -18,6 +18,7 @@ from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run, save_run_outcome
 from iit_bench.types import Figure, TaskResult
 from reports.leaderboard import report
+from tests.resealed import reseal
 
 pytestmark = pytest.mark.slow
 
@@ -232,7 +233,7 @@ def test_a_base_called_like_the_model_is_not_mixed_up_with_it(make_run: MakeRun,
             runs.append(run.rename(tmp_path / f"{name}.d" / "all" / suite))
     results = json.loads((runs[2] / "results.json").read_text())
     results["forgetting"]["base_run"] = "all/iit"
-    (runs[2] / "results.json").write_text(json.dumps(results))
+    reseal(runs[2] / "results.json", results)
     page = page_of(runs, tmp_path / "out", base=tmp_path / "base.d" / "all" / "text")
     its = {tier.tier: tier.acc.value for tier in load_run(runs[0]).results.tiers}
     _, *rows = page.tables["forgetting-detail"]

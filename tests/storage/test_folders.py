@@ -29,6 +29,7 @@ from iit_bench.storage.format import BENCHMARK_FORMAT
 from iit_bench.storage.runs import load_run, save_run_header, save_run_outcome
 from iit_bench.storage.whole_folders import check_target
 from iit_bench.types import Dialogue, Prediction, Question
+from tests.resealed import reseal
 
 QUESTIONS_TABLE = "questions/test-00000-of-00001.parquet"
 
@@ -342,10 +343,10 @@ def change(path: Path, **values) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-@pytest.mark.parametrize(("name", "known"), [("run.json", "1 and 2"), ("results.json", "1 and 2 and 3")])
+@pytest.mark.parametrize(("name", "known"), [("run.json", "1 and 2 and 3"), ("results.json", "1 and 2 and 3 and 4")])
 def test_run_of_another_version_is_refused(run, name, known):
-    change(run / name, version=4)
-    with pytest.raises(UserError, match=f"format version 4, this iit-bench reads {known};"):
+    change(run / name, version=5)
+    with pytest.raises(UserError, match=f"format version 5, this iit-bench reads {known};"):
         load_run(run)
 
 
@@ -374,7 +375,7 @@ def test_run_without_one_of_its_files_is_refused(run, gone, message):
 def test_results_with_a_field_missing_are_refused(run):
     body = json.loads((run / "results.json").read_text())
     del body["tiers"]
-    (run / "results.json").write_text(json.dumps(body))
+    reseal(run / "results.json", body)
     with pytest.raises(UserError, match=r"is damaged .*it lacks the field 'tiers'"):
         load_run(run)
 

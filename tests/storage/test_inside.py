@@ -101,7 +101,7 @@ def test_a_chats_image_outside_its_folder_is_refused(root, name):
 def test_a_benchmarks_manifest_that_lists_a_file_elsewhere_is_refused(tmp_path, name):
     bench = save_benchmark(tmp_path / "bench", [], [], {"name": "mine"}, "# card\n")
     manifest = json.loads((bench / "manifest.json").read_text())
-    (bench / "manifest.json").write_text(json.dumps(manifest | {"files": {**manifest["files"], name: "0" * 64}}))
+    reseal(bench / "manifest.json", manifest | {"files": {**manifest["files"], name: "0" * 64}})
     with pytest.raises(UserError, match="which leads out of the folder"):
         load_benchmark(bench)
 

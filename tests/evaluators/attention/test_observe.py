@@ -18,6 +18,7 @@ from evaluators.runs.options import RunOptions
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run, load_run_header
 from tests.recompute_attention import check
+from tests.resealed import reseal
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +73,7 @@ def test_a_table_of_another_model_is_refused(wings: Path, tmp_path: Path, bench)
     folder = shutil.copytree(wings, tmp_path / "run")
     run = json.loads((folder / "run.json").read_text())
     run["model"]["checkpoint_sha256"] = "0" * 64
-    (folder / "run.json").write_text(json.dumps(run))
+    reseal(folder / "run.json", run)
     with pytest.raises(UserError, match="is of another model; make it again"):
         observed_of(load_run(folder))
     (folder / FILE).unlink()

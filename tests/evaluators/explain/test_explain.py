@@ -13,6 +13,7 @@ from evaluators.explain.split import PARTS
 from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run
+from tests.resealed import reseal
 
 pytestmark = [pytest.mark.slow, pytest.mark.oracle]
 
@@ -123,7 +124,7 @@ def test_equal_prompts_on_record_exclude_prompt_and_template(lm_eval, ours, tmp_
     folder = shutil.copytree(ours(), tmp_path / "renamed")
     header = json.loads((folder / "run.json").read_text())
     header["model"]["chat_template_sha256"] = "0" * 64
-    (folder / "run.json").write_text(json.dumps(header))
+    reseal(folder / "run.json", header)
     (folder / "prompts.parquet").is_file() or pytest.fail("no prompts were recorded")
     b = lm_eval(*names, gen_kwargs="do_sample=True,temperature=1.5")
     assert set(parts(explain([folder, b]))) == {"decoding"}

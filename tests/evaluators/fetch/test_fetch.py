@@ -22,6 +22,7 @@ from evaluators.vqa.datasets import parts_of
 from iit_bench.data.fetched import load_sets
 from iit_bench.errors import UserError
 from iit_bench.tools.vlmevalkit import kit
+from tests.resealed import reseal
 
 pytestmark = pytest.mark.slow
 
@@ -264,7 +265,7 @@ def test_another_folders_fetched_json_pins_revisions_and_bytes(server, run, root
     told = json.loads((pins / "fetched.json").read_text())
     name = "baber/piqa/data/train-00000-of-00001.parquet"
     told["sets"]["baber/piqa"]["files"][name]["sha256"] = "0" * 64
-    (pins / "fetched.json").write_text(json.dumps(told))
+    reseal(pins / "fetched.json", told)
     code, _, err = run("piqa", "--like", f"{pins}/fetched.json")
     assert code == 2 and f"{name!r} does not have the sha256" in err
     code, _, err = run("MME", "--like", f"{pins}/fetched.json")

@@ -20,6 +20,7 @@ from iit_bench.errors import UserError
 from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
 from iit_bench.storage.runs import load_run, save_run_header, save_run_outcome
+from tests.resealed import reseal
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_without_the_benchmark_ids_and_choices_are_shown_and_one_sentence(runs, 
     folder = shutil.copytree(runs["random"], tmp_path / "moved")
     header = json.loads((folder / "run.json").read_text())
     header["arguments"]["bench"] = str(tmp_path / "gone")
-    (folder / "run.json").write_text(json.dumps(header))
+    reseal(folder / "run.json", header)
     found = show(folder, limit=1)
     assert found.items[0].asked.turns == () and "give --bench DIR" in found.as_text() and found.items[0].asked.question in found.as_text()
 
@@ -193,6 +194,6 @@ def test_runs_of_different_benchmarks_are_refused(runs, tmp_path):
     folder = shutil.copytree(runs["random"], tmp_path / "other")
     header = json.loads((folder / "run.json").read_text())
     header["benchmark"]["rows_sha256"] = "0" * 64
-    (folder / "run.json").write_text(json.dumps(header))
+    reseal(folder / "run.json", header)
     with pytest.raises(UserError, match="were asked different benchmarks"):
         diff(runs["random"], folder)

@@ -27,6 +27,7 @@ from reports.samples.answers import CODES, NOT_ASKED, change
 from reports.samples.pictures import LONGEST, Pictures
 from reports.samples.scripts import CHUNK_ENTRIES, TEXT_CHARACTERS, Chunks, short
 from reports.samples.static_pages import choose
+from tests.resealed import reseal
 
 DataOf = Callable[[Path, str], Any]
 pytestmark = pytest.mark.slow
@@ -171,7 +172,7 @@ def test_a_report_into_the_same_folder_leaves_nothing_of_the_earlier_one_but_the
     (out / "samples" / "data" / "mine.txt").write_text("of the user")
     renamed = shutil.copytree(real.runs["base-llm"].path, tmp_path / "renamed")
     header = json.loads((renamed / "run.json").read_text())
-    (renamed / "run.json").write_text(json.dumps(header | {"name": "renamed"}))
+    reseal(renamed / "run.json", header | {"name": "renamed"})
     again, fresh = (report([renamed], folder, samples=False).parent for folder in (out, tmp_path / "fresh"))
     files = [{path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} for folder in (again, fresh)]
     assert files[0] == files[1] | {"samples/data/mine.txt"}

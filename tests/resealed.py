@@ -1,0 +1,25 @@
+"""Run folders, manifests and the like with a field changed, as if iit-bench had written them so: sealed anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from iit_bench.storage.seals import SEAL, sealed
+
+
+def reseal(path: Path, body: dict[str, Any]) -> None:
+    """Write `body` with a seal; without one where the file has none."""
+    body = sealed(body) if SEAL in body else body
+    path.write_text(json.dumps(body), encoding="utf-8")
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], Any] | None = None, **values: Any) -> dict[str, Any]:
+    """Change a JSON file by a function, or set fields of it, and return what it holds now."""
+    body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if edit is not None:
+        edit(body)
+    reseal(path, body | values)
+    return body | values
