@@ -90,6 +90,6 @@ TRAINING_FIELDS = {
     "versions": "of Python and packages",
     "weights_sha256": "of model.safetensors",
     "scores": "split -> part -> accuracy and n, as scored during training (four-choice cloze)",
-    "files": "file of the model -> sha256",
+    "files": "file in the folder -> sha256: the model's, log.jsonl and, of own data, data_check.json",
     "seal": SEAL,
 }

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from iit_bench.workflows.merging import merge
     from iit_bench.workflows.several import evaluate_models, watch
     from iit_bench.workflows.submitting import submit
+    from iit_bench.workflows.verifying import verify
     from reports.formats.export import RunExportOptions, export_runs
     from reports.leaderboard import report
 
@@ -95,6 +96,7 @@ _PLACES = {
     "show": "evaluators.show.show",
     "submit": "iit_bench.workflows.submitting",
     "train": "iit_bench.training.train:run",
+    "verify": "iit_bench.workflows.verifying",
     "watch": "iit_bench.workflows.several",
 }
 __all__ = [
@@ -136,6 +138,7 @@ __all__ = [
     "show",
     "submit",
     "train",
+    "verify",
     "watch",
 ]
 

@@ -2,10 +2,12 @@
 
 `report-files.txt` lists the files that reports wrote. A name enters it before its file is written, so that a report that was killed halfway
 has all of its files in it; a report that comes to its end removes those that are not its own. Whatever else lies in the folder is kept.
+The list of a report that came to its end has the sha256 of each file, as `sha256sum -c` reads it, and of its own lines at the end.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +15,13 @@ from pathlib import Path
 
 from iit_bench.storage.atomic import Content, unwritable, write_atomic
 from iit_bench.storage.folder_locks import LOCK, holding
+from iit_bench.storage.format import sha256_file
 from iit_bench.storage.litter import remove_litter_in
 
 LIST = "report-files.txt"
 _HEAD = "# Files that `iit-bench report` wrote here; the next report into this folder removes those that it does not write.\n"
+_SUM = re.compile(r"(?P<sha256>[0-9a-f]{64})  (?P<name>.+)")  # a line of a whole report's list
+_END = "# sha256 of the lines above: "
 _LIST_OF_SAMPLES = "samples/files.txt"  # of earlier versions, names below samples/
 # What a list may name, whoever wrote it: files of a report (reports/links.py).
 _OURS = re.compile(
@@ -107,7 +112,8 @@ class ReportFolder:
             here = self.path / folder
             if here.is_dir() and not any(here.iterdir()):
                 here.rmdir()
-        write_atomic(self.path / LIST, _HEAD + "".join(f"{name}\n" for name in sorted(self.names)))
+        lines = _HEAD + "".join(f"{sha256_file(self.path / name)}  {name}\n" for name in sorted(self.names))
+        write_atomic(self.path / LIST, f"{lines}{_END}{hashlib.sha256(lines.encode()).hexdigest()}\n")
 
 
 def foreign_files(path: Path) -> int:
@@ -125,5 +131,26 @@ def _listed(path: Path) -> list[str]:
     for name, below in ((LIST, ""), (_LIST_OF_SAMPLES, "samples/")):
         file = path / name
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-        found += [below + line for line in lines if _OURS.fullmatch(below + line)]
+        names = (whole["name"] if (whole := _SUM.fullmatch(line)) else line for line in lines)
+        found += [below + one for one in names if _OURS.fullmatch(below + one)]
     return found
+
+
+def sums(path: Path) -> dict[str, str] | None:
+    """Name → sha256 of the files of a whole report; None where the list has no sums: of earlier versions, or of a report that was killed.
+
+    Raises:
+        ValueError: the list was changed after it was written.
+        OSError: it cannot be read.
+    """
+    text = (path / LIST).read_text(encoding="utf-8", errors="replace")
+    lines, _, end = text.rpartition(_END)
+    found = [whole for line in text.splitlines() if (whole := _SUM.fullmatch(line))]
+    if not lines and not found:
+        return None
+    end, _, added = end.partition("\n")
+    if added:
+        raise ValueError("a report into the folder was stopped before its end; write it again")
+    if end != hashlib.sha256(lines.encode()).hexdigest() or any(not _OURS.fullmatch(whole["name"]) for whole in found):
+        raise ValueError("it was changed after it was written")
+    return {whole["name"]: whole["sha256"] for whole in found}

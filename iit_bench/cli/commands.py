@@ -29,6 +29,7 @@ COMMANDS = {
     "explain": ("explain", "Split the gap between two results of one model by cause."),
     "train": ("train", "Train the lab's models, or your own, from a recipe."),
     "lab": ("lab", "Run the experiment: methods, learning rates and seeds, cell by cell."),
+    "verify": ("verify", "Check that folders are whole: nothing missing, nothing changed."),
     "list": ("list", "List the names that other commands accept."),
 }
 OPTIONS = {

@@ -4,16 +4,14 @@ Line 1 names the format: {"format": "iit-bench/responses", "version": 2, "check"
 Every other line is {"key": …, "kind": "score" | "generate", …fields of the result, "check": …}, or, in a rank's log, of a request that
 failed: {"key": …, "kind": "failure", "of": "item" | "machine", "reason": …, "detail": …, "check": …}. A batch for which the memory did not
 suffice, so that its halves were answered one after the other, has {"key": …, "kind": "split", "check": …}, where `key` is
-`plan.batch_key` of it: a resumed run splits it likewise. `check` is the first 16 hexadecimal digits of the sha256 of all bytes of the line
-before `,"check":`. Lines of version 1 have no `check`; a log that began with version 1 keeps its first line, and its new lines are sealed.
+`plan.batch_key` of it: a resumed run splits it likewise. `check`: storage/seals.py. Lines of version 1 have no `check`; a log that began
+with version 1 keeps its first line, and its new lines are sealed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +21,14 @@ from typing import IO, Any
 from iit_bench.errors import UserError
 from iit_bench.models.contract import GenerateResult, ScoreResult
 from iit_bench.storage.atomic import fix_for
-from iit_bench.storage.tables import canonical_json, decode
+from iit_bench.storage.seals import opened_line, sealed_line
+from iit_bench.storage.tables import decode
 
 LOG_FORMAT = "iit-bench/responses"
 LOG_VERSION = 2
 Response = ScoreResult | GenerateResult
 _KINDS: dict[str, type[Response]] = {"score": ScoreResult, "generate": GenerateResult}
 _FAILURE, _SPLIT = "failure", "split"
-_SEAL, _DIGITS = b',"check":"', 16
 
 
 @dataclass(frozen=True)
@@ -58,26 +56,17 @@ class Entry:
 
 def header_line(run: str = "") -> bytes:
     """The first line of a log; `run` is the identity of the run that a rank's log belongs to."""
-    return _sealed({"format": LOG_FORMAT, "version": LOG_VERSION} | ({"run": run} if run else {}))
+    return sealed_line({"format": LOG_FORMAT, "version": LOG_VERSION} | ({"run": run} if run else {}))
 
 
 def entry_line(key: str, outcome: Response | Failure | Split) -> bytes:
     """The line of one outcome."""
     if isinstance(outcome, Split):
-        return _sealed({"key": key, "kind": _SPLIT})
+        return sealed_line({"key": key, "kind": _SPLIT})
     if isinstance(outcome, Failure):
-        return _sealed({"key": key, "kind": _FAILURE, "of": outcome.kind, "reason": outcome.reason, "detail": outcome.detail})
+        return sealed_line({"key": key, "kind": _FAILURE, "of": outcome.kind, "reason": outcome.reason, "detail": outcome.detail})
     kind = next(name for name, cls in _KINDS.items() if isinstance(outcome, cls))
-    return _sealed({"key": key, "kind": kind, **dataclasses.asdict(outcome)})
-
-
-def _sealed(body: Mapping[str, Any]) -> bytes:
-    text = canonical_json(body).encode()[:-1]
-    return text + _SEAL + _check(text) + b'"}\n'
-
-
-def _check(text: bytes) -> bytes:
-    return hashlib.sha256(text).hexdigest()[:_DIGITS].encode()
+    return sealed_line({"key": key, "kind": kind, **dataclasses.asdict(outcome)})
 
 
 class LogReader:
@@ -122,11 +111,7 @@ class LogReader:
                 yield entry
 
     def _entry(self, line: bytes, number: int) -> Entry | None:
-        start = max(len(line) - len(_SEAL) - _DIGITS - 2, 0)
-        sealed = line[start : start + len(_SEAL)] == _SEAL
-        if sealed and line[start + len(_SEAL) : -2] != _check(line[:start]):
-            raise ValueError("its checksum is wrong")
-        fields = json.loads(line)
+        fields, sealed = opened_line(line)
         if not sealed and (fields["version"] if number == 1 else self.version or 0) > 1:
             raise ValueError("its checksum is missing")
         if number > 1:

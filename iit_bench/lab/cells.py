@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from iit_bench.errors import UserError, described
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import pretty_json, sha256_file
+from iit_bench.storage.seals import SEAL, is_whole, sealed
 from iit_bench.storage.tables import decode
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = "iit-bench-lab-cell/1"
+FORMAT = "iit-bench-lab-cell/1"  # is part of a cell's identity
+VERSION = 2  # of the file: 2 has a seal; files of before have neither
 Role = Literal["main", "control", "ablation"]
 State = Literal["done", "failed"]
 BASE = "base"  # the method of the cell that scores the base LLM, before any training
@@ -139,7 +141,8 @@ def write(folder: Path, result: CellResult, items: Sequence[Item] = ()) -> None:
         table = _table(items)
         write_atomic(stem.with_name(f"{stem.name}.parquet"), table)
         result = dataclasses.replace(result, items_sha256=hashlib.sha256(table).hexdigest())
-    write_atomic(_json(folder, result.cell.name), pretty_json({"format": FORMAT, **dataclasses.asdict(result)}))
+    body = sealed({"format": FORMAT, "version": VERSION, **dataclasses.asdict(result)})
+    write_atomic(_json(folder, result.cell.name), pretty_json(body))
 
 
 def read(folder: Path) -> list[CellResult]:
@@ -167,12 +170,19 @@ def read_cell(path: Path) -> CellResult:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["format"] != FORMAT:
             raise UserError(f"{str(path)!r} has the format {stored['format']!r}, and {FORMAT!r} is read here; {again}")
+        if not is_whole(stored) or ("version" in stored and SEAL not in stored):
+            raise UserError(f"{str(path)!r} was changed after it was written (its seal differs); {again}")
         result: CellResult = decode(CellResult, stored)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{str(path)!r} is no cell of the experiment ({described(error)}); {again}") from error
     if fault := _fault(result, path):
         raise UserError(f"{str(path)!r}: {fault}; {again}")
     return result
+
+
+def has_seal(path: Path) -> bool:
+    """Whether a cell's JSON file, which `read_cell` reads, is of a version with a seal."""
+    return SEAL in json.loads(path.read_text(encoding="utf-8"))
 
 
 def items(folder: Path) -> pd.DataFrame:

@@ -17,14 +17,16 @@ from typing import Any
 
 import yaml
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 from iit_bench.lab.cells import FORMAT, Attention, CellResult, Count, Item, Point, SourceCount
 from iit_bench.lab.grid import Bench, Grid, Planned
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import files_sha256
+from iit_bench.storage.seals import is_whole, sealed
 from iit_bench.storage.tables import canonical_json
 
 COST = "cost.json"  # in a stage's folder: seconds and CPU seconds of its training
+LOG = "log.jsonl"  # in a stage's folder, by the training
 
 
 class Busy(Exception):
@@ -114,7 +116,7 @@ def run_cell(
         with take(folder.name):
             cost = _train(grid, planned, number, recipe, folders, progress)
         clock.add("stage1" if number == 0 else "train", cost["seconds"], cost["cpu_seconds"])
-    card = json.loads((folders[-1] / "training.json").read_text(encoding="utf-8")) if folders else None
+    card = _card(folders[-1]) if folders else None
     run = work / "runs" / planned.cell.name
     with clock.measured("score"):
         predictions = _evaluate(grid, planned, folders[-1] if folders else None, run, out / "bench", shared)
@@ -176,7 +178,7 @@ def _train(grid: Grid, planned: Planned, number: int, recipe: Mapping[str, Any],
 
     folder = folders[number]
     if (folder / train.CARD).is_file() and (folder / COST).is_file():
-        return dict(json.loads((folder / COST).read_text(encoding="utf-8")))
+        return _cost(folder / COST)
     given = [f"inputs.model={folders[number - 1]}"] if number else [f"inputs.{name}={value}" for name, value in _inputs(grid).items()]
     if recipe["kind"] == "merge":
         given.append(f"inputs.llm={grid.inputs.llm}")
@@ -191,8 +193,29 @@ def _train(grid: Grid, planned: Planned, number: int, recipe: Mapping[str, Any],
     if before:  # of what ended sessions cost, all is lost but the number of steps
         steps = recipe["optim"]["steps"]
         cost = {name: value * steps / max(steps - before, 1) for name, value in cost.items()}
-    write_atomic(folder / COST, json.dumps({name: round(value, 2) for name, value in cost.items()}))
+    write_atomic(folder / COST, json.dumps(sealed({name: round(value, 2) for name, value in cost.items()})))
     return cost
+
+
+def _cost(path: Path) -> dict[str, float]:
+    """What a stage cost.
+
+    Raises:
+        UserError: the file is damaged, or was changed.
+    """
+    try:
+        cost = json.loads(path.read_text(encoding="utf-8"))
+        if not is_whole(cost):
+            raise ValueError("its seal differs")
+        return {name: float(cost[name]) for name in ("seconds", "cpu_seconds")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{str(path)!r} is damaged ({described(error)}); remove its folder, and the stage is trained again") from error
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    from iit_bench.training import train
+
+    return train.read_card(folder)
 
 
 def _inputs(grid: Grid) -> dict[str, str]:
@@ -204,8 +227,15 @@ def _steps(planned: Planned) -> int:
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:
-    """The log's last line of each step and kind: a resumed training repeats steps."""
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    """The log's last line of each step and kind: a resumed training repeats steps.
+
+    Raises:
+        UserError: it is not the one that the training ended with.
+    """
+    data = (folder / LOG).read_bytes()
+    if _card(folder).get("files", {}).get(LOG, whole := hashlib.sha256(data).hexdigest()) != whole:  # older cards do not list it
+        raise UserError(f"{str(folder / LOG)!r} was changed after it was written; remove its folder, and the stage is trained again")
+    lines = [json.loads(line) for line in data.decode().splitlines()]
     last: dict[int, dict[str, Any]] = {}
     for line in lines:
         if "step" in line and "note" not in line:

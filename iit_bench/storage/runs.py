@@ -182,7 +182,7 @@ AnyRun = IitRun | TaskRun
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Kind:
+class Kind:
     """How the outcome of a suite is stored."""
 
     results: type[Results] | type[SuiteResults]
@@ -192,8 +192,13 @@ class _Kind:
     digest: str  # field of results.json with the table's sha256
 
 
-_IIT = _Kind(results=Results, format=RESULTS_FORMAT, record=Prediction, table="predictions.parquet", digest="predictions_sha256")
-_TASKS = _Kind(results=SuiteResults, format=SUITE_RESULTS_FORMAT, record=TaskItem, table="items.parquet", digest="items_sha256")
+_IIT = Kind(results=Results, format=RESULTS_FORMAT, record=Prediction, table="predictions.parquet", digest="predictions_sha256")
+_TASKS = Kind(results=SuiteResults, format=SUITE_RESULTS_FORMAT, record=TaskItem, table="items.parquet", digest="items_sha256")
+
+
+def kind_of(suite: str) -> Kind:
+    """How the outcome of a suite is stored."""
+    return _IIT if suite == "iit" else _TASKS
 
 
 def folder_label(folder: Path) -> str:
@@ -294,7 +299,7 @@ def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
     own = run.get("suite", "iit")
     if suite is not None and suite != own:
         raise UserError(f"run {str(folder)!r} is of suite {own}, and one of suite {suite} is needed here; name another")
-    kind = _IIT if own == "iit" else _TASKS
+    kind = kind_of(own)
     repeat = f"repeat its command: {run.get('command', '')}"
     if not (folder / "results.json").is_file():
         raise UserError(f"run {str(folder)!r} is not finished (no results.json); to resume it, {repeat}")

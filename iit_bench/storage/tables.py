@@ -249,6 +249,17 @@ def read_about(kind: type, path: Path, name: str) -> str | None:
     return None if found is None else found.decode()
 
 
+def check_pages(kind: type, path: Path) -> None:
+    """Read a table once, a group of rows at a time; pages that have checksums are compared with them.
+
+    Raises:
+        UserError: not such a table, or a page was changed.
+    """
+    with _opened(kind, path) as file:
+        for _ in file.iter_batches(batch_size=ROW_GROUP):
+            pass
+
+
 def read_columns(kind: type, path: Path, names: Sequence[str]) -> dict[str, Any]:
     """Columns of such a table as pyarrow arrays by name; one that the table lacks, and whose field has a default, is left out.
 
@@ -280,7 +291,7 @@ def _opened(kind: type, path: Path) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(
             f"{str(path)!r} is not a readable parquet table of {kind.__name__} records: {error}; make the folder again"
         ) from error

@@ -175,15 +175,9 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
     }
     if mixture is not None:
         card["data"] = mixture.report.as_json()
-    card["files"] = {path.name: sha256_file(path) for path in sorted(out.iterdir()) if path.is_file() and _is_of_model(path.name)}
+    files = (path for path in sorted(out.iterdir()) if path.is_file() and path.name != CARD and not path.name.startswith("."))
+    card["files"] = {path.name: sha256_file(path) for path in files}
     write_atomic(out / CARD, sealed_json(TRAINING_FORMAT, card))
-
-
-def _is_of_model(name: str) -> bool:
-    from iit_bench.training.chats.checking import CACHE
-    from iit_bench.training.logs import LOG
-
-    return name not in (CARD, LOG, CACHE) and not name.startswith(".")
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import pytest
 from iit_bench.errors import UserError
 from iit_bench.lab import cells
 from iit_bench.lab.cells import Attention, Cell, CellResult, Count, Item, Point, SourceCount
+from tests.reliability.damages import damages
+from tests.resealed import change
 
 ITEMS = [
     Item(item="facts/SE", tier="T", source="facts", kind="capital", cluster="SE", correct=True, margin=1.25),
@@ -82,8 +84,25 @@ def test_rates_have_one_spelling(rate: float, word: str) -> None:
 
 
 def spoil(folder: Path, **values: Any) -> None:
-    path = folder / "wings-2e-4-1.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    change(folder / "wings-2e-4-1.json", **values)
+
+
+def test_a_changed_value_of_a_cell_is_refused(tmp_path: Path) -> None:
+    cells.write(tmp_path, RESULT, ITEMS)
+    path = tmp_path / "wings-2e-4-1.json"
+    whole = json.loads(path.read_text())
+    for damaged in damages(whole):
+        path.write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match="run it again"):
+            cells.read(tmp_path)
+
+
+def test_a_cell_of_before_seals_is_read(tmp_path: Path) -> None:
+    cells.write(tmp_path, RESULT, ITEMS)
+    path = tmp_path / "wings-2e-4-1.json"
+    (whole,) = cells.read(tmp_path)
+    path.write_text(json.dumps({name: one for name, one in json.loads(path.read_text()).items() if name not in ("version", "seal")}))
+    assert cells.read(tmp_path) == [whole] and not cells.has_seal(path)
 
 
 def test_a_cell_that_is_not_whole_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from iit_bench.errors import UserError
 from iit_bench.lab import cells
 from iit_bench.lab.run import Experiment, _number, listing, run_lab
 from iit_bench.training import checkpoint
+from tests.resealed import change
 
 pytestmark = pytest.mark.slow
 FULL = ("method=full",)
@@ -162,7 +163,7 @@ def test_results_of_other_recipes_are_refused_or_replaced(ran: Path, make) -> No
     options = make(only=("method=base",))
     shutil.copytree(ran / "cells", options.out / "cells")
     path = options.out / "cells" / "base-0-0.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": "0" * 64}))
+    change(path, identity="0" * 64)
     with pytest.raises(UserError, match="--replace runs them again"):
         run_lab(options, progress=False)
     run_lab(dataclasses.replace(options, replace=True), progress=False)

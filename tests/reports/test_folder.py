@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from reports.folder import LIST, ReportFolder, foreign_files
+from reports.folder import LIST, ReportFolder, foreign_files, sums
 
 
 def files(folder: Path) -> set[str]:
@@ -30,6 +32,21 @@ def test_what_the_next_report_does_not_write_is_removed_with_its_empty_folders(t
     written(tmp_path, "models/new.html", "index.html")
     assert files(tmp_path) == {"models/new.html", "index.html", LIST}
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["models", "index.html", LIST])
+
+
+def test_the_list_of_a_whole_report_has_the_sha256_of_its_files_as_sha256sum_reads_it(tmp_path: Path) -> None:
+    written(tmp_path, *FIRST)
+    assert sums(tmp_path) == {name: hashlib.sha256(name.encode()).hexdigest() for name in FIRST}
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", LIST], cwd=tmp_path, check=True)
+    path = tmp_path / LIST
+    path.write_text(path.read_text().replace("index.html", "about.html"))
+    with pytest.raises(ValueError, match="was changed"):
+        sums(tmp_path)
+
+
+def test_a_list_of_names_has_no_sums(tmp_path: Path) -> None:
+    written(tmp_path, *FIRST, ends=False)
+    assert sums(tmp_path) is None
 
 
 def test_foreign_files_are_kept_and_counted(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from iit_bench.storage.benchmark import load_benchmark, save_benchmark
 from iit_bench.storage.inside import OutsideError, file_inside, inside, stays_inside
 from iit_bench.training.chats import pictures
 from iit_bench.training.chats.schemas import Picture
+from tests.resealed import reseal
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from iit_bench.storage.format import sealed_json
 from iit_bench.storage.runs import load_errors, save_run_header, save_run_outcome
 from iit_bench.storage.seals import SEAL, is_whole, sealed
 from iit_bench.storage.tables import table_bytes
+from tests.reliability.damages import damages
 from tests.resealed import change
 from tests.storage.test_folders import ERROR, predictions
 
@@ -38,29 +38,6 @@ def tiny_run(tmp_path: Path) -> Path:
     rows = predictions()
     save_run_outcome(folder, rows, summarise(rows, {"V": "no images"}, True, ("T", "V")), [ERROR])
     return folder
-
-
-def damages(value: Any) -> Iterator[Any]:
-    """The value with one part of it changed, taken away, or one added: each leaf and each key in turn."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield {name: one for name, one in value.items() if name != key}
-            yield {(f"{name}x" if name == key else name): one for name, one in value.items()}
-            for damaged in damages(inner):
-                yield value | {key: damaged}
-    elif isinstance(value, list):
-        yield [*value, value[-1] if value else 0]
-        for place, inner in enumerate(value):
-            yield [*value[:place], *value[place + 1 :]]
-            for damaged in damages(inner):
-                yield [*value[:place], damaged, *value[place + 1 :]]
-    elif isinstance(value, bool) or value is None:
-        yield not value
-    elif isinstance(value, (int, float)):
-        yield value + 1
-        yield float(value) + 1e-9
-    else:
-        yield f"{value}x"
 
 
 def assert_each_damage_is_refused(path: Path, read: Any) -> int:
@@ -100,7 +77,7 @@ def test_a_changed_value_of_a_manifest_is_refused(tmp_path: Path) -> None:
         "files": {"a": "0"},
         "rows_sha256": "1",
         "sources": {"facts": {"usable": 3, "left_out": {}}},
-        "tiers": ["T"],
+        "tiers": {"T": 3},
         "name": "日本",
     }
     write_atomic(tmp_path / "manifest.json", sealed_json("iit-bench/benchmark", manifest))

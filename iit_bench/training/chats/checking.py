@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from iit_bench import progress
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 from iit_bench.storage.atomic import write_atomic
+from iit_bench.storage.seals import is_whole, sealed
 from iit_bench.terminal import write
 from iit_bench.training import checkpoint
 from iit_bench.training.chats import files, tallies
@@ -108,8 +109,8 @@ def check(data: Dialogues, encoding: Encoding, folder: Path | None = None, bars:
         UserError: a file is missing or damaged as a whole, or not what the checkpoint in `folder` was trained on.
     """
     cache = folder / CACHE if folder is not None else None
-    known = _read(cache)
     begun = folder is not None and checkpoint.find(folder) is not None
+    known = _read(cache, begun)
     chosen = {one.source: one.revision for one in known.values()} if begun else {}  # a branch may have moved since
     sources = [Source(part, encoding, chosen.get(part.source, "")) for part in data.mixture if not part.source.startswith(LAB)]
     parts = []
@@ -120,7 +121,7 @@ def check(data: Dialogues, encoding: Encoding, folder: Path | None = None, bars:
         parts.append(known.get(key) or _checked(source, key, data.pixels, bars))
     report = Report(parts)
     if cache is not None:
-        write_atomic(cache, json.dumps([asdict(part) for part in parts]) + "\n")
+        write_atomic(cache, json.dumps(sealed({"parts": [asdict(part) for part in parts]})) + "\n")
     return report, sources
 
 
@@ -170,13 +171,22 @@ def _checked(source: Source, key: tuple[str, str, str], pixels: bool, bars: bool
     )
 
 
-def _read(cache: Path | None) -> dict[tuple[str, str, str], Checked]:
-    """Earlier results by source, files and what else decides; none where the file is missing or not whole."""
+def _read(cache: Path | None, begun: bool) -> dict[tuple[str, str, str], Checked]:
+    """Earlier results by source, files and what else decides; none where the file is missing, or not whole before a training has begun.
+
+    Raises:
+        UserError: a training has begun with it, and it is not whole.
+    """
     if cache is None or not cache.is_file():
         return {}
     try:
-        listed = json.loads(cache.read_text(encoding="utf-8"))
+        content = json.loads(cache.read_text(encoding="utf-8"))
+        if not is_whole(content):
+            raise ValueError("its seal differs")
+        listed = content if isinstance(content, list) else content["parts"]  # before seals it was the list
         parts = [Checked(**{**one, "refused": {reason: Refused(**of) for reason, of in one["refused"].items()}}) for one in listed]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        if begun:
+            raise UserError(f"{cache}: is damaged ({described(error)}); put it back, or train into another --out") from error
         return {}
     return {(part.source, part.sha256, part.encoding): part for part in parts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import signal
@@ -360,3 +361,29 @@ def test_a_ledger_that_is_damaged_foreign_or_in_use_is_refused(tmp_path):
     path.write_text('{"format": "other", "version": 1}\n')
     with pytest.raises(UserError, match="is damaged in line 1"):
         Ledger(path)
+
+
+def test_a_changed_or_a_removed_line_of_a_ledger_is_refused(tmp_path):
+    path = tmp_path / "batches.jsonl"
+    with Ledger(path) as ledger:
+        for file in ("file-1", "file-2"):
+            ledger.uploaded("u", file, "/chat/completions", ["a"])
+            ledger.created(file, "batch")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"file-1", b"file-3"))
+    with pytest.raises(UserError, match=r"is damaged in line 2 \(its checksum is wrong\)"):
+        Ledger(path)
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2] + lines[3:]))
+    with pytest.raises(UserError, match=r"is damaged in line 3 \(it was line 4\)"):
+        Ledger(path)
+
+
+def test_a_ledger_of_before_checksums_is_read_and_continued(tmp_path):
+    path = tmp_path / "batches.jsonl"
+    old = {"event": "uploaded", "url": "u", "file": "f", "path": "/chat/completions", "keys": ["a"]}
+    path.write_text('{"format": "iit-bench/batches", "version": 1}\n' + json.dumps(old) + "\n")
+    with Ledger(path) as ledger:
+        ledger.created("f", "batch")
+    with Ledger(path) as ledger:
+        assert ledger.sent["f"].batch == "batch"

@@ -84,6 +84,13 @@ def test_a_check_is_not_repeated_until_something_changes(
     assert [count(data(path)), count(data(path))] == [7, 0]
     (out / checking.CACHE).write_text("[{")
     assert count(data(path)) == 7
+    cache = out / checking.CACHE
+    cache.write_text(cache.read_text().replace('"records": 7', '"records": 8'))
+    assert count(data(path)) == 7
+    monkeypatch.setattr("iit_bench.training.checkpoint.find", lambda folder: folder)
+    cache.write_text(cache.read_text().replace('"records": 7', '"records": 8'))
+    with pytest.raises(UserError, match=r"is damaged \(ValueError: its seal differs\); put it back"):
+        count(data(path))
 
 
 def test_refused_records_are_never_trained_on(written: Callable[..., Path], encoding: Encoding, capsys: pytest.CaptureFixture[str]) -> None:

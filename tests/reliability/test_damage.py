@@ -1,0 +1,26 @@
+"""Folders that are changed after they were written are refused, or read as before (docs/reliability.md); nothing is accepted in silence.
+
+Here one damage of 97; `make torture`, which sets TORTURE, tries each.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.reliability.damage import OUTCOMES, Trial, subjects
+
+EVERY = 1 if "TORTURE" in os.environ else 97
+
+
+@pytest.mark.slow
+def test_no_damage_is_accepted_in_silence(tmp_path: Path) -> None:
+    trial = Trial(every=EVERY)
+    for one in subjects(tmp_path):
+        trial.subject(one)
+    found = {outcome: sum(count for (*_, one), count in trial.counts.items() if one == outcome) for outcome in OUTCOMES}
+    print(trial.table())
+    assert trial.unnoticed == [] and trial.unverified == 0
+    assert found["detected"] > 5 * found["harmless"] > 0 and sum(found.values()) == trial.seen // EVERY > 10_000 // EVERY

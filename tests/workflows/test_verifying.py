@@ -1,0 +1,158 @@
+"""`iit-bench verify` finds what is missing, changed or added in folders of every kind, and marks those of before seals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from iit_bench.cli import main
+from iit_bench.engine.lines import entry_line
+from iit_bench.errors import UserError
+from iit_bench.models.contract import ScoreResult
+from iit_bench.storage.benchmark import Benchmark
+from iit_bench.workflows.verifying import Verified, as_text, verify
+from reports.folder import LIST, ReportFolder
+from tests.reliability.damage import Subject, subjects
+
+pytestmark = pytest.mark.slow
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture(scope="module")
+def made(bench: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of every kind by name, in one folder. Never changed: copy one to damage it."""
+    found: list[Subject] = subjects(tmp_path_factory.mktemp("whole"), bench.path)
+    return {one.name: one.folder for one in found}
+
+
+@pytest.fixture
+def copied(made: dict[str, Path], tmp_path: Path):
+    return lambda name: shutil.copytree(made[name], tmp_path / name.replace(" ", "-"))
+
+
+def faults(folder: Path) -> list[tuple[str, str]]:
+    (found,) = verify([folder])
+    return [(fault.file, fault.what) for fault in found.faults]
+
+
+def test_all_folders_below_one_are_found_and_whole(made: dict[str, Path]) -> None:
+    found = verify([made["run"].parent])
+    kinds = {one.folder.name: one.kind for one in found}
+    assert kinds == {"benchmark": "benchmark", "run": "run", "training": "training", "export": "export", "data": "data root",
+                     "cells": "cells", "report": "report"}  # fmt: skip
+    assert all(one.whole and one.sealed and one.finished and one.checked for one in found)
+    assert as_text(found).endswith("7 folders, 0 of them not whole")
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        ("benchmark", "questions/test-00000-of-00001.parquet"),
+        ("run", "predictions.parquet"),
+        ("run", "run.json"),
+        ("run", "errors.jsonl"),
+        ("run", "responses.jsonl"),
+        ("export", "iit_T.yaml"),
+        ("data root", "owner/a.parquet"),
+        ("training", "log.jsonl"),
+        ("report", "models/a.html"),
+    ],
+)
+def test_a_missing_file_is_named(copied, kind: str, file: str) -> None:
+    folder = copied(kind)
+    (folder / file).unlink()
+    assert faults(folder) == [(file, "missing")]
+
+
+def test_a_cell_without_its_table_is_named(copied) -> None:
+    folder = copied("cells of the experiment")
+    (folder / "wings-2e-4-1.parquet").unlink()
+    (found,) = verify([folder])
+    assert found.faults[0].file == "wings-2e-4-1.json" and "its table wings-2e-4-1.parquet is missing" in found.faults[0].detail
+
+
+@pytest.mark.parametrize(("kind", "file"), [("export", "iit_T.yaml"), ("training", "config.json"), ("report", "index.html")])
+def test_a_changed_file_is_named(copied, kind: str, file: str) -> None:
+    folder = copied(kind)
+    (folder / file).write_bytes((folder / file).read_bytes() + b" ")
+    assert faults(folder) == [(file, "changed")]
+
+
+def test_a_table_that_nobody_listed_is_named(copied) -> None:
+    folder = copied("benchmark")
+    shutil.copy(folder / "questions" / "test-00000-of-00001.parquet", folder / "questions" / "test-00001-of-00002.parquet")
+    assert faults(folder) == [("questions/test-00001-of-00002.parquet", "added")]
+
+
+def test_an_answer_that_contradicts_another_is_named_with_both_lines(copied) -> None:
+    folder = copied("run")
+    log = folder / "responses.jsonl"
+    first = json.loads(log.read_bytes().splitlines()[1])["key"]
+    n = len(log.read_bytes().splitlines())
+    with log.open("ab") as file:
+        file.write(entry_line(first, ScoreResult((-9.0, -8.0), (1, 1), (False, False), 3)))
+    (found,) = verify([folder])
+    assert [(one.file, one.what) for one in found.faults] == [("responses.jsonl", "damaged")]
+    assert f"line 2 of responses.jsonl and line {n + 1} of responses.jsonl answer one request differently" in found.faults[0].detail
+
+
+def test_a_file_outside_the_folder_is_not_read(copied, tmp_path: Path) -> None:
+    folder = copied("export")
+    (tmp_path / "secret").write_text("x")
+    (folder / "iit_T.yaml").unlink()
+    (folder / "iit_T.yaml").symlink_to(tmp_path / "secret")
+    (found,) = verify([folder])
+    assert [(one.file, one.what) for one in found.faults] == [("iit_T.yaml", "damaged")]
+    assert "leads out of" in found.faults[0].detail
+
+
+def test_a_run_that_was_stopped_is_whole_and_not_finished(copied) -> None:
+    folder = copied("run")
+    (folder / "results.json").unlink()
+    log = folder / "responses.jsonl"
+    log.write_bytes(log.read_bytes()[:-20])  # killed while it wrote the last line
+    (found,) = verify([folder])
+    assert found.whole and not found.finished
+
+
+def test_folders_of_before_seals_are_whole_and_unsealed(tmp_path: Path) -> None:
+    folder = shutil.copytree(DATA / "run_version_1" / "iit", tmp_path / "run")
+    (folder / "responses.jsonl").write_text('{"format":"iit-bench/responses","version":1}\n')
+    (found,) = verify([folder])
+    assert found.whole and not found.sealed and "unsealed" in found.line()
+
+
+def test_a_report_that_was_stopped_is_not_whole(copied) -> None:
+    folder = copied("report")
+    ReportFolder(folder).write("models/new.html", "<p>")
+    assert faults(folder) == [(LIST, "damaged")]
+
+
+def test_a_folder_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.json").write_text("{}")
+    with pytest.raises(UserError, match="holds nothing that iit-bench wrote"):
+        verify([tmp_path])
+    with pytest.raises(UserError, match="is not a folder"):
+        verify([tmp_path / "nowhere"])
+
+
+def test_the_command_ends_with_1_and_names_the_file(copied, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = copied("training")
+    assert main(["verify", str(folder)]) == 0
+    (folder / "config.json").write_text("{}")
+    capsys.readouterr()
+    assert main(["verify", str(folder), "--json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["faults"] == [{"file": "config.json", "what": "changed", "detail": "its sha256 is not the one on record"}]
+    assert (found["kind"], found["whole"]) == ("training", False)
+    assert main(["verify", str(folder / "nowhere")]) == 2
+
+
+def test_what_nothing_covers_is_listed(copied) -> None:
+    folder = copied("run")
+    (folder / "notes.txt").write_text("mine")
+    (found,) = verify([folder])
+    assert isinstance(found, Verified) and found.unchecked == ["notes.txt"] and found.whole
