@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from evaluators.lab.answers import AFTER, TEXT, VQA, Measure
-from evaluators.lab.claims import FULL, MARGIN, WINGS, Pairing
+from evaluators.lab.claims import FEWEST_SEEDS, FULL, MARGIN, WINGS, Pairing
 from evaluators.lab.effects import Effect
 from evaluators.statistics.power import ALPHA
 from iit_bench.lab.cells import rate_word
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evaluators.lab.findings import ArmFigures, Findings
 
 Fate = Literal["lost", "gained", "kept", "cannot be told"]
+ONE_SEED = "one seed, so over questions only"
 MAP = "Where, and why: the map"
 MAP_RULE = (
     "Chosen and written by the figures, of methods and controls. Lost or gained: the 95% interval of the change, not adjusted, excludes 0. "
@@ -69,7 +70,9 @@ def _fates(found: Findings, measure: Measure) -> str:
         effect = _change(arm, measure)
         if effect.figure.value is not None and roles[arm.key[0]] != "ablation":
             kind = fate(effect.figure)
-            number = f" ({points(effect.figure.value)} {interval(effect.figure)})" if kind in ("lost", "gained") else ""
+            said = [f"{points(effect.figure.value)} {interval(effect.figure)}"] if kind in ("lost", "gained") else []
+            said += [ONE_SEED] if effect.seeds < FEWEST_SEEDS else []
+            number = f" ({', '.join(said)})" if said else ""
             by_fate[kind].setdefault(found.grid.label(arm.key[0]), []).append(f"{rate_word(arm.key[1])}{number}")
     words = {
         "lost": "Lost (points against the base LLM)",
@@ -77,8 +80,8 @@ def _fates(found: Findings, measure: Measure) -> str:
         "kept": f"Kept, a loss of {points(MARGIN, '')} points or more excluded",
         "cannot be told": "Cannot be told",
     }
-    said = {kind: "; ".join(f"{name} at {', '.join(rates)}" for name, rates in methods.items()) for kind, methods in by_fate.items()}
-    return " ".join(f"{words[kind]}: {text or 'none'}." for kind, text in said.items()) if any(said.values()) else ""
+    lists = {kind: "; ".join(f"{name} at {', '.join(rates)}" for name, rates in methods.items()) for kind, methods in by_fate.items()}
+    return " ".join(f"{words[kind]}: {text or 'none'}." for kind, text in lists.items()) if any(lists.values()) else ""
 
 
 def _change(arm: ArmFigures, measure: Measure) -> Effect:
@@ -99,7 +102,8 @@ def _differences(pairs: Sequence[Pairing]) -> tuple[list[str], list[str]]:
     for one in pairs:
         for measure, effect in zip(MEASURES, one.effects, strict=True):
             if _found(effect):
-                words = f"{measure.title} at {rate_word(one.rate)}, {points(effect.figure.value)} {interval(effect.figure)}"
+                seeds = f", {ONE_SEED}" if effect.seeds < FEWEST_SEEDS else ""
+                words = f"{measure.title} at {rate_word(one.rate)}, {points(effect.figure.value)} {interval(effect.figure)}{seeds}"
                 (higher if (effect.figure.value or 0) > 0 else lower).append(words)
     return higher, lower
 

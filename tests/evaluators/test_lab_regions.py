@@ -60,3 +60,10 @@ def test_learners_with_the_llm_frozen_are_beside_the_projector_only(tmp_path: Pa
     methods = {"projector": {0.0: made_cells.levels(0.9, 0.9, 0.5)}, "wings": {0.0: made_cells.levels(0.9, 0.6, 0.8)}}
     words = map_of(tmp_path, methods=methods)["With the LLM frozen"]
     assert words.startswith("Wings minus projector: text alone ") and "(found)" in words.partition("VQA +")[2]
+
+
+def test_what_rests_on_one_seed_is_marked(tmp_path: Path) -> None:
+    methods = {"full": {1e-4: made_cells.levels(0.4, 0.4, 0.6)}, "wings": {1e-4: made_cells.levels(0.9, 0.9, 0.6)}}
+    words = map_of(tmp_path, methods=methods, seeds=(0,))
+    assert "], one seed, so over questions only)" in words["Where text is lost"]
+    assert words["Where Wings wins and loses"].count("one seed, so over questions only") == 2
