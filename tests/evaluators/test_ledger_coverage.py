@@ -104,7 +104,7 @@ def test_the_rate_that_was_missed_in_80_items_of_two_choices_is_covered(monkeypa
 
 def test_the_table_of_the_specification_is_that_of_the_draws_that_are_kept() -> None:
     lines = list(coverage_of_ledgers.table(list(coverage_of_ledgers.cells(KEPT))))
-    spec = (KEPT.parents[2] / "docs/spec/iit.md").read_text(encoding="utf-8")
+    spec = (KEPT.parents[2] / "docs" / "spec" / "iit.md").read_text(encoding="utf-8")
     assert [line for line in lines if line.startswith("|") and f"\n{line}\n" not in spec] == []
     assert [line for line in lines if line.startswith("outside")] == []
 
