@@ -150,6 +150,10 @@ def run(words: list[str]) -> int:
     except Exception as error:  # the last resort: a bug is reported in one sentence, too
         if debug:
             raise
+        from iit_bench.storage.atomic import full_or_read_only
+
+        if disk := full_or_read_only(error):
+            return _complain(str(disk), 2)
         return _complain(f"internal error, {described(error)}; please report it with the output of the same command and --debug", 70)
     if code == INTERRUPTED:  # typer itself turns Ctrl-C into this code, and prints nothing
         return _complain(_how_to_resume(words), INTERRUPTED)

@@ -88,6 +88,20 @@ def fix_for(error: BaseException) -> str:
     return "change its permissions" if number in (errno.EACCES, errno.EPERM) else "check its folder"
 
 
+def full_or_read_only(error: BaseException) -> UserError | None:
+    """The error for what a library could not write, anywhere in a chain of errors; None where the disk is not what was wrong."""
+    seen: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in seen:
+        seen.append(one)
+        if _errno(one) in (*_FULL, errno.EROFS):
+            name = getattr(one, "filename", None)
+            what = f"cannot write {os.fsdecode(name)!r}" if isinstance(name, (str, bytes, os.PathLike)) else "a file cannot be written"
+            return UserError(f"{what}: {os.strerror(_errno(one) or 0)}; {fix_for(one)} and repeat the command")
+        one = one.__cause__ or one.__context__
+    return None
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FAILING = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT)
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.training import checkpoint, loop
 from iit_bench.training.recipe import load_recipe
@@ -138,6 +139,23 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_is_kept(recipe: A
     assert (tmp_path / "checkpoint" / checkpoint.TENSORS).read_bytes() == kept
     assert not (tmp_path / "checkpoint.new").exists()
     fit(make_task(recipe), recipe, tmp_path)
+
+
+def test_the_command_on_a_full_disk_ends_in_one_sentence_and_resumes(tiny: dict[str, tuple[str, ...]], tmp_path: Path, capsys: Any) -> None:
+    """Whichever file meets the full disk first: the log, the data's table, a checkpoint, the model."""
+    values = [*tiny["lab-base"], *STEPS, "optim.steps=2", "limit=2", "test=false"]
+    words = ["train", "lab-base", *(word for value in values for word in ("--set", value)), "--out", str(tmp_path / "out"), "--resume"]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (0, 50, 1000, 100_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            code = main([*words, "--quiet"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        error = capsys.readouterr().err
+        assert code == 2 and error.count("\n") == 1 and error.startswith("iit-bench: cannot write") and "free some space" in error, error
+    assert main([*words, "--quiet"]) == 0
+    assert not list((tmp_path / "out").glob(".*")) and not list((tmp_path / "out").glob("checkpoint*"))
 
 
 def test_two_trainings_in_one_folder_are_refused(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
