@@ -1,12 +1,13 @@
 """How often are runs that stop when they are decided wrong, and how early do they stop? (docs/spec/iit.md#decided-runs)
 
-    python benchmarks/decided_runs.py [--runs 10000] [--demo RUN_BASE RUN | --shared BENCH]
+    python benchmarks/decided_runs.py [--runs 10000] [--demo RUN_BASE RUN | --shared BENCH | --few-histories]
 
 Simulates runs whose truth is known: clusters of items that depend on each other, most of them tied. On the border of either null
 hypothesis a decision against it is false; at most 5% may be. Of runs with a true loss of any size, those are counted whose decision
 contradicts that of the whole run's own 95% interval. With two run folders it asks their clusters in the order of many seeds instead, and
 prints after how many groups the run would have stopped. With a benchmark folder, whose history clusters serve several targets, it simulates
-the nulls over its dialogues, where a share of the items turns out as a history cluster of theirs says.
+the nulls over its dialogues, where a share of the items turns out as a history cluster of theirs says; with `--few-histories` over made-up
+targets with fewer and fewer histories, which is where the limit of runs that may stop comes from.
 """
 
 from __future__ import annotations
@@ -205,6 +206,29 @@ def table_shared(bench: Path, runs: int) -> None:
                     print(f"  {by_history:10.0%}{discordance:13.0%}{loss:11.0%}{false:8.2%}{ratio:10.2f}", flush=True)
 
 
+def table_few(runs: int) -> None:
+    """Print the most false decisions on either border, for targets with one history each, drawn from fewer and fewer clusters."""
+    from evaluators.iit.deciding import served_per_target
+
+    shares = (AS_SEEN, 2 * AS_SEEN, 3 * AS_SEEN, 1.0)
+    print("served per target" + "".join(f"{share:8.0%}" for share in shares))
+    rng = np.random.default_rng(1)
+    for histories in (600, 200, 150, 100, 75, 49):
+        _, drawn, served = np.unique(rng.integers(0, histories, GROUPS), return_inverse=True, return_counts=True)
+        design = Design(np.tile(np.arange(GROUPS), 2), np.concatenate([np.full(GROUPS, -1), drawn]), served)
+        most = [
+            max(
+                false_decisions(
+                    np.random.default_rng(7), runs, design, loss=loss, discordance=some, by_history=share, alike=(1 - share) / 2
+                )[0]
+                for some in (0.1, 0.5)
+                for loss in (0.0, MARGIN)
+            )
+            for share in shares
+        ]
+        print(f"{served_per_target(served.tolist()):17.2f}" + "".join(f"{one:8.2%}" for one in most), flush=True)
+
+
 # ---------------------------------------------------------------- runs that are there
 
 
@@ -237,7 +261,11 @@ def main() -> None:
     parser.add_argument("--margin", type=float, default=MARGIN)
     parser.add_argument("--demo", type=Path, nargs=2, metavar=("RUN_BASE", "RUN"))
     parser.add_argument("--shared", type=Path, metavar="BENCH")
+    parser.add_argument("--few-histories", action="store_true")
     options = parser.parse_args()
+    if options.few_histories:
+        table_few(options.runs)
+        return
     if options.shared:
         table_shared(options.shared, options.runs)
         return

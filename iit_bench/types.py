@@ -299,8 +299,7 @@ class Forgetting:
     base_acc: Figure  # of the base, over the same items
     acc: Figure  # of this run, over the same items
     retention: Figure  # (acc - chance) / (base - chance); no value where the base's 95% interval includes chance
-    # Chat template, its arguments, its date and the reasoning budget, where they are not equal: what -> (the base's, this run's).
-    asked_apart: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    asked_apart: dict[str, tuple[str, ...]] = field(default_factory=dict)  # template, date, budget where unequal: what -> (base's, run's)
     ledger: Ledger | None = None  # of the same items; None in folders of earlier versions
 
 
@@ -313,9 +312,11 @@ class Decision:
     e_lost: float  # e-value that the loss is above 0, with the cluster that decided, or the last one
     e_not_lost: float  # e-value that the loss is below the margin, likewise
     e_needed: float  # what decides: 2/α
-    groups: int  # targets up to the cluster that decided; the run has asked its block to the end
+    groups: int  # targets up to the cluster that decided
     of_groups: int  # that the run would have asked
-    loss: Figure  # base minus this run over those groups; its interval holds at any moment of stopping
+    loss: Figure  # base minus this run over those groups; its interval holds at any moment of stopping; no value where `note` is set
+    asked: int = 0  # targets that were asked: those of `groups` and the rest of their block; 0 = not recorded (older folders)
+    note: str = ""  # why the run was asked whole and no verdict was looked for; "" where one was
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,8 +369,7 @@ class TaskResult:
     metric: str  # the key of `scores` that tables show; "" where there is none
     scores: dict[str, Figure]  # metric -> figure; an accuracy is a fraction, anything else is in its own unit
     outcomes: dict[str, int]  # Outcome -> items, by `metric`
-    # metric -> Outcome -> items, of the metrics whose items have scores in 0 … 1; empty in folders of earlier versions
-    metric_outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
+    metric_outcomes: dict[str, dict[str, int]] = field(default_factory=dict)  # metric -> Outcome -> items, of scores in 0 … 1; {} = older
     # "not run": a preset names it and it could not be run here; "failed": its tool could not score it, or not all of it
     state: TaskState = "scored"
     best: float | None = 1.0  # the highest value that `metric` can take; None = not known

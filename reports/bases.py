@@ -61,7 +61,7 @@ def _against(run: IitRun, base: IitRun) -> IitRun | str:
     """The run with its forgetting against the base; else why it has none, in words."""
     name = str(run.run["name"])
     if run.results.decision is not None:
-        return f"{name}: it stopped when it was decided against its own base"
+        return f"{name}: it was to stop when decided against its own base"
     if run.run["model"].get("parameters") == 0:
         return f"{name}: a baseline without weights was not made from any base"
     if differing := comparison.incomparable(run.run, base.run):

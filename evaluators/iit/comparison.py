@@ -18,9 +18,9 @@ from evaluators.iit.columns import Names, Turns, codes_among, turns
 from evaluators.iit.results import Pairs, paired_result
 from evaluators.statistics import Ints
 from iit_bench.errors import UserError
-from iit_bench.numerals import NOTHING, interval, p_value, points
+from iit_bench.numerals import NOTHING, counted, interval, p_value, points
 from iit_bench.storage.runs import IitRun
-from iit_bench.types import PairedResult, PairedTest, Prediction, tier_order
+from iit_bench.types import Decision, PairedResult, PairedTest, Prediction, tier_order
 
 Predictions = Turns | Iterable[Prediction]  # of one run, in any order
 
@@ -90,12 +90,21 @@ def stopped_early(*runs: IitRun) -> tuple[str, ...]:
     for run in runs:
         decision = run.results.decision
         if decision is not None and decision.verdict != "undecided":
+            asked = dataclasses.replace(decision, asked=decision.asked or run.run.get("groups_asked") or 0)
             found.append(
-                f"{_name(run.run)} stopped when it was decided, after {run.run.get('groups_asked')} of {decision.of_groups} groups: these "
-                "figures are of that subset, and their intervals and p-values, made for a fixed number of items, are too narrow for it. "
+                f"{_name(run.run)} stopped when it was decided, {after_groups(asked)}: these figures are of that subset, and their "
+                "intervals and p-values, made for a fixed number of items, are too narrow for it. "
                 "Its results.json has the interval that holds, in decision."
             )
     return tuple(found)
+
+
+def after_groups(decision: Decision) -> str:
+    """After how many groups a run was decided, and how many its scores are over where its last block has more; one wording everywhere."""
+    after = f"after {decision.groups:,} of {counted(decision.of_groups, 'group')}"
+    if decision.asked <= decision.groups:
+        return after
+    return f"{after} (the last block was asked to its end, so scores are over {decision.asked:,} groups)"
 
 
 def asked_apart(run_a: Mapping[str, Any], run_b: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +23,11 @@ from evaluators.iit.turns import Course
 from evaluators.runs.checks import check_alone
 from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import load_run
-from evaluators.statistics import Floats
+from evaluators.statistics import Floats, Ints
 from evaluators.statistics.sequential import ALPHA, Evidence
 from iit_bench.errors import UserError
-from iit_bench.progress import bar
+from iit_bench.numerals import counted
+from iit_bench.progress import bar, notice
 from iit_bench.ranks import this_rank
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.storage.runs import IitRun
@@ -33,6 +35,9 @@ from iit_bench.types import Decision, Figure, Prediction
 
 Asked = tuple[list[Prediction], list[dict[str, Any]]]  # predictions, and lines of errors.jsonl
 
+MOST_SERVED = (
+    3.0  # targets per history, as `served` counts them; with more, over 5% of the decisions may be false (benchmarks/decided_runs.py)
+)
 FIRST_BLOCK = 16  # clusters
 GROWTH = 4  # a block is a quarter of what was asked before it, so that little is asked beyond the decision and batches are full
 
@@ -73,7 +78,7 @@ class Order:
     @classmethod
     def of(cls, courses: Sequence[Course], base: Turns, seed: int) -> Order:
         """By the sha256 of the seed and the first group of each cluster."""
-        code = statistics.components([c.dialogue.group for c in courses], [c.questions[-1].cluster for c in courses])
+        code = _target_clusters(courses)
         members: dict[int, list[Course]] = {}
         for one, course in zip(code.tolist(), courses, strict=True):
             members.setdefault(one, []).append(course)
@@ -123,9 +128,12 @@ def ask_until_decided(
     if options.until is None or base is None:
         return *ask(courses, progress), None
     answers = Turns.of_run(base)
+    if why := too_few_histories(courses):
+        notice(f"the run is asked whole, not until decided: {why}")
+        predictions, errors = ask(courses, progress)
+        return predictions, errors, asked_whole(why, options.margin, groups_asked(predictions))
     order = Order.of(courses, answers, options.seed)
-    predictions: list[Prediction] = []
-    errors: list[dict[str, Any]] = []
+    predictions, errors = [], []
     evidence = order.evidence([], answers, 0, options.margin)
     with bar(f"{options.name or options.out.name}: groups until decided", _n_groups(order.courses), progress) as advance:
         for first, last in order.blocks():
@@ -142,11 +150,11 @@ def ask_until_decided(
     in_benchmark = {course.dialogue.id: i for i, course in enumerate(courses)}
     predictions.sort(key=lambda one: (in_benchmark[one.dialogue], one.position))
     errors.sort(key=lambda one: (in_benchmark[one["dialogue"]], one["position"]))
-    return predictions, errors, decision(evidence, order)
+    return predictions, errors, decision(evidence, order, groups_asked(predictions))
 
 
-def decision(evidence: Evidence, order: Order) -> Decision:
-    """The record for results.json: the verdict of the first cluster that decided, over the clusters up to it."""
+def decision(evidence: Evidence, order: Order, asked: int) -> Decision:
+    """The record for results.json: the verdict of the first cluster that decided, over the clusters up to it; `asked`: groups."""
     n = len(evidence.size) if evidence.after is None else evidence.after
     upto = evidence.first(n)
     low, high = upto.interval() if n else (None, None)
@@ -162,7 +170,54 @@ def decision(evidence: Evidence, order: Order) -> Decision:
         groups=_n_groups(order.courses[:n]),
         of_groups=_n_groups(order.courses),
         loss=loss,
+        asked=asked,
     )
+
+
+def asked_whole(why: str, margin: float, asked: int) -> Decision:
+    """The record of a run that was to stop when decided, and was asked whole; `asked`: groups."""
+    nothing = Evidence(loss=np.zeros(0), size=np.zeros(0), largest=1.0, margin=margin)
+    return Decision(
+        verdict="undecided",
+        margin=margin,
+        e_lost=1.0,
+        e_not_lost=1.0,
+        e_needed=nothing.needed,
+        groups=asked,
+        of_groups=asked,
+        loss=Figure(None, note=why),
+        asked=asked,
+        note=why,
+    )
+
+
+def served_per_target(served: Sequence[int]) -> float:
+    """Targets that a target's history cluster serves, on average over the targets and their history clusters: 1 = none is shared.
+
+    Args:
+        served: targets' clusters that each history cluster serves.
+    """
+    return sum(n * n for n in served) / sum(served) if served else 1.0
+
+
+def too_few_histories(courses: Sequence[Course]) -> str:
+    """Why answers depend on each other too much for an early decision; "" where they do not (docs/spec/iit.md#decided-runs)."""
+    code = _target_clusters(courses)
+    pairs = {(question.cluster, one) for one, course in zip(code.tolist(), courses, strict=True) for question in course.questions[:-1]}
+    serves = Counter(history for history, _ in pairs)
+    shared = served_per_target(list(serves.values()))
+    if shared <= MOST_SERVED:
+        return ""
+    return (
+        f"{counted(len(serves), 'history cluster')} serve {counted(len(set(code.tolist())), 'independent target')}, up to "
+        f"{max(serves.values())} each, so answers depend on each other too much for an early decision "
+        f"(on average, a history cluster of a target serves {shared:.1f} targets; {MOST_SERVED:g} may be)"
+    )
+
+
+def _target_clusters(courses: Sequence[Course]) -> Ints:
+    """Codes of the connected components of targets that share a group or a cluster, per course."""
+    return statistics.components([c.dialogue.group for c in courses], [c.questions[-1].cluster for c in courses])
 
 
 def _n_groups(clusters: Sequence[Sequence[Course]]) -> int:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluators.iit.comparison import after_groups
 from evaluators.statistics import FEW, few_items
 from iit_bench.errors import one_line
 from iit_bench.numerals import counted, in_percent
@@ -94,6 +95,8 @@ def _decision_lines(results: Results) -> list[str]:
     decision = results.decision
     if decision is None:
         return []
+    if decision.note:
+        return [f"  asked whole, not until decided: {decision.note}"]
     base = results.forgetting.base if results.forgetting else "the base"
     meaning = {
         "lost": f"lost: text-only abilities of {base} were lost",
@@ -103,8 +106,8 @@ def _decision_lines(results: Results) -> list[str]:
     if decision.verdict == "undecided" and not results.complete:
         meaning = "not decided yet: an error of the machine ended the run"
     return [
-        f"  {meaning}; after {decision.groups} of {counted(decision.of_groups, 'group')} (e-values: {decision.e_lost:.3g} for a loss, "
-        f"{decision.e_not_lost:.3g} against one, {decision.e_needed:g} decides)",
+        f"  {meaning}; {after_groups(decision)}; e-values: {decision.e_lost:.3g} for a loss, {decision.e_not_lost:.3g} against one, "
+        f"{decision.e_needed:g} decides",
         f"  loss{_figure(decision.loss)}; this interval holds whenever a run stops, others of a run that stopped early are too narrow",
     ]
 

@@ -96,7 +96,7 @@ def _of_entry(entry: Entry) -> Iterator[Row]:
             yield _row(common, figure, kind="position", over=turn.tier, position=turn.position, metric=metric, chance=turn.chance)
     for paired in results.interleaving:
         yield _paired(common, paired, "interleaving", paired.against)
-    if results.decision is not None:
+    if results.decision is not None and not results.decision.note:
         yield _row(common, results.decision.loss, kind="decision", over="T*", metric="difference")
     if forgotten := results.forgetting:
         for paired in (*forgotten.per_tier, forgotten.pooled):

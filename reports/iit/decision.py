@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from evaluators.iit.comparison import after_groups
 from iit_bench.types import Forgetting, Results
 from reports.cells import count, interval, percent
 from reports.section import Definitions, Section, Words
@@ -15,18 +16,21 @@ TOO_NARROW = (
 
 
 def decision_section(results: Results) -> Section | None:
-    """The verdict with its evidence; None for a run that asked all it was to ask."""
+    """The verdict with its evidence, or why none was looked for; None for a run that was not to stop when decided."""
     decision = results.decision
     if decision is None:
         return None
-    loss = decision.loss
+    if decision.note:
+        return Section("decision", "Lost or not", (Words(f"The run was asked whole, not until decided: {decision.note}.", "lead"),))
+    loss, rest = decision.loss, decision.asked > decision.groups
     value = "not available" if loss.value is None else f"{percent(loss.value)} points ({interval(loss, signed=True)}; n {count(loss.n)})"
     facts = (
         ("loss against the base", value),
         (
-            "stopped after",
+            "decided after" if decision.verdict != "undecided" else "stopped after",
             f"{count(decision.groups)} of {count(decision.of_groups)} groups, {count(loss.clusters)} independent clusters",
         ),
+        *((("scores are over", f"{count(decision.asked)} groups: the last block was asked to its end"),) if rest else ()),
         ("e-value for a loss", f"{decision.e_lost:.3g} ({decision.e_needed:g} decides)"),
         (f"e-value for a loss below {percent(decision.margin)} points", f"{decision.e_not_lost:.3g} ({decision.e_needed:g} decides)"),
     )
@@ -44,12 +48,12 @@ def lost_of(results: Results) -> Forgetting | None:
 
 
 def sentence(results: Results) -> str:
-    """The verdict in one sentence; "" for a run that asked all it was to ask."""
+    """The verdict in one sentence; "" for a run that was not to stop when decided, or was asked whole all the same."""
     decision, forgetting = results.decision, results.forgetting
-    if decision is None:
+    if decision is None or decision.note:
         return ""
     base = forgetting.base if forgetting else "the base"
-    where = f"after {count(decision.groups)} of {count(decision.of_groups)} groups"
+    where = after_groups(decision)
     if decision.verdict == "lost":
         return f"Text-only abilities of {base} were lost: decided {where}."
     margin = f"{percent(decision.margin)} points"

@@ -15,9 +15,10 @@ from reports.leaderboard import report
 from tests.reports.conftest import MakeRun
 
 
-def decided(verdict: Any) -> Decision:
+def decided(verdict: Any, asked: int = 0) -> Decision:
     loss = Figure(0.093, low=0.01, high=0.18, n=237, clusters=79, method="betting confidence sequence")
-    return Decision(verdict=verdict, margin=0.02, e_lost=43.2, e_not_lost=0.01, e_needed=40.0, groups=79, of_groups=300, loss=loss)
+    evidence = {"e_lost": 43.2, "e_not_lost": 0.01, "e_needed": 40.0}
+    return Decision(verdict=verdict, margin=0.02, groups=79, of_groups=300, loss=loss, asked=asked, **evidence)
 
 
 def page_of(make_run: MakeRun, tmp_path: Path, decision: Decision, base: str = "base") -> tuple[str, str]:
@@ -42,6 +43,18 @@ def test_page_begins_with_the_verdict_and_shows_its_evidence(make_run: MakeRun, 
     assert words in page.partition("<main>")[0] and "43.2 (40 decides)" in page and "9.3 points (+1.0 to +18.0; n 237)" in page
     assert "+9.3" in index and "+1.0 to +18.0" in index  # the interval that holds whenever a run stops, not that of a fixed n
     assert ("are too narrow" in page) == ("stopped when decided" in index) == (verdict != "undecided")
+
+
+def test_page_has_one_sentence_for_the_two_counts_of_a_block(make_run: MakeRun, tmp_path: Path) -> None:
+    _, page = page_of(make_run, tmp_path, decided("lost", asked=80))
+    assert "decided after 79 of 300 groups (the last block was asked to its end, so scores are over 80 groups)." in page
+
+
+def test_page_of_a_run_that_was_asked_whole_has_the_loss_of_a_whole_run(make_run: MakeRun, tmp_path: Path) -> None:
+    why = "49 history clusters serve 300 independent targets"
+    index, page = page_of(make_run, tmp_path, dataclasses.replace(decided("undecided"), loss=Figure(None, note=why), note=why))
+    assert f"The run was asked whole, not until decided: {why}." in page and "e-value" not in page
+    assert "percentage points" in page.partition("<main>")[0] and "stopped when decided" not in index and "are too narrow" not in page
 
 
 def test_a_run_that_was_ended_by_the_machine_is_not_decided_yet(make_run: MakeRun, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,7 @@ def test_verdict_and_every_number_equal_their_recomputation(go: Go, big, base: P
     whole = verdict == "undecided"
     assert (run.run["groups_asked"] == decision.of_groups) == whole and (decision.groups < decision.of_groups) == (not whole)
     assert {p.tier for p in run.predictions} == {"T", "TT"}  # text targets only
+    assert decision.asked == run.run["groups_asked"] == len({p.group for p in run.predictions}) and decision.note == ""
 
 
 def test_asks_whole_blocks_in_an_order_that_the_seed_draws(go: Go, big) -> None:
@@ -128,8 +130,11 @@ def test_compare_pairs_it_with_its_base_over_the_groups_that_both_asked(go: Go, 
     assert pooled.over == "T*" and pooled.difference.n == len(loss)
     assert pooled.difference.value == pytest.approx(sum(loss) / len(loss), abs=1e-12)
     assert pooled.difference == run.results.forgetting.pooled.difference  # as `eval` measured it
-    sentence = f"'run' stopped when it was decided, after {run.run['groups_asked']} of {run.results.decision.of_groups} groups"
-    assert sentence in found.as_table() and found.as_dict()["stopped_early"][0].startswith(sentence)
+    decision = run.results.decision
+    assert decision.groups < decision.asked  # else the sentence has one number
+    sentence = f"'run' stopped when it was decided, after {decision.groups} of 120 groups (the last block was asked to its end, so scores"
+    sentence += f" are over {decision.asked} groups)"
+    assert sentence in " ".join(found.as_table().split()) and found.as_dict()["stopped_early"][0].startswith(sentence)
 
 
 def test_diff_says_that_a_decided_run_is_a_subset(go: Go, big, base: Path) -> None:
@@ -159,8 +164,27 @@ def test_the_run_repeats_from_its_own_run_json(go: Go, big, tmp_path: Path) -> N
 
 
 def test_summary_tells_the_verdict_and_that_other_intervals_are_too_narrow(go: Go, big) -> None:
-    text = summary_text("run", go(Knows(big, 0.3)).results)
-    assert "lost: text-only abilities of base were lost; after " in text and "holds whenever a run stops" in text
+    results = go(Knows(big, 0.3)).results
+    text, after = summary_text("run", results), f"after {results.decision.groups} of 120 groups (the last block was asked to its end, so"
+    assert f"lost: text-only abilities of base were lost; {after} scores are over {results.decision.asked} groups); e-values: " in text
+    assert "holds whenever a run stops" in text
+
+
+def test_a_run_of_few_histories_is_asked_whole_and_told_so_before(go: Go, big, base: Path, tmp_path: Path, capsys) -> None:
+    first = [
+        next(one.turns[0] for one in big.dialogues if one.tier == "TT" and one.target != other) for other in ("", big.dialogues[0].target)
+    ]
+    same = tuple(
+        dataclasses.replace(one, turns=(first[one.target == first[0]], one.target)) if one.tier == "TT" else one for one in big.dialogues
+    )
+    options = RunOptions(model="random", bench=big.path, out=tmp_path / "run", base=base, until="decided", margin=0.05)
+    evaluate_model(Knows(big, 0.3), dataclasses.replace(big, dialogues=same), options, progress=False)
+    run, said = load_run(tmp_path / "run"), capsys.readouterr().err
+    decision = run.results.decision
+    assert (decision.verdict, decision.groups, decision.asked, run.run["groups_asked"]) == ("undecided", 120, 120, 120)
+    assert said == f"iit-bench: the run is asked whole, not until decided: {decision.note}\n" and "serve 120 independent targets" in said
+    assert decision.loss.value is None and run.results.forgetting.pooled.difference.n == 240  # with the interval of a whole run
+    assert f"asked whole, not until decided: {decision.note}" in summary_text("run", run.results)
 
 
 @pytest.mark.parametrize(
