@@ -246,7 +246,7 @@ def _index_of(target: Any, choices: list[str]) -> int | str:
     text = str(target)
     if text in choices:
         return choices.index(text)
-    return int(text) if text.isdigit() else "no answer" if not text.strip() else "answer outside the choices"
+    return int(text) if text.isdecimal() else "no answer" if not text.strip() else "answer outside the choices"
 
 
 # ---------------------------------------------------------------- provenance

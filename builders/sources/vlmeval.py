@@ -260,7 +260,7 @@ def _is_copy(row: _Row, indices: set[str]) -> bool:
     """Whether a row repeats another with rotated choices (VLMEvalKit's circular evaluation)."""
     if group := row.cells.get("g_index"):
         return group != row.index and group in indices
-    return row.index.isdigit() and int(row.index) >= CIRCULAR and str(int(row.index) % CIRCULAR) in indices
+    return row.index.isdecimal() and int(row.index) >= CIRCULAR and str(int(row.index) % CIRCULAR) in indices
 
 
 def _image_at(path: Path, offset: int, position: int) -> bytes:

@@ -91,6 +91,11 @@ def _observe(options: AttentionOptions, benchmark: Benchmark, out: Path, known: 
     return observed
 
 
+def failed(observed: Observed) -> int:
+    """How many dialogues with an image could not be observed."""
+    return sum(n for reason, n in observed.about["not_observed"].items() if reason != NO_IMAGE)
+
+
 def target(options: AttentionOptions) -> Path:
     """The file to write.
 

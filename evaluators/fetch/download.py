@@ -25,6 +25,7 @@ from iit_bench.storage.atomic import fix_for
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before each further try; the download fails after as many tries in a row without a new byte
 LONGEST = 600.0  # seconds that a server may ask to wait; the Hub counts requests over five minutes
 CHUNK = 2**20  # bytes
+DIGITS, NOWHERE = 20, -1  # a number of a header has fewer; the place of an answer that does not name one
 TIMEOUT = 60.0  # seconds without a byte
 
 Advance = Callable[[int], None]  # takes the bytes that arrived; negative if some have to be fetched again
@@ -146,7 +147,8 @@ def _stream(file: RemoteFile, partial: Path, have: int, advance: Advance, condit
                 return False
         if (tag := response.headers.get("etag", "")) and not tag.startswith("W/"):
             condition["If-Range"] = tag
-        expected = have + int(response.headers["content-length"]) if "content-length" in response.headers else file.size
+        length = _number(response.headers.get("content-length", ""))
+        expected = file.size if length is None else have + length
         with partial.open("ab") as out:
             have += _append(response, out, advance)
     return expected is None or have >= expected
@@ -163,10 +165,17 @@ def _append(response: Any, out: BinaryIO, advance: Advance) -> int:
 
 
 def _start(response: Any) -> int:
-    """Position in the file of the first byte of an answer."""
+    """Position in the file of the first byte of an answer; NOWHERE if the server does not say it in numbers."""
     if response.status_code != 206:
         return 0
-    return int(response.headers.get("content-range", "bytes 0-").removeprefix("bytes ").split("-")[0])
+    start = response.headers.get("content-range", "bytes 0-").removeprefix("bytes ").split("-")[0]
+    number = _number(start)
+    return NOWHERE if number is None else number
+
+
+def _number(text: str) -> int | None:
+    """A number of a header; None where a server writes anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < DIGITS else None
 
 
 def _refuse(file: RemoteFile, response: Any) -> None:
@@ -189,8 +198,7 @@ def size_of(url: str) -> int | None:
     """
     with reaching(url):
         response = get_session().head(url, headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT)
-        length = response.headers.get("content-length", "")
-        return int(length) if response.status_code == 200 and length.isdigit() else None
+        return _number(response.headers.get("content-length", "")) if response.status_code == 200 else None
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ def check_asked(options: RunOptions, benchmark: Benchmark) -> dict[str, Any]:
     base = load_base(options)
     known = _known(options, benchmark, style)
     if base is not None:
-        name = options.name or options.out.name
+        name = options.name or options.out.absolute().name
         check_comparable({"name": name, "scoring": base.run["scoring"], "model": {}, **known}, base.run)
         check_text_tiers(chosen.tiers, base.run["tiers"], folder_label(base.path))
     return known | where_it_stops(options, base)

@@ -135,7 +135,7 @@ def ask_until_decided(
     order = Order.of(courses, answers, options.seed)
     predictions, errors = [], []
     evidence = order.evidence([], answers, 0, options.margin)
-    with bar(f"{options.name or options.out.name}: groups until decided", _n_groups(order.courses), progress) as advance:
+    with bar(f"{options.name or options.out.absolute().name}: groups until decided", _n_groups(order.courses), progress) as advance:
         for first, last in order.blocks():
             block = order.courses[first:last]
             more, failed = ask([course for cluster in block for course in cluster], False)

@@ -55,7 +55,7 @@ def describe_run(
     copied = ("name", "rows_sha256", "seed", "sources", "baselines")
     counts = {tier: sum(dialogue.tier == tier for dialogue in benchmark.dialogues) for tier in benchmark.tiers}
     return {
-        "name": options.name or options.out.name,
+        "name": options.name or options.out.absolute().name,
         "model": dataclasses.asdict(info),
         "suite": options.suite,
         "benchmark": {name: manifest.get(name) for name in copied} | {"tiers": counts},
@@ -93,7 +93,7 @@ def describe_suite(
         reasoning_tokens: budget for reasoning before a reply.
     """
     return {
-        "name": options.name or options.out.name,
+        "name": options.name or options.out.absolute().name,
         "model": dataclasses.asdict(info),
         "suite": options.suite,
         "tasks": list(tasks),

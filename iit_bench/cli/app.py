@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -21,6 +22,9 @@ from iit_bench.ranks import ELSEWHERE, LAUNCH
 from iit_bench.terminal import write
 
 INTERRUPTED = 130
+# What a path can be by itself, wherever it is first used: longer than the system allows, links in a circle, forbidden.
+OF_PATHS = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM})
+SHOWN = 100  # characters of such a path
 
 
 class Commands(typer.core.TyperGroup):
@@ -154,10 +158,16 @@ def run(words: list[str]) -> int:
 
         if disk := full_or_read_only(error):
             return _complain(str(disk), 2)
+        if isinstance(error, OSError) and error.errno in OF_PATHS and error.filename is not None:
+            return _complain(f"cannot use {_shortened(str(error.filename))!r}: {error.strerror}; give another path", 2)
         return _complain(f"internal error, {described(error)}; please report it with the output of the same command and --debug", 70)
     if code == INTERRUPTED:  # typer itself turns Ctrl-C into this code, and prints nothing
         return _complain(_how_to_resume(words), INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= SHOWN else f"{path[: SHOWN // 2]}…{path[-SHOWN // 2 :]}"
 
 
 def _in_words(message: str) -> str:

@@ -26,6 +26,10 @@ def attention(
         Path | None,
         typer.Argument(help="Run folder of suite iit: its model, asked as there; the table goes into it.", show_default=False),
     ] = None,
+    allow_errors: Annotated[
+        int | None,
+        typer.Option(min=0, help="Dialogues that may fail before the exit code is 1; default: as of the run, else 0.", show_default=False),
+    ] = None,
     quiet: Quiet = False,
     json: AsJson = False,
     **given: Any,
@@ -38,9 +42,10 @@ def attention(
 
     Example: iit-bench attention --model hf:Qwen/Qwen2-VL-2B-Instruct --bench bench --limit 100 --out qwen.parquet
     """
-    from evaluators.attention.observe import observe_attention, observe_run
+    from evaluators.attention.observe import failed, observe_attention, observe_run
     from evaluators.attention.shift import attention_figures
     from evaluators.attention.summary import summary_text
+    from iit_bench.storage.runs import load_run_header
     from iit_bench.storage.tables import canonical_json
 
     values = record_values(AttentionOptions, given, without=WITHOUT)
@@ -51,6 +56,10 @@ def attention(
         if wrong := [flag(name) for name in named if name not in BESIDE_RUN]:
             raise UserError(f"RUN is observed as it was asked; leave out {', '.join(wrong)}, or leave out RUN and give every option")
         observed = observe_run(run, progress=not quiet, **{name: values[name] for name in named})
+    if allow_errors is None:
+        allow_errors = 0 if run is None else int(load_run_header(run)["arguments"].get("allow_errors", 0))
     figures = attention_figures(observed.rows)
     assert figures is not None, "an observation has rows"
     write(canonical_json({"about": observed.about, **dataclasses.asdict(figures)}) if json else summary_text(observed, figures), json=json)
+    if failed(observed) > allow_errors:
+        raise typer.Exit(1)

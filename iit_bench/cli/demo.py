@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,10 @@ def demo(
 ) -> None:
     """Build the lab benchmark, score the bundled models and baselines, write the leaderboard: offline, on a CPU, in minutes."""
     from iit_bench.workflows.demo import demo as run_demo
+    from iit_bench.workflows.demo import unfinished
 
     page = run_demo(out, limit=limit, progress=not quiet)
     write(f"Leaderboard: {page}")
+    if names := unfinished(out):
+        write(f"items failed in {', '.join(names)}; see their errors.jsonl", file=sys.stderr)
+        raise typer.Exit(1)

@@ -129,7 +129,9 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
 
     results = _evaluator(options.suite)(options, progress=shows_progress(quiet))
     errors = load_errors(options.out)
-    write(summary_json(results) if json else summary_text(options.name or options.out.name, results, errors), flush=True, json=json)
+    write(
+        summary_json(results) if json else summary_text(options.name or options.out.absolute().name, results, errors), flush=True, json=json
+    )
     run = load_run_header(options.out)
     for line in filter(None, (left_out_text(run), server_text(run))):
         write(line, file=sys.stderr)
@@ -155,7 +157,7 @@ def _print_arms(options: RunOptions, *, json: bool) -> bool:
 
     found = arms_of(load_run(options.out, "iit"))
     if not json:
-        write("\n" + as_table(found, options.name or options.out.name), end="", flush=True)
+        write("\n" + as_table(found, options.name or options.out.absolute().name), end="", flush=True)
     return not any(one.run is None or exceeds(one.run.results, options.allow_errors) for one in found)
 
 

@@ -57,9 +57,12 @@ def lab(
             raise typer.Exit(code)
     else:
         experiment.run(progress=not quiet)
-    write(experiment.standing().line(), file=sys.stderr)
+    standing = experiment.standing()
+    write(standing.line(), file=sys.stderr)
     if report:
         _report(experiment.cells, out, [one.cell.name for one in experiment.plan])
+    if standing.count("failed"):
+        raise typer.Exit(1)
 
 
 def _report(cells: Path, out: Path, planned: list[str]) -> None:

@@ -67,9 +67,9 @@ def check_folder(folder: Path, what: str) -> None:
         files |= set(shards(index))
     shapes = _shapes(sorted(files | set(folder.glob(f"*{SAFETENSORS}"))))
     if (folder / "config.json").is_file():
-        _check_sizes(_object(folder / "config.json"), shapes, MOST, f"{what}: config.json")
+        _check_sizes(read_object(folder / "config.json"), shapes, MOST, f"{what}: config.json")
     if (folder / "adapter_config.json").is_file():
-        fields = _object(folder / "adapter_config.json")
+        fields = read_object(folder / "adapter_config.json")
         ranks = fields.get("rank_pattern")
         fields["rank"] = list(ranks.values()) if isinstance(ranks, dict) else []
         _check_sizes(fields, shapes, MOST_OF_ADAPTERS, f"{what}: adapter_config.json")
@@ -81,7 +81,7 @@ def shards(index: Path) -> list[Path]:
     Raises:
         UserError: it is no index, names another kind of file or one elsewhere, or a file is missing.
     """
-    places = _object(index).get("weight_map")
+    places = read_object(index).get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
         raise UserError(f"{str(index)!r} is not an index of safetensors shards; get the file again")
     names = sorted(set(places.values()))
@@ -106,7 +106,12 @@ def _shapes(files: list[Path]) -> list[tuple[int, ...]]:
     return shapes
 
 
-def _object(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -25,7 +25,7 @@ def pick_device(device: str, what: str = "") -> str:
         return _own_gpu() if torch.cuda.is_available() else "mps" if has_mps else "cpu"
     kind, _, index = device.partition(":")
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}.get(kind, 0)
-    if not count or (index and (not index.isdigit() or int(index) >= count)):
+    if not count or (index and (not index.isdecimal() or int(index) >= count)):
         raise UserError(f"{what or f'--device {device!r}'} is not available; this machine has {count} of its kind, use auto or cpu")
     return _own_gpu() if device == "cuda" else device
 

@@ -106,17 +106,18 @@ def _fault(folder: Path) -> str | None:
     """What a checkpoint lacks, None if nothing."""
     try:
         files = state(folder).get("files")
-    except (OSError, ValueError):
+        listed = {name: (int(known["bytes"]), str(known["sha256"])) for name, known in (files or {}).items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "state.json is missing or damaged"
     if not (folder / TENSORS).is_file():
         return f"{TENSORS} is missing"
     if files is None:  # an earlier version did not write it
         return None
-    for name, known in files.items():
+    for name, (size_written, sha256) in listed.items():
         size = (folder / name).stat().st_size if (folder / name).is_file() else 0
-        if size != known["bytes"]:
-            return f"{name} has {size} bytes of {known['bytes']}"
-        if _sha256(folder / name) != known["sha256"]:
+        if size != size_written:
+            return f"{name} has {size} bytes of {size_written}"
+        if _sha256(folder / name) != sha256:
             return f"{name} is not what was written"
     return None
 

@@ -5,7 +5,6 @@ An outline has every parameter's shape, on torch's device "meta", and no values:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from jinja2 import TemplateError
 
 from iit_bench.errors import UserError, one_line
-from iit_bench.models.checkpoint_check import refused
+from iit_bench.models.checkpoint_check import read_object, refused
 from iit_bench.models.template_check import read_tokenizer
 from iit_bench.training import assets, chat
 from iit_bench.training.assets import Place
@@ -227,8 +226,12 @@ def _normalisation(place: Place | None) -> dict[str, Any]:
     file = None if place is None else place.folder / "preprocessor_config.json"
     if file is None or not file.is_file():
         return {}
-    known = json.loads(file.read_text(encoding="utf-8"))
-    return {key: known[key] for key in ("image_mean", "image_std") if known.get(key)}
+    known = read_object(file)
+    found = {key: known[key] for key in ("image_mean", "image_std") if known.get(key)}
+    for key, values in found.items():
+        if not isinstance(values, list) or len(values) != 3 or not all(type(value) in (int, float) for value in values):
+            raise UserError(f"{str(file)!r} has {key} {values!r}, which must be three numbers; get the file again")
+    return found
 
 
 def _tokenizer(place: Place, inputs: VlmInputs) -> Any:

@@ -58,6 +58,14 @@ def _fill(out: Path, limit: int | None, progress: bool) -> Path:
     return report([out / "runs" / name for name in RUNS], out / "report", bench=bench)
 
 
+def unfinished(out: Path) -> list[str]:
+    """Names of a filled demo's runs in which an item failed."""
+    from evaluators.runs.reading import load_run
+    from evaluators.runs.summary import exceeds
+
+    return [name for name in RUNS if exceeds(load_run(out / "runs" / name).results, 0)]
+
+
 def _look_into(run: Path, bench: Path, progress: bool) -> None:
     """Ask a run's arms, and observe its model's attention."""
     from evaluators.arms.evaluate import arms

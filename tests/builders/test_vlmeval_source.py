@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from builders.sources import vlmeval
 from builders.sources.base import SourceOptions, SourceQuestions, load_source
 from builders.sources.vlmeval import rows
 from iit_bench.asking import question_parts
@@ -219,3 +220,9 @@ def test_a_table_cannot_read_images_outside_its_folder(tmp_path: Path, makers: d
     makers["table"](tmp_path / "data/T.tsv", [cells])
     with pytest.raises(UserError, match=r"outside its folder .*; put the images below the table's folder"):
         load_source("vlmeval:T", SourceOptions(data_root=tmp_path / "data"))
+
+
+def test_an_index_of_superscripts_is_no_number():
+    """int("²") is an error, though "²".isdigit() is true."""
+    row = vlmeval._Row(index="²", offset=0, cells={}, images=(), reference="")
+    assert not vlmeval._is_copy(row, {"1"})

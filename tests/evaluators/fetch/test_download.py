@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from evaluators.fetch import download as download_module
 from evaluators.fetch.download import Checksum, RemoteFile, download, partial_of
 from iit_bench.errors import MachineError, UserError
 
@@ -187,3 +189,17 @@ def test_a_full_disk_is_reported_and_what_arrived_is_kept(server, remote, target
     assert 0 < partial_of(remote, target).stat().st_size <= 200_000
     check_arrives(remote, target)
     assert ranges(server)[-1].startswith("bytes=")
+
+
+@pytest.mark.parametrize("garbage", ["", "bytes", "bytes */9", "bytes x-", "bytes ²-3", "bytes -5", "1" * 5000])
+def test_a_place_that_is_no_number_is_no_place(garbage):
+    """int() of a header ended the download as an internal error."""
+    answer = SimpleNamespace(status_code=206, headers={"content-range": garbage})
+    assert download_module._start(answer) == download_module.NOWHERE
+    answer.headers = {"content-range": "bytes 5-8/9"}
+    assert download_module._start(answer) == 5
+
+
+@pytest.mark.parametrize("garbage", ["", "x", "²", "-1", "1.5", "9" * 5000])
+def test_a_length_that_is_no_number_is_not_known(garbage):
+    assert download_module._number(garbage) is None
