@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,8 @@ SPELLED = "[/red] [bold]⟨U+001B⟩[2J⟨U+009B⟩1m⟨U+202E⟩evil⟨U+2066�
 
 def test_nothing_prints_but_the_one_function() -> None:
     """`print` of the rooms, where it is no pipe to another process; the commands' door prints its own words only, to start at once."""
-    allowed = {"iit_bench/terminal.py", "iit_bench/cli/__init__.py", "iit_bench/tools/worker_process.py"}
+    pipes = {"iit_bench/tools/worker_process.py", "iit_bench/models/template_trial.py"}
+    allowed = {"iit_bench/terminal.py", "iit_bench/cli/__init__.py", *pipes}
     found = []
     for package in ("iit_bench", "builders", "evaluators", "reports"):
         for path in (ROOT / package).rglob("*.py"):
@@ -87,3 +90,13 @@ def test_a_build_names_a_source_with_brackets(tmp_path: Path, capsys: pytest.Cap
     """It once ended in rich, which read them as the end of a style."""
     assert main(["build", "--text", "lmeval:[/red]", "--visual", "easyvqa", "--out", str(tmp_path / "bench")]) == 2
     assert "[/red]" in capsys.readouterr().err
+
+
+def test_help_whose_reader_ends_first_is_no_error(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """As `iit-bench eval --help | head -1` does."""
+    read, written = os.pipe()
+    os.close(read)
+    with os.fdopen(written, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert main(["eval", "--help"]) == 1
+    assert capfd.readouterr().err == ""

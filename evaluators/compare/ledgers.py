@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-from evaluators.statistics import FEW, few_items
+from evaluators.statistics import FEW, few_items, guess_alike
 from iit_bench.numerals import NOTHING, in_percent, interval, percent
 from iit_bench.types import TRANSITIONS, Figure, Ledger, LedgerPart
 from iit_bench.visible import clipped
@@ -39,6 +39,12 @@ def ledgers_as_table(ledgers: Sequence[Ledger], floor: Figure | None) -> str:
     console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, force_terminal=False)
     console.print(table)
     console.print(Text("Corrected for lucky guesses (1 in k right among k choices), with 95% interval; not clipped to 0 … 100."))
+    if any(guess_alike(one.parts[0].corrected) for one in ledgers):
+        console.print(
+            Text(
+                "An interval of all items is wholly below 0: A and B seem to guess alike. Then lost and gained are too low, kept too high."
+            )
+        )
     if any(few_items(part.counts) for one in ledgers for part in one.parts):
         console.print(Text(f"* few items, under {FEW} that are so or that are not: the interval holds in 90–99% of simulated runs."))
     for one in ledgers:

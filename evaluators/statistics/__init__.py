@@ -16,7 +16,7 @@ intervals are 95%, two-sided. A file per kind:
 
 from evaluators.statistics.dependence import Dependence, Histories, components
 from evaluators.statistics.exact import Z, holm, mcnemar_exact, sign_flip
-from evaluators.statistics.guessing import corrected_rates, known
+from evaluators.statistics.guessing import corrected_rates, guess_alike, known
 from evaluators.statistics.histories import Floats, HistoryCodes, Ints, codes
 from evaluators.statistics.means import chance_corrected, linear, mean, weighted_mean, wilson
 from evaluators.statistics.paired import paired, paired_means, retention, with_holm
@@ -35,6 +35,7 @@ __all__ = [
     "components",
     "corrected_rates",
     "few_items",
+    "guess_alike",
     "holm",
     "known",
     "linear",

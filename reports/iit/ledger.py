@@ -50,7 +50,8 @@ def ledger_section(subject: Subject) -> Section | None:
 _CAPTION = (
     "Items by what became of them: lost = right in the base only, kept = right in both, gained = right here only, never = right in "
     "neither. In % of the items, with 95% interval. Corrected: without lucky guesses, of which one in k is right among k choices; not "
-    "clipped, so noise may leave 0 to 100. Few: fewer than 20 items are so, or fewer than 20 are not; there "
+    "clipped, so noise may leave 0 to 100. Where both guess alike, lost and gained are too low, kept and never too high. Few: "
+    "fewer than 20 items are so, or fewer than 20 are not; there "
     "an interval holds the true rate in 90–99% of simulated runs, elsewhere in about 95%."
 )
 
@@ -61,10 +62,15 @@ def in_words(whole: LedgerPart, base: str) -> str:
     if not n:
         return f"No text target was finished both here and in {base}."
     lost, gained = (f"{in_percent(figures[name].value or 0.0)} ({interval(figures[name])})" for name in ("lost", "gained"))
+    alike = (
+        " An interval is wholly below 0, so both seem to guess alike: then lost and gained are too low, kept and never too high."
+        if statistics.guess_alike(figures)
+        else ""
+    )
     return (
         f"Of {count(n)} answers to text targets, {count(whole.counts['lost'])} are lost: right in {base}, wrong here; "
         f"{count(whole.counts['gained'])} are gained, {count(whole.counts['kept'])} kept. "
-        f"Corrected for lucky guesses, {lost} are lost and {gained} gained."
+        f"Corrected for lucky guesses, {lost} are lost and {gained} gained.{alike}"
     )
 
 

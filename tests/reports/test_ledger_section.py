@@ -11,10 +11,11 @@ from urllib.parse import quote
 import pytest
 
 from evaluators.compare.runs import comparisons
+from evaluators.iit.ledger import ledger
 from iit_bench.storage.runs import load_run
 from reports.entries import groups_of
 from reports.formats.figures import _of_entry
-from reports.iit.ledger import ledger_section
+from reports.iit.ledger import in_words, ledger_section
 from reports.leaderboard import report
 from reports.section import TablePart
 from reports.subject import Subject
@@ -123,3 +124,12 @@ def test_compare_prints_and_gives_the_ledgers_of_both_modalities(make_run: MakeR
 def test_compare_of_two_repeats_gives_the_noise_floor(base: Path) -> None:
     (one,) = comparisons(base, base)
     assert one.as_dict()["noise_floor"]["value"] == 0 and "one checkpoint" in one.as_table()
+
+
+def test_sides_that_guess_alike_are_named_where_the_correction_leaves_what_is_possible(make_run: MakeRun, base: Path) -> None:
+    """A run beside itself, whose guesses are all shared, and beside one that guesses by itself."""
+    run = make_run("tuned", 0.6, base="base")
+    turns = {path: groups_of([load_run(path, "iit")])[0].entries[0].turns for path in (base, run)}
+    tables = [next(iter(comparisons(one, run))).as_table() for one in (run, base)]
+    pools = [in_words(ledger(turns[run], turns[one]).parts[0], "base") for one in (run, base)]
+    assert ["guess alike" in words for words in (*tables, *pools)] == [True, False, True, False]
