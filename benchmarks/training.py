@@ -25,16 +25,15 @@ STAGES = {
     "LLaVA-style, stage 2": ("lab-llava-stage2", ("inputs.model=shipped:llava",)),
 }
 
-# Of any build: before rows and loss were separate things, `loss` took the step.
+# Of any build: before rows and loss were separate things, `loss` took the step; `load_recipe` was `load`.
 NANO = """
 import json, sys, time
 import torch
-from iit_bench.training import loop
-from iit_bench.training.recipe import load_recipe
+from iit_bench.training import loop, recipe as recipes
 from iit_bench.training.train import make_task
 
 torch.set_num_threads(1)
-recipe = load_recipe(sys.argv[2], sys.argv[3:]).recipe
+recipe = (recipes.load_recipe if hasattr(recipes, "load_recipe") else recipes.load)(sys.argv[2], sys.argv[3:]).recipe
 task, optim = make_task(recipe), recipe.optim
 if hasattr(task, "rows"):
     from iit_bench.training.parallel import Processes
