@@ -64,7 +64,7 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"recipe {recipe}: is not YAML ({one_line(error)}); compare it with a shipped recipe") from None
-    if not isinstance(raw, dict) or raw.get("kind") not in KINDS:
+    if not isinstance(raw, dict) or not isinstance(raw.get("kind"), str) or raw["kind"] not in KINDS:
         raise UserError(f"recipe {recipe}: its key 'kind' must be one of {', '.join(KINDS)}")
     sha256 = hashlib.sha256(json.dumps(raw, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
     counting: dict[str, str] = {}

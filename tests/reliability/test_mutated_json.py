@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -59,7 +60,7 @@ def of_tasks(file: Path) -> None:
 
 
 def of_a_recipe(file: Path) -> None:
-    recipe.load(str(file))
+    recipe.load_recipe(str(file))
 
 
 FILES = {
@@ -68,6 +69,7 @@ FILES = {
     "errors.jsonl": File(OLD / "run_version_2" / "tuned" / "errors.jsonl", of_a_run),
     "text run.json": File(OLD / "run_version_1" / "text" / "run.json", of_tasks),
     "text results.json": File(OLD / "run_version_1" / "text" / "results.json", of_tasks),
+    "recipe": File(ROOT / "iit_bench" / "recipes" / "lab2-wings-stage2.yaml", of_a_recipe),
     "cell": File(next((ROOT / "docs" / "lab" / "cells").glob("wings*.json")), read_cell),
 }
 
@@ -94,6 +96,8 @@ def changed(value: Any, path: tuple[Any, ...], new: Any, drop: bool) -> Any:
 
 def read_lines(file: Path) -> list[Any]:
     text = file.read_text(encoding="utf-8")
+    if file.suffix == ".yaml":
+        return [yaml.safe_load(text)]
     return [json.loads(line) for line in text.splitlines()] if file.suffix == ".jsonl" else [json.loads(text)]
 
 

@@ -107,3 +107,11 @@ def test_the_papers_recipes_name_the_papers_data() -> None:
             recipe: Any = load_recipe(f"paper-{size}-wings-{stage}").recipe
             assert [part.source.startswith("hf:liuhaotian/LLaVA-") for part in recipe.data.mixture] == [True]
             assert abs(recipe.optim.steps * recipe.optim.batch - of) < recipe.optim.batch
+
+
+def test_a_kind_that_is_no_name_is_refused(tmp_path):
+    """A mapping cannot be looked up among the kinds: it was an internal error."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("kind: {}")
+    with pytest.raises(UserError, match="its key 'kind' must be one of"):
+        load_recipe(str(path))
