@@ -8,16 +8,20 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_bars(*, downloads: bool) -> Iterator[None]:
-    """A context in which transformers shows no bar of weights; the Hub shows its downloads where `downloads` is true."""
-    from huggingface_hub.utils import enable_progress_bars
+    """A context in which transformers shows no bar of weights; the Hub shows its downloads where `downloads` is true.
+
+    Contexts may be nested: what the outer one hides stays hidden, and what it shows is shown again after the inner one.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, hub_shown = logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
     logging.disable_progress_bar()  # the Hub's as well
-    if shown and downloads:
+    if hub_shown and downloads:
         enable_progress_bars()
     try:
         yield
     finally:
         if shown:
             logging.enable_progress_bar()
+        (enable_progress_bars if hub_shown else disable_progress_bars)()

@@ -216,7 +216,12 @@ def _say(line: str, progress: bool) -> None:
 
 
 def make_task(recipe: BaseRecipe | TowerRecipe | VlmRecipe | MergeRecipe) -> Any:
-    """The `loop.Task` of a recipe, with `save(folder)` and `load(folder)`."""
+    """The `loop.Task` of a recipe, with `save(folder)` and `load(folder)`; its models are loaded without transformers' bars."""
+    with without_bars(downloads=sys.stderr.isatty()):
+        return _make_task(recipe)
+
+
+def _make_task(recipe: BaseRecipe | TowerRecipe | VlmRecipe | MergeRecipe) -> Any:
     if isinstance(recipe, BaseRecipe):
         from iit_bench.training.base_llm import BaseTask
 

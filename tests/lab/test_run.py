@@ -69,7 +69,7 @@ def test_cells_that_are_there_are_not_run_again(ran: Path, built: Path) -> None:
     assert listing(standing).splitlines()[-1] == "3 cells: 3 done"
 
 
-def test_a_killed_cell_resumes_from_its_checkpoint_to_the_same_answers(ran: Path, make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_cell_resumes_from_its_checkpoint_to_the_same_answers(ran: Path, make, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
     options = make(only=FULL)
     shutil.copytree(ran / "work" / "stages", options.out / "work" / "stages")
     stages = Experiment(options)
@@ -86,8 +86,10 @@ def test_a_killed_cell_resumes_from_its_checkpoint_to_the_same_answers(ran: Path
         run_lab(options, progress=False)
     assert not (options.out / "cells").exists()
     monkeypatch.setattr(checkpoint, "save", lambda *arguments: (steps.append(arguments[3]["step"]), save(*arguments)))
+    capfd.readouterr()
     run_lab(options, progress=False)
     assert steps == [4]  # begun at step 2
+    assert capfd.readouterr() == ("", "")  # no bar of transformers either, which shows one per model that is loaded
     one, two = (Path(out) / "cells" / "full-2e-4-0.parquet" for out in (ran, options.out))
     assert one.read_bytes() == two.read_bytes()
 

@@ -185,6 +185,22 @@ def test_without_progress_no_library_shows_bars(progress, terminal, save_tiny, c
     assert capfd.readouterr().err == "" and downloads == [progress and terminal] and is_progress_bar_enabled()
 
 
+def test_a_context_without_bars_inside_another_leaves_downloads_as_they_were():
+    """The inner one hid the Hub's downloads for the rest of the outer one, which shows them."""
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    from iit_bench.models.loading_bars import without_bars
+
+    for downloads in (True, False):
+        with without_bars(downloads=downloads):
+            with without_bars(downloads=True):
+                assert are_progress_bars_disabled() != downloads
+            with without_bars(downloads=False):
+                assert are_progress_bars_disabled()
+            assert are_progress_bars_disabled() != downloads
+    assert not are_progress_bars_disabled()
+
+
 # ---------------------------------------------------------------- quantised weights, templates
 
 
