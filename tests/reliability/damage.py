@@ -59,6 +59,7 @@ class Subject:
     folder: Path
     read: Reader | None = None  # besides `verify`
     logs: tuple[str, ...] = ()  # files whose torn end is no fault: what is lost is asked again
+    optional: tuple[str, ...] = ()  # files that such a folder may be without, so that nobody misses them
 
 
 # ---------------------------------------------------------------- damages
@@ -117,7 +118,7 @@ def subjects(place: Path, bench: Path | None = None) -> list[Subject]:
         Subject(name="run", folder=run, read=_read_run, logs=("responses.jsonl", "batches.jsonl")),
         Subject(name="training", folder=_training(place / "training"), read=read_card),
         Subject(name="export", folder=place / "export"),
-        Subject(name="data root", folder=root, read=load_sets),
+        Subject(name="data root", folder=root, read=load_sets, optional=("fetched.json",)),
         Subject(name="cells of the experiment", folder=place / "cells", read=_read_cells),
         Subject(name="report", folder=report.path),
     ]
@@ -177,6 +178,8 @@ class Trial:
         for path in sorted(path for path in one.folder.rglob("*") if path.is_file() and path.name != "README.md"):
             data, name = path.read_bytes(), path.relative_to(one.folder).as_posix()
             for damaged in self._chosen(path, data, name in one.logs):
+                if damaged is None and name in one.optional:
+                    continue
                 self._try(one, path, name, damaged, whole)
                 path.write_bytes(data)
 
@@ -228,11 +231,12 @@ def _outcome(read: Callable[[], Any], is_same: Callable[[Any], bool]) -> str:
 
 
 def _is_same(whole: Any, now: Any, is_log: bool) -> bool:
-    """Whether the same was found as before; of a log, but for answers that are asked again, and for a torn last line."""
+    """Whether the same was found as before; of a log, but for answers that are asked again, and for what is missing at its end."""
     if not is_log:
         return bool(now == whole)
     answers = {key: whole["log"].get(key) for key in now["log"]}
-    return now["sent"] in (whole["sent"], whole["sent"][:-1]) and now == {**whole, "log": answers, "sent": now["sent"]}
+    begins = whole["sent"][: len(now["sent"])] == now["sent"]
+    return begins and now == {**whole, "log": answers, "sent": now["sent"]}
 
 
 def main() -> int:
@@ -246,8 +250,9 @@ def main() -> int:
         commit = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout.strip()
+        of = f", one damage of {trial.every}" if trial.every > 1 else ""
         before, _, rest = PAGE.read_text(encoding="utf-8").partition(HEAD)
-        PAGE.write_text(f"{before}{HEAD}Tried on {commit}:\n\n{trial.table()}{TAIL}{rest.partition(TAIL)[2]}", encoding="utf-8")
+        PAGE.write_text(f"{before}{HEAD}Tried on {commit}{of}:\n\n{trial.table()}{TAIL}{rest.partition(TAIL)[2]}", encoding="utf-8")
     return int(bool(trial.unnoticed))
 
 

@@ -23,4 +23,4 @@ def test_no_damage_is_accepted_in_silence(tmp_path: Path) -> None:
     found = {outcome: sum(count for (*_, one), count in trial.counts.items() if one == outcome) for outcome in OUTCOMES}
     print(trial.table())
     assert trial.unnoticed == [] and trial.unverified == 0
-    assert found["detected"] > 5 * found["harmless"] > 0 and sum(found.values()) == trial.seen // EVERY > 10_000 // EVERY
+    assert found["detected"] > 5 * found["harmless"] > 0 and sum(found.values()) > 10_000 // EVERY

@@ -49,7 +49,9 @@ Call = Callable[..., int]
 def call(bench) -> Call:
     def run(out: Path, *more: str, model: str = "wings", tasks: str = TASKS) -> int:
         words = ["eval", "--suite", "all", "--model", model, "--bench", str(bench.path), "--out", str(out), "--device", "cpu", "--quiet"]
-        return main([*words, *(["--tasks", tasks] if tasks else []), "--limit", "2", "--max-new-tokens", "3", "--tiers", "T,V", *more])
+        defaults = {"--tasks": tasks, "--limit": "2", "--max-new-tokens": "3", "--tiers": "T,V"}
+        given = [word for flag, value in defaults.items() if value and flag not in more for word in (flag, value)]
+        return main([*words, *given, *more])
 
     return run
 
