@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from builders.matching import make_matcher
@@ -147,8 +148,11 @@ def test_a_script_decides_where_it_can(text: str, declared: str, expected: str) 
 
 def test_an_encoder_that_cannot_be_loaded_is_reported_to_the_end(tmp_path: Path) -> None:
     """The reason was cut at its first line end, in the middle of a sentence; right: whole sentences, on one line."""
-    (tmp_path / "config.json").write_text('{"model_type": "no such type"}')
+    from safetensors.numpy import save_file
     from transformers import AutoTokenizer
+
+    (tmp_path / "config.json").write_text('{"model_type": "no such type"}')
+    save_file({"weight": np.zeros(1, np.float32)}, tmp_path / "model.safetensors")  # a folder without one is refused before
 
     with pytest.raises((OSError, ValueError)) as theirs:
         AutoTokenizer.from_pretrained(str(tmp_path))

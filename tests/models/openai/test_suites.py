@@ -151,12 +151,12 @@ def test_client_killed_at_any_moment_resumes_and_asks_nothing_twice_that_was_log
     server = serve(script)
     run = tmp_path / "run"
     log = run / "responses.jsonl"
-    words = ["eval", "--model", "openai:m", "--base-url", server.url, "--bench", str(bench.path), "--out", str(run), "--quiet"]
+    words = ["eval", "--model", "openai:m", "--base-url", server.url, "--bench", str(bench.path), "--quiet"]
 
     def start() -> int:
         if child := os.fork():
             return child
-        os._exit(main([*words, "--concurrency", "4"]))
+        os._exit(main([*words, "--out", str(run), "--concurrency", "4"]))
 
     answered = []
     for kill_at in (3, 15, 30, 45):
