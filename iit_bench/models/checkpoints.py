@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from iit_bench.errors import UserError, described, one_line
 from iit_bench.models.adapters import load_adapter
 from iit_bench.models.checkpoint_files import Checkpoint, checkpoint_sha256, commit_of
-from iit_bench.models.contract import ModelInfo, ModelOptions
+from iit_bench.models.contract import UNUSED_WEIGHTS, ModelInfo, ModelOptions
 from iit_bench.models.huggingface.generation import loading_settings
 from iit_bench.models.placement import input_device, placing_details, placing_settings, plan_placement
 from iit_bench.models.rendering import template_sha256
+from iit_bench.numerals import counted
 
 
-def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOptions) -> tuple[Any, str]:
-    """The model in eval mode on its device, with its adapter if there is one, and the device. `factory` is an AutoModelFor… class.
+def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOptions) -> tuple[Any, str, dict[str, Any]]:
+    """The model in eval mode on its device, with its adapter if there is one.
+
+    Args:
+        factory: an AutoModelFor… class.
+        files: the checkpoint.
+        config: its configuration.
+        options: device, dtype, quantisation and so on.
+
+    Returns:
+        The model; the device of its inputs; for `ModelInfo.details`, under `UNUSED_WEIGHTS`, the weights that it has no place for, if
+        there are any that its class does not list as those to ignore.
 
     Raises:
-        UserError: transformers or peft cannot build it, or needs a package that is not installed.
+        UserError: transformers or peft cannot build it, weights are missing, layers of the decoder are left out, or a package is not
+            installed.
     """
     from safetensors import SafetensorError
 
@@ -42,9 +58,48 @@ def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOpt
         raise UserError(f"{what} cannot be loaded: {words.rstrip('.')}; {_fix(method, options)}") from error
     if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
         raise UserError(f"checkpoint {str(folder)!r} lacks {len(missing)} weights, {missing[0]!r} first; it is not whole, get it again")
+    unused = _unused(model, report["unexpected_keys"], folder)
     placed = model if placement.placed else model.to(placement.device)
     device = input_device(placed, placement) if options.device_map else placement.device
-    return (placed if files.adapter is None else load_adapter(placed, files.adapter)).eval(), device
+    return (placed if files.adapter is None else load_adapter(placed, files.adapter)).eval(), device, unused
+
+
+def _unused(model: Any, names: set[str], folder: Path) -> dict[str, Any]:
+    """What is recorded of weights without a place. transformers leaves out of `names` those that the class lists as to be ignored.
+
+    Layers that only guess further tokens (`num_nextn_predict_layers` of the configuration) are neither recorded nor refused.
+
+    Raises:
+        UserError: layers of the decoder are among them.
+    """
+    if not names:
+        return {}
+    told = getattr(model.config.get_text_config(), "num_nextn_predict_layers", 0)
+    guessing = told if isinstance(told, int) else 0
+    inside = set(model.get_decoder().modules())
+    lists = {name: len(part) for name, part in model.named_modules() if isinstance(part, torch.nn.ModuleList) and part in inside}
+    unused = []
+    for name in sorted(names):
+        beyond = [(length, number) for length, number in _numbered(name, lists) if number >= length]
+        if any(number >= length + guessing for length, number in beyond):
+            raise UserError(
+                f"checkpoint {str(folder)!r} has weights of a layer {beyond[0][1] + 1}, {name!r} for example, and its config.json names "
+                f"{counted(beyond[0][0], 'layer')}; get both from one source"
+            )
+        if not beyond:
+            unused.append(name)
+    return {UNUSED_WEIGHTS: {"count": len(unused), "first": unused[0]}} if unused else {}
+
+
+def _numbered(name: str, lists: dict[str, int]) -> Iterator[tuple[int, int]]:
+    """Where a weight's name goes through a list of modules: the list's length, and the number of the module in it, from 0."""
+    parts = name.split(".")
+    for place, part in enumerate(parts):
+        if part.isdecimal():
+            before = ".".join(parts[:place])  # a checkpoint may have been saved without the name of the part that is the base model
+            length = next((n for one, n in lists.items() if f".{one}".endswith(f".{before}")), None)
+            if length is not None:
+                yield length, int(part)
 
 
 def _fix(method: str, options: ModelOptions) -> str:
@@ -66,12 +121,13 @@ def describe(
     template: Any,
     accepts_images: bool,
     options: ModelOptions,
+    unused: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
 ) -> ModelInfo:
-    """The record of a model of transformers that runs in this process. `template` is its chat template, as its `str` has it, and `options`
-    are those that it was loaded with."""
+    """The record of a model of transformers that runs in this process. `template` is its chat template, as its `str` has it, `options`
+    are those that it was loaded with, and `unused` is what `load_weights` returned of weights without a place."""
     text_config = model.config.get_text_config()
-    details: dict[str, Any] = {"architecture": type(model).__name__, **placing_details(options, model)}
+    details: dict[str, Any] = {"architecture": type(model).__name__, **placing_details(options, model), **(unused or {})}
     if commit := commit_of(files.folder):
         details["commit"] = commit
     if files.adapter is not None:

@@ -24,6 +24,9 @@ Way = Literal["tree", "plain"]
 STYLES: tuple[Style, ...] = get_args(Style)
 
 
+UNUSED_WEIGHTS = (
+    "unused weights"  # in `ModelInfo.details`: count and first name of weights of the checkpoint that the model has no place for
+)
 TEXT_ONLY = "transformers knows its architecture as one for text only"  # why a model takes no images
 
 

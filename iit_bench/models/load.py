@@ -9,10 +9,12 @@ from pathlib import Path
 
 from iit_bench.errors import UserError
 from iit_bench.models.baselines import BlindModel
-from iit_bench.models.contract import Model, ModelOptions
+from iit_bench.models.contract import UNUSED_WEIGHTS, Model, ModelOptions
 from iit_bench.models.loading_bars import without_bars
+from iit_bench.numerals import counted
 from iit_bench.registry import MODEL_GROUP, MODELS, match, resolve
 from iit_bench.storage.atomic import check_writable
+from iit_bench.terminal import write
 
 OF_TRANSFORMERS = ("wings", "llava", "llava-one-rate", "base-llm", "hf:", "vllm:")
 _PLACING = ("device_map", "quantization", "attn_implementation")
@@ -43,6 +45,12 @@ def load_model(name: str, options: ModelOptions, *, blind: bool = False, progres
     of_transformers = match(name, MODELS) in OF_TRANSFORMERS or "transformers" in sys.modules  # else it would be imported in vain
     with without_bars(downloads=progress and sys.stderr.isatty()) if of_transformers else contextlib.nullcontext():
         model: Model = factory(name, options)
+    if unused := model.info.details.get(UNUSED_WEIGHTS):
+        write(
+            f"warning: model {name!r} has no place for {counted(unused['count'], 'weight')} of its checkpoint, {unused['first']!r} first; "
+            "run.json records them",
+            file=sys.stderr,
+        )
     if blind:
         return BlindModel(model)
     return model

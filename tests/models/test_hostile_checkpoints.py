@@ -6,6 +6,7 @@ The templates and sizes here are harmless: limits are set low where one is to be
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import torch
 from iit_bench.errors import ItemError, UserError
 from iit_bench.models import template_check
 from iit_bench.models.checkpoint_files import find_adapter, resolve_checkpoint
-from iit_bench.models.contract import ModelOptions
+from iit_bench.models.contract import UNUSED_WEIGHTS, ModelOptions
 from iit_bench.models.huggingface.load import load
+from iit_bench.models.load import load_model
 from iit_bench.models.rendering import render_prompt
 from iit_bench.models.template_check import check_template
 from iit_bench.training import assets, start
@@ -132,6 +134,55 @@ def test_a_tokenizer_of_wrong_types_is_one_sentence(fields: dict[str, Any], chec
     edit(checkpoint / "tokenizer_config.json", **fields)
     with pytest.raises(UserError, match="the tokenizer of"):
         open_model(checkpoint)
+
+
+# ---------------------------------------------------------------- weights without a place
+
+
+def add_weights(folder: Path, **weights: torch.Tensor) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_file(load_file(folder / "model.safetensors") | weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("kind", ["text", "image-text"])
+def test_a_configuration_that_leaves_out_layers_of_the_decoder_is_refused(
+    kind: str, checkpoint: Path, tiny_llava: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint if kind == "text" else tiny_llava, tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text())
+    decoder = config.get("text_config", config)
+    layers = decoder["num_hidden_layers"]
+    decoder["num_hidden_layers"] = layers - 1
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=rf"has weights of a layer {layers}, '.*layers\.{layers - 1}\..*names {layers - 1} "):
+        open_model(folder)
+
+
+def test_layers_that_guess_further_tokens_are_no_part_of_the_decoder(checkpoint: Path) -> None:
+    layers = json.loads((checkpoint / "config.json").read_text())["num_hidden_layers"]
+    edit(checkpoint / "config.json", num_nextn_predict_layers=1)
+    add_weights(checkpoint, **{f"model.layers.{layers}.shared_head.weight": torch.zeros(2)})
+    assert UNUSED_WEIGHTS not in open_model(checkpoint).info.details
+    add_weights(checkpoint, **{f"model.layers.{layers + 1}.shared_head.weight": torch.zeros(2)})
+    with pytest.raises(UserError, match=rf"has weights of a layer {layers + 2}"):
+        open_model(checkpoint)
+
+
+def test_weights_without_a_place_are_counted_on_record_and_in_one_line(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert UNUSED_WEIGHTS not in open_model(checkpoint).info.details
+    add_weights(checkpoint, **{"value_head.weight": torch.zeros(2), "value_head.bias": torch.zeros(2)})
+    model = load_model(f"hf:{checkpoint}", ModelOptions(device="cpu", dtype="float32"))
+    assert model.info.details[UNUSED_WEIGHTS] == {"count": 2, "first": "value_head.bias"}
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert lines == [
+        f"warning: model 'hf:{checkpoint}' has no place for 2 weights of its checkpoint, 'value_head.bias' first; run.json records them"
+    ]
+
+
+def test_weights_that_the_class_lists_as_to_be_ignored_are_not_reported(checkpoint: Path) -> None:
+    add_weights(checkpoint, **{"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(2)})
+    assert UNUSED_WEIGHTS not in open_model(checkpoint).info.details
 
 
 # ---------------------------------------------------------------- chat templates

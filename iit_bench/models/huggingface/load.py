@@ -73,8 +73,10 @@ def _causal_lm(name: str, checkpoint: str, files: Checkpoint, config: Any, optio
     has_template, dropped = ensure_template(tokenizer), drop_end_tokens(tokenizer)
     template = tokenizer.chat_template
     fixed = fix_template(tokenizer, options, name)  # a wrong argument is refused before the weights are read
-    model, device = load_weights(AutoModelForCausalLM, files, config, options)
-    info = describe(model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=False)
+    model, device, unused = load_weights(AutoModelForCausalLM, files, config, options)
+    info = describe(
+        model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=False, unused=unused
+    )
     settings = dropped | generation_record(files.folder, model, tokenizer) | fixed
     return CausalLM(model, tokenizer, info.with_settings(**settings), has_template, options.way)
 
@@ -87,8 +89,8 @@ def _image_text_model(name: str, checkpoint: str, files: Checkpoint, config: Any
     dropped = drop_end_tokens(processor.tokenizer)
     template = processor.chat_template
     fixed = fix_template(processor, options, name)
-    model, device = load_weights(image_text_factory(config.model_type), files, config, options)
-    info = describe(model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=True)
+    model, device, unused = load_weights(image_text_factory(config.model_type), files, config, options)
+    info = describe(model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=True, unused=unused)
     settings = dropped | {"image_processing": processing_record(processor, options.processor_kwargs)}
     settings |= generation_record(files.folder, model, processor.tokenizer) | fixed
     folder = open_folder(Path(options.image_cache), model, settings["image_processing"], processor) if options.image_cache else None

@@ -121,7 +121,7 @@ def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[W
             config = WingsConfig.from_pretrained(folder)
             outline = empty_model(config)
         check_names(outline, read_headers(folder), folder, official=False)
-        model, device = load_weights(WingsForConditionalGeneration, Checkpoint(folder=folder), config, options)
+        model, device, _ = load_weights(WingsForConditionalGeneration, Checkpoint(folder=folder), config, options)
         check_files_finite(folder) if options.device_map or options.quantization else check_finite(model.state_dict(), checkpoint)
         return model, device
     headers = read_headers(folder)
