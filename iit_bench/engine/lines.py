@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,7 @@ LOG_VERSION = 2
 Response = ScoreResult | GenerateResult
 _KINDS: dict[str, type[Response]] = {"score": ScoreResult, "generate": GenerateResult}
 _FAILURE, _SPLIT = "failure", "split"
+_BLOCK = 1 << 20  # bytes of a log that are in memory while it is read
 
 
 @dataclass(frozen=True)
@@ -86,29 +88,69 @@ class LogReader:
         self._count = 0  # of lines
 
     def new_entries(self, file: IO[bytes] | None = None) -> list[Entry]:
-        """The entries that were added since the last call, read from `file`, or from the path, opened anew."""
-        if file is None:
-            try:
-                with self.path.open("rb") as own:
-                    return self.new_entries(own)
-            except OSError as error:
-                raise UserError(f"cannot read {str(self.path)!r}: {error.strerror}; check its permissions") from error
-        file.seek(self.end)
-        lines = file.read().split(b"\n")[:-1]  # what follows the last line break is torn
-        return list(self._entries(lines))
+        """The entries that were added since the last call, all at once, read from `file`, or from the path, opened anew."""
+        return list(self.entries(file))
 
-    def _entries(self, lines: Sequence[bytes]) -> Iterator[Entry]:
-        for place, line in enumerate(lines, start=1):
+    def entries(self, file: IO[bytes] | None = None) -> Iterator[Entry]:
+        """As `new_entries`, one after the other, so that a long log is never in memory: to be gone through to its end."""
+        if file is not None:
+            yield from self._entries(file, None)
+            return
+        with self._opened() as own:
+            yield from self._entries(own, None)
+
+    def read_head(self, file: IO[bytes] | None = None) -> None:
+        """Read the first line only, which gives `version` and `run`; nothing where it was read, or is not written yet."""
+        if self.version is None and file is not None:
+            list(self._entries(file, 1))
+        elif self.version is None:
+            with self._opened() as own:
+                list(self._entries(own, 1))
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise UserError(f"cannot read {str(self.path)!r}: {error.strerror}; check its permissions") from error
+        with file:
+            yield file
+
+    def _entries(self, file: IO[bytes], most: int | None) -> Iterator[Entry]:
+        """The entries of the next whole lines, up to `most` of these."""
+        for line, is_last in itertools.islice(self._lines(file), most):
             number = self._count + 1
             try:
                 entry = self._entry(line, number)
             except (ValueError, KeyError, TypeError) as error:
-                if place == len(lines) and number > 1:
+                if is_last and number > 1:
                     return
                 raise UserError(f"{str(self.path)!r} is damaged in line {number} ({error}); start over with --fresh") from error
             self._count, self.end = number, self.end + len(line) + 1
             if entry is not None:
                 yield entry
+
+    def _lines(self, file: IO[bytes]) -> Iterator[tuple[bytes, bool]]:
+        """The whole lines from `end` on, without their line breaks, each with whether no other whole line follows it."""
+        place, rest = self.end, b""
+        before: bytes | None = None  # is held back until it is known whether another line follows
+        while block := self._block(file, place):
+            place += len(block)
+            *lines, rest = (rest + block).split(b"\n") if b"\n" in block else (rest + block,)
+            for line in lines:
+                if before is not None:
+                    yield before, False
+                before = line
+        if before is not None:  # what follows the last line break is torn
+            yield before, True
+
+    def _block(self, file: IO[bytes], place: int) -> bytes:
+        """The next bytes from `place` on: whoever shares the file may have moved its position meanwhile."""
+        try:
+            file.seek(place)
+            return file.read(_BLOCK)
+        except OSError as error:
+            raise UserError(f"cannot read {str(self.path)!r}: {error.strerror}; check its permissions") from error
 
     def _entry(self, line: bytes, number: int) -> Entry | None:
         fields, sealed = opened_line(line)
@@ -128,6 +170,15 @@ def _outcome(fields: Mapping[str, Any]) -> Response | Failure | Split:
     if fields["kind"] == _FAILURE:
         return Failure(fields["of"], fields["reason"], fields["detail"])
     return decode(_KINDS[fields["kind"]], fields)
+
+
+def line_of(answer: Response, key: str, paths: Iterable[Path]) -> tuple[Path, int] | None:
+    """The first line in these logs that gives a request this answer: looked for where logs contradict each other, instead of kept."""
+    for path in paths:
+        for entry in LogReader(path).entries():
+            if entry.key == key and entry.outcome == answer:
+                return path, entry.line
+    return None
 
 
 def append_lines(file: IO[bytes], path: Path, lines: Sequence[bytes]) -> None:

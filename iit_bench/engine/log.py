@@ -6,6 +6,7 @@ works alone; shares.py has that of several processes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,12 +23,15 @@ from iit_bench.engine.lines import (
     append_lines,
     entry_line,
     header_line,
+    line_of,
 )
 from iit_bench.errors import UserError
 from iit_bench.storage.atomic import unwritable
 from iit_bench.storage.locks import lock_file
 
 __all__ = ["LOG_FORMAT", "LOG_VERSION", "Failure", "Response", "ResponseLog"]
+
+_AT_ONCE = 1000  # lines of another log that are moved in one write
 
 
 class ResponseLog:
@@ -47,15 +51,13 @@ class ResponseLog:
         self.failures: dict[str, Failure] = {}  # requests that another process found to have no answer
         self.heard: Callable[[Sequence[str]], None] = lambda keys: None  # is called with keys whose outcome another process has logged
         self.noted: dict[str, Failure] = {}  # requests that processes of before found to have no answer; they are asked again
-        self._places: dict[str, tuple[Path, int]] = {}  # where an answer was read
-        self._kept: set[str] = set()  # keys in the file of this log
+        self._sources: list[Path] = []  # files that were read, in order
         self._file = open_log(path)
         try:
             lock_file(self._file, path)
             if fresh:
                 self._file.truncate(0)
             self._read(self._file, path)
-            self._kept = self.splits | set(self.responses)
         except BaseException:
             self._file.close()
             raise
@@ -75,7 +77,6 @@ class ResponseLog:
         new = {key: response for key, response in responses.items() if key not in self.responses}
         append_lines(self._file, self.path, [entry_line(key, response) for key, response in new.items()])
         self.responses |= new
-        self._kept |= set(new)
 
     def split(self, batch: str) -> None:
         """Record that a batch does not fit the memory: whoever goes on with the run answers its halves.
@@ -120,8 +121,8 @@ class ResponseLog:
 
     def count_with(self, paths: Sequence[Path]) -> int:
         """The number of distinct answers in this log and others of its run."""
-        others = {entry.key for path in paths for entry in LogReader(path).new_entries() if isinstance(entry.outcome, Response)}
-        return len(others | set(self.responses))
+        read = (entry for path in paths for entry in LogReader(path).entries() if isinstance(entry.outcome, Response))
+        return len(self.responses) + len({entry.key for entry in read if entry.key not in self.responses})
 
     def absorb(self, paths: Sequence[Path]) -> None:
         """Move the answers of other logs of this run to the end of this one and remove these files; only while no other process works.
@@ -132,28 +133,41 @@ class ResponseLog:
             UserError: one is damaged, or contradicts this log or another.
         """
         for path in paths:
-            lines = []
-            for entry in LogReader(path).new_entries():
-                if isinstance(entry.outcome, Failure):
-                    self.noted[entry.key] = entry.outcome
-                    continue
-                self._take(entry, path)
-                if entry.key not in self._kept:
-                    lines.append(entry_line(entry.key, entry.outcome))
-                    self._kept.add(entry.key)
-            append_lines(self._file, self.path, lines)
+            self._move(path)
         for path in paths:
             path.unlink()
+
+    def _move(self, path: Path) -> None:
+        """Append the answers of another log, all of them or, where it is damaged or contradicts others, none."""
+        start = self._file.seek(0, os.SEEK_END)
+        lines: list[bytes] = []
+        try:
+            for entry in LogReader(path).entries():
+                if isinstance(entry.outcome, Failure):
+                    self.noted[entry.key] = entry.outcome
+                elif self._take_to_move(entry, path):
+                    lines.append(entry_line(entry.key, entry.outcome))
+                if len(lines) == _AT_ONCE:
+                    append_lines(self._file, self.path, lines)
+                    lines = []
+            append_lines(self._file, self.path, lines)
+        except UserError:
+            self._file.truncate(start)
+            raise
+
+    def _take_to_move(self, entry: Entry, path: Path) -> bool:
+        """Take over an entry of another log; returns whether the file of this log lacks it."""
+        return self._take(entry, path)  # all that is known is in the file
 
     def _read(self, file: IO[bytes], path: Path, run: str = "") -> LogReader:
         """Read a log that this process will write: a torn last line is cut off, and a file without lines gets its first."""
         reader = LogReader(path)
-        for entry in reader.new_entries(file):
+        for entry in reader.entries(file):
             self._take(entry, path)
         file.truncate(reader.end)  # the process was killed while it wrote the last line: its request is asked again
         if reader.version is None:
             append_lines(file, path, [header_line(run)])
-            reader.new_entries(file)
+            reader.read_head(file)
         return reader
 
     def _take(self, entry: Entry, path: Path) -> bool:
@@ -170,20 +184,22 @@ class ResponseLog:
             new = entry.key not in self.splits
             self.splits.add(entry.key)
             return new
+        if not (self._sources and self._sources[-1] is path):
+            self._sources.append(path)
         known = self.responses.setdefault(entry.key, entry.outcome)
-        if known is entry.outcome:
-            self._places[entry.key] = (path, entry.line)
-            return True
-        if known != entry.outcome:
-            before, line = self._places.get(entry.key, (self.path, 0))
-            where = f"line {line} of {before.name}" if line else "what this process has logged"
-            raise UserError(
-                f"{str(path)!r} contradicts itself: line {entry.line} and {where} answer one request differently; start over with --fresh"
-                if path == before
-                else f"line {entry.line} of {str(path)!r} and {where} answer one request differently; remove one of the files, or start "
-                "over with --fresh"
-            )
-        return False
+        if known is not entry.outcome and known != entry.outcome:
+            raise UserError(self._contradiction(entry, path, known))
+        return known is entry.outcome
+
+    def _contradiction(self, entry: Entry, path: Path, known: Response) -> str:
+        before, line = line_of(known, entry.key, dict.fromkeys(self._sources)) or (None, 0)
+        where = f"line {line} of {before.name}" if before else "what this process has logged"
+        return (
+            f"{str(path)!r} contradicts itself: line {entry.line} and {where} answer one request differently; start over with --fresh"
+            if path == before
+            else f"line {entry.line} of {str(path)!r} and {where} answer one request differently; remove one of the files, or start "
+            "over with --fresh"
+        )
 
 
 def open_log(path: Path) -> IO[bytes]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from iit_bench.engine.lines import Failure, LogReader, Response, append_lines, entry_line
+from iit_bench.engine.lines import Entry, Failure, LogReader, Response, append_lines, entry_line
 from iit_bench.engine.log import ResponseLog, open_log
 from iit_bench.errors import OthersAtWork
 from iit_bench.progress import notice
@@ -48,7 +48,7 @@ def set_aside(folder: Path, run: str) -> list[Path]:
     mine = []
     for path in rank_logs(folder):
         reader = LogReader(path)
-        reader.new_entries()
+        reader.read_head()
         if reader.version is None or reader.run == run:
             mine.append(path)
             continue
@@ -76,8 +76,9 @@ class SharedLog(ResponseLog):
     def __init__(self, folder: Path, rank: Rank, begin: Callable[[SharedLog, bool], str], end: Callable[[], None] = lambda: None) -> None:
         self.path = folder / "responses.jsonl"
         self.rank = rank
-        self.responses, self.failures, self.noted, self._places = {}, {}, {}, {}
-        self.splits, self._kept = set(), set()
+        self.responses, self.failures, self.noted = {}, {}, {}
+        self.splits, self._sources = set(), []
+        self._kept: set[str] = set()  # keys in responses.jsonl
         self.heard = lambda keys: None
         self._end = end
         self._folder, self._guard = folder, threading.Lock()
@@ -160,7 +161,7 @@ class SharedLog(ResponseLog):
             if not try_lock(self._file, self.path, shared=True):
                 raise held_by_another(self.path)
         else:
-            for entry in LogReader(self.path).new_entries():
+            for entry in LogReader(self.path).entries():
                 self._take(entry, self.path)
             self._kept = self.splits | set(self.responses)
         self._own, self.own_path = self._open_own()
@@ -188,7 +189,7 @@ class SharedLog(ResponseLog):
             file = open_log(path)
             if try_lock(file, path):
                 reader = LogReader(path)
-                reader.new_entries(file)
+                reader.read_head(file)
                 if reader.version is None or reader.run == self.run:
                     return file, path
             file.close()
@@ -204,6 +205,12 @@ class SharedLog(ResponseLog):
             if reader.version is None or reader.run != self.run:  # just made, or of another run
                 continue
             self.heard([entry.key for entry in entries if self._take(entry, path)])
+
+    def _take_to_move(self, entry: Entry, path: Path) -> bool:
+        self._take(entry, path)
+        lacks = entry.key not in self._kept
+        self._kept.add(entry.key)
+        return lacks
 
     def _write(self, outcomes: Mapping[str, Response | Failure]) -> None:
         assert self._own is not None

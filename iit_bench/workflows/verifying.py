@@ -6,6 +6,7 @@ Files are read in pieces, and only hashed or parsed; torch is loaded only for th
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -264,25 +265,44 @@ def _table(record: type | None, path: Path) -> None:
 
 def _logs(look: _Look) -> None:
     """The response logs of a run: checksums of lines, and that no request has two answers."""
-    answers: dict[str, tuple[Any, str]] = {}
-    for path in (look.folder / "responses.jsonl", *shares.rank_logs(look.folder)):
+    answers: dict[bytes, bytes] = {}
+    paths = [look.folder / "responses.jsonl", *shares.rank_logs(look.folder)]
+    for path in paths:
         if path.is_file() or (look.found.finished and path.name == "responses.jsonl"):
-            look.read(path.name, lambda path=path: _log(path, answers, look.found.finished))  # type: ignore[misc]
+            look.read(path.name, lambda path=path: _log(path, answers, paths, look.found.finished))  # type: ignore[misc]
     if (look.folder / BATCHES).is_file():
         look.read(BATCHES, lambda: ledger.check(look.folder / BATCHES))
 
 
-def _log(path: Path, answers: dict[str, tuple[Any, str]], finished: bool) -> None:
+def _log(path: Path, answers: dict[bytes, bytes], paths: Sequence[Path], finished: bool) -> None:
+    """Go through one log once; `answers`, digests of keys and of answers, is added to: 130 bytes per request however long an answer is."""
     reader = lines.LogReader(path)
-    for entry in reader.new_entries():
+    for entry in reader.entries():
         if isinstance(entry.outcome, lines.Failure | lines.Split):
             continue
-        place = f"line {entry.line} of {path.name}"
-        before, where = answers.setdefault(entry.key, (entry.outcome, place))
-        if before != entry.outcome:
-            raise ValueError(f"{where} and {place} answer one request differently")
+        line = _digest(lines.entry_line(entry.key, entry.outcome))
+        if answers.setdefault(_digest(entry.key.encode("utf-8", "surrogatepass")), line) != line:
+            _contradiction(path, entry, paths)
     if finished and path.stat().st_size > reader.end:
         raise ValueError("its last line is torn or was changed")
+
+
+def _contradiction(path: Path, entry: lines.Entry, paths: Sequence[Path]) -> None:
+    """Find the other answer to a request, which is spelled differently.
+
+    Raises:
+        ValueError: it is another.
+    """
+    for before in filter(Path.is_file, paths):
+        for other in lines.LogReader(before).entries():
+            if before == path and other.line == entry.line:
+                return
+            if other.key == entry.key and isinstance(other.outcome, lines.Response) and other.outcome != entry.outcome:
+                raise ValueError(f"line {other.line} of {before.name} and line {entry.line} of {path.name} answer one request differently")
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).digest()[:16]
 
 
 def _data_root(look: _Look) -> None:

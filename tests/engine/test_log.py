@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from iit_bench.engine.lines import entry_line
+from iit_bench.engine import lines
+from iit_bench.engine import log as logs
+from iit_bench.engine.lines import entry_line, header_line
 from iit_bench.engine.log import ResponseLog
 from iit_bench.errors import UserError
 from iit_bench.models.contract import GenerateResult, ScoreResult
@@ -115,6 +117,43 @@ def test_two_answers_to_one_request_are_refused_with_their_lines(path):
     path.write_bytes(whole + entry_line("b", SCORE) + entry_line("d", SCORE))
     with pytest.raises(UserError, match=r"contradicts itself: line 5 and line 3 of responses.jsonl answer one request differently"):
         ResponseLog(path)
+
+
+def test_of_a_long_log_a_block_at_a_time_is_in_memory_and_every_line_is_parsed_once(tmp_path, monkeypatch):
+    path = tmp_path / "responses.jsonl"
+    long = GenerateResult("x" * 20_000, 17, 4)
+    with ResponseLog(path) as log:
+        log.append({f"request {i}": long if i % 2 else SCORE for i in range(400)})
+    opened, blocks = [], []
+    parse, block = lines.opened_line, lines.LogReader._block
+    monkeypatch.setattr(lines, "opened_line", lambda line: opened.append(line) or parse(line))
+    monkeypatch.setattr(lines.LogReader, "_block", lambda *arguments: blocks.append(block(*arguments)) or blocks[-1])
+    monkeypatch.setattr(lines, "_BLOCK", 10_000)  # less than a line
+    with ResponseLog(path) as log:
+        assert len(log.responses) == 400
+        assert log.responses["request 7"] == long
+    data = path.read_bytes()
+    assert b"".join(blocks) == data  # one pass over the file
+    assert max(map(len, blocks)) <= 10_000
+    assert b"".join(line + b"\n" for line in opened) == data
+
+
+def test_entries_are_given_before_the_rest_of_the_log_is_read(path, monkeypatch):
+    monkeypatch.setattr(lines, "_BLOCK", 1)
+    reader = lines.LogReader(path)
+    assert next(reader.entries()).key == "a"
+    assert reader.end < path.stat().st_size / 2
+
+
+def test_of_a_shard_that_is_damaged_nothing_is_moved(path, monkeypatch):
+    monkeypatch.setattr(logs, "_AT_ONCE", 1)
+    before = path.read_bytes()
+    shard = path.with_name("responses.rank-0.jsonl")
+    shard.write_bytes(header_line("r") + entry_line("d", SCORE) + entry_line("a", REPLY) + entry_line("e", SCORE))
+    with ResponseLog(path) as log, pytest.raises(UserError, match=r"line 3 of '.*rank-0.jsonl' and line 2 of responses.jsonl answer one"):
+        log.absorb([shard])
+    assert path.read_bytes() == before
+    assert shard.is_file()
 
 
 def test_a_log_of_version_1_is_read_and_continued_with_sealed_lines(tmp_path):
