@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -43,10 +42,9 @@ from iit_bench.workflows.verifying import verify
 from reports.folder import ReportFolder
 from tests.lab.test_cells import ITEMS, RESULT
 from tests.reliability.damages import damages
+from tests.reliability.tally import commit, put
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "reliability.md"
-HEAD, TAIL = "<!-- damage.py -->\n", "<!-- end of damage.py -->\n"
 OUTCOMES = ("harmless", "detected", "silently accepted", "internal error")
 Reader = Callable[[Path], Any]  # of a folder; what it returns is compared
 
@@ -239,6 +237,12 @@ def _is_same(whole: Any, now: Any, is_log: bool) -> bool:
     return begins and now == {**whole, "log": answers, "sent": now["sent"]}
 
 
+def write(trial: Trial) -> None:
+    """Write the table into docs/reliability.md."""
+    of = f", one damage of {trial.every}" if trial.every > 1 else ""
+    put("damage.py", f"Tried on {commit()}{of}:\n\n{trial.table()}")
+
+
 def main() -> int:
     """Run the trial and print its table."""
     words = [word for word in sys.argv[1:] if word != "--docs"]
@@ -247,12 +251,7 @@ def main() -> int:
         trial.subject(one)
     print(trial.table(), *trial.unnoticed[:20], f"refused by a reader, and whole for verify: {trial.unverified}", sep="\n")
     if "--docs" in sys.argv:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        of = f", one damage of {trial.every}" if trial.every > 1 else ""
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(HEAD)
-        PAGE.write_text(f"{before}{HEAD}Tried on {commit}{of}:\n\n{trial.table()}{TAIL}{rest.partition(TAIL)[2]}", encoding="utf-8")
+        write(trial)
     return int(bool(trial.unnoticed))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,3 +28,23 @@ def damages(value: Any) -> Iterator[Any]:
         yield float(value) + 1e-9
     else:
         yield f"{value}x"
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of each part of a JSON value, without the whole."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ():
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def changed(value: Any, path: tuple[Any, ...], new: Any, drop: bool) -> Any:
+    """The value with the part at `path` replaced by `new`, or left out."""
+    whole = copy.deepcopy(value)
+    part = whole
+    for key in path[:-1]:
+        part = part[key]
+    if drop:
+        del part[path[-1]]
+    else:
+        part[path[-1]] = new
+    return whole

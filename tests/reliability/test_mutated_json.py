@@ -5,11 +5,10 @@ Here 60 changes; `make torture` makes 60 times TORTURE of them.
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ from hypothesis import strategies as st
 from evaluators.runs.header import load_options
 from evaluators.runs.reading import load_run
 from iit_bench.cli import main
-from iit_bench.errors import UserError
 from iit_bench.lab.cells import read_cell
 from iit_bench.training import recipe
+from tests.reliability.damages import changed, places
+from tests.reliability.tally import Tally
 
 ROOT = Path(__file__).parents[2]
 OLD = ROOT / "tests" / "data"
@@ -74,26 +74,6 @@ FILES = {
 }
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of each part of a JSON value, without the whole."""
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ():
-        yield (*path, key)
-        yield from places(inner, (*path, key))
-
-
-def changed(value: Any, path: tuple[Any, ...], new: Any, drop: bool) -> Any:
-    """The value with the part at `path` replaced by `new`, or left out."""
-    whole = copy.deepcopy(value)
-    part = whole
-    for key in path[:-1]:
-        part = part[key]
-    if drop:
-        del part[path[-1]]
-    else:
-        part[path[-1]] = new
-    return whole
-
-
 def read_lines(file: Path) -> list[Any]:
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".yaml":
@@ -117,20 +97,25 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.slow
-@settings(max_examples=CHANGES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_a_changed_file_is_read_or_refused_in_one_sentence(folders: dict[str, Path], data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(FILES)))
-    lines = read_lines(FILES[name].source)
-    number = data.draw(st.integers(0, len(lines) - 1))
-    path = data.draw(st.sampled_from(list(places(lines[number])) or [()]))
-    new, drop = data.draw(st.sampled_from(OTHER)), data.draw(st.booleans())
-    lines[number] = changed(lines[number], path, new, drop) if path else new
-    file = folders[name]
-    file.write_text("\n".join(json.dumps(line) for line in lines) + "\n", encoding="utf-8")
-    try:
-        FILES[name].reads(file)
-    except UserError as error:
-        assert "\n" not in str(error)
-    finally:
-        shutil.copy(FILES[name].source, file)
+def test_a_changed_file_is_read_or_refused_in_one_sentence(
+    folders: dict[str, Path], record_property: Callable[[str, object], None]
+) -> None:
+    tally = Tally("changed JSON files", record_property)
+
+    @settings(max_examples=CHANGES, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def every(data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(FILES)))
+        lines = read_lines(FILES[name].source)
+        number = data.draw(st.integers(0, len(lines) - 1))
+        path = data.draw(st.sampled_from(list(places(lines[number])) or [()]))
+        new, drop = data.draw(st.sampled_from(OTHER)), data.draw(st.booleans())
+        lines[number] = changed(lines[number], path, new, drop) if path else new
+        file = folders[name]
+        file.write_text("\n".join(json.dumps(line) for line in lines) + "\n", encoding="utf-8")
+        try:
+            tally.tried(lambda: FILES[name].reads(file))
+        finally:
+            shutil.copy(FILES[name].source, file)
+
+    every()

@@ -9,11 +9,13 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests import warm_processes
+from tests.reliability.tally import Tally
 
 TRIAL, STOPPED = (Path(__file__).with_name(name) for name in ("trial.py", "stopped.py"))
 KILLS = os.environ.get("TORTURE", "3")
@@ -21,11 +23,20 @@ NEEDS_KIT = pytest.mark.skipif(importlib.util.find_spec("vlmeval") is None, reas
 pytestmark = pytest.mark.slow
 
 
-def run(script: Path, *words: object) -> dict:
-    """What a script prints: one JSON object."""
-    done = warm_processes.run([sys.executable, script, *words], preload=warm_processes.MODELS)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture
+def run(record_property: Callable[[str, object], None]) -> Callable[..., dict]:
+    """Run a script and return the JSON object that it prints; what it survived is counted: kills, or one stop."""
+
+    def run(trial: str, script: Path, *words: object) -> dict:
+        tally = Tally(trial, record_property)
+        done = warm_processes.run([sys.executable, script, *words], preload=warm_processes.MODELS)
+        tally.add(internal_errors=int(done.returncode != 0))
+        assert done.returncode == 0, done.stderr[-4000:]
+        found: dict = json.loads(done.stdout.splitlines()[-1])
+        tally.add(survived=found.get("kills", 1))
+        return found
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +50,19 @@ def text_data(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("suite", ["iit-gold", "iit-own", "iit-server"])
-def test_killed_processes_of_suite_iit_leave_the_same_bytes(bench, tmp_path, suite):
-    assert run(TRIAL, suite, tmp_path, KILLS, 0, bench.path)["kills"] >= int(KILLS)
+def test_killed_processes_of_suite_iit_leave_the_same_bytes(run, bench, tmp_path, suite):
+    assert run(f"killed: {suite}", TRIAL, suite, tmp_path, KILLS, 0, bench.path)["kills"] >= int(KILLS)
 
 
-def test_killed_processes_of_suite_text_leave_the_same_bytes(text_data, tmp_path):
-    assert run(TRIAL, "text", tmp_path, KILLS, 0, text_data)["kills"] >= int(KILLS)
+def test_killed_processes_of_suite_text_leave_the_same_bytes(run, text_data, tmp_path):
+    assert run("killed: text", TRIAL, "text", tmp_path, KILLS, 0, text_data)["kills"] >= int(KILLS)
 
 
 @NEEDS_KIT
-def test_killed_processes_of_suite_vqa_leave_the_same_bytes(tmp_path):
-    assert run(TRIAL, "vqa", tmp_path, KILLS, 0, tmp_path)["kills"] >= int(KILLS)
+def test_killed_processes_of_suite_vqa_leave_the_same_bytes(run, tmp_path):
+    assert run("killed: vqa", TRIAL, "vqa", tmp_path, KILLS, 0, tmp_path)["kills"] >= int(KILLS)
 
 
 @pytest.mark.parametrize("how", ["hangs", "preempted", "clock", "counts"])
-def test_a_process_that_stops_in_another_way_loses_only_what_it_had_in_hand(bench, tmp_path, how):
-    assert run(STOPPED, how, tmp_path, bench.path)["how"] == how
+def test_a_process_that_stops_in_another_way_loses_only_what_it_had_in_hand(run, bench, tmp_path, how):
+    assert run(f"stopped: {how}", STOPPED, how, tmp_path, bench.path)["how"] == how

@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from iit_bench.training import checkpoint, loop
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task, run
 from tests.held_folder import held_elsewhere
+from tests.reliability.tally import Tally
 
 pytestmark = pytest.mark.slow
 KILLED = Path(__file__).parents[1] / "reliability" / "trained.py"
@@ -52,12 +54,17 @@ def stopped(recipe: Any, out: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize("stage", ["lab-wings-stage2", *(["lab-base", "lab-wings-stage1"] if KILLS != "3" else [])])
-def test_killed_at_random_steps_a_training_ends_with_the_same_bits(stage: str, tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+def test_killed_at_random_steps_a_training_ends_with_the_same_bits(
+    stage: str, tiny: dict[str, tuple[str, ...]], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    tally = Tally("killed: train", record_property)
     steps = ("optim.steps=12", "every.checkpoint=3", "every.log=1", "every.score=100", "optim.batch=3", "run.accumulate=80")
     words = [str(tmp_path), KILLS, "0", stage, *tiny[stage], *steps]
     done = subprocess.run([sys.executable, str(KILLED), *words], capture_output=True, text=True, timeout=20_000, check=False)
+    tally.add(internal_errors=int(done.returncode != 0))
     assert done.returncode == 0, done.stderr[-4000:]
     assert json.loads(done.stdout.splitlines()[-1])["kills"] == int(KILLS)
+    tally.add(survived=int(KILLS))
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "changed", "no state"])
