@@ -30,6 +30,7 @@ LOG_VERSION = 2
 Response = ScoreResult | GenerateResult
 _KINDS: dict[str, type[Response]] = {"score": ScoreResult, "generate": GenerateResult}
 _FAILURE, _SPLIT = "failure", "split"
+_MOST_KNOWN = 1 << 16
 _BLOCK = 1 << 20  # bytes of a log that are in memory while it is read
 
 
@@ -86,6 +87,9 @@ class LogReader:
         self.version: int | None = None  # None: the first line was not read yet
         self.end = 0  # bytes of the whole lines that were read
         self._count = 0  # of lines
+        # Counts of tokens, and marks, that many answers share, each once; apart, because (True,) equals (1,).
+        self._counts: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._marks: dict[tuple[bool, ...], tuple[bool, ...]] = {}
 
     def new_entries(self, file: IO[bytes] | None = None) -> list[Entry]:
         """The entries that were added since the last call, all at once, read from `file`, or from the path, opened anew."""
@@ -157,11 +161,19 @@ class LogReader:
         if not sealed and (fields["version"] if number == 1 else self.version or 0) > 1:
             raise ValueError("its checksum is missing")
         if number > 1:
-            return Entry(fields["key"], _outcome(fields), number)
+            return Entry(fields["key"], self._shared(_outcome(fields)), number)
         if fields["format"] != LOG_FORMAT or fields["version"] not in range(1, LOG_VERSION + 1):
             raise ValueError(f"format {fields['format']!r} version {fields['version']!r}, not {LOG_FORMAT!r} up to version {LOG_VERSION}")
         self.version, self.run = fields["version"], fields.get("run", "")
         return None
+
+    def _shared(self, outcome: Response | Failure | Split) -> Response | Failure | Split:
+        """The outcome; equal tuples of counts and marks become one object, as long as there are few."""
+        if not isinstance(outcome, ScoreResult) or len(self._counts) + len(self._marks) > _MOST_KNOWN:
+            return outcome
+        tokens = self._counts.setdefault(outcome.tokens, outcome.tokens)
+        greedy = self._marks.setdefault(outcome.greedy, outcome.greedy)
+        return ScoreResult(outcome.logprobs, tokens, greedy, outcome.prompt_tokens, outcome.merged)
 
 
 def _outcome(fields: Mapping[str, Any]) -> Response | Failure | Split:

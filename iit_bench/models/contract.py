@@ -114,7 +114,7 @@ class ScoreRequest:
     continuations: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScoreResult:
     """Per continuation, in order: sum of its tokens' log-probabilities (nats), its token count, and whether greedy decoding returns it.
 
@@ -142,7 +142,7 @@ class GenerateRequest:
         return self.max_new_tokens + self.reasoning_tokens
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GenerateResult:
     """A generated reply. Token counts are 0 if a server does not report them."""
 
