@@ -86,6 +86,13 @@ def refuse_if_held(out: Path, fix: str = "choose another --out") -> None:
             raise held(path, out, fix)
 
 
+def tidy_after_killed(out: Path, *, beside: bool = False) -> None:
+    """Remove a lock's file whose process was killed, and what it left unfinished; nothing while a process holds the lock."""
+    if os.path.lexists(_path(out, beside)):
+        with contextlib.suppress(UserError), holding(out, beside=beside):
+            pass
+
+
 def held(lock: Path, out: Path, fix: str) -> UserError:
     """The error of a folder whose lock another process holds."""
     who = holder_in_words(lock)

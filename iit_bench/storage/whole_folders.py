@@ -14,7 +14,7 @@ from pathlib import Path
 from iit_bench.errors import UserError
 from iit_bench.progress import notice
 from iit_bench.storage.atomic import Content, check_writable, discard, unwritable, write_atomic
-from iit_bench.storage.folder_locks import holding
+from iit_bench.storage.folder_locks import holding, tidy_after_killed
 from iit_bench.storage.litter import replaced_by_killed, unfinished
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
@@ -33,8 +33,13 @@ def reserved(out: Path, folder_format: str, overwrite: bool = False) -> Iterator
     Raises:
         UserError: another process writes it; see `check_target`.
     """
-    check_target(out, folder_format, overwrite)
-    out = Path(os.path.realpath(out))
+    real = Path(os.path.realpath(out))
+    try:
+        check_target(out, folder_format, overwrite)
+    except UserError:  # a process killed when the folder was whole has left its lock, which nobody else would take
+        tidy_after_killed(real, beside=True)
+        raise
+    out = real
     with holding(out, beside=True):
         if not os.path.lexists(out) and (aside := replaced_by_killed(out)):
             try:

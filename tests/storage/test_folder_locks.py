@@ -77,6 +77,17 @@ def test_the_lock_of_a_killed_process_is_free_and_its_file_goes(tmp_path):
     assert LOCK not in names(tmp_path)
 
 
+def test_the_lock_that_a_process_killed_at_the_end_left_goes_when_the_whole_folder_is_refused(tmp_path):
+    out = save(tmp_path / "out", "whole")
+    (tmp_path / ".out.lock").write_text("{}")
+    with pytest.raises(UserError, match="already holds an export"):
+        save(out, "newer")
+    assert names(tmp_path) == ["out"]
+    with held_elsewhere(out, "beside"), pytest.raises(UserError, match="already holds an export"):
+        assert names(tmp_path) == [".out.lock", "out"]
+        save(out, "newer")
+
+
 def test_a_function_that_holds_a_folder_may_call_another_that_does(tmp_path):
     with reserved(tmp_path / "out", FORMAT):
         save(tmp_path / "out", "mine")

@@ -1,0 +1,16 @@
+"""`iit-bench fetch`, killed before its changes of the file system: the same command then completes the data root (docs/reliability.md)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.reliability.steps import Steps
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")]
+
+
+def test_killed_at_any_call_the_same_command_completes_the_data_root(server, tmp_path):
+    words = ["fetch", "gsm8k", "mmlu_anatomy", "--yes", "--quiet", "--data-root", str(tmp_path / "work" / "data")]
+    assert Steps(tmp_path / "work", words).check(None if "TORTURE" in os.environ else 2)
