@@ -108,7 +108,7 @@ def _of_file(path: Path) -> list[AnyRun]:
 def _content(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); give {KINDS}") from error
 
 

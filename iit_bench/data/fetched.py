@@ -70,7 +70,7 @@ def read_sets(path: Path) -> Sets:
         if leading_out := [name for fetched in sets.values() for name in fetched.files if not stays_inside(name)]:
             raise ValueError(f"{leading_out[0]!r} lies outside the data root")
         return sets
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else described(error)
         raise UserError(f"{str(path)!r} is not what `iit-bench fetch` wrote ({reason}); {_FIX}") from error
 

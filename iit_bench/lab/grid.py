@@ -13,12 +13,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
-from iit_bench.errors import UserError, one_line
+from iit_bench.errors import UserError
 from iit_bench.lab.cells import BASE, Cell, Role
 from iit_bench.training.ranges import within
-from iit_bench.training.recipe import KINDS, fill
+from iit_bench.training.recipe import KINDS, fill, read_yaml
 from iit_bench.training.records import PRECISIONS
 
 RATE = "RATE"
@@ -115,16 +113,12 @@ def load_grid(name: str) -> Grid:
         UserError: no such grid, not YAML, an unknown key, a value of the wrong type or outside its range.
     """
     if name in presets():
-        text = resources.files("iit_bench").joinpath("lab", "presets", f"{name}.yaml").read_text(encoding="utf-8")
+        text = resources.files("iit_bench").joinpath("lab", "presets", f"{name}.yaml").read_bytes()
     elif Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8")
+        text = Path(name).read_bytes()
     else:
         raise UserError(f"grid {name!r}: neither a file nor one of {', '.join(presets())}; give one of these names or a path")
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"grid {name}: is not YAML ({one_line(error)}); compare it with a shipped one") from None
-    return fill(Grid, raw, f"grid {name}")
+    return fill(Grid, read_yaml(text, f"grid {name}"), f"grid {name}")
 
 
 def planned(grid: Grid, only: Sequence[str] = ()) -> list[Planned]:

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import io
 import json
-import math
+import sys
 import types as python_types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -101,7 +101,7 @@ def _fits(kind: Any, origin: Any, args: Sequence[Any], value: Any) -> bool:
     if origin is typing.Literal:
         return any(value is one or (type(value) is type(one) and value == one) for one in args)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if kind in (int, bool, str):
         return type(value) is kind
     return origin not in (tuple, dict, Mapping) and not dataclasses.is_dataclass(kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ class Range:
     without_high: bool = False
 
     def __contains__(self, value: object) -> bool:
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             return False
         above = value > self.low if self.without_low else value >= self.low
         return above and (self.high is None or (value < self.high if self.without_high else value <= self.high))

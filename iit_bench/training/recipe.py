@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -60,10 +61,7 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
         UserError: no such recipe, not YAML, an unknown key, a value of the wrong type or outside its range.
     """
     name, text = _read(recipe)
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"recipe {recipe}: is not YAML ({one_line(error)}); compare it with a shipped recipe") from None
+    raw = read_yaml(text, f"recipe {recipe}")
     if not isinstance(raw, dict) or not isinstance(raw.get("kind"), str) or raw["kind"] not in KINDS:
         raise UserError(f"recipe {recipe}: its key 'kind' must be one of {', '.join(KINDS)}")
     sha256 = hashlib.sha256(json.dumps(raw, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
@@ -74,12 +72,29 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
             raise UserError(f"--set {override}: must be key=value, e.g. --set seed=1")
         try:
             _put(raw, key, yaml.safe_load(value))
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise UserError(f"--set {override}: the value is not YAML; quote it, e.g. --set '{key}=[1, 2]'") from None
         counting = {other: text for other, text in counting.items() if other != key and not other.startswith(f"{key}.")} | {key: value}
     in_order = sorted(counting, key=lambda key: key.split("."))  # a part comes after the whole that it changes
     recorded = tuple(f"{key}={counting[key]}" for key in in_order)
     return Loaded(name, sha256, recorded, fill(KINDS[raw["kind"]], raw, f"recipe {name}"))
+
+
+def read_yaml(text: bytes, what: str) -> Any:
+    """What a YAML file holds, if JSON can hold it too: its content is hashed and written into cards as JSON.
+
+    Args:
+        what: whose text it is, for the error.
+
+    Raises:
+        UserError: it is not YAML, or has a value that is none of JSON (a date, keys of two kinds, a part of itself, half a character).
+    """
+    try:
+        raw = yaml.safe_load(text)
+        json.dumps(raw, sort_keys=True, ensure_ascii=False).encode()
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # of dates yaml raises ValueError
+        raise UserError(f"{what}: is not YAML that JSON can hold ({one_line(error)}); compare it with a shipped one") from None
+    return raw
 
 
 Record = TypeVar("Record")
@@ -110,6 +125,11 @@ def fill(cls: type[Record], raw: Any, where: str) -> Record:
         raise UserError(f"{where}: {error}") from None
 
 
+def _is_beyond_float(value: float) -> bool:
+    """Whether a number of any size is an integer that no float can hold."""
+    return isinstance(value, int) and abs(value) > sys.float_info.max
+
+
 def _value(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return fill(_kind(typing.cast(type, hint), value, where), value, where)
@@ -119,7 +139,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return tuple(_value(inner, item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return dict(value)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and not _is_beyond_float(value):
         return float(value)
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
         try:

@@ -189,7 +189,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     path, fix = folder / CARD, "train into another --out"
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{str(path)!r} is damaged ({described(error)}); {fix}") from error
     if isinstance(card, dict) and not {"format", SEAL} & set(card):
         return card

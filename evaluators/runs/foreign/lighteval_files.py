@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.runs.foreign.own_figures import Values, number, outcome, task_result
-from evaluators.runs.foreign.run import foreign_header
+from evaluators.runs.foreign.run import DAMAGED, foreign_header
 from evaluators.runs.outcomes import count_outcomes
 from iit_bench.errors import UserError, described
 from iit_bench.storage.runs import Run, TaskRun
@@ -47,7 +47,7 @@ def read_results(path: Path, content: Mapping[str, Any]) -> TaskRun:
             items += rows
         found = SuiteResults(suite="text", complete=True, outcomes=count_outcomes(items), tasks=tuple(results))
         return Run(path=path, run=_header(path, content, tasks), results=found, foreign_items=items)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except DAMAGED as error:
         raise UserError(f"{str(path)!r} is damaged ({described(error)}); run lighteval again") from error
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluators.runs.foreign.run import foreign_header
+from evaluators.runs.foreign.run import DAMAGED, foreign_header
 from evaluators.text.results import Circumstances, items_of, suite_results
 from iit_bench.errors import UserError, described
 from iit_bench.storage.runs import Run, TaskRun
@@ -40,7 +40,7 @@ def read_results(path: Path) -> TaskRun:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); give the results_*.json that lm-eval wrote") from error
     if not is_results(content):
         raise UserError(f"{str(path)!r} is not a results file of lm-eval; give the results_*.json of `lm_eval --output_path DIR`")
@@ -53,7 +53,7 @@ def read_results(path: Path) -> TaskRun:
         items = items_of(whole, ())
         results = suite_results(whole, items, Circumstances())
         return Run(path=path, run=_header(content, tasks, path), results=results, foreign_items=items)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except DAMAGED as error:
         raise UserError(f"{str(path)!r} is damaged ({described(error)}); run lm-eval again") from error
 
 
@@ -97,7 +97,7 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
             try:
                 sample = json.loads(line)
                 kept = {name: sample[name] for name in (*_KEPT, *sample["metrics"])}
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise UserError(
                     f"line {number} of {str(file)!r} is no sample of lm-eval 0.4.6 or newer ({described(error)}); without the "
                     "file, intervals come from lm-eval's standard errors"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.runs.foreign.own_figures import number, outcome, task_result
-from evaluators.runs.foreign.run import foreign_header
+from evaluators.runs.foreign.run import DAMAGED, foreign_header
 from evaluators.runs.outcomes import count_outcomes
 from iit_bench.errors import UserError, described
 from iit_bench.storage.runs import Run, TaskRun
@@ -52,7 +52,7 @@ def read_results(path: Path, content: Mapping[str, Any]) -> TaskRun:
             items += rows
         found = SuiteResults(suite="vqa", complete=True, outcomes=count_outcomes(items), tasks=tuple(results))
         return Run(path=path, run=_header(path, content, tasks), results=found, foreign_items=items)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except DAMAGED as error:
         raise UserError(f"{str(path)!r} is damaged ({described(error)}); run lmms-eval again") from error
 
 
@@ -102,7 +102,7 @@ def _lines(path: Path, task: str) -> Iterator[dict[str, Any]]:
                 sample = json.loads(line)
                 if not isinstance(sample, dict) or "doc_id" not in sample:
                     raise ValueError("it has no doc_id")
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"line {place} of {str(file)!r} is no sample of lmms-eval ({error}); run it again") from error
             yield sample
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ def figure(rows: Sequence[TaskItem], measured: Measured) -> Figure:
 
 def number(value: Any) -> float | None:
     """A score as a number: true and false are 1 and 0; None for what is none."""
-    return float(value) if isinstance(value, (bool, int, float)) and math.isfinite(value) else None
+    return float(value) if isinstance(value, (bool, int, float)) and abs(value) <= sys.float_info.max else None
 
 
 def outcome(score: float) -> Outcome:

@@ -7,6 +7,9 @@ from typing import Any
 
 from iit_bench.types import TaskSuite
 
+# What reading a tool's file raises where a value in it is missing, of another kind, out of range or nested too deeply.
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError, AssertionError)
+
 
 def foreign_header(tool: str, suite: TaskSuite, model: str, path: Path, **known: Any) -> dict[str, Any]:
     """run.json of a foreign run: what its files do not record is None, an empty text or 0.

@@ -35,7 +35,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 return [dict(row) for row in csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")]
         finally:
             csv.field_size_limit(limit)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise UserError(f"table {str(path)!r} cannot be read ({error}); write it again") from error
 
 
@@ -61,6 +61,6 @@ def number(cell: Any) -> float | None:
     """A finite number that a cell holds, or None."""
     try:
         value = float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return value if math.isfinite(value) else None

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evaluators.runs.foreign.run import foreign_header
+from evaluators.runs.foreign.run import DAMAGED, foreign_header
 from evaluators.runs.foreign.table_files import FORMATS, number, read_rows
 from evaluators.vqa.scores import Answered, task_result
 from iit_bench.errors import UserError, described
@@ -76,7 +76,7 @@ def _run(model: str, files: Mapping[str, Path]) -> TaskRun:
     for task in sorted(files):
         try:
             result, made = _task(task, files[task])
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, SyntaxError) as error:
+        except (*DAMAGED, SyntaxError, MemoryError) as error:
             raise UserError(f"{str(files[task])!r} or a table beside it is damaged ({described(error)}); run VLMEvalKit again") from error
         results.append(result)
         items += made
