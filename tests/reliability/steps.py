@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from iit_bench.cli import main
+from tests.reliability.tally import Tally
 
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -37,6 +38,7 @@ class Steps:
     again: list[str] | None = None  # the command after the stop; default: the same
     kept: Callable[[Contents], bool] = lambda left: True  # what has to hold of the folder right after the stop
     finished: str = ""  # a command that had finished when it was stopped may refuse to run again, in a sentence with these words
+    tally: Tally | None = None  # counts the stops that were survived
     same: Callable[[Contents], Contents] = field(default=lambda contents: contents)
 
     def __post_init__(self) -> None:
@@ -128,6 +130,8 @@ class Steps:
             assert set(now) == set(whole), f"{at}: more {sorted(set(now) - set(whole))}, less {sorted(set(whole) - set(now))}"
             other = [name for name in whole if now[name] != whole[name]]
             assert not other, f"{at}: {other} are others: {[difference(now[name], whole[name]) for name in other[:1]]}"
+            if self.tally:
+                self.tally.add(survived=1)
         return len(numbers)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from iit_bench.cli import main
 from tests.reliability.steps import Contents, Steps
+from tests.reliability.tally import Tally
 from tests.training.conftest import TINY
 
 ALL = "TORTURE" in os.environ
@@ -29,7 +30,7 @@ def stops(few: int) -> int | None:
 
 
 @pytest.fixture
-def steps(tmp_path: Path) -> Make:
+def steps(tmp_path: Path, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Make:
     """steps(words, begin) → a command in `work`; WORK in its words is that folder."""
 
     def make(words: str, places: dict[str, Path] | None = None, **more: Any) -> Steps:
@@ -37,7 +38,8 @@ def steps(tmp_path: Path) -> Make:
         known = {name: str(path) for name, path in places.items()}
         again = more.pop("again", words)
         replaced = [[replace(word, known) for word in line.split()] for line in (words, again)]
-        return Steps(tmp_path / "work", replaced[0], again=replaced[1], **more)
+        tally = Tally(f"killed at a call: {request.node.name.removeprefix('test_')}", record_property)
+        return Steps(tmp_path / "work", replaced[0], again=replaced[1], tally=tally, **more)
 
     return make
 
