@@ -14,7 +14,7 @@ from reports.entries import Entry, plain
 from reports.models import ModelRow, Models, TaskColumn
 
 SUITE_NAMES: dict[TaskSuite, str] = {"text": "Text-only (lm-eval)", "vqa": "VQA (VLMEvalKit)"}
-_SHOWN_ELSEWHERE = ("name", "model", "benchmark", "suite", "command", "arguments")  # of run.json; `arguments` repeats `command`
+_SHOWN_ELSEWHERE = ("name", "model", "benchmark", "suite", "command", "arguments", "files")  # of run.json; `arguments` repeats `command`
 
 Facts = tuple[tuple[str, str], ...]  # (term, value), for a definition list
 

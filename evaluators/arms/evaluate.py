@@ -10,7 +10,6 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from iit_bench.models.load import load_model
 from iit_bench.progress import bar, notice
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
-from iit_bench.storage.runs import PROMPTS, IitRun, load_run, save_run_header, save_run_outcome
+from iit_bench.storage.runs import PROMPTS, IitRun, load_run, save_finished_header, save_run_outcome
 from iit_bench.types import Prediction
 
 OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl", PROMPTS, BATCHES)
@@ -269,7 +268,7 @@ class _OneArm:
             rendering = _Made(self.benchmark, changed)
             write_prompts(self.folder, self.model, rendering.courses, (predictions, errors), self.asking, rendering)
             save_run_outcome(self.folder, predictions, summarise(predictions, {}, complete, self.benchmark.tiers), errors)
-            save_run_header(self.folder, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
+            save_finished_header(self.folder, run)
 
     def _described(
         self, options: RunOptions, changed: Sequence[tuple[Changed, ...]], limits: BatchLimits, left_out: Mapping[str, int]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from evaluators.arms.names import FOLDER as ARMS_FOLDER
@@ -38,7 +37,7 @@ from iit_bench.models.reasoning import reasoning_budget
 from iit_bench.progress import notice
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
-from iit_bench.storage.runs import EARLIER_TURN, PROMPTS, folder_label, save_run_header, save_run_outcome
+from iit_bench.storage.runs import EARLIER_TURN, PROMPTS, folder_label, save_finished_header, save_run_outcome
 from iit_bench.types import Prediction, Results, Scoring
 
 OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl", PROMPTS, BATCHES, ARMS_FOLDER)
@@ -150,7 +149,7 @@ def evaluate_model(
             results = dataclasses.replace(results, forgetting=against_base)
         write_prompts(options.out, model, courses, (predictions, errors), asking, rendering)
         save_run_outcome(options.out, predictions, results, errors)
-        save_run_header(options.out, run | {"ended": _now()})
+        save_finished_header(options.out, run)
     return results
 
 
@@ -225,10 +224,3 @@ def _progress_bar(show: bool, total: int, name: str) -> Any:
     from iit_bench.progress import bar
 
     return bar(f"{name}: scoring", total, show)
-
-
-# ---------------------------------------------------------------- the run folder
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

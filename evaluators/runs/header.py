@@ -158,6 +158,7 @@ def bookkeeping(options: RunOptions, packages: Sequence[str] = ()) -> dict[str, 
         "usage": None,
         "resumed": 0,
         "launch": "",
+        "files": {},
     }
 
 

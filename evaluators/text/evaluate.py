@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import Model, as_text_model
 from iit_bench.models.load import load_model
 from iit_bench.storage.atomic import check_writable
-from iit_bench.storage.runs import save_run_header, save_run_outcome
+from iit_bench.storage.runs import save_finished_header, save_run_outcome
 from iit_bench.tools.lm_eval.process import evaluating
 from iit_bench.types import SuiteResults
 
@@ -96,7 +95,7 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
         results = replace(results, advice=advice(results.outcomes, run, reasoned=False))
         _save_lm_eval(options.out / LM_EVAL_FILES, evaluated, lm, options)
         save_run_outcome(options.out, items, results, errors_of(lm.failed))
-        save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
+        save_finished_header(options.out, run, LM_EVAL_FILES)
     return results
 
 

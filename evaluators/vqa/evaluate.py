@@ -13,7 +13,6 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -39,7 +38,7 @@ from iit_bench.models.modality import text_only
 from iit_bench.models.reasoning import reasoning_budget
 from iit_bench.progress import bar
 from iit_bench.storage.atomic import check_writable
-from iit_bench.storage.runs import save_run_header, save_run_outcome
+from iit_bench.storage.runs import save_finished_header, save_run_outcome
 from iit_bench.tools.vlmevalkit import FAILED
 from iit_bench.types import OUTCOMES, Image, SuiteResults, TaskItem, TaskResult
 
@@ -92,7 +91,7 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
         results = dataclasses.replace(results, advice=advice(results.outcomes, run, reasoned=model.capabilities.reasons))
         keep_result_files(files, options.out)
         save_run_outcome(options.out, items, results, errors)
-        save_run_header(options.out, run | {"ended": datetime.now(UTC).isoformat(timespec="seconds")})
+        save_finished_header(options.out, run, RESULT_FILES)
     return results
 
 

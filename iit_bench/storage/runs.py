@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
@@ -96,6 +97,8 @@ RUN_FIELDS = {
     "usage": "of a model behind a server: answers, prompt and reply tokens as it bills them, cost where prices are given; else null",
     "resumed": "how many times the run was resumed",
     "launch": "of several processes: their launch, whose --fresh begins the run anew no second time; else empty",
+    "files": "path -> sha256 of what was written before this file, at the end of the last session: results, errors, prompts and the files "
+    "of another tool; empty while it runs; missing in runs of earlier versions",
 }
 # Fields of run.json of the suites text and vqa: those of RUN_FIELDS that do not speak of a benchmark, and these.
 SUITE_FIELDS = {name: RUN_FIELDS[name] for name in RUN_FIELDS if name not in _OF_BENCHMARKS} | {
@@ -215,6 +218,20 @@ def folder_label(folder: Path) -> str:
 def save_run_header(folder: Path, run: Mapping[str, Any]) -> None:
     """Write run.json; `run` has the fields of RUN_FIELDS."""
     write_atomic(folder / "run.json", sealed_json(RUN_FORMAT, run))
+
+
+def save_finished_header(folder: Path, run: Mapping[str, Any], tool_files: str = "") -> None:
+    """Write run.json after everything else of a run: with its end and with the hashes by which `iit-bench verify` knows the other files.
+
+    Args:
+        folder: the run folder.
+        run: the fields of RUN_FIELDS.
+        tool_files: of suites text and vqa: name of the folder with the tool's own files.
+    """
+    paths = [folder / name for name in ("results.json", ERRORS, PROMPTS)]
+    paths += sorted((folder / tool_files).rglob("*")) if tool_files else []
+    files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths if path.is_file() and not path.is_symlink()}
+    save_run_header(folder, {**run, "ended": datetime.now(UTC).isoformat(timespec="seconds"), "files": files})
 
 
 def load_run_header(folder: Path) -> dict[str, Any]:

@@ -134,6 +134,7 @@ _OF_ANY_SUITE = {
     "git_commit": str | None,
     "answers_version": int | None,
     "session": str | None,
+    "files": dict[str, str],
     "merged_replies": int | None,
     "usage": dict[str, Any] | None,
     "launch": str | None,

@@ -251,6 +251,11 @@ def _run(look: _Look) -> None:
     for name, record_type in ((runs.PROMPTS, SeenPrompt), ("attention.parquet", None)):
         if (folder / name).is_file():
             look.read(name, lambda record_type=record_type, name=name: _table(record_type, folder / name))  # type: ignore[misc]
+    if run is not None and look.found.finished:
+        named = {fault.file for fault in look.found.faults}
+        for name, sha256 in (run.get("files") or {}).items():
+            if name not in named:
+                look.sha256(name, sha256)
     _logs(look)
 
 

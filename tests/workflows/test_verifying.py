@@ -13,9 +13,13 @@ from iit_bench.engine.lines import entry_line
 from iit_bench.errors import UserError
 from iit_bench.models.contract import ScoreResult
 from iit_bench.storage.benchmark import Benchmark
+from iit_bench.storage.runs import load_run_header, save_finished_header
+from iit_bench.storage.tables import table_bytes
+from iit_bench.types import SeenPrompt
 from iit_bench.workflows.verifying import Verified, as_text, verify
 from reports.folder import LIST, ReportFolder
 from tests.reliability.damage import Subject, subjects
+from tests.resealed import change
 
 pytestmark = pytest.mark.slow
 DATA = Path(__file__).parents[1] / "data"
@@ -156,3 +160,35 @@ def test_what_nothing_covers_is_listed(copied) -> None:
     (folder / "notes.txt").write_text("mine")
     (found,) = verify([folder])
     assert isinstance(found, Verified) and found.unchecked == ["notes.txt"] and found.whole
+
+
+def test_another_run_json_and_changed_prompts_and_tool_files_are_named(bench: Benchmark, tmp_path: Path) -> None:
+    """run.json is written last, with the hashes of what was written before it: an intact one of another run does not fit."""
+    runs = {}
+    for name, chat_model in (("a", "majority"), ("b", "random")):
+        runs[name] = tmp_path / name
+        arguments = ["--model", chat_model, "--bench", str(bench.path), "--limit", "2", "--quiet", "--out", str(runs[name])]
+        assert main(["eval", *arguments]) == 0
+    assert faults(runs["a"]) == []
+    whole = (runs["a"] / "run.json").read_bytes()
+    shutil.copy(runs["b"] / "run.json", runs["a"])
+    assert faults(runs["a"]) == [("results.json", "changed")]
+    (runs["a"] / "run.json").write_bytes(whole)
+    folder, tool = runs["a"], runs["a"] / "lm_eval"
+    tool.mkdir()
+    for name in ("prompts.parquet", "lm_eval/results.json"):
+        (folder / name).write_bytes(table_bytes(SeenPrompt, []))
+    save_finished_header(folder, load_run_header(folder), "lm_eval")
+    (found,) = verify([folder])
+    assert found.whole and found.unchecked == []
+    (tool / "results.json").write_text("changed")
+    (folder / "prompts.parquet").unlink()
+    assert sorted(faults(folder)) == [("lm_eval/results.json", "changed"), ("prompts.parquet", "missing")]
+
+
+def test_files_of_a_run_from_before_their_hashes_are_listed_as_unchecked(copied) -> None:
+    folder = copied("run")
+    (folder / "lm_eval").mkdir()
+    change(folder / "run.json", lambda body: body.pop("files"))
+    (found,) = verify([folder])
+    assert found.whole and found.unchecked == ["lm_eval/"]
