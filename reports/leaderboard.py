@@ -215,24 +215,25 @@ def _ways(groups: Sequence[Group], beside_base: Mapping[str, str], *, samples: b
 
 def _incomplete(made: Report) -> tuple[str, ...]:
     mine = [entry.name for entry in entries_in(made.groups) if not entry.run.results.complete]
-    names = list(dict.fromkeys([*mine, *suite_about.incomplete(made.models)]))
-    if not names:
-        return ()
-    return (
-        f"Incomplete: {', '.join(names)}. Some items met an error of the machine. Figures of IIT are over the items that finished, and "
+    return _notice(
+        [*mine, *suite_about.incomplete(made.models)],
+        "Incomplete: {names}. Some items met an error of the machine. Figures of IIT are over the items that finished, and "
         "strict counts the others as wrong; those of other suites count them as wrong. Repeat the run's command to resume it.",
     )
 
 
 def _unsealed(made: Report) -> tuple[str, ...]:
     mine = [entry.name for entry in entries_in(made.groups) if not entry.run.sealed]
-    names = list(dict.fromkeys([*mine, *suite_about.unsealed(made.models)]))
-    if not names:
-        return ()
-    return (
-        f"Unsealed: {', '.join(names)}. An earlier iit-bench wrote these runs without checksums over run.json and results.json: their "
+    return _notice(
+        [*mine, *suite_about.unsealed(made.models)],
+        "Unsealed: {names}. An earlier iit-bench wrote these runs without checksums over run.json and results.json: their "
         "figures are recomputed from what the models answered, but a change of anything else there would not be seen.",
     )
+
+
+def _notice(names: list[str], sentence: str) -> tuple[str, ...]:
+    """A sentence with `{names}`, each named once; none where there are none."""
+    return (sentence.replace("{names}", ", ".join(dict.fromkeys(names))),) if names else ()
 
 
 def _not_measured(made: Report) -> tuple[str, ...]:

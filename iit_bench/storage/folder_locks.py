@@ -1,4 +1,4 @@
-"""Locks of output folders: one process writes a folder at a time, and the next one is told which.
+"""Locks of output folders: one process writes to a folder at a time; the error of a second one names the first.
 
 The lock is of an empty file beside the folder, or in it, that holds who has it, and goes when it is released. The system releases the lock
 of a process that ends, however it ends. Run folders have it too; the processes that work together on one run share it.

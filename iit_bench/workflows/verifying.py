@@ -28,7 +28,7 @@ from reports import folder as report_folder
 
 Kind = Literal["benchmark", "run", "export", "data root", "training", "cells", "report"]
 What = Literal["missing", "changed", "damaged", "added"]
-DEPTH = 4  # of folders below one that is named: OUT/work/stages/HASH of an experiment has 3
+DEPTH = 4  # of folders below one that is named: the stages of an experiment are at 3
 _RUN_FILES = ("run.json", "results.json", "predictions.parquet", "items.parquet", "responses.jsonl")
 _BESIDE = {"README.md", "croissant.json", "LICENSES.md"}  # of a benchmark and an export; people edit the first
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from iit_bench.cli import main
 from iit_bench.storage.atomic import full_or_read_only
+from tests.full_disk import files_of_at_most
 
 COMMANDS = {
     "build": ["build", "--size", "2", "--tiers", "T", "--match", "none", "--out", "OUT"],
@@ -31,17 +29,6 @@ def majority_run(bench, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "majority"
     assert main(["eval", "--model", "majority", "--bench", str(bench.path), "--out", str(out), "--limit", "4", "--quiet"]) == 0
     return out
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """The kernel refuses, in the midst of a write, every file that grows beyond `size` bytes: as a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -1,4 +1,4 @@
-"""Output folders: one process writes one at a time, and the next is told which; what a killed process left is removed."""
+"""Output folders: one process writes to one at a time, the error of a second names the first; what a killed process left is removed."""
 
 from __future__ import annotations
 

@@ -6,11 +6,8 @@ import errno
 import io
 import json
 import os
-import resource
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +26,7 @@ from iit_bench.storage.format import BENCHMARK_FORMAT
 from iit_bench.storage.runs import load_run, save_run_header, save_run_outcome
 from iit_bench.storage.whole_folders import check_target
 from iit_bench.types import Dialogue, Prediction, Question
+from tests.full_disk import files_of_at_most
 from tests.resealed import reseal
 
 QUESTIONS_TABLE = "questions/test-00000-of-00001.parquet"
@@ -228,17 +226,6 @@ def test_the_advice_for_an_error_of_safetensors_goes_by_the_systems_number_in_it
 def test_a_check_of_a_place_that_can_be_written_makes_nothing(tmp_path) -> None:
     check_writable(tmp_path / "not" / "there" / "yet")
     assert everything_under(tmp_path) == set()
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """The kernel refuses, in the midst of a write, every file that grows beyond `size` bytes: as a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [0, 5, 1000, 6000])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from iit_bench.errors import UserError
 from iit_bench.training import checkpoint, loop
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task, run
+from tests.full_disk import files_of_at_most
 from tests.held_folder import held_elsewhere
 from tests.reliability.tally import Tally
 
@@ -135,13 +135,8 @@ def test_a_gradient_that_overflows_changes_no_weight(recipe: Any, tmp_path: Path
 def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_is_kept(recipe: Any, tmp_path: Path) -> None:
     stopped(recipe, tmp_path, 3)
     kept = (tmp_path / "checkpoint" / checkpoint.TENSORS).read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, limits[1]))  # no file may be larger: a stand-in for a full disk
-    try:
-        with pytest.raises(UserError, match="cannot write a checkpoint") as caught:
-            fit(make_task(recipe), recipe, tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(UserError, match="cannot write a checkpoint") as caught, files_of_at_most(len(kept) // 2):
+        fit(make_task(recipe), recipe, tmp_path)
     assert "\n" not in str(caught.value) and "the one before is kept" in str(caught.value)
     assert (tmp_path / "checkpoint" / checkpoint.TENSORS).read_bytes() == kept
     assert not (tmp_path / "checkpoint.new").exists()
@@ -152,13 +147,9 @@ def test_the_command_on_a_full_disk_ends_in_one_sentence_and_resumes(tiny: dict[
     """Whichever file meets the full disk first: the log, the data's table, a checkpoint, the model."""
     values = [*tiny["lab-base"], *STEPS, "optim.steps=2", "limit=2", "test=false"]
     words = ["train", "lab-base", *(word for value in values for word in ("--set", value)), "--out", str(tmp_path / "out"), "--resume"]
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     for size in (0, 50, 1000, 100_000):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-        try:
+        with files_of_at_most(size):
             code = main([*words, "--quiet"])
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         error = capsys.readouterr().err
         assert code == 2 and error.count("\n") == 1 and error.startswith("iit-bench: cannot write") and "free some space" in error, error
     assert main([*words, "--quiet"]) == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.storage.benchmark import Benchmark, load_benchmark, save_benchmark
 from iit_bench.types import Image, Question
+from tests.full_disk import files_of_at_most
 
 Changed = Callable[..., Benchmark]
 
@@ -261,12 +261,8 @@ def test_a_full_disk_leaves_the_old_export(capsys, places, bench, to):
     """A limit on the size of files has the same effect: the kernel rejects a write after a part of it."""
     out = places["tmp"] / "export"
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, limit[1]))
-    try:
+    with files_of_at_most(1500):
         code = main(["export", str(bench.path), "--to", to, "--out", str(out), "--overwrite", "--quiet"])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert code == 2
     assert "cannot write" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
