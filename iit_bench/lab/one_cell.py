@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import platform
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ import yaml
 from iit_bench.errors import UserError, described
 from iit_bench.lab.cells import FORMAT, Attention, CellResult, Count, Item, Point, SourceCount
 from iit_bench.lab.grid import Bench, Grid, Planned
+from iit_bench.models.checkpoint_check import shard_headers
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import files_sha256
 from iit_bench.storage.seals import is_whole, sealed
@@ -278,17 +280,7 @@ def _total(grid: Grid) -> int:
 
 def _numbers(folder: Path) -> int:
     """How many numbers a folder's safetensors hold."""
-    from safetensors import safe_open
-
-    count = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            for name in file.offset_keys():
-                size = 1
-                for side in file.get_slice(name).get_shape():
-                    size *= side
-                count += size
-    return count
+    return sum(math.prod(shape) for path in sorted(folder.glob("*.safetensors")) for shape, _ in shard_headers(path).values())
 
 
 # ---------------------------------------------------------------- evaluation

@@ -65,7 +65,8 @@ def check_folder(folder: Path, what: str) -> None:
     files: set[Path] = set()
     for index in sorted(folder.glob(f"*{INDEX}")):
         files |= set(shards(index))
-    shapes = _shapes(sorted(files | set(folder.glob(f"*{SAFETENSORS}"))))
+    files |= set(folder.glob(f"*{SAFETENSORS}"))
+    shapes = [shape for file in sorted(files) for shape, _ in shard_headers(file).values()]
     if (folder / "config.json").is_file():
         _check_sizes(read_object(folder / "config.json"), shapes, MOST, f"{what}: config.json")
     if (folder / "adapter_config.json").is_file():
@@ -93,17 +94,20 @@ def shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _shapes(files: list[Path]) -> list[tuple[int, ...]]:
+def shard_headers(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and safetensors' name of the dtype of each tensor of a shard, by name; no tensor is read.
+
+    Raises:
+        UserError: it is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
-    shapes = []
-    for file in files:
-        try:
-            with safe_open(file, framework="numpy") as shard:
-                shapes += [tuple(shard.get_slice(name).get_shape()) for name in shard.keys()]  # noqa: SIM118 - a shard is not a dict
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"shard {str(file)!r} cannot be read ({one_line(error)}); get the file again") from error
-    return shapes
+    try:
+        with safe_open(file, framework="numpy") as shard:
+            slices = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 - a shard is not a dict
+            return {name: (tuple(piece.get_shape()), piece.get_dtype()) for name, piece in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"shard {str(file)!r} cannot be read ({one_line(error)}); get the file again") from error
 
 
 def read_object(file: Path) -> dict[str, Any]:

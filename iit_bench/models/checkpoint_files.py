@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from iit_bench.errors import UserError, one_line
-from iit_bench.models.checkpoint_check import check_folder
+from iit_bench.models.checkpoint_check import check_folder, read_object
 from iit_bench.storage.format import sha256_file
 from iit_bench.storage.tables import canonical_json
 
@@ -76,7 +74,7 @@ def find_checkpoint(checkpoint: str, adapter: str | None = None, *, trust_remote
     if adapter is not None:
         raise UserError(f"checkpoint {checkpoint!r} is an adapter itself; name its base model as the checkpoint, or leave out --adapter")
     found = find_adapter(checkpoint)
-    base = _json(found / ADAPTER_CONFIG)
+    base = read_object(found / ADAPTER_CONFIG)
     if not base.get("base_model_name_or_path"):
         raise UserError(f"adapter {checkpoint!r} does not name its base model; name it as the checkpoint, and the adapter with --adapter")
     revision = f"@{base['revision']}" if base.get("revision") else ""
@@ -134,7 +132,7 @@ def _checked(checkpoint: str, folder: Path, trust_remote_code: bool) -> Path:
     if not (folder / "config.json").is_file():
         raise UserError(f"checkpoint {checkpoint!r} has no config.json; name the folder that save_pretrained wrote")
     if trust_remote_code:
-        code = _json(folder / "config.json").get("auto_map") or {}
+        code = read_object(folder / "config.json").get("auto_map") or {}
         if elsewhere := sorted({str(place).split("--")[0] for place in code.values() if "--" in str(place)}):
             raise UserError(
                 f"checkpoint {checkpoint!r} runs code of another repository, {elsewhere[0]!r}, which its hash would not cover; copy the "
@@ -142,14 +140,6 @@ def _checked(checkpoint: str, folder: Path, trust_remote_code: bool) -> Path:
             )
     check_folder(folder, f"checkpoint {checkpoint!r}")
     return folder
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{str(file)!r} cannot be read ({one_line(error)}); get the file again") from error
-    return content if isinstance(content, dict) else {}
 
 
 def parse_hub_place(place: str) -> tuple[str, str, str]:

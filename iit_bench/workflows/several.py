@@ -19,6 +19,7 @@ from evaluators.runs.header import arguments
 from evaluators.runs.options import RunOptions
 from iit_bench.engine.shares import written_once
 from iit_bench.errors import ItemError, MachineError, OthersAtWork, UserError, one_line
+from iit_bench.models.checkpoint_check import shards
 from iit_bench.models.checkpoint_files import checkpoint_sha256, find_checkpoint
 from iit_bench.progress import notice
 from iit_bench.ranks import this_rank
@@ -230,13 +231,9 @@ def is_whole(checkpoint: Path) -> bool:
     says."""
     try:
         index = checkpoint / "model.safetensors.index.json"
-        if index.is_file():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            files = [checkpoint / str(name) for name in names]
-        else:
-            files = [path for path in checkpoint.iterdir() if WEIGHTS.match(path.name)]
+        files = shards(index) if index.is_file() else [path for path in checkpoint.iterdir() if WEIGHTS.match(path.name)]
         return bool(files) and all(_is_whole_file(path) for path in files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from iit_bench.errors import UserError, one_line
-from iit_bench.models.checkpoint_check import refused, shards
+from iit_bench.models.checkpoint_check import refused, shard_headers, shards
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.models.wings.released.names import OWN_TOWER, Shape, official_config, official_name, own_name, read_config, released_config
@@ -45,12 +45,7 @@ def read_headers(folder: Path) -> dict[str, Header]:
     """
     headers: dict[str, Header] = {}
     for file in _shards(folder):
-        try:
-            with safe_open(file, framework="pt") as shard:
-                slices = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 - a shard is not a dict
-                new = {name: Header(file=file, shape=tuple(piece.get_shape()), dtype=piece.get_dtype()) for name, piece in slices.items()}
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"shard {str(file)!r} cannot be read ({one_line(error)}); get the file again") from error
+        new = {name: Header(file=file, shape=shape, dtype=dtype) for name, (shape, dtype) in shard_headers(file).items()}
         if twice := sorted(new.keys() & headers.keys()):
             raise UserError(f"shards {file.name!r} and {headers[twice[0]].file.name!r} both hold {twice[0]!r}; remove the wrong file")
         headers |= new

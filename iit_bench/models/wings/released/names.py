@@ -6,7 +6,6 @@ config.json lacks is read from the tensors' shapes, then from `BACKBONES` and `T
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from transformers import LlamaConfig, Qwen2Config, SiglipVisionConfig
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_check import read_object
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.released.scripts import IMAGE_SLOT, SCRIPTS
 
@@ -98,13 +98,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: it is not a JSON object.
     """
-    try:
-        fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"checkpoint {str(folder)!r} has a damaged config.json: {one_line(error)}") from error
-    if not isinstance(fields, dict):
-        raise UserError(f"checkpoint {str(folder)!r} has a damaged config.json: it is not an object")
-    return fields
+    return read_object(folder / "config.json")
 
 
 def is_official(fields: Mapping[str, Any], names: Iterable[str]) -> bool:
