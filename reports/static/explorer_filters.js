@@ -92,12 +92,14 @@ const explorerFilters = (() => {
       kept = localStorage.getItem(REMEMBERED);
     } catch { /* the browser keeps nothing of pages from disk */ }
     box.open = !isNarrow() && kept !== "closed";
-    box.addEventListener("toggle", () => {
+    const keep = () => {
       if (isNarrow()) return;
       try {
         localStorage.setItem(REMEMBERED, box.open ? "open" : "closed");
       } catch { /* the same */ }
-    });
+    };
+    box.addEventListener("toggle", keep);
+    window.addEventListener("pagehide", keep); // toggle is told later than the click: a reader may have left by then
   }
 
   return { CHANGES, FILTERS, change, idOf, labelOf, draw, summary, remember };
