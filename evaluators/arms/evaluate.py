@@ -35,6 +35,7 @@ from iit_bench.models.load import load_model
 from iit_bench.progress import bar, notice
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
+from iit_bench.storage.folder_locks import refuse_if_held
 from iit_bench.storage.runs import PROMPTS, IitRun, load_run, save_finished_header, save_run_outcome
 from iit_bench.types import Prediction
 
@@ -61,8 +62,8 @@ def arms(
         progress: show progress bars.
 
     Raises:
-        UserError: the folder is no finished run or itself an arm, the model or the benchmark is another by now, or an arm that is named
-            cannot be asked.
+        UserError: the folder is no finished run or itself an arm, the model or the benchmark is another by now, an arm that is named
+            cannot be asked, or another process is working in one of its folders.
         KeyboardInterrupt: the same call resumes.
     """
     found = _finished(Path(run))
@@ -76,6 +77,8 @@ def arms(
     if benchmark.rows_sha256 != found.run["benchmark"]["rows_sha256"]:
         raise UserError(f"benchmark {str(folder)!r} is not the one that run {str(found.path)!r} was asked; name that with --bench DIR")
     check_writable(found.path / FOLDER / wanted[0])
+    for one in (found.path, *(found.path / FOLDER / name for name in wanted)):
+        refuse_if_held(one, fix="end it")
     options = as_begun(dataclasses.replace(options, bench=folder))
     model = load_model(options.model, options.model_options, blind=options.blind, progress=progress)
     model.prepare(benchmark)

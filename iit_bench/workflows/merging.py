@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evaluators.runs.header import load_options, run_identity
 from iit_bench.engine.log import ResponseLog
@@ -12,6 +13,7 @@ from iit_bench.engine.shares import set_aside
 from iit_bench.errors import UserError
 from iit_bench.models.recorded import RecordedModel
 from iit_bench.storage.benchmark import load_benchmark
+from iit_bench.storage.folder_locks import holding
 from iit_bench.storage.runs import load_run_header
 from iit_bench.types import Results, SuiteResults
 
@@ -31,9 +33,16 @@ def merge(folder: Path) -> Merged:
     Requests without an answer count as errors of the machine, so the results of an incomplete run say that they are.
 
     Raises:
-        UserError: not a run folder, a process works in it, its logs contradict each other, or its benchmark is not where it was.
+        UserError: not a run folder, another process works in it (the sentence names it), its logs contradict each other, or its benchmark
+            is not where it was.
     """
     run = load_run_header(folder)
+    with holding(folder, fix="end it"):
+        return _merge(folder, run)
+
+
+def _merge(folder: Path, run: dict[str, Any]) -> Merged:
+    """Merge a run whose folder no other process writes meanwhile."""
     with ResponseLog(folder / "responses.jsonl") as log:
         shards = set_aside(folder, run_identity(run))
         answers = log.count_with(shards)

@@ -17,6 +17,7 @@ from iit_bench.engine.log import ResponseLog
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run, load_run_header
 from iit_bench.workflows.merging import merge
+from tests.held_folder import held_elsewhere
 
 OUTCOME = ("predictions.parquet", "results.json", "errors.jsonl")
 
@@ -102,3 +103,19 @@ def test_a_run_in_which_a_process_works_is_not_merged(shards):
     with ResponseLog(shards / "responses.jsonl"), pytest.raises(UserError, match="another process is writing"):
         merge(shards)
     assert len(list(shards.glob("*rank*"))) == 3
+
+
+def test_a_merge_beside_an_evaluation_by_several_processes_is_told_one_of_them(shards):
+    before = sorted(path.name for path in shards.iterdir())
+    with held_elsewhere(shards, "shared") as other, pytest.raises(UserError, match=rf"\(process {other.pid} on .*; wait for it, or end it"):
+        merge(shards)
+    assert sorted(path.name for path in shards.iterdir() if path.name != ".lock") == before
+
+
+def test_the_lock_of_a_process_that_was_killed_is_in_nobodys_way(shards):
+    with held_elsewhere(shards, "shared") as other:
+        other.kill()
+        other.wait()
+        assert (shards / ".lock").is_file()
+        assert merge(shards).results is not None
+    assert not (shards / ".lock").exists()
