@@ -187,6 +187,10 @@ def _train(grid: Grid, planned: Planned, number: int, recipe: Mapping[str, Any],
     written = folder.with_suffix(".yaml")
     written.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(written, yaml.safe_dump(dict(recipe), sort_keys=False))
+    if (folder / train.CARD).is_file():  # finished by a process that was killed before it wrote the cost
+        train.run(str(written), given, folder, resume=True, progress=progress)  # removes what is left of the checkpoint
+        seconds = sum(_card(folder)["seconds"].values())  # of one thread, whose CPU seconds are not on record: at most as many
+        return _keep_cost(folder, {"seconds": seconds, "cpu_seconds": seconds})
     begun = checkpoint.find(folder)
     before = int(checkpoint.state(begun)["step"]) if begun else 0
     wall, cpu = time.monotonic(), time.process_time()
@@ -195,6 +199,10 @@ def _train(grid: Grid, planned: Planned, number: int, recipe: Mapping[str, Any],
     if before:  # of what ended sessions cost, all is lost but the number of steps
         steps = recipe["optim"]["steps"]
         cost = {name: value * steps / max(steps - before, 1) for name, value in cost.items()}
+    return _keep_cost(folder, cost)
+
+
+def _keep_cost(folder: Path, cost: dict[str, float]) -> dict[str, float]:
     write_atomic(folder / COST, json.dumps(sealed({name: round(value, 2) for name, value in cost.items()})))
     return cost
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import shutil
 import sys
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from iit_bench.lab.grid import Planned, load_grid, planned
 from iit_bench.lab.one_cell import Busy, failed_cell, identity_of, inputs_of, run_cell, stage_folders
 from iit_bench.numerals import counted
 from iit_bench.ranks import by_itself
+from iit_bench.storage.litter import remove_litter_in, remove_whole
 from iit_bench.storage.locks import ByteLocks
 from iit_bench.terminal import write
 
@@ -160,6 +160,8 @@ class Experiment:
         with by_itself():
             shared = self._benchmark(progress)
             self.refuse_others()
+            for folder in ("runs", "stages"):
+                remove_litter_in(self.out / "work" / folder, locked=False)
             done = 0
             while self.options.max_cells is None or done < self.options.max_cells:
                 found = self._next(shared, progress)
@@ -206,13 +208,13 @@ class Experiment:
 
     def _clear(self, one: Planned, inputs: dict[str, str]) -> None:
         """Remove a finished cell's run, and its models that no other cell starts from."""
-        shutil.rmtree(self.out / "work" / "runs" / one.cell.name, ignore_errors=True)
         work = self.out / "work"
+        remove_whole(work / "runs" / one.cell.name)
         unfinished = [other for other in self.plan if other is not one and self.state(other) not in ("done", "failed")]
         needed = {folder for other in unfinished for folder in stage_folders(other, inputs, work)}
         for folder in stage_folders(one, inputs, work)[1:]:
             if folder not in needed:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_whole(folder)  # not piece by piece: what is left would pass for a trained stage
                 folder.with_suffix(".yaml").unlink(missing_ok=True)
 
     @contextlib.contextmanager

@@ -38,11 +38,30 @@ def remove_litter_of(path: Path, *, locked: bool = False) -> list[Path]:
     return [one for one in names if one.suffix != kept and _is_litter(one, locked=locked) and _remove(one)]
 
 
-def remove_litter_in(folder: Path) -> None:
-    """Remove what killed processes have left in a folder whose lock is held, of files directly in it."""
+def remove_litter_in(folder: Path, *, locked: bool = True) -> None:
+    """Remove what killed processes have left of files and folders directly in a folder; `locked`: its lock is held."""
     for path in _names(folder, "."):
-        if _PATTERN.fullmatch(path.name) and _is_litter(path, locked=True):
+        if _is_litter(path, locked=locked):
             _remove(path)
+
+
+def holds_litter_of(path: Path) -> bool:
+    """Whether something unfinished lies beside `path`, of a process that was killed or one at work."""
+    return any(_owner(one) == path.name for one in _names(path.parent, f".{path.name}."))
+
+
+def remove_whole(path: Path) -> None:
+    """Remove a file or folder in one step, as far as anybody sees who looks for it; errors are ignored.
+
+    It is renamed to what never counts and then removed: a process killed meanwhile leaves all of it, or litter, and never a folder of
+    which some files are gone.
+    """
+    gone = unfinished(path)
+    if os.path.lexists(gone):
+        _remove(gone)
+    with contextlib.suppress(OSError):
+        os.replace(path, gone)
+        _remove(gone)
 
 
 def replaced_by_killed(path: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from iit_bench.errors import UserError
 from iit_bench.progress import notice
 from iit_bench.storage.atomic import Content, check_writable, discard, unwritable, write_atomic
 from iit_bench.storage.folder_locks import holding, tidy_after_killed
-from iit_bench.storage.litter import replaced_by_killed, unfinished
+from iit_bench.storage.litter import remove_whole, replaced_by_killed, unfinished
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 _CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
@@ -81,7 +81,7 @@ def _put(new: Path, out: Path) -> None:
     if not os.path.lexists(out):
         os.replace(new, out)
         return
-    if _exchange(new, out):
+    if exchange(new, out):
         return
     aside = new.with_suffix(".replaced")
     os.replace(out, aside)  # a process killed here leaves nothing at `out`: `reserved` moves the old folder back
@@ -90,10 +90,10 @@ def _put(new: Path, out: Path) -> None:
     except BaseException:
         os.replace(aside, out)
         raise
-    discard(aside)
+    remove_whole(aside)  # a half of it would be moved back as if it were whole
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Let two folders change places in one step; returns whether the system could."""
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
     if function is None:

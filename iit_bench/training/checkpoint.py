@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.storage.atomic import fix_for
+from iit_bench.storage.litter import holds_litter_of, remove_whole
 from iit_bench.storage.seals import is_whole, sealed
+from iit_bench.storage.whole_folders import exchange
 from iit_bench.training.parallel import Processes
 
 FOLDER = "checkpoint"
@@ -49,7 +50,7 @@ def save(out: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW, state
     try:
         _write(out, tensors, state)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(out / "checkpoint.new", ignore_errors=True)
+        remove_whole(out / "checkpoint.new")
         reason = getattr(error, "strerror", None) or one_line(error)
         raise UserError(
             f"cannot write a checkpoint into {str(out)!r}: {reason}; the one before is kept: {fix_for(error)} and resume"
@@ -68,7 +69,7 @@ def gathered(tensors: dict[str, torch.Tensor], processes: Processes) -> dict[str
 
 def _write(out: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
     new, folder, old = out / "checkpoint.new", out / FOLDER, out / "checkpoint.old"
-    shutil.rmtree(new, ignore_errors=True)
+    remove_whole(new)
     new.mkdir(parents=True)
     save_file(tensors, new / TENSORS)
     files = {TENSORS: {"bytes": (new / TENSORS).stat().st_size, "sha256": _sha256(new / TENSORS)}}
@@ -76,11 +77,14 @@ def _write(out: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -
     for name in (TENSORS, "state.json"):  # before the names change: a machine that loses power has no half of it
         with (new / name).open("rb") as file:
             os.fsync(file.fileno())
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
+    if not folder.exists():
+        os.replace(new, folder)
+    elif not exchange(new, folder):
+        remove_whole(old)
         os.replace(folder, old)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
+        os.replace(new, folder)
+    for path in (new, old):
+        remove_whole(path)
 
 
 def find(out: Path) -> Path | None:
@@ -162,14 +166,14 @@ def restore(folder: Path, module: torch.nn.Module, optimizer: torch.optim.AdamW,
 
 
 def is_left(out: Path) -> bool:
-    """Whether a folder holds a checkpoint, whole or not."""
-    return any((out / name).exists() for name in FOLDERS)
+    """Whether a folder holds a checkpoint, whole or not, or what a killed process left of one."""
+    return any((out / name).exists() or holds_litter_of(out / name) for name in FOLDERS)
 
 
 def remove(out: Path) -> None:
     """Drop the checkpoint of a finished training."""
     for name in FOLDERS:
-        shutil.rmtree(out / name, ignore_errors=True)
+        remove_whole(out / name)
 
 
 def put_whole(source: torch.nn.Module, target: torch.nn.Module, processes: Processes) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import platform
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -237,19 +236,6 @@ def _make_task(recipe: BaseRecipe | TowerRecipe | VlmRecipe | MergeRecipe) -> An
     from iit_bench.training.vlm import VlmTask
 
     return VlmTask(recipe)
-
-
-def ship(trained: Path, models: Path, names: Sequence[str]) -> None:
-    """Copy trained folders into the package's assets, without logs.
-
-    Args:
-        trained: output folder of the chain `lab`.
-        models: `iit_bench/assets/models` of a checkout.
-        names: stage folders to copy.
-    """
-    for name in names:
-        shutil.rmtree(models / name, ignore_errors=True)
-        shutil.copytree(trained / name, models / name, ignore=shutil.ignore_patterns("log.jsonl", "checkpoint*"))
 
 
 def _that_count(overrides: Sequence[str]) -> list[str]:

@@ -94,6 +94,24 @@ def test_a_killed_cell_resumes_from_its_checkpoint_to_the_same_answers(ran: Path
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_a_finished_stage_counts_however_much_of_its_checkpoint_a_killed_process_left(ran: Path, make, monkeypatch) -> None:
+    """As an earlier version left it, whose removing of a checkpoint was more than one step."""
+    options = make(only=FULL)
+    shutil.copytree(ran / "work" / "stages", options.out / "work" / "stages")
+    folder = stage_folders_of(Experiment(options))[-1]
+    (folder / "cost.json").unlink()
+    (folder / "checkpoint").mkdir()
+    (folder / "checkpoint" / "state.json").write_text("{}")
+    monkeypatch.setattr(checkpoint, "save", None)  # nothing is trained
+    assert run_lab(dataclasses.replace(options, keep=True), progress=False).count("done") == 1
+    assert not (folder / "checkpoint").exists()
+    seconds = json.loads((folder / "training.json").read_text())["seconds"]
+    (result,) = cells.read(options.out / "cells")
+    assert result.seconds["train"] == pytest.approx(sum(seconds.values()))
+    one, two = (Path(out) / "cells" / "full-2e-4-0.parquet" for out in (ran, options.out))
+    assert one.read_bytes() == two.read_bytes()
+
+
 def stage_folders_of(experiment: Experiment) -> list[Path]:
     from iit_bench.lab.one_cell import stage_folders
 

@@ -15,7 +15,7 @@ import pytest
 from iit_bench.errors import UserError
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held
-from iit_bench.storage.litter import unfinished
+from iit_bench.storage.litter import remove_whole, unfinished
 from iit_bench.storage.whole_folders import reserved, save_folder
 from tests.held_folder import held_elsewhere
 
@@ -201,3 +201,29 @@ def test_litter_in_a_folder_is_removed_once_its_lock_is_held(tmp_path, name):
     with holding(tmp_path):
         assert not path.exists()
     assert names(tmp_path) == [".model.safetensors.0123456789abcdef.partial"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_folder_that_a_killed_process_was_removing_is_whole_or_goes_at_the_next_start(tmp_path, call):
+    (folder := tmp_path / "checkpoint").mkdir()
+    for name in ("state", "tensors"):
+        (folder / name).write_text(name)
+    child = os.fork()
+    if not child:
+        calls = []
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            if event in ("os.rename", "os.remove"):
+                calls.append(event)
+                if len(calls) == call:
+                    os._exit(9)
+
+        sys.addaudithook(hook)
+        remove_whole(folder)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert (names(folder) == ["state", "tensors"]) if call == 1 else not folder.exists()
+    assert len(names(tmp_path)) == 1
+    with holding(tmp_path):
+        assert names(tmp_path) == [".lock", *(["checkpoint"] if call == 1 else [])]

@@ -170,6 +170,7 @@ def test_what_a_process_left_that_was_killed_at_the_end_is_removed(tiny: dict[st
     out = run("lab-base", arguments, tmp_path / "out", progress=False)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     (out / "checkpoint").mkdir()
+    (out / "checkpoint" / "state.json").touch()  # an earlier version removed one file after the other
     (out / "checkpoint.new").mkdir()
     (out / ".training.json.999999999.partial").touch()
     run("lab-base", arguments, out, resume=True, progress=False)
