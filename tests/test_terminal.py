@@ -24,7 +24,7 @@ SPELLED = "[/red] [bold]⟨U+001B⟩[2J⟨U+009B⟩1m⟨U+202E⟩evil⟨U+2066�
 
 def test_nothing_prints_but_the_one_function() -> None:
     """`print` of the rooms, where it is no pipe to another process; the commands' door prints its own words only, to start at once."""
-    pipes = {"iit_bench/tools/worker_process.py", "iit_bench/models/template_trial.py"}
+    pipes = {"iit_bench/tools/worker_process.py", "iit_bench/models/template_trial.py", "iit_bench/models/pattern_trial.py"}
     allowed = {"iit_bench/terminal.py", "iit_bench/cli/__init__.py", *pipes}
     found = []
     for package in ("iit_bench", "builders", "evaluators", "reports"):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.checkpoint_check import read_object
+from iit_bench.models.trials import BYTES, SECONDS, tried
+
+REPEATS = frozenset("*+?{")  # a regular expression without these is matched at once
 
 
 def load_adapter(model: Any, folder: Path) -> Any:
     """The model with the adapter's layers in it, not merged, so that its own class and `generate` stay.
 
     Raises:
-        UserError: peft is not installed, the adapter does not fit the model, or it is of a kind that lengthens prompts.
+        UserError: peft is not installed, the adapter does not fit the model, it is of a kind that lengthens prompts, or matching its
+            patterns takes too long.
     """
     try:
         from peft import PeftConfig, PeftModel
@@ -23,6 +29,7 @@ def load_adapter(model: Any, folder: Path) -> Any:
             f"adapter {str(folder)!r} cannot be loaded onto weights that wait on the disk or in the machine's memory; use a --device-map "
             "with all of them on devices, or a checkpoint with the adapter merged into it"
         )
+    _check_patterns(read_object(folder / "adapter_config.json"), [name for name, _ in model.named_modules()], folder)
     try:
         config = PeftConfig.from_pretrained(str(folder))
         if config.is_prompt_learning:
@@ -42,3 +49,24 @@ def load_adapter(model: Any, folder: Path) -> Any:
             "first; name the base it was made for"
         )
     return adapted.get_base_model().eval()
+
+
+def _check_patterns(fields: dict[str, Any], names: list[str], folder: Path) -> None:
+    """Refuse an adapter whose texts, where peft takes them as regular expressions for names of modules, would be matched without end."""
+    patterns = sorted({text for text in _texts(fields) if REPEATS & set(text)})
+    if not patterns:
+        return
+    _, fault = tried("pattern_trial.py", {"patterns": patterns, "names": names}, SECONDS, BYTES)
+    if fault:
+        raise UserError(
+            f"adapter {str(folder)!r}: matching {patterns[0]!r} of adapter_config.json with the names of the model's modules {fault}; "
+            "give target_modules as a list of names"
+        )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts of a JSON value, keys too."""
+    if isinstance(value, str):
+        yield value
+    for part in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(part)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -12,11 +10,8 @@ from typing import Any
 
 from iit_bench.errors import UserError
 from iit_bench.models.checkpoint_check import refused
+from iit_bench.models.trials import BYTES, SECONDS, tried
 
-TRIAL = Path(__file__).with_name("template_trial.py")
-SECONDS = 10  # of a processor, for all chats of the trial; a template needs thousandths
-PATIENCE = 30  # times as long by the clock: a machine may have much other work
-BYTES = 2 * 2**30  # of addresses
 CHARACTERS = 1_000_000  # of one chat
 
 _QUESTION = "What is the capital of France?"
@@ -76,20 +71,8 @@ def check_template(renderer: Any, what: str) -> None:
 @lru_cache(maxsize=64)
 def _tried(template: str, arguments: str, seconds: int, size: int, characters: int) -> str:
     """Why a template cannot be used; "" if nothing is wrong."""
-    asked = {"template": template, "arguments": json.loads(arguments), "chats": _chats(), "seconds": seconds, "bytes": size}
-    command = [sys.executable, "-P", str(TRIAL)]
-    try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(asked | {"characters": characters}).encode(),
-            capture_output=True,
-            timeout=PATIENCE * seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"has not ended after {PATIENCE * seconds} seconds"
-    if done.returncode > 0:  # of Python itself
-        return f"cannot be tried ({done.stderr.decode(errors='replace').strip().splitlines()[-1:]})"
-    if done.returncode or not done.stdout:
-        return f"takes more than {seconds} seconds or {size / 2**30:.3g} GB of memory for short chats"
-    return str(json.loads(done.stdout)["wrong"])
+    asked = {"template": template, "arguments": json.loads(arguments), "chats": _chats(), "characters": characters}
+    answer, fault = tried("template_trial.py", asked, seconds, size)
+    if fault:
+        return f"{fault} for short chats" if fault.startswith("takes") else fault
+    return str(answer["wrong"])

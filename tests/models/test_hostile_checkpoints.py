@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from iit_bench.errors import ItemError, UserError
-from iit_bench.models import template_check
+from iit_bench.models import adapters, template_check
 from iit_bench.models.checkpoint_files import find_adapter, resolve_checkpoint
 from iit_bench.models.contract import UNUSED_WEIGHTS, ModelOptions
 from iit_bench.models.huggingface.load import load
@@ -98,6 +98,44 @@ def test_an_adapter_is_no_larger_than_its_tensors(tmp_path: Path) -> None:
     edit(tmp_path / "adapter_config.json", r=4, rank_pattern={"q_proj": 10**9})
     with pytest.raises(UserError, match=r"adapter_config.json has rank 1000000000"):
         find_adapter(str(tmp_path))
+
+
+def save_adapter(folder: Path, **fields: Any) -> None:
+    folder.mkdir(exist_ok=True)
+    fields = {"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"], **fields}
+    (folder / "adapter_config.json").write_text(json.dumps(fields))
+
+
+PATTERN = ".*.*.*z"  # harmless with the names that models have
+
+
+@pytest.mark.parametrize("field", [{"target_modules": PATTERN}, {"rank_pattern": {PATTERN: 4}}, {"layers_pattern": ["h", PATTERN]}])
+def test_patterns_of_an_adapter_are_matched_in_a_process_of_their_own_first(
+    field: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """peft matches them in this process, and there is no limit."""
+    from peft import PeftModel
+
+    monkeypatch.setattr(adapters, "SECONDS", 1)
+    monkeypatch.setattr(PeftModel, "__init__", lambda *_, **__: pytest.fail("loaded"))
+    save_adapter(tmp_path / "a", **field)
+    model = torch.nn.ModuleDict({"a" * 3000: torch.nn.Linear(2, 2)})  # so long a name takes seconds
+    with pytest.raises(UserError, match=r"matching '\.\*\.\*\.\*z' of adapter_config\.json .* takes more than 1 seconds") as error:
+        adapters.load_adapter(model, tmp_path / "a")
+    assert "\n" not in str(error.value)
+
+
+def test_a_pattern_that_ends_is_peft_s_own_to_match(checkpoint: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(checkpoint)
+    get_peft_model(base, LoraConfig(r=2, target_modules=r".*\.layers\.(0|1)\..*[qv]_proj$")).save_pretrained(str(tmp_path / "a"))
+    model: Any = load(f"hf:{checkpoint}", ModelOptions(device="cpu", adapter=str(tmp_path / "a")))
+    assert "lora" in str(model.model)
+    edit(tmp_path / "a" / "adapter_config.json", target_modules="*q_proj")
+    with pytest.raises(UserError, match="does not fit the checkpoint: nothing to repeat"):
+        load(f"hf:{checkpoint}", ModelOptions(device="cpu", adapter=str(tmp_path / "a")))
 
 
 # ---------------------------------------------------------------- config.json
