@@ -56,7 +56,7 @@ test-fast: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow and not smollm2 and not browser"
 
 torture: $(VENV)/.installed-dev
-	TORTURE=100 $(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/reliability tests/training/test_interrupted.py tests/evaluators/fetch/test_stopped.py
+	TORTURE=100 $(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/reliability tests/training/test_interrupted.py tests/evaluators/fetch/test_stopped.py tests/lab/test_unattended.py
 
 # `--strict` refuses dead links; nothing is loaded from other hosts, neither now nor when the pages are read.
 $(VENV)/.installed-docs: $(VENV)/.installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from iit_bench.cli.app import Out, Quiet, app, refuse_idle
+from iit_bench.ranks import LAUNCH
 from iit_bench.terminal import write
 
 
@@ -37,15 +39,16 @@ def lab(
 
     Example: iit-bench lab quick --out lab --processes 2
     """
-    from iit_bench.lab.run import Experiment, LabOptions, listing
+    from iit_bench.lab.run import Experiment, LabOptions
 
     if dry_run:
         refuse_idle(context, ("processes", "max_cells", "keep", "report"), "with --dry-run, which runs nothing")
     options = LabOptions(grid=grid, out=out, only=tuple(only or ()), llm=llm, tower=tower, max_cells=max_cells, replace=replace, keep=keep)
     experiment = Experiment(options)
     if dry_run:
-        write(listing(experiment.standing()))
+        write(experiment.standing().listing())
         return
+    code = 0
     if processes > 1:
         from iit_bench.cli.processes import run_processes
 
@@ -53,15 +56,16 @@ def lab(
         given = [("--llm", llm), ("--tower", tower), ("--max-cells", str(max_cells or "")), *(("--only", one) for one in only or ())]
         words = ["lab", grid, "--out", str(out), *switches, *(word for flag, value in given if value for word in (flag, value))]
         code = run_processes(words, processes)
-        if code:
+        if code not in (0, 1):
             raise typer.Exit(code)
     else:
         experiment.run(progress=not quiet)
     standing = experiment.standing()
-    write(standing.line(), file=sys.stderr)
+    if LAUNCH not in os.environ:  # else the process that started this one says it
+        write("\n".join([*standing.notes(), standing.line()]), file=sys.stderr)
     if report:
         _report(experiment.cells, out, [one.cell.name for one in experiment.plan])
-    if standing.count("failed"):
+    if code or standing.count("failed") or standing.count("error"):
         raise typer.Exit(1)
 
 

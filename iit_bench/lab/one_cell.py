@@ -31,10 +31,6 @@ COST = "cost.json"  # in a stage's folder: seconds and CPU seconds of its traini
 LOG = "log.jsonl"  # in a stage's folder, by the training
 
 
-class Busy(Exception):
-    """A stage that this cell needs is being trained by another process."""
-
-
 @dataclass
 class Clock:
     """Seconds of the parts of a cell: by the wall, and of this process on the CPU."""
@@ -72,6 +68,21 @@ def inputs_of(grid: Grid, benchmark_sha256: str) -> dict[str, str]:
     """What every cell of the grid starts from and is evaluated on, by hash."""
     llm, tower = (weights_sha256(getattr(grid.inputs, name), f"inputs.{name}") for name in ("llm", "tower"))
     return {"llm": llm, "tower": tower, "benchmark": benchmark_sha256}
+
+
+def check_inputs(grid: Grid, planned: Planned) -> None:
+    """Refuse an LLM and a tower that a cell's first stage cannot start from, before any is run; no weights are read.
+
+    Raises:
+        UserError: one of them cannot be used, or they do not go together.
+    """
+    from iit_bench.training import start
+    from iit_bench.training.recipe import fill
+    from iit_bench.training.stages import VlmRecipe
+    from iit_bench.training.vlm import VlmTask
+
+    recipe = fill(VlmRecipe, {**planned.recipes[0], "inputs": _inputs(grid)}, f"grid, method {planned.cell.method}")
+    VlmTask(recipe, lambda recipe, method: start.outline(recipe, method, {}))
 
 
 def identity_of(planned: Planned, inputs: Mapping[str, str], grid: Grid) -> str:

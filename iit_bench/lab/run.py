@@ -2,35 +2,39 @@
 
 A cell's lock is held while it is worked on, and that of a stage while it is trained; a process that is killed releases both, and the next
 one resumes from the stage's checkpoint. `OUT/cells` has the results, `OUT/bench` the benchmark, `OUT/work` all that can be made again.
+A cell that cannot be run, as where one of its files is damaged, is left out, and the others are run. What would stop each cell ends the
+process: inputs that cannot be used, a disk that is full or read-only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from iit_bench.errors import UserError
+from iit_bench.errors import ItemError, MachineError, UserError, described
 from iit_bench.lab import cells
 from iit_bench.lab.cells import CellResult
+from iit_bench.lab.failures import Failures
 from iit_bench.lab.grid import Planned, load_grid, planned
-from iit_bench.lab.one_cell import Busy, failed_cell, identity_of, inputs_of, run_cell, stage_folders
+from iit_bench.lab.locks import Busy, Locks
+from iit_bench.lab.one_cell import check_inputs, failed_cell, identity_of, inputs_of, run_cell, stage_folders
 from iit_bench.numerals import counted
 from iit_bench.ranks import by_itself
+from iit_bench.storage.atomic import full_or_read_only
 from iit_bench.storage.litter import remove_litter_in, remove_whole
-from iit_bench.storage.locks import ByteLocks
 from iit_bench.terminal import write
 
 PATIENCE = 2.0  # seconds between two looks at what another process does
 BENCH = "bench"  # name of the lock under which the benchmark is built
-State = Literal["done", "failed", "running", "left", "other"]
+FINISHED = ("done", "failed")
+State = Literal["done", "failed", "running", "error", "left", "other"]  # error: it could not be run, and is left to be done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,7 @@ class Standing:
 
     states: tuple[tuple[Planned, State], ...]
     seconds: float | None  # CPU seconds that the cells left will take, by those that are done; None where none is
+    words: Mapping[str, str] = field(default_factory=dict)  # cell's name -> who runs it, or why it could not be run
 
     def count(self, state: State) -> int:
         """How many cells are in this state."""
@@ -64,6 +69,20 @@ class Standing:
         left = f"; about {_minutes(self.seconds)} of one core left" if self.seconds else ""
         return f"{counted(len(self.states), 'cell')}: {', '.join(words)}{left}"
 
+    def notes(self) -> list[str]:
+        """A line per cell that another process runs, or that could not be run."""
+        verbs = {"running": "is run by", "error": "could not be run:"}
+        return [f"{name} {verbs[state]} {self.words[name]}" for name, state in self._named() if self.words.get(name)]
+
+    def listing(self) -> str:
+        """The cells with their states, a line each, and the counts."""
+        width = max(len(name) for name, _ in self._named())
+        lines = [f"{name.ljust(width)}  {state}{_bracketed(self.words.get(name, ''))}" for name, state in self._named()]
+        return "\n".join([*lines, self.line()])
+
+    def _named(self) -> list[tuple[str, State]]:
+        return [(one.cell.name, state) for one, state in self.states]
+
 
 class Experiment:
     """A grid in its folder."""
@@ -73,18 +92,20 @@ class Experiment:
         given = {name: value for name, value in (("llm", options.llm), ("tower", options.tower)) if value}
         self.options, self.grid = options, dataclasses.replace(grid, inputs=dataclasses.replace(grid.inputs, **given))
         self.plan = planned(self.grid, options.only)
-        self.out, self.cells = options.out, options.out / "cells"
+        self.every = planned(self.grid) if options.only else self.plan
+        self.out, self.cells, self.work = options.out, options.out / "cells", options.out / "work"
+        self.failures = Failures(self.work / "errors")
         self._inputs: dict[str, str] | None = None
-        self._locks: ByteLocks | None = None
+        self._locks: Locks | None = None
+        self._said = ""
 
     # ------------------------------------------------------------ what is there
 
     @property
-    def locks(self) -> ByteLocks:
-        """The locks of the folder, by number."""
+    def locks(self) -> Locks:
+        """Who works on which cell."""
         if self._locks is None:
-            (self.out / "work").mkdir(parents=True, exist_ok=True)
-            self._locks = ByteLocks(self.out / "work" / "locks")
+            self._locks = Locks(self.work)
         return self._locks
 
     def inputs(self) -> dict[str, str] | None:
@@ -110,15 +131,16 @@ class Experiment:
     def standing(self) -> Standing:
         """Where all cells are."""
         states: list[tuple[Planned, State]] = []
+        words: dict[str, str] = {}
         for one in self.plan:
-            state = self.state(one)
-            if state in ("left", "other") and (self.out / "work" / "locks").is_file():
-                if self.locks.take(_number(one.cell.name)):
-                    self.locks.release(_number(one.cell.name))
-                else:
-                    state = "running"
+            state, name = self.state(one), one.cell.name
+            if state not in FINISHED:
+                holder = self.locks.holder(name) if (self.work / "locks").is_file() else None
+                reason = self.failures.reason(name)
+                if holder is not None or reason:
+                    state, words[name] = ("error", reason) if holder is None else ("running", holder)
             states.append((one, state))
-        return Standing(states=tuple(states), seconds=self._estimate(states))
+        return Standing(states=tuple(states), seconds=self._estimate(states), words=words)
 
     def _estimate(self, states: Sequence[tuple[Planned, State]]) -> float | None:
         """CPU seconds of the cells that are left: of each the mean of its method's, or of all."""
@@ -129,7 +151,7 @@ class Experiment:
         every = [seconds for of in spent.values() for seconds in of]
         if not every:
             return None
-        left = [spent.get(one.cell.method, every) for one, state in states if state in ("left", "other", "running")]
+        left = [spent.get(one.cell.method, every) for one, state in states if state not in FINISHED]
         return sum(sum(of) / len(of) for of in left)
 
     def refuse_others(self) -> None:
@@ -151,8 +173,10 @@ class Experiment:
     def run(self, progress: bool = True) -> Standing:
         """Run cells until none is left for this process, and return where the grid is then.
 
+        A cell that cannot be run has the state "error" then, and the next call tries it again.
+
         Raises:
-            UserError: results of other recipes are in the way, inputs are missing, the disk is full, …
+            UserError: results of other recipes are in the way, inputs are missing or cannot be used, the disk is full, …
         """
         import torch
 
@@ -160,8 +184,10 @@ class Experiment:
         with by_itself():
             shared = self._benchmark(progress)
             self.refuse_others()
-            for folder in ("runs", "stages"):
-                remove_litter_in(self.out / "work" / folder, locked=False)
+            self._tidy_after_killed()
+            self.failures.begin()
+            if trained := [one for one in self.plan if one.recipes and self.state(one) not in FINISHED]:
+                check_inputs(self.grid, trained[0])
             done = 0
             while self.options.max_cells is None or done < self.options.max_cells:
                 found = self._next(shared, progress)
@@ -170,66 +196,93 @@ class Experiment:
                 if found == "wait":
                     time.sleep(PATIENCE)
                     continue
-                done += 1
+                done += found == "ran"
                 _say(self.standing().line(), progress)
         return self.standing()
 
-    def _next(self, shared: Any, progress: bool) -> Literal["ran", "wait", "none"]:
-        """Run the first cell that is free."""
-        waits = False
+    def _next(self, shared: Any, progress: bool) -> Literal["ran", "error", "wait", "none"]:
+        """Run the first cell that is free, and that has not failed since this process began."""
+        waits = ""
         for one in self.plan:
-            if self.state(one) in ("done", "failed"):
+            name = one.cell.name
+            if self._is_over(one):
                 continue
             try:
-                with self._held(one.cell.name):
-                    if self.state(one) in ("done", "failed"):  # by another process, since
+                with self.locks.held(name, keep=self.options.keep):
+                    if self._is_over(one):  # by another process, since
                         continue
-                    self._run(one, shared, progress)
-                return "ran"
+                    return self._run(one, shared, progress)
             except Busy as busy:
-                waits = waits or str(busy) != one.cell.name
+                if str(busy) != name:
+                    waits = waits or f"{name} waits for a stage that {self.locks.holder(str(busy)) or 'another process'} trains"
+        if waits and waits != self._said:
+            _say(waits, progress)
+            self._said = waits
         return "wait" if waits else "none"
 
-    def _run(self, one: Planned, shared: Any, progress: bool) -> None:
+    def _is_over(self, one: Planned) -> bool:
+        """Whether a cell is finished, or has failed since this process began."""
+        return self.state(one) in FINISHED or self.failures.is_new(one.cell.name)
+
+    def _run(self, one: Planned, shared: Any, progress: bool) -> Literal["ran", "error"]:
+        """Run a cell, whose lock is held.
+
+        Raises:
+            UserError: the disk is full or read-only.
+        """
         from iit_bench.training.steps import Diverged
 
-        inputs = self.inputs()
+        inputs, name = self.inputs(), one.cell.name
         assert inputs is not None, "the benchmark is built"
-        _say(f"{one.cell.name}: begun", progress)
+        _say(f"{name}: begun", progress)
+        self.failures.forget(name)
         begun = time.monotonic()
         try:
-            result, items = run_cell(self.grid, one, inputs, out=self.out, shared=shared, take=self._held, progress=progress)
+            result, items = run_cell(self.grid, one, inputs, out=self.out, shared=shared, take=self.locks.held, progress=progress)
         except Diverged as error:
             result, items = failed_cell(self.grid, one, inputs, str(error)), []
+        except (UserError, MachineError, ItemError, OSError) as error:
+            if full_or_read_only(error):
+                raise
+            self.failures.record(name, described(error) if isinstance(error, OSError) else str(error))
+            _say(f"{name}: could not be run: {self.failures.reason(name)}", progress)
+            return "error"
         cells.write(self.cells, result, items)
         if not self.options.keep:
             self._clear(one, inputs)
-        _say(f"{one.cell.name}: {_outcome(result)} ({time.monotonic() - begun:.0f} s)", progress)
+        _say(f"{name}: {_outcome(result)} ({time.monotonic() - begun:.0f} s)", progress)
+        return "ran"
 
     def _clear(self, one: Planned, inputs: dict[str, str]) -> None:
-        """Remove a finished cell's run, and its models that no other cell starts from."""
-        work = self.out / "work"
-        remove_whole(work / "runs" / one.cell.name)
-        unfinished = [other for other in self.plan if other is not one and self.state(other) not in ("done", "failed")]
-        needed = {folder for other in unfinished for folder in stage_folders(other, inputs, work)}
-        for folder in stage_folders(one, inputs, work)[1:]:
+        """Remove a finished cell's run, and its models that no other cell of the grid starts from."""
+        remove_whole(self.work / "runs" / one.cell.name)
+        unfinished = [other for other in self.every if other is not one and not self._is_finished(other)]
+        needed = {folder for other in unfinished for folder in stage_folders(other, inputs, self.work)}
+        for folder in stage_folders(one, inputs, self.work)[1:]:
             if folder not in needed:
                 remove_whole(folder)  # not piece by piece: what is left would pass for a trained stage
-                folder.with_suffix(".yaml").unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    folder.with_suffix(".yaml").unlink()
 
-    @contextlib.contextmanager
-    def _held(self, name: str) -> Iterator[None]:
-        """Hold the lock of a cell or a stage.
+    def _tidy_after_killed(self) -> None:
+        """Remove what is unfinished, and clear cells that are finished and were not cleared; kept models stay."""
+        for folder in (self.cells, *(self.work / name for name in ("runs", "stages", "errors"))):
+            remove_litter_in(folder, locked=False)
+        inputs, named = self.inputs(), {one.cell.name: one for one in self.every}
+        assert inputs is not None, "the benchmark is built"
+        for name, kept in self.locks.noted().items():
+            if name in named and self._is_finished(named[name]):
+                keep = kept or self.options.keep
+                with contextlib.suppress(Busy), self.locks.held(name, keep=keep):
+                    if not keep:
+                        self._clear(named[name], inputs)
 
-        Raises:
-            Busy: another process does.
-        """
-        if not self.locks.take(_number(name)):
-            raise Busy(name)
+    def _is_finished(self, one: Planned) -> bool:
+        """Whether a cell has a result that can be read, also of one that is none of this process's."""
         try:
-            yield
-        finally:
-            self.locks.release(_number(name))
+            return self.state(one) in FINISHED
+        except UserError:
+            return False
 
     def _benchmark(self, progress: bool) -> Any:
         """The benchmark, built by the first process that comes."""
@@ -238,8 +291,9 @@ class Experiment:
         from iit_bench.storage.benchmark import load_benchmark
 
         folder, bench = self.out / "bench", self.grid.bench
-        self.locks.take(_number(BENCH), wait=True)
-        try:
+        if (holder := self.locks.holder(BENCH)) is not None:
+            _say(f"waiting for the benchmark, which {holder or 'another process'} builds", progress)
+        with self.locks.held(BENCH, wait=True):
             if not (folder / "manifest.json").is_file():
                 _say("building the benchmark", progress)
                 text, visual = bench.text or None, bench.visual or None
@@ -248,8 +302,6 @@ class Experiment:
                         out=folder, preset=bench.preset, text=text, visual=visual, size=bench.size, tiers=bench.tiers, seed=bench.seed
                     )
                 )
-        finally:
-            self.locks.release(_number(BENCH))
         return Shared(load_benchmark(folder))
 
 
@@ -263,13 +315,6 @@ def run_lab(options: LabOptions, progress: bool = True) -> Standing:
     return Experiment(options).run(progress)
 
 
-def listing(standing: Standing) -> str:
-    """The cells with their states, a line each, and the counts."""
-    width = max(len(one.cell.name) for one, _ in standing.states)
-    lines = [f"{one.cell.name.ljust(width)}  {state}" for one, state in standing.states]
-    return "\n".join([*lines, standing.line()])
-
-
 def _outcome(result: CellResult) -> str:
     if result.state == "failed":
         return result.reason
@@ -277,9 +322,8 @@ def _outcome(result: CellResult) -> str:
     return ", ".join(parts)
 
 
-def _number(name: str) -> int:
-    """The number of a lock."""
-    return int(hashlib.sha256(name.encode()).hexdigest()[:15], 16)
+def _bracketed(words: str) -> str:
+    return f" ({words})" if words else ""
 
 
 def _minutes(seconds: float) -> str:

@@ -114,6 +114,11 @@ def holder_in_words(lock: Path) -> str:
     return ""
 
 
+def this_process() -> dict[str, int | str]:
+    """Who this process is, as the file of a lock says it for `holder_in_words`."""
+    return {"pid": os.getpid(), "host": platform.node(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M}"}
+
+
 def _path(out: Path, beside: bool) -> Path:
     return out.with_name(f".{out.name}{LOCK}") if beside else out / LOCK
 
@@ -167,10 +172,9 @@ def _note(file: IO[bytes], keep: bool) -> None:
     """Write who this is; of those that share a lock the first does."""
     if keep and os.fstat(file.fileno()).st_size:
         return
-    note = {"pid": os.getpid(), "host": platform.node(), "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M}"}
     with contextlib.suppress(OSError):  # a full disk: the lock itself holds
         file.truncate(0)
-        file.write(json.dumps(note).encode())
+        file.write(json.dumps(this_process()).encode())
 
 
 def _release(file: IO[bytes], path: Path, shared: bool) -> None:

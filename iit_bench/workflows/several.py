@@ -24,7 +24,7 @@ from iit_bench.models.checkpoint_files import checkpoint_sha256, find_checkpoint
 from iit_bench.progress import notice
 from iit_bench.ranks import this_rank
 from iit_bench.storage import seals
-from iit_bench.storage.atomic import check_writable, write_atomic
+from iit_bench.storage.atomic import check_writable, full_or_read_only, write_atomic
 from iit_bench.storage.benchmark import load_benchmark
 from iit_bench.storage.folder_locks import holding
 from iit_bench.storage.runs import load_run, load_run_header
@@ -50,7 +50,8 @@ class Outcome:
 
 
 def evaluate_models(models: Sequence[str], options: RunOptions, progress: bool = True) -> Outcome:
-    """Evaluate several models into OUT/NAME, the benchmark read once, and write OUT/report. One that fails does not stop the others.
+    """Evaluate several models into OUT/NAME, the benchmark read once, and write OUT/report. One that fails does not stop the others,
+    unless the disk is full or read-only.
 
     Args:
         models: names as for `RunOptions.model`. A model whose run folder is `options.base` is the first and has no base.
@@ -103,6 +104,8 @@ def _run(name: str, options: Callable[[], RunOptions], shared: Shared, outcome: 
     except OthersAtWork as error:
         outcome.elsewhere[name] = str(error)
     except (UserError, MachineError, ItemError, OSError) as error:
+        if full_or_read_only(error):  # what comes after it would fail as well
+            raise
         outcome.failed[name] = one_line(error)
         notice(f"{name}: {one_line(error)}")
 

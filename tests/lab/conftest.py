@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from iit_bench.lab.run import Experiment, LabOptions
+from iit_bench.lab.run import Experiment, LabOptions, run_lab
 
 START = {
     "kind": "vlm",
@@ -48,6 +48,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built")
     (out / "grid.yaml").write_text(yaml.safe_dump(GRID))
     Experiment(LabOptions(grid=str(out / "grid.yaml"), out=out))._benchmark(progress=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def ran(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the whole grid, run in one go, models kept. Tests leave it as it is."""
+    out = tmp_path_factory.mktemp("ran")
+    shutil.copytree(built / "bench", out / "bench")
+    standing = run_lab(LabOptions(grid=str(built / "grid.yaml"), out=out, keep=True), progress=False)
+    assert standing.count("done") == 3
     return out
 
 

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.lab import cells
-from iit_bench.lab.run import Experiment, _number, listing, run_lab
+from iit_bench.lab.run import Experiment, run_lab
 from iit_bench.training import checkpoint
 from tests.resealed import change
 
 pytestmark = pytest.mark.slow
 FULL = ("method=full",)
-
-
-@pytest.fixture(scope="module")
-def ran(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the whole grid, run in one go, models kept."""
-    from iit_bench.lab.run import LabOptions
-
-    out = tmp_path_factory.mktemp("ran")
-    shutil.copytree(built / "bench", out / "bench")
-    standing = run_lab(LabOptions(grid=str(built / "grid.yaml"), out=out, keep=True), progress=False)
-    assert standing.count("done") == 3
-    return out
 
 
 def test_a_cell_has_what_its_run_has(ran: Path) -> None:
@@ -66,7 +58,7 @@ def test_cells_that_are_there_are_not_run_again(ran: Path, built: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in (ran / "cells").iterdir()}
     standing = run_lab(LabOptions(grid=str(built / "grid.yaml"), out=ran), progress=False)
     assert {path.name: path.stat().st_mtime_ns for path in (ran / "cells").iterdir()} == before
-    assert listing(standing).splitlines()[-1] == "3 cells: 3 done"
+    assert standing.listing().splitlines()[-1] == "3 cells: 3 done"
 
 
 def test_a_killed_cell_resumes_from_its_checkpoint_to_the_same_answers(ran: Path, make, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
@@ -120,21 +112,41 @@ def stage_folders_of(experiment: Experiment) -> list[Path]:
     return stage_folders(experiment.plan[-1], inputs, experiment.out / "work")
 
 
-def test_another_process_is_left_its_cell(make) -> None:
-    options = make(only=("method=base",))
-    experiment = Experiment(options)
-    (options.out / "work").mkdir()
+@contextlib.contextmanager
+def another_with(name: str, out: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that works on a cell."""
     code = (
-        "import sys; from pathlib import Path; from iit_bench.storage.locks import ByteLocks\n"
-        "locks = ByteLocks(Path(sys.argv[1])); print(locks.take(int(sys.argv[2])), flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from iit_bench.lab.locks import Locks\n"
+        "with Locks(Path(sys.argv[1])).held(sys.argv[2]): print('held', flush=True); sys.stdin.read()"
     )
-    lock = [str(options.out / "work" / "locks"), str(_number("base-0-0"))]
-    with subprocess.Popen([sys.executable, "-c", code, *lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"True\n"
-        assert experiment.run(progress=False).count("running") == 1
-        other.communicate()
-    assert experiment.run(progress=False).count("done") == 1
+    command = [sys.executable, "-c", code, str(out / "work"), name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        yield other
+        other.stdin.close()
+
+
+def test_another_process_is_left_its_cell_and_named(make, capsys) -> None:
+    options = make(only=("method=base",))
+    words = ["lab", options.grid, "--out", str(options.out), "--only", "method=base"]
+    with another_with("base-0-0", options.out) as other:
+        who = rf"process {other.pid} on \S+, since \d{{4}}-\d\d-\d\d \d\d:\d\d UTC"
+        assert main([*words, "--dry-run"]) == 0
+        assert re.fullmatch(rf"base-0-0  running \({who}\)\n1 cell: 1 running\n", capsys.readouterr().out)
+        assert main([*words, "--quiet"]) == 0
+        assert re.fullmatch(rf"base-0-0 is run by {who}\n1 cell: 1 running\n", capsys.readouterr().err)
+    assert run_lab(options, progress=False).count("done") == 1
+
+
+def test_the_cell_of_a_process_that_was_killed_is_free(make) -> None:
+    options = make(only=("method=base",))
+    with another_with("base-0-0", options.out) as other:
+        other.kill()
+        other.wait()
+        assert Experiment(options).standing().listing() == "base-0-0  left\n1 cell: 1 left"
+        assert run_lab(options, progress=False).count("done") == 1
+    assert not any((options.out / "work" / "holders").iterdir())
 
 
 def test_a_process_goes_on_where_another_was_killed(ran: Path, make) -> None:
@@ -154,7 +166,7 @@ def test_a_process_goes_on_where_another_was_killed(ran: Path, make) -> None:
     begun = next(line for line in first.stderr if line.endswith(": begun\n")).partition(":")[0]
     first.kill()
     first.communicate()
-    _, said = second.communicate(timeout=120)
+    _, said = second.communicate(timeout=600)
     assert second.returncode == 0 and "2 cells: 2 done" in said
     assert f"{begun}: begun" in said
     for name in ("base-0-0.parquet", "full-2e-4-0.parquet"):

@@ -16,8 +16,9 @@ from iit_bench.errors import UserError
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held
 from iit_bench.storage.litter import remove_whole, unfinished
+from iit_bench.storage.locks import ByteLocks
 from iit_bench.storage.whole_folders import reserved, save_folder
-from tests.held_folder import held_elsewhere
+from tests.held_folder import ROOT, held_elsewhere
 
 FORMAT = "iit-bench/export"
 
@@ -227,3 +228,16 @@ def test_a_folder_that_a_killed_process_was_removing_is_whole_or_goes_at_the_nex
     assert len(names(tmp_path)) == 1
     with holding(tmp_path):
         assert names(tmp_path) == [".lock", *(["checkpoint"] if call == 1 else [])]
+
+
+# ---------------------------------------------------------------- locks of bytes
+
+TAKES = "import sys; from pathlib import Path; from iit_bench.storage.locks import ByteLocks; print(ByteLocks(Path(sys.argv[1])).take(7))"
+
+
+def test_asking_for_a_lock_leaves_it_with_whoever_has_it(tmp_path):
+    locks = ByteLocks(tmp_path / "locks")
+    assert locks.take(7)
+    assert not locks.is_held(7)  # by another process
+    other = subprocess.run([sys.executable, "-c", TAKES, tmp_path / "locks"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert other.stdout == "False\n"
