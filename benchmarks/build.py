@@ -89,7 +89,7 @@ def questions(n: int) -> tuple[Any, ...]:
 
 
 def measure(n: int, match: str) -> dict[str, float]:
-    """Build `n` targets of `n` questions in this process: seconds of CPU, and the highest memory in bytes."""
+    """Build `n` targets of `n` questions in this process: seconds of CPU, and the highest memory in bytes, before the build and in all."""
     import scipy.sparse  # noqa: F401
 
     import builders.build
@@ -106,10 +106,10 @@ def measure(n: int, match: str) -> dict[str, float]:
     registry.SOURCES["made"] = f"{module.__name__}:load"
     with tempfile.TemporaryDirectory() as folder:
         options = builders.build.BuildOptions(out=Path(folder) / "bench", text=("made",), visual=(), tiers=TIERS, size=n, match=match)
-        started = time.process_time()
+        started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         builders.build.build(options)
         seconds = time.process_time() - started
-    return {"seconds": seconds, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    return {"seconds": seconds, "memory before": before, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
 def own_size(n: int) -> dict[str, float]:

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluators.iit.columns import Turns
 from evaluators.iit.results import summarise
-from iit_bench.storage.runs import save_run_header, save_run_outcome
+from iit_bench.storage.runs import Run, save_results, save_rows, save_run_header
 from iit_bench.types import Prediction, tier_order
 
 TIERS = tuple(sorted(("".join(part) for n in (1, 2, 3) for part in itertools.product("TV", repeat=n)), key=tier_order))
 SHARED_BY = {"T": 3, "V": 6}  # targets per cluster
+NO_RESULTS = summarise((), {}, complete=False)  # of a run whose predictions are written and whose figures are not made yet
 SUBJECTS = {"T": ("facts", [f"subject {i}" for i in range(12)]), "V": ("easyvqa", ["colour", "shape", "yes/no", "count"])}
 
 
@@ -47,14 +50,12 @@ def dialogues(targets: int, seed: int, history_clusters: int) -> Iterator[tuple[
             yield tier, target, tuple(f"{m}-cluster-{near[m][turn]}" for turn, m in enumerate(tier[:-1]))
 
 
-def predictions(name: str, targets: int, skills: Skills, seed: int, history_clusters: int = 0) -> list[Prediction]:
-    """The scored targets of one run."""
+def predictions(name: str, targets: int, skills: Skills, seed: int, history_clusters: int = 0) -> Iterator[Prediction]:
+    """The scored targets of one run, one after the other."""
     draw = random.Random(f"{name}/{seed}")
-    hard = [draw.gauss(0, 0.15) for _ in range(targets)]
-    return [
-        _prediction(tier, target, history, skills, hard[target], draw)
-        for tier, target, history in dialogues(targets, seed, history_clusters)
-    ]
+    hard = array("d", (draw.gauss(0, 0.15) for _ in range(targets)))
+    for tier, target, history in dialogues(targets, seed, history_clusters):
+        yield _prediction(tier, target, history, skills, hard[target], draw)
 
 
 def _prediction(tier: str, target: int, history: tuple[str, ...], skills: Skills, hard: float, draw: random.Random) -> Prediction:
@@ -121,20 +122,30 @@ def header(name: str, targets: int, number: int, blind: bool) -> dict[str, Any]:
 
 
 def make_runs(folder: Path, n_runs: int, n_predictions: int, seed: int = 0, history_clusters: int = 0) -> list[Path]:
-    """Write `n_runs` run folders of about `n_predictions` each, and return their paths."""
+    """Write `n_runs` run folders of about `n_predictions` each, and return their paths. No run's predictions are in memory as objects."""
     targets = max(1, n_predictions // len(TIERS))
     paths = []
     for number in range(n_runs):
         blind = number == n_runs - 1 and n_runs > 1
         name = f"model-{number:02}"
         skills = Skills(0.9 - 0.03 * number, 0.2 if blind else 0.8 - 0.03 * number, 0.05)
-        rows = predictions(name, targets, skills, seed, history_clusters)
-        errors = [_error(p) for p in rows if p.outcome == "error"]
         path = folder / name
-        save_run_header(path, header(name, targets, number - blind, blind))
-        save_run_outcome(path, rows, summarise(rows, {}, complete=True), errors)
+        head = header(name, targets, number - blind, blind)
+        save_run_header(path, head)
+        errors: list[dict[str, Any]] = []
+        digest = save_rows(path, _noted(predictions(name, targets, skills, seed, history_clusters), errors), Prediction)
+        columns = Turns.of_run(Run(path=path, run=head, results=NO_RESULTS))
+        save_results(path, digest, summarise(columns, {}, complete=True), errors)
         paths.append(path)
     return paths
+
+
+def _noted(rows: Iterable[Prediction], errors: list[dict[str, Any]]) -> Iterator[Prediction]:
+    """The rows, of which those that failed are entered among `errors`."""
+    for row in rows:
+        if row.outcome == "error":
+            errors.append(_error(row))
+        yield row
 
 
 def _error(p: Prediction) -> dict[str, Any]:

@@ -1,14 +1,18 @@
-"""Measures how the response log, comparisons and reports grow with the number of requests, up to a million.
+"""Measures how builds, the response log, comparisons and reports grow, up to a million requests and 200,000 questions.
 
-    python benchmarks/load.py [--parts log,asked,compare,report] [--sizes 62500,250000,1000000] [--folder DIR] [--json]
+    python benchmarks/load.py [--parts build,log,asked,compare,report] [--sizes 62500,250000,1000000] [--folder DIR] [--json]
 
 Parts, each in new processes on one thread, CPU time and memory above what the process has before:
 
+- `build`: a benchmark of three tiers out of a fifth as many questions, all of them targets (`build.py`).
+
 - `log`: answers to four choices are written, 64 at a time, and the log is opened again.
 - `asked`: so many one-turn requests to the model `random` through the engine, then again from the finished log (a run that is resumed).
-- `compare`, `report`: `iit-bench compare` of two run folders of so many predictions, and `iit-bench report` of both (`large_runs.py`).
+- `compare`, `report`: `iit-bench compare` of two run folders of so many predictions, and `iit-bench report` of both (`large_runs.py`),
+  with the files that it writes.
 
-Exponents are fitted over the sizes: 1 is linear. `bytes each` is the slope of the memory.
+Exponents are fitted over the sizes: 1 is linear. `bytes each` is the slope of the memory. Inputs are made line by line in processes of
+their own.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ from printed import as_table
 
 MAIN = "import sys; from iit_bench.cli import main; sys.exit(main(sys.argv[1:]))"
 MAKE = "import sys; from pathlib import Path; from large_runs import make_runs; make_runs(Path(sys.argv[1]), 2, int(sys.argv[2]))"
+BUILD = "import json, sys; from build import measure; print(json.dumps(measure(int(sys.argv[1]), 'tfidf')))"
+QUESTIONS = 5  # requests per question of a build
+CPU, MEMORY = "CPU, s", "memory, MB"
 MEASURED = """
 import hashlib, json, random, resource, sys, time
 from pathlib import Path
@@ -68,12 +75,19 @@ def work():
         assert answer(model, requests, log, BatchLimits(64, 4096)).distinct == n
 measured(work)
 """
-Row = dict[str, tuple[float, float]]  # what → CPU seconds, bytes of memory
+Row = dict[str, dict[str, float]]  # what was done → its figures by name
+
+
+def of_building(folder: Path, size: int) -> Row:
+    """A benchmark built."""
+    found = json.loads(cost_of(BUILD, [str(size // QUESTIONS)]).output)
+    return {"build": {CPU: found["seconds"], MEMORY: (found["memory"] - found["memory before"]) / 1e6}}
 
 
 def of_log(folder: Path, size: int) -> Row:
     """A log written and opened."""
-    return _of_engine(folder / f"log-{size}.jsonl", size, {"written": WRITE, "opened": OPEN})
+    path = folder / f"log-{size}.jsonl"
+    return _of_engine(path, size, {"written": WRITE, "opened": OPEN})
 
 
 def of_asking(folder: Path, size: int) -> Row:
@@ -87,7 +101,8 @@ def _of_engine(path: Path, size: int, parts: dict[str, str]) -> Row:
     found = {}
     for name, code in parts.items():
         seconds, memory = json.loads(cost_of(MEASURED + code, [str(path), str(size)]).output)
-        found[name] = (seconds, memory)
+        found[name] = {CPU: seconds, MEMORY: memory / 1e6, "log, MB": path.stat().st_size / 1e6}
+    path.unlink()
     return found
 
 
@@ -98,29 +113,41 @@ def of_comparing(folder: Path, size: int) -> Row:
 
 def of_reporting(folder: Path, size: int) -> Row:
     """Two runs reported."""
-    return {"report": _of_runs(folder, size, ["report"], ["--out", str(folder / f"report-{size}")])}
+    out = folder / f"report-{size}"
+    found = _of_runs(folder, size, ["report"], ["--out", str(out)])
+    files = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
+    return {"report": found | {"files": float(len(files)), "all files, MB": sum(files) / 1e6, "largest file, MB": max(files) / 1e6}}
 
 
-def _of_runs(folder: Path, size: int, command: list[str], more: list[str]) -> tuple[float, float]:
+def _of_runs(folder: Path, size: int, command: list[str], more: list[str]) -> dict[str, float]:
     runs = folder / f"runs-{size}"
     if not runs.is_dir():
         cost_of(MAKE, [str(runs), str(size)])
+    empty = cost_of(MAIN, [*command, "--help"])
     cost = cost_of(MAIN, [*command, *map(str, sorted(runs.iterdir())), *more])
-    return cost.cpu, cost.peak
+    return {CPU: cost.cpu, MEMORY: (cost.peak - empty.peak) / 1e6}
 
 
-PARTS: dict[str, Callable[[Path, int], Row]] = {"log": of_log, "asked": of_asking, "compare": of_comparing, "report": of_reporting}
+PARTS: dict[str, Callable[[Path, int], Row]] = {
+    "build": of_building,
+    "log": of_log,
+    "asked": of_asking,
+    "compare": of_comparing,
+    "report": of_reporting,
+}
 
 
-def grown(sizes: list[int], rows: list[Row]) -> dict[str, Any]:
-    """CPU time and memory by size, their exponent and their slope."""
+def grown(sizes: list[int], rows: list[Row], each: int) -> dict[str, Any]:
+    """The figures by size, the exponent of the CPU time and the slope of the memory; `each` is the requests per item."""
     found: dict[str, Any] = {}
     for name in rows[0]:
-        seconds, memory = zip(*(row[name] for row in rows), strict=True)
-        by_size = {f"{n:,}": {"CPU, s": s, "memory, MB": m / 1e6} for n, s, m in zip(sizes, seconds, memory, strict=True)}
-        found[name] = by_size
+        figures = [row[name] for row in rows]
+        items = [size // each for size in sizes]
+        found[name] = {f"{n:,}": one for n, one in zip(items, figures, strict=True)}
         if len(sizes) > 1:
-            found[name] |= {"exponent of CPU time": growth_exponent(sizes, seconds), "bytes each": slope(sizes, memory)}
+            exponent = growth_exponent(items, [one[CPU] for one in figures])
+            memory = [1e6 * one[MEMORY] for one in figures]
+            found[name] |= {"exponent of CPU time": exponent, "bytes each": slope(items, memory)}
     return found
 
 
@@ -138,7 +165,8 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         folder.mkdir(exist_ok=True)
         for part in arguments.parts.split(","):
-            result |= grown(sizes, [PARTS[part](folder, size) for size in sizes])
+            rows = [PARTS[part](folder, size) for size in sizes]
+            result |= grown(sizes, rows, QUESTIONS if part == "build" else 1)
     print(json.dumps(result, indent=2) if arguments.json else as_table(result))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.statistics import HistoryCodes, Ints, codes
+from iit_bench.errors import UserError
 from iit_bench.storage.runs import IitRun
 from iit_bench.types import OUTCOMES, Prediction
 
 Bools = NDArray[np.bool_]
+Codes = NDArray[np.int32]  # half the memory of `Ints`; to be widened before two are multiplied
 Metric = Literal["acc", "acc_norm", "acc_bytes"]
 METRICS: tuple[Metric, ...] = ("acc", "acc_norm", "acc_bytes")
 
@@ -26,14 +28,21 @@ class Names:
     """A column of words: `names[code[i]]` is the word of row i."""
 
     names: Sequence[str]  # each once
-    code: Ints  # [n]
+    code: Codes  # [n]
 
     @classmethod
     def of(cls, words: Iterable[str]) -> Names:
         """From the words of all rows."""
         seen: dict[str, int] = {}
-        code = np.array([seen.setdefault(word, len(seen)) for word in words], dtype=np.int64)
+        code = np.array([seen.setdefault(word, len(seen)) for word in words], dtype=np.int32)
         return cls(tuple(seen), code)
+
+    def sorted(self) -> Names:
+        """The same column with its words in order, so that columns of the same words have equal `names`."""
+        order = sorted(range(len(self.names)), key=self.names.__getitem__)
+        rank = np.empty(len(order), dtype=np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        return Names(tuple(self.names[i] for i in order), rank[self.code])
 
     def take(self, rows: Ints) -> Names:
         """The column of `rows`."""
@@ -42,6 +51,8 @@ class Names:
 
 def codes_among(names: Sequence[str], others: Sequence[str]) -> Ints:
     """For each of `names` its place among `others`, each of which is there once; new words get places after them."""
+    if names == others:
+        return np.arange(len(names))
     place = {name: i for i, name in enumerate(others)}
     return np.array([place.setdefault(name, len(place)) for name in names], dtype=np.int64)
 
@@ -51,7 +62,7 @@ class Turns:
     """The scored turns of a run, n rows in the order of dialogue and position, so that no figure depends on the order they were made in."""
 
     dialogue: Names  # Dialogue.id
-    position: Ints
+    position: Codes
     is_target: Bools
     tier: Names
     group: Names
@@ -60,12 +71,13 @@ class Turns:
     subject: Names
     cluster: Names
     asked: Names  # the choices in their order, as one text
-    answer: Ints  # index of the right one
-    n_choices: Ints
-    outcome: Ints  # index in OUTCOMES
+    answer: Codes  # index of the right one
+    n_choices: Codes
+    outcome: Codes  # index in OUTCOMES
     acc: Bools  # right by each metric; unparsed and failed turns are not
     acc_norm: Bools
     acc_bytes: Bools
+    row: Codes  # of the table or list that they were made from
     history_names: Sequence[str]  # what the codes of `histories` mean
     histories: HistoryCodes  # cluster of each turn before this one
 
@@ -88,8 +100,10 @@ class Turns:
         return by_metric[metric]
 
     def take(self, rows: Any) -> Turns:
-        """The turns of `rows`, which are indices in the order that is wanted, or true and false per row."""
+        """The turns of `rows`, which are indices in the order that is wanted, or true and false per row; of all rows, these turns."""
         index = np.flatnonzero(rows) if np.asarray(rows).dtype == np.bool_ else np.asarray(rows, dtype=np.int64)
+        if len(index) == len(self) and np.array_equal(index, np.arange(len(self))):
+            return self
         made: dict[str, Any] = {"history_names": self.history_names}
         for field in fields(self):
             if field.name != "history_names":
@@ -136,11 +150,11 @@ class Turns:
         histories = Names.of(label for p in rows for label in p.history_clusters)
         return _made(
             {name: Names.of(getattr(p, name) for p in rows) for name in _NAMED},
-            {name: np.array([getattr(p, name) for p in rows], dtype=np.int64) for name in _NUMBERS},
+            {name: np.array([getattr(p, name) for p in rows], dtype=np.int32) for name in _NUMBERS},
             choices=Names.of(_spelt(p.choices) for p in rows),
-            n_choices=np.array([len(p.choices) for p in rows], dtype=np.int64),
+            n_choices=np.array([len(p.choices) for p in rows], dtype=np.int32),
             history_names=histories.names,
-            histories=HistoryCodes.of_sizes(np.array([len(p.history_clusters) for p in rows], dtype=np.int64), histories.code),
+            histories=_histories(np.array([len(p.history_clusters) for p in rows], dtype=np.int64), histories),
         )
 
     @classmethod
@@ -148,22 +162,16 @@ class Turns:
         """From the table of a run folder, without an object per prediction.
 
         Raises:
-            UserError: the table cannot be read.
+            UserError: the table cannot be read, or has numbers that no prediction has.
             ValueError: a turn occurs twice.
         """
-        table = run.prediction_columns((*_NAMED, *_NUMBERS, "choices", "history_clusters"))
-        choices, histories = table["choices"], table.get("history_clusters")  # folders of version 1 do not name histories
-        n = len(choices)
-        history_words = Names((), np.zeros(0, dtype=np.int64)) if histories is None else _names(histories.flatten())
-        sizes = np.zeros(n, dtype=np.int64) if histories is None else _numbers(histories.value_lengths())
-        return _made(
-            {name: _names(table[name]) for name in _NAMED},
-            {name: _numbers(table[name]) for name in _NUMBERS},
-            choices=_names(_spelt_column(choices)),
-            n_choices=_numbers(choices.value_lengths()),
-            history_names=history_words.names,
-            histories=HistoryCodes.of_sizes(sizes, history_words.code),
-        )
+        made = _Made()
+        try:
+            for batch in run.prediction_batches((*_NAMED, *_NUMBERS, "choices", "history_clusters")):
+                made.add(batch)
+        except OverflowError as error:
+            raise UserError(f"the predictions of run {str(run.path)!r} are damaged ({error}); evaluate it again with --fresh") from error
+        return made.turns()
 
 
 def turns(predictions: Turns | Iterable[Prediction]) -> Turns:
@@ -173,41 +181,43 @@ def turns(predictions: Turns | Iterable[Prediction]) -> Turns:
 
 def _made(
     named: dict[str, Names],
-    numbers: dict[str, Ints],
+    numbers: dict[str, Codes],
     *,
     choices: Names,
-    n_choices: Ints,
+    n_choices: Codes,
     history_names: Sequence[str],
     histories: HistoryCodes,
 ) -> Turns:
     """The turns in their order."""
     outcome = named.pop("outcome")
-    place = np.array([OUTCOMES.index(name) for name in outcome.names], dtype=np.int64)  # type: ignore[arg-type]
+    place = np.array([OUTCOMES.index(name) for name in outcome.names], dtype=np.int32)  # type: ignore[arg-type]
+    dialogue = named["dialogue"] = named["dialogue"].sorted()
     answer, position = numbers["answer"], numbers["position"]
     made = Turns(
         **named,
         position=position,
         is_target=numbers["is_target"].astype(np.bool_),
-        asked=Names(choices.names, choices.code),
+        asked=choices,
         answer=answer,
         n_choices=n_choices,
         outcome=place[outcome.code] if len(outcome.code) else outcome.code,
         acc=outcome.code == (outcome.names.index("correct") if "correct" in outcome.names else -1),
         acc_norm=numbers["chosen_norm"] == answer,
         acc_bytes=numbers["chosen_bytes"] == answer,
+        row=np.arange(len(answer), dtype=np.int32),
         history_names=history_names,
         histories=histories,
     )
-    dialogue = named["dialogue"]
-    rank = np.empty(len(dialogue.names), dtype=np.int64)
-    rank[sorted(range(len(dialogue.names)), key=dialogue.names.__getitem__)] = np.arange(len(dialogue.names))
-    at = rank[dialogue.code]
-    order = np.lexsort((position, at))
-    same = (np.diff(at[order]) == 0) & (np.diff(position[order]) == 0)
+    order = np.lexsort((position, dialogue.code))
+    same = (np.diff(dialogue.code[order]) == 0) & (np.diff(position[order]) == 0)
     if len(twice := np.flatnonzero(same)):
         row = order[twice[0]]
         raise ValueError(f"turn {position[row]} of dialogue {dialogue.names[dialogue.code[row]]!r} occurs twice")
     return made.take(order)
+
+
+def _histories(sizes: Ints, names: Names) -> HistoryCodes:
+    return HistoryCodes.of_sizes(sizes, names.code.astype(np.int64))
 
 
 def _spelt(choices: Sequence[str]) -> str:
@@ -218,13 +228,74 @@ def _spelt(choices: Sequence[str]) -> str:
 # ---------------------------------------------------------------- from pyarrow
 
 
-def _names(column: Any) -> Names:
-    encoded = column.dictionary_encode()
-    return Names(tuple(encoded.dictionary.to_pylist()), _numbers(encoded.indices))
+class _Made:
+    """Turns that are made of a table part by part."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, _Words] = {name: _Words() for name in (*_NAMED, "choices", "history_clusters")}
+        self._numbers: dict[str, list[Codes]] = {name: [] for name in (*_NUMBERS, "n_choices", "n_histories")}
+
+    def add(self, batch: Mapping[str, Any]) -> None:
+        """Append rows; tables of version 1 do not name histories."""
+        choices, histories = batch["choices"], batch.get("history_clusters")
+        for name in _NAMED:
+            self._named[name].add(batch[name])
+        self._named["choices"].add(_spelt_column(choices))
+        columns = {name: batch[name] for name in _NUMBERS} | {"n_choices": choices.value_lengths()}
+        if histories is not None:
+            self._named["history_clusters"].add(histories.flatten())
+            columns["n_histories"] = histories.value_lengths()
+        for name, column in columns.items():
+            self._numbers[name].append(_numbers(column))
+        if histories is None:
+            self._numbers["n_histories"].append(np.zeros(len(choices), dtype=np.int32))
+
+    def turns(self) -> Turns:
+        """The turns of all rows; to be asked for once.
+
+        Raises:
+            ValueError: a turn occurs twice.
+        """
+        named = {name: self._named.pop(name).names() for name in tuple(self._named)}  # each column is freed once it is copied
+        numbers = {name: np.concatenate(self._numbers.pop(name)) for name in tuple(self._numbers)}
+        choices, histories = named.pop("choices"), named.pop("history_clusters")
+        n_choices, sizes = numbers.pop("n_choices"), numbers.pop("n_histories")
+        return _made(
+            named,
+            numbers,
+            choices=choices,
+            n_choices=n_choices,
+            history_names=histories.names,
+            histories=_histories(sizes.astype(np.int64), histories),
+        )
 
 
-def _numbers(column: Any) -> Ints:
-    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
+class _Words:
+    """A column of words that grows: each word is made once."""
+
+    def __init__(self) -> None:
+        self._place: dict[str, int] = {}
+        self._parts: list[Codes] = [np.zeros(0, dtype=np.int32)]
+
+    def add(self, column: Any) -> None:
+        """Append the words of an array."""
+        encoded = column.dictionary_encode()
+        known = self._place
+        place = np.array([known.setdefault(word, len(known)) for word in encoded.dictionary.to_pylist()], dtype=np.int32)
+        code = _numbers(encoded.indices)
+        self._parts.append(place[code] if len(place) else code)
+
+    def names(self) -> Names:
+        """The column."""
+        return Names(tuple(self._place), np.concatenate(self._parts))
+
+
+def _numbers(column: Any) -> Codes:
+    """Raises OverflowError for a number that takes more than 32 bits."""
+    values = np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
+    if len(beyond := values[values != values.astype(np.int32)]):
+        raise OverflowError(f"the number {beyond[0]} is in it")
+    return values.astype(np.int32)
 
 
 def _spelt_column(choices: Any) -> Any:

@@ -212,9 +212,13 @@ def pair_turns(a: Turns, b: Turns, *, reordered: bool = False) -> Pairs:
     Raises:
         UserError: a pair does not ask the same question with the same choices.
     """
-    dialogue = codes_among(b.dialogue.names, a.dialogue.names)[b.dialogue.code] if len(b) else b.dialogue.code
+    dialogue = _in_the_names_of(a.dialogue, b.dialogue)
     reach = 1 + max((int(side.position.max()) for side in (a, b) if len(side)), default=0)
-    _, rows_a, rows_b = np.intersect1d(a.dialogue.code * reach + a.position, dialogue * reach + b.position, return_indices=True)
+    turns_a, turns_b = a.dialogue.code.astype(np.int64) * reach + a.position, dialogue * reach + b.position
+    if np.array_equal(turns_a, turns_b):
+        rows_a = rows_b = np.arange(len(a))
+    else:
+        _, rows_a, rows_b = np.intersect1d(turns_a, turns_b, return_indices=True)
     order = np.argsort(rows_a)
     pairs = Pairs(a.take(rows_a[order]), b.take(rows_b[order]))
     _check_asked_alike(pairs, reordered)
@@ -232,7 +236,7 @@ def _check_asked_alike(pairs: Pairs, reordered: bool) -> None:
 
 
 def _in_the_names_of(mine: Names, other: Names) -> Ints:
-    return codes_among(other.names, mine.names)[other.code] if len(other.code) else other.code
+    return codes_among(other.names, mine.names)[other.code] if len(other.code) else np.zeros(0, dtype=np.int64)
 
 
 def per_tier(pairs: Mapping[str, Pairs], against: str) -> tuple[PairedResult, ...]:

@@ -94,7 +94,7 @@ def _parts(turns: Pairs, targets: Pairs, pool: str) -> Iterator[LedgerPart]:
     kinds = [_kind_of_history(tier) for tier in a.tier.names]
     for kind in ("none", "text only", "with image"):
         of_kind = np.array([one == kind for one in kinds], dtype=np.bool_)
-        if len(rows := np.flatnonzero(of_kind[a.tier.code]) if len(a) else a.position):
+        if len(a) and len(rows := np.flatnonzero(of_kind[a.tier.code])):
             yield _part("history", kind, _taken(targets, rows))
 
 

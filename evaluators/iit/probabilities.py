@@ -27,28 +27,28 @@ def reason_without(run: Mapping[str, Any]) -> str:
     return ""
 
 
-def calibrations(run: IitRun, metric: Metric) -> dict[str, Calibration]:
+def calibrations(run: IitRun, turns: Turns, metric: Metric) -> dict[str, Calibration]:
     """Calibration over the finished targets of each pool that has some.
 
     Args:
         run: one for which `reason_without` is "".
+        turns: `Turns.of_run` of it.
         metric: "acc" for the softmax of the sums of log-probabilities, "acc_norm" for that of the sums divided by characters.
 
     Raises:
         UserError: the table cannot be read, or has other numbers of log-probabilities and choices.
     """
-    turns = Turns.of_run(run)
+    done = turns.take(turns.is_target & turns.finished)
     scores, sizes = _scores(run, metric, run.run["style"])
-    if np.any((sizes != turns.n_choices) & turns.finished):
+    if np.any((sizes[turns.row] != turns.n_choices) & turns.finished):
         raise UserError(f"run {str(run.path)!r} has targets without a log-probability per choice; evaluate it again with --fresh")
-    wanted = turns.is_target & turns.finished
-    start = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes[wanted])])
-    probability = softmax(scores[np.repeat(wanted, sizes)], start) if wanted.any() else np.zeros(0)
-    done = turns.take(wanted)
     if not len(done):
         return {}
+    start = _starts(sizes[done.row])
+    probability = softmax(scores[np.arange(start[-1]) + np.repeat(_starts(sizes)[done.row] - start[:-1], np.diff(start))], start)
+    del scores
     confidence = np.maximum.reduceat(probability, start[:-1])
-    brier = brier_scores(probability, start, done.answer)
+    brier = brier_scores(probability, start, done.answer.astype(np.int64))
     right = done.right(metric)
     cluster = statistics.components(done.group.code, done.cluster.code)
     ending = np.array([tier[-1] for tier in done.tier.names])[done.tier.code]
@@ -61,23 +61,28 @@ def calibrations(run: IitRun, metric: Metric) -> dict[str, Calibration]:
 
 
 def _scores(run: IitRun, metric: Metric, style: Style) -> tuple[Any, Ints]:
-    """Log-probabilities of all choices, and how many each turn has, in the order of `Turns.of_run`."""
+    """Log-probabilities of all choices, and how many each turn has, in the order of the table."""
+    per_character = metric == "acc_norm" and style != "letters"  # a letter is one character
+    scores, sizes = [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
+    for batch in run.prediction_batches(("logprobs", *(("choices", "outcome") if per_character else ()))):
+        logprobs = batch["logprobs"]
+        sizes.append(np.asarray(logprobs.value_lengths().to_numpy(zero_copy_only=False), dtype=np.int64))
+        scores.append(np.asarray(logprobs.flatten().to_numpy(zero_copy_only=False), dtype=np.float64))
+        if per_character:
+            lengths = _lengths(batch)
+            if len(lengths) != len(scores[-1]):
+                raise UserError(f"run {str(run.path)!r} has targets without a log-probability per choice; evaluate it again with --fresh")
+            scores[-1] = scores[-1] / np.maximum(lengths, 1)
+    return np.concatenate(scores), np.concatenate(sizes)
+
+
+def _lengths(batch: Mapping[str, Any]) -> Any:
+    """Characters of the choices of turns that did not fail: a failed one has no log-probabilities."""
     import pyarrow.compute as pc
 
-    table = run.prediction_columns(("dialogue", "position", "logprobs", "choices", "outcome"))
-    logprobs, choices = table["logprobs"], table["choices"]
-    sizes = np.asarray(logprobs.value_lengths().to_numpy(zero_copy_only=False), dtype=np.int64)
-    scores = np.asarray(logprobs.flatten().to_numpy(zero_copy_only=False), dtype=np.float64)
-    if metric == "acc_norm" and style != "letters":  # a letter is one character
-        texts = choices.filter(pc.not_equal(table["outcome"], "error")).flatten()  # a failed turn has no log-probabilities
-        lengths = np.asarray(pc.utf8_length(texts).to_numpy(zero_copy_only=False))
-        if len(lengths) != len(scores):
-            raise UserError(f"run {str(run.path)!r} has targets without a log-probability per choice; evaluate it again with --fresh")
-        scores = scores / np.maximum(lengths, 1)
-    dialogue, position = table["dialogue"].to_pylist(), table["position"].to_pylist()
-    order = np.array(sorted(range(len(dialogue)), key=lambda row: (dialogue[row], position[row])), dtype=np.int64)
-    start = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
-    rows = np.repeat(start[order], sizes[order])
-    ordered_start = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes[order])])
-    within = np.arange(len(rows)) - np.repeat(ordered_start[:-1], sizes[order])
-    return scores[rows + within], sizes[order]
+    texts = batch["choices"].filter(pc.not_equal(batch["outcome"], "error")).flatten()
+    return np.asarray(pc.utf8_length(texts).to_numpy(zero_copy_only=False))
+
+
+def _starts(sizes: Ints) -> Ints:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])

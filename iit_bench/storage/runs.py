@@ -11,10 +11,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -27,6 +27,7 @@ from iit_bench.storage.format import (
     RUN_FORMAT,
     SUITE_RESULTS_FORMAT,
     has_seal,
+    hashed,
     opened,
     read_header,
     sealed_json,
@@ -35,7 +36,7 @@ from iit_bench.storage.format import (
 )
 from iit_bench.storage.schema import ERROR, check_run
 from iit_bench.storage.seals import sealed
-from iit_bench.storage.tables import canonical_json, columns_of, decode, read_columns, read_table, table_bytes
+from iit_bench.storage.tables import canonical_json, columns_of, decode, read_batches, read_columns, read_table, write_table
 from iit_bench.types import OUTCOMES, SUITES, Prediction, Results, SeenPrompt, Suite, SuiteResults, TaskItem, TaskSuite
 
 # Fields of run.json beside `format` and `version`.
@@ -162,6 +163,16 @@ class Run(Generic[ResultsT]):
             return columns_of(Prediction, self.foreign_predictions, names)
         return read_columns(Prediction, self.path / _IIT.table, names)
 
+    def prediction_batches(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The same, some thousand rows after another, so that only these are in memory.
+
+        Raises:
+            UserError: the table cannot be read.
+        """
+        if self.foreign_predictions is not None:
+            return iter([columns_of(Prediction, self.foreign_predictions, names)])
+        return read_batches(Prediction, self.path / _IIT.table, names)
+
     def prompt_columns(self) -> dict[str, Any] | None:
         """The columns of `types.SeenPrompt` as pyarrow arrays, read anew; None where prompts were not recorded.
 
@@ -278,9 +289,21 @@ def save_run_outcome(
         results: the figures that were made of them.
         errors: lines with `ERROR_FIELDS` or `TASK_ERROR_FIELDS`.
     """
-    kind = _IIT if isinstance(results, Results) else _TASKS
-    table = table_bytes(kind.record, rows)
-    write_atomic(folder / kind.table, table)
+    save_results(folder, save_rows(folder, rows, _kind_of(results).record), results, errors)
+
+
+def save_rows(folder: Path, rows: Iterable[Prediction] | Iterable[TaskItem], record: type[Prediction] | type[TaskItem]) -> str:
+    """Write the table of `rows`, of one group of which only the columns are in memory, and return its sha256 for `save_results`."""
+    hashes: dict[str, str] = {}
+    name = _TASKS.table if record is _TASKS.record else _IIT.table
+    for _, content in hashed([(name, partial(write_table, record, rows))], hashes):
+        write_atomic(folder / name, content)
+    return hashes[name]
+
+
+def save_results(folder: Path, digest: str, results: Results | SuiteResults, errors: Sequence[Mapping[str, Any]]) -> None:
+    """Write errors.jsonl and, last, results.json, which carries the table's sha256 `digest`. Other arguments: as of `save_run_outcome`."""
+    kind = _kind_of(results)
     lines = "".join(canonical_json(line) + "\n" for line in errors)
     header = {
         "format": ERRORS_FORMAT,
@@ -288,8 +311,11 @@ def save_run_outcome(
         "lines_sha256": hashlib.sha256(lines.encode()).hexdigest(),
     }
     write_atomic(folder / ERRORS, canonical_json(sealed(header)) + "\n" + lines)
-    body = {kind.digest: hashlib.sha256(table).hexdigest()}
-    write_atomic(folder / "results.json", sealed_json(kind.format, body | dataclasses.asdict(results)))
+    write_atomic(folder / "results.json", sealed_json(kind.format, {kind.digest: digest} | dataclasses.asdict(results)))
+
+
+def _kind_of(results: Results | SuiteResults) -> Kind:
+    return _IIT if isinstance(results, Results) else _TASKS
 
 
 @overload

@@ -25,6 +25,7 @@ from iit_bench.types import Dialogue, Image, Question
 
 TABLE_VERSION = 1
 ROW_GROUP = 1000  # rows of a group in a table
+BATCH = 32 * ROW_GROUP  # rows that are in memory where a table is read part by part
 IMAGE_BYTES = 32 << 20  # a group of rows ends with the image that reaches this
 
 
@@ -266,12 +267,30 @@ def read_columns(kind: type, path: Path, names: Sequence[str]) -> dict[str, Any]
     Raises:
         UserError: not such a table.
     """
-    import pyarrow as pa
-
     with _opened(kind, path) as file:
         table = file.read(columns=_columns(kind, path, file.schema_arrow.names, names))
-    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
-    return {name: pa.concat_arrays(one.chunks) if isinstance(one, pa.ChunkedArray) else one for name, one in columns.items()}
+    return {name: _as_array(table.column(name)) for name in table.column_names}
+
+
+def read_batches(kind: type, path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """As `read_columns`, `BATCH` rows after another, so that only these are in memory; of a table without rows one empty batch.
+
+    Raises:
+        UserError: not such a table.
+    """
+    with _opened(kind, path) as file:
+        wanted = _columns(kind, path, file.schema_arrow.names, names)
+        batches = file.iter_batches(batch_size=BATCH, columns=wanted) if file.metadata.num_rows else (file.read(columns=wanted),)
+        for batch in batches:
+            yield {name: _as_array(batch.column(name)) for name in wanted}
+
+
+def _as_array(column: Any) -> Any:
+    """One array instead of chunks."""
+    import pyarrow as pa
+
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
 
 
 def columns_of(kind: type, records: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:

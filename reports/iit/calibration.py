@@ -32,7 +32,7 @@ def calibration_section(subject: Subject) -> Section:
     if why := reason_without(entry.header):
         return none("calibration", _HEADING, why)
     try:
-        found = {metric: calibrations(entry.run, metric) for metric, _ in _METRICS}
+        found = {metric: calibrations(entry.run, entry.turns, metric) for metric, _ in _METRICS}
     except UserError as error:  # other tools' files, and folders that were changed by hand
         return none("calibration", _HEADING, f"{error}.")
     if not found["acc"]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluators.iit.columns import Metric
+from evaluators.iit.columns import Metric, Turns
 from evaluators.iit.probabilities import calibrations
+from evaluators.statistics.calibration import Calibration
 from iit_bench.storage.runs import load_run, save_run_header, save_run_outcome
 from reports.leaderboard import report
 from tests.recompute_calibration import check_calibration, main, recompute
@@ -42,12 +43,17 @@ def with_logprobs(folder: Path, shared: bool = False) -> Path:
     return folder
 
 
+def calibrated(folder: Path, metric: Metric) -> dict[str, Calibration]:
+    run = load_run(folder, "iit")
+    return calibrations(run, Turns.of_run(run), metric)
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("metric", ["acc", "acc_norm"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_figures_equal_their_recomputation(make_run: MakeRun, metric: Metric, shared: bool) -> None:
     folder = with_logprobs(make_run("wings", 0.7, failed=1), shared)
-    found, expected, check = calibrations(load_run(folder, "iit"), metric), recompute(folder, metric == "acc_norm"), Check()
+    found, expected, check = calibrated(folder, metric), recompute(folder, metric == "acc_norm"), Check()
     assert found.keys() == expected.keys() == {"text", "visual", "all"}
     for pool, one in found.items():
         check_calibration(check, pool, dataclasses.asdict(one), expected[pool])
@@ -57,7 +63,7 @@ def test_figures_equal_their_recomputation(make_run: MakeRun, metric: Metric, sh
 @pytest.mark.oracle
 def test_figures_that_are_off_are_found(make_run: MakeRun) -> None:
     folder = with_logprobs(make_run("wings", 0.7))
-    stored, own = dataclasses.asdict(calibrations(load_run(folder, "iit"), "acc")["all"]), recompute(folder, False)["all"]
+    stored, own = dataclasses.asdict(calibrated(folder, "acc")["all"]), recompute(folder, False)["all"]
     for end in ("value", "low", "high"):
         stored["ece"][end] += 0.03
     stored["bins"][3]["accuracy"]["low"] += 0.001

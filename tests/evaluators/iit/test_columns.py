@@ -5,17 +5,22 @@ from __future__ import annotations
 import dataclasses
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from evaluators.compare.runs import comparisons
 from evaluators.iit.columns import Names, Turns
+from evaluators.iit.comparison import pair_turns
 from evaluators.iit.evaluate import evaluate
 from evaluators.iit.forgetting import forgetting
 from evaluators.iit.results import summarise
 from evaluators.runs.options import RunOptions
-from iit_bench.storage.runs import IitRun, Run, load_run
+from iit_bench.errors import UserError
+from iit_bench.storage import tables
+from iit_bench.storage.runs import IitRun, Run, load_run, save_rows
 from iit_bench.types import OUTCOMES, Prediction
 from reports.leaderboard import report
 
@@ -98,3 +103,52 @@ def test_parts_keep_their_order_and_are_joined_again(run: IitRun) -> None:
     assert all(np.all(np.diff(rows) > 0) for rows in parts.values())
     rows = np.concatenate(list(parts.values()))
     assert rows_of(Turns.concat([turns.take(part) for part in parts.values()])) == rows_of(turns.take(rows))
+
+
+def test_a_table_is_read_once_and_part_by_part(run: IitRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, opened, rows = rows_of(Turns.of_run(run)), [], []
+    reader = pq.ParquetFile
+
+    class Counted(reader):  # type: ignore[misc, valid-type]
+        def __init__(self, *given: Any, **more: Any) -> None:
+            opened.append(given)
+            super().__init__(*given, **more)
+
+        def read(self, *given: Any, **more: Any) -> Any:
+            pytest.fail("the whole table was read at once")
+
+        def iter_batches(self, *given: Any, **more: Any) -> Any:
+            for batch in super().iter_batches(*given, **more):
+                rows.append(len(batch))
+                yield batch
+
+    monkeypatch.setattr(pq, "ParquetFile", Counted)
+    monkeypatch.setattr(tables, "BATCH", 7)
+    assert rows_of(Turns.of_run(run)) == whole
+    assert len(opened) == 1 and max(rows) == 7 and sum(rows) == len(whole)
+
+
+def test_a_turn_takes_few_bytes_and_all_turns_no_copy(run: IitRun) -> None:
+    turns = Turns.of_run(run)
+    columns = [column.code if isinstance(column := getattr(turns, field.name), Names) else column for field in dataclasses.fields(turns)]
+    arrays = [column for column in columns if isinstance(column, np.ndarray)]
+    assert len(arrays) == 17 and sum(array.nbytes for array in arrays) <= 60 * len(turns)
+    assert turns.take(np.ones(len(turns), dtype=np.bool_)) is turns is turns.take(np.arange(len(turns)))
+    assert turns.take(turns.is_target[::-1].copy()) is turns  # under gold history all turns are targets
+    pairs = pair_turns(turns, Turns.of_run(run))
+    assert pairs.a is turns and pairs.b.dialogue.names == turns.dialogue.names
+
+
+def test_runs_that_were_asked_in_other_orders_or_other_dialogues_are_paired(run: IitRun) -> None:
+    every = run.predictions
+    some = random.Random(1).sample(every, len(every) // 2)
+    pairs = pair_turns(Turns.of(every), Turns.of(some))
+    assert words(pairs.a.dialogue) == words(pairs.b.dialogue) == sorted(p.dialogue for p in some)
+    assert [every[row].dialogue for row in Turns.of(every).row] == sorted(p.dialogue for p in every)
+
+
+def test_a_number_beyond_32_bits_is_refused_in_one_sentence(run: IitRun, tmp_path: Path) -> None:
+    rows = [dataclasses.replace(p, answer=2**32) for p in run.predictions]
+    save_rows(tmp_path, rows, Prediction)
+    with pytest.raises(UserError, match=r"are damaged \(the number 4294967296 is in it\); evaluate it again with --fresh"):
+        Turns.of_run(dataclasses.replace(run, path=tmp_path))
