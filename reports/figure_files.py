@@ -44,6 +44,11 @@ def write(folder: ReportFolder, page: str, sections: Iterable[Section]) -> None:
 
 def files(plot: Plot) -> Mapping[str, bytes]:
     """The contents of a figure's files by the ending of their names (`links.FIGURE_FORMATS`)."""
+    return {"svg": as_svg(plot), **pictures(plot), "csv": as_csv(plot), "tex": as_latex(plot)}
+
+
+def pictures(plot: Plot) -> Mapping[str, bytes]:
+    """A figure drawn in the colours of the light scheme, as "png" and as "pdf"."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
 
@@ -54,7 +59,7 @@ def files(plot: Plot) -> Mapping[str, bytes]:
         figure.set_dpi(_DPI)
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
         FigureCanvasPdf(figure).print_pdf(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return {"svg": as_svg(plot), "png": png.getvalue(), "pdf": pdf.getvalue(), "csv": as_csv(plot), "tex": as_latex(plot)}
+    return {"png": png.getvalue(), "pdf": pdf.getvalue()}
 
 
 _PEN = Pen(ink="#1a1d21", muted="#586170", rule="#dde1e6", paper=_PAPER, series=_SERIES, placed=None)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib
 import json
 import os
@@ -20,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -49,7 +51,7 @@ class WarmProcess:
         """Start it.
 
         Args:
-            command: `sys.executable`, then a script or `-m MODULE`, then its arguments.
+            command: `sys.executable`, then a script, `-m MODULE` or `-c CODE`, then its arguments.
             preload: the modules that the server imports before it forks, unless it has.
         """
         environment = dict(os.environ if env is None else env)
@@ -119,6 +121,7 @@ def _fixed(environment: Mapping[str, str]) -> dict[str, str]:
 
 def serve(asked: socket.socket) -> None:
     """Fork a process per request, until the other end is closed. Returns in a forked process only once that has ended."""
+    gc.disable()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the processes that wait for a forked one are not waited for
     while True:
         text, files, _, _ = socket.recv_fds(asked, LARGEST_REQUEST, 4)
@@ -128,6 +131,7 @@ def serve(asked: socket.socket) -> None:
         for name in request["preload"]:
             with contextlib.suppress(ImportError):  # not installed: whoever needs it says so
                 importlib.import_module(name)
+        gc.freeze()  # so that forked processes neither look through what was imported nor copy it
         if os.fork() == 0:
             asked.close()
             _watch(request, files)
@@ -164,17 +168,26 @@ def _become(request: dict[str, Any], files: Sequence[int]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(environment)
-    is_module = command[0] == "-m"
-    folders = [request["cwd"] if is_module else str(Path(command[0]).resolve().parent)]
+    gc.enable()
+    is_script = command[0] not in ("-m", "-c")
+    folders = [str(Path(command[0]).resolve().parent) if is_script else request["cwd"]]
     folders += [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
     sys.path[:] = [*folders, *PATH]
-    sys.argv[:] = command[is_module:]
+    sys.argv[:] = command if is_script else command[1:]
     importlib.invalidate_caches()
-    if is_module:
+    if is_script:
+        runpy.run_path(command[0], run_name="__main__")
+    elif command[0] == "-m":
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)
     else:
-        runpy.run_path(command[0], run_name="__main__")
+        sys.argv[0] = "-c"
+        exec(compile(command[1], "<string>", "exec"), _new_main())
     sys.exit()
+
+
+def _new_main() -> dict[str, Any]:
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    return main.__dict__
 
 
 def _end_with_parent() -> None:

@@ -22,7 +22,7 @@ def plot(name: str = "a model") -> Plot:
 
 
 @pytest.mark.slow
-def test_files_have_the_same_bytes_every_time_and_no_date() -> None:
+def test_files_have_the_same_bytes_every_time_and_no_date(drawn_figures: None) -> None:
     made = files(plot())
     assert list(made) == ["svg", "png", "pdf", "csv", "tex"] and files(plot()) == made
     assert b"Date" not in made["pdf"] and b"matplotlib" not in made["pdf"].lower()

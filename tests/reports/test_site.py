@@ -74,12 +74,13 @@ def test_every_figure_is_offered_in_five_formats(site: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_runs_give_the_same_bytes_in_every_file(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_same_runs_give_the_same_bytes_in_every_file(make_run: MakeRun, drawn_figures: None, tmp_path: Path) -> None:
     runs = [make_run("base", 0.95, text_only=True), make_run("wings", 0.9, base="base")]
     one, two = (report(order, tmp_path / name).parent for order, name in ((runs, "one"), (runs[::-1], "two")))
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(two) for path in two.rglob("*") if path.is_file())
     assert [name for name in files if (one / name).read_bytes() != (two / name).read_bytes()] == []
+    assert min(path.stat().st_size for path in one.rglob("*") if path.suffix in (".png", ".pdf")) > 1000  # drawn
 
 
 def test_the_first_sentence_has_what_was_lost_with_its_interval(site: Path, make_run: MakeRun, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +21,7 @@ from iit_bench.training.recipe import load_recipe
 from iit_bench.training.records import Running
 from iit_bench.training.steps import Stepper
 from iit_bench.training.train import make_task, run
+from tests import warm_processes
 from tests.training.chats.conftest import llava, picture
 
 pytestmark = [pytest.mark.slow, pytest.mark.oracle]
@@ -52,9 +52,10 @@ def by_two(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("two")
     _write_own_data(out)
     environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launcher, str(SCRIPT), str(out), RECIPE, *overrides], env=environment, capture_output=True, text=True, timeout=400, check=False
+    # torchrun, which forks the two processes from itself: they need not import torch and transformers again.
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--start-method", "fork", "--run-path"]
+    done = warm_processes.run(
+        [sys.executable, "-m", *launcher, SCRIPT, out, RECIPE, *overrides], env=environment, preload=warm_processes.MODELS
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return out

@@ -12,6 +12,7 @@ import pytest
 from evaluators.iit.evaluate import evaluate
 from evaluators.runs.options import RunOptions
 from iit_bench.cli import main
+from iit_bench.storage.runs import load_run
 from iit_bench.workflows.submitting import Session, submit
 
 pytest.importorskip("submitit", reason="pip install 'iit-bench[slurm]'")
@@ -33,20 +34,61 @@ def test_tasks_of_an_array_write_the_bytes_of_one_process(bench, tmp_path):
     assert (tmp_path / "run" / "predictions.parquet").read_bytes() == (tmp_path / "one" / "predictions.parquet").read_bytes()
 
 
-def test_a_preempted_task_is_queued_again_and_goes_on(bench, tmp_path):
+WAITING = """
+import time
+from pathlib import Path
+
+from iit_bench.models.baselines import RandomModel
+
+HERE = Path(__file__).parent
+
+class Waiting(RandomModel):
+    batches = 0
+
+    def score(self, batch):
+        self.batches += 1
+        if self.batches == 2:
+            (HERE / "begun").touch()
+            while not (HERE / "go").exists():
+                time.sleep(0.01)
+        return super().score(batch)
+
+def load(name, options):
+    return Waiting(name, options)
+"""
+
+
+@pytest.fixture
+def waiting(tmp_path, monkeypatch) -> Path:
+    """A folder with model `waiting`, installed for the tasks: in its second batch it writes the file `begun`, waits for `go`."""
+    info = tmp_path / "package" / "waiting-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: waiting\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[iit_bench.models]\nwaiting = waiting_model:load\n")
+    (info.parent / "waiting_model.py").write_text(WAITING)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, info.parent))))
+    return info.parent
+
+
+def test_a_preempted_task_is_queued_again_and_goes_on(bench, waiting, tmp_path):
+    """Preempted in its second batch, so that the first is not asked again."""
     out = tmp_path / "runs" / "run"
-    words = ["eval", "--model", "base-llm", "--bench", str(bench.path), "--out", str(out), "--device", "cpu", "--quiet"]
+    words = ["eval", "--model", "waiting", "--bench", str(bench.path), "--out", str(out), "--batch-size", "4", "--quiet"]
     [job] = submit(words, 1, tmp_path / "logs", cluster="local", parameters={"timeout_min": 5})
     until = time.monotonic() + 300
-    while not out.parent.exists():  # it is made before the model is loaded
+    while not (waiting / "begun").exists():
         assert time.monotonic() < until
         time.sleep(0.01)
     assert job._process is not None
     [task] = Path(f"/proc/{job._process.pid}/task/{job._process.pid}/children").read_text().split()
     os.kill(int(task), signal.SIGUSR2)  # as Slurm does before it preempts a task (the local job's own method ends its controller)
+    while "Requeued job" not in job.paths.stdout.read_text() + job.paths.stderr.read_text():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    (waiting / "go").touch()
     assert job.result() == 0
     assert (out / "results.json").is_file()
-    assert "Requeued job" in job.paths.stdout.read_text() + job.paths.stderr.read_text()
+    assert load_run(out).run["resumed"] == 1
 
 
 def test_what_is_queued_again_is_the_same_process_of_the_run():

@@ -31,7 +31,8 @@ def vlmevalkits_own(model: str, folder: Path, tasks: tuple[str, ...], tables: Pa
     environment = {**os.environ, "LMUData": str(lmu), "PRED_FORMAT": "tsv", "EVAL_FORMAT": "json", "SPLIT_THINK": "1"}
     environment |= {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, str(Path(__file__).with_name("kit_alone.py")), str(work / "spec.json")]
-    done = warm_processes.run(command, cwd=work, env=environment)
+    preload = warm_processes.MODELS if model in ("llava", "wings") else warm_processes.PACKAGES
+    done = warm_processes.run(command, cwd=work, env=environment, preload=preload)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads((work / "found.json").read_text(encoding="utf-8"))
     imported = {name.split(".")[0] for name in found.pop("")}
