@@ -9,20 +9,23 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
 
-from iit_bench.errors import UserError
+from iit_bench.errors import MachineError, UserError
 from iit_bench.ranks import this_rank
 from iit_bench.training import precision
 from iit_bench.training.records import Running
 
 PATIENCE = timedelta(hours=12)  # of a process for the others: one of them scores and writes; a launcher ends all where one has failed
 REPLICATED = 0.6  # of a GPU's memory: with parallel "auto" the state of a training that needs more is shared
+
+_TRANSPORT = re.compile(r"gloo/transport|NCCL|TCPStore")  # of errors that are plain RuntimeErrors, gloo's for one
 
 Result = TypeVar("Result")
 
@@ -71,6 +74,21 @@ class Processes:
         total = torch.tensor(value, dtype=torch.float64)
         distributed.all_reduce(total)
         return float(total)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Around what needs the others.
+
+        Raises:
+            MachineError: another process has ended, or cannot be reached.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.of == 1 or not (isinstance(error, distributed.DistError) or _TRANSPORT.search(str(error))):
+                raise
+            reason = "another process of this training has ended, or cannot be reached"
+            raise MachineError(reason, "start all of them again with --resume, which continues from the last checkpoint") from error
 
     # ------------------------------------------------------------ weights
 

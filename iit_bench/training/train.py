@@ -52,12 +52,15 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False, 
 
     Raises:
         UserError: unknown recipe, key or input; `out` holds something already and `resume` is false.
+        MachineError: another process of this training has ended; the same command resumes.
     """
     from iit_bench.training.parallel import joined
 
     stages = stages_of(recipes.load_recipe(recipe, overrides), out)
     for stage, folder in stages:
-        _run_stage(stage, folder, resume, progress, joined(_running(stage)))
+        processes = joined(_running(stage))
+        with processes.together():
+            _run_stage(stage, folder, resume, progress, processes)
     return out
 
 

@@ -117,3 +117,15 @@ def test_killed_before_a_change_of_the_file_system_the_same_command_leaves_what_
     command = ["lab", str(built / "grid.yaml"), "--out", str(tmp_path / "work" / "out"), *BASE, "--quiet"]
     steps = Steps(tmp_path / "work", command, begin=begin, tally=Tally("killed at a call: lab", record_property))
     assert steps.check(None if "TORTURE" in os.environ else 2)
+
+
+@slow
+@pytest.mark.skipif("TORTURE" not in os.environ or not hasattr(os, "fork"), reason="takes minutes; what it found is held by test_run.py")
+def test_killed_while_it_trains_the_same_command_ends_with_the_same_cell(built: Path, tmp_path: Path, record_property) -> None:
+    """The stage that cells share is trained before; the rest of a cell is killed at every call."""
+    begin = tmp_path / "begin"
+    shutil.copytree(built / "bench", begin / "out" / "bench")
+    command = ["lab", str(built / "grid.yaml"), "--quiet", "--only"]
+    assert main([*command, "method=full", "--out", str(begin / "out")]) == 0
+    command += ["method=wings", "--out", str(tmp_path / "work" / "out")]
+    assert Steps(tmp_path / "work", command, begin=begin, tally=Tally("killed at a call: lab, a cell", record_property)).check()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -107,15 +108,22 @@ class Steps:
             found[name] = None if path.is_dir() else said(path)
         return self.same(found)
 
-    def check(self, stops: int | None = None) -> int:
-        """Stop at every call, or at so many of them, the last one among them; returns how many stops there were."""
+    def check(self, stops: int | None = None, at: str = "") -> int:
+        """Stop at every call, or at so many of them, the last one among them; returns how many stops there were.
+
+        Args:
+            stops: how many; None = all.
+            at: pattern of the calls that are tried, e.g. "os.remove /out/.*"; there has to be one.
+        """
         self.reset()
         code = self.run(self.words)
         assert code == 0, self.printed
         calls = json.loads((self.notes / "calls").read_text())
         whole = self.contents()
         assert calls and not litter(whole), litter(whole)
-        numbers = range(1, len(calls) + 1) if stops is None else sorted({len(calls) * (one + 1) // stops for one in range(stops)})
+        every = [number for number, call in enumerate(calls, 1) if re.match(at, call)]
+        assert every, f"no call matches {at!r}: {calls}"
+        numbers = every if stops is None else sorted({every[len(every) * (one + 1) // stops - 1] for one in range(stops)})
         for number in numbers:
             at = f"stopped at call {number} of {len(calls)}, {calls[number - 1]}"
             self.reset()

@@ -57,14 +57,16 @@ def stopped(recipe: Any, out: Path, at: int) -> None:
 def test_killed_at_random_steps_a_training_ends_with_the_same_bits(
     stage: str, tiny: dict[str, tuple[str, ...]], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
+    """By one process; and, to the same losses, by one or two in turn."""
     tally = Tally("killed: train", record_property)
     steps = ("optim.steps=12", "every.checkpoint=3", "every.log=1", "every.score=100", "optim.batch=3", "run.accumulate=80")
     words = [str(tmp_path), KILLS, "0", stage, *tiny[stage], *steps]
     done = subprocess.run([sys.executable, str(KILLED), *words], capture_output=True, text=True, timeout=20_000, check=False)
     tally.add(internal_errors=int(done.returncode != 0))
     assert done.returncode == 0, done.stderr[-4000:]
-    assert json.loads(done.stdout.splitlines()[-1])["kills"] == int(KILLS)
-    tally.add(survived=int(KILLS))
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert all(one["kills"] >= int(KILLS) for one in found.values()), found
+    tally.add(survived=sum(one["kills"] for one in found.values()))
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "changed", "no state"])
