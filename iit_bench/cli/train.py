@@ -63,9 +63,13 @@ def train(
     if check_data:
         _check_data(recipe, overrides or [], out, as_json, not quiet)
         return
+    from iit_bench.training.parallel import joined
+    from iit_bench.training.records import Running
     from iit_bench.training.train import run as run_recipe
 
-    write(str(run_recipe(recipe, overrides or [], out, resume=not fresh, progress=not quiet)))
+    made = run_recipe(recipe, overrides or [], out, resume=not fresh, progress=not quiet)
+    if joined(Running()).writes:  # of several processes one
+        write(str(made))
 
 
 def _check_data(recipe: str, overrides: list[str], out: Path, as_json: bool, show: bool) -> None:

@@ -96,6 +96,7 @@ class Experiment:
         self.out, self.cells, self.work = options.out, options.out / "cells", options.out / "work"
         self.failures = Failures(self.work / "errors")
         self._inputs: dict[str, str] | None = None
+        self._assumed: dict[str, dict[str, str]] = {}
         self._locks: Locks | None = None
         self._said = ""
 
@@ -116,6 +117,12 @@ class Experiment:
             self._inputs = inputs_of(self.grid, load_manifest(self.out / "bench")["rows_sha256"])
         return self._inputs
 
+    def _inputs_with(self, benchmark: str) -> dict[str, str]:
+        """The inputs with a cell's own benchmark, for a look before that of the folder is built; a run builds it first."""
+        if benchmark not in self._assumed:
+            self._assumed[benchmark] = inputs_of(self.grid, benchmark)
+        return self._assumed[benchmark]
+
     def result(self, one: Planned) -> CellResult | None:
         """What is in the folder of a cell."""
         path = self.cells / f"{one.cell.name}.json"
@@ -123,10 +130,11 @@ class Experiment:
 
     def state(self, one: Planned) -> State:
         """Where a cell is. `other` has results of another identity."""
-        inputs, result = self.inputs(), self.result(one)
-        if result is not None and inputs is not None:
-            return result.state if result.identity == identity_of(one, inputs, self.grid) else "other"
-        return "left"
+        result = self.result(one)
+        if result is None:
+            return "left"
+        inputs = self.inputs() or self._inputs_with(result.inputs.get("benchmark", ""))
+        return result.state if result.identity == identity_of(one, inputs, self.grid) else "other"
 
     def standing(self) -> Standing:
         """Where all cells are."""

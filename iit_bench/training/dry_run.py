@@ -7,7 +7,7 @@ together are found by the code that trains. Rows are those of the first steps th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from iit_bench.errors import UserError
-from iit_bench.training import measured, passes, start
+from iit_bench.training import assets, logs, measured, passes, start
 from iit_bench.training import recipe as recipes
 from iit_bench.training.chats import checking, files
 from iit_bench.training.chats.hub import HUB
@@ -112,11 +112,20 @@ def outlines(recipe: str, overrides: Sequence[str], out: Path) -> Iterator[tuple
     earlier: dict[str, tuple[Any, Any]] = {}
     for stage, folder in stages_of(recipes.load_recipe(recipe, overrides), out):
         of: Any = stage.recipe
+        logs.check_board(of.run)
         if isinstance(of, MergeRecipe):  # trains nothing
+            _check_merged(of, earlier)
             continue
         task = _outlined(of, earlier)
         earlier[str(folder)] = (task.tower if isinstance(of, TowerRecipe) else task.module, getattr(task, "tokenizer", None))
         yield stage, folder, task
+
+
+def _check_merged(recipe: MergeRecipe, earlier: Container[str]) -> None:
+    """Refuse a merge of folders that are not there and that no earlier stage makes."""
+    for name in ("model", "llm"):
+        if (value := getattr(recipe.inputs, name)) and value not in earlier:
+            assets.find(value, f"inputs.{name}")
 
 
 def _stage(loaded: Loaded, out: Path, task: Any, processes: int, throughput: float | str | None) -> StagePlan:

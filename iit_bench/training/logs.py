@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from iit_bench.engine.lines import append_lines
 from iit_bench.errors import UserError
+from iit_bench.training.records import Running
 from iit_bench.training.steps import Done
 
 LOG = "log.jsonl"
@@ -47,13 +49,20 @@ class Log:
             self._board.close()
 
 
+def check_board(run: Running) -> None:
+    """Refuse to write for TensorBoard without its package; asked before data are checked, which may take hours.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    if run.tensorboard and find_spec("tensorboard") is None:
+        raise UserError("recipe, key 'run.tensorboard': needs the package tensorboard; pip install tensorboard, or set it to false")
+
+
 def _board(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError(
-            "recipe, key 'run.tensorboard': needs the package tensorboard; pip install tensorboard, or set it to false"
-        ) from None
+    check_board(Running(tensorboard=True))
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(folder)
 
 

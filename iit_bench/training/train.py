@@ -88,10 +88,11 @@ def _run_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, processe
 
 
 def _train_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, processes: Processes) -> None:
-    from iit_bench.training import checkpoint, loop
+    from iit_bench.training import checkpoint, logs, loop
 
     recipe = loaded.recipe
     assert not isinstance(recipe, ChainRecipe)
+    logs.check_board(recipe.run)
     identity = {"recipe": loaded.name, "recipe_sha256": loaded.sha256, "overrides": _that_count(loaded.overrides)}
     if processes.decided(lambda: _is_finished(out, identity, resume) and not checkpoint.is_left(out)):
         return

@@ -21,6 +21,7 @@ from iit_bench.errors import UserError
 from iit_bench.lab import cells
 from iit_bench.lab.run import Experiment, run_lab
 from iit_bench.training import checkpoint
+from tests.lab.conftest import GRID
 from tests.resealed import change
 
 pytestmark = pytest.mark.slow
@@ -59,6 +60,15 @@ def test_cells_that_are_there_are_not_run_again(ran: Path, built: Path) -> None:
     standing = run_lab(LabOptions(grid=str(built / "grid.yaml"), out=ran), progress=False)
     assert {path.name: path.stat().st_mtime_ns for path in (ran / "cells").iterdir()} == before
     assert standing.listing().splitlines()[-1] == "3 cells: 3 done"
+
+
+def test_cells_that_were_brought_count_before_the_benchmark_is_built(ran: Path, make) -> None:
+    options = make()
+    shutil.rmtree(options.out / "bench")
+    shutil.copytree(ran / "cells", options.out / "cells")
+    assert Experiment(options).standing().listing().splitlines()[-1] == "3 cells: 3 done"
+    other = make(grid={"rates": [2e-4], "stage": {**GRID["stage"], "optim": {**GRID["stage"]["optim"], "batch": 5}}})
+    assert [state for _, state in Experiment(other).standing().states] == ["done", "other", "other"]
 
 
 def test_a_killed_cell_resumes_from_its_checkpoint_to_the_same_answers(ran: Path, make, monkeypatch: pytest.MonkeyPatch, capfd) -> None:

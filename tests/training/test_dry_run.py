@@ -156,6 +156,17 @@ def test_a_chain_is_counted_from_the_stages_before(tmp_path: Path) -> None:
     assert {part.name for part in two.parts} - {part.name for part in one.parts} == {"textual", "router"}
 
 
+def test_a_merge_of_what_no_stage_makes_ends_the_dry_run_of_its_chain(tmp_path: Path) -> None:
+    chain = tmp_path / "chain.yaml"
+    merged = '{inputs.model: "MODEL", inputs.llm: "shipped:base-llm"}'
+    stages = f"  - {{recipe: lab2-tower, out: one}}\n  - {{recipe: rival-merge, out: two, set: {merged}}}\n"
+    chain.write_text(f"kind: chain\nstages:\n{stages}".replace("MODEL", "shipped:llava"))
+    assert len(plan(str(chain), [], tmp_path / "out")) == 1
+    chain.write_text(f"kind: chain\nstages:\n{stages}".replace("MODEL", str(tmp_path / "gone")))
+    with pytest.raises(UserError, match=r"inputs\.model: .*gone is no model folder"):
+        plan(str(chain), [], tmp_path / "out")
+
+
 def broken(folder: Path, target: Path, change: dict[str, Any]) -> Path:
     """A copy of a stage's folder without weights, with other values in config.json."""
     shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.safetensors"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import torch
 
 from iit_bench.errors import UserError
 from iit_bench.training import loop
+from iit_bench.training.dry_run import plan
 from iit_bench.training.parallel import Processes
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.records import Running
 from iit_bench.training.steps import Stepper
-from iit_bench.training.train import make_task
+from iit_bench.training.train import make_task, run
 
 pytestmark = pytest.mark.slow
 STAGES = ("lab-base", "lab-wings-stage2", "lab-llava-stage2")
@@ -139,6 +141,18 @@ def test_the_log_has_loss_rates_norms_throughput_and_validation(tiny: dict[str, 
     assert first["tokens_per_second"] > 0 and 0 <= first["padding"] < 0.5
     assert first["validation"] == pytest.approx(validation.item(), abs=2e-5)
     assert "validation" not in last
+
+
+def test_tensorboard_is_asked_for_before_anything_is_done(
+    tiny: dict[str, tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after every record of own data was checked."""
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as where it is not installed
+    words = [*tiny["lab-base"], "run.tensorboard=true"]
+    for look in (lambda: run("lab-base", words, tmp_path / "out", progress=False), lambda: plan("lab-base", words, tmp_path / "out")):
+        with pytest.raises(UserError, match="pip install tensorboard"):
+            look()
+        assert not (tmp_path / "out").exists()
 
 
 def test_tensorboard_is_named_where_it_is_missing_and_written_where_not(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:

@@ -74,17 +74,18 @@ def count(source: Source, pixels: bool, advance: Callable[[int], None]) -> Tally
     processes = min(MOST_PROCESSES, _cores()) if len(source.records) >= SEVERAL_FROM else 1
     if processes > 1:
         try:
-            return _added(_in_processes(source, pixels, processes), advance)
+            return _added(source, _in_processes(source, pixels, processes), advance)
         except BrokenProcessPool:  # a script that starts no processes (no `if __name__ == "__main__"`), or too little memory: begin anew
             pass
-    return _added((_tally(source, pixels, numbers) for numbers in _ranges(source)), lambda done: advance(done if processes == 1 else 0))
+    one_by_one = (_tally(source, pixels, numbers) for numbers in _ranges(source))
+    return _added(source, one_by_one, lambda done: advance(done if processes == 1 else 0))
 
 
-def _added(parts: Iterator[Tally], advance: Callable[[int], None]) -> Tally:
+def _added(source: Source, parts: Iterator[Tally], advance: Callable[[int], None]) -> Tally:
     whole = Tally()
-    for part in parts:
+    for numbers, part in zip(_ranges(source), parts, strict=True):
         whole.add(part)
-        advance(AT_ONCE)
+        advance(len(numbers))
     return whole
 
 

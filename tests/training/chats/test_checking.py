@@ -43,6 +43,13 @@ def test_records_are_counted_by_reason(written: Callable[..., Path], encoding: E
     json.dumps(report.as_json())
 
 
+def test_the_bar_ends_at_the_number_of_records(written: Callable[..., Path], encoding: Encoding, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tallies, "AT_ONCE", 4)
+    moves: list[int] = []
+    tallies.count(Source(Part(source=str(written(RECORDS))), encoding), False, moves.append)
+    assert moves == [4, 2]
+
+
 @pytest.mark.parametrize(("allowed", "ends"), [(0.49, True), (0.5, False), (1.0, False)])
 def test_the_run_ends_past_the_share_that_is_set(allowed: float, ends: bool, written: Callable[..., Path], encoding: Encoding) -> None:
     settings = data(written(RECORDS), refuse_above=allowed)
