@@ -18,7 +18,7 @@ from iit_bench.types import TierResult, tier_order
 from reports import links
 from reports.row_order import Block, block_of, iit_rank
 
-UNSEALED = "unsealed"  # badge of a run whose results.json is of a version before seals
+UNSEALED = "unsealed"  # badge of a run with files that no checksum covers, of an earlier version
 # What the page cannot do without; other fields of run.json are shown where they are there.
 _NEEDED = ("name", "model", "benchmark", "scoring", "style", "history", "limit", "command", "seconds", "tokens", "resumed")
 _NEEDED_OF_BENCHMARK = ("name", "rows_sha256", "tiers")
@@ -45,7 +45,7 @@ class Entry:
 
     @property
     def badges(self) -> tuple[str, ...]:
-        marks = {"incomplete": not self.run.results.complete, "blind": bool(self.model["blind"]), UNSEALED: not self.run.sealed}
+        marks = {"incomplete": not self.run.results.complete, "blind": bool(self.model["blind"]), UNSEALED: self.run.unsealed}
         marks["stopped when decided"] = (decision := self.run.results.decision) is not None and decision.verdict != "undecided"
         return tuple(mark for mark, holds in marks.items() if holds)
 

@@ -223,11 +223,11 @@ def _incomplete(made: Report) -> tuple[str, ...]:
 
 
 def _unsealed(made: Report) -> tuple[str, ...]:
-    mine = [entry.name for entry in entries_in(made.groups) if not entry.run.sealed]
+    mine = [entry.name for entry in entries_in(made.groups) if entry.run.unsealed]
     return _notice(
         [*mine, *suite_about.unsealed(made.models)],
-        "Unsealed: {names}. An earlier iit-bench wrote these runs without checksums over run.json and results.json: their "
-        "figures are recomputed from what the models answered, but a change of anything else there would not be seen.",
+        "Unsealed: {names}. These runs, as an earlier iit-bench wrote them, have files that no checksum covers, so that a change there "
+        "would not be seen. Where results.json is one of them, its figures are recomputed from what the models answered.",
     )
 
 

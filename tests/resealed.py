@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from iit_bench.storage import runs
+from iit_bench.storage.format import sha256_file
 from iit_bench.storage.seals import SEAL, sealed
 
 
@@ -14,6 +16,21 @@ def reseal(path: Path, body: dict[str, Any]) -> None:
     """Write `body` with a seal; without one where the file has none."""
     body = sealed(body) if SEAL in body else body
     path.write_text(json.dumps(body), encoding="utf-8")
+    relist(path)
+
+
+def relist(path: Path) -> None:
+    """Put a file's hash on record where the run.json beside it has one of before."""
+    header = path.with_name("run.json")
+    if path != header and header.is_file() and path.name in (run := json.loads(header.read_text(encoding="utf-8"))).get("files", {}):
+        reseal(header, run | {"files": {**run["files"], path.name: sha256_file(path)}})
+
+
+def save_run_outcome(folder: Path, *outcome: Any) -> None:
+    """Another outcome in a run folder, written as `storage.runs.save_run_outcome` does, and known to its run.json."""
+    runs.save_run_outcome(folder, *outcome)
+    for name in ("results.json", runs.ERRORS):
+        relist(folder / name)
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], Any] | None = None, **values: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from iit_bench.errors import UserError
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import ATTENTION_FORMAT, opened, sealed_json
 from iit_bench.storage.runs import IitRun
-from iit_bench.storage.tables import read_about, read_table, table_bytes
+from iit_bench.storage.tables import canonical_json, read_about, read_table, table_bytes
 from iit_bench.types import KINDS, AttentionCurves, Dialogue, Kind, Question
 
 FILE = "attention.parquet"
@@ -28,6 +30,7 @@ ATTENTION_FIELDS = {
     "not_observed": "reason -> dialogues without a row",
     "versions": "python, iit-bench, torch, transformers, … as imported",
     "command": "the command line that repeats it",
+    "rows_sha256": "sha256 of the table's rows, one canonical JSON object per line; missing in tables of earlier versions",
 }
 _IDENTITY = ("name", "checkpoint_sha256", "chat_template_sha256", "dtype")  # of a model, equal in a run and in what was observed of it
 
@@ -98,7 +101,7 @@ class Observed:
 
 def save_observed(path: Path, observed: Observed) -> None:
     """Write the table, whole or not at all."""
-    about = sealed_json(ATTENTION_FORMAT, observed.about)
+    about = sealed_json(ATTENTION_FORMAT, {**observed.about, "rows_sha256": _rows_sha256(observed.rows)})
     write_atomic(path, table_bytes(ObservedDialogue, observed.rows, {ATTENTION_FORMAT: about}, checksums=True))
 
 
@@ -106,7 +109,7 @@ def load_observed(path: Path) -> Observed:
     """Read such a table.
 
     Raises:
-        UserError: it is not there, is no such table, or has another version.
+        UserError: it is not there, is no such table, has another version, or was changed.
     """
     again = "make it with `iit-bench attention RUN`"
     if not path.is_file():
@@ -118,7 +121,17 @@ def load_observed(path: Path) -> Observed:
         about = opened(json.loads(text), path, ATTENTION_FORMAT, again)
     except ValueError as error:
         raise UserError(f"{str(path)!r} is damaged ({error}); {again}") from error
-    return Observed(about, read_table(ObservedDialogue, [path]))
+    rows = read_table(ObservedDialogue, [path])
+    if about.get("rows_sha256", whole := _rows_sha256(rows)) != whole:
+        raise UserError(f"{str(path)!r} was changed after it was written (the sha256 of its rows differs); {again}")
+    return Observed(about, rows)
+
+
+def _rows_sha256(rows: Sequence[ObservedDialogue]) -> str:
+    names, digest = [field.name for field in dataclasses.fields(ObservedDialogue)], hashlib.sha256()
+    for row in rows:
+        digest.update(canonical_json({name: getattr(row, name) for name in names}).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def observed_of(run: IitRun) -> Observed | None:

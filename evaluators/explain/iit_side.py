@@ -12,9 +12,8 @@ from evaluators.iit.columns import METRICS
 from evaluators.iit.comparison import asked_with
 from evaluators.runs.reading import is_iit
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import PROMPTS, IitRun
-from iit_bench.storage.tables import read_columns
-from iit_bench.types import Prediction, SeenPrompt
+from iit_bench.storage.runs import IitRun
+from iit_bench.types import Prediction
 
 
 def iit_side(run: IitRun, metric: str | None) -> Side:
@@ -38,11 +37,10 @@ def iit_side(run: IitRun, metric: str | None) -> Side:
 
 def _seen(run: IitRun) -> dict[tuple[str, int], str]:
     """The prompts as the model read them, hashed, of a run that recorded them; not of images, which are more than their marks."""
-    path = run.path / PROMPTS
-    if not path.is_file():
+    columns = run.prompt_columns()
+    if columns is None:
         return {}
     kind = "text" if run.run["scoring"] == "generate" else "iit-bench's text of scored choices"
-    columns = read_columns(SeenPrompt, path, ("dialogue", "position", "sha256"))
     turns = zip(*(columns[name].to_pylist() for name in ("dialogue", "position", "sha256")), strict=True)
     return {(dialogue, position): f"{kind}:{sha256}" for dialogue, position, sha256 in turns}
 

@@ -10,6 +10,7 @@ from evaluators.explain.rules import KIT_RULE, kit_reading
 from evaluators.explain.settings import weights_of
 from evaluators.explain.sides import Answer, AskedTask, Cause, Settings, Side
 from evaluators.runs.foreign import inspect_logs, lighteval_files, vlmeval_files
+from evaluators.runs.foreign.table_files import read_rows
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import TaskRun
 from iit_bench.types import TaskItem, TaskResult
@@ -112,7 +113,8 @@ def _answer(rows: Sequence[TaskItem], metric: str, known: Mapping[str, Any]) -> 
 def _rows(run: TaskRun, task: str) -> Sequence[Mapping[str, Any]]:
     """VLMEvalKit's table of scored choices of a task, in our run folder or beside its figures; none of other kinds."""
     folder = run.path / "vlmeval" / task / "main" if run.path.is_dir() else run.path.parent
-    return vlmeval_files.rows_of_choices(folder, task)
+    file = vlmeval_files.choices_file(folder, task)
+    return [] if file is None else read_rows(run.whole(file))
 
 
 def _of_row(line: Mapping[str, Any] | None) -> dict[str, Any]:

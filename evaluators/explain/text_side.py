@@ -6,13 +6,14 @@ import hashlib
 import json
 from ast import literal_eval
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from evaluators.explain.rules import IIT_RULE, iit_reading, lm_eval_reading, lm_eval_rule
 from evaluators.explain.settings import weights_of
 from evaluators.explain.sides import Answer, AskedTask, Cause, Reading, Settings, Side
 from evaluators.runs.foreign import lm_eval_files
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 from iit_bench.storage.runs import TaskRun
 from iit_bench.types import TaskItem, TaskResult
 
@@ -38,7 +39,7 @@ def text_side(run: TaskRun, metric: str | None) -> Side:
     files = [run.path] if foreign else sorted((run.path / "lm_eval").rglob("results_*.json"))
     if not files:
         raise UserError(f"run {str(run.path)!r} has no files of lm-eval in its folder lm_eval; evaluate it again")
-    content = json.loads(files[-1].read_text(encoding="utf-8"))
+    content = _content(run.whole(files[-1]))
     items: dict[str, dict[str, list[TaskItem]]] = {}
     for item in run.items:
         items.setdefault(item.task, {}).setdefault(item.item, []).append(item)
@@ -53,13 +54,24 @@ def text_side(run: TaskRun, metric: str | None) -> Side:
         elif key not in {one.metric for rows in of_task.values() for one in rows}:
             left_out[result.task] = f"it has no scores by item of the metric {key!r}"
         else:
-            samples = lm_eval_files.samples_of(files[-1], result.task)
+            file = lm_eval_files.samples_file(files[-1], result.task)
+            samples = [] if file is None else lm_eval_files.samples_in(run.whole(file))
             tasks[result.task] = _task(run, result, key, of_task, samples, content)
     if metric is not None and not tasks and left_out:
         known = sorted({item.metric for item in run.items})
         raise UserError(f"{str(run.path)!r} has no scores by item of the metric {metric!r}; it has {', '.join(known) or 'none'}")
     tool = str(foreign) if foreign else "iit-bench"
     return Side(name=str(run.run["name"]), tool=tool, place=str(run.path), tasks=tasks, left_out=left_out)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is no object")
+        return content
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{str(path)!r} is not what lm-eval wrote ({described(error)}); evaluate its run again") from error
 
 
 def _task(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.runs.foreign import lm_eval_files, vlmeval_files
+from evaluators.runs.foreign.table_files import read_rows
 from evaluators.show.records import Answered, Asked, answered_item, asked_of_item
 from iit_bench.storage.runs import TaskRun
 from iit_bench.types import TaskItem
@@ -26,10 +27,12 @@ class TaskWords:
         run, tool = self._run, str(self._run.run.get("tool") or "")
         if run.run["suite"] == "text" and (not tool or tool.startswith(lm_eval_files.TOOL)):
             files = [run.path] if tool else sorted((run.path / "lm_eval").rglob("results_*.json"))
-            return {str(line["doc_id"]): line for line in (lm_eval_files.samples_of(files[-1], task) if files else [])}
+            file = lm_eval_files.samples_file(files[-1], task) if files else None
+            return {} if file is None else {str(line["doc_id"]): line for line in lm_eval_files.samples_in(run.whole(file))}
         if run.run["suite"] == "vqa" and (not tool or tool.startswith(vlmeval_files.TOOL)):
             folder = run.path.parent if tool else run.path / "vlmeval" / task / "main"
-            return {str(line["index"]): line for line in vlmeval_files.predictions_of(folder, task)}
+            file = vlmeval_files.predictions_file(folder, task)
+            return {} if file is None else {str(line["index"]): line for line in read_rows(run.whole(file))}
         return {}
 
     def asked(self, item: TaskItem) -> Asked:

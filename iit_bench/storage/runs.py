@@ -1,4 +1,4 @@
-"""Run folders: their fields, written atomically, checked by hash when read.
+"""Run folders: their fields, written atomically, checked by hash when read: each file of a run once, by whoever reads it.
 
 `run.json` (what was run: see `RUN_FIELDS`), `responses.jsonl` (append-only, see engine/log.py), `predictions.parquet` (columns = fields of
 `types.Prediction`), `prompts.parquet` (`types.SeenPrompt`), `results.json` (`types.Results`, sha256 of the predictions), `errors.jsonl`
@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from iit_bench.storage.format import (
     sha256_file,
     written_version,
 )
+from iit_bench.storage.run_files import check_file
 from iit_bench.storage.schema import ERROR, check_run
 from iit_bench.storage.seals import sealed
 from iit_bench.storage.tables import canonical_json, columns_of, decode, read_batches, read_columns, read_table, write_table
@@ -99,7 +100,7 @@ RUN_FIELDS = {
     "resumed": "how many times the run was resumed",
     "launch": "of several processes: their launch, whose --fresh begins the run anew no second time; else empty",
     "files": "path -> sha256 of what was written before this file, at the end of the last session: results, errors, prompts and the files "
-    "of another tool; empty while it runs; missing in runs of earlier versions",
+    "of another tool, each compared when it is read; empty while it runs; missing in runs of earlier versions",
 }
 # Fields of run.json of the suites text and vqa: those of RUN_FIELDS that do not speak of a benchmark, and these.
 SUITE_FIELDS = {name: RUN_FIELDS[name] for name in RUN_FIELDS if name not in _OF_BENCHMARKS} | {
@@ -147,6 +148,26 @@ class Run(Generic[ResultsT]):
     foreign_prompts: Sequence[SeenPrompt] = ()  # the same
     outdated: bool = False  # its figures were made by an earlier format version: `evaluators.runs.reading.load_run` recomputes them
     sealed: bool = True  # results.json has a seal; one of a version before seals has none, and its figures are recomputed, too
+    listed: bool = True  # run.json has the hashes of the other files (`files`); folders of earlier versions have none
+    _whole: set[Path] = field(default_factory=set, compare=False, repr=False)  # files whose hash was compared
+
+    @property
+    def unsealed(self) -> bool:
+        """Whether there are files without a checksum, so that a change of them would not be seen."""
+        return not (self.sealed and self.listed)
+
+    def whole(self, path: Path) -> Path:
+        """A file of the run's folder that is about to be read, after its hash was compared with the one on record, once per file.
+
+        Of a run without such hashes, and of another tool's run, the path as it is.
+
+        Raises:
+            UserError: it is not the file that the run wrote, or is missing.
+        """
+        if path not in self._whole:
+            check_file(self.path, self.run, path)
+            self._whole.add(path)
+        return path
 
     @cached_property
     def predictions(self) -> list[Prediction]:
@@ -179,10 +200,12 @@ class Run(Generic[ResultsT]):
         Raises:
             UserError: the table cannot be read.
         """
-        path, names = self.path / PROMPTS, [field.name for field in dataclasses.fields(SeenPrompt)]
+        names = [one.name for one in dataclasses.fields(SeenPrompt)]
         if self.foreign_prompts:
             return columns_of(SeenPrompt, self.foreign_prompts, names)
-        return read_columns(SeenPrompt, path, names) if path.is_file() else None
+        path = self.path / PROMPTS
+        there = path.is_file() or PROMPTS in self.run.get("files", ())
+        return read_columns(SeenPrompt, self.whole(path), names) if there else None
 
     @cached_property
     def items(self) -> list[TaskItem]:
@@ -232,7 +255,7 @@ def save_run_header(folder: Path, run: Mapping[str, Any]) -> None:
 
 
 def save_finished_header(folder: Path, run: Mapping[str, Any], tool_files: str = "") -> None:
-    """Write run.json after everything else of a run: with its end and with the hashes by which `iit-bench verify` knows the other files.
+    """Write run.json after everything else of a run: with its end and with the hashes by which readers know the other files.
 
     Args:
         folder: the run folder.
@@ -325,10 +348,10 @@ def load_run(path: Path | str, suite: TaskSuite) -> TaskRun: ...
 @overload
 def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]: ...
 def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
-    """Read a finished run folder and check its version and the hash of its predictions or items.
+    """Read a finished run folder and check its version and the hashes of its results, errors, and predictions or items.
 
-    A folder of an earlier format version, or of one before seals, has the figures that were stored in it;
-    `evaluators.runs.reading.load_run` recomputes them.
+    Other files are checked by who reads them (`Run.whole`). A folder of an earlier format version, or of one before seals, has the
+    figures that were stored in it; `evaluators.runs.reading.load_run` recomputes them.
 
     Args:
         path: the run folder.
@@ -350,10 +373,13 @@ def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
     table = folder / kind.table
     if not table.is_file() or sha256_file(table) != stored.get(kind.digest):
         raise UserError(f"{kind.table!r} in run {str(folder)!r} is missing or was changed; {repeat}")
+    for name in ("results.json", ERRORS):
+        check_file(folder, run, folder / name)
     try:
         results = decode(kind.results, _with_all_outcomes(earlier_versions.upgraded(stored)))
         outdated, seal = earlier_versions.has_other_figures(stored), has_seal(kind.format, stored["version"])
-        return Run(path=folder, run=run, results=results, errors=load_errors(folder), outdated=outdated, sealed=seal)
+        errors, listed = load_errors(folder), bool(run.get("files"))
+        return Run(path=folder, run=run, results=results, errors=errors, outdated=outdated, sealed=seal, listed=listed)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"run {str(folder)!r} is damaged ({described(error)}); {repeat}") from error
 

@@ -242,9 +242,6 @@ def _run(look: _Look) -> None:
             look.found.sealed = has_seal(kind.format, stored["version"])
             look.sha256(kind.table, stored.get(kind.digest, ""))
         look.read(runs.ERRORS, lambda: runs.load_errors(folder))
-        if not look.found.faults:
-            look.read("results.json", lambda: runs.load_run(folder))  # fields and types, too
-            look.found.checked -= 1
     elif (folder / kind.table).is_file():  # the results were to be written next
         record = Prediction if own == "iit" else TaskItem
         look.read(kind.table, lambda: check_pages(record, folder / kind.table))
@@ -252,10 +249,14 @@ def _run(look: _Look) -> None:
         if (folder / name).is_file():
             look.read(name, lambda record_type=record_type, name=name: _table(record_type, folder / name))  # type: ignore[misc]
     if run is not None and look.found.finished:
+        look.found.sealed &= bool(run.get("files"))
         named = {fault.file for fault in look.found.faults}
         for name, sha256 in (run.get("files") or {}).items():
             if name not in named:
                 look.sha256(name, sha256)
+        if not look.found.faults:
+            look.read("results.json", lambda: runs.load_run(folder))  # fields and types, too
+            look.found.checked -= 1
     _logs(look)
 
 

@@ -80,5 +80,5 @@ def incomplete(models: Models) -> list[str]:
 
 
 def unsealed(models: Models) -> list[str]:
-    """Names of models with a run of a version before seals."""
-    return list(dict.fromkeys(row.name for row, run in _runs(models) if not run.sealed))
+    """Names of models with a run with files that no checksum covers."""
+    return list(dict.fromkeys(row.name for row, run in _runs(models) if run.unsealed))

@@ -160,7 +160,7 @@ def _cell(of_run: tuple[TaskRun, TaskResult] | None, metric: str, n: int | None,
         return replace(missing_cell("not run"), title=figure.note)
     failed = result.outcomes.get("error", 0)
     lines = ([f"{count(failed)} failed"] if failed else []) + (["from its stderr"] if figure.from_stderr else [])
-    marks = tool_badge(run) + (() if run.results.complete else ("incomplete",)) + (() if run.sealed else (UNSEALED,))
+    marks = tool_badge(run) + (() if run.results.complete else ("incomplete",)) + ((UNSEALED,) if run.unsealed else ())
     return score_cell(figure, result.best, show_n=figure.n != n, lines=lines, badges=marks)
 
 

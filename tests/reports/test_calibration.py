@@ -13,11 +13,12 @@ import pytest
 from evaluators.iit.columns import Metric, Turns
 from evaluators.iit.probabilities import calibrations
 from evaluators.statistics.calibration import Calibration
-from iit_bench.storage.runs import load_run, save_run_header, save_run_outcome
+from iit_bench.storage.runs import load_run, save_run_header
 from reports.leaderboard import report
 from tests.recompute_calibration import check_calibration, main, recompute
 from tests.recompute_figures import Check
 from tests.reports.conftest import MakeRun
+from tests.resealed import save_run_outcome
 
 
 def with_logprobs(folder: Path, shared: bool = False) -> Path:
@@ -38,8 +39,8 @@ def with_logprobs(folder: Path, shared: bool = False) -> Path:
         per_character = [value / len(choice) for value, choice in zip(logprobs, choices, strict=True)]
         norm = per_character.index(max(per_character))
         made.append(dataclasses.replace(one, choices=choices, logprobs=logprobs, chosen_norm=norm))
-    save_run_outcome(folder, made, run.results, run.errors)
     save_run_header(folder, {**run.run, "model": {**run.run["model"], "parameters": 7}})
+    save_run_outcome(folder, made, run.results, run.errors)
     return folder
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from evaluators.runs.summary import summary_text
-from iit_bench.storage.runs import load_run, save_run_outcome
+from iit_bench.storage.runs import load_run
 from iit_bench.types import Decision, Figure
 from reports.leaderboard import report
 from tests.reports.conftest import MakeRun
+from tests.resealed import save_run_outcome
 
 
 def decided(verdict: Any, asked: int = 0) -> Decision:

@@ -18,7 +18,7 @@ from evaluators.iit.comparison import TEST_NAMES
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run
 from reports.leaderboard import report
-from tests.resealed import reseal
+from tests.resealed import relist, reseal, save_run_outcome
 
 MakeRun = Callable[..., Path]
 SEVEN = ("T", "TT", "TV", "VT", "V", "VV", "TTV")
@@ -277,6 +277,7 @@ def test_hostile_text_is_shown_and_never_run(make_run: MakeRun, tmp_path: Path) 
     runs = [make_run(HOSTILE, folder="hostile", failed=1, tiers=("T", "V"), **changes)]
     lines = ({"format": "iit-bench/run/errors", "version": 2}, {"kind": HOSTILE, "reason": HOSTILE, "detail": HOSTILE})
     (runs[0] / "errors.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    relist(runs[0] / "errors.jsonl")
     reader = page_of(runs, tmp_path / "out", title=HOSTILE)
     assert [tag for tag, _ in reader.elements].count("script") == 1
     assert "img" not in [tag for tag, _ in reader.elements]
@@ -300,7 +301,6 @@ def test_equal_names_are_distinguished_by_folder(make_run: MakeRun, tmp_path: Pa
 
 
 def test_positions_of_own_history_are_shown(make_run: MakeRun, tmp_path: Path) -> None:
-    from iit_bench.storage.runs import save_run_outcome
     from iit_bench.types import Figure, PositionResult
 
     path = make_run("own", tiers=("T", "TT"), history="own")

@@ -15,10 +15,10 @@ import pytest
 
 from evaluators.statistics import paired
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import load_run, save_run_outcome
+from iit_bench.storage.runs import load_run
 from iit_bench.types import Figure, TaskResult
 from reports.leaderboard import report
-from tests.resealed import reseal
+from tests.resealed import reseal, save_run_outcome
 
 pytestmark = pytest.mark.slow
 

@@ -23,11 +23,11 @@ from iit_bench.storage import runs as run_folders
 from iit_bench.storage.atomic import check_writable, fix_for, unwritable, write_atomic
 from iit_bench.storage.benchmark import load_benchmark, save_benchmark
 from iit_bench.storage.format import BENCHMARK_FORMAT
-from iit_bench.storage.runs import load_run, save_run_header, save_run_outcome
+from iit_bench.storage.runs import load_run, save_run_header
 from iit_bench.storage.whole_folders import check_target
 from iit_bench.types import Dialogue, Prediction, Question
 from tests.full_disk import files_of_at_most
-from tests.resealed import reseal
+from tests.resealed import reseal, save_run_outcome
 
 QUESTIONS_TABLE = "questions/test-00000-of-00001.parquet"
 

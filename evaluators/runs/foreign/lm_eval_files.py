@@ -84,11 +84,22 @@ def _header(content: Mapping[str, Any], tasks: list[str], path: Path) -> dict[st
 # ---------------------------------------------------------------- samples
 
 
-def samples_of(path: Path, task: str) -> list[dict[str, Any]]:
-    """The lines of a task's samples file, in the form that they have inside lm-eval; empty where it was not written."""
+def samples_file(path: Path, task: str) -> Path | None:
+    """The samples file of a task beside the results at `path`; None where it was not written."""
     date = _DATE.search(path.name)
     file = path.with_name(f"samples_{task}_{date.group(1)}.jsonl") if date else None
-    return list(_lines(file)) if file is not None and file.is_file() else []
+    return file if file is not None and file.is_file() else None
+
+
+def samples_of(path: Path, task: str) -> list[dict[str, Any]]:
+    """The lines of a task's samples file, in the form that they have inside lm-eval; empty where it was not written."""
+    file = samples_file(path, task)
+    return [] if file is None else samples_in(file)
+
+
+def samples_in(file: Path) -> list[dict[str, Any]]:
+    """The lines of a samples file, in the form that they have inside lm-eval."""
+    return list(_lines(file))
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:

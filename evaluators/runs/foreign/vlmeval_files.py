@@ -113,26 +113,18 @@ def _task(task: str, path: Path) -> tuple[TaskResult, list[TaskItem]]:
     return replace(result, best=best, notes=(*result.notes, *notes), judge=judge, n_documents=n_documents), items
 
 
-def rows_of_choices(folder: Path, task: str) -> list[dict[str, Any]]:
-    """The rows of a data set's table of scored choices in a folder of one model; none where there is no such table, or more than one.
-
-    Raises:
-        UserError: the table cannot be read.
-    """
+def choices_file(folder: Path, task: str) -> Path | None:
+    """A data set's table of scored choices in a folder of one model; None where there is no such table, or more than one."""
     named = re.compile(rf"(?:.+_)?{re.escape(task)}_[^_]+(?:_[^_]+)?_result\.(?:{'|'.join(FORMATS)})")
     tables = [path for path in sorted(folder.glob("*_result.*")) if named.fullmatch(path.name)]
-    return read_rows(tables[0]) if len(tables) == 1 else []
+    return tables[0] if len(tables) == 1 else None
 
 
-def predictions_of(folder: Path, task: str) -> list[dict[str, Any]]:
-    """The rows of a data set with their replies (`MODEL_DATASET.tsv`) in a folder of one model; none without such a table, or of several.
-
-    Raises:
-        UserError: the table cannot be read.
-    """
+def predictions_file(folder: Path, task: str) -> Path | None:
+    """The table of a data set with its replies (`MODEL_DATASET.tsv`) in a folder of one model; None without such a table, or of several."""
     named = re.compile(rf"(?:.+_)?{re.escape(task)}\.(?:{'|'.join(FORMATS)})")
     tables = [path for path in sorted(folder.iterdir()) if named.fullmatch(path.name)] if folder.is_dir() else []
-    return read_rows(tables[0]) if len(tables) == 1 else []
+    return tables[0] if len(tables) == 1 else None
 
 
 def _message(line: Mapping[str, Any]) -> Answered:

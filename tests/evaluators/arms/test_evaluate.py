@@ -20,9 +20,10 @@ from evaluators.runs.reading import read_runs
 from iit_bench.errors import MachineError, UserError
 from iit_bench.models.baselines import RandomModel
 from iit_bench.models.contract import ModelOptions
-from iit_bench.storage.runs import RUN_FIELDS, folder_label, load_run, load_run_header, save_run_header, save_run_outcome
+from iit_bench.storage.runs import RUN_FIELDS, folder_label, load_run, load_run_header, save_run_header
 from reports.leaderboard import report
 from tests.evaluators.iit.test_iit import Recorder
+from tests.resealed import save_run_outcome
 
 pytestmark = pytest.mark.slow
 

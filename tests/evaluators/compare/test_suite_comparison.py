@@ -17,8 +17,9 @@ from evaluators.compare.tasks import compare_suites, differences, how_asked, sho
 from evaluators.statistics import paired_means
 from iit_bench.cli import main
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import TaskRun, load_run, save_run_header, save_run_outcome
+from iit_bench.storage.runs import TaskRun, load_run, save_run_header
 from iit_bench.types import Figure, SuiteResults, TaskItem, TaskResult
+from tests.resealed import save_run_outcome
 
 pytestmark = pytest.mark.oracle
 

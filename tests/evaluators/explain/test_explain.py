@@ -12,7 +12,7 @@ from evaluators.explain.explain import Explanation, explain
 from evaluators.explain.split import PARTS
 from iit_bench.cli import main
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import load_run
+from iit_bench.storage.runs import load_run, load_run_header, save_finished_header
 from tests.resealed import reseal
 
 pytestmark = [pytest.mark.slow, pytest.mark.oracle]
@@ -129,6 +129,7 @@ def test_equal_prompts_on_record_exclude_prompt_and_template(lm_eval, ours, tmp_
     b = lm_eval(*names, gen_kwargs="do_sample=True,temperature=1.5")
     assert set(parts(explain([folder, b]))) == {"decoding"}
     (folder / "prompts.parquet").unlink()
+    save_finished_header(folder, load_run_header(folder))
     assert set(parts(explain([folder, b]))) == {"not told apart"}
 
 

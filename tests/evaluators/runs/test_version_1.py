@@ -15,8 +15,9 @@ from evaluators.compare.runs import comparisons
 from evaluators.runs.reading import load_run
 from iit_bench.storage import earlier_versions
 from iit_bench.storage import runs as storage
-from iit_bench.storage.runs import save_run_header, save_run_outcome
+from iit_bench.storage.runs import save_run_header
 from reports.leaderboard import report
+from tests.resealed import save_run_outcome
 
 FOLDERS = Path(__file__).parents[2] / "data" / "run_version_1"
 SUITES = ("iit", "text", "vqa")

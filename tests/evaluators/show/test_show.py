@@ -19,8 +19,8 @@ from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.models.contract import ModelOptions
 from iit_bench.models.load import load_model
-from iit_bench.storage.runs import load_run, save_run_header, save_run_outcome
-from tests.resealed import reseal
+from iit_bench.storage.runs import load_run, save_run_header
+from tests.resealed import reseal, save_run_outcome
 
 
 @pytest.fixture(scope="module")

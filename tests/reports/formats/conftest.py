@@ -39,8 +39,9 @@ def odd_run(bench, tmp_path_factory):
     from evaluators.iit.evaluate import evaluate
     from evaluators.iit.results import summarise
     from evaluators.runs.options import RunOptions
-    from iit_bench.storage.runs import load_run, load_run_header, save_run_header, save_run_outcome
+    from iit_bench.storage.runs import load_run, load_run_header, save_run_header
     from iit_bench.types import OUTCOMES
+    from tests.resealed import save_run_outcome
 
     out, system = tmp_path_factory.mktemp("runs") / "odd", HOSTILE[4].replace("\x00", "")
     evaluate(RunOptions(model="random", bench=bench.path, out=out, history="own", system_prompt=system), progress=False)

@@ -20,10 +20,11 @@ from evaluators.iit.forgetting import forgetting
 from evaluators.iit.results import summarise
 from evaluators.runs.options import RunOptions
 from iit_bench.storage.benchmark import Benchmark, load_benchmark, save_benchmark
-from iit_bench.storage.runs import PROMPTS, load_run, load_run_header, save_run_header, save_run_outcome
+from iit_bench.storage.runs import PROMPTS, load_run, load_run_header, save_run_header
 from iit_bench.storage.tables import table_bytes
 from iit_bench.types import SeenPrompt
 from reports.leaderboard import report
+from tests.resealed import relist, save_run_outcome
 
 SCRIPT = "</script><script>alert('script')</script><img src=x onerror=alert('image')>"
 HOSTILE = {
@@ -122,6 +123,7 @@ def _hostile_run(
     save_run_outcome(out, rows, results, [])
     prompts = [SeenPrompt(row.dialogue, row.position, texts[i % 6], (0,), "0" * 64) for i, row in enumerate(rows)]
     (out / PROMPTS).write_bytes(table_bytes(SeenPrompt, prompts))
+    relist(out / PROMPTS)
     return out
 
 
