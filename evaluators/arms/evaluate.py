@@ -39,7 +39,7 @@ from iit_bench.storage.folder_locks import refuse_if_held
 from iit_bench.storage.runs import PROMPTS, IitRun, load_run, save_finished_header, save_run_outcome
 from iit_bench.types import Prediction
 
-OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl", PROMPTS, BATCHES)
+OUTCOME_FILES = ("results.json", "predictions.parquet", "errors.jsonl", PROMPTS, BATCHES)
 
 
 def arms(

@@ -40,7 +40,7 @@ from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.runs import EARLIER_TURN, PROMPTS, folder_label, save_finished_header, save_run_outcome
 from iit_bench.types import Prediction, Results, Scoring
 
-OUTCOME_FILES = ("predictions.parquet", "results.json", "errors.jsonl", PROMPTS, BATCHES, ARMS_FOLDER)
+OUTCOME_FILES = ("results.json", "predictions.parquet", "errors.jsonl", PROMPTS, BATCHES, ARMS_FOLDER)
 
 
 class Shared:

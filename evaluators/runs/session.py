@@ -76,7 +76,8 @@ def enter(folder: Path, run: dict[str, Any], *, fresh: bool, outcome_files: Sequ
         folder: the run folder; made if it does not exist.
         run: a new run.json, without format and version.
         fresh: start over; `outcome_files` are removed.
-        outcome_files: names of the files and folders that a finished run has beside run.json and the log.
+        outcome_files: names of the files and folders that a finished run has beside run.json and the log, in the order in which they go:
+            the results, which say that the others are there, first.
 
     Raises:
         UserError: a foreign folder, another run in it, or another process at work.

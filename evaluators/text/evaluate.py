@@ -35,7 +35,7 @@ LM_EVAL_FILES = "lm_eval"  # folder inside the run folder
 # Draws of lm-eval's bootstrap; its own 100,000 run for minutes, and intervals of F1, correlations and perplexities are in closed form here.
 BOOTSTRAP_DRAWS = 1000
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p")  # settings that only sampled replies use
-OUTCOME_FILES = ("items.parquet", "results.json", "errors.jsonl", BATCHES, LM_EVAL_FILES)
+OUTCOME_FILES = ("results.json", "items.parquet", "errors.jsonl", BATCHES, LM_EVAL_FILES)
 
 
 def evaluate_text(options: RunOptions, progress: bool = True) -> SuiteResults:

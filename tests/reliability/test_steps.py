@@ -117,6 +117,19 @@ def test_evaluation(bench, steps):
     assert steps(words, {"BENCH": bench.path}).check(stops(2))
 
 
+def test_evaluation_that_is_started_over(bench, steps, tmp_path):
+    """Results are there only with the predictions that they are of, also right after the stop."""
+    words = "eval --model random --bench BENCH --limit 2 --out OUT/out --quiet"
+    assert main([replace(word, {"BENCH": str(bench.path), "OUT": str(tmp_path / "begin")}) for word in words.split()]) == 0
+    one = steps(
+        f"{words.replace('OUT', 'WORK')} --fresh",
+        {"BENCH": bench.path},
+        begin=tmp_path / "begin",
+        kept=lambda left: "out/results.json" not in left or "out/predictions.parquet" in left,
+    )
+    assert one.check(stops(2))
+
+
 def test_suite_text(save_tiny, steps):
     """Files of lm-eval, too."""
     words = "eval --suite text --model hf:MODEL --tasks iit_facts_capital --limit 2 --out WORK/out --quiet"
