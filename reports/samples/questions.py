@@ -52,15 +52,33 @@ class SampleSet:
 
 
 def write_set(put: Put, own: SampleSet, pictures: Pictures) -> None:
-    """Write what the page needs to list a set, and its dialogues and questions in chunks."""
-    index: dict[str, Any] = {"kind": own.kind, "ids": [one.id for one in own.asked]}
+    """Write what the page needs to list a set, and its dialogues and questions in chunks.
+
+    What is loaded at first has a few digits per dialogue: ids and the beginnings of questions are in chunks, too.
+    """
+    index: dict[str, Any] = {"kind": own.kind, "count": len(own.asked)}
     for name in ("tier", "source", "subject"):
         index[name] = _coded([getattr(one, name) for one in own.asked])
+    targets: Sequence[int] = [-1] * len(own.asked)
     if own.items:
         index |= _write_items(put, own)
+        targets = range(len(own.asked))
     if own.benchmark is not None:
-        index |= _write_questions(put, own, own.benchmark, pictures)
-    put_script(put, own.key, index)
+        more, targets = _write_questions(put, own, own.benchmark, pictures)
+        index |= more
+    listed = Chunks(put, f"{own.key}-i")
+    for one, target in zip(own.asked, targets, strict=True):
+        listed.add([one.id, target])
+    put_script(put, own.key, index | {"listed": listed.end(), "sorted": _write_sorted(put, own)})
+
+
+def _write_sorted(put: Put, own: SampleSet) -> list[str]:
+    """Write where each id is, in the order in which JavaScript compares texts; the first id of each script."""
+    chunks = Chunks(put, f"{own.key}-o")
+    ids = sorted(own.places, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
+    for name in ids:
+        chunks.add([name, own.places[name]])
+    return [ids[start] for start in chunks.end()] if ids else []
 
 
 def _coded(values: Sequence[str]) -> dict[str, Any]:
@@ -69,7 +87,8 @@ def _coded(values: Sequence[str]) -> dict[str, Any]:
     return {"names": list(names), "rows": [names[value] for value in values]}
 
 
-def _write_questions(put: Put, own: SampleSet, benchmark: Benchmark, pictures: Pictures) -> dict[str, Any]:
+def _write_questions(put: Put, own: SampleSet, benchmark: Benchmark, pictures: Pictures) -> tuple[dict[str, Any], list[int]]:
+    """Write dialogues and questions; what the index has of them, and the place of each dialogue's target among the questions."""
     dialogues = own.dialogues()
     known = [dialogues.get(one.id) for one in own.asked]
     used = dict.fromkeys(turn for dialogue in known if dialogue is not None for turn in dialogue.turns)
@@ -77,28 +96,24 @@ def _write_questions(put: Put, own: SampleSet, benchmark: Benchmark, pictures: P
     turns = Chunks(put, f"{own.key}-d")
     for dialogue in known:
         turns.add([] if dialogue is None else [[places[turn] for turn in dialogue.turns], list(dialogue.connectors)])
-    questions = Chunks(put, f"{own.key}-q")
+    questions, snippets = Chunks(put, f"{own.key}-q"), Chunks(put, f"{own.key}-s")
     for question in used:
         questions.add(question_entry(benchmark.questions[question], pictures))
-    return {
-        "target": [-1 if dialogue is None else places[dialogue.turns[-1]] for dialogue in known],
-        "snippets": [snippet(benchmark.questions[question].question) for question in used],
-        "dialogues": turns.end(),
-        "questions": questions.end(),
-    }
+        snippets.add(snippet(benchmark.questions[question].question))
+    targets = [-1 if dialogue is None else places[dialogue.turns[-1]] for dialogue in known]
+    return {"snippets": snippets.end(), "dialogues": turns.end(), "questions": questions.end()}, targets
 
 
 def _write_items(put: Put, own: SampleSet) -> dict[str, Any]:
     """Items of tasks as dialogues of one turn, with their words as far as the tools' files hold them."""
-    turns, questions = Chunks(put, f"{own.key}-d"), Chunks(put, f"{own.key}-q")
-    snippets = []
+    turns, questions, snippets = (Chunks(put, f"{own.key}-{letter}") for letter in "dqs")
     for place, one in enumerate(own.asked):
         text, choices, answer = item_words(own, one.id)
         known = {"id": one.id, "modality": "", "source": one.source, "subject": "", "cluster": own.items[one.id][1].cluster}
         questions.add(known | {"parts": [short(text)] if text else [], "choices": [short(choice) for choice in choices], "answer": answer})
         turns.add([[place], []])
-        snippets.append(snippet(text) or one.id)
-    return {"target": list(range(len(snippets))), "snippets": snippets, "dialogues": turns.end(), "questions": questions.end()}
+        snippets.add(snippet(text) or one.id)
+    return {"snippets": snippets.end(), "dialogues": turns.end(), "questions": questions.end()}
 
 
 def item_words(own: SampleSet, name: str) -> tuple[str, tuple[str, ...], int]:

@@ -28,7 +28,9 @@
     const wanted = query.toLowerCase();
     const within = (text) => plain(text).toLowerCase().includes(wanted);
     const found = new Set();
-    index.ids.forEach((id, place) => { if (id.toLowerCase().includes(wanted)) found.add(place); });
+    for await (const [start, entries] of explorerData.all(`${set.key}-i`, index.listed)) {
+      entries.forEach(([id], i) => { if (id.toLowerCase().includes(wanted)) found.add(start + i); });
+    }
     if (index.questions) {
       const questions = new Set();
       for await (const [start, entries] of explorerData.all(`${set.key}-q`, index.questions)) {
@@ -56,7 +58,7 @@
     const letter = Object.keys(OUTCOMES).find((key) => OUTCOMES[key] === state.outcome);
     const matches = state.q ? await textMatches(set, run, index, own, state.q, state.deep) : null;
     const places = [];
-    for (let place = 0; place < index.ids.length; place += 1) {
+    for (let place = 0; place < index.count; place += 1) {
       const mine = own.outcomes[place];
       if (mine === "." && state.outcome !== "not asked") continue;
       if (["tier", "source", "subject"].some((key) => chosen[key] !== -2 && index[key].rows[place] !== chosen[key])) continue;
@@ -87,19 +89,18 @@
     ]);
     if (state.q) find("found").textContent = "Searching …";
     const places = await placesOf(state, set, run, index, own, against);
+    const at = state.item ? await explorerData.placeOf(set.key, index.sorted, state.item) : places[0] ?? -1;
     if (mine !== latest) return;
     const before = view;
-    view = { state, run, set, index, own, against, againstRun, places };
-    const at = state.item ? index.ids.indexOf(state.item) : places[0] ?? -1;
+    view = { state, run, set, index, own, against, againstRun, places, at };
     if (state.item && at < 0) fail(`This report has no dialogue ${state.item}.`);
-    view.at = at;
     const same = before && before.places.length === places.length && before.places.every((place, i) => place === places[i]);
     const row = places.indexOf(at);
     if (row >= 0) page = Math.floor(row / PAGE);
     else if (!same) page = 0;
     drawFilters(others);
-    drawList();
-    await drawDetail(mine);
+    await drawList();
+    if (mine === latest) await drawDetail(mine);
   }
 
   function fail(text) {
@@ -107,6 +108,8 @@
     failure.textContent = visible(text);
     failure.hidden = false;
   }
+
+  const unread = (error) => fail(`The data of this page cannot be read: ${error.message}`);
 
   function drawFilters(others) {
     const form = find("filters");
@@ -126,23 +129,35 @@
     return siblings(run).filter((other) => other !== run && wanted.includes(idOf(other)));
   };
 
-  function drawList() {
+  // Id and target of a place, and the beginning of its question where that is known.
+  async function listed(set, index, place) {
+    const [id, target] = await explorerData.entry(`${set.key}-i`, index.listed, place);
+    const known = index.snippets && target >= 0;
+    return [id, known ? await explorerData.entry(`${set.key}-s`, index.snippets, target) : id];
+  }
+
+  let drawing = 0; // number of the newest call of `drawList`
+  async function drawList() {
+    drawing += 1;
+    const mine = drawing;
     const { state, set, index, own, against, places, at } = view;
-    const noun = set.kind === "iit" ? "dialogue" : "item";
-    find("list-heading").textContent = set.kind === "iit" ? "Dialogues" : "Items";
-    find("found").textContent = `${grouped(places.length)} of ${grouped(index.ids.length)} ${noun}s`;
     const pages = Math.max(1, Math.ceil(places.length / PAGE));
     page = Math.min(page, pages - 1);
     const part = places.slice(page * PAGE, (page + 1) * PAGE);
+    const words = await Promise.all(part.map((place) => listed(set, index, place)));
+    if (mine !== drawing) return;
+    const noun = set.kind === "iit" ? "dialogue" : "item";
+    find("list-heading").textContent = set.kind === "iit" ? "Dialogues" : "Items";
+    find("found").textContent = `${grouped(places.length)} of ${grouped(index.count)} ${noun}s`;
     find("shown").textContent = places.length ? `${grouped(page * PAGE + 1)}–${grouped(page * PAGE + part.length)}` : "";
     find("earlier").disabled = page === 0;
     find("later").disabled = page >= pages - 1;
     const coded = (key, place) => index[key].names[index[key].rows[place]];
-    const rows = part.map((place) => {
+    const rows = part.map((place, i) => {
+      const [id, title] = words[i];
       const moved = against ? change(own.outcomes[place], against.outcomes[place]) : "";
-      const title = index.snippets ? index.snippets[index.target[place]] ?? index.ids[place] : index.ids[place];
       const small = [coded("source", place), coded("subject", place), moved ? CHANGES[moved] : ""].filter(Boolean).join(" · ");
-      const link = el("a", { href: addressOf({ ...state, run: view.run.slug, item: index.ids[place], turn: "" }), "aria-current": place === at ? "true" : null },
+      const link = el("a", { href: addressOf({ ...state, run: view.run.slug, item: id, turn: "" }), "aria-current": place === at ? "true" : null },
         explorerView.outcome(own.outcomes[place]), " ", coded("tier", place) ? el("code", null, visible(coded("tier", place))) : "", " ", name(title),
         el("small", null, name(small)));
       return el("li", null, link);
@@ -160,7 +175,8 @@
     }
     const runs = [run, ...shownBeside()];
     const owns = await Promise.all(runs.map((one) => explorerData.load(one.key)));
-    const [dialogue, ...answered] = await Promise.all([
+    const [[id], dialogue, ...answered] = await Promise.all([
+      explorerData.entry(`${set.key}-i`, index.listed, at),
       index.dialogues ? explorerData.entry(`${set.key}-d`, index.dialogues, at) : [],
       ...runs.map((one, i) => explorerData.entry(`${one.key}-a`, owns[i].answers, at)),
     ]);
@@ -168,7 +184,6 @@
     const turns = dialogue.length ? dialogue[0] : [];
     const questions = await Promise.all(turns.map((turn) => explorerData.entry(`${set.key}-q`, index.questions, turn)));
     if (mine !== latest) return;
-    const id = index.ids[at];
     const moved = against ? change(own.outcomes[at], against.outcomes[at]) : "";
     const heading = el("h2", { id: "detail-heading", tabindex: "-1" }, name(id));
     const said = ["tier", "source", "subject"].map((key) => index[key].names[index[key].rows[at]]).filter(Boolean);
@@ -254,19 +269,20 @@
 
   // ---------------------------------------------------------------- what a reader does
 
-  function turn(by) {
+  async function turn(by) {
     page += by;
-    drawList();
+    await drawList();
     find("list-heading").focus();
   }
 
-  function step(by) {
-    const { places, at, index } = view;
+  async function step(by) {
+    const { places, at, set, index, run } = view;
     const row = places.indexOf(at);
     const next = row < 0 ? 0 : row + by;
     if (next < 0 || next >= places.length) return;
+    const [id] = await explorerData.entry(`${set.key}-i`, index.listed, places[next]);
     focusAfter = true;
-    go({ run: view.run.slug, item: index.ids[places[next]], turn: "" });
+    go({ run: run.slug, item: id, turn: "" });
   }
 
   let focusAfter = false;
@@ -277,7 +293,7 @@
       if (focusAfter) find("items").querySelector('[aria-current="true"]')?.focus();
       focusAfter = false;
     } catch (error) {
-      fail(`The data of this page cannot be read: ${error.message}`);
+      unread(error);
     }
   }
 
@@ -307,7 +323,7 @@
     const by = { ArrowDown: inList ? 1 : 0, ArrowUp: inList ? -1 : 0, ...(find("keys-on").checked ? { j: 1, k: -1 } : {}) }[event.key];
     if (by) {
       event.preventDefault();
-      step(by);
+      step(by).catch(unread);
     } else if (event.key === "/" && find("keys-on").checked) {
       event.preventDefault();
       find("filters-box").open = true;
@@ -324,8 +340,8 @@
     find("filters").addEventListener("click", (event) => {
       if (event.target.id === "reset") location.hash = addressOf({ run: view.run.slug, arm: view.run.arm, against: view.state.against });
     });
-    find("earlier").addEventListener("click", () => turn(-1));
-    find("later").addEventListener("click", () => turn(1));
+    find("earlier").addEventListener("click", () => turn(-1).catch(unread));
+    find("later").addEventListener("click", () => turn(1).catch(unread));
     find("items").addEventListener("click", (event) => {
       if (event.target.closest("a") && window.matchMedia("(max-width: 48rem)").matches) {
         setTimeout(() => find("detail").scrollIntoView(), 150);
@@ -334,5 +350,5 @@
     document.addEventListener("keydown", onKey);
     window.addEventListener("hashchange", onAddress);
     onAddress();
-  }, (error) => fail(`The data of this page cannot be read: ${error.message}`));
+  }, unread);
 })();

@@ -57,7 +57,15 @@ const explorerData = (() => {
     for (let i = 0; i < starts.length; i += 1) yield [starts[i], await load(`${name}-${i}`)];
   }
 
-  return { load, entry, all, receive };
+  // The place of an id in a set, -1 where it is not there: `sorted` has the first id of each script of ids in order.
+  async function placeOf(key, sorted, id) {
+    const after = sorted.findIndex((first) => first > id);
+    const script = (after < 0 ? sorted.length : after) - 1;
+    if (script < 0) return -1;
+    return (await load(`${key}-o-${script}`)).find(([one]) => one === id)?.[1] ?? -1;
+  }
+
+  return { load, entry, all, placeOf, receive };
 })();
 
 function iitData(name, packed) {

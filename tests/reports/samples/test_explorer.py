@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import re
@@ -25,6 +26,7 @@ from reports import links
 from reports.leaderboard import report
 from reports.samples.answers import CODES, NOT_ASKED, change
 from reports.samples.pictures import LONGEST, Pictures
+from reports.samples.questions import Asked, SampleSet, snippet, write_set
 from reports.samples.scripts import CHUNK_ENTRIES, TEXT_CHARACTERS, Chunks, short
 from reports.samples.static_pages import choose
 from tests.resealed import reseal
@@ -37,19 +39,24 @@ def all_of(data_of: DataOf, folder: Path, name: str, starts: list[int]) -> list[
     return [entry for number in range(len(starts)) for entry in data_of(folder, f"{name}-{number}")]
 
 
+def ids_of(data_of: DataOf, folder: Path, key: str = "s0") -> list[str]:
+    """The ids of a set in their order."""
+    return [name for name, _ in all_of(data_of, folder, f"{key}-i", data_of(folder, key)["listed"])]
+
+
 def run_named(data_of: DataOf, folder: Path, slug: str, arm: str = "") -> dict[str, Any]:
     (found,) = [run for run in data_of(folder, "catalogue")["runs"] if (run["slug"], run["arm"]) == (slug, arm)]
     return found
 
 
 def test_every_prediction_of_every_run_is_in_the_data(real: SimpleNamespace, data_of: DataOf) -> None:
-    index = data_of(real.folder, "s0")
+    ids = ids_of(data_of, real.folder)
     for name, run in real.runs.items():
         entry = run_named(data_of, real.folder, name)
         own = data_of(real.folder, entry["key"])
         answers = all_of(data_of, real.folder, f"{entry['key']}-a", own["answers"])
-        assert len(answers) == len(own["outcomes"]) == len(index["ids"])
-        shown = {(index["ids"][place], turn["p"]): turn for place, turns in enumerate(answers) for turn in turns}
+        assert len(answers) == len(own["outcomes"]) == len(ids)
+        shown = {(ids[place], turn["p"]): turn for place, turns in enumerate(answers) for turn in turns}
         assert set(shown) == {(p.dialogue, p.position) for p in run.predictions}
         for p in run.predictions:
             turn = shown[p.dialogue, p.position]
@@ -57,16 +64,20 @@ def test_every_prediction_of_every_run_is_in_the_data(real: SimpleNamespace, dat
             assert turn["l"] == pytest.approx(p.logprobs, abs=1e-4)
             assert turn.get("y", p.choices[p.chosen]) == p.reply
             if p.is_target:
-                assert own["outcomes"][index["ids"].index(p.dialogue)] == CODES[p.outcome]
+                assert own["outcomes"][ids.index(p.dialogue)] == CODES[p.outcome]
         not_asked = [place for place, letter in enumerate(own["outcomes"]) if letter == NOT_ASKED]
-        assert len(not_asked) == len(index["ids"]) - run.results.n_dialogues
+        assert len(not_asked) == len(ids) - run.results.n_dialogues
 
 
 def test_dialogues_and_questions_are_the_benchmarks(real: SimpleNamespace, data_of: DataOf) -> None:
-    index = data_of(real.folder, "s0")
+    index, ids = data_of(real.folder, "s0"), ids_of(data_of, real.folder)
     dialogues = all_of(data_of, real.folder, "s0-d", index["dialogues"])
     questions = all_of(data_of, real.folder, "s0-q", index["questions"])
-    assert index["ids"] == [dialogue.id for dialogue in real.bench.dialogues]
+    assert ids == [dialogue.id for dialogue in real.bench.dialogues]
+    snippets = all_of(data_of, real.folder, "s0-s", index["snippets"])
+    assert snippets == [snippet(real.bench.questions[one["id"]].question) for one in questions]
+    targets = [target for _, target in all_of(data_of, real.folder, "s0-i", index["listed"])]
+    assert [questions[target]["id"] for target in targets] == [dialogue.target for dialogue in real.bench.dialogues]
     for dialogue, (turns, _) in zip(real.bench.dialogues, dialogues, strict=True):
         asked = [real.bench.questions[turn] for turn in dialogue.turns]
         assert [questions[turn]["id"] for turn in turns] == [question.id for question in asked]
@@ -79,6 +90,32 @@ def test_dialogues_and_questions_are_the_benchmarks(real: SimpleNamespace, data_
             for (name, width, height), image in zip(files, question.images, strict=True):
                 picture = decode((real.folder / "samples" / name).read_bytes())
                 assert picture.size == (width, height) and picture.tobytes() == decode(image.data).tobytes()
+
+
+def test_what_is_loaded_at_first_has_a_few_characters_per_dialogue_and_every_id_is_found(tmp_path: Path, data_of: DataOf) -> None:
+    own = SampleSet(key="s0", name="made", kind="iit")
+    for number in range(3 * CHUNK_ENTRIES):
+        name = ("\U0001f9ca", "\uffee", "b", "<a>")[
+            number % 4
+        ] + f" {'long ' * 20}{number * 7919 % 3001}"  # code units order the first before \uffee
+        own.enter(Asked(id=name, tier=("T", "TT", "TTT")[number % 3], source="a source", subject=f"subject {number % 40}"))
+    sizes: dict[str, int] = {}
+
+    def put(name: str, data: bytes) -> None:
+        path = tmp_path / "samples" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sizes[name] = path.write_bytes(data)
+
+    write_set(put, own, Pictures(tmp_path, put, lambda name: None))
+    index = data_of(tmp_path, "s0")
+    assert index["count"] == len(own.asked) and len(json.dumps(index, separators=(",", ":"))) < 8 * index["count"]
+    assert len(index["listed"]) == len(index["sorted"]) == 3 and sizes["data/s0.js"] < max(sizes.values()) < 200_000
+    units = [name.encode("utf-16-be") for name in index["sorted"]]
+    assert units == sorted(units)
+    for place, name in enumerate(ids_of(data_of, tmp_path)):
+        script = bisect.bisect(units, name.encode("utf-16-be")) - 1
+        if place % 50 == 0:
+            assert dict(data_of(tmp_path, f"s0-o-{script}"))[name] == place == own.places[name]
 
 
 def test_each_picture_is_one_file(real: SimpleNamespace) -> None:
@@ -94,7 +131,7 @@ def test_each_picture_is_one_file(real: SimpleNamespace) -> None:
 
 
 def test_prompts_are_those_of_the_run_folder(real: SimpleNamespace, data_of: DataOf) -> None:
-    index, entry = data_of(real.folder, "s0"), run_named(data_of, real.folder, "wings")
+    ids, entry = ids_of(data_of, real.folder), run_named(data_of, real.folder, "wings")
     own = data_of(real.folder, entry["key"])
     shown = all_of(data_of, real.folder, f"{entry['key']}-p", own["prompts"])
     columns = {name: column.to_pylist() for name, column in real.runs["wings"].prompt_columns().items()}
@@ -104,17 +141,17 @@ def test_prompts_are_those_of_the_run_folder(real: SimpleNamespace, data_of: Dat
             columns["dialogue"], columns["position"], columns["prompt"], columns["image_places"], strict=True
         )
     }
-    assert {index["ids"][place]: turns[0] for place, turns in enumerate(shown)} == wanted
+    assert {ids[place]: turns[0] for place, turns in enumerate(shown)} == wanted
     assert not run_named(data_of, real.folder, "random")["prompts"]
 
 
 @pytest.mark.parametrize("name", ["wings", "random"])
 def test_what_changed_against_the_base_is_what_the_ledger_has(real: SimpleNamespace, data_of: DataOf, name: str) -> None:
-    runs, index = {}, data_of(real.folder, "s0")
+    runs, ids = {}, ids_of(data_of, real.folder)
     for one in ("base-llm", name):
         runs[one] = data_of(real.folder, run_named(data_of, real.folder, one)["key"])["outcomes"]
     shown = {
-        index["ids"][place]: moved
+        ids[place]: moved
         for place, (mine, base) in enumerate(zip(runs[name], runs["base-llm"], strict=True))
         if (moved := change(mine, base))
     }
@@ -132,14 +169,14 @@ def test_an_arm_is_a_further_run_that_is_compared_with_its_own(real: SimpleNames
 @pytest.mark.parametrize("name", ["blind", "moved-last", "irrelevant", "pixels"])
 def test_an_arms_chat_is_what_the_model_read(real: SimpleNamespace, data_of: DataOf, name: str) -> None:
     """Beside the prompts that were recorded when the arm was asked: the words in their order, and each image in its place."""
-    arm, index = load_run(real.runs["wings"].path / "arms" / name, "iit"), data_of(real.folder, "s0")
+    arm, ids = load_run(real.runs["wings"].path / "arms" / name, "iit"), ids_of(data_of, real.folder)
     asked = data_of(real.folder, run_named(data_of, real.folder, "wings", name)["key"])["asked"]
     chats = all_of(data_of, real.folder, asked["name"], asked["starts"])
     columns = {key: column.to_pylist() for key, column in arm.prompt_columns().items()}
     known = {one.id: one for one in real.bench.dialogues}
     assert sum(map(bool, chats)) == len(columns["dialogue"]) == arm.results.n_dialogues > 0
     for dialogue, prompt, places in zip(columns["dialogue"], columns["prompt"], columns["image_places"], strict=True):
-        (((turn, parts),), replies) = chats[index["ids"].index(dialogue)]
+        (((turn, parts),), replies) = chats[ids.index(dialogue)]
         assert turn == len(known[dialogue].turns) - 1 and replies == []
         earlier = sum(len(real.bench.questions[one].images) for one in known[dialogue].turns[:-1])
         found = _places(parts, prompt, places[earlier:])
@@ -234,7 +271,7 @@ def test_items_of_tasks_are_listed(make_suite_run: Any, tmp_path: Path, data_of:
     sets = {one["kind"]: one for one in data_of(folder, "catalogue")["sets"]}
     assert (sets["text"]["count"], sets["vqa"]["count"]) == (10, 4)
     index = data_of(folder, sets["text"]["key"])
-    assert index["ids"][0] == "arc_easy:0" and index["source"]["names"] == ["arc_easy", "piqa"]
+    assert ids_of(data_of, folder, sets["text"]["key"])[0] == "arc_easy:0" and index["source"]["names"] == ["arc_easy", "piqa"]
     run = next(one for one in data_of(folder, "catalogue")["runs"] if one["set"] == sets["text"]["key"])
     ((turn,),) = data_of(folder, f"{run['key']}-a-0")[:1]
     assert turn["y"] == "a reply" and turn["s"][0][0] == "acc"
@@ -247,15 +284,15 @@ def test_items_of_a_real_text_run_have_their_words_and_log_probabilities(tmp_pat
     options = RunOptions(suite="text", model="base-llm", tasks=("iit_facts",), limit=3, device="cpu", out=out)
     evaluate_text(options, progress=False)
     folder = report([out], tmp_path / "report").parent
-    (run,), index = data_of(folder, "catalogue")["runs"], data_of(folder, "s0")
+    (run,), ids = data_of(folder, "catalogue")["runs"], ids_of(data_of, folder)
     questions, answers = data_of(folder, "s0-q-0"), data_of(folder, f"{run['key']}-a-0")
     lines = {
         f"{re.fullmatch(r'samples_(.+)_[0-9]{4}-.*', path.name)[1]}:{line['doc_id']}": line  # type: ignore[index]
         for path in (out / "lm_eval").rglob("samples_*.jsonl")
         for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
     }
-    assert set(index["ids"]) == set(lines) and len(lines) > 3
-    for place, name in enumerate(index["ids"]):
+    assert set(ids) == set(lines) and len(lines) > 3
+    for place, name in enumerate(ids):
         first = _listed(lines[name]["arguments"])[0]
         context = next(iter(first.values())) if isinstance(first, dict) else first[0]
         assert questions[place]["parts"] == [context] and questions[place]["answer"] == int(lines[name]["target"])
