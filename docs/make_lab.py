@@ -9,7 +9,8 @@ from the cells (`evaluators/lab`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -20,7 +21,7 @@ from evaluators.lab.claims import RULE, Pairing  # noqa: E402
 from evaluators.lab.effects import Effect  # noqa: E402
 from evaluators.lab.findings import PATH, Findings, findings  # noqa: E402
 from evaluators.lab.regions import MAP, MAP_RULE, regions  # noqa: E402
-from iit_bench.lab.cells import BASE, rate_word  # noqa: E402
+from iit_bench.lab.cells import BASE, Cell, rate_word  # noqa: E402
 from iit_bench.lab.grid import load_grid, planned  # noqa: E402
 from iit_bench.numerals import NOTHING, counted, fixed, in_percent, interval, p_value, percent, points  # noqa: E402
 from iit_bench.types import Figure, tier_order  # noqa: E402
@@ -41,8 +42,9 @@ READ = """
 Differences are in percentage points, over the same targets, with 95% intervals. Seeds and items are crossed random effects, items clustered
 by what they share; the variance between seeds is estimated from all methods at one rate together. *Text alone* is the tiers without images.
 *Text after an image* is the tiers that end in a text question and have an image before it, against the base LLM's answer to the same
-question without the image, because the base takes none. *VQA* is tier V. Detectable: the smallest effect that the test finds with 80%
-power.
+question without the image, because the base takes none. *VQA* is tier V. The claim *at equal VQA* is tested at the VQA that the weaker of
+Wings and full tuning has at its best, where the stronger one's rates on both sides of it are mixed; the tables at equal VQA are at the VQA
+of full tuning, which a method may not reach. Detectable: the smallest effect that the test finds with 80% power.
 """
 LIMITS = """
 ## Limits
@@ -67,9 +69,10 @@ def page(cells: Path = CELLS, smol: Path = SMOL) -> str:
     """
     if not any(cells.glob("*.json")):
         return HEAD + NOT_RUN
-    found = findings(load(cells))
+    planned_cells = [one.cell for one in planned(load_grid("full"))]
+    found = findings(load(cells), [one.name for one in planned_cells])
     shown = figures(found)
-    parts = [_setting(found), READ, _claims(found), _map(found), _arms(found), *_pictures(shown, "frontier-", "rates-")]
+    parts = [_setting(found, planned_cells), READ, _claims(found), _map(found), _arms(found), *_pictures(shown, "frontier-", "rates-")]
     parts += [_tiers(found), *_pictures(shown, "tiers-"), _equal(found)]
     parts += [_pairs("Against full tuning, at the same rate", found, found.against_full)]
     parts += [_pairs("Beside the text-only controls", found, found.against_control)]
@@ -117,7 +120,7 @@ def _p(effect: Effect) -> str:
     return p_value(effect.p_holm).replace("<", "< ")
 
 
-def _setting(found: Findings) -> str:
+def _setting(found: Findings, planned_cells: Sequence[Cell]) -> str:
     grid = found.grid
     done = [one for one in grid.results if one.state == "done"]
     seeds = sorted({one.cell.seed for one in done})
@@ -137,8 +140,19 @@ def _setting(found: Findings) -> str:
     if found.failed:
         lines.append(f"- Failed: {'; '.join(f'{one.cell.name} ({one.reason})' for one in found.failed)}.")
     if found.absent:
-        lines.append(f"- Missing: {', '.join(found.absent)}.")
+        lines.append(f"- Missing, of {counted(len(planned_cells), 'planned cell')}: {_missing(found, planned_cells)}.")
     return "\n".join(lines) + "\n"
+
+
+def _missing(found: Findings, planned_cells: Sequence[Cell]) -> str:
+    """How many planned cells of each method are not there, and of which rates."""
+    absent: dict[str, list[Cell]] = {}
+    for cell in planned_cells:
+        if cell.name in found.absent:
+            absent.setdefault(cell.label, []).append(cell)
+    of = Counter(cell.label for cell in planned_cells)
+    words = {label: ", ".join(rate_word(rate) for rate in sorted({cell.rate for cell in cells})) for label, cells in absent.items()}
+    return "; ".join(f"{label} {len(cells)} of {of[label]} ({words[label]})" for label, cells in absent.items())
 
 
 def _of_base(found: Findings) -> str:
@@ -248,7 +262,9 @@ def _cost(found: Findings) -> str:
         ]
         for one in found.costs
     ]
-    return f"\n## Cost\n\nMeans over cells, beside other work on the same machine.\n{_table(head, rows)}"
+    builds = {one.versions.get("iit-bench commit", "an unnamed one") for one in found.grid.results if one.state == "done"}
+    mixed = f" They are of {counted(len(builds), 'build')} of the trainer, some faster than others." if len(builds) > 1 else ""
+    return f"\n## Cost\n\nMeans over cells, beside other work on the same machine.{mixed}\n{_table(head, rows)}"
 
 
 def smol_section(cells: Path) -> str:
@@ -256,13 +272,15 @@ def smol_section(cells: Path) -> str:
     head = "\n## SmolLM2-135M\n"
     if not any(cells.glob("*.json")):
         return f"{head}\nNot run: there are no cells of it.\n"
-    found = findings(load(cells), [one.cell.name for one in planned(load_grid("smol"))])
+    planned_cells = [one.cell for one in planned(load_grid("smol"))]
+    found = findings(load(cells), [one.name for one in planned_cells])
     about = "\nThe same experiment on SmolLM2-135M-Instruct, by the same rule of verdicts.\n"
     if not found.arms:
         return f"{head}{about}\nNo method is trained yet. The base LLM answers {_of_base(found)}.\n"
     seeds = ", ".join(f"{found.grid.label(method)} {len(of)}" for method, of in _seeds(found).items())
     about += f"\nSeeds so far: {seeds}.\n"
-    parts = [_setting(found), _claims(found), _map(found), _arms(found), _tiers(found), _equal(found), _cost(found)]
+    parts = [_setting(found, planned_cells), _claims(found), _map(found), _arms(found), _tiers(found), _equal(found)]
+    parts += [_pairs("Ablations", found, found.ablations), _cost(found)]
     return head + about + "".join(parts).replace("\n## ", "\n### ")
 
 

@@ -68,7 +68,7 @@ def test_the_section_of_another_llm_has_its_own_verdicts_seeds_and_missing_cells
     made_cells.write(tmp_path / "smol", {name: {1e-4: rate} for name in ("full", "wings")}, seeds=(0, 1), n=20)
     text = section(tmp_path / "smol")
     assert "Seeds so far: full tuning 2, Wings 2." in text and "\n### The paper's claims" in text and "\n## The" not in text
-    assert "full-1e-4-2" in text.partition("- Missing: ")[2].partition("\n")[0]
+    assert " full tuning 1 of 3 (1e-4);" in text.partition("- Missing, of ")[2].partition("\n")[0]
     made_cells.write(tmp_path / "base", {}, n=10)
     assert "No method is trained yet. The base LLM answers T " in section(tmp_path / "base")
     assert "Not run: there are no cells of it." in section(tmp_path / "none")
@@ -76,13 +76,16 @@ def test_the_section_of_another_llm_has_its_own_verdicts_seeds_and_missing_cells
 
 def test_the_page_of_the_experiment_has_a_verdict_on_every_claim_and_names_missing_cells(tmp_path: Path):
     made_cells.write(tmp_path, n=30)
+    missing = re.compile(r"\n- Missing, of 234 planned cells: .*; Wings (\d+) of 30 \(")
+    before = missing.search(script("make_lab").page(tmp_path))
     for file in tmp_path.glob("wings-2e-4-1.*"):
         file.unlink()
     page = script("make_lab").page(tmp_path)
     claims = page.partition("## The paper's claims")[2].partition("\n## ")[0]
     verdicts = ("**held**", "**did not hold**", "**cannot be told**")
     assert sum(claims.count(one) for one in verdicts) == 5
-    assert "- Missing: wings-2e-4-1." in page and "## Limits" in page
+    after = missing.search(page)
+    assert before and after and int(after[1]) == int(before[1]) + 1 and "## Limits" in page
     assert "has no cells here yet" in script("make_lab").page(tmp_path / "nowhere")
 
 

@@ -25,6 +25,7 @@ RULE = (
     "gain of 2 points or more. Cannot be told: neither, or fewer than two seeds. The rule was written before there were cells."
 )
 _AT_SAME_RATE = "at the same rate of the LLM, mean over rates {}"
+_AT_ONE_RATE = "at the same rate of the LLM, {}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ def claims(grid: Grid) -> tuple[Test, ...]:
     both = rates_of_both(grid)
     pairs = [((WINGS, rate), (FULL, rate)) for rate in both]
     equal, words = _kept_at_equal_vqa(grid)
-    same = _AT_SAME_RATE.format(", ".join(map(rate_word, both)) or "of both")
+    same = (_AT_ONE_RATE if len(both) == 1 else _AT_SAME_RATE).format(", ".join(map(rate_word, both)) or "of both")
     tests = (
         ("Text is kept", TEXT, same, mean_difference(grid, TEXT, pairs)),
         ("Text is kept", TEXT, words, equal),

@@ -114,11 +114,13 @@ def _compared(pairs: Sequence[Pairing], one: str, other: str) -> str:
     higher, lower = _differences(pairs)
     rates = ", ".join(rate_word(pair.rate) for pair in pairs)
     if not higher and not lower:
+        where = f"any of the rates {rates}" if len(pairs) > 1 else f"the rate {rates}"
         worst = max((effect.detectable or 0.0) for pair in pairs for effect in pair.effects)
         seen = f", and differences of up to {points(worst, '')} points could be missed" if worst else ""
-        return f"{one} and {other} do not differ by a difference that is found, in any measure at any of the rates {rates}{seen}."
+        return f"{one} and {other} do not differ by a difference that is found, in any measure at {where}{seen}."
     ahead, behind = "; ".join(higher) or "nowhere", "; ".join(lower) or "nowhere"
-    return f"Of the rates {rates}, {one} is ahead of {other}: {ahead}. It is behind: {behind}."
+    of = "Of the rates" if len(pairs) > 1 else "At the rate"
+    return f"{of} {rates}, {one} is ahead of {other}: {ahead}. It is behind: {behind}."
 
 
 def _wings(found: Findings) -> list[Line]:
