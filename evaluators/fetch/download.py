@@ -69,12 +69,12 @@ def download(file: RemoteFile, target: Path, advance: Advance, pauses: tuple[flo
         MachineError: the server does not answer or breaks off repeatedly, or the disk is full. What arrived is kept for the next call.
         UserError: the server refuses, or sent bytes with another checksum.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_of(file, target)
-    if not file.checksum.kind:
-        partial.unlink(missing_ok=True)  # nothing could show whether the rest still belongs to it
-    advance(_size(partial))
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not file.checksum.kind:
+            partial.unlink(missing_ok=True)  # nothing could show whether the rest still belongs to it
+        advance(_size(partial))
         _fetch(file, partial, advance, pauses)
         if not file.checksum.matches(partial):
             partial.unlink()

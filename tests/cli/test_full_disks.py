@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from iit_bench.cli import main
 from iit_bench.storage.atomic import full_or_read_only
-from tests.full_disk import files_of_at_most
+from tests.full_disk import files_of_at_most, permissions_that_count
+from tests.reliability.steps import litter, said
 
 COMMANDS = {
     "build": ["build", "--size", "2", "--tiers", "T", "--match", "none", "--out", "OUT"],
@@ -50,13 +52,57 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(bench, majority
     assert not list(tmp_path.rglob("manifest.json")) and not list(tmp_path.rglob("index.html"))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="no folder is closed to this user")
-@pytest.mark.parametrize("command", COMMANDS)
+ALSO = {
+    "fetch": ["fetch", "POPE", "--data-root", "OUT"],
+    "lab": ["lab", "quick", "--out", "OUT"],
+    "watch": ["watch", "EMPTY", "--bench", "BENCH", "--once", "--out", "OUT"],
+    "attention-of-a-run": ["attention", "CLOSED"],
+    "arms": ["arms", "CLOSED"],
+    "merge": ["merge", "CLOSED"],
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root is asked to give up what opens every folder")
+@pytest.mark.parametrize("command", COMMANDS | ALSO)
 def test_a_folder_that_cannot_be_written_is_one_sentence(bench, majority_run, tmp_path, capsys, command):
     closed = tmp_path / "closed"
-    closed.mkdir(mode=0o555)
-    places = {"BENCH": bench.path, "RUN": majority_run, "OUT": closed / "out"}
-    refused([str(places.get(word, word)) for word in COMMANDS[command]], capsys)
+    shutil.copytree(majority_run, closed)
+    (tmp_path / "empty").mkdir()
+    before = contents(closed)
+    closed.chmod(0o555)
+    places = {"BENCH": bench.path, "RUN": majority_run, "OUT": closed / "out", "CLOSED": closed, "EMPTY": tmp_path / "empty"}
+    with permissions_that_count():
+        assert "permissions" in refused([str(places.get(word, word)) for word in (COMMANDS | ALSO)[command]], capsys)
+    assert contents(closed) == before
+
+
+GO_ON = {
+    "arms": ("arms WORK/run --arms blind --quiet", (0, 50, 1000)),
+    "attention": ("attention --bench BENCH --model wings --tiers VT --limit 1 --out WORK/out --quiet", (0, 50)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", GO_ON)
+def test_what_a_full_disk_stopped_goes_on_by_the_same_command(bench, majority_run, tmp_path, capsys, command):
+    work, whole = tmp_path / "work", tmp_path / "whole"
+    line, sizes = GO_ON[command]
+    words = [word.replace("WORK", str(work)).replace("BENCH", str(bench.path)) for word in line.split()]
+    shutil.copytree(majority_run, work / "run")
+    assert main(words) == 0
+    work.rename(whole)
+    shutil.copytree(majority_run, work / "run")
+    for size in sizes:
+        with files_of_at_most(size):
+            assert "free some space" in refused(words, capsys)
+        assert not litter(contents(work))
+    assert main(words) == 0
+    assert contents(work) == contents(whole)
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """The files of a folder; of JSON files what does not belong to one run."""
+    return {path.relative_to(folder).as_posix(): said(path) for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("command", ["build", "export", "report", "eval"])

@@ -90,6 +90,16 @@ def test_a_full_disk_ends_the_process_and_the_same_command_goes_on(worked: LabOp
 
 
 @slow
+def test_a_full_disk_in_a_training_ends_the_process(worked: LabOptions, capsys) -> None:
+    shutil.rmtree(worked.out / "work" / "stages")
+    with files_of_at_most(3000):
+        assert main(words(worked, "--only", "method=full,wings")) == 2
+    *_, last = captured = capsys.readouterr().err.splitlines()
+    assert "free some space" in last and sum(": begun" in line for line in captured) == 1
+    assert not (worked.out / "work" / "errors").exists()
+
+
+@slow
 @pytest.mark.parametrize("keep", [False, True])
 def test_what_a_killed_process_left_of_a_finished_cell_is_cleared_unless_it_is_kept(ran: Path, make, keep: bool) -> None:
     options = make()

@@ -17,6 +17,7 @@ from iit_bench.engine.log import ResponseLog
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run, load_run_header
 from iit_bench.workflows.merging import merge
+from tests.full_disk import files_of_at_most
 from tests.held_folder import held_elsewhere
 
 OUTCOME = ("predictions.parquet", "results.json", "errors.jsonl")
@@ -119,3 +120,17 @@ def test_the_lock_of_a_process_that_was_killed_is_in_nobodys_way(shards):
         assert (shards / ".lock").is_file()
         assert merge(shards).results is not None
     assert not (shards / ".lock").exists()
+
+
+def test_a_merge_on_a_full_disk_is_one_sentence_loses_nothing_and_goes_on(whole, shards, capsys):
+    kept = {path.name: path.read_bytes() for path in shards.iterdir()}
+    for size in (0, 50, len(kept["responses.rank-0.jsonl"])):
+        with files_of_at_most(size):
+            assert main(["merge", str(shards)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("iit-bench: cannot write ") and "free some space" in error and error.count("\n") == 1, error
+        now = {path.name: path.read_bytes() for path in shards.iterdir()}
+        assert now.pop("responses.jsonl").startswith(kept["responses.jsonl"])  # to which whole lines are moved
+        assert now == {name: data for name, data in kept.items() if name != "responses.jsonl"}
+    assert main(["merge", str(shards)]) == 0
+    assert all((shards / name).read_bytes() == (whole / name).read_bytes() for name in OUTCOME)

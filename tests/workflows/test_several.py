@@ -15,6 +15,8 @@ from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run, load_run_header
 from iit_bench.workflows import several
 from tests.conftest import sizes, tiny_tokenizer
+from tests.full_disk import files_of_at_most
+from tests.reliability.steps import litter
 
 
 def save_checkpoint(folder: Path, seed: int) -> Path:
@@ -101,6 +103,28 @@ def test_a_broken_checkpoint_is_named_and_the_others_are_evaluated(bench, tmp_pa
     shutil.copytree(folder / "good", folder / "bad", dirs_exist_ok=True)
     again = several.watch(folder, options(bench, tmp_path / "series"), once=True, progress=False, wait=waiting(nothing))
     assert (list(again.results), again.failed) == (["bad"], {})
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_a_watch_and_the_same_command_goes_on(bench, tmp_path):
+    folder = tmp_path / "train"
+    made = save_checkpoint(folder / "step-1", 1)
+    watched = options(bench, tmp_path / "series")
+    for size in (0, 50, 2000):
+        with files_of_at_most(size), pytest.raises(UserError, match=r"^cannot write .* free some space"):
+            several.watch(folder, watched, progress=False, wait=waiting(nothing))
+        assert not litter(dict.fromkeys(path.name for path in tmp_path.rglob("*")))
+    again = several.watch(folder, watched, once=True, progress=False, wait=waiting(nothing))
+    assert (list(again.results), again.failed) == (["step-1"], {})
+    iit.evaluate(options(bench, tmp_path / "whole", model=f"hf:{made}"), False)
+    one, other = ((tmp_path / name / "predictions.parquet").read_bytes() for name in ("series/step-1", "whole"))
+    assert one == other
+
+
+def test_of_several_models_none_is_tried_after_one_that_a_full_disk_stopped(bench, tmp_path):
+    with files_of_at_most(50), pytest.raises(UserError, match=r"^cannot write .*random.* free some space"):
+        several.evaluate_models(["random", "majority"], options(bench, tmp_path / "out"), progress=False)
+    assert not (tmp_path / "out" / "majority").exists()
 
 
 def test_other_weights_under_the_same_name_are_evaluated_anew(bench, tmp_path):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from importlib.util import find_spec
 
 import pytest
 
+from iit_bench.data.fetched import load_sets
 from iit_bench.storage.inside import stays_inside
+from tests.full_disk import files_of_at_most, permissions_that_count
 from tests.held_folder import held_elsewhere
 
 needs_vlmeval = pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
@@ -135,3 +138,38 @@ def test_a_disk_that_is_too_small_is_reported_before(server, run):
     server.harm("train-00000-of-00001.parquet", size=10**18)
     code, _, err = run("piqa", "--yes")
     assert code == 2 and "1000000000.0 GB are to be fetched, and the disk of" in err and server.files_sent() == []
+
+
+FILES = {
+    "cais/mmlu": ("README.md", "anatomy/dev-00000-of-00001.parquet", "anatomy/test-00000-of-00001.parquet"),
+    "openai/gsm8k": ("README.md", "main/test-00000-of-00001.parquet", "main/train-00000-of-00001.parquet"),
+}
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(server, run, root, published):
+    """Whichever file meets it first: the probe, a small file, data, fetched.json."""
+    files = [published / "hub" / name / one for name, ones in FILES.items() for one in ones]
+    for size in (0, 50, 400, max(path.stat().st_size for path in files) - 1):
+        with files_of_at_most(size):
+            code, _, err = run("gsm8k", "mmlu_anatomy", "--yes")
+        assert code in (1, 2) and err.startswith("iit-bench: cannot write ") and "free some space" in err and err.count("\n") == 1, err
+        assert not list(root.rglob(".lock")) and not list(root.rglob(".probe"))
+    assert run("gsm8k", "mmlu_anatomy", "--yes")[0] == 0
+    assert not list(root.rglob("*.partial"))
+    assert {name: len(one.files) for name, one in load_sets(root).items()} == {name: len(ones) for name, ones in FILES.items()}
+    assert all((root / path.relative_to(published / "hub")).read_bytes() == path.read_bytes() for path in files)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root is asked to give up what opens every folder")
+def test_a_folder_in_the_data_root_that_is_closed_is_one_sentence(server, run, root):
+    (root / "openai").mkdir(parents=True)
+    (root / "openai").chmod(0o555)
+    with permissions_that_count():
+        code, _, err = run("gsm8k", "--yes")
+    assert code == 1 and err.startswith(
+        f"iit-bench: cannot write '{root}/openai/gsm8k/README.md' (Permission denied): change its permissions"
+    )
+    assert err.count("\n") == 1
+    (root / "openai").chmod(0o755)
+    assert run("gsm8k", "--yes")[0] == 0
