@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from iit_bench.training import assets, chat, dialogues, last_layer, scores, sources, tokenizer
+from iit_bench.training import assets, chat, dialogues, fused_llm, last_layer, scores, sources, tokenizer
 from iit_bench.training.records import Dialogues
 from iit_bench.training.stages import BaseRecipe
 from iit_bench.types import Question
@@ -67,6 +67,8 @@ class BaseTask(chat.ChatRows):
         """Logits where the next token is labelled: the head is a fifth of this model's work, and only replies need it."""
         batch = batch.to(self.module.device)
         keep, _ = scores.reply_targets(batch)
+        if fused_llm.fits(self.module.model):
+            return self.module.lm_head(fused_llm.last_states(self.module.model, batch.ids[:, :-1], keep))
         with last_layer.only_at(self.module, torch.nn.functional.pad(keep, (0, 1))):
             hidden = self.module.model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).last_hidden_state
         return self.module.lm_head(hidden[:, :-1][keep])

@@ -70,14 +70,14 @@ def router_attention(
     if prefix is not None:
         key, value = after_prefix(prefix, key, value)
     size = query.shape[-1]
-    extra_width = 0 if router_columns is None else -(size + 2) % _ALIGNMENT + 2
+    more_width = 0 if router_columns is None else extra_width(size)
     use_router = use_router and router_columns is not None
     if use_router and dropout:
         raise ValueError("attention dropout is not supported in layers with a router: set attention_dropout to 0")
     if key_store is not None:
-        key, value = key_store.update(key, value, module.layer_idx, router_columns=router_columns, extra_width=extra_width)
+        key, value = key_store.update(key, value, module.layer_idx, router_columns=router_columns, extra_width=more_width)
     elif use_router:
-        key, value = widen(key, extra_width), widen(value, extra_width, router_columns)
+        key, value = widen(key, more_width), widen(value, more_width, router_columns)
     scaling = size**-0.5 if scaling is None else scaling
     if key_store is not None and query.shape[2] == 1:
         assert not isinstance(attention_mask, tuple), "a single query has one block"
@@ -85,7 +85,7 @@ def router_attention(
         output = single_query_attention(query, key[..., :size], value, mask=attention_mask, scaling=scaling).transpose(1, 2)
         return output[..., :size], _router_logits(output, size) if use_router else None
     if not use_router:
-        key, value, extra_width = key[..., :size], value[..., :size], 0
+        key, value, more_width = key[..., :size], value[..., :size], 0
 
     def fused(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         more = {"dropout": dropout, "scaling": scaling, **kwargs}
@@ -94,11 +94,26 @@ def router_attention(
 
     if read is not None:
         query, attention_mask = take_columns(query.transpose(1, 2), read.columns).transpose(1, 2), read.mask
-    query = functional.pad(query, (0, extra_width)) if extra_width else query
+    query = functional.pad(query, (0, more_width)) if more_width else query
     output = by_blocks(fused, query, key, value, attention_mask)
     router_logits = _router_logits(output, size) if use_router else None
     output = output[..., :size]
     return output if read is None else put_columns(output[read.real], read.keep), router_logits
+
+
+def extra_width(size: int) -> int:
+    """By how much heads of `size` grow that carry the router's two columns."""
+    return -(size + 2) % _ALIGNMENT + 2
+
+
+def attend_widened(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Mask | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """As `router_attention`, of queries [B, H, Q, d + …], keys and values that have the router's columns already, or none of them has."""
+    assert not isinstance(mask, tuple), "a loss has no trees"
+    output = sdpa_attention_forward(module, query, key, value, attention_mask=mask, dropout=0.0, scaling=module.scaling)[0]
+    size = module.head_dim
+    return output[..., :size], _router_logits(output, size) if output.shape[-1] > size else None
 
 
 def by_blocks(

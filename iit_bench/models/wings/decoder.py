@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from iit_bench.models.wings import attention
+from iit_bench.models.wings import attention, fused_layer
 from iit_bench.models.wings.columns import take_columns
 from iit_bench.models.wings.configuration import LEARNERS, WingsConfig
 from iit_bench.models.wings.decoding import add_learners
@@ -28,7 +28,7 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
         super().__init__()
         self.index = index
         self.window = window_of(config.text_config, index)
-        self.self_attn: nn.Module = layer.self_attn
+        self.self_attn: Any = layer.self_attn
         self.mlp: nn.Module = layer.mlp
         self.input_layernorm: nn.Module = layer.input_layernorm
         self.post_attention_layernorm: nn.Module = layer.post_attention_layernorm
@@ -48,6 +48,12 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
         # A cache keeps the columns of tokens before the first image too: later tokens will weigh them.
         needed = router is not None and (step.use_router or step.cache is not None)
         columns = router.columns(step.position_ids) if router is not None and needed else None
+        if step.cache is None and not step.eager and fused_layer.fits(self, hidden_states):
+            hidden_states, router_logits = self._attend(hidden_states, columns, step)
+            hidden_states = self._add_learners(hidden_states, router_logits, step)
+            if step.read is not None:
+                hidden_states = hidden_states[step.read.real]
+            return fused_layer.feed_forward(self, hidden_states)
         output, router_logits = self.self_attn(
             hidden_states=self.input_layernorm(hidden_states),
             position_embeddings=step.position_embeddings,
@@ -66,6 +72,25 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
         if step.read is not None:
             hidden_states = hidden_states[step.read.real]
         return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
+
+    def _attend(
+        self, hidden_states: torch.Tensor, router_columns: torch.Tensor | None, step: Step
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The residual stream after self-attention, [B, N, D] or, of a step that has `read`, [B, Q, D]; and the router's logits."""
+        size = self.self_attn.head_dim
+        read = None if step.read is None else step.read.columns
+        states = fused_layer.queries_keys_values(
+            self,
+            hidden_states,
+            step.position_embeddings,
+            read=read,
+            router_columns=router_columns,
+            extra_width=0 if router_columns is None else attention.extra_width(size),
+        )
+        mask = step.attention_masks[self.window] if step.read is None else step.read.mask
+        output, router_logits = attention.attend_widened(self.self_attn, *states, mask)
+        residual = hidden_states if read is None else take_columns(hidden_states, read)
+        return fused_layer.plus_product(residual, output.flatten(2), self.self_attn.o_proj.weight), router_logits
 
     def _add_learners(self, hidden_states: torch.Tensor, router_logits: torch.Tensor | None, step: Step) -> torch.Tensor:
         """h2 = h1 + s (ρ0 img + ρ1 txt) where both learners are visible; where one is, its weight is 1 (B.5, A.4)."""
