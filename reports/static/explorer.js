@@ -75,7 +75,8 @@
   async function show() {
     latest += 1;
     const mine = latest;
-    const state = stateOf(location.hash);
+    const address = location.hash;
+    const state = stateOf(address);
     const failure = find("failure");
     failure.hidden = true;
     const run = runOf(state.run, state.arm) ?? runOf(state.run) ?? catalogue.runs[0];
@@ -101,6 +102,7 @@
     drawFilters(others);
     await drawList();
     if (mine === latest) await drawDetail(mine);
+    if (mine === latest) find("explorer").dataset.address = address; // list and dialogue are of this address
   }
 
   function fail(text) {

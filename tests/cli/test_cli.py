@@ -311,9 +311,11 @@ from iit_bench.errors import MachineError
 from iit_bench.models.baselines import RandomModel
 
 class Slow(RandomModel):
-    """Waits a little over every batch, and loses its server at a chosen batch."""
+    """Waits over a chosen batch, or loses its server."""
     def score(self, batch):
-        time.sleep(float(os.environ.get("SLOW_SECONDS", "0")))
+        self.batches = getattr(self, "batches", 0) + 1
+        if self.batches == int(os.environ.get("SLOW_BATCH", "0")):
+            time.sleep(600)
         if os.environ.get("SLOW_LOSES_SERVER"):
             raise MachineError("server gone", "connection refused")
         return super().score(batch)
@@ -363,7 +365,7 @@ def test_ctrl_c_keeps_finished_work_and_prints_how_to_resume(capsys, bench, slow
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell in the background ignores Ctrl-C
     code = f"{heard}; import sys; from iit_bench.cli import main; sys.exit(main({words!r}))"
     child = subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env={**os.environ, "SLOW_SECONDS": "0.1", "PYTHONUNBUFFERED": "1"}
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env={**os.environ, "SLOW_BATCH": "5", "PYTHONUNBUFFERED": "1"}
     )
     log, deadline = out / "responses.jsonl", time.monotonic() + 300
     while not (log.exists() and log.read_bytes().count(b"\n") > 6):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reports.lab.page import lab_page
+from tests.reports.samples.conftest import PATIENCE
 from tests.reports.samples.test_explorer_in_browser import violations
 from tests.reports.test_page_in_browser import overlap
 
@@ -26,6 +27,7 @@ def page(chromium: Any, place: str, request: pytest.FixtureRequest) -> Iterator[
     """The page on a phone, all that is folded opened; afterwards it asserts a clean console."""
     said: list[str] = []
     context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme=request.param)
+    context.set_default_timeout(PATIENCE)
     one = context.new_page()
     one.on("console", lambda message: said.append(message.text))
     one.on("pageerror", lambda error: said.append(str(error)))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reports.leaderboard import report
+from tests.reports.samples.conftest import PATIENCE
 
 LONG = "a model whose name goes on_and_on_" + "without_a_single_space_" * 5
 
@@ -47,6 +48,7 @@ def open_page(chromium: Any, report_path: Path) -> Iterator[OpenPage]:
 
     def open_one(**options: Any) -> Any:
         contexts.append(chromium.new_context(**options))
+        contexts[-1].set_default_timeout(PATIENCE)
         page = contexts[-1].new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))

@@ -11,6 +11,7 @@ import pytest
 from builders.build import BuildOptions, build
 from iit_bench.storage.benchmark import load_benchmark
 from reports.leaderboard import report
+from tests.reports.samples.conftest import PATIENCE
 from tests.reports.test_benchmark_page import asked
 from tests.reports.test_page_in_browser import LONG, overlap
 
@@ -34,6 +35,7 @@ def page(site: Path, chromium: Any) -> Iterator[Any]:
     """A page; afterwards it asserts a clean console, and that nothing outside of the folder was asked for."""
     said, wanted = [], []
     one = chromium.new_page(viewport={"width": 390, "height": 844})
+    one.set_default_timeout(PATIENCE)
     one.on("console", lambda message: said.append(message.text))
     one.on("pageerror", lambda error: said.append(str(error)))
     one.on("request", lambda request: wanted.append(request.url))

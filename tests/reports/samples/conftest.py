@@ -173,8 +173,8 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
 
 
 def opened(page: Any) -> Any:
-    """The explorer once it shows a dialogue."""
-    page.wait_for_selector("#detail-heading")
+    """The explorer once it shows what its address says, list and dialogue."""
+    page.wait_for_function("() => document.getElementById('explorer').dataset.address === location.hash")
     return page
 
 
