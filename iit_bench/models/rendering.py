@@ -8,11 +8,11 @@ from typing import Any
 
 from iit_bench.errors import ItemError, UserError, described
 from iit_bench.models.contract import RenderedPrompt
+from iit_bench.models.template_meter import enter, leave
 from iit_bench.types import Image, Message
 
 KEPT_CHARACTERS = 32 * 2**20  # of rendered chats
 TEMPLATE_REFUSED = "chat template refused"  # the reason in errors.jsonl
-WRITTEN, WRITTEN_PER_CHARACTER = 1_000_000, 16  # characters that a template may write: these, and so many for each of the chat's
 # For a tokenizer without a chat template: the plain form base LLMs are asked in.
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'user' %}Question: {{ m.content }}\nAnswer:{% elif m.role == 'assistant' %} {{ m.content }}\n\n"
@@ -73,21 +73,29 @@ def apply_template(renderer: Any, turns: Sequence[Any], **settings: Any) -> str:
         settings: further arguments of `apply_chat_template`.
 
     Raises:
-        jinja2.TemplateError: the template refuses the chat, fails, writes nothing, or writes far more than the chat has.
+        jinja2.TemplateError: the template refuses the chat, fails, writes nothing, or does or writes far more than the chat needs.
     """
     from jinja2 import TemplateError
 
     try:
-        text = str(renderer.apply_chat_template(list(turns), tokenize=False, **settings))
+        before = enter(_template_of(renderer), turns)
+        try:
+            text = str(renderer.apply_chat_template(list(turns), tokenize=False, **settings))
+        finally:
+            leave(before)
     except TemplateError:
         raise
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         raise TemplateError(f"it fails with {described(error)}") from error
     if not text.strip():
         raise TemplateError("it writes nothing")
-    if len(text) > WRITTEN and len(text) > WRITTEN + WRITTEN_PER_CHARACTER * len(str(turns)):
-        raise TemplateError(f"it writes {len(text)} characters")
     return text
+
+
+def _template_of(renderer: Any) -> str | None:
+    """The template that `apply_chat_template` takes of a renderer's named ones."""
+    template = getattr(renderer, "chat_template", None)
+    return template.get("default") if isinstance(template, Mapping) else template
 
 
 def render_prompt(renderer: Any, turns: Sequence[Turn]) -> str:

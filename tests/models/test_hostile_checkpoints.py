@@ -269,7 +269,7 @@ def test_a_template_that_fails_for_one_chat_is_that_items_error() -> None:
     assert render_prompt(tokenizer, [{"role": "user", "content": "?"}]) == "-3.0"
     with pytest.raises(ItemError, match="chat template refused: it fails with ZeroDivisionError"):
         render_prompt(tokenizer, [{"role": "user", "content": "???"}])
-    with pytest.raises(ItemError, match="chat template refused: it writes 2000003 characters"):
+    with pytest.raises(ItemError, match="chat template refused: it writes more than 1"):
         render_prompt(tokenizer, [{"role": "user", "content": "much"}])
 
 
