@@ -22,6 +22,7 @@ from iit_bench.errors import UserError
 from iit_bench.models.contract import Model
 from iit_bench.ranks import Rank, this_rank
 from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held
+from iit_bench.storage.litter import unfinished
 from iit_bench.storage.runs import load_run_header, save_run_header
 
 ORPHANS_END = 10.0  # seconds after which nothing writes any more that a killed process had started
@@ -227,6 +228,8 @@ def _remove(path: Path) -> None:
     if not path.is_dir():
         path.unlink(missing_ok=True)
         return
+    if not _is_partial(path):  # a process killed meanwhile leaves no run of which a part is gone
+        path = path.rename(unfinished(path))
     until = time.monotonic() + ORPHANS_END
     while path.exists() and time.monotonic() < until:
         shutil.rmtree(path, ignore_errors=True)

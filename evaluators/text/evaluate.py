@@ -27,6 +27,7 @@ from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import Model, as_text_model
 from iit_bench.models.load import load_model
 from iit_bench.storage.atomic import check_writable
+from iit_bench.storage.litter import remove_whole
 from iit_bench.storage.runs import save_finished_header, save_run_outcome
 from iit_bench.tools.lm_eval.process import evaluating
 from iit_bench.types import SuiteResults
@@ -203,12 +204,10 @@ def _is_zero(number: str) -> bool:
 def _save_lm_eval(folder: Path, evaluated: Mapping[str, Any], lm: EngineLM, options: RunOptions) -> None:
     """Write lm-eval's results and samples through its own tracker, in place of those of an earlier session of this run."""
     import copy
-    import shutil
 
     from lm_eval.loggers import EvaluationTracker
 
-    if folder.exists():
-        shutil.rmtree(folder)
+    remove_whole(folder)
     tracker = EvaluationTracker(output_path=str(folder))
     tracker.general_config_tracker.log_experiment_args(
         model_source="iit-bench",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from evaluators.vqa.protocol import Exchange, Spec, Stage
 from iit_bench.errors import UserError
+from iit_bench.storage.litter import remove_whole
+from iit_bench.storage.whole_folders import exchange
 from iit_bench.tools.vlmevalkit import DATA_FOLDER, USERS_DATA
 from iit_bench.tools.worker_process import WorkerProcess
 
@@ -71,6 +73,6 @@ def keep_result_files(files: Exchange, out: Path) -> None:
     for path in files.work.rglob("*.pkl"):
         path.unlink()
     target = out / RESULT_FILES
-    if target.exists():
-        shutil.rmtree(target)
-    os.replace(files.work, target)
+    if not (target.is_dir() and exchange(files.work, target)):
+        remove_whole(target)
+        os.replace(files.work, target)

@@ -118,14 +118,17 @@ def test_evaluation(bench, steps):
 
 
 def test_evaluation_that_is_started_over(bench, steps, tmp_path):
-    """Results are there only with the predictions that they are of, also right after the stop."""
+    """Results are there only with the predictions that they are of, also right after the stop; those of its arms, too."""
     words = "eval --model random --bench BENCH --limit 2 --out OUT/out --quiet"
-    assert main([replace(word, {"BENCH": str(bench.path), "OUT": str(tmp_path / "begin")}) for word in words.split()]) == 0
+    command = f"{words} --arms blind"
+    assert main([replace(word, {"BENCH": str(bench.path), "OUT": str(tmp_path / "begin")}) for word in command.split()]) == 0
     one = steps(
         f"{words.replace('OUT', 'WORK')} --fresh",
         {"BENCH": bench.path},
         begin=tmp_path / "begin",
-        kept=lambda left: "out/results.json" not in left or "out/predictions.parquet" in left,
+        kept=lambda left: all(
+            f"{folder}/results.json" not in left or f"{folder}/predictions.parquet" in left for folder in ("out", "out/arms/blind")
+        ),
     )
     assert one.check(stops(2))
 
