@@ -25,7 +25,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import stdtrit
 
 from evaluators.statistics.exact import Z
-from evaluators.statistics.histories import Floats, HistoryCodes, Ints, SharedHistories, codes
+from evaluators.statistics.histories import Floats, HistoryCodes, Ints, SharedHistories, codes, ranks
 
 Histories = HistoryCodes | Sequence[Iterable[Hashable]]  # per item, the clusters of its history turns; empty without a history
 
@@ -71,7 +71,7 @@ class Dependence:
         """
         if isinstance(clusters, Dependence):
             return replace(clusters, weight=_equal(len(clusters.cluster)) if weight is None else weight)
-        cluster = np.unique(np.asarray(clusters, dtype=np.int64), return_inverse=True)[1]
+        cluster = ranks(np.asarray(clusters, dtype=np.int64))
         known = histories if isinstance(histories, HistoryCodes) or histories is None else HistoryCodes.of(histories)
         shared = None if known is None or not len(cluster) else SharedHistories.of(known, cluster)
         return cls(cluster, _equal(len(cluster)) if weight is None else weight, shared)

@@ -26,6 +26,8 @@ _MOST_SUBSETS = 2e7  # of all items; more would take more than about 1 GB
 def codes(labels: Iterable[Hashable]) -> Ints:
     """Integer codes 0, 1, … of `labels` in order of first appearance, shape [n]."""
     if isinstance(labels, np.ndarray):
+        if len(labels) and labels.dtype.kind == "i" and labels.min() >= 0 and labels.max() < 4 * len(labels):
+            return _codes_of_few(labels)
         _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
         rank = np.empty(len(first), dtype=np.int64)
         rank[np.argsort(first)] = np.arange(len(first))
@@ -34,11 +36,36 @@ def codes(labels: Iterable[Hashable]) -> Ints:
     return np.array([seen.setdefault(label, len(seen)) for label in labels], dtype=np.int64)
 
 
+def _codes_of_few(labels: Ints) -> Ints:
+    """`codes` of numbers from 0 on that are hardly more than there are labels, without sorting these."""
+    first = np.full(int(labels.max()) + 1, len(labels))
+    first[labels[::-1]] = np.arange(len(labels))[::-1]  # of a label that occurs again, the last assignment stays
+    there = np.flatnonzero(first < len(labels))
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[there[np.argsort(first[there])]] = np.arange(len(there))
+    return np.asarray(rank[labels], dtype=np.int64)
+
+
+def ranks(values: Ints) -> Ints:
+    """For each value the number of lower distinct ones, [n]. Sorted only where the values are far apart or negative."""
+    if not len(values) or int(values.min()) < 0 or int(values.max()) >= 4 * len(values):
+        return np.asarray(np.unique(values, return_inverse=True)[1], dtype=np.int64)
+    there = np.zeros(int(values.max()) + 1, dtype=np.int64)
+    there[values] = 1
+    return np.asarray((np.cumsum(there) - 1)[values], dtype=np.int64)
+
+
+def distinct(values: Ints) -> Ints:
+    """The distinct values in rising order: `np.unique` finds them by hashing, which takes ten times as long for a million."""
+    ordered = np.sort(values)
+    return ordered[np.concatenate([np.ones(min(1, len(ordered)), dtype=np.bool_), ordered[1:] != ordered[:-1]])]
+
+
 def joined(a: Ints, b: Ints) -> Ints:
     """Codes 0, 1, … of the pairs (a_i, b_i), in no particular order, shape [n]; codes are not negative."""
     if not len(a):
         return a
-    return np.asarray(np.unique(a * (int(b.max()) + 1) + b, return_inverse=True)[1], dtype=np.int64)
+    return ranks(a * (int(b.max()) + 1) + b)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +121,7 @@ class HistoryCodes:
         if not len(self.code):
             return self
         size = int(self.code.max()) + 1
-        keys = np.unique(self.item * size + self.code)
+        keys = distinct(self.item * size + self.code)
         return HistoryCodes(_starts(np.bincount(keys // size, minlength=len(self))), keys % size)
 
 
@@ -122,7 +149,7 @@ class SharedHistories:
         if not len(sets.code):
             return None
         size = int(cluster.max()) + 1
-        served = np.unique(sets.code * size + cluster[sets.item]) // size
+        served = distinct(sets.code * size + cluster[sets.item]) // size
         return cls(sets, cluster) if bool(np.any(served[1:] == served[:-1])) else None
 
     @cached_property
@@ -133,7 +160,7 @@ class SharedHistories:
         for place in range(int(self.sets.sizes.max())):
             longer = np.flatnonzero(self.sets.sizes > place)
             whole[longer] = 1 + int(whole.max()) + joined(whole[longer], self.sets.code[self.sets.start[longer] + place])
-        return len(np.unique(self.sets.code)) + bare, int(joined(self.cluster, whole).max()) + 1
+        return int(np.count_nonzero(np.bincount(self.sets.code))) + bare, int(joined(self.cluster, whole).max()) + 1
 
     def sums(self, influence: Floats) -> tuple[float, float]:
         """Sums of u_i · u_j over the pairs of items that share a history cluster, and that share a target cluster as well.

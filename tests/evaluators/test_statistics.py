@@ -1,6 +1,7 @@
 """Point figures, standard errors, intervals and tests against statsmodels, scipy and brute force."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from evaluators import statistics
+from evaluators.statistics import exact
+from evaluators.statistics.histories import codes, distinct, ranks
 
 pytestmark = pytest.mark.oracle
 
@@ -206,6 +209,38 @@ def test_sign_flip_agrees_with_every_sign_pattern_tried_by_scipy(sums: list[int]
         (nonzero,), lambda x, axis: np.sum(x, axis=axis), permutation_type="samples", n_resamples=np.inf, vectorized=True
     )
     assert statistics.sign_flip(sums) == pytest.approx(oracle.pvalue, abs=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2, 1.5])
+def test_sign_flip_of_many_clusters_is_the_count_of_their_sign_patterns(shift: float) -> None:
+    sums = np.rint(np.random.default_rng(7).normal(shift, 2, 400)).astype(int).tolist()
+    patterns = {0: 1}  # sum -> sign patterns, exact
+    for size in filter(None, map(abs, sums)):
+        more: dict[int, int] = {}
+        for total, count in patterns.items():
+            for other in (total - size, total + size):
+                more[other] = more.get(other, 0) + count
+        patterns = more
+    extreme = sum(count for total, count in patterns.items() if abs(total) >= abs(sum(sums)))
+    assert statistics.sign_flip(sums) == pytest.approx(float(Fraction(extreme, sum(patterns.values()))), rel=1e-12)
+
+
+def test_sign_flip_takes_one_pass_per_size_of_cluster_over_no_more_sums_than_are_likely(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = []
+    whole = exact._flipped
+    monkeypatch.setattr(exact, "_flipped", lambda *given: passes.append(len(given[0])) or whole(*given))
+    sums = np.repeat([1, -1, 2, -3], 10_000)
+    assert 0 < statistics.sign_flip(sums) < 1e-3
+    assert len(passes) == 3 and max(passes) < 2 * 38 * np.sqrt(np.sum(sums.astype(float) ** 2)) < 0.5 * 2 * np.abs(sums).sum()
+
+
+def test_codes_and_ranks_are_the_same_whether_numbers_are_near_or_far_apart() -> None:
+    draw = np.random.default_rng(8)
+    for values in (draw.integers(0, 40, 100), draw.integers(0, 10**12, 100), draw.integers(-50, 50, 100), np.zeros(0, dtype=np.int64)):
+        seen: dict[int, int] = {}
+        assert codes(values).tolist() == [seen.setdefault(value, len(seen)) for value in values.tolist()]
+        assert ranks(values).tolist() == [sorted(set(values.tolist())).index(value) for value in values.tolist()]
+        assert distinct(values).tolist() == sorted(set(values.tolist()))
 
 
 def test_sign_flip_of_single_steps_is_mcnemar() -> None:
