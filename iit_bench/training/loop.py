@@ -16,7 +16,7 @@ from iit_bench.training.steps import Diverged, Stepper, Task, prepare, schedule
 
 __all__ = ["Fitted", "Task", "fit", "prepare", "schedule"]
 
-DEV_QUICK = 150  # questions of a dev score during training
+DEV_QUICK = 150  # questions of a dev score during training, unless the recipe's `limit` is lower
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def fit(
     progress: bool = True,
     run: Running | None = None,
     processes: Processes | None = None,
+    limit: int = 0,
 ) -> Fitted:
     """Train `task`, logging to `out/log.jsonl` and keeping a checkpoint in `out`.
 
@@ -51,6 +52,7 @@ def fit(
         progress: show a bar where standard error is a terminal.
         run: how steps are computed.
         processes: this process among those of the training; default: the only one.
+        limit: most questions of a score, as the recipe has it; 0 = no limit of its own.
 
     Raises:
         UserError: the checkpoint belongs to another recipe, the loss is not finite, or the disk is full.
@@ -78,7 +80,7 @@ def fit(
                     rates = {"lr": schedule(step, optim), "rates": stepper.rates(step)}
                     record = {"step": done, **window.take(), **rates, **task.counts(), "seconds": round(seconds, 1)}
                 if done % every.score == 0 and done < optim.steps:
-                    record = {**record, "step": done, **_scores(stepper, held_out)}
+                    record = {**record, "step": done, **_scores(stepper, held_out, min(limit or DEV_QUICK, DEV_QUICK))}
                 if record:
                     log.add(record)
                 if done % every.checkpoint == 0 or done == optim.steps:
@@ -112,9 +114,9 @@ def _resumed(stepper: Stepper, out: Path, identity: dict[str, Any], every: Every
     return _Begun(state["step"], state["seconds"], Window(every.log, state["losses"]))
 
 
-def _scores(stepper: Stepper, held_out: Any) -> dict[str, Any]:
+def _scores(stepper: Stepper, held_out: Any, limit: int) -> dict[str, Any]:
     """Dev scores, and the loss on rows that are not trained on."""
-    scores = {"dev": {name: score.as_json() for name, score in stepper.score(DEV_QUICK).items()}}
+    scores = {"dev": {name: score.as_json() for name, score in stepper.score(limit).items()}}
     return scores | ({"validation": round(stepper.validation(held_out), 5)} if held_out else {})
 
 

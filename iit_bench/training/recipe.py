@@ -44,6 +44,7 @@ class Loaded:
     recipe: Recipe
 
 
+KEPT = "recipe.yaml"  # in a trained folder: what it was trained by, so that the folder is enough to train it again
 NANO = "nano"  # another name of the lab's present models, before -STAGE too
 _NANO_IS = "lab2"
 
@@ -78,6 +79,27 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
     in_order = sorted(counting, key=lambda key: key.split("."))  # a part comes after the whole that it changes
     recorded = tuple(f"{key}={counting[key]}" for key in in_order)
     return Loaded(name, sha256, recorded, fill(KINDS[raw["kind"]], raw, f"recipe {name}"))
+
+
+def as_yaml(recipe: Recipe) -> str:
+    """A recipe with all its values, those of `--set` and defaults too, as YAML of which `load_recipe` makes the same recipe.
+
+    Of a path from the root of a disk only the last name is kept, as in training.json: a folder that is published does not tell where its
+    inputs lay.
+    """
+    raw = dataclasses.asdict(recipe)
+    if isinstance(recipe, VlmRecipe) and not recipe.method.name:
+        del raw["method"]  # `model` says it
+    for part in (raw.get("inputs", {}), *raw.get("data", {}).get("mixture", ())):
+        for key in part.keys() & {"llm", "tower", "model", "source", "images"}:
+            part[key] = _without_root(part[key])
+    if "data" in raw and not raw["data"]["mixture"]:
+        del raw["data"]["mixture"]  # an empty one is refused
+    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _without_root(path: str) -> str:
+    return Path(path).name if path.startswith("~") or Path(path).is_absolute() else path
 
 
 def read_yaml(text: bytes, what: str) -> Any:

@@ -38,7 +38,7 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False, 
     """Train what `recipe` says.
 
     The folder gets the model (bfloat16 safetensors, config, tokenizer), `training.json` (recipe and its hash, command, seed, versions,
-    time, and the scores that the saved file itself reaches) and `log.jsonl`.
+    time, and the scores that the saved file itself reaches), `recipe.yaml` (the recipe with all its values) and `log.jsonl`.
 
     Args:
         recipe: name of a shipped recipe or path of a YAML file.
@@ -109,9 +109,8 @@ def _train_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, proces
         if isinstance(recipe, MergeRecipe):
             fitted = loop.Fitted(steps=0, seconds=0.0, loss=0.0)
         else:
-            fitted = loop.fit(
-                task, recipe.optim, recipe.every, out, identity, resume=resume, progress=progress, run=recipe.run, processes=processes
-            )
+            how: dict[str, Any] = {"resume": resume, "progress": progress, "run": recipe.run, "processes": processes}
+            fitted = loop.fit(task, recipe.optim, recipe.every, out, identity, **how, limit=recipe.limit)
         if processes.how == "fsdp":
             trained, task = task, make_task(recipe) if processes.writes else task
             checkpoint.put_whole(trained.module, task.module, processes)
@@ -153,6 +152,7 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
         raise UserError(
             f"cannot write the model into {str(out)!r}: {reason}; its checkpoint is kept: {fix_for(error)} and resume"
         ) from error
+    write_atomic(out / recipes.KEPT, recipes.as_yaml(recipe))
     task.load(out)
     task.module.to(processes.device)
     start = time.monotonic()

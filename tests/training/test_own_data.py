@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from iit_bench.errors import UserError
-from iit_bench.training import loop, train
+from iit_bench.training import dry_run, loop, train
 from iit_bench.training.chats import checking
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task
@@ -91,6 +92,13 @@ def test_what_was_refused_is_in_the_card_and_the_check_is_not_repeated(
     assert (part["source"], part["records"], part["images"]) == ("train.json", 10, 10)
     assert part["refused"] == {"image missing": {"count": 1, "examples": ["train.json record 4: gone.png"]}}
     assert "T" in card["scores"]["dev"]
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)  # where the data lie
+    start = next(item for item in own("wings") if item.startswith("inputs.model="))
+    (first,), (again,) = (
+        dry_run.plan(*of, tmp_path / "next") for of in (("lab-wings-stage2", own("wings")), (str(out / "recipe.yaml"), [start]))
+    )
+    assert replace(again, recipe="", reads={}) == replace(first, recipe="", reads={})
 
 
 def test_data_that_changed_since_the_checkpoint_are_refused(own: Callable[..., Any], tmp_path: Path) -> None:

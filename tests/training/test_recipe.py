@@ -24,6 +24,30 @@ def test_shipped_recipes_are_read(name: str) -> None:
             load_recipe(stage.recipe, [f"{key}={value}" for key, value in stage.set.items()])
 
 
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_what_a_folder_keeps_of_a_recipe_is_that_recipe(name: str, tmp_path: Path) -> None:
+    loaded = load_recipe(name).recipe
+    (tmp_path / recipe.KEPT).write_text(recipe.as_yaml(loaded), encoding="utf-8")
+    assert load_recipe(str(tmp_path / recipe.KEPT)).recipe == loaded
+
+
+def test_of_paths_from_the_root_a_folder_keeps_the_names(tmp_path: Path) -> None:
+    values = ["inputs.llm=/home/me/llm.gguf", "inputs.tower=lite0", "data.sources={}", "optim.lr.projector=1e-5", "limit=7"]
+    mixture = (
+        "data.mixture=[{source: /home/me/a.json, images: ~/b.zip, weight: 1e-5}, {source: c.json}, {source: hf:a/b}, {source: 'lab:facts'}]"
+    )
+    (tmp_path / recipe.KEPT).write_text(recipe.as_yaml(load_recipe("smol-wings-stage1", [*values, mixture]).recipe), encoding="utf-8")
+    again: Any = load_recipe(str(tmp_path / recipe.KEPT)).recipe
+    assert (again.inputs.llm, again.inputs.tower, again.optim.lr.projector, again.limit) == ("llm.gguf", "lite0", 1e-5, 7)
+    assert [(part.source, part.images) for part in again.data.mixture] == [
+        ("a.json", "b.zip"),
+        ("c.json", ""),
+        ("hf:a/b", ""),
+        ("lab:facts", ""),
+    ]
+    assert again.data.mixture[0].weight == 1e-5
+
+
 def test_overrides_are_typed_and_reach_inside() -> None:
     loaded = load_recipe("lab-base", ["optim.lr.llm=1e-3", "seed=3", "data.turns=[2]"]).recipe
     assert isinstance(loaded, BaseRecipe)

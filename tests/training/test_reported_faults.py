@@ -122,7 +122,8 @@ def test_the_record_repeats_the_training_where_a_whole_and_its_part_are_set() ->
 def test_the_card_repeats_the_training_and_scoring_is_announced(
     tiny: dict[str, tuple[str, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Scoring after training was silent for a minute; and the card's command, unquoted, could not be pasted into a shell."""
+    """Scoring after training was silent for a minute; the card's command, unquoted, could not be pasted into a shell; and of a recipe of
+    one's own the folder had the hash only."""
     arguments = [*tiny["lab-base"], "optim.steps=7", "optim.steps=2", "data.turns=[1, 2]", "limit=4", "test=false"]
     out = run("lab-base", arguments, tmp_path / "out")
     said = capsys.readouterr().err
@@ -132,8 +133,11 @@ def test_the_card_repeats_the_training_and_scoring_is_announced(
     words = shlex.split(card["command"])
     again = load_recipe(words[2], [word for before, word in itertools.pairwise(words) if before == "--set"])
     assert again.recipe == load_recipe("lab-base", arguments).recipe
-    run("lab-base", arguments, tmp_path / "quiet", progress=False)
+    run(str(out / "recipe.yaml"), [], tmp_path / "quiet", progress=False)
     assert "scoring" not in capsys.readouterr().err
+    repeated = json.loads((tmp_path / "quiet" / "training.json").read_text())
+    assert [repeated[key] for key in ("weights_sha256", "scores", "seed")] == [card[key] for key in ("weights_sha256", "scores", "seed")]
+    assert "recipe.yaml" in card["files"]
 
 
 @pytest.mark.slow

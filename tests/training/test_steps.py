@@ -143,6 +143,18 @@ def test_the_log_has_loss_rates_norms_throughput_and_validation(tiny: dict[str, 
     assert "validation" not in last
 
 
+@pytest.mark.parametrize(("limit", "asked"), [(0, 150), (149, 149), (1200, 150)])
+def test_dev_scores_during_training_ask_no_more_than_the_recipe_allows(
+    limit: int, asked: int, tiny: dict[str, tuple[str, ...]], tmp_path: Path
+) -> None:
+    overrides = (f"limit={limit}", "optim.steps=2", "every.score=1", "every.checkpoint=9")
+    recipe: Any = load_recipe("lab-tower", [*tiny["lab-tower"], *overrides]).recipe
+    task, limits = make_task(recipe), []
+    task.score = lambda split, limit: limits.append((split, limit)) or {}
+    loop.fit(task, recipe.optim, recipe.every, tmp_path, {}, resume=False, limit=recipe.limit)
+    assert limits == [("dev", asked)]
+
+
 def test_tensorboard_is_asked_for_before_anything_is_done(
     tiny: dict[str, tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
