@@ -162,16 +162,15 @@ class Turns:
         """From the table of a run folder, without an object per prediction.
 
         Raises:
-            UserError: the table cannot be read, or has numbers that no prediction has.
-            ValueError: a turn occurs twice.
+            UserError: the table cannot be read, has numbers that no prediction has, or a turn twice.
         """
         made = _Made()
         try:
             for batch in run.prediction_batches((*_NAMED, *_NUMBERS, "choices", "history_clusters")):
                 made.add(batch)
-        except OverflowError as error:
+            return made.turns()
+        except (OverflowError, ValueError) as error:  # a number that no prediction has, a turn twice
             raise UserError(f"the predictions of run {str(run.path)!r} are damaged ({error}); evaluate it again with --fresh") from error
-        return made.turns()
 
 
 def turns(predictions: Turns | Iterable[Prediction]) -> Turns:

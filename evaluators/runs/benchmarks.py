@@ -31,12 +31,33 @@ def benchmark_of(runs: Sequence[IitRun], given: Path | None = None) -> Benchmark
                 f"--bench {str(given)!r} is not what run {str(runs[0].path)!r} was asked (its rows_sha256 differs); name that "
                 "run's benchmark, or leave out --bench"
             )
-        return found
+        return _with_all_asked(found, runs)
     for place in dict.fromkeys(str(run.run.get("arguments", {}).get("bench")) for run in runs):
         folder = Path(place)
         try:
             if (folder / "manifest.json").is_file() and load_manifest(folder)["rows_sha256"] == wanted:
-                return load_benchmark(folder)
+                found = load_benchmark(folder)
+                break
         except UserError:  # what lies there now is another folder, or a damaged one: the caller does without
             continue
-    return None
+    else:
+        return None
+    return _with_all_asked(found, runs)
+
+
+def _with_all_asked(benchmark: Benchmark, runs: Sequence[IitRun]) -> Benchmark:
+    """The benchmark, which holds what the runs were asked.
+
+    Raises:
+        UserError: it does not: the predictions were changed.
+    """
+    dialogues = {dialogue.id for dialogue in benchmark.dialogues}
+    for run in runs:
+        columns = run.prediction_columns(("dialogue", "question"))
+        for name, known in (("dialogue", dialogues), ("question", benchmark.questions.keys())):
+            if odd := [one for one in columns[name].unique().to_pylist() if one not in known]:
+                raise UserError(
+                    f"the predictions of run {str(run.path)!r} name the {name} {odd[0]!r}, which its benchmark does not have; evaluate it "
+                    "again with --fresh"
+                )
+    return benchmark

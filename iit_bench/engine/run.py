@@ -27,6 +27,7 @@ from iit_bench.models.contract import (
     as_text_model,
 )
 from iit_bench.token_trees import TokenPath, symbols
+from iit_bench.types import HIGHEST_LOGPROB
 
 NOT_ASKED = Failure("machine", "not answered", "no process has answered it; repeat the command of the run")
 
@@ -303,6 +304,8 @@ def _call(model: Model, batch: Sequence[Work]) -> Sequence[Response]:
     scores = [logprob for result in results if isinstance(result, ScoreResult) for logprob in result.logprobs]
     if not all(math.isfinite(logprob) for logprob in scores):
         raise ItemError("score is not a finite number", "an overflow in the model; use a wider --dtype")
+    if max(scores, default=0.0) > HIGHEST_LOGPROB:
+        raise ItemError("log-probability is above 0", f"the model or its server returned {max(scores):g} for a reply")
     return results
 
 

@@ -127,4 +127,11 @@ def load_benchmark(path: Path | str) -> Benchmark:
         read_table(record_type, [folder / name for name in sorted(manifest["files"]) if name.startswith(table)])
         for record_type, table in ((Question, "questions/"), (Dialogue, "dialogues/"))
     )
-    return Benchmark(folder, manifest, {question.id: question for question in questions}, tuple(dialogues))
+    known = {question.id: question for question in questions}
+    for dialogue in dialogues:
+        where = f"dialogue {dialogue.id!r} of benchmark {str(folder)!r}"
+        if unknown := [turn for turn in dialogue.turns if turn not in known]:
+            raise UserError(f"{where} has the turn {unknown[0]!r}, which is no question; build it again")
+        if "".join(known[turn].modality for turn in dialogue.turns) != dialogue.tier:
+            raise UserError(f"{where} has turns that are not of its tier; build it again")
+    return Benchmark(folder, manifest, known, tuple(dialogues))

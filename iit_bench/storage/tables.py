@@ -226,16 +226,22 @@ def read_table(kind: type, paths: Sequence[Path]) -> list[Any]:
     Equal images, equal texts and equal sequences of texts are one object, however many records have them.
 
     Raises:
-        UserError: not such a table.
+        UserError: not such a table, or it holds what no record has (`table_values`).
     """
+    from iit_bench.storage.table_values import check_keys, check_values, key_of
+
     records: list[Any] = []
     known: dict[Any, Any] = {}
     for path in paths:
+        first = len(records)
         with _opened(kind, path) as file:
             names = _columns(kind, path, file.schema_arrow.names, [f.name for f in dataclasses.fields(kind)])
             for batch in file.iter_batches(batch_size=ROW_GROUP, columns=names):
+                check_values(kind, {name: _as_array(batch.column(name)) for name in names}, path, len(records) - first)
                 columns = [[_value(cell, known) for cell in batch.column(name).to_pylist()] for name in names]
                 records += [kind(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+        if key := key_of(kind):
+            check_keys(kind, ([getattr(one, name) for name in key] for one in records[first:]), path)
     return records
 
 
@@ -265,24 +271,34 @@ def read_columns(kind: type, path: Path, names: Sequence[str]) -> dict[str, Any]
     """Columns of such a table as pyarrow arrays by name; one that the table lacks, and whose field has a default, is left out.
 
     Raises:
-        UserError: not such a table.
+        UserError: not such a table, or it holds what no record has (`table_values`).
     """
+    from iit_bench.storage.table_values import check_values
+
     with _opened(kind, path) as file:
         table = file.read(columns=_columns(kind, path, file.schema_arrow.names, names))
-    return {name: _as_array(table.column(name)) for name in table.column_names}
+    columns = {name: _as_array(table.column(name)) for name in table.column_names}
+    check_values(kind, columns, path)
+    return columns
 
 
 def read_batches(kind: type, path: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """As `read_columns`, `BATCH` rows after another, so that only these are in memory; of a table without rows one empty batch.
 
     Raises:
-        UserError: not such a table.
+        UserError: not such a table, or it holds what no record has (`table_values`).
     """
+    from iit_bench.storage.table_values import check_values
+
+    first = 0
     with _opened(kind, path) as file:
         wanted = _columns(kind, path, file.schema_arrow.names, names)
         batches = file.iter_batches(batch_size=BATCH, columns=wanted) if file.metadata.num_rows else (file.read(columns=wanted),)
         for batch in batches:
-            yield {name: _as_array(batch.column(name)) for name in wanted}
+            columns = {name: _as_array(batch.column(name)) for name in wanted}
+            check_values(kind, columns, path, first)
+            first += batch.num_rows
+            yield columns
 
 
 def _as_array(column: Any) -> Any:

@@ -137,8 +137,8 @@ def test_answer_in_the_log_outlives_a_later_failure_of_its_batch(run, company_mo
     assert later.answers[1].kind == "machine"
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
-def test_score_that_is_no_number_is_an_error_of_its_item(run, company_model, ask, value):
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 0.5])
+def test_score_that_is_no_log_probability_is_an_error_of_its_item(run, company_model, ask, value):
     class Overflowing(company_model):
         def _score(self, request, company):
             result = super()._score(request, company)

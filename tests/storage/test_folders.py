@@ -47,7 +47,9 @@ DIALOGUES = [
 
 
 def save(out: Path, questions: list[Question], **more) -> Path:
-    return save_benchmark(out, questions, DIALOGUES, {"name": "mine", "seed": 3}, "# card\n", **more)
+    known = {one.id for one in questions}
+    dialogues = [one for one in DIALOGUES if set(one.turns) <= known]
+    return save_benchmark(out, questions, dialogues, {"name": "mine", "seed": 3}, "# card\n", **more)
 
 
 def everything_under(folder: Path) -> set[str]:

@@ -93,7 +93,7 @@ def test_equal_images_and_texts_are_one_object(tmp_path: Path) -> None:
 def test_sequences_of_texts_that_many_rows_have_are_one_object(tmp_path: Path) -> None:
     """A million predictions have the choices and histories of a few thousand questions."""
     path = tmp_path / "table"
-    path.write_bytes(table_bytes(Dialogue, [replace(one, turns=("q/1", "q/2")) for one in dialogues(2500)]))
+    path.write_bytes(table_bytes(Dialogue, [replace(one, tier="TT", turns=("q/1", "q/2"), target="q/2") for one in dialogues(2500)]))
     assert len({id(one.turns) for one in read_table(Dialogue, [path])}) == 1
 
 
