@@ -85,7 +85,7 @@ def apply_template(renderer: Any, turns: Sequence[Any], **settings: Any) -> str:
             leave(before)
     except TemplateError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
         raise TemplateError(f"it fails with {described(error)}") from error
     if not text.strip():
         raise TemplateError("it writes nothing")

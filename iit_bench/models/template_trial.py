@@ -87,6 +87,8 @@ def judge(asked: dict[str, Any]) -> dict[str, Any]:
                 failed.append(f"fails with {type(error).__name__} ({' '.join(str(error).split())[:200]})")
     except jinja2.TemplateSyntaxError as error:
         return {"wrong": f"is no valid template ({error.message}, line {error.lineno})", "written": False}
+    except SyntaxError as error:  # of the Python that jinja makes of it: a break outside of a loop
+        return {"wrong": f"is no valid template ({error.msg})", "written": False}
     except MemoryError:
         return {"wrong": "takes too much memory", "written": False}
     except faults as error:  # while it is compiled

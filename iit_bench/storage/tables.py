@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.types import Dialogue, Image, Question
 
 TABLE_VERSION = 1
@@ -328,7 +328,7 @@ def _opened(kind: type, path: Path) -> Iterator[Any]:
             yield file
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(
-            f"{str(path)!r} is not a readable parquet table of {kind.__name__} records: {error}; make the folder again"
+            f"{str(path)!r} is not a readable parquet table of {kind.__name__} records: {one_line(error)}; make the folder again"
         ) from error
 
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image as Pillow
 
 from builders.build import BuildOptions, build
+from evaluators.runs.reading import load_run
 from iit_bench.storage.benchmark import Benchmark, load_benchmark, save_benchmark
 from iit_bench.types import Image
 from reports import duplicates, gallery
@@ -21,6 +22,7 @@ from reports.duplicates import near_duplicates, near_pairs
 from reports.leaderboard import report
 from tests.recompute_pages import near_duplicates as recomputed
 from tests.reports.test_leaderboard import HOSTILE, Reader, shown
+from tests.resealed import save_run_outcome
 
 MakeRun = Callable[..., Path]
 TIERS = ("T", "TT", "V", "TV")
@@ -36,10 +38,21 @@ def asked(bench: Benchmark) -> dict[str, object]:
     return {name: manifest[name] for name in ("name", "rows_sha256", "seed", "tiers", "sources", "baselines")}
 
 
+def of_its_dialogues(run: Path, bench: Benchmark) -> Path:
+    """The run with ids that the benchmark has."""
+    found, rows = load_run(run, "iit"), []
+    left = {tier: iter([one for one in bench.dialogues if one.tier == tier]) for tier in TIERS}
+    for row in found.predictions:
+        one = next(left[row.tier])
+        rows.append(dataclasses.replace(row, dialogue=one.id, question=one.target, group=one.group))
+    save_run_outcome(run, rows, found.results, found.errors)
+    return run
+
+
 @pytest.fixture(scope="module")
 def folder(bench: Benchmark, tmp_path_factory: pytest.TempPathFactory, maker_in: Callable[[Path], MakeRun]) -> Path:
     run = maker_in(tmp_path_factory.mktemp("runs"))("wings", tiers=TIERS, n=12, benchmark=asked(bench))
-    return report([run], tmp_path_factory.mktemp("report"), bench=bench.path).parent
+    return report([of_its_dialogues(run, bench)], tmp_path_factory.mktemp("report"), bench=bench.path).parent
 
 
 def page_in(folder: Path) -> Reader:
@@ -124,7 +137,7 @@ def test_hostile_questions_and_broken_images_are_shown_as_text_and_counted(bench
     save_benchmark(tmp_path / "b", questions, bench.dialogues, manifest, "# card")
     hostile = load_benchmark(tmp_path / "b")
     run = make_run("wings", tiers=TIERS, n=12, benchmark=json.loads(json.dumps(asked(hostile))))
-    made = report([run], tmp_path / "out", bench=hostile.path).parent
+    made = report([of_its_dialogues(run, hostile)], tmp_path / "out", bench=hostile.path).parent
     page = page_in(made)
     assert [tag for tag, _ in page.elements].count("script") == 1
     assert HOSTILE in page.text and not set("\u202e\x00") & set(page.text)
