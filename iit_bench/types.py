@@ -21,7 +21,6 @@ TaskSuite = Literal["text", "vqa"]  # of tasks of another tool, without a benchm
 TASK_SUITES: tuple[TaskSuite, ...] = get_args(TaskSuite)
 Outcome = Literal["correct", "wrong", "unparsed", "truncated", "error"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-HIGHEST_LOGPROB = 0.01  # that a sum of token log-probabilities can have: 0, and what rounding adds
 TaskState = Literal["scored", "not run", "failed"]
 Transition = Literal["lost", "kept", "gained", "never"]  # right in the base only, in both, in the run only, in neither
 TRANSITIONS: tuple[Transition, ...] = get_args(Transition)

@@ -26,8 +26,8 @@ from iit_bench.models.contract import (
     Way,
     as_text_model,
 )
+from iit_bench.storage.table_values import HIGHEST_LOGPROB
 from iit_bench.token_trees import TokenPath, symbols
-from iit_bench.types import HIGHEST_LOGPROB
 
 NOT_ASKED = Failure("machine", "not answered", "no process has answered it; repeat the command of the run")
 

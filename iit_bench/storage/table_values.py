@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iit_bench.errors import UserError, described
-from iit_bench.types import HIGHEST_LOGPROB, KINDS, OUTCOMES, Modality
+from iit_bench.types import KINDS, OUTCOMES, Modality
 
+HIGHEST_LOGPROB = 0.01  # that a sum of token log-probabilities can have: 0, and what rounding adds
 Bools = NDArray[np.bool_]
 _TIER = re.compile("[TV]+")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -134,9 +135,9 @@ def _family(kind: Any) -> str:
         return f"lists of {_family(kind.value_type)}"
     if is_one.is_struct(kind):
         return "images" if {one.name for one in kind} == {"bytes", "path"} else str(kind)
-    named = ((is_one.is_string, "texts"), (is_one.is_large_string, "texts"), (is_one.is_integer, "whole numbers"))
-    named += ((is_one.is_floating, "numbers"), (is_one.is_boolean, "true and false"))
-    return next((words for of_it, words in named if of_it(kind)), str(kind))
+    named = {is_one.is_string: "texts", is_one.is_large_string: "texts", is_one.is_integer: "whole numbers"}
+    named |= {is_one.is_floating: "numbers", is_one.is_boolean: "true and false"}
+    return next((words for of_it, words in named.items() if of_it(kind)), str(kind))
 
 
 def _row(column: Any, place: int, inside: bool) -> int:

@@ -281,3 +281,21 @@ def test_a_chat_template_of_any_pieces_is_judged(record_property: Record) -> Non
 
     assert "Which?" in judged("{% for m in messages %}{{ m.content }}{% endfor %}")
     every(60, tried)
+
+
+# ---------------------------------------------------------------- what was found
+
+
+def test_an_error_of_parquet_is_quoted_on_one_line(tmp_path: Path) -> None:
+    path, valid = tmp_path / "t.parquet", table_bytes(Prediction, [TURN])
+    for place in range(4, 100):
+        path.write_bytes(valid[:place] + bytes([valid[place] ^ 255]) + valid[place + 1 :])
+        try:
+            read_table(Prediction, [path])
+        except UserError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_template_that_becomes_no_python_is_no_valid_template() -> None:
+    found = template_trial.judge({"template": "{% break %}", "arguments": {}, "chats": [[]], "characters": 100})
+    assert found == {"wrong": "is no valid template ('break' outside loop)", "written": False}
