@@ -32,8 +32,7 @@ def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOpt
         there are any that its class does not list as those to ignore.
 
     Raises:
-        UserError: transformers or peft cannot build it, weights are missing, layers of the decoder are left out, or a package is not
-            installed.
+        UserError: transformers or peft cannot build it, weights are missing, layers are left out, or a package is not installed.
     """
     from safetensors import SafetensorError
 
@@ -67,28 +66,44 @@ def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOpt
 def _unused(model: Any, names: set[str], folder: Path) -> dict[str, Any]:
     """What is recorded of weights without a place. transformers leaves out of `names` those that the class lists as to be ignored.
 
-    Layers that only guess further tokens (`num_nextn_predict_layers` of the configuration) are neither recorded nor refused.
+    Layers that only guess further tokens (`num_nextn_predict_layers` of the configuration) are neither recorded nor refused. Layers of a
+    vision tower beyond the one whose features are taken are recorded.
 
     Raises:
-        UserError: layers of the decoder are among them.
+        UserError: layers of the decoder are among them, or of a tower or another part whose configuration does not name the layer to take
+            from its beginning.
     """
     if not names:
         return {}
     told = getattr(model.config.get_text_config(), "num_nextn_predict_layers", 0)
     guessing = told if isinstance(told, int) else 0
     inside = set(model.get_decoder().modules())
-    lists = {name: len(part) for name, part in model.named_modules() if isinstance(part, torch.nn.ModuleList) and part in inside}
+    parts = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.ModuleList)]
+    decoder = {name: len(part) for name, part in parts if part in inside}
+    others = {name: len(part) for name, part in parts if part not in inside}
     unused = []
     for name in sorted(names):
-        beyond = [(length, number) for length, number in _numbered(name, lists) if number >= length]
-        if any(number >= length + guessing for length, number in beyond):
+        beyond = [(length, number) for length, number in _numbered(name, decoder) if number >= length]
+        cut = [(length, number) for length, number in _numbered(name, others) if number >= length]
+        refused = any(number >= length + guessing for length, number in beyond) or (
+            not beyond and cut and not _taken_from_before(model.config)
+        )
+        if refused:
+            length, number = (beyond or cut)[0]
             raise UserError(
-                f"checkpoint {str(folder)!r} has weights of a layer {beyond[0][1] + 1}, {name!r} for example, and its config.json names "
-                f"{counted(beyond[0][0], 'layer')}; get both from one source"
+                f"checkpoint {str(folder)!r} has weights of a layer {number + 1}, {name!r} for example, and its config.json names "
+                f"{counted(length, 'layer')}; get both from one source"
             )
         if not beyond:
             unused.append(name)
     return {UNUSED_WEIGHTS: {"count": len(unused), "first": unused[0]}} if unused else {}
+
+
+def _taken_from_before(config: Any) -> bool:
+    """Whether a tower's layers are numbered from its beginning, so that later ones are not needed. Without them -2 is another layer."""
+    layers = getattr(config, "vision_feature_layer", None)
+    numbers = layers if isinstance(layers, (list, tuple)) else [layers]
+    return bool(numbers) and all(isinstance(number, int) and number >= 0 for number in numbers)
 
 
 def _numbered(name: str, lists: dict[str, int]) -> Iterator[tuple[int, int]]:

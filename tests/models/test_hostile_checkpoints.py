@@ -197,6 +197,20 @@ def test_a_configuration_that_leaves_out_layers_of_the_decoder_is_refused(
         open_model(folder)
 
 
+def test_a_configuration_that_leaves_out_layers_of_a_tower_is_refused(tiny_llava: Path, tmp_path: Path) -> None:
+    """transformers leaves them out with a report; "the last but one" is another layer then, unless layers are numbered from the first."""
+    folder = shutil.copytree(tiny_llava, tmp_path / "checkpoint")
+    tower = json.loads((folder / "config.json").read_text())["vision_config"]
+    edit(folder / "config.json", vision_config=tower | {"num_hidden_layers": 1}, vision_feature_layer=-1)
+    with pytest.raises(UserError, match=r"has weights of a layer 2, '.*vision_tower.*layers\.1\..*names 1 layer; get both from one source"):
+        open_model(folder)
+    edit(folder / "config.json", vision_feature_layer=1)
+    cut = open_model(folder)
+    assert cut.info.details[UNUSED_WEIGHTS]["count"] == 16
+    edit(folder / "config.json", vision_config=tower)
+    assert UNUSED_WEIGHTS not in open_model(folder).info.details
+
+
 def test_layers_that_guess_further_tokens_are_no_part_of_the_decoder(checkpoint: Path) -> None:
     layers = json.loads((checkpoint / "config.json").read_text())["num_hidden_layers"]
     edit(checkpoint / "config.json", num_nextn_predict_layers=1)
