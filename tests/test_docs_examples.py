@@ -35,7 +35,7 @@ def test_every_example_is_python():
 
 
 @pytest.mark.slow
-@pytest.mark.slow
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.skipif(importlib.util.find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
 def test_the_examples_run_and_print_what_their_comments_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.chdir(tmp_path)

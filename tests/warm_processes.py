@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-PACKAGES = ("torch", "pandas", "pyarrow.parquet", "huggingface_hub", "PIL.Image", "tqdm", "sty", "validators", "unittest.mock")
+PACKAGES = ("torch", "pandas", "pyarrow.parquet", "huggingface_hub.utils", "PIL.Image", "tqdm", "sty", "validators", "unittest.mock")
 MODELS = (*PACKAGES, "torch._dynamo", "torch.distributed.tensor", "transformers.modeling_utils", "datasets", "lm_eval.evaluator")
 LARGEST_REQUEST = 200_000  # bytes: of one packet
 PR_SET_PDEATHSIG = 1  # of Linux's prctl

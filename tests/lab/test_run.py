@@ -21,6 +21,7 @@ from iit_bench.errors import UserError
 from iit_bench.lab import cells
 from iit_bench.lab.run import Experiment, run_lab
 from iit_bench.training import checkpoint
+from tests import warm_processes
 from tests.lab.conftest import GRID
 from tests.resealed import change
 
@@ -168,16 +169,13 @@ def test_a_process_goes_on_where_another_was_killed(ran: Path, make) -> None:
         "import sys; from pathlib import Path; from iit_bench.lab.run import LabOptions, run_lab\n"
         "run_lab(LabOptions(grid=sys.argv[1], out=Path(sys.argv[2]), only=('method=base,full',)))"
     )
-    started = [
-        subprocess.Popen([sys.executable, "-c", code, options.grid, str(options.out)], stderr=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    first, second = started
+    command = [sys.executable, "-c", code, options.grid, str(options.out)]
+    first, second = (warm_processes.WarmProcess(command, stderr=subprocess.PIPE, preload=warm_processes.MODELS) for _ in range(2))
     assert first.stderr is not None and second.stderr is not None
-    begun = next(line for line in first.stderr if line.endswith(": begun\n")).partition(":")[0]
+    begun = next(line for line in first.stderr if line.endswith(b": begun\n")).decode().partition(":")[0]
     first.kill()
-    first.communicate()
-    _, said = second.communicate(timeout=600)
-    assert second.returncode == 0 and "2 cells: 2 done" in said
+    said = second.stderr.read().decode()
+    assert second.wait() == 0 and "2 cells: 2 done" in said
     assert f"{begun}: begun" in said
     for name in ("base-0-0.parquet", "full-2e-4-0.parquet"):
         assert (options.out / "cells" / name).read_bytes() == (ran / "cells" / name).read_bytes()

@@ -1,6 +1,7 @@
 """Commands killed before a change of the file system and run again leave what an undisturbed run does (docs/reliability.md).
 
-Here some of the calls, the last one always; `make torture`, which sets TORTURE, tries each.
+Here some of the calls, the last one always, and of what is exported one kind of benchmark and two of runs; `make torture`, which sets
+TORTURE, tries each.
 """
 
 from __future__ import annotations
@@ -74,13 +75,13 @@ def test_build(steps):
     assert steps(BUILD, kept=none_or_whole, finished="already holds a benchmark").check(stops(1))
 
 
-@pytest.mark.parametrize("to", ["lm-eval", "vlmeval", "croissant", "hub"])
+@pytest.mark.parametrize("to", ["lm-eval", *(["vlmeval", "croissant", "hub"] if ALL else [])])
 def test_export_of_a_benchmark(bench, steps, to):
     words = f"export BENCH --to {to} --out WORK/out --quiet" + (" --tiers T,VT" if to in ("lm-eval", "vlmeval") else "")
     assert steps(words, {"BENCH": bench.path}, kept=none_or_whole, finished="already holds a").check(stops(1))
 
 
-@pytest.mark.parametrize("to", ["inspect", "every-eval-ever", "hub", "csv", "latex", "markdown"])
+@pytest.mark.parametrize("to", ["inspect", "csv", *(["every-eval-ever", "hub", "latex", "markdown"] if ALL else [])])
 def test_export_of_runs(run, steps, to):
     if to == "inspect":
         pytest.importorskip("inspect_ai")

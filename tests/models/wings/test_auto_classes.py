@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 
 from iit_bench.models.bundled import ASSETS
+from tests import warm_processes
 
 SCRIPT = """
 import sys
@@ -24,6 +24,6 @@ AutoTokenizer.from_pretrained(folder)
 
 @pytest.mark.slow
 def test_wings_folder_loads_by_auto_classes_without_a_warning():
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(ASSETS / "wings")], capture_output=True, text=True, check=False)
+    done = warm_processes.run([sys.executable, "-c", SCRIPT, ASSETS / "wings"], preload=warm_processes.MODELS)
     assert done.returncode == 0, done.stderr
     assert "model of type" not in done.stderr

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from iit_bench.storage.runs import load_run
 from iit_bench.types import SuiteResults
 from reports.leaderboard import report
 from reports.models import gather
+from tests import warm_processes
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +65,7 @@ def command(tasks_folder, llama_folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("lm-eval")
     words = f"--model hf --model_args pretrained={llama_folder},dtype=float32,max_length=1024 --tasks {','.join(TASKS)} --limit {LIMIT}"
     words += f" --include_path {tasks_folder} --output_path {out} --log_samples --device cpu --batch_size 8"
-    done = subprocess.run([sys.executable, "-c", LM_EVAL, "run", *words.split()], capture_output=True, text=True, env=dict(os.environ))
+    done = warm_processes.run([sys.executable, "-c", LM_EVAL, "run", *words.split()], preload=warm_processes.MODELS)
     assert done.returncode == 0, done.stderr[-2000:]
     return out
 
