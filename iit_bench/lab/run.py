@@ -274,7 +274,7 @@ class Experiment:
 
     def _tidy_after_killed(self) -> None:
         """Remove what is unfinished, and clear cells that are finished and were not cleared; kept models stay."""
-        for folder in (self.cells, *(self.work / name for name in ("runs", "stages", "errors"))):
+        for folder in (self.cells, self.work, *(self.work / name for name in ("runs", "stages", "errors"))):
             remove_litter_in(folder, locked=False)
         inputs, named = self.inputs(), {one.cell.name: one for one in self.every}
         assert inputs is not None, "the benchmark is built"

@@ -12,6 +12,7 @@ import pytest
 from iit_bench.cli import main
 from iit_bench.lab.failures import Failures
 from iit_bench.lab.run import LabOptions, run_lab
+from iit_bench.storage import litter
 from iit_bench.training.assets import models
 from tests.full_disk import files_of_at_most
 from tests.reliability.steps import Steps
@@ -108,8 +109,13 @@ def test_what_a_killed_process_left_of_a_finished_cell_is_cleared_unless_it_is_k
     note = options.out / "work" / "holders" / "full-2e-4-0.json"
     note.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-11-30 12:00", "keep": keep}))
     before = {path.name for path in (options.out / "work" / "stages").iterdir()}
+    places = [options.out / name for name in ("cells", "work", "work/runs", "work/stages")]
+    unfinished = [litter.unfinished(place / "base-0-0") for place in places]
+    unfinished = [path.with_name(path.name.replace(str(os.getpid()), "999999999")) for path in unfinished]  # of no process
+    for path in unfinished:
+        path.touch()
     run_lab(options, progress=False)
-    assert not note.exists()
+    assert not note.exists() and not any(path.exists() for path in unfinished)
     assert (options.out / "work" / "runs" / "full-2e-4-0").exists() == keep
     assert (options.out / "work" / "runs" / "base-0-0").exists()
     gone = before - {path.name for path in (options.out / "work" / "stages").iterdir()}
