@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from builders.build import BuildOptions, build
 from builders.export.export import ExportOptions, export
+from evaluators.attention.table import FILE, Observed, ObservedDialogue, observed_of, save_observed
 from evaluators.iit.evaluate import evaluate
 from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import load_run
@@ -37,7 +38,10 @@ from iit_bench.models.contract import ScoreResult
 from iit_bench.models.openai.ledger import Ledger
 from iit_bench.storage.benchmark import load_benchmark
 from iit_bench.storage.format import TRAINING_FORMAT, sealed_json, sha256_file
+from iit_bench.storage.runs import PROMPTS, load_run_header, save_finished_header
+from iit_bench.storage.tables import table_bytes
 from iit_bench.training.train import read_card
+from iit_bench.types import SeenPrompt
 from iit_bench.workflows.verifying import verify
 from reports.folder import ReportFolder
 from tests.lab.test_cells import ITEMS, RESULT
@@ -98,6 +102,7 @@ def subjects(place: Path, bench: Path | None = None) -> list[Subject]:
         ledger.uploaded("u", "f", "/chat/completions", ["a", "b"])
         ledger.created("f", "batch-7")
         ledger.collected("f", "completed", {"a": ItemError("refused", "policy")})
+    _add_tables(run)
     export(ExportOptions(bench=bench, out=place / "export", to="lm-eval"), progress=False)
     cells.write(place / "cells", RESULT, ITEMS)
     root = place / "data"
@@ -113,13 +118,25 @@ def subjects(place: Path, bench: Path | None = None) -> list[Subject]:
     report.tidy()
     return [
         Subject(name="benchmark", folder=_copy(bench, place / "benchmark"), read=load_benchmark),
-        Subject(name="run", folder=run, read=_read_run, logs=("responses.jsonl", "batches.jsonl")),
+        Subject(name="run", folder=run, read=_read_run, logs=("responses.jsonl", "batches.jsonl"), optional=(FILE,)),
         Subject(name="training", folder=_training(place / "training"), read=read_card),
         Subject(name="export", folder=place / "export"),
         Subject(name="data root", folder=root, read=load_sets, optional=("fetched.json",)),
         Subject(name="cells of the experiment", folder=place / "cells", read=_read_cells),
         Subject(name="report", folder=report.path),
     ]
+
+
+def _add_tables(run: Path) -> None:
+    """What a model that renders chats here, and whose attention was observed, leaves beside the rest of a run."""
+    header = load_run_header(run)
+    (run / PROMPTS).write_bytes(table_bytes(SeenPrompt, [SeenPrompt("T:a", 0, "Which?", (), "0" * 64)]))
+    save_finished_header(run, header)
+    counts = dict.fromkeys(("n_before", "n_image", "n_between", "n_after"), 1)
+    curves = {"layers": (0, 1), "before": (0.1, 0.2), "image": (0.3, 0.3), "between": (0.1, 0.1), "after": (0.5, 0.4)}
+    row = ObservedDialogue(dialogue="VT:a", tier="VT", group="a", cluster="c", history_clusters=("d",), **counts, **curves)  # type: ignore[arg-type]
+    about = {name: header[name] for name in ("name", "model", "benchmark", "style", "system_prompt")}
+    save_observed(run / FILE, Observed(about, [row]))
 
 
 def _copy(source: Path, target: Path) -> Path:
@@ -147,6 +164,8 @@ def _read_run(folder: Path) -> Any:
         "results": run.results,
         "errors": run.errors,
         "predictions": run.predictions,
+        "prompts": {name: column.to_pylist() for name, column in (run.prompt_columns() or {}).items()},
+        "attention": None if (seen := observed_of(run)) is None else (dict(seen.about), seen.rows),
         "log": answers,
         "sent": sent,
     }
