@@ -26,6 +26,12 @@ def relist(path: Path) -> None:
         reseal(header, run | {"files": {**run["files"], path.name: sha256_file(path)}})
 
 
+def list_files(folder: Path) -> None:
+    """Put the hashes of a run's files on record, as the end of an evaluation does; `ended` stays as it is."""
+    run, names = runs.load_run_header(folder), ("results.json", runs.ERRORS, runs.PROMPTS)
+    runs.save_run_header(folder, {**run, "files": {name: sha256_file(folder / name) for name in names if (folder / name).is_file()}})
+
+
 def save_run_outcome(folder: Path, *outcome: Any) -> None:
     """Another outcome in a run folder, written as `storage.runs.save_run_outcome` does, and known to its run.json."""
     runs.save_run_outcome(folder, *outcome)

@@ -16,9 +16,9 @@ from evaluators.iit.forgetting import forgetting
 from evaluators.iit.results import summarise
 from evaluators.runs.outcomes import count_outcomes
 from evaluators.statistics import codes, mean
-from iit_bench.storage.runs import load_run_header, save_finished_header, save_run_header
+from iit_bench.storage.runs import save_run_header
 from iit_bench.types import Figure, Prediction, SuiteResults, TaskItem, TaskResult, tier_order
-from tests.resealed import save_run_outcome
+from tests.resealed import list_files, save_run_outcome
 
 ALL_TIERS = tuple(sorted(("".join(p) for n in (1, 2, 3) for p in itertools.product("TV", repeat=n)), key=tier_order))
 SUBJECTS = {"T": ("facts", ("capital", "currency", "symbol")), "V": ("easyvqa", ("colour", "shape", "yes/no"))}
@@ -175,7 +175,7 @@ def run_maker(root: Path) -> MakeRun:
             changes["model"] = {"accepts_images": False} | changes.get("model", {})
         save_run_header(path, header(name, bench or tiers, n, **changes) | {"tiers": list(tiers)})
         save_run_outcome(path, predictions, results, errors)
-        save_finished_header(path, load_run_header(path))
+        list_files(path)
         return path
 
     return make
@@ -257,7 +257,7 @@ def suite_run_maker(root: Path) -> MakeSuiteRun:
         save_run_header(path, suite_header(name, suite, path, **changes))
         found = SuiteResults(suite=suite, complete=not failed, outcomes=count_outcomes(flat), tasks=tuple(results))  # type: ignore[arg-type]
         save_run_outcome(path, flat, found, errors)
-        save_finished_header(path, load_run_header(path))
+        list_files(path)
         return path
 
     return make

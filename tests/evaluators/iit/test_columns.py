@@ -150,5 +150,5 @@ def test_runs_that_were_asked_in_other_orders_or_other_dialogues_are_paired(run:
 def test_a_number_beyond_32_bits_is_refused_in_one_sentence(run: IitRun, tmp_path: Path) -> None:
     rows = [dataclasses.replace(p, answer=2**32) for p in run.predictions]
     save_rows(tmp_path, rows, Prediction)
-    with pytest.raises(UserError, match=r"are damaged \(the number 4294967296 is in it\); evaluate it again with --fresh"):
+    with pytest.raises(UserError, match=r"column 'answer', row 0 \(from 0\): 4294967296, which must be the index of a choice"):
         Turns.of_run(dataclasses.replace(run, path=tmp_path))
