@@ -14,6 +14,7 @@ import pytest
 from evaluators.iit.evaluate import evaluate
 from evaluators.runs.options import RunOptions
 from iit_bench.storage.runs import load_run
+from tests import warm_processes
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -81,7 +82,7 @@ def test_the_processes_of_a_launcher_share_the_work(bench, tmp_path, launcher):
     words = ["eval", "--model", "random", "--bench", bench.path, "--out", tmp_path / "two", "--name", "x", "--quiet"]
     command = [sys.executable, "-m", *LAUNCHERS[launcher].split(), sys.executable, program, *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
+    done = warm_processes.run(command, env=environment, preload=warm_processes.MODELS)  # the launcher; what it starts is not forked
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("x: 84 dialogues") in (1, 2)  # 2 where the second process came after the first had left
     for name in ("predictions.parquet", "results.json", "errors.jsonl"):
@@ -89,7 +90,7 @@ def test_the_processes_of_a_launcher_share_the_work(bench, tmp_path, launcher):
 
 
 def test_a_reason_that_all_processes_have_is_shown_once(bench, tmp_path):
-    started = start("--model", "no-such", "--bench", bench.path, "--out", tmp_path / "run", "--processes", 3)
+    started = start("--model", "no-such", "--bench", bench.path, "--out", tmp_path / "run", "--processes", 2)
     _, err = started.communicate(timeout=300)
     assert started.returncode == 2
     assert err.count("no-such") == 1

@@ -20,21 +20,28 @@ from iit_bench.storage.benchmark import Benchmark, load_benchmark
 
 KILLS = 10
 IN_SCORING = 7  # of them in the midst of scoring
+NEVER = 10**9
 
 
 class SlowModel(CompanyModel):
+    batches_left = NEVER
+
     def score(self, batch):
-        time.sleep(0.005)
+        self.batches_left -= 1
+        time.sleep(0.005 if self.batches_left >= 0 else 600)
         return super().score(batch)
 
 
-def start(benchmark: Benchmark, out: Path, history: str) -> int:
+def start(benchmark: Benchmark, out: Path, history: str, batches: int = NEVER) -> int:
+    """A child that evaluates; after so many batches it waits to be killed."""
     if child := os.fork():
         return child
     code = 1
     try:
         options = RunOptions(model="company", bench=benchmark.path, out=out, history=history, batch_size=3)
-        evaluate_model(SlowModel(), benchmark, options, progress=False)
+        model = SlowModel()
+        model.batches_left = batches
+        evaluate_model(model, benchmark, options, progress=False)
         code = 0
     finally:
         os._exit(code)
@@ -57,11 +64,13 @@ def main(benchmark: Benchmark, runs: Path, history: str) -> None:
     duration = time.monotonic() - began
     draw, out = random.Random(0), runs / "killed"
     for attempt in range(KILLS):
-        child = start(benchmark, out, history)
         if attempt < IN_SCORING:  # however slow the machine is
-            wait_for(child, out, answered(out) + draw.randint(1, 8))
+            more = draw.randint(1, 8)
+            child = start(benchmark, out, history, more + 3)  # a batch has an answer at least
+            wait_for(child, out, answered(out) + more)
             time.sleep(draw.uniform(0, 0.01))
         else:  # at any moment: starting, scoring, summing up, done
+            child = start(benchmark, out, history)
             time.sleep(draw.uniform(0, duration))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] in (0, signal.SIGKILL), "the evaluation did not resume"
