@@ -121,6 +121,17 @@ def test_a_part_that_no_row_uses_has_gradient_zero(tiny: dict[str, tuple[str, ..
     assert any(bool(p.grad.any()) for p in made.task.groups["llm"])
 
 
+def test_a_pass_without_rows_computes_one_of_its_own_process(tiny: dict[str, tuple[str, ...]]) -> None:
+    """Other processes wait for the pass; a shorter row of theirs would have its images opened here."""
+    made = stepper("lab-wings-stage2", tiny)
+    rows = sorted(made.task.rows(0) + made.task.rows(1), key=made.task.size)
+    computed: list[Any] = []
+    loss = made.task.loss
+    made.task.loss = lambda some: (computed.append(list(some)), loss(some))[1]
+    assert made._pass(rows, [], own=[[], [len(rows) - 1], [len(rows) - 2]]).item() == 0
+    assert computed == [[rows[len(rows) - 2]]]
+
+
 def test_the_log_has_loss_rates_norms_throughput_and_validation(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
     overrides = ("optim.steps=4", "every.log=2", "every.score=2", "optim.clip=1e9", "data.turns=[1, 2]")
     recipe: Any = load_recipe("lab-wings-stage1", [*tiny["lab-wings-stage1"], *overrides]).recipe

@@ -99,6 +99,25 @@ def feed_forward(layer: Any, hidden_states: torch.Tensor) -> torch.Tensor:
     return found
 
 
+def learner_query(low_rank: nn.Sequential, hidden_states: torch.Tensor, rotary: Rotary) -> torch.Tensor | None:
+    """h + B A h of a learner, in heads and rotated: [B, N, D] → [B, N, H, d]; None if it cannot be computed here, as in `fits`.
+
+    Args:
+        low_rank: A and B.
+        hidden_states: [B, N, D].
+        rotary: `lorra.rotary_table` at their positions, [B, N, 1, d] each.
+    """
+    weights = (low_rank[0].weight, low_rank[1].weight)
+    plain = all(type(weight) is nn.Parameter and weight.dtype == hidden_states.dtype == rotary[0].dtype for weight in weights)
+    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in (low_rank, *low_rank))
+    if not plain or hooked or not torch.is_grad_enabled() or torch.is_autocast_enabled(hidden_states.device.type):
+        return None
+    if any(weight.device != hidden_states.device for weight in weights):
+        return None
+    found: torch.Tensor = _LearnerQuery.apply(hidden_states, *weights, *rotary)  # type: ignore[arg-type]
+    return found
+
+
 def plus_product(onto: torch.Tensor, states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """onto + W states: [..., D] and [..., E] → [..., D]."""
     return torch.addmm(onto.flatten(0, -2), states.flatten(0, -2), weight.t()).view_as(onto)
@@ -176,6 +195,27 @@ class _FeedForward(torch.autograd.Function):
         return of_x.view(shape), of_scale, of_gate_weight, of_up_weight, of_down, None
 
 
+class _LearnerQuery(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, down, up, cos, sin):  # type: ignore[no-untyped-def]
+        x = hidden.flatten(0, 1)
+        low = x @ down.t()
+        query = torch.addmm(x, low, up.t()).view(*hidden.shape[:2], -1, cos.shape[-1])
+        ctx.save_for_backward(x, low, down, up, cos, sin)
+        return _rotated(query, cos, sin, 0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, of_query):  # type: ignore[no-untyped-def]
+        x, low, down, up, cos, sin = ctx.saved_tensors
+        needed, shape = ctx.needs_input_grad, of_query.shape
+        of_x = _rotated_back(of_query, cos, sin)
+        of_low = of_x @ up
+        of_up = of_x.t() @ low if needed[2] else None
+        of_down = of_low.t() @ x if needed[1] else None
+        return of_x.addmm_(of_low, down).view(*shape[:2], -1), of_down, of_up, None, None
+
+
 def _normed(x: torch.Tensor, scale: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
     """RMS norm of [T, D], and what each row was multiplied by, [T, 1]."""
     inverse = torch.linalg.vector_norm(x, dim=1, keepdim=True).square_().div_(x.shape[1]).add_(epsilon).rsqrt_()
@@ -195,18 +235,20 @@ def _norm_gradients(
 
 
 def _rotated(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, extra_width: int) -> torch.Tensor:
-    """states [B, N, H, d], rotated by tables [B, N, 1, d] of two equal halves, with zeros behind: [B, N, H, d + extra_width]."""
+    """states [B, N, H, d], rotated, with zeros behind: [B, N, H, d + extra_width]. Of tables [B, N, 1, d] the later half of sin is read."""
     size, half = states.shape[-1], states.shape[-1] // 2
+    sin = sin[..., half:]
     out = torch.mul(states, cos) if not extra_width else functional.pad(states * cos, (0, extra_width))
-    out[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
-    out[..., half:size].addcmul_(states[..., :half], sin[..., half:])
+    out[..., :half].addcmul_(states[..., half:], sin, value=-1)
+    out[..., half:size].addcmul_(states[..., :half], sin)
     return out
 
 
 def _rotated_back(gradient: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """[B, N, H, d + …] of what `_rotated` returned → [B · N, H · d] of its states."""
     size, half = cos.shape[-1], cos.shape[-1] // 2
+    sin = sin[..., half:]
     out = gradient[..., :size] * cos
-    out[..., :half].addcmul_(gradient[..., half:size], sin[..., half:])
-    out[..., half:].addcmul_(gradient[..., :half], sin[..., :half], value=-1)
+    out[..., :half].addcmul_(gradient[..., half:size], sin)
+    out[..., half:].addcmul_(gradient[..., :half], sin, value=-1)
     return out.reshape(-1, out.shape[2] * size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from iit_bench.models.wings import fused_layer
 from iit_bench.models.wings.attention import by_blocks, eager_attention
 from iit_bench.models.wings.columns import take_columns
 from iit_bench.models.wings.state import LearnerStep, Mask, Rotary
@@ -51,7 +52,9 @@ class LoRRA(nn.Module):
         if step.first_query:
             hidden_states = hidden_states[:, step.first_query :]
             query_rotary = (query_rotary[0][:, step.first_query :], query_rotary[1][:, step.first_query :])
-        query = rotate(self._heads(_added(self.q_proj, hidden_states, hidden_states)), query_rotary)  # [B, N, H, d]
+        query = None if step.eager else fused_layer.learner_query(self.q_proj, hidden_states, query_rotary)
+        if query is None:
+            query = rotate(self._heads(_added(self.q_proj, hidden_states, hidden_states)), query_rotary)  # [B, N, H, d]
         key, value = self._keys(step, layer_index)
         attended = _attend(query, key, value, step).flatten(2)
         low = self.o_proj[0](attended)  # what follows costs r / D of what it would cost after B

@@ -14,6 +14,7 @@ from iit_bench.models.wings.layout import image_grid, sort_queries, text_columns
 from iit_bench.models.wings.lorra import rotary_table
 from iit_bench.models.wings.state import NEVER, Images, Layout, LearnerStep, Mask, Read, Rotary, RowState, Step
 
+MORE = 16  # the share of queries that see no key may be one in so many, for them to be computed and set to 0
 TEXT_FIRST = 256  # tokens of a row from which sorting the textual learner's queries costs less than a mask over all of them
 
 
@@ -238,11 +239,15 @@ def _learner_step(
         if name == "textual" and n_queries >= TEXT_FIRST:
             text_first, sees_key = sort_queries(layout, images, visible_from, dtype)
             return replace(everything, text_first=text_first, sees_key=sees_key)
-        first = 0 if name == "textual" else int(images.mask.any(dim=0).nonzero()[0])
-        position_ids = layout.position_ids[:, first:]
+        begins = 0 if name == "textual" else int(images.mask.any(dim=0).nonzero()[0])
+        # A few queries more cost less than to leave them out, which copies the others, forward and backward.
+        first = 0 if torch.is_grad_enabled() and begins * MORE <= n_queries else begins
+        position_ids = layout.position_ids[:, begins:]
         if bool(((visible_from.max(dim=1, keepdim=True).values <= position_ids) | (position_ids < 0)).all()):
-            return replace(everything, first_query=first)
-        mask, sees_key = visibility_mask(visible_from, position_ids, dtype)
+            column = torch.arange(n_queries, device=position_ids.device)
+            sees = None if first == begins else (column >= begins)[None, :, None].expand(position_ids.shape[0], -1, -1)
+            return replace(everything, first_query=first, sees_key=sees)
+        mask, sees_key = visibility_mask(visible_from, layout.position_ids[:, first:], dtype)
         return replace(everything, first_query=first, attention_mask=mask, sees_key=None if bool(sees_key.all()) else sees_key)
     sees = None if arriving is None else arriving.seen(layout.sees)
     tree, sees_key = tree_mask(visible_from, layout.position_ids, dtype, sees=sees)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers.models.llama import modeling_llama
 
-from iit_bench.models.wings import fused_layer
+from iit_bench.models.wings import fused_layer, step
+from iit_bench.models.wings.lorra import rotary_table, rotate
 from tests.models.wings.test_training_passes import CASES, batch_of, gradients
 
 
@@ -50,12 +51,30 @@ def test_loss_and_gradients_are_those_of_layers_as_they_are(
         found = model(**batch.inputs, labels=labels).loss
         found_gradients = gradients(model, found)
     monkeypatch.setattr(fused_layer, "fits", lambda *_: False)
+    monkeypatch.setattr(fused_layer, "learner_query", lambda *_: None)
     expected = model(**batch.inputs, labels=labels).loss
     torch.testing.assert_close(found, expected)
     expected_gradients = gradients(model, expected)
     assert set(found_gradients) == set(expected_gradients)
     for name, tensor in expected_gradients.items():
         torch.testing.assert_close(found_gradients[name], tensor, atol=2e-6, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("layouts", [("ttIttttIttt", "tItttt", "ttttt"), ("tIttt", "tIttttt")], ids=str)
+def test_queries_before_all_images_may_be_computed_and_set_to_zero(
+    layouts: tuple[str, ...], kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = kit.build("smollm")
+    batch = kit.collate([kit.make_row(model, layout, seed) for seed, layout in enumerate(layouts)])
+    labels = batch.input_ids.masked_fill((batch.attention_mask == 0) | (batch.input_ids == 47), -100)
+    found = []
+    for most in (1, 1000):
+        monkeypatch.setattr(step, "MORE", most)
+        loss = model(**batch.inputs, labels=labels).loss
+        found.append({"loss": loss.detach(), **gradients(model, loss)})
+    assert set(found[0]) == set(found[1])
+    for name, tensor in found[1].items():
+        torch.testing.assert_close(found[0][name], tensor, atol=2e-6, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
 
 
 @pytest.mark.oracle
@@ -109,3 +128,20 @@ def test_what_is_not_a_plain_llama_is_left_as_it_is(what: str, kit: Any) -> None
 @pytest.mark.parametrize("kind", ["smollm3", "qwen2", "qwen3", "mistral"])
 def test_decoders_of_other_families_are_left_as_they_are(kind: str, kit: Any) -> None:
     assert not any(fused_layer.fits(layer, torch.zeros(1, 2, 32)) for layer in kit.build(kind).model.layers)
+
+
+@pytest.mark.oracle
+def test_gradients_of_a_learners_query_are_finite_differences(kit: Any) -> None:
+    learner = kit.build("llama", text_config=kit.text_config("llama", hidden_size=8)).double().model.layers[0].attn_pool
+    torch.manual_seed(0)
+    states = torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True)
+    rotary = rotary_table(torch.tensor([[0, 1, 2], [4, 5, 7]]), 2, 500.0, torch.float64)
+
+    def query(states: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return fused_layer.learner_query(learner.q_proj, states, rotary)
+
+    expected = rotate((states + learner.q_proj[0](states) @ learner.q_proj[1].weight.t()).unflatten(-1, (4, 2)), rotary)
+    torch.testing.assert_close(query(states), expected)
+    assert torch.autograd.gradcheck(query, (states, *learner.q_proj.parameters()), fast_mode=True)
+    learner.q_proj[0].register_forward_hook(lambda *_: None)
+    assert query(states) is None
