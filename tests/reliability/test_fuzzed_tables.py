@@ -56,14 +56,14 @@ def new_parquet(data: st.DataObject, rows: Rows, valid: bytes) -> bytes:
             place = data.draw(st.integers(0, table.num_columns - 1))
             values = [new_value(data, [row[table.column_names[place]]])[:1] or [None] for row in rows]
             table = table.set_column(place, table.column_names[place], pa.array([one for (one,) in values]))
+        sink = io.BytesIO()
+        pq.write_table(table, sink)
+        if way != "bytes":
+            return sink.getvalue()
     except (pa.ArrowException, ValueError, TypeError, OverflowError, KeyError, AttributeError):  # what parquet cannot hold
-        way = "bytes"
-    if way == "bytes":
-        place = data.draw(st.integers(0, len(valid) - 1))
-        return valid[:place] + bytes([valid[place] ^ data.draw(st.integers(1, 255))]) + valid[place + 1 :]
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    return sink.getvalue()
+        pass
+    place = data.draw(st.integers(0, len(valid) - 1))
+    return valid[:place] + bytes([valid[place] ^ data.draw(st.integers(1, 255))]) + valid[place + 1 :]
 
 
 # ---------------------------------------------------------------- tables of ours
