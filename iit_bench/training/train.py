@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from iit_bench.errors import UserError, described, one_line
 from iit_bench.models.loading_bars import without_bars
 from iit_bench.storage.atomic import fix_for, write_atomic
-from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held
+from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held, tidy_after_killed
 from iit_bench.storage.format import TRAINING_FORMAT, opened, sealed_json, sha256_file
 from iit_bench.storage.seals import SEAL
 from iit_bench.terminal import write
@@ -95,6 +95,8 @@ def _train_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, proces
     logs.check_board(recipe.run)
     identity = {"recipe": loaded.name, "recipe_sha256": loaded.sha256, "overrides": _that_count(loaded.overrides)}
     if processes.decided(lambda: _is_finished(out, identity, resume) and not checkpoint.is_left(out)):
+        if processes.writes:
+            tidy_after_killed(out)
         return
     task = make_task(recipe)
     with contextlib.ExitStack() as held:
