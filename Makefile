@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Of 25,000 modules that are installed a quarter is ever imported: they are compiled then (more than a minute for all).
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+# Of 25,000 modules that are installed a quarter is ever imported: they are compiled then (more than a minute for all), if Python may keep
+# what it compiles.
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(COMPILE) --constraint constraints.txt
 # One thread per process and no network: the same numbers and the same speed everywhere.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
