@@ -94,10 +94,13 @@ def _arms() -> Rows:
 
 
 def _recipes() -> Rows:
-    """Name of each shipped recipe, and the paragraph of comments at its top."""
+    """Name of each shipped recipe, and the paragraph of comments at its top; and the other names of the lab's present models."""
+    from iit_bench.training.recipe import NANO, NANO_IS
+
     files = sorted(resources.files("iit_bench").joinpath("recipes").iterdir(), key=lambda file: file.name)
     recipes = [(file.name.removesuffix(".yaml"), file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".yaml")]
-    return [(name, _first_paragraph(text)) for name, text in recipes]
+    nano = [(NANO + name.removeprefix(NANO_IS), f"Another name of {name}.") for name, _ in recipes if name.startswith(NANO_IS)]
+    return sorted([(name, _first_paragraph(text)) for name, text in recipes] + nano)
 
 
 def _first_paragraph(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def load_adapter(model: Any, folder: Path) -> Any:
             patterns takes too long.
     """
     try:
-        from peft import PeftConfig, PeftModel
+        from peft import PeftConfig
     except ImportError as error:
         raise UserError(f"adapter {str(folder)!r} needs peft, which cannot be imported ({one_line(error)}); pip install peft") from error
     if any(weight.is_meta for weight in model.parameters()):
@@ -37,7 +38,7 @@ def load_adapter(model: Any, folder: Path) -> Any:
                 f"adapter {str(folder)!r} is of type {config.peft_type.value}, which puts learned vectors before each prompt; adapters of "
                 "weights, such as LORA, are loaded"
             )
-        adapted = PeftModel(model, config, autocast_adapter_dtype=False)
+        adapted = wrapped(model, config)
         result = adapted.load_adapter(str(folder), "default", torch_device=str(model.device), autocast_adapter_dtype=False)
     except UserError:
         raise
@@ -49,6 +50,15 @@ def load_adapter(model: Any, folder: Path) -> Any:
             "first; name the base it was made for"
         )
     return adapted.get_base_model().eval()
+
+
+def wrapped(model: Any, config: Any) -> Any:
+    """peft's model around one of transformers, with new layers as its configuration says."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():  # peft 0.21 reads a name that transformers 5.23 has renamed: nothing that a user can mend
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return PeftModel(model, config, autocast_adapter_dtype=False)
 
 
 def _check_patterns(fields: dict[str, Any], names: list[str], folder: Path) -> None:

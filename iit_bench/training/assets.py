@@ -42,19 +42,20 @@ def models() -> Path:
     return Path(str(resources.files("iit_bench") / "assets" / "models"))
 
 
-def find(value: str, key: str) -> Path:
+def find(value: str, key: str, made_by: str = "train it first") -> Path:
     """The folder that recipe key `key` names.
 
     Args:
         value: a path, or `shipped:NAME`.
         key: for the error's sentence.
+        made_by: what would make the folder, for the same sentence.
 
     Raises:
         UserError: there is no model at that place.
     """
     folder = models() / value.removeprefix(SHIPPED) if value.startswith(SHIPPED) else Path(value)
     if not (folder / "config.json").is_file():
-        raise UserError(f"recipe key {key}: {value} is no model folder (config.json is not there); train it first, or set {key} with --set")
+        raise UserError(f"recipe key {key}: {value} is no model folder (config.json is not there); {made_by}, or set {key} with --set")
     check_folder(folder, f"recipe key {key}: {value}")
     return folder
 
@@ -64,13 +65,14 @@ def weights_sha256(folder: Path) -> str:
     return files_sha256(file for file in answering_files(folder, ("*.safetensors",)) if file.name != HEADS)
 
 
-def locate(value: str, key: str, weights: bool = True) -> Place:
+def locate(value: str, key: str, weights: bool = True, made_by: str = "train it first") -> Place:
     """The files that recipe key `key` names; those of a Hub model are downloaded, or found in the Hub's cache.
 
     Args:
         value: a folder, `shipped:NAME`, a GGUF file, or `OWNER/NAME[@REVISION]` on the Hub.
         key: for the error's sentence.
         weights: whether the weights are needed; without them nothing but configuration and tokenizer is downloaded.
+        made_by: see `find`.
 
     Raises:
         NotFromHub: the value is a Hub id, and its files are unavailable.
@@ -82,7 +84,7 @@ def locate(value: str, key: str, weights: bool = True) -> Place:
             raise UserError(f"recipe key {key}: there is no file {value}; set {key} to a GGUF file, a folder or a Hub id with --set")
         return Place(folder=path.parent, gguf=path.name)
     if value.startswith(SHIPPED) or path.exists() or not _HUB.fullmatch(value):
-        return Place(folder=find(value, key))
+        return Place(folder=find(value, key, made_by))
     try:
         return Place(folder=resolve_checkpoint(value) if weights else _described(value))
     except (UserError, OSError, ValueError) as error:

@@ -57,6 +57,10 @@ class BaseTask(chat.ChatRows):
         chosen = sources.questions(sources.text_of(self.recipe.data), "dev", HELD_OUT)
         return [chat.encode(self.tokenizer, chat.messages([question])) for question in chosen]
 
+    def held_out_sources(self) -> list[dict[str, Any]]:
+        """How many of them are of each source."""
+        return sources.counts(sources.text_of(self.recipe.data), "dev", HELD_OUT)
+
     def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
         """Summed cross-entropy of the labelled tokens, a scalar."""
         batch = chat.collate(rows, self.tokenizer.pad_token_id).to(self.module.device)

@@ -7,7 +7,7 @@ together are found by the code that trains. Rows are those of the first steps th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,17 @@ from typing import Any
 import torch
 
 from iit_bench.errors import UserError
-from iit_bench.training import assets, logs, measured, passes, start
+from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+from iit_bench.training import logs, measured, passes, start
 from iit_bench.training import recipe as recipes
 from iit_bench.training.chats import checking, files
 from iit_bench.training.chats.hub import HUB
 from iit_bench.training.memory import Decoder, Memory, Pass, estimate
+from iit_bench.training.method import groups_of
 from iit_bench.training.parallel import REPLICATED
 from iit_bench.training.recipe import Loaded
 from iit_bench.training.records import LAB, BaseInputs, Running
+from iit_bench.training.rivals import merging
 from iit_bench.training.stages import BaseRecipe, MergeRecipe, TowerRecipe, VlmRecipe
 from iit_bench.training.train import CARD, make_task, stages_of
 
@@ -59,7 +62,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """What one stage will do."""
+    """What one stage will do; a merge has no steps, and no rows."""
 
     recipe: str
     kind: str
@@ -67,7 +70,7 @@ class StagePlan:
     reads: dict[str, str]
     writes: dict[str, int]  # file -> bytes
     parts: list[Part]
-    rows: Rows
+    rows: Rows | None
     steps: int
     total: int  # tokens or images of the whole training
     throughput: float | None  # tokens or images per second of all processes together, given or measured
@@ -101,31 +104,64 @@ def plan(recipe: str, overrides: Sequence[str], out: Path, processes: int = 1, t
     Raises:
         UserError: what would end the training: an unknown input, shapes that do not go together, rows longer than the context.
     """
-    plans = [_stage(stage, folder, task, processes, throughput) for stage, folder, task in outlines(recipe, overrides, out)]
-    if not plans:
-        raise UserError(f"recipe {recipe}: a merge trains nothing, so there is nothing to count; run it without --dry-run")
-    return plans
+    return [
+        _merge(stage, folder, task) if isinstance(stage.recipe, MergeRecipe) else _stage(stage, folder, task, processes, throughput)
+        for stage, folder, task in outlines(recipe, overrides, out)
+    ]
 
 
 def outlines(recipe: str, overrides: Sequence[str], out: Path) -> Iterator[tuple[Loaded, Path, Any]]:
-    """Each stage that trains something, its folder, and its task with a model without values where it can be."""
+    """Each stage, its folder, and its task with a model without values where it can be."""
     earlier: dict[str, tuple[Any, Any]] = {}
     for stage, folder in stages_of(recipes.load_recipe(recipe, overrides), out):
         of: Any = stage.recipe
         logs.check_board(of.run)
-        if isinstance(of, MergeRecipe):  # trains nothing
-            _check_merged(of, earlier)
-            continue
-        task = _outlined(of, earlier)
+        task: Any = _Merged(of, earlier) if isinstance(of, MergeRecipe) else _outlined(of, earlier)
         earlier[str(folder)] = (task.tower if isinstance(of, TowerRecipe) else task.module, getattr(task, "tokenizer", None))
         yield stage, folder, task
 
 
-def _check_merged(recipe: MergeRecipe, earlier: Container[str]) -> None:
-    """Refuse a merge of folders that are not there and that no earlier stage makes."""
-    for name in ("model", "llm"):
-        if (value := getattr(recipe.inputs, name)) and value not in earlier:
-            assets.find(value, f"inputs.{name}")
+class _Merged:
+    """What a merge makes, without values.
+
+    Raises:
+        UserError: its folders are not there and no earlier stage makes them, or they do not go together.
+    """
+
+    def __init__(self, recipe: MergeRecipe, earlier: dict[str, tuple[Any, Any]]) -> None:
+        merging.check_inputs(recipe.inputs)
+        config, self.tokenizer = start.earlier_stage(recipe.inputs.model, earlier)
+        with torch.device("meta"):
+            self.module = WingsForConditionalGeneration._from_config(config, dtype=torch.float32)
+        merging.check_base(self.module.state_dict(), start.outline_of_llm(recipe.inputs.llm, earlier).state_dict())
+        self.groups = groups_of(self.module)
+
+
+def _merge(loaded: Loaded, out: Path, task: _Merged) -> StagePlan:
+    recipe: Any = loaded.recipe
+    parameters = sum(p.numel() for p in task.module.parameters())
+    return StagePlan(
+        recipe=loaded.name,
+        kind=recipe.kind,
+        out=str(out),
+        reads=_reads(recipe),
+        writes={"model.safetensors": 2 * parameters, recipes.KEPT: len(recipes.as_yaml(recipe).encode()), CARD: 4000},
+        parts=[Part(name=name, parameters=sum(p.numel() for p in group), rate=0.0) for name, group in task.groups.items()],
+        rows=None,
+        steps=0,
+        total=0,
+        throughput=None,
+        hours=None,
+        precision="float32",
+        checkpointing=False,
+        processes=1,
+        parallel="",
+        memory=None,
+        without_checkpointing=None,
+        with_checkpointing=None,
+        data=[],
+        notes=[f"nothing is trained: the LLM becomes base + {recipe.alpha:g} (tuned - base), the rest stays"],
+    )
 
 
 def _stage(loaded: Loaded, out: Path, task: Any, processes: int, throughput: float | str | None) -> StagePlan:
@@ -155,7 +191,12 @@ def _stage(loaded: Loaded, out: Path, task: Any, processes: int, throughput: flo
         kind=recipe.kind,
         out=str(out),
         reads=_reads(recipe),
-        writes={"model.safetensors": 2 * parameters, "checkpoint/tensors.safetensors": 4 * parameters + 8 * trained, CARD: 4000},
+        writes={
+            "model.safetensors": 2 * parameters,
+            "checkpoint/tensors.safetensors": 4 * parameters + 8 * trained,
+            recipes.KEPT: len(recipes.as_yaml(recipe).encode()),
+            CARD: 4000,
+        },
         parts=parts,
         rows=rows,
         steps=recipe.optim.steps,
@@ -214,6 +255,8 @@ def _checked(task: Any, recipe: Any, out: Path, notes: list[str]) -> list[dict[s
         notes.append(f"{lost[0]} is not in the Hub's cache on this machine: {assumed}; --check-data downloads and checks it")
         return None
     mixture = task.mixture(out if (out / checking.CACHE).is_file() else None)
+    if mixture is not None and (note := mixture.note()):
+        notes.append(note)
     return [] if mixture is None else mixture.report.as_json()
 
 

@@ -16,7 +16,8 @@ def text(plans: Sequence[StagePlan]) -> str:
 def _stage(plan: StagePlan) -> Iterator[str]:
     yield f"{plan.recipe} -> {plan.out}"
     for part in plan.parts:
-        yield f"  {part.name:<10} {part.parameters:>15,} parameters   {f'rate {part.rate:g}' if part.rate else 'frozen'}"
+        frozen = "frozen" if plan.rows else "averaged" if part.name == "llm" else "as it is"
+        yield f"  {part.name:<10} {part.parameters:>15,} parameters   {f'rate {part.rate:g}' if part.rate else frozen}"
     trained = sum(part.parameters for part in plan.parts if part.rate)
     yield f"  {'all':<10} {sum(part.parameters for part in plan.parts):>15,} parameters   {trained:,} trained"
     yield from _rows(plan)
@@ -31,6 +32,8 @@ def _stage(plan: StagePlan) -> Iterator[str]:
 
 def _rows(plan: StagePlan) -> Iterator[str]:
     rows = plan.rows
+    if rows is None:
+        return
     if rows.unit == "images":
         yield f"  steps      {plan.steps:,} of {rows.per_step:,.0f} images, {plan.total:,} in all{_hours(plan)}"
         return
@@ -43,7 +46,7 @@ def _rows(plan: StagePlan) -> Iterator[str]:
 
 
 def _hours(plan: StagePlan) -> str:
-    if plan.hours is None:
+    if plan.hours is None or plan.rows is None:
         return ""
     return f", {plan.hours:,.2f} hours at {plan.throughput:,.0f} {plan.rows.unit} per second"
 

@@ -60,7 +60,7 @@ def fit(
     run = run or Running()
     processes = processes or Processes(run)
     stepper = Stepper(task, optim, run, processes)
-    held_out = task.held_out()
+    held_out = (task.held_out(), task.held_out_sources())
     with Log(out, board=run.tensorboard, writes=processes.writes) as log:
         begun = _resumed(stepper, out, identity, every, log) if resume else _Begun(0, 0.0, Window(every.log))
         window, start = begun.window, time.monotonic()
@@ -114,10 +114,13 @@ def _resumed(stepper: Stepper, out: Path, identity: dict[str, Any], every: Every
     return _Begun(state["step"], state["seconds"], Window(every.log, state["losses"]))
 
 
-def _scores(stepper: Stepper, held_out: Any, limit: int) -> dict[str, Any]:
-    """Dev scores, and the loss on rows that are not trained on."""
-    scores = {"dev": {name: score.as_json() for name, score in stepper.score(limit).items()}}
-    return scores | ({"validation": round(stepper.validation(held_out), 5)} if held_out else {})
+def _scores(stepper: Stepper, held_out: tuple[Any, list[dict[str, Any]]], limit: int) -> dict[str, Any]:
+    """Dev scores, and the loss on rows that are not trained on, with how many of these rows each source has."""
+    rows, sources = held_out
+    scores: dict[str, Any] = {"dev": {name: score.as_json() for name, score in stepper.score(limit).items()}}
+    if sources:
+        scores["held_out"] = sources
+    return scores | ({"validation": round(stepper.validation(rows), 5)} if rows else {})
 
 
 def _described(task: Task, error: Diverged) -> list[dict[str, Any]]:

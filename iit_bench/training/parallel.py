@@ -107,8 +107,8 @@ class Processes:
         }
         whole = _Whole(task.module)
         if self.how == "ddp":
-            # Rows without images do not use the visual learner, and rows differ between processes.
-            self._wrapped = nn.parallel.DistributedDataParallel(whole, find_unused_parameters=True)
+            whole.register_forward_hook(_reach_all)
+            self._wrapped = nn.parallel.DistributedDataParallel(whole)
         else:
             self._wrapped = self._sharded(whole)
         parameters = dict(task.module.named_parameters())  # FSDP2 puts others in their place
@@ -186,6 +186,31 @@ class _Whole(nn.Module):
         return work()
 
 
+class _Reached(torch.autograd.Function):
+    """A tensor as it is, whose backward pass comes by parameters too, with no gradient for them."""
+
+    @staticmethod
+    def forward(context: Any, output: torch.Tensor, *parameters: nn.Parameter) -> torch.Tensor:
+        """The tensor."""
+        context.others = len(parameters)
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+        """Its gradient."""
+        return gradient, *([None] * context.others)
+
+
+def _reach_all(module: nn.Module, _inputs: Any, output: Any) -> Any:
+    """Let a backward pass come by every trained parameter: DDP waits for all of them.
+
+    Rows without images do not use the visual learner, and rows differ between processes. DDP could look for such parameters itself, in
+    every pass, and warns where it finds none.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return _Reached.apply(output, *trained) if torch.is_grad_enabled() and isinstance(output, torch.Tensor) else output  # type: ignore[no-untyped-call]
+
+
 def _always_differentiated(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Inputs of a shared layer, of which the first requires a gradient.
 
@@ -210,13 +235,15 @@ def joined(run: Running) -> Processes:
     """This process of a training, as the launcher says, connected to the others until it ends.
 
     Raises:
-        UserError: the launcher does not say where the others are.
+        UserError: the launcher does not say where the others are, or says port 0.
     """
     rank = this_rank()
     if not (rank.several and "RANK" in os.environ):  # tasks of a Slurm array are trainings of their own
         return Processes(run)
     if "MASTER_ADDR" not in os.environ:
         raise UserError("RANK and WORLD_SIZE are set, but not MASTER_ADDR and MASTER_PORT; start the training with torchrun, or unset RANK")
+    if os.environ.get("MASTER_PORT") == "0":  # each would wait for the others for PATIENCE
+        raise UserError("MASTER_PORT is 0, where no process is found; start torchrun with --standalone, or with another --master-port")
     processes = Processes(run, number=rank.number, of=rank.of)
     if not distributed.is_initialized():
         gpus = processes.device.type == "cuda"

@@ -46,7 +46,7 @@ class Loaded:
 
 KEPT = "recipe.yaml"  # in a trained folder: what it was trained by, so that the folder is enough to train it again
 NANO = "nano"  # another name of the lab's present models, before -STAGE too
-_NANO_IS = "lab2"
+NANO_IS = "lab2"
 
 
 def shipped() -> list[str]:
@@ -202,7 +202,7 @@ def _put(raw: dict[str, Any], key: str, value: Any) -> None:
 
 def _read(recipe: str) -> tuple[str, bytes]:
     if recipe == NANO or recipe.startswith(f"{NANO}-"):
-        recipe = _NANO_IS + recipe.removeprefix(NANO)
+        recipe = NANO_IS + recipe.removeprefix(NANO)
     if recipe in shipped():
         return recipe, resources.files("iit_bench").joinpath("recipes", f"{recipe}.yaml").read_bytes()
     path = Path(recipe)

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from iit_bench.data import digits, easyvqa, facts, flags, two_hop
 from iit_bench.training import described
-from iit_bench.training.records import IMAGE_SOURCES, TEXT_SOURCES, Dialogues
+from iit_bench.training.records import IMAGE_SOURCES, LAB, TEXT_SOURCES, Dialogues
 from iit_bench.types import Question
 
 Split = Literal["dev", "test"]
@@ -130,11 +130,17 @@ def questions(names: Sequence[str], split: Split, limit: int | None = None) -> l
 
     Of at most `limit` each source has an equal part, evenly spread over its questions.
     """
-    listed: list[Question] = []
-    for i, name in enumerate(names):
-        share = None if limit is None else limit * (i + 1) // len(names) - limit * i // len(names)
-        listed += some(SOURCES[name].held_out(split), share)
-    return listed
+    return [question for of in _by_source(names, split, limit) for question in of]
+
+
+def counts(names: Sequence[str], split: Split, limit: int) -> list[dict[str, Any]]:
+    """How many of these `questions` are of each source: its name as mixtures have it, and `rows`."""
+    return [{"source": LAB + name, "rows": len(of)} for name, of in zip(names, _by_source(names, split, limit), strict=True)]
+
+
+def _by_source(names: Sequence[str], split: Split, limit: int | None) -> list[list[Question]]:
+    shares = [None if limit is None else limit * (i + 1) // len(names) - limit * i // len(names) for i in range(len(names))]
+    return [some(SOURCES[name].held_out(split), share) for name, share in zip(names, shares, strict=True)]
 
 
 def some(questions: Sequence[Question], limit: int | None) -> list[Question]:

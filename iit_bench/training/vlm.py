@@ -87,6 +87,12 @@ class VlmTask(chat.ChatRows):
         chosen = sources.questions(sources.images_of(self.recipe.data), "dev", HELD_OUT)
         return self._encoded([[question] for question in chosen])
 
+    def held_out_sources(self) -> list[dict[str, Any]]:
+        """How many of them are of each source."""
+        if mixture := self.mixture():
+            return mixture.held_out_sources()
+        return sources.counts(sources.images_of(self.recipe.data), "dev", HELD_OUT)
+
     def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
         """Summed cross-entropy of the labelled tokens, a scalar.
 

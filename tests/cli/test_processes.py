@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,9 @@ import pytest
 from evaluators.iit.evaluate import evaluate
 from evaluators.runs.options import RunOptions
 from iit_bench.storage.runs import load_run
+from iit_bench.training.train import run as run_recipe
 from tests import warm_processes
+from tests.training.conftest import TINY
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -87,6 +90,33 @@ def test_the_processes_of_a_launcher_share_the_work(bench, tmp_path, launcher):
     assert done.stdout.count("x: 84 dialogues") in (1, 2)  # 2 where the second process came after the first had left
     for name in ("predictions.parquet", "results.json", "errors.jsonl"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_two_processes_of_torchrun_train_what_one_does_without_a_warning(tmp_path):
+    set_here = (
+        *TINY["lab-base"],
+        "optim.steps=2",
+        "optim.batch=4",
+        "every.log=1",
+        "data.turns=[1]",
+        "limit=1",
+        "test=false",
+        "every.checkpoint=9",
+    )
+    run_recipe("lab-base", set_here, tmp_path / "one", progress=False)
+    program = tmp_path / "program.py"
+    program.write_text("import sys; from iit_bench.cli import main; sys.exit(main())")
+    launcher = "torch.distributed.run --standalone --nproc-per-node 2 --no-python"
+    words = ["train", "lab-base", *(word for item in set_here for word in ("--set", item)), "--out", tmp_path / "two", "--quiet"]
+    command = [sys.executable, "-m", *launcher.split(), sys.executable, program, *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = warm_processes.run(command, env=environment, preload=warm_processes.MODELS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(tmp_path / "two")]
+    assert "find_unused_parameters" not in done.stderr  # DDP's warning of each process
+    one, two = ([json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").open()] for name in ("one", "two"))
+    assert two == pytest.approx(one, rel=1e-5) and len(two) == 2
+    assert json.loads((tmp_path / "two" / "training.json").read_text())["processes"] == 2
 
 
 def test_a_reason_that_all_processes_have_is_shown_once(bench, tmp_path):

@@ -15,6 +15,7 @@ from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.training import assets, start
 from iit_bench.training.dry_run import plan
+from iit_bench.training.dry_run_text import text
 from iit_bench.training.parallel import Processes
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.rivals import method_of
@@ -161,10 +162,48 @@ def test_a_merge_of_what_no_stage_makes_ends_the_dry_run_of_its_chain(tmp_path: 
     merged = '{inputs.model: "MODEL", inputs.llm: "shipped:base-llm"}'
     stages = f"  - {{recipe: lab2-tower, out: one}}\n  - {{recipe: rival-merge, out: two, set: {merged}}}\n"
     chain.write_text(f"kind: chain\nstages:\n{stages}".replace("MODEL", "shipped:llava"))
-    assert len(plan(str(chain), [], tmp_path / "out")) == 1
+    _, merge = plan(str(chain), [], tmp_path / "out", throughput=1000)
+    assert (merge.kind, merge.steps, merge.rows, merge.out) == ("merge", 0, None, str(tmp_path / "out" / "two"))
+    assert "averaged" in text([merge]) and "base + 0.5 (tuned - base)" in text([merge])
     chain.write_text(f"kind: chain\nstages:\n{stages}".replace("MODEL", str(tmp_path / "gone")))
     with pytest.raises(UserError, match=r"inputs\.model: .*gone is no model folder"):
         plan(str(chain), [], tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_merge_alone_and_a_stage_that_starts_from_it_are_planned(tmp_path: Path) -> None:
+    chain = tmp_path / "chain.yaml"
+    merge = '{recipe: rival-merge, out: merged, set: {inputs.model: "shipped:llava", inputs.llm: "shipped:base-llm"}}'
+    chain.write_text(
+        f'kind: chain\nstages:\n  - {merge}\n  - {{recipe: lab2-llava-stage2, out: after, set: {{inputs.model: "OUT/merged"}}}}\n'
+    )
+    merged, after = plan(str(chain), [], tmp_path / "out")
+    assert {part.name: part.parameters for part in merged.parts} == {part.name: part.parameters for part in after.parts}
+    with (assets.models() / "llava" / "model.safetensors").open("rb") as file:
+        assert merged.writes["model.safetensors"] == pytest.approx(len(file.read()), rel=0.05)
+    start = ["inputs.model=shipped:llava", "inputs.llm=shipped:base-llm"]
+    assert plan("rival-merge", start, tmp_path / "out")[0].parts == merged.parts
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["inputs.llm=''"], "llm is missing"),
+        (["inputs.llm=shipped:wings"], "cannot be read|not the LLM of inputs.model"),
+        (["inputs.model=shipped:tower"], "inputs.model"),
+    ],
+)
+def test_a_merge_that_cannot_be_ends_its_dry_run(overrides: list[str], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        plan("rival-merge", ["inputs.model=shipped:llava", "inputs.llm=shipped:base-llm", *overrides], tmp_path / "out")
+
+
+def test_a_tower_that_a_script_makes_is_named_with_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"lite0 is no model folder.*python -m iit_bench\.training\.lite0 --out lite0, or set inputs\.tower"
+    ):
+        plan("smol-lite0", [], tmp_path / "out")
 
 
 def broken(folder: Path, target: Path, change: dict[str, Any]) -> Path:

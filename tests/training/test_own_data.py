@@ -101,6 +101,27 @@ def test_what_was_refused_is_in_the_card_and_the_check_is_not_repeated(
     assert replace(again, recipe="", reads={}) == replace(first, recipe="", reads={})
 
 
+def test_what_is_held_out_is_said_by_source(own: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(llava(number)) + "\n" for number in range(45)))
+    parts = ("train.json", "more.jsonl")
+    mixture = ", ".join([*(f"{{source: {tmp_path}/{name}}}" for name in parts), "{source: 'lab:facts'}", "{source: 'lab:scenes'}"])
+    recipe, out = (
+        recipe_of("wings", own("wings", f"data.mixture=[{mixture}]", "optim.steps=2", "every.score=1", "limit=1")),
+        tmp_path / "out",
+    )
+    out.mkdir()
+    task = make_task(recipe)
+    task.mixture(out, show=True)
+    said = capsys.readouterr().err
+    assert "nothing is held out of train.json, lab:scenes, so the validation loss is of more.jsonl, lab:facts only" in said
+    task.score = lambda split, limit: {}
+    loop.fit(task, recipe.optim, recipe.every, out, {}, resume=False)
+    line = json.loads((out / "log.jsonl").read_text().splitlines()[0])
+    rows = {one["source"]: one["rows"] for one in line["held_out"]}
+    assert rows == {"train.json": 0, "more.jsonl": 2, "lab:facts": 16, "lab:scenes": 0}
+    assert sum(rows.values()) == len(task.held_out()) and line["validation"] > 0
+
+
 def test_data_that_changed_since_the_checkpoint_are_refused(own: Callable[..., Any], tmp_path: Path) -> None:
     recipe, out = recipe_of("wings", own("wings")), tmp_path / "out"
     out.mkdir()

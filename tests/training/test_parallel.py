@@ -163,6 +163,14 @@ def test_ranks_without_an_address_are_one_sentence(monkeypatch: pytest.MonkeyPat
         joined(Running())
 
 
+def test_port_0_is_refused_before_anything_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torchrun --master-port 0` without --standalone hands it on as it is."""
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "0")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="--standalone"):
+        joined(Running())
+
+
 def test_a_task_of_a_slurm_array_trains_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SLURM_ARRAY_TASK_ID", "3"), ("SLURM_ARRAY_TASK_COUNT", "8"), ("SLURM_ARRAY_JOB_ID", "1")):
         monkeypatch.setenv(name, value)

@@ -148,9 +148,11 @@ def test_a_dialogue_longer_than_the_context_is_refused(tiny: dict[str, tuple[str
 
 
 def test_the_list_of_recipes_shows_whole_descriptions(capsys: pytest.CaptureFixture[str]) -> None:
-    """Descriptions ended where the first line of the file's comment did."""
+    """Descriptions ended where the first line of the file's comment did, and other names of recipes were not among them."""
     recipes = dict(listing("recipes"))
     assert recipes["lab-base"].endswith("are known before any picture is seen.")
+    assert (recipes["nano"], recipes["nano-tower"]) == ("Another name of lab2.", "Another name of lab2-tower.")
+    assert all(load_recipe(name) for name in recipes)
     assert all(text.endswith(".") for text in recipes.values())
     assert main(["list", "recipes"]) == 0
     assert "before any picture is seen." in capsys.readouterr().out

@@ -151,7 +151,8 @@ def test_the_log_has_loss_rates_norms_throughput_and_validation(tiny: dict[str, 
     assert first["rates"] == {name: pytest.approx(2e-3 * first["lr"]) for name in ("projector", "visual")}
     assert first["tokens_per_second"] > 0 and 0 <= first["padding"] < 0.5
     assert first["validation"] == pytest.approx(validation.item(), abs=2e-5)
-    assert "validation" not in last
+    assert first["held_out"] == [{"source": "lab:easyvqa", "rows": len(held)}]
+    assert "validation" not in last and "held_out" not in last
 
 
 @pytest.mark.parametrize(("limit", "asked"), [(0, 150), (149, 149), (1200, 150)])

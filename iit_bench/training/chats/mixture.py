@@ -6,15 +6,19 @@ that none comes twice before all came once. Chats of the lab's sources are drawn
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from iit_bench.errors import ItemError, UserError
+from iit_bench.terminal import write
 from iit_bench.training import chat, dialogues, sources
 from iit_bench.training.chats import checking
 from iit_bench.training.chats.checking import Checked, Report
+from iit_bench.training.chats.hub import HUB
 from iit_bench.training.chats.reading import Encoding, Source
 from iit_bench.training.records import LAB, Dialogues
 from iit_bench.types import Question
@@ -54,7 +58,7 @@ class Mixture:
             seed: the recipe's.
             batch: chats of a step.
             folder: of the training; see `checking.check`.
-            show: progress bars, and the table of the check where records are refused.
+            show: progress bars, the table of the check where records are refused, and the sources of which nothing is held out.
 
         Raises:
             UserError: a file is missing or damaged, or more of its records are refused than `data` allows.
@@ -63,7 +67,10 @@ class Mixture:
         if show and any(part.numbers for part in report.parts):
             checking.show(report)
         checking.refuse(report, data)
-        return cls(data, encoding, seed, batch, opened, report)
+        mixture = cls(data, encoding, seed, batch, opened, report)
+        if show and (note := mixture.note()):
+            write(note, file=sys.stderr, flush=True)
+        return mixture
 
     def rows(self, step: int) -> list[chat.Row]:
         """The chats of a step, source by source."""
@@ -77,6 +84,22 @@ class Mixture:
     def held_out(self) -> list[chat.Row]:
         """Chats that no step trains on."""
         return [row for source in self._sources for row in source.held_out()]
+
+    def held_out_sources(self) -> list[dict[str, Any]]:
+        """How many of these chats are of each source: `source`, of a file its name, and `rows`."""
+        named = [part.source if part.source.startswith(HUB) else Path(part.source).name for part in self._data.mixture]
+        return [{"source": name, "rows": source.held} for name, source in zip(named, self._sources, strict=True)]
+
+    def note(self) -> str:
+        """Of which sources the validation loss says nothing, as a sentence; empty if it is of all."""
+        with_rows, without = ([one["source"] for one in self.held_out_sources() if (one["rows"] > 0) is held] for held in (True, False))
+        if not without:
+            return ""
+        rest = f"the validation loss is of {', '.join(with_rows)} only" if with_rows else "there is no validation loss"
+        return (
+            f"nothing is held out of {', '.join(without)}, so {rest}: a file holds out one chat in twenty, if it has as many, "
+            f"a source that is drawn anew nothing, and all together {HELD_OUT} at most"
+        )
 
     def counts(self, step: int) -> np.ndarray:
         """How many chats of a step are of each source, int64 [sources]: its share, rounded up or down by one random number."""
@@ -98,6 +121,7 @@ class _File:
         usable = np.setdiff1d(np.arange(checked.records), np.array(checked.numbers, dtype=np.int64))
         shuffled = np.random.default_rng([*seed, _HELD_OUT]).permutation(usable)
         held = min(most, len(usable) // 20)
+        self.held = held  # how many
         self._held, self._trained = np.sort(shuffled[:held]), np.sort(shuffled[held:])
         self._epoch, self._order = -1, self._trained
 
@@ -134,6 +158,7 @@ class _Lab:
     def __init__(self, name: str, data: Dialogues, encoding: Encoding, most: int) -> None:
         self._name, self._data, self._encoding, self._most = name, data, encoding, most
         self._draw = dialogues.mixed({name: 1.0})
+        self.held = len(self._held_out())
 
     def rows(self, first: int, count: int, rng: np.random.Generator) -> list[chat.Row]:
         """Dialogues of equal length."""
@@ -142,7 +167,10 @@ class _Lab:
 
     def held_out(self) -> list[chat.Row]:
         """Questions of dev."""
-        return [self._row([question]) for question in sources.questions([self._name], "dev", self._most)]
+        return [self._row([question]) for question in self._held_out()]
+
+    def _held_out(self) -> list[Question]:
+        return sources.questions([self._name], "dev", self._most)
 
     def _row(self, dialogue: Sequence[Question]) -> chat.Row:
         return chat.encode(self._encoding.tokenizer, chat.messages(dialogue), self._encoding.image_tokens)

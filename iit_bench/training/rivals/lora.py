@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from iit_bench.errors import UserError, one_line
+from iit_bench.models.adapters import wrapped
 from iit_bench.training.method import parameters_of
 from iit_bench.training.rivals.adapted import Adapted
 
@@ -31,7 +32,7 @@ class Lora(Adapted):
         Raises:
             UserError: its decoder has other layers.
         """
-        from peft import LoraConfig, PeftModel
+        from peft import LoraConfig
 
         targets = "|".join(self.options.targets)
         config = LoraConfig(
@@ -43,7 +44,7 @@ class Lora(Adapted):
             modules_to_save=[PROJECTOR],
         )
         try:
-            self._adapted = PeftModel(model, config, autocast_adapter_dtype=False)
+            self._adapted = wrapped(model, config)
         except ValueError as error:
             kind = model.config.text_config.model_type
             raise UserError(

@@ -15,6 +15,7 @@ from iit_bench.errors import UserError
 from iit_bench.models.checkpoint_check import refused
 from iit_bench.training import assets, start
 from iit_bench.training.features import Features
+from iit_bench.training.records import VlmInputs
 from iit_bench.training.stages import MergeRecipe
 from iit_bench.training.vlm import VlmTask, save_vlm
 
@@ -40,10 +41,35 @@ class MergeTask(VlmTask):
 
     def _folders(self) -> tuple[Path, Path]:
         inputs = self.recipe.inputs
-        for name, value in (("model", inputs.model), ("llm", inputs.llm)):
-            if not value:
-                raise UserError(f"recipe: a merge needs inputs.model, a trained folder, and inputs.llm, its base; {name} is missing")
+        check_inputs(inputs)
         return assets.find(inputs.model, "inputs.model"), assets.find(inputs.llm, "inputs.llm")
+
+
+def check_inputs(inputs: VlmInputs) -> None:
+    """Refuse a merge whose recipe does not name both models.
+
+    Raises:
+        UserError: with the missing key.
+    """
+    for name, value in (("model", inputs.model), ("llm", inputs.llm)):
+        if not value:
+            raise UserError(f"recipe: a merge needs inputs.model, a trained folder, and inputs.llm, its base; {name} is missing")
+
+
+def check_base(own: dict[str, torch.Tensor], base: dict[str, torch.Tensor]) -> None:
+    """Refuse a base that is another LLM.
+
+    Args:
+        own: tensors of the multimodal model, by name.
+        base: those of the base.
+
+    Raises:
+        UserError: one of the base's is not among the model's, or of another shape.
+    """
+    if wrong := [name for name, tensor in base.items() if name not in own or own[name].shape != tensor.shape]:
+        raise UserError(
+            f"inputs.llm is not the LLM of inputs.model: {wrong[0]} is not there, or of another shape; name the base it was tuned from"
+        )
 
 
 def average(model: Any, base: dict[str, torch.Tensor], alpha: float) -> None:
@@ -58,10 +84,7 @@ def average(model: Any, base: dict[str, torch.Tensor], alpha: float) -> None:
         UserError: the base is another LLM.
     """
     own = model.state_dict()
-    if wrong := [name for name, tensor in base.items() if name not in own or own[name].shape != tensor.shape]:
-        raise UserError(
-            f"inputs.llm is not the LLM of inputs.model: {wrong[0]} is not there, or of another shape; name the base it was tuned from"
-        )
+    check_base(own, base)
     merged = {name: torch.lerp(tensor.float(), own[name].float(), alpha) for name, tensor in base.items()}
     model.load_state_dict(merged, strict=False)
 
