@@ -253,7 +253,7 @@ def read_about(kind: type, path: Path, name: str) -> str | None:
     """
     with _opened(kind, path) as file:
         found = (file.schema_arrow.metadata or {}).get(name.encode())
-    return None if found is None else found.decode()
+        return None if found is None else found.decode()
 
 
 def check_pages(kind: type, path: Path) -> None:

@@ -133,3 +133,13 @@ def test_a_changed_row_of_observed_attention_is_refused(tmp_path: Path) -> None:
     pq.write_table(table.set_column(column, table.schema.field(column), [[2]]), path, write_page_checksum=True)
     with pytest.raises(UserError, match="the sha256 of its rows differs"):
         load_observed(path)
+
+
+def test_metadata_of_observed_attention_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    """The trial of damage found it: one flipped byte, and the report ended as a bug."""
+    path = tmp_path / "attention.parquet"
+    save_observed(path, Observed({"name": "x"}, []))
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata(dict(table.schema.metadata) | {b"iit-bench/attention": b"\xbb"}), path)
+    with pytest.raises(UserError, match="is not a readable parquet table of ObservedDialogue records"):
+        load_observed(path)
