@@ -144,6 +144,8 @@ def sums(path: Path) -> dict[str, str] | None:
         OSError: it cannot be read.
     """
     text = (path / LIST).read_text(encoding="utf-8", errors="replace")
+    if not text.strip():
+        raise ValueError("it is empty, which no report leaves")
     lines, _, end = text.rpartition(_END)
     found = [whole for line in text.splitlines() if (whole := _SUM.fullmatch(line))]
     if not lines and not found:

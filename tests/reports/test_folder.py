@@ -44,6 +44,13 @@ def test_the_list_of_a_whole_report_has_the_sha256_of_its_files_as_sha256sum_rea
         sums(tmp_path)
 
 
+def test_an_empty_list_is_damaged(tmp_path: Path) -> None:
+    """The trial of damage found it: `verify` called such a report whole."""
+    (tmp_path / LIST).write_bytes(b"")
+    with pytest.raises(ValueError, match="it is empty"):
+        sums(tmp_path)
+
+
 def test_a_list_of_names_has_no_sums(tmp_path: Path) -> None:
     written(tmp_path, *FIRST, ends=False)
     assert sums(tmp_path) is None
