@@ -179,7 +179,10 @@ class Stepper:
         for place, chosen in enumerate(mine):
             with self.processes.alone(last=place == len(mine) - 1):
                 loss = self._pass(rows, chosen, own=mine) / weight
-                (loss * self.processes.of if self.processes.of > 1 else loss).backward()  # the gradients of processes are averaged
+                if (
+                    loss.requires_grad
+                ):  # text without images does not reach the projector; where nothing else is trained, it has no gradient
+                    (loss * self.processes.of if self.processes.of > 1 else loss).backward()  # the gradients of processes are averaged
             total += loss.item()
         for parameter in self.trained:
             if parameter.grad is None:

@@ -48,11 +48,16 @@ class VlmTask(chat.ChatRows):
             show: progress, and what is refused.
 
         Raises:
-            UserError: a file is missing or damaged, or too many of its records cannot be trained on.
+            UserError: a file is missing or damaged, too many of its records cannot be trained on, or nothing could be learned from them.
         """
         if self._mixture is None and self.recipe.data.mixture:
-            batch = self.recipe.optim.batch
+            batch, rates = self.recipe.optim.batch, self.recipe.optim.lr
             self._mixture = Mixture.checked(self.recipe.data, self.encoding(), self.recipe.seed, batch, folder, show)
+            if not self._mixture.has_images and not (rates.llm or rates.textual or rates.adapter):
+                raise UserError(
+                    "recipe: no chat of data.mixture has an image, and text does not reach the projector or the visual learner, so nothing "
+                    "would be trained; give chats with images, or llm, textual or adapter a rate under optim.lr"
+                )
         return self._mixture
 
     def encoding(self) -> Encoding:

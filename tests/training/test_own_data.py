@@ -14,7 +14,9 @@ import torch
 from iit_bench.errors import UserError
 from iit_bench.training import dry_run, loop, train
 from iit_bench.training.chats import checking
+from iit_bench.training.parallel import Processes
 from iit_bench.training.recipe import load_recipe
+from iit_bench.training.steps import Stepper
 from iit_bench.training.train import make_task
 from tests.training.chats.conftest import llava, picture
 from tests.training.test_stages import Interrupted, InterruptedTask, weights
@@ -179,3 +181,17 @@ def test_a_mixture_that_cannot_be(setting: str, says: str, own: Callable[..., An
 def test_a_base_llm_takes_no_mixture() -> None:
     with pytest.raises(UserError, match=r"data\.mixture is read by the stages of kind vlm only"):
         load_recipe("lab-base", ["data.mixture=[{source: a.json}]"])
+
+
+def test_text_alone_trains_no_projector_and_text_beside_images_does_no_harm(own: Callable[..., Any], tmp_path: Path) -> None:
+    """A pass of text rows has no gradient where only the projector is trained, and a mixture of nothing else is refused."""
+    (tmp_path / "text.json").write_text(json.dumps([llava(number) for number in range(20)]))
+    text = f"{{source: {tmp_path}/text.json, weight: 9}}"
+    frozen = ("optim.lr.llm=0", "run.accumulate=64")
+    task = make_task(recipe_of("llava", own("llava", f"data.mixture=[{text}, {{source: 'lab:facts', weight: 1}}]", *frozen)))
+    with pytest.raises(UserError, match=r"no chat of data\.mixture has an image, and text does not reach the projector"):
+        task.mixture()
+    recipe = recipe_of("llava", own("llava", f"data.mixture=[{text}, {{source: 'lab:easyvqa', weight: 1}}]", *frozen))
+    made = Stepper(make_task(recipe), recipe.optim, recipe.run, Processes(recipe.run))
+    _, done = made.gradients(made.task.rows(0))
+    assert done["passes"] > 1 and any(bool(p.grad.any()) for p in made.task.groups["projector"])

@@ -81,6 +81,13 @@ class Mixture:
             rows += source.rows(int(first), int(count), rng)
         return rows
 
+    @property
+    def has_images(self) -> bool:
+        """Whether there is an image in any chat."""
+        return any(part.images for part in self.report.parts) or any(
+            source.has_images for source in self._sources if isinstance(source, _Lab)
+        )
+
     def held_out(self) -> list[chat.Row]:
         """Chats that no step trains on."""
         return [row for source in self._sources for row in source.held_out()]
@@ -159,6 +166,7 @@ class _Lab:
         self._name, self._data, self._encoding, self._most = name, data, encoding, most
         self._draw = dialogues.mixed({name: 1.0})
         self.held = len(self._held_out())
+        self.has_images = any(question.images for question in sources.questions([name], "dev", 1))
 
     def rows(self, first: int, count: int, rng: np.random.Generator) -> list[chat.Row]:
         """Dialogues of equal length."""
