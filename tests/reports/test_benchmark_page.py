@@ -41,7 +41,7 @@ def asked(bench: Benchmark) -> dict[str, object]:
 def of_its_dialogues(run: Path, bench: Benchmark) -> Path:
     """The run with ids that the benchmark has."""
     found, rows = load_run(run, "iit"), []
-    left = {tier: iter([one for one in bench.dialogues if one.tier == tier]) for tier in TIERS}
+    left = {tier: iter([one for one in bench.dialogues if one.tier == tier]) for tier in bench.manifest["tiers"]}
     for row in found.predictions:
         one = next(left[row.tier])
         rows.append(dataclasses.replace(row, dialogue=one.id, question=one.target, group=one.group))

@@ -12,7 +12,7 @@ from builders.build import BuildOptions, build
 from iit_bench.storage.benchmark import load_benchmark
 from reports.leaderboard import report
 from tests.reports.samples.conftest import PATIENCE
-from tests.reports.test_benchmark_page import asked
+from tests.reports.test_benchmark_page import asked, of_its_dialogues
 from tests.reports.test_page_in_browser import LONG, overlap
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -27,6 +27,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, maker_in: Any) -> Path:
         make("wings", 0.9, base="base", n=12, benchmark=benchmark),
         make(LONG, 0.5, base="base", n=12, folder="long", benchmark=benchmark),
     ]
+    runs = [of_its_dialogues(run, bench) for run in runs]
     return report(runs, tmp_path_factory.mktemp("report"), bench=bench.path, samples=False).parent
 
 
