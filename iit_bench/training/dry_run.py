@@ -16,7 +16,7 @@ import torch
 
 from iit_bench.errors import UserError
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-from iit_bench.training import logs, measured, passes, start
+from iit_bench.training import fused_llm, logs, measured, passes, start
 from iit_bench.training import recipe as recipes
 from iit_bench.training.chats import checking, files
 from iit_bench.training.chats.hub import HUB
@@ -372,6 +372,7 @@ def _memory_of(task: Any, recipe: Any, rows: Rows, parameters: int, trained: int
         visual="visual" in learners,
         textual="textual" in learners,
         router=bool(getattr(config, "has_router", False)),
+        fused=recipe.run.precision == "float32" and not several["sharded"] and fused_llm.fits_last(task.module.model),
     )
 
     def of(checkpointing: bool) -> Memory:

@@ -1,13 +1,13 @@
 """Memory of one training step on one device, before anything is trained (docs/how-to/train.md#memory).
 
 Weights, gradients and moments are counted exactly. Activations follow from what the layers keep for the backward pass, so they depend on
-torch and transformers: the formulas of `_of_keys` and `_of_queries` were compared with what autograd keeps
-(tests/training/test_dry_run.py).
+torch and transformers, or on `models/wings/fused_layer.py` where that computes them: the formulas of `_of_keys` and `_of_queries` were
+compared with what autograd keeps (tests/training/test_dry_run.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FLOAT32 = 4
 STATE = 12  # bytes per trained parameter: its gradient and two moments, float32
@@ -30,6 +30,7 @@ class Decoder:
     visual: bool = False
     textual: bool = False
     router: bool = False
+    fused: bool = False  # whether layers are computed as few nodes, which keep the same whether the LLM is trained or not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,7 @@ def estimate(
     """
     share = processes if sharded else 1
     number = 2 if bfloat16 else FLOAT32
+    decoder = replace(decoder, fused=decoder.fused and not checkpointing)
     keys, queries = (kept(decoder, of_step, llm_trained, number) for kept in (_of_keys, _of_queries))
     layer = round(of_step.tokens * (keys + queries))
     stream = of_step.tokens * decoder.width * FLOAT32
@@ -111,12 +113,14 @@ def estimate(
 def _of_keys(decoder: Decoder, of: Pass, llm_trained: bool, number: int) -> float:
     """Bytes that one layer keeps of one token so that others can attend to it.
 
-    The first norm keeps its float32 input, attention keeps key and value, products of trained weights their inputs, and a trained norm its
+    The first norm keeps its float32 input (and, as one node with the projections, its output), attention keeps key and value, products of trained weights their inputs, and a trained norm its
     normalised values. A learner keeps a key and a value of each token that it sees, and what is between its low-rank products.
     """
     width, rank = decoder.width, decoder.rank
     kept: float = width * FLOAT32 + 2 * decoder.key_heads * (decoder.head + _extra(decoder)) * number
-    if llm_trained:
+    if decoder.fused:
+        kept += width * FLOAT32
+    elif llm_trained:
         kept += width * (FLOAT32 + number)
     if decoder.visual:
         kept += of.pictured * (2 * width + 2 * rank) * number
@@ -133,10 +137,12 @@ def _of_queries(decoder: Decoder, of: Pass, llm_trained: bool, number: int) -> f
     """
     width, mlp, rank = decoder.width, decoder.mlp, decoder.rank
     kept: float = width * FLOAT32 + (2 * decoder.heads * (decoder.head + _extra(decoder)) + 3 * mlp) * number
-    if llm_trained:
+    if decoder.fused:
+        kept += width * FLOAT32
+    elif llm_trained:
         kept += width * FLOAT32 + (width + mlp) * number
-        if decoder.router:  # the input of the output projection is a copy, without the router's columns
-            kept += decoder.heads * decoder.head * number
+    if llm_trained and decoder.router:  # the input of the output projection is a copy, without the router's columns
+        kept += decoder.heads * decoder.head * number
     if decoder.visual:
         kept += of.seen * (3 * width + 2 * rank) * number
     if decoder.textual:

@@ -27,7 +27,10 @@ def fits(layer: Any, hidden_states: torch.Tensor) -> bool:
     Adapters, hooks, autocast, recomputed layers, a learned prefix, and weights that are shared among processes or offloaded keep the layer
     as it is.
     """
-    if not torch.is_grad_enabled() or hidden_states.dtype != torch.float32 or torch.is_autocast_enabled(hidden_states.device.type):
+    device = hidden_states.device.type
+    if not torch.is_grad_enabled() or hidden_states.dtype != torch.float32:
+        return False
+    if device != "meta" and torch.is_autocast_enabled(device):  # an outline has no values to be cast
         return False
     if getattr(layer, "prefix", None) is not None or layer.gradient_checkpointing:
         return False
