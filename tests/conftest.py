@@ -26,7 +26,7 @@ from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.tools import worker_process
 from iit_bench.types import Image
 from reports import figure_files
-from tests.warm_processes import WarmProcess
+from tests.warm_processes import WarmProcess, make_threads_anew
 
 # Set before anything heavy is imported: no network, one thread, no cache that differs between processes.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
@@ -36,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[CACHE] = tempfile.mkdtemp(prefix="iit-bench-test-hf-home-")
     os.environ.update(ENVIRONMENT, HF_HOME=config.stash[CACHE])
     os.fsync = _no_wait
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=make_threads_anew)
     figure_files.pictures = lambda plot: NOT_DRAWN
     gc.disable()  # until all modules of tests, and of what they import, are here
 

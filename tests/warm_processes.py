@@ -190,6 +190,17 @@ def _new_main() -> dict[str, Any]:
     return main.__dict__
 
 
+def make_threads_anew() -> None:
+    """To be called first in a forked process, by its only thread.
+
+    Torch 2.14 makes its pool of threads anew at the first operation in a forked process. Two threads that meet there, such as those which
+    load the parts of a model, end with "Invalid thread pool".
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "set_num_threads"):
+        torch.set_num_threads(torch.get_num_threads())
+
+
 def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -198,4 +209,5 @@ if __name__ == "__main__":
     given = {str(Path(__file__).resolve().parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)}
     PATH = [folder for folder in sys.path if folder not in given]
     sys.path[:] = PATH
+    os.register_at_fork(after_in_child=make_threads_anew)
     serve(socket.socket(fileno=int(sys.argv[1])))
