@@ -113,8 +113,9 @@ def estimate(
 def _of_keys(decoder: Decoder, of: Pass, llm_trained: bool, number: int) -> float:
     """Bytes that one layer keeps of one token so that others can attend to it.
 
-    The first norm keeps its float32 input (and, as one node with the projections, its output), attention keeps key and value, products of trained weights their inputs, and a trained norm its
-    normalised values. A learner keeps a key and a value of each token that it sees, and what is between its low-rank products.
+    The first norm keeps its float32 input (and, as one node with the projections, its output), attention keeps key and value, products of
+    trained weights their inputs, and a trained norm its normalised values. A learner keeps a key and a value of each token that it sees,
+    and what is between its low-rank products.
     """
     width, rank = decoder.width, decoder.rank
     kept: float = width * FLOAT32 + 2 * decoder.key_heads * (decoder.head + _extra(decoder)) * number
