@@ -150,7 +150,7 @@ def planned(grid: Grid, only: Sequence[str] = ()) -> list[Planned]:
 def _recipes(grid: Grid, method: Method, rate: float, seed: int) -> tuple[dict[str, Any], ...]:
     last = copy.deepcopy(grid.stage)
     for key, value in method.set.items():
-        _put(last, key, _with_rate(value, rate))
+        _put(last, key, _with_rate(value, rate), f"grid, method {method.name}, set {key}")
     recipes = [{**copy.deepcopy(grid.starts[method.start]), "seed": seed}, {**last, "seed": seed}]
     if method.merged:
         merge = {"kind": "merge", "alpha": method.merged, "seed": seed, "limit": last.get("limit", 0)}
@@ -165,16 +165,21 @@ def _check(recipes: Sequence[Mapping[str, Any]], where: str) -> None:
         UserError: an unknown key, a value of the wrong type, values that do not go together.
     """
     for number, recipe in enumerate(recipes):
-        inputs = {"model": "an earlier stage"} if number else {**recipe.get("inputs", {}), "llm": "a folder", "tower": "a folder"}
+        given = recipe.get("inputs", {})
+        if not isinstance(given, dict):
+            raise UserError(f"{where}: inputs is {given!r}, and has to have keys and values")
+        inputs = {"model": "an earlier stage"} if number else {**given, "llm": "a folder", "tower": "a folder"}
         if recipe.get("kind") not in ("vlm", "merge"):
             raise UserError(f"{where}: a stage has kind {recipe.get('kind')!r}, and cells are made of stages of kind vlm")
         fill(KINDS[recipe["kind"]], {**recipe, "inputs": inputs}, where)
 
 
-def _put(recipe: dict[str, Any], key: str, value: Any) -> None:
+def _put(recipe: dict[str, Any], key: str, value: Any, where: str) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         recipe = recipe.setdefault(parent, {})
+        if not isinstance(recipe, dict):
+            raise UserError(f"{where}: {parent} of the stage is {recipe!r}, and has to have keys and values")
     recipe[last] = value
 
 

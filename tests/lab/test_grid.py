@@ -42,6 +42,21 @@ def test_the_quick_grid_runs_whole_seeds_first() -> None:
     assert seeds == sorted(seeds)
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "words"),
+    [("stage", "optim", "set optim.*: optim of the stage is None"), ("start", "inputs", "inputs is None")],
+)
+def test_a_part_of_a_recipe_without_keys_is_refused(part: str, key: str, words: str, tmp_path: Path) -> None:
+    """Fuzzing found it: an empty key of YAML is None, in which nothing can be put."""
+    made = copy.deepcopy(GRID)
+    for recipe in [made["stage"]] if part == "stage" else made["starts"].values():
+        recipe[key] = None
+    path = tmp_path / "grid.yaml"
+    path.write_text(yaml.safe_dump(made))
+    with pytest.raises(UserError, match=words.replace(".*", r"[^:]*")):
+        planned(load_grid(str(path)))
+
+
 def test_the_rate_is_put_where_the_method_says(tmp_path: Path) -> None:
     one = planned(load_grid(grid_of(tmp_path, rates=[3e-4, 0])))[2]
     assert one.cell.name == "full-3e-4-0" or one.cell.name == "full-0-0"
