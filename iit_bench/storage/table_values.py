@@ -307,6 +307,6 @@ _RULES: dict[str, tuple[Rule, ...]] = {
 
 
 def key_of(kind: type) -> tuple[str, ...]:
-    """The fields by which the rows of a record's table are told apart; () where rows may be alike."""
+    """The fields that tell the rows of a record's table from each other; () where two rows may be equal."""
     names = KEYS.get(kind.__name__, ())
     return names if {field.name for field in dataclasses.fields(kind)} >= set(names) else ()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from iit_bench.models.wings.attention import extra_width
+
 FLOAT32 = 4
 STATE = 12  # bytes per trained parameter: its gradient and two moments, float32
-ALIGNMENT = 8  # numbers that a head is widened to a multiple of, for the router's two columns
 VOCABULARY_COPIES = 3  # logits, their logarithms, their gradient
 
 
@@ -154,5 +155,5 @@ def _of_queries(decoder: Decoder, of: Pass, llm_trained: bool, number: int) -> f
 
 
 def _extra(decoder: Decoder) -> int:
-    """The router's columns beside a head (models/wings/attention.py)."""
-    return 2 - (decoder.head + 2) % -ALIGNMENT if decoder.router else 0
+    """The router's columns beside a head."""
+    return extra_width(decoder.head) if decoder.router else 0

@@ -114,7 +114,7 @@ RUNS_AWAY = {
 
 @pytest.mark.parametrize("name", RUNS_AWAY)
 def test_a_template_that_does_too_much_is_that_items_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For any chat, not only those of its trial; it is told from counts, before memory is taken."""
+    """In every chat, whatever the template's trial was given: lengths are counted before memory is taken."""
     monkeypatch.setattr(template_meter, "NODES", 100_000)
     template, why = RUNS_AWAY[name]
     with pytest.raises(ItemError, match=f"chat template refused: .*{why}") as error:
