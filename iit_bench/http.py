@@ -34,6 +34,7 @@ MOST_ERROR_BYTES = 64 * 2**10  # of an answer with an error status; the rest is 
 MOST_DEPTH = 64  # lists and objects of JSON inside each other; answers of servers have ten
 MOST_REDIRECTS = 10
 GZIP = 16 + zlib.MAX_WBITS  # zlib's number of the format
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")  # of Retry-After; some servers give parts of seconds
 _ERRNO = re.compile(r"\[Errno -?[0-9]+\] ")
 
 Failure = Literal["no connection", "late", "broken off"]
@@ -137,9 +138,8 @@ class Session:
                     try:
                         request = response.next_request
                         if request is None or not follow:
-                            headers = dict(response.headers)
                             body = await _body(response, most)
-                            return Reply(response.status_code, response.reason_phrase, httpx2.Headers(headers), body)
+                            return Reply(response.status_code, response.reason_phrase, response.headers, body)
                     finally:
                         await response.aclose()
         except TimeoutError as error:
@@ -264,11 +264,9 @@ def _of_system(error: BaseException) -> str:
 
 def asked_wait(headers: Mapping[str, str]) -> float:
     """Seconds to wait that a server asks for in `Retry-After`, a number or a date; 0 if it does not."""
-    value = headers.get("Retry-After", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    value = headers.get("Retry-After", "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - now())
     except (ValueError, TypeError, OverflowError):  # the last: a year that the system's clock does not have

@@ -115,8 +115,18 @@ def test_a_wait_is_asked_for_in_seconds_or_by_date(monkeypatch):
     monkeypatch.setattr(http, "now", moment.timestamp)
     later, earlier = (format_datetime(moment + timedelta(seconds=seconds), usegmt=True) for seconds in (90, -90))
     waits = {"7": 7, "0.5": 0.5, later: 90, earlier: 0, "-3": 0, "soon": 0, "": 0}
+    waits |= {" 7 ": 7, "9" * 400: float("inf"), "1_0_0": 0, "²": 0, "inf": 0, "nan": 0, "1e400": 0, "Fri, 31 Dec 99999 23:59:59 GMT": 0}
     assert {value: http.asked_wait({"Retry-After": value}) for value in waits} == waits
     assert http.asked_wait({}) == 0
+
+
+@pytest.mark.parametrize("value", [b"Caf\xe9", "Café ²".encode(), b"\xff\xfe"])
+def test_a_header_beyond_ascii_is_no_fault_of_the_answer(serve, value):
+    """RFC 9110 5.5: a recipient treats such bytes as opaque."""
+    head = b"HTTP/1.1 429 Slow\r\nServer: " + value + b"\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\ntrue"
+    with http.Session() as session:
+        reply = session.send("GET", serve(head), seconds=5)
+    assert (reply.status, reply.json(), http.asked_wait(reply.headers)) == (429, True, 7)
 
 
 def test_a_host_name_without_a_form_in_ascii_is_no_connection() -> None:

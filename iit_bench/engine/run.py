@@ -303,7 +303,9 @@ def _call(model: Model, batch: Sequence[Work]) -> Sequence[Response]:
     results = model.score_paths(requests, [one.paths for one in batch]) if in_tree else _METHODS[type(requests[0])](model, requests)
     scores = [logprob for result in results if isinstance(result, ScoreResult) for logprob in result.logprobs]
     if not all(math.isfinite(logprob) for logprob in scores):
-        raise ItemError("score is not a finite number", "an overflow in the model; use a wider --dtype")
+        raise ItemError(
+            "score is not a finite number", "the model or its server overflowed; a model that runs here may need a wider --dtype"
+        )
     if max(scores, default=0.0) > HIGHEST_LOGPROB:
         raise ItemError("log-probability is above 0", f"the model or its server returned {max(scores):g} for a reply")
     return results

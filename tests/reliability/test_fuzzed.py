@@ -224,6 +224,11 @@ REPLIES: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "completions": (ECHO, scoring.completions_request("m", PAIRS)[2]),
     "generate": (GENERATE, scoring.generate_request("m", PAIRS)[2]),
     "chat scores": (CHAT_SCORES, lambda reply: scoring._read_chat_scores(reply, [3, 4])),
+    "chat scores at the start": (CHAT_SCORES, lambda reply: scoring._read_chat_scores(reply, None)),
+    "chat scores of an older server": (
+        {"prompt_logprobs": CHAT_SCORES["prompt_logprobs"]},
+        lambda reply: scoring._read_chat_scores(reply, [3, 4]),
+    ),
 }
 
 

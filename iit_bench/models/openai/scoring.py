@@ -30,11 +30,19 @@ def _read_completions(reply: Any, pairs: Sequence[Pair]) -> list[ScoreResult]:
     for (logprobs, tops), (before, after) in zip(read_echo(reply, len(pairs)), pairs, strict=True):
         own = slice(len(before), len(before) + len(after))
         values, best = logprobs[own], tops[own]
-        if len(values) != len(after) or not all(isinstance(value, (int, float)) for value in values):
+        if len(values) != len(after):
             raise ValueError("log-probabilities are missing")
-        greedy = all(value >= max(top.values()) for value, top in zip(values, best, strict=True))  # type: ignore[union-attr, operator]
-        results.append(ScoreResult((float(sum(values)),), (len(after),), (greedy,), len(before)))  # type: ignore[arg-type]
+        numbers = list(map(_logprob, values))
+        greedy = all(value >= max(top.values()) for value, top in zip(numbers, best, strict=True))  # type: ignore[union-attr]
+        results.append(ScoreResult((float(sum(numbers)),), (len(after),), (greedy,), len(before)))
     return results
+
+
+def _logprob(value: Any) -> float:
+    """A log-probability of a reply; JSON's true and false are none, although Python counts with them."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("log-probabilities are missing")
+    return float(value)
 
 
 def generate_request(served: str, pairs: Sequence[Pair]) -> Request:
@@ -58,8 +66,8 @@ def _read_generate(reply: Any, pairs: Sequence[Pair]) -> list[ScoreResult]:
         own, tops = found["input_token_logprobs"][-len(after) :], found["input_top_logprobs"][-len(after) :]
         if [entry[1] for entry in own] != list(after):
             raise ValueError("log-probabilities are of other tokens")
-        values = [float(entry[0]) for entry in own]
-        greedy = all(value >= max(float(top[0]) for top in best) for value, best in zip(values, tops, strict=True))
+        values = [_logprob(entry[0]) for entry in own]
+        greedy = all(value >= max(_logprob(top[0]) for top in best) for value, best in zip(values, tops, strict=True))
         results.append(ScoreResult((sum(values),), (len(after),), (greedy,), len(before)))
     return results
 
@@ -89,15 +97,24 @@ def _read_chat_scores(answer: Any, tokens: Sequence[int] | None) -> ScoreResult:
         ItemError: they are not `tokens`: the server's template or tokenizer is another one.
     """
     places = answer["prompt_logprobs"]
-    asked = [next(iter(places[-1]))] if tokens is None else list(map(str, tokens))
+    asked = [_first(places[-1])] if tokens is None else list(map(str, tokens))
     own, ids = places[-len(asked) :], answer.get("prompt_token_ids")
     if ids:
         known = list(map(str, ids[-len(asked) :]))
     else:  # an older server: a place holds its own token and the most likely one
-        known = [token if token in place else next(iter(place)) for token, place in zip(asked, own, strict=True)]
+        known = [token if token in place else _first(place) for token, place in zip(asked, own, strict=True)]
     if tokens is not None and known != asked:
         raise ItemError(OTHER_TOKENS, f"it ends in {known}, the tokenizer of --tokenizer gives {asked}")
     entries: list[Mapping[str, Any]] = [place[token] for token, place in zip(asked, own, strict=True)]
-    total = float(sum(float(entry["logprob"]) for entry in entries))
+    total = float(sum(_logprob(entry["logprob"]) for entry in entries))
     greedy = all(entry["rank"] == 1 for entry in entries)
     return ScoreResult((total,), (len(asked),), (greedy,), len(places) - len(asked))
+
+
+def _first(place: Mapping[str, Any]) -> str:
+    """The first token that a place names.
+
+    Raises:
+        IndexError: it names none.
+    """
+    return [*place][0]

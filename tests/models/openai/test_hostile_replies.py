@@ -15,7 +15,8 @@ from iit_bench.engine.lines import LogReader
 from iit_bench.errors import ItemError, MachineError
 from iit_bench.models.contract import GenerateRequest, ModelOptions
 from iit_bench.models.load import load_model
-from iit_bench.models.openai import batches, encoding
+from iit_bench.models.openai import batches, encoding, scoring
+from iit_bench.models.openai.client import Client, UnavailableError
 from iit_bench.server_options import ServerOptions
 from iit_bench.storage.runs import load_errors, load_run
 from iit_bench.types import Message
@@ -142,3 +143,36 @@ def test_a_batch_api_of_another_shape_is_one_sentence(provider, tmp_path):
         server.gets = lambda path, page=page: page
         with pytest.raises(MachineError, match="what is not a completion"):
             model.answer_in_bulk({"key": ask("word")}, tmp_path / "b.jsonl", lambda answers: None)
+
+
+SCORED = {  # a reply that scores, with `odd` in the place of a log-probability, and who reads it
+    "completions": (
+        lambda odd: {"choices": [{"logprobs": {"token_logprobs": [None, odd], "top_logprobs": [None, {"a": -1.0}]}}]},
+        scoring.completions_request("m", [([1], [2])])[2],
+    ),
+    "generate": (
+        lambda odd: [{"meta_info": {"input_token_logprobs": [[odd, 2, None]], "input_top_logprobs": [[[-1.0, 2, None]]]}}],
+        scoring.generate_request("m", [([1], [2])])[2],
+    ),
+    "chat": (
+        lambda odd: {"prompt_logprobs": [{"2": {"logprob": odd, "rank": 1}}], "prompt_token_ids": [2]},
+        lambda reply: scoring._read_chat_scores(reply, [2]),
+    ),
+}
+
+
+@pytest.mark.parametrize("way", SCORED)
+@pytest.mark.parametrize("odd", [False, True, "-1", [], None])
+def test_a_log_probability_that_is_no_number_is_no_score(serve, way, odd):
+    reply, read = SCORED[way]
+    server = serve(lambda path, body: reply(odd))
+    with pytest.raises(UnavailableError, match="log-probabilities are missing"):
+        Client(ServerOptions(base_url=server.url, retries=0)).post("/x", {}, read)
+
+
+@pytest.mark.parametrize("places", [[{}], {"0": {}}, [None], []])
+@pytest.mark.parametrize("tokens", [None, [2]])
+def test_a_place_without_tokens_is_an_answer_of_another_shape(serve, places, tokens):
+    server = serve(lambda path, body: {"prompt_logprobs": places})
+    with pytest.raises(UnavailableError, match="what is not a completion"):
+        Client(ServerOptions(base_url=server.url, retries=0)).post("/x", {}, lambda reply: scoring._read_chat_scores(reply, tokens))
