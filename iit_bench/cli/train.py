@@ -32,7 +32,7 @@ def train(
     throughput: Annotated[
         str | None,
         typer.Option(
-            help="With --dry-run: tokens per second of all processes together, for the hours; `measured`: of a few real steps here.",
+            help="With --dry-run: tokens per second of all processes together, for the time; `measured`: of a few real steps here.",
             show_default=False,
         ),
     ] = None,

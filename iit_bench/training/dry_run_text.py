@@ -48,7 +48,13 @@ def _rows(plan: StagePlan) -> Iterator[str]:
 def _hours(plan: StagePlan) -> str:
     if plan.hours is None or plan.rows is None:
         return ""
-    return f", {plan.hours:,.2f} hours at {plan.throughput:,.0f} {plan.rows.unit} per second"
+    return f", {_time(plan.hours * 3600)} at {plan.throughput:,.0f} {plan.rows.unit} per second"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.{0 if seconds >= 10 else 1}f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:,.1f} hours"
 
 
 def _memory(plan: StagePlan) -> Iterator[str]:

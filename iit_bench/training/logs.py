@@ -67,11 +67,14 @@ def _board(folder: Path) -> Any:
 
 
 def _numbers(record: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    """Names and values of a record's numbers, e.g. dev/T/acc."""
+    """Names and values of a record's numbers, e.g. dev/T/acc, or of a list by source held_out/SOURCE/loss."""
     numbers: list[tuple[str, float]] = []
     for name, value in record.items():
         if isinstance(value, dict):
             numbers += _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, list):
+            for part in (one for one in value if isinstance(one, dict) and "source" in one):
+                numbers += _numbers(part, f"{prefix}{name}/{part['source']}/")
         elif isinstance(value, int | float) and name != "step":
             numbers.append((prefix + name, value))
     return numbers

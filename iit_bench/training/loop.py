@@ -9,14 +9,13 @@ from typing import Any
 
 from iit_bench.errors import UserError
 from iit_bench.training import checkpoint
+from iit_bench.training.identity import agrees
 from iit_bench.training.logs import Log, Progress, Window
 from iit_bench.training.parallel import Processes
 from iit_bench.training.records import Every, Optimisation, Running
 from iit_bench.training.steps import Diverged, Stepper, Task, prepare, schedule
 
 __all__ = ["Fitted", "Task", "fit", "prepare", "schedule"]
-
-DEV_QUICK = 150  # questions of a dev score during training, unless the recipe's `limit` is lower
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def fit(
                     rates = {"lr": schedule(step, optim), "rates": stepper.rates(step)}
                     record = {"step": done, **window.take(), **rates, **task.counts(), "seconds": round(seconds, 1)}
                 if done % every.score == 0 and done < optim.steps:
-                    record = {**record, "step": done, **_scores(stepper, held_out, min(limit or DEV_QUICK, DEV_QUICK))}
+                    record = {**record, "step": done, **_scores(stepper, held_out, min(limit or every.questions, every.questions))}
                 if record:
                     log.add(record)
                 if done % every.checkpoint == 0 or done == optim.steps:
@@ -104,7 +103,7 @@ def _resumed(stepper: Stepper, out: Path, identity: dict[str, Any], every: Every
     if folder is None:
         return _Begun(0, 0.0, Window(every.log))
     state = checkpoint.state(folder)
-    if state["identity"] != identity:
+    if not agrees(state["identity"], identity):
         raise UserError(f"{folder}: was written by another recipe or other --set values; give another --out, or empty the folder")
     checkpoint.restore(folder, stepper.task.module, stepper.optimizer, stepper.processes)
     before = state.get("processes", 1)
@@ -115,12 +114,17 @@ def _resumed(stepper: Stepper, out: Path, identity: dict[str, Any], every: Every
 
 
 def _scores(stepper: Stepper, held_out: tuple[Any, list[dict[str, Any]]], limit: int) -> dict[str, Any]:
-    """Dev scores, and the loss on rows that are not trained on, with how many of these rows each source has."""
+    """Dev scores, and the loss on rows that are not trained on, of all of them and of each source's."""
     rows, sources = held_out
     scores: dict[str, Any] = {"dev": {name: score.as_json() for name, score in stepper.score(limit).items()}}
-    if sources:
-        scores["held_out"] = sources
-    return scores | ({"validation": round(stepper.validation(rows), 5)} if rows else {})
+    total, first = 0.0, 0
+    for one in sources:
+        some = rows[first : first + one["rows"]]
+        loss = stepper.validation(some) if some else None
+        scores.setdefault("held_out", []).append(one if loss is None else {**one, "loss": round(loss, 5)})
+        total += (loss or 0.0) * (stepper.task.weight(some) if some else 0)
+        first += len(some)
+    return scores | ({"validation": round(total / stepper.task.weight(rows), 5)} if rows else {})
 
 
 def _described(task: Task, error: Diverged) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ import yaml
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.training.ranges import check
+from iit_bench.training.recorded_paths import without_roots
 from iit_bench.training.stages import BaseRecipe, ChainRecipe, MergeRecipe, TowerRecipe, VlmRecipe
 
 Recipe = BaseRecipe | TowerRecipe | VlmRecipe | MergeRecipe | ChainRecipe
@@ -90,16 +91,10 @@ def as_yaml(recipe: Recipe) -> str:
     raw = dataclasses.asdict(recipe)
     if isinstance(recipe, VlmRecipe) and not recipe.method.name:
         del raw["method"]  # `model` says it
-    for part in (raw.get("inputs", {}), *raw.get("data", {}).get("mixture", ())):
-        for key in part.keys() & {"llm", "tower", "model", "source", "images"}:
-            part[key] = _without_root(part[key])
+    raw = without_roots(raw)
     if "data" in raw and not raw["data"]["mixture"]:
         del raw["data"]["mixture"]  # an empty one is refused
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _without_root(path: str) -> str:
-    return Path(path).name if path.startswith("~") or Path(path).is_absolute() else path
 
 
 def read_yaml(text: bytes, what: str) -> Any:

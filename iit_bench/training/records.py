@@ -44,8 +44,9 @@ class Every:
     """How often, in steps."""
 
     log: int = within(1, default=50)
-    score: int = within(1, default=500)  # dev scores
+    score: int = within(1, default=500)  # dev scores, and the validation loss
     checkpoint: int = within(1, default=200)
+    questions: int = within(1, default=150)  # most questions of each of these dev scores; fewer where the recipe's `limit` is lower
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")

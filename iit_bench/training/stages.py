@@ -41,7 +41,7 @@ class BaseRecipe:
     run: Running = field(default_factory=Running)
     seed: int = within(0, 2**63 - 1, default=0)
     test: bool = False  # score the test split at the very end
-    limit: int = within(0, default=0)  # most questions of each score; 0 = all at the end, and 150 during training
+    limit: int = within(0, default=0)  # most questions of each score; 0 = all at the end, and every.questions during training
 
     def __post_init__(self) -> None:
         _check_rates(self.optim.lr, ("llm",), "a base LLM")

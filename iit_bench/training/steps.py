@@ -29,7 +29,7 @@ class Task(Protocol):
         """Rows like those of a step that no step trains on, for the validation loss; the same in every process. May be empty."""
 
     def held_out_sources(self) -> list[dict[str, Any]]:
-        """Of which sources these rows are, for the log: `source` and `rows`, 0 where nothing of it is held out."""
+        """Of which sources these rows are, in order: `source` and `rows`, 0 where nothing of it is held out. Empty only without rows."""
 
     def size(self, row: Any) -> int:
         """What a row costs, e.g. its tokens: rows of like size are computed together."""

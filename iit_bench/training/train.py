@@ -23,6 +23,7 @@ from iit_bench.storage.seals import SEAL
 from iit_bench.terminal import write
 from iit_bench.training import assets
 from iit_bench.training import recipe as recipes
+from iit_bench.training.identity import agrees, identity_of, without_paths
 from iit_bench.training.recipe import Loaded
 from iit_bench.training.records import Running
 from iit_bench.training.stages import IN_CHAIN, BaseRecipe, ChainRecipe, MergeRecipe, TowerRecipe, VlmRecipe
@@ -93,7 +94,7 @@ def _train_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, proces
     recipe = loaded.recipe
     assert not isinstance(recipe, ChainRecipe)
     logs.check_board(recipe.run)
-    identity = {"recipe": loaded.name, "recipe_sha256": loaded.sha256, "overrides": _that_count(loaded.overrides)}
+    identity = identity_of(loaded)
     if processes.decided(lambda: _is_finished(out, identity, resume) and not checkpoint.is_left(out)):
         if processes.writes:
             tidy_after_killed(out)
@@ -134,7 +135,7 @@ def _is_finished(out: Path, identity: dict[str, Any], resume: bool) -> bool:
     if not (out / CARD).is_file():
         return False
     done = read_card(out)
-    if {key: done.get(key) for key in identity} != identity:
+    if not agrees(done, identity):
         raise UserError(f"{out}: holds a model of another recipe ({done.get('recipe')}) or other --set values; give another --out")
     return True
 
@@ -161,7 +162,7 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
     scores = {split: _score(task, split, recipe.limit, progress) for split in (("dev", "test") if recipe.test else ("dev",))}
     card: dict[str, Any] = {
         **identity,
-        "command": _command(loaded.name, _without_paths(loaded.overrides)),
+        "command": _command(loaded.name, without_paths(loaded.overrides)),
         "seed": recipe.seed,
         "steps": fitted.steps,
         "final_loss": round(fitted.loss, 5),
@@ -242,20 +243,6 @@ def _make_task(recipe: BaseRecipe | TowerRecipe | VlmRecipe | MergeRecipe) -> An
     from iit_bench.training.vlm import VlmTask
 
     return VlmTask(recipe)
-
-
-def _that_count(overrides: Sequence[str]) -> list[str]:
-    """Overrides that a training must share with the one it resumes: without those of `run` that change the result by rounding only."""
-    return [item for item in _without_paths(overrides) if not item.startswith("run.") or item.startswith("run.precision=")]
-
-
-def _without_paths(overrides: Sequence[str]) -> list[str]:
-    """Overrides as they are recorded: of an input folder only its name, because where it lay is no part of the recipe."""
-    kept = []
-    for item in overrides:
-        key, _, value = item.partition("=")
-        kept.append(f"{key}={Path(value.strip()).name}" if key.startswith("inputs.") else item)
-    return kept
 
 
 def _inside(value: Any, out: Path) -> Any:

@@ -92,30 +92,37 @@ def test_the_processes_of_a_launcher_share_the_work(bench, tmp_path, launcher):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
-def test_two_processes_of_torchrun_train_what_one_does_without_a_warning(tmp_path):
-    set_here = (
-        *TINY["lab-base"],
-        "optim.steps=2",
-        "optim.batch=4",
-        "every.log=1",
-        "data.turns=[1]",
-        "limit=1",
-        "test=false",
-        "every.checkpoint=9",
-    )
-    run_recipe("lab-base", set_here, tmp_path / "one", progress=False)
+STEPS = ("optim.steps=2", "optim.batch=4", "every.log=1", "every.checkpoint=9", "data.turns=[1]", "limit=1", "test=false")
+TRAINED = (*TINY["lab-base"], *STEPS)
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").open()]
+
+
+@pytest.fixture(scope="module")
+def trained_by_one(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    return losses(run_recipe("lab-base", TRAINED, tmp_path_factory.mktemp("trained") / "one", progress=False))
+
+
+TRAINERS = {
+    "torchrun": "torch.distributed.run --standalone --nproc-per-node 2 --no-python",  # of port 0 it tells the processes nothing else
+    "accelerate": LAUNCHERS["accelerate"],
+}
+
+
+@pytest.mark.parametrize("launcher", TRAINERS)
+def test_two_processes_of_a_launcher_train_what_one_does_without_a_warning(trained_by_one, tmp_path, launcher):
     program = tmp_path / "program.py"
     program.write_text("import sys; from iit_bench.cli import main; sys.exit(main())")
-    launcher = "torch.distributed.run --standalone --nproc-per-node 2 --no-python"
-    words = ["train", "lab-base", *(word for item in set_here for word in ("--set", item)), "--out", tmp_path / "two", "--quiet"]
-    command = [sys.executable, "-m", *launcher.split(), sys.executable, program, *words]
+    words = ["train", "lab-base", *(word for item in TRAINED for word in ("--set", item)), "--out", tmp_path / "two", "--quiet"]
+    command = [sys.executable, "-m", *TRAINERS[launcher].split(), sys.executable, program, *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = warm_processes.run(command, env=environment, preload=warm_processes.MODELS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(tmp_path / "two")]
     assert "find_unused_parameters" not in done.stderr  # DDP's warning of each process
-    one, two = ([json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").open()] for name in ("one", "two"))
-    assert two == pytest.approx(one, rel=1e-5) and len(two) == 2
+    assert losses(tmp_path / "two") == pytest.approx(trained_by_one, rel=1e-5) and len(trained_by_one) == 2
     assert json.loads((tmp_path / "two" / "training.json").read_text())["processes"] == 2
 
 

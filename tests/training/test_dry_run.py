@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -259,6 +260,12 @@ def test_hours_may_be_those_of_measured_steps(tiny: dict[str, tuple[str, ...]], 
     assert not (tmp_path / "out").exists()
 
 
+def test_the_time_is_in_units_that_can_be_read(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    (stage,) = plan("lab-wings-stage2", [*tiny["lab-wings-stage2"], "optim.steps=2"], tmp_path / "out", throughput=1000)
+    for hours, words in ((0.0006, "2.2 seconds"), (0.01, "36 seconds"), (0.25, "15 minutes"), (2.46, "2.5 hours"), (2460, "2,460.0 hours")):
+        assert f"in all, {words} at 1,000 tokens per second" in text([dataclasses.replace(stage, hours=hours)])
+
+
 @pytest.mark.slow
 def test_what_cannot_run_here_yet_is_not_measured(tmp_path: Path) -> None:
     (stage,) = plan("smol-llava-stage1", [], tmp_path / "out", throughput="measured")
@@ -276,7 +283,7 @@ def test_the_command_prints_text_or_json_and_trains_nothing(tmp_path: Path, caps
     words = ["train", "lab-wings-stage1", "--set", "optim.batch=4", "--dry-run", "--throughput", "1000", "--out", str(out)]
     assert main(words) == 0
     text = capsys.readouterr().out
-    assert "projector" in text and "frozen" in text and "hours" in text
+    assert "projector" in text and "frozen" in text and "seconds at 1,000 tokens per second" in text
     assert main([*words, "--json"]) == 0
     (stage,) = json.loads(capsys.readouterr().out)
     assert stage["parts"][0].keys() == {"name", "parameters", "rate"} and stage["memory"]["peak"] > stage["memory"]["weights"]

@@ -94,6 +94,9 @@ def test_what_was_refused_is_in_the_card_and_the_check_is_not_repeated(
     assert (part["source"], part["records"], part["images"]) == ("train.json", 10, 10)
     assert part["refused"] == {"image missing": {"count": 1, "examples": ["train.json record 4: gone.png"]}}
     assert "T" in card["scores"]["dev"]
+    mixture = [{"source": "train.json", "weight": 9}, {"source": "lab:facts", "weight": 1}]
+    assert f"data.mixture={json.dumps(mixture)}" in card["overrides"]
+    assert not [path.name for path in out.iterdir() if str(tmp_path.parent).encode() in path.read_bytes()]
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)  # where the data lie
     start = next(item for item in own("wings") if item.startswith("inputs.model="))
@@ -122,6 +125,21 @@ def test_what_is_held_out_is_said_by_source(own: Callable[..., Any], tmp_path: P
     rows = {one["source"]: one["rows"] for one in line["held_out"]}
     assert rows == {"train.json": 0, "more.jsonl": 2, "lab:facts": 16, "lab:scenes": 0}
     assert sum(rows.values()) == len(task.held_out()) and line["validation"] > 0
+
+
+def test_the_validation_loss_is_also_of_each_source(own: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(llava(number)) + "\n" for number in range(45)))
+    mixture = f"data.mixture=[{{source: {tmp_path}/train.json}}, {{source: {tmp_path}/more.jsonl}}, {{source: 'lab:facts'}}]"
+    task = make_task(recipe := recipe_of("wings", own("wings", mixture)))
+    stepper = Stepper(task, recipe.optim, recipe.run, Processes(recipe.run))
+    task.score = lambda split, limit: {}
+    scores = loop._scores(stepper, (task.held_out(), task.held_out_sources()), 1)
+    file, facts = (rows := task.held_out())[:2], rows[2:]
+    with torch.no_grad():
+        alone, together = ([float(task.loss(some) / task.weight(some)) for some in of] for of in ((file, facts), (rows,)))
+    found = {one["source"]: one.get("loss") for one in scores["held_out"]}
+    assert found == {"train.json": None, "more.jsonl": pytest.approx(alone[0], abs=2e-5), "lab:facts": pytest.approx(alone[1], abs=2e-5)}
+    assert scores["validation"] == pytest.approx(together[0], abs=2e-5)
 
 
 def test_data_that_changed_since_the_checkpoint_are_refused(own: Callable[..., Any], tmp_path: Path) -> None:

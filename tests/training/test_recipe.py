@@ -9,6 +9,7 @@ import pytest
 
 from iit_bench.errors import UserError
 from iit_bench.training import recipe
+from iit_bench.training.identity import agrees, identity_of
 from iit_bench.training.loop import schedule
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.records import LearningRates, Optimisation
@@ -46,6 +47,22 @@ def test_of_paths_from_the_root_a_folder_keeps_the_names(tmp_path: Path) -> None
         ("lab:facts", ""),
     ]
     assert again.data.mixture[0].weight == 1e-5
+
+
+def test_of_paths_from_the_root_the_record_has_the_names_and_what_it_had_before_is_the_same_training() -> None:
+    whole = "data.mixture=[{source: /home/me/a.json, images: ~/b.zip, weight: 1e-5}, {source: 'lab:facts'}]"
+    loaded = load_recipe("smol-wings-stage1", [whole, "inputs.llm=/home/me/llm", "run.device=cuda"])
+    known = identity_of(loaded)
+    named = 'data.mixture=[{"source": "a.json", "images": "b.zip", "weight": "1e-5"}, {"source": "lab:facts"}]'
+    assert known["overrides"] == [named, "inputs.llm=llm"]
+    assert agrees({**known, "overrides": [whole, "inputs.llm=llm"]}, known)  # a card or checkpoint of an earlier version
+    assert not agrees({**known, "overrides": [whole.replace("a.json", "c.json"), "inputs.llm=llm"]}, known)
+    assert load_recipe("smol-wings-stage1", [named]).recipe.data.mixture[0].weight == 1e-5  # type: ignore[union-attr]
+
+
+def test_a_record_without_paths_is_as_it_was_given() -> None:
+    given = ("data.mixture=[{source: a.json, weight: 1e-5}]", "data.turns=[1,  2]", "seed=3")
+    assert identity_of(load_recipe("smol-wings-stage1", given))["overrides"] == list(given)
 
 
 def test_overrides_are_typed_and_reach_inside() -> None:

@@ -151,20 +151,21 @@ def test_the_log_has_loss_rates_norms_throughput_and_validation(tiny: dict[str, 
     assert first["rates"] == {name: pytest.approx(2e-3 * first["lr"]) for name in ("projector", "visual")}
     assert first["tokens_per_second"] > 0 and 0 <= first["padding"] < 0.5
     assert first["validation"] == pytest.approx(validation.item(), abs=2e-5)
-    assert first["held_out"] == [{"source": "lab:easyvqa", "rows": len(held)}]
+    assert first["held_out"] == [{"source": "lab:easyvqa", "rows": len(held), "loss": first["validation"]}]
     assert "validation" not in last and "held_out" not in last
 
 
-@pytest.mark.parametrize(("limit", "asked"), [(0, 150), (149, 149), (1200, 150)])
+@pytest.mark.parametrize(("allowed", "asked"), [(("limit=0",), 150), (("limit=149",), 149), (("limit=1200",), 150)])
+@pytest.mark.parametrize("questions", [None, 20])
 def test_dev_scores_during_training_ask_no_more_than_the_recipe_allows(
-    limit: int, asked: int, tiny: dict[str, tuple[str, ...]], tmp_path: Path
+    allowed: tuple[str, ...], asked: int, questions: int | None, tiny: dict[str, tuple[str, ...]], tmp_path: Path
 ) -> None:
-    overrides = (f"limit={limit}", "optim.steps=2", "every.score=1", "every.checkpoint=9")
+    overrides = (*allowed, *([f"every.questions={questions}"] if questions else []), "optim.steps=2", "every.score=1", "every.checkpoint=9")
     recipe: Any = load_recipe("lab-tower", [*tiny["lab-tower"], *overrides]).recipe
     task, limits = make_task(recipe), []
     task.score = lambda split, limit: limits.append((split, limit)) or {}
     loop.fit(task, recipe.optim, recipe.every, tmp_path, {}, resume=False, limit=recipe.limit)
-    assert limits == [("dev", asked)]
+    assert limits == [("dev", questions or asked)]
 
 
 def test_tensorboard_is_asked_for_before_anything_is_done(

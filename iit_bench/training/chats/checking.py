@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from iit_bench.training.chats import files, tallies
 from iit_bench.training.chats.hub import HUB
 from iit_bench.training.chats.reading import Encoding, Source
 from iit_bench.training.chats.tallies import Refused
+from iit_bench.training.recorded_paths import without_root
 from iit_bench.training.records import LAB, Dialogues
 
 CACHE = "data_check.json"  # in the training's folder, so that resuming does not check again
@@ -111,17 +112,20 @@ def check(data: Dialogues, encoding: Encoding, folder: Path | None = None, bars:
     cache = folder / CACHE if folder is not None else None
     begun = folder is not None and checkpoint.find(folder) is not None
     known = _read(cache, begun)
-    chosen = {one.source: one.revision for one in known.values()} if begun else {}  # a branch may have moved since
+    chosen = {name: one.revision for (name, _, _), one in known.items()} if begun else {}  # a branch may have moved since
     sources = [Source(part, encoding, chosen.get(part.source, "")) for part in data.mixture if not part.source.startswith(LAB)]
     parts = []
     for source in sources:
-        key = (source.part.source, files.sha256_of(source.paths), _key(source, data))
-        if begun and any(name == key[0] and sha256 != key[1] for name, sha256, _ in known):
-            raise UserError(f"{key[0]}: is not what this training began with; put it back, or train into another --out")
-        parts.append(known.get(key) or _checked(source, key, data.pixels, bars))
+        named = source.part.source
+        key = (without_root(named), files.sha256_of(source.paths), _key(source, data))
+        if begun and key[1] not in (before := [sha256 for name, sha256, _ in known if name == key[0]]) and before:
+            raise UserError(f"{named}: is not what this training began with; put it back, or train into another --out")
+        found = known.get(key) or _checked(source, key, data.pixels, bars)
+        parts.append(replace(found, source=named))
     report = Report(parts)
     if cache is not None:
-        write_atomic(cache, json.dumps(sealed({"parts": [asdict(part) for part in parts]})) + "\n")
+        recorded = [asdict(part) | {"source": without_root(part.source)} for part in parts]
+        write_atomic(cache, json.dumps(sealed({"parts": recorded})) + "\n")
     return report, sources
 
 
@@ -189,4 +193,4 @@ def _read(cache: Path | None, begun: bool) -> dict[tuple[str, str, str], Checked
         if begun:
             raise UserError(f"{cache}: is damaged ({described(error)}); put it back, or train into another --out") from error
         return {}
-    return {(part.source, part.sha256, part.encoding): part for part in parts}
+    return {(without_root(part.source), part.sha256, part.encoding): part for part in parts}
