@@ -115,6 +115,8 @@ def _first(place: Mapping[str, Any]) -> str:
     """The first token that a place names.
 
     Raises:
-        IndexError: it names none.
+        ValueError: it names none.
     """
-    return [*place][0]
+    for token in place:
+        return token
+    raise ValueError("a place has no token")
