@@ -23,6 +23,7 @@ from iit_bench.models.contract import (
 )
 from iit_bench.models.rendering import render_task_chat, special_tokens_of
 from iit_bench.models.scoring import score_prefixed, split_continuation
+from iit_bench.models.special_tokens import TokenIds
 
 DEFAULT_CONTEXT = 2048  # tokens, of a model that names no limit (lm-eval's own default)
 WINDOW_TOKENS = 8192  # of rolling windows encoded together
@@ -37,6 +38,7 @@ class RawText(TextModel):
     placeholder = ""  # text that the tokenizer would read as an image; here it stays text
     has_chat_template = True
     prompts_at_once: int | None = None  # that `prefill` takes; None = any number
+    token_ids: TokenIds | None = None  # that the model has; None where it does not run in this process
 
     def text_prompt(self, tokens: list[int]) -> Any:
         """What `prefill` and `continue_tokens` take, for the tokens of a raw text."""
@@ -89,7 +91,12 @@ class RawText(TextModel):
             if len(after) > self.context_limit:
                 raise ItemError("context overflow", f"a continuation of {len(after)} tokens, the model takes {self.context_limit}")
             pairs.append((before[-(self.context_limit + 1 - len(after)) :], after))
+        self._check(*(tokens for pair in pairs for tokens in pair))
         return pairs
+
+    def _check(self, *rows: Sequence[int]) -> None:
+        if self.token_ids is not None:
+            self.token_ids.check(*rows)
 
     def _pair(self, context: str, continuation: str) -> Pair:
         if context:
@@ -105,8 +112,13 @@ class RawText(TextModel):
         """A text in lm-eval's rolling windows: every token is predicted once, after as much context as fits."""
         from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-        tokens, limit = self.encode_text(text), self.context_limit
+        tokens, limit = self._rolled(text), self.context_limit
         return [make_disjoint_window(window) for window in get_rolling_token_windows(tokens, self._first_token, limit, 1)]
+
+    def _rolled(self, text: str) -> list[int]:
+        tokens = self.encode_text(text)
+        self._check([self._first_token, *tokens])
+        return tokens
 
     def cut_prompt(self, request: TextGenerateRequest) -> list[int]:
         """Tokens of a text to continue, cut on the left so that the new ones fit the model's context."""
@@ -116,14 +128,16 @@ class RawText(TextModel):
                 f"{request.max_new_tokens} tokens are to be generated, and model {self.info.name!r} takes {self.context_limit} with the "
                 "prompt; give fewer with --gen-kwargs max_gen_toks=N"
             )
-        return (self.encode_text(request.context) or [self._first_token])[-room:]
+        tokens = (self.encode_text(request.context) or [self._first_token])[-room:]
+        self._check(tokens)
+        return tokens
 
     def text_tokens(self, request: TextRequest) -> int:
         """As `contract.TextModel.text_tokens`."""
         if isinstance(request, TextGenerateRequest):
             return len(self.cut_prompt(request)) + request.max_new_tokens
         if isinstance(request, RollingRequest):
-            return min(len(self.encode_text(request.text)) + 1, self.context_limit)
+            return min(len(self._rolled(request.text)) + 1, self.context_limit)
         return max(len(before) + len(after) for before, after in self._pairs(request))
 
     # ------------------------------------------------------------ scoring

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from iit_bench.errors import ItemError
+from iit_bench.models.special_tokens import TokenIds
 from iit_bench.types import Message
 
 # Around a stand-in's number: private-use characters of plane 16, which no tokenizer normalises.
@@ -26,10 +27,11 @@ class Words:
         tokenizer: of transformers. Stand-ins are added to it as they are needed; their ids never reach a model.
         template: text of the chat template. Added tokens that are not special count as marks if it writes them.
         marks: further names, such as the processor's place of an image.
+        ids: that the model has; None where it does not run in this process.
     """
 
-    def __init__(self, tokenizer: Any, template: str, marks: Iterable[str] = ()) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, template: str, marks: Iterable[str] = (), ids: TokenIds | None = None) -> None:
+        self._tokenizer, self._ids = tokenizer, ids
         added = [token for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
         names = {token.content for token in added if token.special or token.content in template}
         names |= {*tokenizer.all_special_tokens, *filter(str.strip, marks)}
@@ -75,8 +77,19 @@ class Words:
         return [self.hide(part) if isinstance(part, str) else part for part in parts]
 
     def encode(self, text: str, **settings: Any) -> list[int]:
-        """Token ids of a text with stand-ins; `settings` are those of the tokenizer's `encode`."""
-        return [token for own in self._tokenizer.encode(text, **settings) for token in self._spelling.get(own, (own,))]
+        """Token ids of a text with stand-ins; `settings` are those of the tokenizer's `encode`.
+
+        Raises:
+            ItemError: the model has no such token.
+        """
+        tokens = [token for own in self._tokenizer.encode(text, **settings) for token in self._spelling.get(own, (own,))]
+        self.check(tokens)
+        return tokens
+
+    def check(self, tokens: Sequence[int]) -> None:
+        """As `special_tokens.TokenIds.check`, where the model is known."""
+        if self._ids is not None:
+            self._ids.check(tokens)
 
     def _stand_in(self, name: str) -> str:
         if name not in self._stand_ins:
@@ -101,9 +114,12 @@ class Words:
         return [*self._spell(name[:1]), *self._spell(name[1:])]  # an added token that is not special is kept whole otherwise
 
 
-def words_of(renderer: Any) -> Words:
-    """For a tokenizer or a processor of transformers: its tokenizer's special tokens, and the processor's marks of images and the like."""
+def words_of(renderer: Any, ids: TokenIds | None = None) -> Words:
+    """For a tokenizer or a processor of transformers: its tokenizer's special tokens, and the processor's marks of images and the like.
+
+    `ids` as of `Words`.
+    """
     tokenizer = getattr(renderer, "tokenizer", renderer)
     template = getattr(renderer, "chat_template", None) or tokenizer.chat_template or ""
     marks = [value for name, value in vars(renderer).items() if name.endswith("_token") and isinstance(value, str)]
-    return Words(tokenizer, str(template), marks if renderer is not tokenizer else ())
+    return Words(tokenizer, str(template), marks if renderer is not tokenizer else (), ids)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from iit_bench.training import assets, chat, dialogues, fused_llm, last_layer, scores, sources, tokenizer
+from iit_bench.training import assets, chat, dialogues, fused_llm, last_layer, scores, sources, start, tokenizer
 from iit_bench.training.records import Dialogues
 from iit_bench.training.stages import BaseRecipe
 from iit_bench.types import Question
@@ -43,6 +43,7 @@ class BaseTask(chat.ChatRows):
             self.module: Any = LlamaForCausalLM(config)
         if recipe.inputs.model:
             self.load(assets.find(recipe.inputs.model, "inputs.model"))
+            start.check_tokens(self.module, self.tokenizer, recipe.data)
         self.groups = {"llm": list(self.module.parameters())}
         self._draw = dialogues.mixed(recipe.data.sources) if recipe.data.sources else dialogues.facts_and_scenes(recipe.scenes)
 

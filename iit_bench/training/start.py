@@ -13,12 +13,13 @@ from jinja2 import TemplateError
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.checkpoint_check import read_object, refused
+from iit_bench.models.special_tokens import TokenIds
 from iit_bench.models.template_check import read_tokenizer
 from iit_bench.models.wings.efficientnet_configuration import EfficientNetLiteConfig
 from iit_bench.training import assets, chat
 from iit_bench.training.assets import Place
 from iit_bench.training.method import Method
-from iit_bench.training.records import VlmInputs
+from iit_bench.training.records import LAB, Dialogues, VlmInputs
 from iit_bench.training.stages import VlmRecipe
 from iit_bench.types import Message
 
@@ -44,6 +45,7 @@ def build(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
         UserError: the inputs are missing, are no models, or do not go together.
     """
     model, tokenizer = _built(recipe, method)
+    check_tokens(model, tokenizer, recipe.data)
     method.attach(model)
     method.begin(model)
     return model, tokenizer
@@ -86,6 +88,8 @@ def outline(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, Any
         took its place.
     """
     model, tokenizer = _outlined(recipe, method, earlier)
+    if tokenizer is not None:
+        check_tokens(model, tokenizer, recipe.data)
     method.attach(model)
     return model, tokenizer
 
@@ -161,6 +165,31 @@ def load(folder: Path) -> tuple[Any, Any]:
     with refused(f"{folder} cannot be loaded"):
         model = WingsForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, **ONLY_SAFETENSORS)
     return model, read_tokenizer(folder, f"the tokenizer of {folder} cannot be loaded", "get the file again")
+
+
+def token_ids(model: Any, tokenizer: Any) -> TokenIds:
+    """Which ids a model has an embedding for; an image's mark needs none: features take its place."""
+    return TokenIds(model, tokenizer, marks=(tokenizer.convert_tokens_to_ids(IMAGE),))
+
+
+def check_tokens(model: Any, tokenizer: Any, data: Dialogues) -> None:
+    """Refuse to draw dialogues for a model whose tokenizer writes words that it has no embedding for, and pad with a token that it has.
+
+    Records of own data are checked one by one (`chats.reading`).
+
+    Raises:
+        UserError: it does.
+    """
+    ids = token_ids(model, tokenizer)
+    missing = ids.missing()
+    if tokenizer.pad_token_id in missing:
+        tokenizer.pad_token = tokenizer.eos_token
+    if not missing or (data.mixture and not any(part.source.startswith(LAB) for part in data.mixture)):
+        return
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    read = chat.encode(tokenizer, [Message("user", ("?",)), Message("assistant", ("!",))]).ids
+    if written := [token for token in missing if token in read or token not in special]:
+        raise UserError(f"recipe: {ids.described(written[0])}; give it the tokenizer that it was trained with")
 
 
 def _check_stage(config: Any, tokenizer: Any, folder: Path) -> None:

@@ -69,6 +69,7 @@ class VlmTask(chat.ChatRows):
             image_tokens=config.image_token_length,
             longest=min(self.tokenizer.model_max_length, room, longest or 1 << 60),
             max_pixels=config.max_image_pixels,
+            ids=start.token_ids(self.module, self.tokenizer),
         )
 
     def rows(self, step: int) -> list[chat.Row]:

@@ -24,7 +24,7 @@ from iit_bench.models.huggingface.token_rows import TokenRows
 from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import RenderedChats, encode_prompt, render_prompt, text_turns
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
-from iit_bench.models.special_tokens import pad_token
+from iit_bench.models.special_tokens import TokenIds, pad_token
 from iit_bench.models.tree_scoring import TreeScoring
 from iit_bench.models.words import words_of
 from iit_bench.token_trees import TokenPath, TreeRow, symbols, token_path
@@ -41,7 +41,8 @@ class CausalLM(TreeScoring):
     ) -> None:
         self.model, self.tokenizer, self.has_chat_template = model, tokenizer, has_chat_template
         self.reasoning = reasoning_of(tokenizer)
-        self.words = words_of(tokenizer)
+        self.token_ids = TokenIds(model, tokenizer)
+        self.words = words_of(tokenizer, self.token_ids)
         self._chats = RenderedChats()
         self._delimiter = learn_delimiter(tokenizer, text_turns)
         self.token_rows = TokenRows(model, tokenizer, pad=pad_token(tokenizer, model), device=info.device, way=way)

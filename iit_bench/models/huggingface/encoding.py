@@ -66,12 +66,17 @@ class InputMaker:
         self.has_suffix = takes_suffix(self.processor)
 
     def make(self, text: str, images: list[PillowImage.Image]) -> Inputs:
-        """Inputs of one chat, on the model's device and in its dtype."""
+        """Inputs of one chat, on the model's device and in its dtype.
+
+        Raises:
+            ItemError: the model has no such token.
+        """
         inputs = self._call(text, images)
         names = frozenset(inputs)
         if names not in self._layouts:
             self._layouts[names] = layout_of(inputs, self._call(text + PROBE, images), self.has_suffix)
         inputs = self.spell(inputs, self.words.spelling)
+        self.words.check(inputs["input_ids"][0].tolist())
         moved = {name: value.to(device_of(self.model)) if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
         return {name: v.to(self.model.dtype) if isinstance(v, torch.Tensor) and v.is_floating_point() else v for name, v in moved.items()}
 

@@ -128,6 +128,7 @@ class ImageParts:
     def _made(self, key: str, image: Image, in_company: bool) -> ImagePart:
         written, tensors = self._process(image, in_company)
         tokens, around = self._without_text(written)
+        self._words.check(tokens)
         kept = {name: tensors[name] for name in IN_FORWARD if name in tensors}
         columns = tokens.count(self.column)
         part = ImagePart(key=key, image=image, in_company=in_company, tokens=tuple(tokens), columns=columns, around=around, kept=kept)

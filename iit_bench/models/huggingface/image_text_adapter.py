@@ -44,7 +44,7 @@ from iit_bench.models.reasoning import read_reply, reasoning_of, reply_limit
 from iit_bench.models.rendering import RenderedChats, encode_prompt, image_marks, render_prompt, turns_of_parts, with_places
 from iit_bench.models.replies import EncodedReplies, encode_replies, learn_delimiter
 from iit_bench.models.scoring import PrefixScorer, score_prefixed, score_single_rows
-from iit_bench.models.special_tokens import pad_token
+from iit_bench.models.special_tokens import TokenIds, pad_token
 from iit_bench.models.tree_scoring import TreeScoring
 from iit_bench.models.words import words_of
 from iit_bench.token_trees import TokenPath, TreeRow, build_row, symbols
@@ -76,7 +76,8 @@ class ImageTextModel(TreeScoring):
         why_not = {} if has_chats else {"takes_histories": "it has no chats and answers one question"}
         self.capabilities = replace(type(self).capabilities, reasons=self.reasoning.expected, takes_histories=has_chats, why_not=why_not)
         self.placeholder = str(getattr(processor, "image_token", None) or "")
-        self.words = words_of(processor)
+        self.token_ids = TokenIds(model, self.tokenizer)
+        self.words = words_of(processor, self.token_ids)
         self._texts = RenderedChats()
         self.inputs = InputMaker(processor, model, self.words)
         self._delimiter = learn_delimiter(processor, turns_of_parts)

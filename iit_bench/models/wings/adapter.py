@@ -26,7 +26,7 @@ from iit_bench.models.huggingface.feature_folder import FeatureFolder
 from iit_bench.models.raw_text import until_end
 from iit_bench.models.reasoning import Reasoning, read_reply, reasoning_of, reply_limit
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
-from iit_bench.models.special_tokens import pad_token
+from iit_bench.models.special_tokens import TokenIds, pad_token
 from iit_bench.models.tree_scoring import TreeScoring
 from iit_bench.models.wings.attention_probe import observe
 from iit_bench.models.wings.configuration import WingsConfig
@@ -65,7 +65,8 @@ class WingsModel(TreeScoring):
         image_token_id = model.config.image_token_id
         # The released code's slot is not a token.
         self.placeholder = str(tokenizer.convert_ids_to_tokens(image_token_id)) if image_token_id >= 0 else ""
-        self.encoder = make_encoder(tokenizer, model.config)
+        self.token_ids = TokenIds(model, tokenizer, marks=(image_token_id,))
+        self.encoder = make_encoder(tokenizer, model.config, self.token_ids)
         self.info = info.with_settings(**self.encoder.delimiter.settings())
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()  # sha256 of an image -> tower features [T, D_v]
         self._image_folder = image_folder

@@ -11,6 +11,7 @@ from iit_bench.errors import ItemError
 from iit_bench.models.contract import RenderedPrompt
 from iit_bench.models.rendering import TEMPLATE_REFUSED, RenderedChats, render_prompt, special_tokens_of, text_turns, with_places
 from iit_bench.models.replies import Delimiter, EncodedReplies, cut_replies, learn_delimiter
+from iit_bench.models.special_tokens import TokenIds
 from iit_bench.models.wings.configuration import WingsConfig
 from iit_bench.models.wings.released.scripts import IMAGE_MARK, SCRIPTS, Script, write_turns
 from iit_bench.types import Image, Message
@@ -48,10 +49,11 @@ class ChatEncoder:
         tokenizer: with a chat template.
         image_token_id: the placeholder.
         image_token_length: placeholders per image.
+        ids: that the model has; None where that is not asked.
     """
 
-    def __init__(self, tokenizer: Any, image_token_id: int, image_token_length: int) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, image_token_id: int, image_token_length: int, ids: TokenIds | None = None) -> None:
+        self.tokenizer, self.ids = tokenizer, ids
         self.image_token_id = image_token_id
         self.image_token = tokenizer.convert_ids_to_tokens(image_token_id) if image_token_id >= 0 else ""
         self.image_token_length = image_token_length
@@ -67,7 +69,8 @@ class ChatEncoder:
         """Token ids of a chat up to where the reply begins, and of each continuation, cut by `replies.cut_replies`.
 
         Raises:
-            ItemError: the template refuses the chat or loses an image, or a continuation has no token of its own.
+            ItemError: the template refuses the chat or loses an image, a continuation has no token of its own, or the model has no such
+                token.
         """
         guard = self._guard(messages, continuations)
         prompt = self._prompt(messages, guard)
@@ -82,6 +85,8 @@ class ChatEncoder:
         else:
             scored = EncodedReplies(text=prompt, prompt=encode(prompt))
         ids = scored.prompt
+        if self.ids is not None:
+            self.ids.check(ids, *scored.replies)
         if ids.count(self.image_token_id) != len(images):
             raise ItemError(TEMPLATE_REFUSED, f"it renders {ids.count(self.image_token_id)} of {len(images)} images")
         expanded = [copy for token in ids for copy in [token] * (self.image_token_length if token == self.image_token_id else 1)]
@@ -149,8 +154,8 @@ def _any_of(names: set[str]) -> re.Pattern[str]:
 class ScriptEncoder(ChatEncoder):
     """A ChatEncoder for prompts by a script of the released code (see `released/scripts.py`), whose tokenizers have no image token."""
 
-    def __init__(self, tokenizer: Any, script: Script, image_token_id: int, image_token_length: int) -> None:
-        super().__init__(tokenizer, image_token_id, image_token_length)
+    def __init__(self, tokenizer: Any, script: Script, image_token_id: int, image_token_length: int, ids: TokenIds | None = None) -> None:
+        super().__init__(tokenizer, image_token_id, image_token_length, ids)
         self.script = script
         self.image_token = IMAGE_MARK
         added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
@@ -172,9 +177,9 @@ class ScriptEncoder(ChatEncoder):
         return ids
 
 
-def make_encoder(tokenizer: Any, config: WingsConfig) -> ChatEncoder:
-    """The encoder of a model's prompts; in mode `released` an image is one slot."""
+def make_encoder(tokenizer: Any, config: WingsConfig, ids: TokenIds) -> ChatEncoder:
+    """The encoder of a model's prompts; in mode `released` an image is one slot. `ids` are those that the model has."""
     length = 1 if config.mode == "released" else config.image_token_length or 1
     if config.conversation is None:
-        return ChatEncoder(tokenizer, config.image_token_id, length)
-    return ScriptEncoder(tokenizer, SCRIPTS[config.conversation], config.image_token_id, length)
+        return ChatEncoder(tokenizer, config.image_token_id, length, ids)
+    return ScriptEncoder(tokenizer, SCRIPTS[config.conversation], config.image_token_id, length, ids)

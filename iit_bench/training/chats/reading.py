@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from iit_bench.errors import ItemError, UserError, one_line
+from iit_bench.models.special_tokens import TokenIds
 from iit_bench.training import chat
 from iit_bench.training.chats import files, hub, schemas
 from iit_bench.training.chats.pictures import Unread, images_in
@@ -35,12 +36,14 @@ class Encoding:
         image_tokens: per image.
         longest: tokens of a chat; longer ones are refused.
         max_pixels: of an image.
+        ids: that the model has; None where that is not asked.
     """
 
     tokenizer: Any
     image_tokens: int
     longest: int
     max_pixels: int
+    ids: TokenIds | None = None
 
     def sha256(self) -> str:
         """Of what decides which records can be trained on, beside the records."""
@@ -49,6 +52,7 @@ class Encoding:
             self.tokenizer.backend_tokenizer.to_str(),
             str(self.tokenizer.chat_template),
             f"{self.image_tokens} {self.longest} {self.max_pixels}",
+            *([str(self.ids.rows)] if self.ids is not None and self.ids.missing() else []),
         ):
             whole.update(hashlib.sha256(text.encode()).digest())
         return whole.hexdigest()
@@ -117,6 +121,8 @@ class Source:
         for picture in (part for turn in turns for part in turn.parts if isinstance(part, Picture)):
             self.folder.check(picture, pixels)
         row = self._encoded(turns)
+        if self.encoding.ids is not None:
+            self.encoding.ids.check(row.ids)
         if not row.labelled:
             raise ItemError(NOTHING_TO_LEARN)
         if len(row.ids) > self.encoding.longest:

@@ -18,6 +18,7 @@ from iit_bench.training.chat import IGNORED
 from iit_bench.training.chats import pictures, reading
 from iit_bench.training.chats.reading import Encoding, Source
 from iit_bench.training.records import Part
+from tests.conftest import sizes, tiny_tokenizer
 from tests.training.chats.conftest import llava, picture
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "data/wings_golden/prompt_format/cases.json").read_text(encoding="utf-8"))["format"]
@@ -171,3 +172,30 @@ def test_parquet_as_datasets_writes_it_has_the_rows_of_the_same_chats_in_json(
     for number in range(2):
         assert replace(found.row(number), id="") == replace(expected.row(number), id="")
         assert found.check(number, pixels=True).ids == expected.row(number).ids
+
+
+def test_a_record_with_a_token_beyond_the_embedding_is_refused(encoding: Encoding, written: Callable[..., Path]) -> None:
+    """The image's mark needs no row: features take its place."""
+    from transformers import AddedToken, AutoConfig, AutoModelForCausalLM
+
+    from iit_bench.training import start
+
+    tokenizer = tiny_tokenizer()
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **sizes(tokenizer)))
+    tokenizer.add_tokens(["zebra"])
+    tokenizer.add_tokens([AddedToken("<image>", special=True)])
+    whole = replace(encoding, tokenizer=tokenizer)
+    known = replace(whole, ids=start.token_ids(model, tokenizer))
+    made = source(written([llava(0, "red.png"), llava(1, question="Is it a zebra?")]), known)
+    assert made.check(0, pixels=False).ids
+    assert refused(made, 1).reason == "token beyond the embedding"
+    assert known.sha256() != whole.sha256()
+
+
+def test_a_model_that_has_all_tokens_leaves_the_checks_of_earlier_trainings_valid(encoding: Encoding) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from iit_bench.training import start
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **sizes(encoding.tokenizer)))
+    assert replace(encoding, ids=start.token_ids(model, encoding.tokenizer)).sha256() == encoding.sha256()
