@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import ItemError
@@ -23,6 +24,9 @@ ORIENTATION = 0x0112  # EXIF tag
 UNREADABLE = "unreadable image"  # the reason in errors.jsonl and in a manifest's counts
 MOST_PIXELS = 178_956_970  # of a picture where no other limit is given; Pillow's own, which other code may have changed
 MOST_WIDE = 64_000_000  # pixels of a picture with more than 8 bits per colour, which is converted in numbers of 64 bits
+# Formats of Pillow that are not read, as a picture of a stranger: it hands EPS and WMF to other programs, which run what is in them; the
+# others hold a further file, which is opened or unpacked without the limits here.
+NOT_READ = frozenset({"BLP", "EPS", "FITS", "FPX", "ICNS", "ICO", "IPTC", "MIC", "WMF"})
 MOST_TIMES = 200  # the shorter side goes into the longer one at most so often: models enlarge the shorter side, and pad to a square
 
 
@@ -57,7 +61,7 @@ def opened(data: bytes, max_pixels: int | None = None, *, square: bool = False) 
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError("not an image, or one without pixels") from error
+        raise UnreadableImageError(_unidentified(data)) from error
     except decoding_errors() as error:
         raise UnreadableImageError(str(error)) from error
 
@@ -66,10 +70,31 @@ def _open(data: bytes, quiet: bool) -> PillowImage.Image:
     from PIL import Image as PillowImage
 
     if not quiet:
-        return PillowImage.open(io.BytesIO(data))
+        return PillowImage.open(io.BytesIO(data), formats=_formats())
     with warnings.catch_warnings():  # not safe among threads: only where a limit of our own replaces the warning
         warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
-        return PillowImage.open(io.BytesIO(data))
+        return PillowImage.open(io.BytesIO(data), formats=_formats())
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that are read, in the order in which Pillow tries them."""
+    from PIL import Image as PillowImage
+
+    PillowImage.preinit()
+    PillowImage.init()
+    return tuple(name for name in PillowImage.ID if name not in NOT_READ)
+
+
+def _unidentified(data: bytes) -> str:
+    """Why no format that is read fits a file."""
+    from PIL import Image as PillowImage
+
+    for name in sorted(NOT_READ & set(PillowImage.OPEN)):
+        accepts = PillowImage.OPEN[name][1]
+        if accepts and accepts(data[:16]) is True:
+            return f"a file of format {name} is not read; convert it to PNG"
+    return "not an image, or one without pixels"
 
 
 def check_size(picture: PillowImage.Image, max_pixels: int, *, square: bool = False) -> None:

@@ -9,8 +9,10 @@ import sys
 import warnings
 import zlib
 from functools import cache
+from pathlib import Path
 
 import pytest
+from PIL import EpsImagePlugin
 from PIL import Image as Pillow
 
 from iit_bench.errors import ItemError
@@ -46,6 +48,32 @@ def test_garbage_and_nothing_are_unreadable() -> None:
     broken = bytearray(picture("PNG"))
     broken[60:90] = bytes(30)  # inside the compressed pixels
     assert not is_readable(Image(bytes(broken)))
+
+
+def ico(size: tuple[int, int]) -> bytes:
+    """An icon whose directory says 16 x 16, with a PNG of another size in it."""
+    inner = claiming(*size)
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\n%%EOF\n"
+WITH_A_FILE_INSIDE = {"EPS": EPS, "ICO": ico((9, 9)), "FITS": b"SIMPLE  =                    T" + bytes(80)}
+
+
+@pytest.mark.parametrize("kind", WITH_A_FILE_INSIDE)
+def test_formats_that_hold_a_program_or_a_further_file_are_not_opened(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow draws EPS by Ghostscript, where it is installed: a stand-in tells whether it was started."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch '{tmp_path}/started'\nexit 1\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # not looked for yet
+    data = WITH_A_FILE_INSIDE[kind]
+    with pytest.raises(UnreadableImageError, match=f"a file of format {kind} is not read; convert it to PNG"):
+        decode(data)
+    assert not is_readable(Image(data))
+    with pytest.raises(UnreadableImageError):
+        portable(Image(data))
+    assert not (tmp_path / "started").exists()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
@@ -74,16 +73,21 @@ def build(task: str, base: Any, part: str, own_yes_no: bool = False) -> Any:
             if part == "no-image":
                 return []
             if "image" not in line:
-                return _dumped(super().dump_image, self.img_root, line)
+                return list(super().dump_image(line))
             cells = line["image"] if isinstance(line["image"], list) else [line["image"]]
             plain = [_plain(cell) for cell in cells]
+            if None in plain:
+                return _unchanged(cells, Path(self.img_root))
             if plain != cells:
                 self.redrawn[str(line["index"])] = None
             names = _names(line, cells, Path(self.img_root))
             own = dict(line)  # a row of pandas takes no list for a cell
             own["image"], path = (plain, names) if isinstance(line["image"], list) else (plain[0], names[0])
             own["image_path"] = path
-            return _dumped(super().dump_image, self.img_root, own)
+            try:
+                return list(super().dump_image(own))
+            except decoding_errors():
+                return _unchanged(cells, Path(self.img_root))
 
     Built.__name__ = base.__name__
     try:
@@ -110,13 +114,16 @@ def _check_references(task: str, data: Any) -> None:
 # ---------------------------------------------------------------- pictures
 
 
-def _plain(cell: str) -> str:
-    """A cell with the picture as this project shows it, where VLMEvalKit, which saves pictures on black and as they lie, does not."""
+def _plain(cell: str) -> str | None:
+    """A cell with the picture as this project shows it, where VLMEvalKit, which saves pictures on black and as they lie, does not.
+
+    None for one that is not read here: VLMEvalKit would open it without limits of pixels, and formats that run other programs.
+    """
     data = _decoded(cell)
     try:
         shown = portable(Image(data))[0]
     except UnreadableImageError:
-        return cell
+        return None
     return cell if shown is data else base64.b64encode(shown).decode()
 
 
@@ -142,18 +149,15 @@ def _names(line: Any, cells: list[str], folder: Path) -> list[str]:
     return [f"{of_cell}/{PurePath(name).name}" for name, of_cell in pairs]
 
 
-def _dumped(dump: Callable[[Any], Any], img_root: str, line: Any) -> list[str]:
-    """Paths of a row's images. An image that cannot be decoded is written unchanged, so that the model refuses this item only."""
-    try:
-        return list(dump(line))
-    except decoding_errors():
-        folder = Path(img_root)
-        folder.mkdir(parents=True, exist_ok=True)
-        cells = line["image"] if isinstance(line["image"], list) else [line["image"]]
-        paths = [folder / f"broken_{line['index']}_{number}.png" for number in range(len(cells))]
-        for path, cell in zip(paths, cells, strict=True):
-            path.write_bytes(_decoded(str(cell)))
-        return [str(path) for path in paths]
+def _unchanged(cells: list[str], folder: Path) -> list[str]:
+    """Paths of a row's images, written as they are: the model refuses this item only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for cell in cells:
+        data = _decoded(str(cell))
+        paths.append(folder / f"unreadable_{hashlib.sha256(data).hexdigest()[:16]}.png")  # an index may be a path
+        paths[-1].write_bytes(data)
+    return list(map(str, paths))
 
 
 def _decoded(cell: str) -> bytes:

@@ -264,6 +264,20 @@ def test_a_picture_is_never_written_outside_its_data_sets_folder(tmp_path) -> No
 
 
 @pytest.mark.slow
+def test_a_picture_that_is_not_read_here_is_not_opened_by_vlmevalkit_either(ask, tmp_path, monkeypatch) -> None:
+    """It has no limit of pixels, and draws EPS by Ghostscript: a stand-in tells whether it was started."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch '{tmp_path}/started'\nexit 1\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\n%%EOF\n"
+    rows = [{"question": "One?", "answer": "Yes"}, {"question": "Two?", "answer": "Yes", "image": base64.b64encode(eps).decode()}]
+    run = ask([{**row, "index": f"../{number}"} for number, row in enumerate(rows)], {"One": "Yes", "Two": "Yes"}, name="Programs")
+    assert not (tmp_path / "started").exists()
+    shown = {one.messages[-1].text.split("?")[0]: one.messages[-1].images[0].data for one in run.asked}
+    assert shown["Two"] == eps  # a model refuses it
+
+
+@pytest.mark.slow
 def test_a_row_that_vlmevalkit_cannot_ask_is_one_failed_item_and_is_named(ask, makers) -> None:
     """A mark <image 3> of two images ended the whole run with "IndexError"."""
     row = {"A": "one", "B": "two", "answer": "A", "split": "validation", "image": str([makers["picture"](1), makers["picture"](2)])}
