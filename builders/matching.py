@@ -128,12 +128,14 @@ class Encoder:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
+        from iit_bench.models.checkpoints import load_whole
+
         where = pick_device(device)
         try:
             with without_bars(downloads=sys.stderr.isatty()):
                 folder = resolve_checkpoint(name)
                 tokenizer = AutoTokenizer.from_pretrained(folder)
-                model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval().to(where)
+                model = load_whole(AutoModel, folder, may_lack=("pooler",), dtype=torch.float32, use_safetensors=True).eval().to(where)
         except Exception as error:  # of any library that reads a stranger's files
             raise UserError(
                 f"--match {name!r} is neither tfidf, none nor a text encoder that transformers can load "

