@@ -262,6 +262,9 @@ def _cost(found: Findings) -> str:
         ]
         for one in found.costs
     ]
+    if any(one.memory is not None for one in found.costs):
+        head.append("peak of the process, MB")
+        rows = [[*row, NOTHING if one.memory is None else f"{one.memory / 1e6:,.0f}"] for row, one in zip(rows, found.costs, strict=True)]
     builds = {one.versions.get("iit-bench commit", "an unnamed one") for one in found.grid.results if one.state == "done"}
     mixed = f" They are of {counted(len(builds), 'build')} of the trainer, some faster than others." if len(builds) > 1 else ""
     return f"\n## Cost\n\nMeans over cells, beside other work on the same machine.{mixed}\n{_table(head, rows)}"

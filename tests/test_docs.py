@@ -75,8 +75,8 @@ def test_the_section_of_another_llm_has_its_own_verdicts_seeds_and_missing_cells
 
 
 def test_the_page_of_the_experiment_has_a_verdict_on_every_claim_and_names_missing_cells(tmp_path: Path):
-    made_cells.write(tmp_path, n=30)
-    missing = re.compile(r"\n- Missing, of 234 planned cells: .*; Wings (\d+) of 30 \(")
+    made_cells.write(tmp_path, n=30, peak_memory=912_000_000)
+    missing = re.compile(r"\n- Missing, of \d+ planned cells: .*; Wings (\d+) of 30 \(")
     before = missing.search(script("make_lab").page(tmp_path))
     for file in tmp_path.glob("wings-2e-4-1.*"):
         file.unlink()
@@ -85,6 +85,7 @@ def test_the_page_of_the_experiment_has_a_verdict_on_every_claim_and_names_missi
     verdicts = ("**held**", "**did not hold**", "**cannot be told**")
     assert sum(claims.count(one) for one in verdicts) == 5
     after = missing.search(page)
+    assert "| peak of the process, MB |" in page and "| 912 |" in page.partition("\n## Cost")[2]
     assert before and after and int(after[1]) == int(before[1]) + 1 and "## Limits" in page
     assert "has no cells here yet" in script("make_lab").page(tmp_path / "nowhere")
 

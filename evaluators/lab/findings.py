@@ -74,6 +74,7 @@ class Cost:
     cpu_train: float  # CPU seconds of the last stage
     cpu_stage1: float  # of stage 1, which the cells of a seed share
     relative: float | None  # cpu_train over that of full tuning per step; None without it
+    memory: float | None = None  # bytes of the process at the peak of the last stage's steps; None where no cell has it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,9 +229,15 @@ def _costs(grid: Grid) -> tuple[Cost, ...]:
             cpu_train=train,
             cpu_stage1=stage1,
             relative=None if not full or not (own := per_step[first.cell.method]) else own / full,
+            memory=_memory([cell for cell in done if cell.cell.method == first.cell.method]),
         )
         for first, n, steps, tokens, train, stage1 in made
     )
+
+
+def _memory(cells: Sequence[CellResult]) -> float | None:
+    known = [cell.peak_memory for cell in cells if cell.peak_memory is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _absent(grid: Grid, planned: Sequence[str]) -> tuple[str, ...]:

@@ -106,6 +106,7 @@ class CellResult:
     attention: Attention | None
     state: State = "done"
     reason: str = ""  # why it failed, a sentence
+    peak_memory: int | None = None  # bytes that the process held at most in the last stage's steps, imports included; None: not measured
     items_sha256: str = ""  # of the parquet file; empty where the cell failed
 
 

@@ -156,6 +156,7 @@ def run_cell(
         scores=_counts((one.tier, one.outcome == "correct") for one in targets),
         sources=_sources(targets),
         attention=attention,
+        peak_memory=_peak_memory(folders[1]) if folders else None,
     )
     return result, [_item(one) for one in targets]
 
@@ -266,6 +267,10 @@ def _log(folder: Path) -> list[dict[str, Any]]:
 
 def _tokens(folder: Path) -> int:
     return sum(int(line.get("tokens", 0)) for line in _log(folder))
+
+
+def _peak_memory(folder: Path) -> int | None:
+    return max((int(line["peak_memory"]) for line in _log(folder) if "peak_memory" in line), default=None)
 
 
 def _path(trained: Path, saved: Path, card: Mapping[str, Any], steps: int) -> tuple[Point, ...]:

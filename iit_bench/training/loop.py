@@ -12,6 +12,7 @@ from iit_bench.training import checkpoint
 from iit_bench.training.identity import agrees
 from iit_bench.training.logs import Log, Progress, Window
 from iit_bench.training.parallel import Processes
+from iit_bench.training.peak_memory import PeakMemory
 from iit_bench.training.records import Every, Optimisation, Running
 from iit_bench.training.steps import Diverged, Stepper, Task, prepare, schedule
 
@@ -62,7 +63,7 @@ def fit(
     held_out = (task.held_out(), task.held_out_sources())
     with Log(out, board=run.tensorboard, writes=processes.writes) as log:
         begun = _resumed(stepper, out, identity, every, log) if resume else _Begun(0, 0.0, Window(every.log))
-        window, start = begun.window, time.monotonic()
+        window, memory, start = begun.window, PeakMemory(processes.device), time.monotonic()
         with Progress(optim.steps, begun.step, progress and processes.writes) as shown:
             for step in range(begun.step, optim.steps):
                 before = time.monotonic()
@@ -77,14 +78,16 @@ def fit(
                 record: dict[str, Any] = {}
                 if done % every.log == 0 or done == optim.steps:
                     rates = {"lr": schedule(step, optim), "rates": stepper.rates(step)}
-                    record = {"step": done, **window.take(), **rates, **task.counts(), "seconds": round(seconds, 1)}
+                    record = {"step": done, **window.take(), **memory.take(), **rates, **task.counts(), "seconds": round(seconds, 1)}
                 if done % every.score == 0 and done < optim.steps:
-                    record = {**record, "step": done, **_scores(stepper, held_out, min(limit or every.questions, every.questions))}
+                    with memory.left_out():
+                        record = {**record, "step": done, **_scores(stepper, held_out, min(limit or every.questions, every.questions))}
                 if record:
                     log.add(record)
                 if done % every.checkpoint == 0 or done == optim.steps:
                     state = {"identity": identity, "step": done, "seconds": seconds, "losses": window.losses, "processes": processes.of}
-                    checkpoint.save(out, task.module, stepper.optimizer, state, processes)
+                    with memory.left_out():
+                        checkpoint.save(out, task.module, stepper.optimizer, state, processes)
     return Fitted(optim.steps, begun.seconds + time.monotonic() - start, window.loss)
 
 

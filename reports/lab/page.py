@@ -208,14 +208,16 @@ def correlation_words(one: Figure) -> str:
 
 
 def _cost(found: Findings, styles: Mapping[str, int]) -> Section:
-    columns = (
+    columns = [
         Column("method", words=True),
         Column("cells"),
         Column("trained", ("parameters",)),
         Column("training", ("CPU time, last stage",)),
         Column("tokens", ("last stage",)),
         Column("a step", ("× full tuning's",)),
-    )
+    ]
+    if any(one.memory is not None for one in found.costs):
+        columns.append(Column("memory", ("peak of the process",)))
     rows = tuple(
         (
             Cell(found.grid.label(one.method), words=True, style=styles[one.method]),
@@ -224,8 +226,9 @@ def _cost(found: Findings, styles: Mapping[str, int]) -> Section:
             Cell(duration(one.cpu_train), (f"{count(one.steps)} steps",), one.cpu_train),
             Cell(count(one.tokens), sort=one.tokens),
             missing_cell("no cell of full tuning") if one.relative is None else Cell(f"{one.relative:.2f}", sort=one.relative),
-        )
+            missing_cell("not measured") if one.memory is None else Cell(f"{one.memory / 1e6:,.0f} MB", sort=one.memory),
+        )[: len(columns)]
         for one in found.costs
     )
-    table = Table("cost-table", "Means over cells. Stage 1, which the cells of a seed share, is left out.", columns, rows)
+    table = Table("cost-table", "Means over cells. Stage 1, which the cells of a seed share, is left out.", tuple(columns), rows)
     return Section("cost", "Cost", (TablePart(table),))

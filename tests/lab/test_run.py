@@ -20,7 +20,7 @@ from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.lab import cells
 from iit_bench.lab.run import Experiment, run_lab
-from iit_bench.training import checkpoint
+from iit_bench.training import checkpoint, peak_memory
 from tests import warm_processes
 from tests.lab.conftest import GRID
 from tests.resealed import change
@@ -52,6 +52,8 @@ def test_a_cell_says_what_was_trained(ran: Path) -> None:
     assert full.attention is not None
     assert len(full.attention.curves["image"]) == len(full.attention.layers)
     assert full.seconds["stage1"] == wings.seconds["stage1"] > 0  # trained once
+    if peak_memory.RESET.exists():  # of Linux
+        assert base.peak_memory is None and full.peak_memory is not None and 1e8 < full.peak_memory < 1e11
 
 
 def test_cells_that_are_there_are_not_run_again(ran: Path, built: Path) -> None:

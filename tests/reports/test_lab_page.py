@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow  # a page with all its figures as files
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = made_cells.write(tmp_path_factory.mktemp("cells"), n=60)
+    folder = made_cells.write(tmp_path_factory.mktemp("cells"), n=60, peak_memory=912_000_000)
     return lab_page(folder, tmp_path_factory.mktemp("page"), planned=["wings-2e-4-0", "lora-2e-4-0"]).read_text(encoding="utf-8")
 
 
@@ -47,6 +47,7 @@ def test_every_section_is_there_and_missing_cells_are_named(page: str) -> None:
         "cost",
     ):
         assert f'id="{key}-heading"' in page, key
+    assert "912 MB" in page.partition('id="cost-heading"')[2]
     assert "Missing cells (1): lora-2e-4-0." in page
 
 
