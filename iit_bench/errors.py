@@ -38,11 +38,16 @@ class OthersAtWork(Exception):
     """
 
 
+OWN = (UserError, ItemError, MachineError, OthersAtWork)
+
+
 def one_line(error: BaseException) -> str:
-    """An error's message as one line, or its class's name if it has none.
+    """Another library's message as one line, or its class's name if it has none; a message of this project as it is.
 
     Of a message of more than QUOTED characters the sentences that fit whole; if not even the first does, its words that fit.
     """
+    if isinstance(error, OWN):
+        return str(error)
     message = " ".join(str(error).split())
     if len(message) <= QUOTED:
         return message or type(error).__name__
@@ -53,6 +58,8 @@ def one_line(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Class and message on one line, e.g. "KeyError: 'answer'": for errors whose message by itself explains nothing."""
+    """Class and message on one line, e.g. "KeyError: 'answer'": for errors whose message by itself explains nothing. As `one_line`."""
+    if isinstance(error, OWN):
+        return str(error)
     name, message = type(error).__name__, one_line(error)
     return name if message == name else f"{name}: {message}"

@@ -163,7 +163,7 @@ async def _body(response: httpx2.Response, most: int) -> bytes:
             try:
                 body += unpacked.decompress(part, most + 1 - len(body))
             except zlib.error as error:
-                raise httpx2.DecodingError(str(error)) from error
+                raise httpx2.DecodingError(one_line(error)) from error
             part = unpacked.unconsumed_tail
         if len(body) > most:
             if failed:

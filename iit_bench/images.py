@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from iit_bench.errors import ItemError
+from iit_bench.errors import ItemError, one_line
 from iit_bench.types import Image
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def opened(data: bytes, max_pixels: int | None = None, *, square: bool = False) 
     except UnidentifiedImageError as error:
         raise UnreadableImageError(_unidentified(data)) from error
     except decoding_errors() as error:
-        raise UnreadableImageError(str(error)) from error
+        raise UnreadableImageError(one_line(error)) from error
 
 
 def _open(data: bytes, quiet: bool) -> PillowImage.Image:
@@ -164,7 +164,7 @@ def as_rgb(picture: PillowImage.Image) -> PillowImage.Image:
         rgba = picture.convert("RGBA")
         return PillowImage.alpha_composite(PillowImage.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     except decoding_errors() as error:
-        raise UnreadableImageError(str(error)) from error
+        raise UnreadableImageError(one_line(error)) from error
 
 
 def orientation(picture: PillowImage.Image) -> int:

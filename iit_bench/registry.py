@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 
 SOURCES: dict[str, str] = {
     "facts": "builders.sources.lab:load_facts",
@@ -112,6 +112,7 @@ def _load_entry_point(point: EntryPoint, kind: str) -> Callable[..., Any]:
         loaded: Callable[..., Any] = point.load()
     except (ImportError, AttributeError) as error:
         raise UserError(
-            f"The {kind} {point.name!r} of entry point {point.value!r} cannot be imported ({error}); repair or uninstall its package."
+            f"The {kind} {point.name!r} of entry point {point.value!r} cannot be imported ({one_line(error)}); repair or uninstall its "
+            "package."
         ) from error
     return loaded

@@ -16,6 +16,9 @@ MIRRORED = ("builders", "evaluators", "reports")  # tests/X mirrors X; any other
 ACROSS = ("reliability",)  # folders of tests of several rooms together
 FIXTURES = "data"  # tests/data holds fixtures, and may hold the tests of iit_bench/data
 BROAD = {"Exception", "BaseException"}
+QUOTING = ("one_line", "described", "shown", "split")  # `" ".join(str(error).split())` is what a script by itself has of one_line
+LOOKING = ("search", "match", "startswith", "isinstance", "type")
+OURS = ("UserError", "ItemError", "MachineError")
 _REORDERING = frozenset({"update", "crop", "reorder_cache", "batch_select_indices", "batch_repeat_interleave"})
 DOCUMENTED_ELSEWHERE: dict[str, frozenset[str]] = {  # methods that bases of other libraries document, by the base's name
     "LM": frozenset({"loglikelihood", "loglikelihood_rolling", "generate_until", "apply_chat_template", "chat_template"}),
@@ -196,4 +199,35 @@ def mirror(tree: Tree) -> list[str]:
     return wrong
 
 
-FILE_RULES = (targets, lengths, broad_excepts, docstrings, mirror)
+def raw_errors(tree: Tree) -> list[str]:
+    """A message repeats another library's words through QUOTING only: on one line, and not without end.
+
+    Caught are the text of an exception that a handler binds, `{error}`, `str(error)` or `repr(error)`, and an error of ours made of it,
+    where the handler takes a class that is not the project's. Its text may be searched and compared.
+    """
+    own = {node.name for path in tree.modules.values() for node in ast.walk(tree.syntax(path)) if isinstance(node, ast.ClassDef)}
+    wrong = []
+    for path in (path for path in tree.modules.values() if "except" in tree.text(path)):
+        for handler in (node for node in ast.walk(tree.syntax(path)) if isinstance(node, ast.ExceptHandler) and node.name):
+            kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+            if all(kind is not None and ast.unparse(kind).rpartition(".")[2] in own for kind in kinds):
+                continue
+            for statement in handler.body:
+                wrong += [f"{path}:{line}: repeats the words of a foreign exception raw" for line in _raw(statement, str(handler.name))]
+    return wrong
+
+
+def _raw(node: ast.AST, name: str) -> Iterator[int]:
+    """Lines on which the text of the exception `name` is taken, other than to look at it or to quote it."""
+    looked_at = isinstance(node, ast.Compare) or (isinstance(node, ast.Call) and called(node) in (*QUOTING, *LOOKING))
+    if isinstance(node, ast.Call):
+        whole = called(node) in ("str", "repr", "format") or called(node) in OURS
+        if whole and any(isinstance(part, ast.Name) and part.id == name for part in node.args):
+            yield node.lineno
+    if isinstance(node, ast.FormattedValue) and isinstance(node.value, ast.Name) and node.value.id == name:
+        yield node.lineno
+    for child in () if looked_at else ast.iter_child_nodes(node):
+        yield from _raw(child, name)
+
+
+FILE_RULES = (targets, lengths, broad_excepts, docstrings, mirror, raw_errors)

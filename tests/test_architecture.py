@@ -192,6 +192,24 @@ def test_a_broad_except_raises_or_records(write, handler, caught):
     assert bool(RULES.RULES["broad_excepts"](write({"iit_bench/http.py": f"try:\n    f()\n{handler}\n"}))) == caught
 
 
+@pytest.mark.parametrize(
+    ("handler", "caught"),
+    [
+        ("except ValueError as error:\n    raise UserError(f'no JSON ({error})')", True),
+        ("except (OwnError, OSError) as error:\n    note(str(error))", True),
+        ("except decoding_errors() as why:\n    raise ItemError('unreadable', repr(why))", True),
+        ("except KeyError as error:\n    raise UserError(error)", True),
+        ("except ValueError as error:\n    raise UserError(f'no JSON ({one_line(error)}, {type(error).__name__})')", False),
+        ("except ValueError as error:\n    if 'closed' in str(error) or CLOSED.search(str(error)):\n        raise", False),
+        ("except OwnError as error:\n    raise UserError(f'{error}; resume')", False),
+    ],
+)
+def test_raw_words_of_a_foreign_exception_are_caught(write, handler, caught):
+    own = "class OwnError(Exception):\n    pass\n"
+    wrong = RULES.RULES["raw_errors"](write({"iit_bench/http.py": f"{own}try:\n    f()\n{handler}\n"}))
+    assert wrong == (["iit_bench/http.py:6: repeats the words of a foreign exception raw"] if caught else [])
+
+
 def test_suppressing_everything_is_caught(write):
     tree = write(
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iit_bench.errors import QUOTED, described, one_line
+from iit_bench.errors import QUOTED, UserError, described, one_line
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,11 @@ from iit_bench.errors import QUOTED, described, one_line
 )
 def test_an_error_is_quoted_on_one_line(error, one, whole):
     assert (one_line(error), described(error)) == (one, whole)
+
+
+def test_a_message_of_this_project_is_repeated_whole():
+    ours = UserError("the folder '/a  b' " + "is long, " * QUOTED)
+    assert one_line(ours) == described(ours) == str(ours)
 
 
 def test_a_page_of_an_error_is_cut():

@@ -21,7 +21,7 @@ from builders.sources.base import SourceOptions, SourceQuestions, StoredImage
 from builders.sources.language import language_of
 from builders.sources.pictures import MARK, decoded, images_sha256, inside, listed, marked, of_file, stored
 from iit_bench.data.fetched import check_unchanged
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.images import UNREADABLE
 from iit_bench.storage.format import files_sha256
 from iit_bench.tools.vlmevalkit import FIELD_LIMIT, fetch, licence_of_table, local_table
@@ -82,7 +82,7 @@ def rows(path: Path) -> Iterator[tuple[int, Cells]]:
                 yield start, dict(zip(columns, cells, strict=False))
                 start = lines.offset
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{str(path)!r} is not a tab-separated table in UTF-8 ({error}); fetch it again") from error
+        raise UserError(f"{str(path)!r} is not a tab-separated table in UTF-8 ({one_line(error)}); fetch it again") from error
 
 
 class _Lines:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import ATTENTION_FORMAT, opened, sealed_json
 from iit_bench.storage.runs import IitRun
@@ -120,7 +120,7 @@ def load_observed(path: Path) -> Observed:
     try:
         about = opened(json.loads(text), path, ATTENTION_FORMAT, again)
     except ValueError as error:
-        raise UserError(f"{str(path)!r} is damaged ({error}); {again}") from error
+        raise UserError(f"{str(path)!r} is damaged ({one_line(error)}); {again}") from error
     rows = read_table(ObservedDialogue, [path])
     if about.get("rows_sha256", whole := _rows_sha256(rows)) != whole:
         raise UserError(f"{str(path)!r} was changed after it was written (the sha256 of its rows differs); {again}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.statistics import HistoryCodes, Ints, codes
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.storage.runs import IitRun
 from iit_bench.types import OUTCOMES, Prediction
 
@@ -170,7 +170,9 @@ class Turns:
                 made.add(batch)
             return made.turns()
         except (OverflowError, ValueError) as error:  # a number that no prediction has, a turn twice
-            raise UserError(f"the predictions of run {str(run.path)!r} are damaged ({error}); evaluate it again with --fresh") from error
+            raise UserError(
+                f"the predictions of run {str(run.path)!r} are damaged ({one_line(error)}); evaluate it again with --fresh"
+            ) from error
 
 
 def turns(predictions: Turns | Iterable[Prediction]) -> Turns:

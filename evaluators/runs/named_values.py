@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 
 
 def parse_named_values(text: str, flag: str) -> dict[str, Any]:
@@ -19,14 +19,14 @@ def parse_named_values(text: str, flag: str) -> dict[str, Any]:
         try:
             return dict(json.loads(text, parse_constant=_no_number, object_pairs_hook=_named_once))
         except ValueError as error:
-            raise UserError(f"{flag} {text!r} is no JSON object ({error}); mend it, or write NAME=VALUE,NAME=VALUE") from error
+            raise UserError(f"{flag} {text!r} is no JSON object ({one_line(error)}); mend it, or write NAME=VALUE,NAME=VALUE") from error
     pairs = [part.partition("=") for part in text.split(",")] if text else []
     if any(not name.strip() or not equals for name, equals, _ in pairs):
         raise UserError(f"{flag} {text!r} is not of the form NAME=VALUE,NAME=VALUE; use that form, or a JSON object: '{{\"NAME\": VALUE}}'")
     try:
         return _named_once([(name.strip(), _value(value.strip())) for name, _, value in pairs])
     except ValueError as error:
-        raise UserError(f"{flag} {text!r} cannot be used ({error}); give each name once") from error
+        raise UserError(f"{flag} {text!r} cannot be used ({one_line(error)}); give each name once") from error
 
 
 def _value(text: str) -> Any:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from evaluators.runs.checks import check_arms, check_choices, check_lowest, check_until
 from evaluators.runs.named_values import parse_named_values
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.server_options import ServerOptions
 from iit_bench.types import TASK_SUITES, History, Scoring, Style, Suite
 
@@ -296,7 +296,7 @@ class RunOptions(
         try:
             day = date.fromisoformat(self.date).isoformat() if self.date is not None else None
         except ValueError as error:
-            raise UserError(f"--date {self.date!r} is no day ({error}); write it as YYYY-MM-DD") from error
+            raise UserError(f"--date {self.date!r} is no day ({one_line(error)}); write it as YYYY-MM-DD") from error
         object.__setattr__(self, "date", day)
 
     def named_values(self, name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from evaluators.runs.foreign import inspect_logs, lighteval_files, lm_eval_files, lmms_eval_files, vlmeval_files
 from evaluators.runs.recompute import recomputed
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.storage import runs
 from iit_bench.storage.runs import AnyRun, IitRun, Run, TaskRun
 from iit_bench.types import SUITES, Results, Suite, SuiteResults
@@ -109,7 +109,7 @@ def _content(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); give {KINDS}") from error
+        raise UserError(f"{str(path)!r} cannot be read as JSON ({one_line(error)}); give {KINDS}") from error
 
 
 def _of_json(path: Path, content: Any) -> TaskRun | None:

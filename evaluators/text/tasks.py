@@ -13,7 +13,7 @@ import yaml
 from jinja2 import TemplateError
 from lm_eval.tasks._factory import TaskFactory
 
-from iit_bench.errors import UserError, described
+from iit_bench.errors import UserError, described, one_line
 from iit_bench.tools.lm_eval.index import Index, matched, read_index
 from iit_bench.tools.lm_eval.local_data import localised, readable, revisions_of
 from iit_bench.tools.lm_eval.process import loading
@@ -74,7 +74,7 @@ def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tas
         with loading(unsafe_code=options.unsafe_code):  # lm-eval's mbpp and humaneval run a program when they are loaded
             manager.loaded = manager.load_with(factory, wanted)
     except ValueError as error:  # a task that is named twice, by itself and in a group
-        raise UserError(f"lm-eval cannot run these tasks together ({error}); name fewer with --tasks") from error
+        raise UserError(f"lm-eval cannot run these tasks together ({one_line(error)}); name fewer with --tasks") from error
     for name, task in manager.loaded["tasks"].items():
         if name not in factory.revisions and (commits := revisions_of(task)):
             factory.revisions[name] = ", ".join(sorted(commits))

@@ -23,7 +23,7 @@ from evaluators.vqa.presets import EASYVQA
 from evaluators.vqa.protocol import Exchange
 from iit_bench.data import easyvqa
 from iit_bench.data.fetched import check_unchanged
-from iit_bench.errors import UserError, described
+from iit_bench.errors import UserError, described, one_line
 from iit_bench.storage.format import sha256_file
 from iit_bench.tools.text_cells import SCORED, SHOWN, TextCells, guesses
 from iit_bench.tools.vlmevalkit import DATA_FOLDER, FIELD_LIMIT, USERS_DATA, dataset_class, download, local_table, tame
@@ -148,7 +148,7 @@ def _header(path: Path) -> list[str]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             columns = next(csv.reader(file, delimiter="\t"), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path.name!r} is not a tab-separated table in UTF-8 ({error}); fetch it again") from error
+        raise UserError(f"{path.name!r} is not a tab-separated table in UTF-8 ({one_line(error)}); fetch it again") from error
     for column in ("index", "question", "answer"):
         if column not in columns:
             why = " (VLMEvalKit does not publish the answers of some test tables)" if column == "answer" else ""

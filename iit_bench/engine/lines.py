@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.models.contract import GenerateResult, ScoreResult
 from iit_bench.storage.atomic import fix_for
 from iit_bench.storage.seals import opened_line, sealed_line
@@ -129,7 +129,7 @@ class LogReader:
             except (ValueError, KeyError, TypeError) as error:
                 if is_last and number > 1:
                     return
-                raise UserError(f"{str(self.path)!r} is damaged in line {number} ({error}); start over with --fresh") from error
+                raise UserError(f"{str(self.path)!r} is damaged in line {number} ({one_line(error)}); start over with --fresh") from error
             self._count, self.end = number, self.end + len(line) + 1
             if entry is not None:
                 yield entry

@@ -252,7 +252,7 @@ class Experiment:
         except (UserError, MachineError, ItemError, OSError) as error:
             if full_or_read_only(error):
                 raise
-            self.failures.record(name, described(error) if isinstance(error, OSError) else str(error))
+            self.failures.record(name, described(error))
             _say(f"{name}: could not be run: {self.failures.reason(name)}", progress)
             return "error"
         cells.write(self.cells, result, items)

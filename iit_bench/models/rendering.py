@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from iit_bench.errors import ItemError, UserError, described
+from iit_bench.errors import ItemError, UserError, described, one_line
 from iit_bench.models.contract import RenderedPrompt
 from iit_bench.models.template_meter import enter, leave
 from iit_bench.types import Image, Message
@@ -109,7 +109,7 @@ def render_prompt(renderer: Any, turns: Sequence[Turn]) -> str:
     try:
         return apply_template(renderer, turns, add_generation_prompt=True)
     except TemplateError as error:
-        raise ItemError(TEMPLATE_REFUSED, str(error)) from error
+        raise ItemError(TEMPLATE_REFUSED, one_line(error)) from error
 
 
 class RenderedChats:
@@ -177,7 +177,7 @@ def render_task_chat(tokenizer: Any, chat: Sequence[Mapping[str, Any]], add_gene
     except TemplateError as error:
         without_system = [turn for turn in chat if turn["role"] != "system"]
         if len(without_system) == len(chat):
-            raise UserError(f"the chat template of model {name!r} refuses the task's chat: {error}") from error
+            raise UserError(f"the chat template of model {name!r} refuses the task's chat: {one_line(error)}") from error
         return render_task_chat(tokenizer, without_system, add_generation_prompt, name)
 
 

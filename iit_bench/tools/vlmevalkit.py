@@ -23,7 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 from iit_bench.data.snapshots import fetch_it
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.tools.text_cells import TextCells
 
 FAILED = "Failed to obtain answer via API."  # VLMEvalKit's own mark of a reply that never came; no choice matches it
@@ -148,7 +148,7 @@ def shells() -> Iterator[Path]:
     try:
         yield root
     except ImportError as error:
-        raise UserError(f"VLMEvalKit cannot be used ({error}): {_INSTALL}") from error
+        raise UserError(f"VLMEvalKit cannot be used ({one_line(error)}): {_INSTALL}") from error
     finally:
         for key in [key for key in sys.modules if key.split(".")[0] == "vlmeval"]:
             del sys.modules[key]
@@ -212,7 +212,9 @@ def _load_judge(name: str) -> None:
         import_module("vlmeval.api")
         build = import_module("vlmeval.dataset.utils.judge_util").build_judge
     except ImportError as error:
-        raise UserError(f"a judge model needs all of VLMEvalKit ({error}): pip install ms-vlmeval, or leave out --judge") from error
+        raise UserError(
+            f"a judge model needs all of VLMEvalKit ({one_line(error)}): pip install ms-vlmeval, or leave out --judge"
+        ) from error
     if not build(model=name).working():
         raise UserError(f"judge model {name!r} does not answer; check its key and address, or leave out --judge")
     sys.modules["vlmeval.dataset.utils"].build_judge = build  # type: ignore[attr-defined]
@@ -248,7 +250,7 @@ def dataset_class(name: str, root: Path) -> type | None:
         try:
             module = import_module(".".join(("vlmeval", *file.relative_to(root).with_suffix("").parts)))
         except ImportError as error:
-            why = f"needs what is not installed here ({error}): pip install ms-vlmeval" if published else why
+            why = f"needs what is not installed here ({one_line(error)}): pip install ms-vlmeval" if published else why
             continue
         for kind in vars(module).values():
             if isinstance(kind, type) and getattr(kind, "MODALITY", "") == "IMAGE" and name in _supported(kind):

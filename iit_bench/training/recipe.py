@@ -139,7 +139,7 @@ def fill(cls: type[Record], raw: Any, where: str) -> Record:
     try:
         return cls(**values)
     except ValueError as error:  # values that do not go together
-        raise UserError(f"{where}: {error}") from None
+        raise UserError(f"{where}: {one_line(error)}") from None
 
 
 def _is_beyond_float(value: float) -> bool:

@@ -314,7 +314,9 @@ def _tokenizer(place: Place, inputs: VlmInputs) -> Any:
     try:
         chat.render(tokenizer, [Message("user", ("?",)), Message("assistant", ("!",))])
     except TemplateError as error:
-        raise UserError(f"recipe key inputs.llm: the chat template of {inputs.llm}: {error}; set inputs.template to chatml") from error
+        raise UserError(
+            f"recipe key inputs.llm: the chat template of {inputs.llm}: {one_line(error)}; set inputs.template to chatml"
+        ) from error
     positions = _read(AutoConfig, place, "inputs.llm").max_position_embeddings
     tokenizer.model_max_length = min(tokenizer.model_max_length, inputs.context or positions)
     if tokenizer.pad_token_id is None:

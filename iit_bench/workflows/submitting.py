@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.ranks import ELSEWHERE, LAUNCH
 
 
@@ -75,5 +75,5 @@ def submit(
         with executor.batch():
             jobs = [executor.submit(session) for session in sessions]
     except (RuntimeError, NameError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"submitit cannot submit this ({error}); see `iit-bench submit --help`") from error
+        raise UserError(f"submitit cannot submit this ({one_line(error)}); see `iit-bench submit --help`") from error
     return jobs

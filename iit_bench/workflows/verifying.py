@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from iit_bench.data import fetched
 from iit_bench.engine import lines, shares
 from iit_bench.engine.bulk import BATCHES
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, described
 from iit_bench.lab import cells
 from iit_bench.models.openai import ledger
 from iit_bench.numerals import counted
@@ -178,7 +178,7 @@ class _Look:
         try:
             return how()
         except (UserError, OSError, ValueError) as error:
-            self.fault(name, "damaged", str(error))
+            self.fault(name, "damaged", described(error))
             return None
 
     def rest(self) -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from builders.matching import Encoder
-from iit_bench.errors import ItemError, UserError
+from iit_bench.errors import QUOTED, ItemError, UserError
 from iit_bench.models import adapters, template_check
 from iit_bench.models.checkpoint_files import find_adapter, resolve_checkpoint
 from iit_bench.models.contract import UNUSED_WEIGHTS, ModelOptions
@@ -346,3 +346,11 @@ def test_weights_that_a_folder_lacks_are_not_drawn_at_random(opener: str, checkp
     with pytest.raises(UserError, match=r"lacks 1 weights, '(model\.)?layers\.1\.mlp\.up_proj\.weight' first"):
         OPENERS[opener](checkpoint)
     assert not [line for line in printed if "REPORT" in line]
+
+
+def test_what_a_template_raises_is_one_line_of_a_few_words() -> None:
+    """Its words are a stranger's, and enter errors.jsonl and pages."""
+    tokenizer = tiny_tokenizer("{{ raise_exception('no such\nrole ' * 1000) }}")
+    with pytest.raises(ItemError) as caught:
+        render_prompt(tokenizer, [{"role": "user", "content": "?"}])
+    assert "\n" not in caught.value.detail and len(caught.value.detail) <= QUOTED

@@ -13,7 +13,7 @@ from typing import Any
 
 from evaluators.runs.foreign.run import DAMAGED, foreign_header
 from evaluators.text.results import Circumstances, items_of, suite_results
-from iit_bench.errors import UserError, described
+from iit_bench.errors import UserError, described, one_line
 from iit_bench.storage.runs import Run, TaskRun
 
 TOOL = "lm-eval"
@@ -41,7 +41,7 @@ def read_results(path: Path) -> TaskRun:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{str(path)!r} cannot be read as JSON ({error}); give the results_*.json that lm-eval wrote") from error
+        raise UserError(f"{str(path)!r} cannot be read as JSON ({one_line(error)}); give the results_*.json that lm-eval wrote") from error
     if not is_results(content):
         raise UserError(f"{str(path)!r} is not a results file of lm-eval; give the results_*.json of `lm_eval --output_path DIR`")
     if missing := [name for name in _NEEDED if not isinstance(content.get(name), dict)]:

@@ -15,7 +15,7 @@ from typing import Any
 from evaluators.runs.foreign.own_figures import number, outcome, task_result
 from evaluators.runs.foreign.run import DAMAGED, foreign_header
 from evaluators.runs.outcomes import count_outcomes
-from iit_bench.errors import UserError, described
+from iit_bench.errors import UserError, described, one_line
 from iit_bench.storage.runs import Run, TaskRun
 from iit_bench.types import SuiteResults, TaskItem, TaskResult
 
@@ -103,7 +103,7 @@ def _lines(path: Path, task: str) -> Iterator[dict[str, Any]]:
                 if not isinstance(sample, dict) or "doc_id" not in sample:
                     raise ValueError("it has no doc_id")
             except (ValueError, RecursionError) as error:
-                raise UserError(f"line {place} of {str(file)!r} is no sample of lmms-eval ({error}); run it again") from error
+                raise UserError(f"line {place} of {str(file)!r} is no sample of lmms-eval ({one_line(error)}); run it again") from error
             yield sample
 
 

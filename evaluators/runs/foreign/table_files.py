@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from iit_bench.errors import UserError, described
+from iit_bench.errors import UserError, described, one_line
 
 FORMATS = ("csv", "tsv", "json", "xlsx")
 _FIELD_LIMIT = 1 << 30  # a cell may hold an image
@@ -36,7 +36,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         finally:
             csv.field_size_limit(limit)
     except (OSError, ValueError, RecursionError, csv.Error) as error:
-        raise UserError(f"table {str(path)!r} cannot be read ({error}); write it again") from error
+        raise UserError(f"table {str(path)!r} cannot be read ({one_line(error)}); write it again") from error
 
 
 def _excel(path: Path) -> list[dict[str, Any]]:

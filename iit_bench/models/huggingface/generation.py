@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 
 FILE = "generation_config.json"
 # Entries that change the form of what `generate` returns, need further arguments or other code, or make the checkpoint unloadable beside
@@ -68,7 +68,7 @@ def loading_settings(folder: Path) -> dict[str, Any]:
     try:
         return {"generation_config": GenerationConfig(**{name: value for name, value in entries.items() if name not in FORM})}
     except (TypeError, ValueError) as error:
-        raise UserError(f"{str(folder / FILE)!r} is refused by transformers: {error}; mend or delete the file") from error
+        raise UserError(f"{str(folder / FILE)!r} is refused by transformers: {one_line(error)}; mend or delete the file") from error
 
 
 def greedy_settings(model: Any) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _entries(folder: Path) -> Mapping[str, Any]:
     try:
         entries = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{str(folder / FILE)!r} is no JSON ({error}); get the file again, or delete it") from error
+        raise UserError(f"{str(folder / FILE)!r} is no JSON ({one_line(error)}); get the file again, or delete it") from error
     if not isinstance(entries, dict):
         raise UserError(f"{str(folder / FILE)!r} holds no JSON object; get the file again, or delete it")
     return entries

@@ -121,7 +121,7 @@ def _rendered(processor: Any, parts: list[dict[str, str]]) -> str:
     try:
         return apply_template(processor, [{"role": "user", "content": parts}], add_generation_prompt=True)
     except TemplateError as error:  # it adds the parts to a string, for example
-        return f"'type' {error}"
+        return f"'type' {one_line(error)}"
 
 
 def takes_suffix(processor: Any) -> bool:

@@ -179,7 +179,7 @@ class Client:
             return read(content)
         except MALFORMED as error:
             kind = UnusableError if isinstance(error, http.UnusableError) else UnavailableError
-            why, shown = (self.shown(words) for words in (str(error), reply.text))
+            why, shown = self.shown(str(error)), self.shown(reply.text)
             raise kind(f"it answers what is not a completion ({why}): {shown!r}", reply.status) from error
 
     def _error_of(self, reply: http.Reply) -> tuple[str, str]:

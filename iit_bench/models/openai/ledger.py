@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from iit_bench.errors import ItemError, UserError
+from iit_bench.errors import ItemError, UserError, one_line
 from iit_bench.storage.atomic import fix_for, unwritable
 from iit_bench.storage.locks import lock_file
 from iit_bench.storage.seals import opened_line, sealed_line
@@ -142,5 +142,5 @@ def _read_lines(path: Path, whole: bytes, take: Callable[[Any], None]) -> int:
             if number > 1:
                 take(line)
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{str(path)!r} is damaged in line {number} ({error}); start over with --fresh") from error
+            raise UserError(f"{str(path)!r} is damaged in line {number} ({one_line(error)}); start over with --fresh") from error
     return number

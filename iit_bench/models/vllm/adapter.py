@@ -140,4 +140,4 @@ class VllmModel(RawText, Model):
         try:
             return self._sampling(max_tokens=request.max_new_tokens, stop=[stop for stop in request.until if stop], **(how | given))
         except TypeError as error:
-            raise UserError(f"vLLM does not know a setting of generation ({error}); leave it out of --gen-kwargs") from error
+            raise UserError(f"vLLM does not know a setting of generation ({one_line(error)}); leave it out of --gen-kwargs") from error

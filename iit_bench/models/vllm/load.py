@@ -28,7 +28,8 @@ def load(name: str, options: ModelOptions) -> Model:
         import vllm
     except ImportError as error:
         raise UserError(
-            f"model {name!r} needs vLLM, which cannot be imported ({error}); pip install vllm, or use hf:{name.removeprefix(PREFIX)}"
+            f"model {name!r} needs vLLM, which cannot be imported ({one_line(error)}); pip install vllm, or use "
+            f"hf:{name.removeprefix(PREFIX)}"
         ) from error
     if options.checkpoint:
         raise UserError(f"model {name!r} names its checkpoint already; leave out --checkpoint")

@@ -11,7 +11,7 @@ import traceback
 from difflib import get_close_matches
 from typing import Any
 
-from iit_bench.errors import described
+from iit_bench.errors import described, one_line
 from iit_bench.tools.vlmevalkit import FAILED
 from iit_bench.tools.worker_process import replies, requests
 
@@ -40,7 +40,7 @@ def _load(name: str) -> Any:
     try:
         from vlmeval.config import supported_VLM
     except ImportError as error:
-        return f"model 'vlmeval:{name}' needs the whole of VLMEvalKit ({error}): pip install ms-vlmeval"
+        return f"model 'vlmeval:{name}' needs the whole of VLMEvalKit ({one_line(error)}): pip install ms-vlmeval"
     if name not in supported_VLM:
         close = get_close_matches(name, list(supported_VLM), n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {len(supported_VLM)}, see its list of supported_VLM"
