@@ -32,6 +32,9 @@ class Search(Protocol):
     def nearest(self, queries: NDArray[np.int64], count: int) -> list[Ranking]:
         """The ranking of each query (a text's position): at least `count` texts, or all whose similarity is not 0. Exact."""
 
+    def leave_out(self, texts: NDArray[np.int64]) -> None:
+        """Find these of its texts no more."""
+
 
 class Matcher(Protocol):
     """Similarities between the texts it was made from."""
@@ -171,6 +174,10 @@ class DenseSearch:
 
     def __init__(self, vectors: NDArray[np.float32], among: NDArray[np.int64]) -> None:
         self._vectors, self._among = vectors, among
+
+    def leave_out(self, texts: NDArray[np.int64]) -> None:
+        """Find these of its texts no more."""
+        self._among = np.setdiff1d(self._among, texts, assume_unique=True)
 
     def nearest(self, queries: NDArray[np.int64], count: int) -> list[Ranking]:
         """The ranking of each query."""

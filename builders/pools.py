@@ -65,6 +65,7 @@ class Pool:
         self._slot_of[self._by_text] = np.arange(len(self.questions))
         self._open, self._open_slots = Remaining(len(self.questions)), Remaining(len(self.questions))
         self._open_in_text = np.diff(self._starts)
+        self.closed_texts: list[int] = []  # in the order in which their last questions were closed
         numbers: dict[str, int] = {}
         self.clusters = np.fromiter((numbers.setdefault(q.cluster, len(numbers)) for q in questions), np.int32, len(self.questions))
         self._by_cluster = np.argsort(self.clusters, kind="stable").astype(np.int32)
@@ -95,7 +96,10 @@ class Pool:
         for place in places:
             self._open.remove(place)
             self._open_slots.remove(int(self._slot_of[place]))
-            self._open_in_text[self.texts[place]] -= 1
+            text = int(self.texts[place])
+            self._open_in_text[text] -= 1
+            if not self._open_in_text[text]:
+                self.closed_texts.append(text)
 
     def open_texts(self) -> NDArray[np.int64]:
         """The texts of open questions, ascending."""
@@ -156,16 +160,24 @@ class Nearness:
 
     def __init__(self, pool: Pool, matcher: Matcher) -> None:
         self._pool, self._matcher = pool, matcher
-        self._among = pool.open_texts()
-        self._search = matcher.search(self._among)
         self._prepared: dict[int, Ranking] = {}
+        self._make_search()
+
+    def _make_search(self) -> None:
+        among = self._pool.open_texts()
+        self._search = self._matcher.search(among)
+        self._left_out = len(self._pool.closed_texts)
+        self._replaced = self._left_out + (1 - REBUILT) * len(among)  # number of closed texts above which the search is made anew
 
     def prepare(self, texts: NDArray[np.int64]) -> None:
         """Search for the neighbours of these texts, each named once."""
-        among = self._pool.open_texts()
-        if len(among) < REBUILT * len(self._among):
+        closed = self._pool.closed_texts
+        if len(closed) > self._replaced:
             del self._search  # before the next one is made
-            self._among, self._search = among, self._matcher.search(among)
+            self._make_search()
+        elif len(closed) > self._left_out:
+            self._search.leave_out(np.array(closed[self._left_out :]))
+            self._left_out = len(closed)
         self._prepared = dict(zip(texts.tolist(), self._search.nearest(texts, FIRST), strict=True))
 
     def open_places(self, target: Question, text: int, admits: Admits) -> Iterator[int]:

@@ -50,13 +50,18 @@ def check(ranking: Ranking, similarities: NDArray[np.float64], among: NDArray[np
     assert not ranking.complete or len(texts) == np.count_nonzero(similarities[among] > 0)
 
 
+def search_few_products(monkeypatch: pytest.MonkeyPatch, rare: int, common: float = 1, compared: int = 2000) -> None:
+    """As in a larger pool: else so few texts are searched over all words."""
+    for name, value in (("RARE", rare), ("COMMON", common), ("COMPARED", compared), ("TOGETHER", 2000)):
+        monkeypatch.setattr(f"builders.pruned_search.{name}", value)
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize("compared", [0, 30])
+@pytest.mark.parametrize("common", [0, 4])
 @pytest.mark.parametrize("count", [1, 5, 40, 1000])
-def test_the_pruned_search_finds_what_all_cosines_show(count: int, compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builders.pruned_search.STEPS", (20, 100))  # else so few texts are searched over all words
-    monkeypatch.setattr("builders.pruned_search.COMPARED", compared)
-    monkeypatch.setattr("builders.pruned_search.TOGETHER", 2000)  # several parts
+def test_the_pruned_search_finds_what_all_cosines_show(count: int, common: float, compared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    search_few_products(monkeypatch, rare=20, common=common, compared=compared)
     texts = zipf_texts(500)
     counts = CountVectorizer(tokenizer=words, token_pattern=None, lowercase=False).fit_transform(texts).toarray()
     weights = counts * np.array([integer_idf(len(texts), int(df)) for df in (counts > 0).sum(axis=0)])
@@ -70,7 +75,7 @@ def test_the_pruned_search_finds_what_all_cosines_show(count: int, compared: int
 
 
 def test_texts_that_share_only_frequent_words_are_found_where_they_are_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builders.pruned_search.STEPS", (1,))
+    search_few_products(monkeypatch, rare=1, common=0)
     frequent = [f"w{i % 9} w{i % 8} w{i % 7}" for i in range(200)]
     texts = [*frequent, "w1 w2 w3 copper", "copper " + "zinc " * 40, "w1 w2 w3"]
     matcher = TfIdf(texts)
@@ -83,22 +88,52 @@ def test_a_larger_pool_is_searched_by_few_products_and_few_comparisons(monkeypat
     searched: Counter[str] = Counter()
     level, exact, products = PrunedSearch._level, PrunedSearch._exact, PrunedSearch._products
 
-    def counting(search: PrunedSearch, queries: NDArray[np.int64], borders: NDArray[np.int64], count: int) -> dict[int, Ranking]:
-        searched["products"] += int(products(search, queries)[np.arange(len(queries)), borders].sum())
-        searched["over all words"] += int(products(search, queries)[:, 0].sum())
-        return level(search, queries, borders, count)
+    def counting(search: PrunedSearch, queries: NDArray[np.int64], cuts: Any, *more: Any) -> Any:
+        searched["products"] += int(cuts.products.sum())
+        searched["over all words"] += int(products(search, queries)[:, 0, 0].sum())
+        return level(search, queries, cuts, *more)
 
-    def comparing(search: PrunedSearch, queries: NDArray[np.int64], number: NDArray[np.int64], places: Any) -> NDArray[np.float64]:
+    def comparing(search: PrunedSearch, rows: Any, norms: Any, number: Any, places: Any) -> NDArray[np.float64]:
         searched["compared"] += len(places)
-        return exact(search, queries, number, places)
+        return exact(search, rows, norms, number, places)
 
     monkeypatch.setattr(PrunedSearch, "_level", counting)
     monkeypatch.setattr(PrunedSearch, "_exact", comparing)
-    monkeypatch.setattr("builders.pruned_search.STEPS", (200, 1000))
+    search_few_products(monkeypatch, rare=200)
     texts = zipf_texts(4000, vocabulary=4000)
     TfIdf(texts).search(np.arange(4000)).nearest(np.arange(0, 4000, 40), 5)
     assert searched["products"] < 0.3 * searched["over all words"]
     assert searched["compared"] < 100 * 200
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_texts_that_are_left_out_are_found_no_more(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    search_few_products(monkeypatch, rare=50)
+    matcher, everyone = TfIdf(zipf_texts(800)), np.arange(800)
+    search = matcher.search(everyone)
+    queries = np.arange(0, 800, 50)
+    near = {text for ranking in search.nearest(queries, 20) for text in ranking.texts[: len(ranking.texts) // 2].tolist()}
+    search.leave_out(np.array(sorted(near)))
+    among = np.setdiff1d(everyone, list(near))
+    for query, ranking in zip(queries.tolist(), search.nearest(queries, count), strict=True):
+        check(ranking, matcher.similarities(query), among, count)
+
+
+def test_a_text_whose_nearest_are_left_out_is_compared_with_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    exact = PrunedSearch._exact
+
+    def comparing(search: PrunedSearch, rows: Any, norms: Any, number: Any, places: Any) -> NDArray[np.float64]:
+        compared.append(len(places))
+        return exact(search, rows, norms, number, places)
+
+    search_few_products(monkeypatch, rare=1000)
+    search = TfIdf(zipf_texts(4000, vocabulary=4000)).search(np.arange(4000))
+    (ranking,) = search.nearest(np.array([0]), 60)
+    search.leave_out(np.sort(ranking.texts))
+    monkeypatch.setattr(PrunedSearch, "_exact", comparing)
+    search.nearest(np.array([0]), 5)
+    assert sum(compared) < 200
 
 
 def test_texts_without_words_in_common_are_not_listed() -> None:
@@ -117,7 +152,9 @@ def test_vectors_are_ranked_as_one_product_ranks_them(count: int, monkeypatch: p
     among = np.flatnonzero(np.arange(300) % 4 != 1)
     queries = np.arange(0, 300, 3)
     everything = np.round(vectors.astype(np.float64) @ vectors.astype(np.float64).T, 12)
-    for query, ranking in zip(queries.tolist(), DenseSearch(vectors, among).nearest(queries, count), strict=True):
+    search = DenseSearch(vectors, np.setdiff1d(np.arange(300), [1, 5, 9]))
+    search.leave_out(np.setdiff1d(np.arange(1, 300, 4), [1, 5, 9]))
+    for query, ranking in zip(queries.tolist(), search.nearest(queries, count), strict=True):
         order = among[np.lexsort((among, -everything[query, among]))]
         assert ranking.texts.tolist() == order[: len(ranking.texts)].tolist()
         assert len(ranking.texts) >= min(count, len(among))
