@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from iit_bench.engine.answers import refuse_impossible
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.engine.plan import Request
 from iit_bench.errors import ItemError, MachineError, UserError
@@ -21,21 +22,29 @@ def ask_in_bulk(model: Model, requests: Mapping[str, Request], log: ResponseLog,
     if not requests:
         return {}
     asked: dict[str, GenerateRequest | TextGenerateRequest] = {}
+    impossible: dict[str, ItemError] = {}
     for key, request in requests.items():
         if not isinstance(request, (GenerateRequest, TextGenerateRequest)):
             raise UserError(f"model {model.info.name!r} generates replies in bulk, and scores none; use --scoring generate")
         asked[key] = request
 
     def keep(answers: Mapping[str, GenerateResult]) -> None:
-        responses: dict[str, Response] = dict(answers)
+        responses: dict[str, Response] = {}
+        for key, answer in answers.items():
+            try:
+                refuse_impossible([asked[key]], [answer])
+            except ItemError as error:
+                impossible[key] = error
+            else:
+                responses[key] = answer
         log.append(responses)
-        for key in answers:
+        for key in responses:
             settled(key)
 
     try:
         failed = model.answer_in_bulk(asked, log.path.with_name(BATCHES), keep)
     except MachineError as error:
         raise UserError(f"{error}; answers so far are kept, repeat the command to resume") from error
-    for key in failed:
+    for key in failed | impossible:
         settled(key)
-    return failed
+    return failed | impossible

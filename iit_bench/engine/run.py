@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from iit_bench.engine.answers import refuse_impossible
 from iit_bench.engine.bulk import ask_in_bulk
 from iit_bench.engine.concurrent import ask_concurrently
 from iit_bench.engine.faults import FirstItems, OutOfMemory, guarded
@@ -20,13 +20,11 @@ from iit_bench.models.contract import (
     Model,
     RollingRequest,
     ScoreRequest,
-    ScoreResult,
     TextGenerateRequest,
     TextScoreRequest,
     Way,
     as_text_model,
 )
-from iit_bench.storage.table_values import HIGHEST_LOGPROB
 from iit_bench.token_trees import TokenPath, symbols
 
 NOT_ASKED = Failure("machine", "not answered", "no process has answered it; repeat the command of the run")
@@ -301,13 +299,7 @@ def _call(model: Model, batch: Sequence[Work]) -> Sequence[Response]:
     requests: list[Any] = [one.request for one in batch]
     in_tree = bool(batch[0].paths)
     results = model.score_paths(requests, [one.paths for one in batch]) if in_tree else _METHODS[type(requests[0])](model, requests)
-    scores = [logprob for result in results if isinstance(result, ScoreResult) for logprob in result.logprobs]
-    if not all(math.isfinite(logprob) for logprob in scores):
-        raise ItemError(
-            "score is not a finite number", "the model or its server overflowed; a model that runs here may need a wider --dtype"
-        )
-    if max(scores, default=0.0) > HIGHEST_LOGPROB:
-        raise ItemError("log-probability is above 0", f"the model or its server returned {max(scores):g} for a reply")
+    refuse_impossible(requests, results)
     return results
 
 
