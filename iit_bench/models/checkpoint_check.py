@@ -26,6 +26,9 @@ MOST_LAYERS = 256  # are believed of any checkpoint, however few tensors it has:
 NO_WEIGHTS = 2**20  # taken for the largest size where only a configuration is read
 MOST = 2**20  # the same of other sizes: those of images, for example, and of parts that a model leaves out, are those of no tensor
 MOST_OF_ADAPTERS = 1024
+# Of `refused`, where the first questions are asked, those of the checks at load.
+CANNOT_BE_ASKED = "cannot be asked as its files say"
+CHECK_FILES = "get its configuration, tokenizer and processor again; --debug shows where"
 PACKED = 16  # numbers of a quantised tensor that are stored as one
 
 
@@ -117,12 +120,23 @@ def read_object(file: Path) -> dict[str, Any]:
         UserError: it cannot be read, or holds something else.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_nan)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{str(file)!r} cannot be read ({one_line(error)}); get the file again") from error
     if not isinstance(content, dict):
         raise UserError(f"{str(file)!r} holds no JSON object; get the file again")
     return content
+
+
+def _no_nan(name: str) -> float:
+    """Infinity is the limit of a range in some configurations; nothing is computed with NaN.
+
+    Raises:
+        ValueError: it is NaN.
+    """
+    if name == "NaN":
+        raise ValueError("NaN is no number")
+    return float(name)
 
 
 def _check_sizes(fields: Mapping[str, Any], shapes: list[tuple[int, ...]], most: int, where: str) -> None:

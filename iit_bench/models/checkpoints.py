@@ -47,6 +47,7 @@ def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOpt
     placement = plan_placement(options, config, what, getattr(factory, "_not_quantised", ()))
     method = placement.method
     what += f", quantised with {method}," if method else ""
+    generation = loading_settings(folder)
     try:
         with _without_report():
             model, report = factory.from_pretrained(
@@ -55,7 +56,7 @@ def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOpt
                 use_safetensors=True,
                 trust_remote_code=options.trust_remote_code,
                 **REPORTED,
-                **loading_settings(folder),
+                **generation,
                 **placement.arguments,
             )
     except ImportError as error:  # the libraries of quantisation, or what a checkpoint's own code imports

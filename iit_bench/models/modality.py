@@ -27,7 +27,7 @@ def text_only(name: str, options: ModelOptions) -> str:
     config = _config(options.checkpoint or (str(ASSETS / name) if family == "base-llm" else name.removeprefix("hf:")))
     try:
         model_type = json.loads(config.read_text(encoding="utf-8"))["model_type"] if config else ""
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""  # loading it says what is wrong
     if not isinstance(model_type, str) or not model_type:
         return ""

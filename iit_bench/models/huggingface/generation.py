@@ -50,6 +50,7 @@ FORM = frozenset(
 KEPT = frozenset(
     ["bad_words_ids", "begin_suppress_tokens", "bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id", "suppress_tokens"]
 )
+TOKENS = KEPT - {"bad_words_ids"}
 BOOKKEEPING = frozenset({"_from_model_config", "transformers_version"})
 LENGTHS = frozenset({"max_length", "max_new_tokens", "use_cache"})  # not worth a record: every request has its own limit
 
@@ -110,9 +111,19 @@ def _entries(folder: Path) -> Mapping[str, Any]:
     if not (folder / FILE).is_file():
         return {}
     try:
-        entries = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{str(folder / FILE)!r} is no JSON ({one_line(error)}); get the file again, or delete it") from error
+        entries = json.loads((folder / FILE).read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{str(folder / FILE)!r} cannot be read ({one_line(error)}); get the file again, or delete it") from error
     if not isinstance(entries, dict):
         raise UserError(f"{str(folder / FILE)!r} holds no JSON object; get the file again, or delete it")
+    for name in sorted(TOKENS & set(entries)):
+        value = entries[name]
+        if not all(type(one) is int for one in (value if isinstance(value, list) else [] if value is None else [value])):
+            raise UserError(
+                f"{str(folder / FILE)!r} has {name} {str(value)[:60]!r}, which is no token id; get the file again, or delete it"
+            )
     return entries
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")

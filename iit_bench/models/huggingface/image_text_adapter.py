@@ -7,6 +7,7 @@ together safely, every reply in one piece with its prompt.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -113,6 +114,8 @@ class ImageTextModel(TreeScoring):
             except ItemError:  # the template takes no such chat
                 continue
             requests.append(request)
+        if not all(any(map(math.isfinite, one.logprobs)) for one in right):
+            raise ValueError("no score of a chat is a finite number, so a number in its files is damaged, or --dtype too narrow for it")
         found = find_chats(self.inputs, self.processor, self.words)
         self.chats, why = (None, found) if isinstance(found, str) else (found, "")
         images = (

@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from iit_bench.errors import UserError
-from iit_bench.models.checkpoint_check import refused
+from iit_bench.models.checkpoint_check import CANNOT_BE_ASKED, CHECK_FILES, refused
 from iit_bench.models.checkpoint_files import Checkpoint, find_checkpoint
 from iit_bench.models.checkpoints import describe, load_weights
 from iit_bench.models.contract import Model, ModelOptions
@@ -78,7 +78,8 @@ def _causal_lm(name: str, checkpoint: str, files: Checkpoint, config: Any, optio
         model, **_named(name, checkpoint, files, options), device=device, template=template, accepts_images=False, unused=unused
     )
     settings = dropped | generation_record(files.folder, model, tokenizer) | fixed
-    return CausalLM(model, tokenizer, info.with_settings(**settings), has_template, options.way)
+    with refused(f"checkpoint {checkpoint!r} {CANNOT_BE_ASKED}", CHECK_FILES):
+        return CausalLM(model, tokenizer, info.with_settings(**settings), has_template, options.way)
 
 
 def _image_text_model(name: str, checkpoint: str, files: Checkpoint, config: Any, options: ModelOptions) -> Model:
@@ -94,7 +95,8 @@ def _image_text_model(name: str, checkpoint: str, files: Checkpoint, config: Any
     settings = dropped | {"image_processing": processing_record(processor, options.processor_kwargs)}
     settings |= generation_record(files.folder, model, processor.tokenizer) | fixed
     folder = open_folder(Path(options.image_cache), model, settings["image_processing"], processor) if options.image_cache else None
-    made = ImageTextModel(model, processor, info.with_settings(**settings), options.way, folder)
+    with refused(f"checkpoint {checkpoint!r} {CANNOT_BE_ASKED}", CHECK_FILES):
+        made = ImageTextModel(model, processor, info.with_settings(**settings), options.way, folder)
     if folder and made.chats is None:
         raise UserError(f"model {name!r} reads images with every chat ({made.info.details['images']['why']}); leave out --image-cache")
     return made

@@ -13,6 +13,7 @@ from PIL import Image
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.checkpoint_check import refused
 from iit_bench.models.contract import ModelOptions
+from iit_bench.models.huggingface.processor_limits import PIXEL_EDGES, check_limits
 from iit_bench.models.rendering import apply_template, choose_template
 from iit_bench.models.template_check import check_template
 
@@ -27,7 +28,6 @@ ONE_QUESTION = (
 )
 
 OURS = frozenset({"return_tensors", "data_format", "input_data_format"})  # settings that the models here decide
-PIXEL_EDGES = frozenset({"min_pixels", "max_pixels"})  # newer processors keep them as the edges of `size`
 
 
 def load_processor(checkpoint: str, folder: Path, options: ModelOptions) -> Any:
@@ -43,6 +43,7 @@ def load_processor(checkpoint: str, folder: Path, options: ModelOptions) -> Any:
         )
     if type(processor).__name__ == "IdeficsProcessor":
         raise UserError(f"checkpoint {checkpoint!r}: the processor of Idefics 1 puts all images behind the text; use Idefics 2 or 3")
+    check_limits(processor, checkpoint)
     if not options.processor_kwargs:
         return processor
     if ours := sorted(OURS & set(options.processor_kwargs)):
@@ -51,6 +52,7 @@ def load_processor(checkpoint: str, folder: Path, options: ModelOptions) -> Any:
     if unknown := sorted(set(options.processor_kwargs) - set(known)):
         raise UserError(f"the processor of {checkpoint!r} has no setting {unknown[0]!r}; it has {', '.join(known)}")
     changed = _from_folder(checkpoint, folder, options, options.processor_kwargs)
+    check_limits(changed, checkpoint)
     _try(changed, checkpoint, options.processor_kwargs)
     for setting, value in options.processor_kwargs.items():
         if not _has(changed.image_processor, setting, value):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 import iit_bench.models.wings.efficientnet_configuration  # noqa: F401  (a tower that transformers does not have is known from here on)
+from iit_bench.images import MOST_PIXELS
+from iit_bench.models.huggingface.processor_limits import LONGEST, MOST_TOKENS
 
 MODES = ("strict", "released")
 LEARNERS = ("visual", "textual")
@@ -97,6 +100,7 @@ class WingsConfig(PreTrainedConfig):
         self.learners = list(self.learners)
         self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
         self._check()
+        self._check_numbers()
 
     @property
     def layers_with_learners(self) -> tuple[int, ...]:
@@ -148,3 +152,22 @@ class WingsConfig(PreTrainedConfig):
                 f"hidden_size {text.hidden_size} must be divisible by twice num_attention_heads ({text.num_attention_heads}): "
                 "a learner's heads have size hidden_size / num_attention_heads and are rotated in halves"
             )
+
+    def _check_numbers(self) -> None:
+        """Refuse what would allocate without bounds, or make numbers that are not finite."""
+        ranges = {"image_size": (1, LONGEST), "max_image_pixels": (1, 2 * MOST_PIXELS), "prefix_length": (0, MOST_TOKENS)}
+        ranges |= {"image_token_length": (1, MOST_TOKENS)} if self.image_token_length is not None else {}
+        for name, (low, high) in ranges.items():
+            if type(value := getattr(self, name)) is not int or not low <= value <= high:
+                raise ValueError(f"{name} {value!r} must be a whole number from {low} to {high}")
+        lists = {"image_mean": -math.inf, "image_std": 0.0, "image_background": -1.0}
+        for name, above in lists.items():
+            values = getattr(self, name)
+            if not (isinstance(values, list | tuple) and len(values) == 3 and all(_is_finite(one) and one > above for one in values)):
+                raise ValueError(f"{name} {values!r} must be three numbers" + (f" above {above:g}" if above > -math.inf else ""))
+        if not _is_finite(self.learner_scale):
+            raise ValueError(f"learner_scale {self.learner_scale!r} must be a number")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

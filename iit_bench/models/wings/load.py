@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from iit_bench.errors import UserError, one_line
-from iit_bench.models.checkpoint_check import refused
+from iit_bench.models.checkpoint_check import CANNOT_BE_ASKED, CHECK_FILES, refused
 from iit_bench.models.checkpoint_files import Checkpoint, resolve_checkpoint
 from iit_bench.models.checkpoints import describe, load_weights
 from iit_bench.models.contract import Model, ModelInfo, ModelOptions
@@ -54,6 +54,7 @@ def load(name: str, options: ModelOptions) -> Model:
     folder = resolve_checkpoint(checkpoint)
     model, device = _load_model(checkpoint, folder, options)
     tokenizer = _load_tokenizer(checkpoint, folder)
+    _check_placeholder(model.config, tokenizer, checkpoint)
     dropped = drop_end_tokens(tokenizer)
     conversation = model.config.conversation
     template = tokenizer.chat_template if conversation is None else SCRIPTS[conversation]
@@ -73,9 +74,21 @@ def load(name: str, options: ModelOptions) -> Model:
     )
     adapter = ReleasedWingsModel if model.config.mode == "released" else WingsModel
     fixed = dropped | fix_template(tokenizer if conversation is None else None, options, name)
-    return adapter(
-        model, tokenizer, _with_limits(info, model.config).with_settings(**fixed), options.way, _image_folder(model, name, options)
-    )
+    info = _with_limits(info, model.config).with_settings(**fixed)
+    features = _image_folder(model, name, options)
+    with refused(f"checkpoint {checkpoint!r} {CANNOT_BE_ASKED}", CHECK_FILES):
+        return adapter(model, tokenizer, info, options.way, features)
+
+
+def _check_placeholder(config: WingsConfig, tokenizer: Any, checkpoint: str) -> None:
+    """Refuse an id for images' places that is no token's; below 0 is none, of models that take no images.
+
+    Raises:
+        UserError: names it.
+    """
+    with refused(f"checkpoint {checkpoint!r} has image_token_id {config.image_token_id}", "get its config.json and tokenizer again"):
+        if config.image_token_id >= 0 and tokenizer.convert_ids_to_tokens(config.image_token_id) is None:
+            raise ValueError("the tokenizer has no such token")
 
 
 def _image_folder(model: WingsForConditionalGeneration, name: str, options: ModelOptions) -> FeatureFolder | None:
@@ -117,7 +130,7 @@ def _load_model(checkpoint: str, folder: Path, options: ModelOptions) -> tuple[W
     """The model on its device: from one of this project's folders, or from one with the authors' names."""
     fields = read_config(folder)
     if fields.get("model_type") == WingsConfig.model_type:
-        with refused(f"checkpoint {checkpoint!r} has a damaged config.json"):
+        with refused(f"config.json of checkpoint {checkpoint!r}"):
             config = WingsConfig.from_pretrained(folder)
             outline = empty_model(config)
         check_names(outline, read_headers(folder), folder, official=False)

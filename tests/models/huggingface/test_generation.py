@@ -83,7 +83,7 @@ def test_end_tokens_and_bans_of_the_checkpoint_are_kept(plain, tmp_path, tiny):
     assert output[0, -1] != first
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is no JSON"), ("[]", "no JSON object"), ('{"early_stopping": 3}', "refused")])
+@pytest.mark.parametrize(("text", "message"), [("{", "cannot be read"), ("[]", "no JSON object"), ('{"early_stopping": 3}', "refused")])
 def test_damaged_generation_config_is_one_sentence(plain, tmp_path, text, message):
     folder = tmp_path / "model"
     shutil.copytree(plain, folder)
