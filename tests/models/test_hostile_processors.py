@@ -1,4 +1,4 @@
-"""Processors, generation settings and Wings' numbers of strangers: bounded before they allocate, refused in one sentence where they are odd."""
+"""Processors, generation settings and numbers of Wings by strangers: bounded before they allocate, refused in one sentence where odd."""
 
 from __future__ import annotations
 
