@@ -12,13 +12,13 @@ from typing import Any
 from evaluators.attention.shift import ObservedModel, observed_model
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import NOT_KNOWN, asked_with, incomparable
+from evaluators.runs.marks import UNSEALED
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun, IitRun, folder_label
 from iit_bench.types import TierResult, tier_order
 from reports import links
 from reports.row_order import Block, block_of, iit_rank
 
-UNSEALED = "unsealed"  # badge of a run with files that no checksum covers, of an earlier version
 # What the page cannot do without; other fields of run.json are shown where they are there.
 _NEEDED = ("name", "model", "benchmark", "scoring", "style", "history", "limit", "command", "seconds", "tokens", "resumed")
 _NEEDED_OF_BENCHMARK = ("name", "rows_sha256", "tiers")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluators.runs.marks import unsealed_note
 from evaluators.runs.reading import read_all
 from iit_bench.errors import UserError
 from iit_bench.storage.benchmark import Benchmark
@@ -224,11 +225,8 @@ def _incomplete(made: Report) -> tuple[str, ...]:
 
 def _unsealed(made: Report) -> tuple[str, ...]:
     mine = [entry.name for entry in entries_in(made.groups) if entry.run.unsealed]
-    return _notice(
-        [*mine, *suite_about.unsealed(made.models)],
-        "Unsealed: {names}. These runs, as an earlier iit-bench wrote them, have files that no checksum covers, so that a change there "
-        "would not be seen. Where results.json is one of them, its figures are recomputed from what the models answered.",
-    )
+    note = unsealed_note([*mine, *suite_about.unsealed(made.models)])
+    return (note,) if note else ()
 
 
 def _notice(names: list[str], sentence: str) -> tuple[str, ...]:

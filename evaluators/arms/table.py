@@ -9,11 +9,15 @@ from typing import Any
 
 from evaluators.arms.figures import ArmFigures
 from evaluators.arms.names import ARMS, REASONS
+from evaluators.runs.marks import UNSEALED, unsealed_note
 from iit_bench.numerals import counted, in_percent, interval, p_value, percent, points
 
 
-def as_table(arms: Sequence[ArmFigures], name: str, width: int = 120) -> str:
-    """The pooled gap of each arm as plain text, `width` characters at most, and what the choices' order changes."""
+def as_table(arms: Sequence[ArmFigures], name: str, width: int = 120, unsealed: Sequence[str] = ()) -> str:
+    """The pooled gap of each arm as plain text, `width` characters at most, and what the choices' order changes.
+
+    `unsealed` are names of runs, as `marks.unsealed` gives them.
+    """
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -36,6 +40,8 @@ def as_table(arms: Sequence[ArmFigures], name: str, width: int = 120) -> str:
     for one in arms:
         for line in notes(one):
             console.print(Text(f"{one.arm}: {line}"))
+    if unsealed:
+        console.print(Text(unsealed_note(unsealed)))
     file = console.file
     assert isinstance(file, io.StringIO)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
@@ -63,14 +69,15 @@ def left_out_text(left_out: Mapping[str, int]) -> str:
     return f"dialogues that are not asked: {counts}" if counts else ""
 
 
-def as_dict(arms: Sequence[ArmFigures]) -> dict[str, Any]:
-    """For `--json`: {"arms": [ArmFigures as a dict, with its folder, and what is changed in words]}; differences as fractions."""
+def as_dict(arms: Sequence[ArmFigures], unsealed: Sequence[str] = ()) -> dict[str, Any]:
+    """For `--json`: {"arms": [ArmFigures as a dict, with its folder, and what is changed in words], "unsealed": names}; differences as
+    fractions."""
     made = []
     for one in arms:
         record = {field.name: getattr(one, field.name) for field in dataclasses.fields(one) if field.name not in ("run", "path")}
         plain = {key: _plain(value) for key, value in record.items()}
         made.append({**plain, "changes": ARMS[one.arm].changes, "folder": str(one.path)})
-    return {"arms": made}
+    return {"arms": made, UNSEALED: list(unsealed)}
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from evaluators import statistics
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import TEST_NAMES, check_comparable, compare, pair_targets, stopped_early
 from evaluators.iit.results import Pairs
+from evaluators.runs.marks import unsealed, unsealed_note
 from evaluators.runs.reading import load_run
 from evaluators.statistics import sample_size
 from iit_bench.errors import UserError
@@ -84,6 +85,7 @@ class Basis:
     pilot: PairedResult | None = None
     pilot_groups: int = 0
     early: tuple[str, ...] = ()  # as `comparison.stopped_early` gives it, of the pilot
+    unsealed: tuple[str, ...] = ()  # names, as `marks.unsealed` gives them, of the pilot
     benchmark_groups: int = 0  # targets of the pilot's benchmark that the pool may have; 0 = not known
 
 
@@ -167,6 +169,7 @@ def _of_pilot(options: PlanOptions) -> Basis:
         pilot=result,
         pilot_groups=groups,
         early=stopped_early(run_a, run_b),
+        unsealed=tuple(unsealed([run_a, run_b])),
         benchmark_groups=sum(int(counts.get(ending, 0)) for ending in sorted({tier[-1] for tier in tiers})),
     )
 
@@ -231,7 +234,7 @@ def _notes(plan: Plan, basis: Basis) -> Sequence[str]:
         detectable = basis.pilot.detectable
         finds = "" if detectable is None else f", which in one test finds {percent(detectable)} points with 80% power"
         lines.append(f"Pilot: {counted(d.n, 'item')} of {counted(basis.pilot_groups, 'group')} ({basis.pilot.over}){finds}.")
-        lines += basis.early
+        lines += [*basis.early, *filter(None, [unsealed_note(basis.unsealed)])]
     if basis.benchmark_groups:
         has = counted(basis.benchmark_groups, "such group")
         lines.append(f"The pilot's benchmark has {has}; `iit-bench build --size N` builds one with N.")

@@ -14,6 +14,7 @@ from evaluators.compare.tasks import TaskComparison, compare_suites
 from evaluators.iit.columns import Turns
 from evaluators.iit.comparison import as_dict, as_table, asked_apart, check_comparable, compare, stopped_early
 from evaluators.iit.ledger import are_repeats, ledger, noise_floor
+from evaluators.runs.marks import UNSEALED, unsealed, unsealed_note
 from evaluators.runs.reading import is_iit, is_of_tasks, read_runs
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun, IitRun
@@ -31,16 +32,16 @@ class OfTiers:
     ledgers: Sequence[Ledger] = ()  # with A as the base: of T targets, of V targets, where both ran some
     early: Sequence[str] = ()  # as `comparison.stopped_early` gives it
     floor: Figure | None = None  # where the runs are repeats of each other: how often they disagree
+    unsealed: Sequence[str] = ()  # names, as `marks.unsealed` gives them
 
     def as_table(self) -> str:
         """The comparison as text for a terminal, one line per tier, with differences in percentage points; then the ledgers."""
-        return (
-            as_table(self.results, self.a, self.b, apart=self.apart, early=self.early) + "\n" + ledgers_as_table(self.ledgers, self.floor)
-        )
+        notes = [*self.early, *filter(None, [unsealed_note(self.unsealed)])]
+        return as_table(self.results, self.a, self.b, apart=self.apart, notes=notes) + "\n" + ledgers_as_table(self.ledgers, self.floor)
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison as `iit-bench compare --json` prints it."""
-        more: dict[str, Any] = {"stopped_early": list(self.early)}
+        more: dict[str, Any] = {"stopped_early": list(self.early), UNSEALED: list(self.unsealed)}
         more |= {"ledgers": [dataclasses.asdict(one) for one in self.ledgers], "noise_floor": self.floor and dataclasses.asdict(self.floor)}
         return as_dict(self.results, self.a, self.b, self.apart) | more
 
@@ -54,14 +55,16 @@ class OfTasks:
     suite: Suite
     a: str
     b: str
+    unsealed: Sequence[str] = ()  # names, as `marks.unsealed` gives them
 
     def as_table(self) -> str:
         """The comparison as text for a terminal: one line per task, then the tasks left out, each with its reason."""
-        return suite_as_table(self.results, self.left_out, self.a, self.b)
+        note = unsealed_note(self.unsealed)
+        return suite_as_table(self.results, self.left_out, self.a, self.b) + (f"{note}\n" if note else "")
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison as `iit-bench compare --json` prints it; tasks left out included."""
-        return suite_as_dict(self.results, self.left_out, self.suite, self.a, self.b)
+        return suite_as_dict(self.results, self.left_out, self.suite, self.a, self.b) | {UNSEALED: list(self.unsealed)}
 
 
 def comparisons(path_a: Path, path_b: Path) -> Iterator[OfTiers | OfTasks]:
@@ -84,7 +87,7 @@ def comparisons(path_a: Path, path_b: Path) -> Iterator[OfTiers | OfTasks]:
             yield _of_tiers(a, b, names)
         elif is_of_tasks(a) and is_of_tasks(b):
             results, left_out = compare_suites(a, b)
-            yield OfTasks(results=results, left_out=left_out, suite=suite, a=names[0], b=names[1])
+            yield OfTasks(results=results, left_out=left_out, suite=suite, a=names[0], b=names[1], unsealed=unsealed([a, b]))
 
 
 def _of_tiers(a: IitRun, b: IitRun, names: tuple[str, str]) -> OfTiers:
@@ -93,7 +96,8 @@ def _of_tiers(a: IitRun, b: IitRun, names: tuple[str, str]) -> OfTiers:
     made = [ledger(of_b, of_a, "T"), ledger(of_b, of_a, "V")]
     floor = noise_floor([of_a, of_b], None) if are_repeats(a.run, b.run) else None
     ledgers = [one for one in made if one is not None]
-    return OfTiers(results, *names, apart=asked_apart(a.run, b.run), ledgers=ledgers, early=stopped_early(a, b), floor=floor)
+    early, marked = stopped_early(a, b), unsealed([a, b])
+    return OfTiers(results, *names, apart=asked_apart(a.run, b.run), ledgers=ledgers, early=early, floor=floor, unsealed=marked)
 
 
 def _by_suite(path: Path) -> dict[Suite, AnyRun]:

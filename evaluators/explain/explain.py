@@ -83,7 +83,7 @@ def _side(path: Path, metric: str | None) -> Side:
     if len(runs) > 1:
         named = ", ".join(repr(str(run.path)) for run in runs[:3])
         raise UserError(f"{str(path)!r} holds {len(runs)} results ({named}{', …' if len(runs) > 3 else ''}); name one of them")
-    return _of_fractions(side_of(runs[0], metric))
+    return replace(_of_fractions(side_of(runs[0], metric)), unsealed=runs[0].unsealed)
 
 
 def _of_fractions(side: Side) -> Side:

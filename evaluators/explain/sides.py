@@ -70,3 +70,4 @@ class Side:
     place: str  # what it was read from
     tasks: Mapping[str, AskedTask]
     left_out: Mapping[str, str]  # task -> why it cannot be explained
+    unsealed: bool = False  # it has files that no checksum covers

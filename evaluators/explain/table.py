@@ -11,6 +11,7 @@ from evaluators.explain.explanation import Part, Split, not_recorded
 from evaluators.explain.settings import Standing
 from evaluators.explain.sides import Cause
 from evaluators.explain.split import INTERACTION, REST, TOGETHER
+from evaluators.runs.marks import UNSEALED, unsealed_note
 from iit_bench.numerals import counted, in_percent, interval, points
 from iit_bench.visible import visible
 
@@ -135,6 +136,8 @@ def _notes(found: Split) -> Iterator[str]:
         yield "To tell more apart, run one model once more with one thing changed, and name that result between A and B."
     for task, why in sorted(found.left_out.items()):
         yield f"Left out: {visible(task)}: {visible(why)}."
+    if note := unsealed_note([side.name for side in found.sides if side.unsealed]):
+        yield visible(note)
 
 
 def _by_task(found: Split) -> Iterator[str]:
@@ -149,7 +152,7 @@ def _by_task(found: Split) -> Iterator[str]:
 def as_dict(found: Split) -> dict[str, Any]:
     """For `--json`; scores and parts in the unit of the score, fractions for accuracies."""
     return {
-        "results": [{"name": side.name, "tool": side.tool, "place": side.place} for side in found.sides],
+        "results": [{"name": side.name, "tool": side.tool, "place": side.place, UNSEALED: side.unsealed} for side in found.sides],
         "tasks": list(found.tasks),
         "scores": list(found.scores),
         "gap": dataclasses.asdict(found.gap),

@@ -255,11 +255,11 @@ def as_table(
     name_b: str,
     width: int = 120,
     apart: Mapping[str, tuple[str, ...]] | None = None,
-    early: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """The results as plain text, `width` characters at most; differences in percentage points.
 
-    `apart` is as `asked_apart` gives it, `early` as `stopped_early` does.
+    `apart` is as `asked_apart` gives it, `notes` are sentences of the runs.
     """
     from rich.box import SIMPLE
     from rich.console import Console
@@ -280,7 +280,7 @@ def as_table(
     console.print(table)
     console.print(Text("A only, B only: items right only in that run. Holm: p adjusted over the tiers, and by itself over the pools."))
     console.print(Text("Detectable: smallest difference that the test finds with 80% power at Holm's first step (≥: few pairs differ)."))
-    for sentence in early:
+    for sentence in notes:
         console.print(Text(sentence))
     for what, values in (apart or {}).items():
         console.print(Text(f"Not the same on both sides: {what} ({values[0]} and {values[1]})."))

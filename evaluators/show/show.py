@@ -10,6 +10,7 @@ from typing import Any
 
 from evaluators.iit.comparison import stopped_early
 from evaluators.runs.benchmarks import benchmark_of
+from evaluators.runs.marks import unsealed, unsealed_note
 from evaluators.runs.reading import is_iit, is_of_tasks
 from evaluators.show import terminal
 from evaluators.show.records import Key, Shown, answered_turn, asked_of_turn
@@ -37,7 +38,8 @@ class Selection:
     def as_text(self, most: int = terminal.CLIP) -> str:
         """For a terminal; texts of more than `most` characters are cut."""
         if not self.matching:
-            return f"{terminal.safe(self.run)}: none of {self.total:,} answers is {terminal.safe(self.words)}.\n"
+            none = f"{terminal.safe(self.run)}: none of {self.total:,} answers is {terminal.safe(self.words)}.\n"
+            return none + (f"{terminal.safe(self.note)}\n" if self.note else "")
         head = f"{terminal.safe(self.run)}: {self.matching:,} of {self.total:,} answers{terminal.shown(len(self.items), self.matching)}"
         return terminal.page(head, self.note, self.items, most)
 
@@ -66,7 +68,7 @@ class Difference:
         """For a terminal; texts of more than `most` characters are cut."""
         head = terminal.counted(self.a, self.b, self.counts, (self.both, self.only_a, self.only_b))
         if not self.matching:
-            return f"{head}\nNo item differs ({terminal.safe(self.words)}).\n"
+            return f"{head}\nNo item differs ({terminal.safe(self.words)}).\n" + (f"{terminal.safe(self.note)}\n" if self.note else "")
         return terminal.page(
             f"{head}\n{self.matching:,} differ{terminal.shown(len(self.items), self.matching)}", self.note, self.items, most
         )
@@ -96,6 +98,7 @@ def show(run: Path, only: Filter = ALL, bench: Path | None = None, limit: int = 
     benchmark, note = _benchmark([found.run], bench)
     keys = [key for key in found.rows if key in found.kept]
     items = _shown(keys[:limit], [found], benchmark)
+    note = _joined(note, unsealed_note(unsealed([found.run])))
     return Selection(run=found.name, total=len(found.rows), matching=len(keys), items=items, words=only.in_words(), note=note)
 
 
@@ -133,8 +136,12 @@ def diff(run_a: Path, run_b: Path, only: Filter = ALL, bench: Path | None = None
         matching=len(keys),
         items=_shown(keys[:limit], [a, b], benchmark),
         words=only.in_words(),
-        note=" ".join(filter(None, (*early, note))),
+        note=_joined(*early, note, unsealed_note(unsealed(runs))),
     )
+
+
+def _joined(*notes: str) -> str:
+    return " ".join(filter(None, notes))
 
 
 def _check(limit: int) -> None:

@@ -39,12 +39,16 @@ def arms(
     """
     from evaluators.arms.evaluate import arms as ask
     from evaluators.arms.table import as_dict, as_table
+    from evaluators.runs.marks import unsealed
+    from evaluators.runs.reading import load_run
     from evaluators.runs.summary import exceeds
     from iit_bench.storage.runs import load_run_header
     from iit_bench.storage.tables import canonical_json
 
     found = ask(run, names(arms), bench=bench, limit=limit, fresh=fresh, progress=not quiet)
-    write(canonical_json(as_dict(found)) if json else as_table(found, run.name), end="\n" if json else "", json=json)
+    marked = unsealed([load_run(run), *(one.run for one in found if one.run is not None)])
+    shown = canonical_json(as_dict(found, marked)) if json else as_table(found, run.name, unsealed=marked)
+    write(shown, end="\n" if json else "", json=json)
     allowed = load_run_header(run)["arguments"].get("allow_errors", 0) if allow_errors is None else allow_errors
     if any(one.run is None or exceeds(one.run.results, allowed) for one in found):
         raise typer.Exit(1)

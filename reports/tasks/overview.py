@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from evaluators.compare.tasks import how_asked
+from evaluators.runs.marks import UNSEALED
 from iit_bench.storage.runs import TaskRun
 from iit_bench.types import OUTCOMES, Figure, TaskResult, TaskSuite
 from reports.cells import (
@@ -24,7 +25,7 @@ from reports.cells import (
     size,
     text_cell,
 )
-from reports.entries import UNSEALED, Group, all_tiers
+from reports.entries import Group, all_tiers
 from reports.models import ModelRow, Models, TaskColumn
 from reports.row_order import HEADINGS, Block
 from reports.shared import (
