@@ -81,11 +81,14 @@ def load_whole(factory: Any, folder: Path, *, may_lack: tuple[str, ...] = (), **
         settings: further arguments of `from_pretrained`.
 
     Raises:
-        UserError: a weight is missing or has another shape. Whatever transformers raises passes through.
+        UserError: a weight is missing or has another shape, or layers of a decoder are left out. Whatever transformers raises passes
+            through.
     """
     with _without_report():
         model, report = factory.from_pretrained(folder, **REPORTED, **settings)
     _refuse_unlike(report, folder, may_lack)
+    if model.get_output_embeddings() is not None:  # a tower alone may be a part of what is in the folder
+        _unused(model, set(report["unexpected_keys"]), folder)
     return model
 
 

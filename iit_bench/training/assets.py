@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from iit_bench.errors import UserError, one_line
-from iit_bench.models.checkpoint_check import check_folder
+from iit_bench.models.checkpoint_check import SAFETENSORS, check_folder
 from iit_bench.models.checkpoint_files import answering_files, resolve_checkpoint
 from iit_bench.storage.format import files_sha256
 
@@ -30,6 +30,7 @@ class Place:
 
     folder: Path
     gguf: str = ""  # name of the GGUF file that holds it; empty: safetensors
+    described: bool = False  # configuration and tokenizer of a Hub model, whose weights are not downloaded yet
 
     @property
     def source(self) -> dict[str, Any]:
@@ -57,6 +58,8 @@ def find(value: str, key: str, made_by: str = "train it first") -> Path:
     if not (folder / "config.json").is_file():
         raise UserError(f"recipe key {key}: {value} is no model folder (config.json is not there); {made_by}, or set {key} with --set")
     check_folder(folder, f"recipe key {key}: {value}")
+    if not any(file.name != HEADS for file in folder.glob(f"*{SAFETENSORS}")):
+        raise UserError(f"recipe key {key}: {value} has no safetensors, and no other weights are read; get them again, or convert them")
     return folder
 
 
@@ -86,7 +89,7 @@ def locate(value: str, key: str, weights: bool = True, made_by: str = "train it 
     if value.startswith(SHIPPED) or path.exists() or not _HUB.fullmatch(value):
         return Place(folder=find(value, key, made_by))
     try:
-        return Place(folder=resolve_checkpoint(value) if weights else _described(value))
+        return Place(folder=resolve_checkpoint(value) if weights else _described(value), described=not weights)
     except (UserError, OSError, ValueError) as error:
         what = "" if weights else "the configuration of "
         raise NotFromHub(

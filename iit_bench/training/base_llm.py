@@ -45,6 +45,7 @@ class BaseTask(chat.ChatRows):
             self.module: Any = LlamaForCausalLM(config)
         if recipe.inputs.model:
             self.load(assets.find(recipe.inputs.model, "inputs.model"))
+            chat.check_template(self.tokenizer, f"recipe key inputs.model: {recipe.inputs.model}", "get its chat_template.jinja again")
             start.check_tokens(self.module, self.tokenizer, recipe.data)
         self.groups = {"llm": list(self.module.parameters())}
         self._draw = dialogues.mixed(recipe.data.sources) if recipe.data.sources else dialogues.facts_and_scenes(recipe.scenes)

@@ -9,9 +9,10 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from iit_bench import asking
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.models.rendering import apply_template
 from iit_bench.types import Image, Message, Question
 
@@ -90,6 +91,25 @@ def as_template_input(turns: Sequence[Message]) -> list[dict[str, Any]]:
         }
         for turn in turns
     ]
+
+
+def check_template(tokenizer: Any, what: str, fix: str) -> None:
+    """Refuse a tokenizer whose chat template is missing, or fails on a question and its answer.
+
+    Args:
+        tokenizer: of transformers.
+        what: where it is from, the sentence's beginning.
+        fix: its end.
+
+    Raises:
+        UserError: it does.
+    """
+    if not tokenizer.chat_template:
+        raise UserError(f"{what} has no chat template; {fix}")
+    try:
+        render(tokenizer, [Message("user", ("?",)), Message("assistant", ("!",))])
+    except TemplateError as error:
+        raise UserError(f"{what}: its chat template: {one_line(error)}; {fix}") from error
 
 
 def render(tokenizer: Any, turns: Sequence[Message], generation_prompt: bool = False) -> str:

@@ -16,7 +16,7 @@ import torch
 
 from iit_bench.errors import UserError
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-from iit_bench.training import fused_llm, logs, measured, passes, start
+from iit_bench.training import fused_llm, logs, measured, passes, precision, start
 from iit_bench.training import recipe as recipes
 from iit_bench.training.chats import checking, files
 from iit_bench.training.chats.hub import HUB
@@ -177,6 +177,8 @@ def _stage(loaded: Loaded, out: Path, task: Any, processes: int, throughput: flo
     parameters = sum(p.numel() for p in task.module.parameters())
     trained = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
     data = _checked(task, recipe, out, notes)
+    if lacking := precision.lacking(recipe.run):  # no end: a plan may be for another machine
+        notes.append(f"on this machine the training would end: {lacking}")
     rows = _rows(task, recipe, processes, data is not None)
     how = _parallel(recipe.run, processes, parameters, trained, notes)
     memory = with_checkpointing = without = None

@@ -47,6 +47,11 @@ class Method:
         Raises:
             UserError: in one sentence.
         """
+        fields = self.config_fields()
+        rank = fields["lora_dim"] if set(fields["learners"]) & set(config.learners) else config.lora_dim
+        if rank != config.lora_dim:
+            key = "method.rank" if self.recipe.method.name else "model.rank"
+            raise UserError(f"recipe key {key}: it is {rank}, and the learners of inputs.model have rank {config.lora_dim}; set it to that")
 
     def attach(self, model: Any) -> None:
         """Put onto a model what its configuration cannot say; learners and router are there by `config_fields`.

@@ -24,6 +24,15 @@ def device_of(run: Running) -> torch.device:
     return torch.device(pick_device(wanted, what=f"run.device {run.device!r}"))
 
 
+def lacking(run: Running) -> str:
+    """Why this machine cannot run it, a sentence; empty if it can."""
+    try:
+        device_of(run)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def computed_in(run: Running, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Products and attention in `run.precision`; weights, gradients and sums stay float32.
 

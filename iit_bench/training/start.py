@@ -5,15 +5,16 @@ An outline has every parameter's shape, on torch's device "meta", and no values:
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.checkpoint_check import read_object, refused
 from iit_bench.models.checkpoints import load_whole
+from iit_bench.models.loading_bars import without_bars
 from iit_bench.models.special_tokens import TokenIds
 from iit_bench.models.template_check import read_tokenizer
 from iit_bench.models.wings.efficientnet_configuration import EfficientNetLiteConfig
@@ -61,8 +62,8 @@ def _built(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
     inputs = recipe.inputs
     decided = method.config_fields()
     if inputs.model:
+        method.check_start(earlier_stage(inputs.model, {})[0])
         previous, tokenizer = load(assets.find(inputs.model, "inputs.model"))
-        method.check_start(previous.config)
         return WingsForConditionalGeneration.from_stage(previous, _next_config(previous.config, decided)), tokenizer
     llm_place, tower_place = _places(recipe, weights=True)
     tokenizer = _tokenizer(llm_place, inputs)
@@ -75,7 +76,7 @@ def _built(recipe: VlmRecipe, method: Method) -> tuple[Any, Any]:
         settings = {"config": _tower_config(tower_place), "dtype": torch.float32, **ONLY_SAFETENSORS}
         tower = load_whole(AutoModel, tower_place.folder, may_lack=POOLERS, **settings)
     config = _config(llm.config, tower.config, tokenizer, inputs, decided, tower_place)
-    return WingsForConditionalGeneration.from_base(llm, tower.eval(), config), tokenizer
+    return _joined(llm, tower.eval(), config, inputs), tokenizer
 
 
 def outline(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
@@ -117,6 +118,8 @@ def _outlined(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, A
             llm_place, tower_place = _places(recipe, weights=False)
             llm_config = _read(AutoConfig, llm_place, "inputs.llm")
             tower_config, tokenizer = _tower_config(tower_place), _tokenizer(llm_place, inputs)
+            _check_weights(AutoModelForCausalLM, llm_place, f"recipe key inputs.llm: {inputs.llm}")
+            _check_weights(AutoModel, tower_place, f"recipe key inputs.tower: {inputs.tower}", config=tower_config, may_lack=POOLERS)
         except assets.NotFromHub:
             if not (recipe.shapes.llm and recipe.shapes.tower):
                 raise
@@ -125,7 +128,24 @@ def _outlined(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, A
         llm = AutoModelForCausalLM.from_config(llm_config, dtype=torch.float32)
         tower = AutoModel.from_config(tower_config, dtype=torch.float32)
         config = _config(llm.config, tower.config, tokenizer, inputs, decided, tower_place)
-        return WingsForConditionalGeneration.from_base(llm, tower, config), tokenizer
+        return _joined(llm, tower, config, inputs), tokenizer
+
+
+def _joined(llm: Any, tower: Any, config: Any, inputs: VlmInputs) -> Any:
+    """The model of a decoder and a tower.
+
+    Raises:
+        UserError: the tower has no layer of that number.
+    """
+    from iit_bench.models.wings.modeling import WingsForConditionalGeneration
+
+    try:
+        return WingsForConditionalGeneration.from_base(llm, tower, config)
+    except IndexError as error:
+        raise UserError(
+            f"recipe key inputs.tower_layer: {inputs.tower} has no hidden states of number {inputs.tower_layer}; -1 is its last layer, 0 "
+            "stands for its output"
+        ) from error
 
 
 def earlier_stage(model: str, earlier: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
@@ -157,8 +177,19 @@ def outline_of_llm(llm: str, earlier: dict[str, tuple[Any, Any]]) -> Any:
     if llm in earlier:
         return earlier[llm][0]
     folder = assets.find(llm, "inputs.llm")
+    _check_weights(AutoModelForCausalLM, Place(folder=folder), f"recipe key inputs.llm: {llm}")
     with refused(f"recipe key inputs.llm: {llm} cannot be read"), torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+
+
+def _check_weights(factory: Any, place: Place, what: str, **settings: Any) -> None:
+    """Refuse weights of a folder that are missing, or have other shapes than the configuration says, as loading does; none is read.
+
+    transformers needs accelerate for that; without it they are found when the training loads them.
+    """
+    if not place.described and not place.gguf and find_spec("accelerate") is not None:
+        with refused(f"{what} cannot be loaded"), without_bars(downloads=False):
+            load_whole(factory, place.folder, dtype=torch.float32, device_map="meta", **ONLY_SAFETENSORS, **settings)
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -211,6 +242,7 @@ def _check_stage(config: Any, tokenizer: Any, folder: Path) -> None:
             f"recipe key inputs.model: the tokenizer of {folder} has no mark {IMAGE} with the id {config.image_token_id} that config.json "
             "names; give it the tokenizer it was trained with"
         )
+    chat.check_template(tokenizer, f"recipe key inputs.model: {folder}", "get its chat_template.jinja again")
     with torch.device("meta"):
         measured = measure_tower(AutoModel.from_config(config.vision_config), config)
     if measured != (config.image_token_length, config.vision_hidden_size):
@@ -218,8 +250,7 @@ def _check_stage(config: Any, tokenizer: Any, folder: Path) -> None:
             f"recipe key inputs.model: the tower of {folder} gives {measured[0]} vectors of {measured[1]} per image, and its projector "
             f"takes {config.image_token_length} of {config.vision_hidden_size}; train stage 1 with this tower"
         )
-    if any(folder.glob("*.safetensors")):
-        check_names(empty_model(config), read_headers(folder), folder, official=False)
+    check_names(empty_model(config), read_headers(folder), folder, official=False)
 
 
 def _places(recipe: VlmRecipe, weights: bool) -> tuple[Place, Place]:
@@ -308,16 +339,14 @@ def _tokenizer(place: Place, inputs: VlmInputs) -> Any:
     if IMAGE not in tokenizer.get_vocab():  # its embedding is never read: features take its place
         tokenizer.add_tokens([AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True)
     tokenizer.chat_template = CHATML if inputs.template == "chatml" else tokenizer.chat_template
-    if not tokenizer.chat_template:
-        raise UserError(f"recipe key inputs.llm: {inputs.llm} has no chat template; set inputs.template to chatml")
-    tokenizer.chat_template = placing_images(tokenizer, IMAGE)
-    try:
-        chat.render(tokenizer, [Message("user", ("?",)), Message("assistant", ("!",))])
-    except TemplateError as error:
-        raise UserError(
-            f"recipe key inputs.llm: the chat template of {inputs.llm}: {one_line(error)}; set inputs.template to chatml"
-        ) from error
-    positions = _read(AutoConfig, place, "inputs.llm").max_position_embeddings
+    what, fix = f"recipe key inputs.llm: {inputs.llm}", "set inputs.template to chatml"
+    if tokenizer.chat_template:
+        tokenizer.chat_template = placing_images(tokenizer, IMAGE)
+    chat.check_template(tokenizer, what, fix)
+    config = _read(AutoConfig, place, "inputs.llm")
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int):
+        raise UserError(f"{what} is a model of type {config.model_type!r} without max_position_embeddings; name a folder of a text LLM")
     tokenizer.model_max_length = min(tokenizer.model_max_length, inputs.context or positions)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

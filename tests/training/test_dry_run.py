@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +189,7 @@ def test_a_merge_alone_and_a_stage_that_starts_from_it_are_planned(tmp_path: Pat
     ("overrides", "words"),
     [
         (["inputs.llm=''"], "llm is missing"),
-        (["inputs.llm=shipped:wings"], "cannot be read|not the LLM of inputs.model"),
+        (["inputs.llm=shipped:wings"], "cannot be loaded"),
         (["inputs.model=shipped:tower"], "inputs.model"),
     ],
 )
@@ -205,51 +204,6 @@ def test_a_tower_that_a_script_makes_is_named_with_the_script(tmp_path: Path, mo
         UserError, match=r"lite0 is no model folder.*python -m iit_bench\.training\.lite0 --out lite0, or set inputs\.tower"
     ):
         plan("smol-lite0", [], tmp_path / "out")
-
-
-def broken(folder: Path, target: Path, change: dict[str, Any]) -> Path:
-    """A copy of a stage's folder without weights, with other values in config.json."""
-    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.safetensors"))
-    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
-    (target / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
-    return target
-
-
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (["inputs.llm=no/such/folder"], ("inputs.llm", "no/such/folder", "config.json is not there")),
-        (["inputs.llm=Nobody/nothing-1b"], ("inputs.llm", "Nobody/nothing-1b", "Hub", "set inputs.llm to a folder")),
-        (["inputs.llm=lost.gguf"], ("inputs.llm", "there is no file lost.gguf")),
-        (["inputs.context=4096"], ("inputs.context", "4096", "1024")),
-        (["inputs.context=16"], ("an image takes 16 tokens", "context has 16", "raise inputs.context")),
-        (["inputs.context=32"], ("32", "lower data.turns")),
-        (["inputs.tower=shipped:base-llm"], ("inputs.tower", "image_size")),
-        (["inputs.template=alpaca"], ("template must be chatml",)),
-        (["inputs.model=shipped:wings", "inputs.context=64"], ("inputs.llm and inputs.tower",)),
-        (["shapes.llm={hidden_size: 8}"], ("shapes.llm", "model_type")),
-    ],
-)
-def test_inputs_that_do_not_go_together_end_a_dry_run(overrides: list[str], words: tuple[str, ...], tmp_path: Path) -> None:
-    with pytest.raises(UserError) as error:
-        plan("lab-wings-stage1", overrides, tmp_path / "out")
-    assert all(word in str(error.value) for word in words), str(error.value)
-    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"vision_hidden_size": 77}, ("projector takes 16 of 77", "gives 16 vectors of 128")),
-        ({"image_token_id": 99}, ("no mark <image> with the id 99",)),
-        ({"router_width": 512}, ("router is 512 tokens wide", "1024")),
-    ],
-)
-def test_an_earlier_stage_whose_parts_do_not_go_together_ends_it(change: dict[str, Any], words: tuple[str, ...], tmp_path: Path) -> None:
-    folder = broken(assets.models() / "wings", tmp_path / "wings", change)
-    with pytest.raises(UserError) as error:
-        plan("lab-wings-stage2", [f"inputs.model={folder}"], tmp_path / "out")
-    assert all(word in str(error.value) for word in words), str(error.value)
 
 
 def test_hours_may_be_those_of_measured_steps(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_its_recipe_is_counted_with_49_tokens_per_image(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"inputs\.tower: lite0 is no model folder"):
         plan("smol-lite0", [], tmp_path / "out")
-    EfficientNetLiteConfig().save_pretrained(tmp_path / "lite0")
+    EfficientNetLite(EfficientNetLiteConfig()).save_pretrained(tmp_path / "lite0")
     stages = plan("smol-lite0", [], tmp_path / "out", throughput=1000)
     assert [stage.recipe for stage in stages] == [
         f"smol-{name}" for name in ("wings-stage1", "wings-stage2", "llava-stage1", "llava-stage2")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from iit_bench.errors import UserError
 from iit_bench.training.method import groups_of
 from iit_bench.training.rivals.adapted import Adapted
 
@@ -28,6 +29,14 @@ class Prefix(Adapted):
     def config_fields(self) -> dict[str, Any]:
         """As of `llava`, with the prefix."""
         return {**super().config_fields(), "prefix_length": self.options.length}
+
+    def check_start(self, config: Any) -> None:
+        """As of every adapter; and refuse a prefix that fills the context."""
+        super().check_start(config)
+        if self.options.length >= (context := config.text_config.max_position_embeddings):
+            raise UserError(
+                f"recipe key method.length: a prefix of {self.options.length} leaves no room in a context of {context} tokens; lower it"
+            )
 
     def attach(self, model: Any) -> None:
         """Nothing: the configuration says it."""
