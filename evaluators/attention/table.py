@@ -119,7 +119,7 @@ def load_observed(path: Path) -> Observed:
         raise UserError(f"{str(path)!r} is no table of observed attention; {again}")
     try:
         about = opened(json.loads(text), path, ATTENTION_FORMAT, again)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{str(path)!r} is damaged ({one_line(error)}); {again}") from error
     rows = read_table(ObservedDialogue, [path])
     if about.get("rows_sha256", whole := _rows_sha256(rows)) != whole:

@@ -18,7 +18,7 @@ def parse_named_values(text: str, flag: str) -> dict[str, Any]:
     if text.startswith("{"):
         try:
             return dict(json.loads(text, parse_constant=_no_number, object_pairs_hook=_named_once))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{flag} {text!r} is no JSON object ({one_line(error)}); mend it, or write NAME=VALUE,NAME=VALUE") from error
     pairs = [part.partition("=") for part in text.split(",")] if text else []
     if any(not name.strip() or not equals for name, equals, _ in pairs):
@@ -34,7 +34,7 @@ def _value(text: str) -> Any:
         return {"True": True, "False": False, "None": None}[text]
     try:
         return json.loads(text, parse_constant=_no_number)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -96,7 +96,7 @@ def _name(model: Model) -> str:
 
 def _remembered(path: Path) -> dict[str, int]:
     """Sizes by name; none where the file is damaged or cannot be read."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         found = json.loads(path.read_bytes())
         if isinstance(found, dict):
             return {name: size for name, size in found.items() if type(size) is int and SMALLEST <= size <= LARGEST_BATCH}

@@ -174,7 +174,7 @@ def read_cell(path: Path) -> CellResult:
         if not is_whole(stored) or ("version" in stored and SEAL not in stored):
             raise UserError(f"{str(path)!r} was changed after it was written (its seal differs); {again}")
         result: CellResult = decode(CellResult, stored)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{str(path)!r} is no cell of the experiment ({described(error)}); {again}") from error
     if fault := _fault(result, path):
         raise UserError(f"{str(path)!r}: {fault}; {again}")

@@ -230,7 +230,7 @@ def _cost(path: Path) -> dict[str, float]:
         if not is_whole(cost):
             raise ValueError("its seal differs")
         return {name: float(cost[name]) for name in ("seconds", "cpu_seconds")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{str(path)!r} is damaged ({described(error)}); remove its folder, and the stage is trained again") from error
 
 

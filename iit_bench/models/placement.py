@@ -154,7 +154,7 @@ def _device_map(options: ModelOptions) -> Any:
         return _one_of(text, DEVICE_MAPS, "--device-map", 'or a JSON object such as {"": 0}')
     try:
         places = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--device-map {text!r} is no JSON object ({one_line(error)}); mend it, or write auto") from error
     if "disk" in places.values() and len(places) > 1 and "" in places:
         raise UserError('--device-map has "" beside other parts, which accelerate does not take with "disk"; name each part of the model')

@@ -55,7 +55,10 @@ def opened_line(line: bytes) -> tuple[Any, bool]:
     has_check = line[start : start + len(_CHECK)] == _CHECK
     if has_check and line[start + len(_CHECK) : -2] != _check_of(line[:start]):
         raise ValueError("its checksum is wrong")
-    return json.loads(line), has_check
+    try:
+        return json.loads(line), has_check
+    except RecursionError as error:
+        raise ValueError("its JSON is nested too deeply") from error
 
 
 def _check_of(text: bytes) -> bytes:

@@ -135,6 +135,6 @@ def _format_of(folder: Path) -> str | None:
     """The format in a folder's manifest; None if there is no such manifest."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return manifest.get("format") if isinstance(manifest, dict) else None

@@ -133,7 +133,10 @@ def _sha256(path: Path) -> str:
 
 def state(folder: Path) -> dict[str, Any]:
     """The JSON part. Raises OSError or ValueError where it is missing, damaged, or was changed."""
-    content = dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))
+    try:
+        content = dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))
+    except RecursionError as error:
+        raise ValueError("its JSON is nested too deeply") from error
     if not is_whole(content):
         raise ValueError("it was changed after it was written")
     return content

@@ -236,7 +236,7 @@ def is_whole(checkpoint: Path) -> bool:
         index = checkpoint / "model.safetensors.index.json"
         files = shards(index) if index.is_file() else [path for path in checkpoint.iterdir() if WEIGHTS.match(path.name)]
         return bool(files) and all(_is_whole_file(path) for path in files)
-    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
@@ -297,7 +297,7 @@ def _load_done(out: Path) -> dict[str, State]:
         record = json.loads((out / RECORD).read_text(encoding="utf-8"))
         done = record["evaluated"] if seals.is_whole(record) else {}
         return {name: tuple((str(a), int(b), int(c)) for a, b, c in state) for name, state in done.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 

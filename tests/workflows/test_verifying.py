@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from iit_bench.cli import main
 from iit_bench.engine.lines import entry_line
 from iit_bench.errors import UserError
 from iit_bench.models.contract import ScoreResult
-from iit_bench.storage.benchmark import Benchmark
+from iit_bench.storage.benchmark import BENCHMARK_FORMAT, Benchmark
 from iit_bench.storage.runs import load_run_header, save_finished_header
 from iit_bench.storage.tables import table_bytes
+from iit_bench.storage.whole_folders import check_target
 from iit_bench.types import SeenPrompt
 from iit_bench.workflows.verifying import Verified, as_text, verify
 from reports.folder import LIST, ReportFolder
@@ -83,6 +85,22 @@ def test_a_changed_file_is_named(copied, kind: str, file: str) -> None:
     folder = copied(kind)
     (folder / file).write_bytes((folder / file).read_bytes() + b" ")
     assert faults(folder) == [(file, "changed")]
+
+
+def test_json_nested_deeply_is_a_fault_of_its_file(copied, made: dict[str, Path]) -> None:
+    """It was an internal error where a log had such a line, or a folder to be replaced such a manifest."""
+    for kind in made:
+        folder = copied(kind)
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".jsonl")):
+            whole = path.read_bytes()
+            for begin in (b"", whole.partition(b"\n")[0] + b"\n" if path.suffix == ".jsonl" else b""):
+                path.write_bytes(begin + b"[" * 100_000 + b"\n" + begin)
+                with suppress(UserError):  # of the only file that says what a folder is
+                    (found,) = verify([folder])
+                    assert not found.whole, path
+                with suppress(UserError):
+                    check_target(folder, BENCHMARK_FORMAT, overwrite=True)
+            path.write_bytes(whole)
 
 
 def test_a_table_that_nobody_listed_is_named(copied) -> None:

@@ -189,7 +189,7 @@ def _read(cache: Path | None, begun: bool) -> dict[tuple[str, str, str], Checked
             raise ValueError("its seal differs")
         listed = content if isinstance(content, list) else content["parts"]  # before seals it was the list
         parts = [Checked(**{**one, "refused": {reason: Refused(**of) for reason, of in one["refused"].items()}}) for one in listed]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         if begun:
             raise UserError(f"{cache}: is damaged ({described(error)}); put it back, or train into another --out") from error
         return {}
