@@ -18,11 +18,23 @@ def identity_of(loaded: Loaded) -> dict[str, Any]:
     return {"recipe": loaded.name, "recipe_sha256": loaded.sha256, "overrides": _that_count(loaded.overrides)}
 
 
-def agrees(known: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
-    """Whether a card or a checkpoint is of the training with this identity; earlier versions recorded paths of data whole."""
+def difference(known: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """What a card or a checkpoint has of another training, in words; empty if it is of this one.
+
+    Earlier versions recorded paths of data whole; they are compared by name.
+    """
+    if known == identity:
+        return ""
+    if known.get("recipe") != identity["recipe"]:
+        return f"it is of recipe {known.get('recipe')}, and this is {identity['recipe']}"
+    if known.get("recipe_sha256") != identity["recipe_sha256"]:
+        return f"recipe {identity['recipe']} has changed since"
     overrides = known.get("overrides")
-    recorded = {key: known.get(key) for key in identity}
-    return recorded | ({"overrides": _that_count(overrides)} if isinstance(overrides, list) else {}) == identity
+    there, here = _that_count(overrides) if isinstance(overrides, list) else [], identity["overrides"]
+    if there == here:
+        return ""
+    only = [", ".join(_short(item) for item in one if item not in other) or "no others" for one, other in ((here, there), (there, here))]
+    return f"--set here: {only[0]}; there: {only[1]}"
 
 
 def without_paths(overrides: Sequence[str]) -> list[str]:
@@ -37,6 +49,10 @@ def without_paths(overrides: Sequence[str]) -> list[str]:
 def _that_count(overrides: Sequence[str]) -> list[str]:
     """Those that change more of the result than its rounding."""
     return [item for item in without_paths(overrides) if not item.startswith("run.") or item.startswith("run.precision=")]
+
+
+def _short(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else text[: most - 2] + " …"
 
 
 def _named(value: str) -> str:

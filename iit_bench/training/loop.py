@@ -9,7 +9,7 @@ from typing import Any
 
 from iit_bench.errors import UserError
 from iit_bench.training import checkpoint
-from iit_bench.training.identity import agrees
+from iit_bench.training.identity import difference
 from iit_bench.training.logs import Log, Progress, Window
 from iit_bench.training.parallel import Processes
 from iit_bench.training.peak_memory import PeakMemory
@@ -106,8 +106,8 @@ def _resumed(stepper: Stepper, out: Path, identity: dict[str, Any], every: Every
     if folder is None:
         return _Begun(0, 0.0, Window(every.log))
     state = checkpoint.state(folder)
-    if not agrees(state["identity"], identity):
-        raise UserError(f"{folder}: was written by another recipe or other --set values; give another --out, or empty the folder")
+    if other := difference(state["identity"], identity):
+        raise UserError(f"{folder}: was written by another recipe or other --set values ({other}); give another --out, or empty the folder")
     checkpoint.restore(folder, stepper.task.module, stepper.optimizer, stepper.processes)
     before = state.get("processes", 1)
     if before != stepper.processes.of:  # a step is the same sum, in another order

@@ -103,10 +103,8 @@ class Diverged(UserError):
         self.step, self.rows = step, list(rows)
         named = ", ".join(map(str, rows))
         of = f", from row{'s' * (len(rows) > 1)} {named} of its batch (see log.jsonl)" if rows else ""
-        super().__init__(
-            f"training diverged at step {step}: {what}{of}; the last checkpoint is kept: lower the learning rates under optim.lr, "
-            "or look at these rows"
-        )
+        fix = f"{'look at these rows, or ' if rows else ''}lower the learning rates under optim.lr"
+        super().__init__(f"training diverged at step {step}: {what}{of}; what was saved before is kept: {fix}")
 
 
 @dataclass(frozen=True, kw_only=True)

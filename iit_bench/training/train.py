@@ -23,7 +23,7 @@ from iit_bench.storage.seals import SEAL
 from iit_bench.terminal import write
 from iit_bench.training import assets
 from iit_bench.training import recipe as recipes
-from iit_bench.training.identity import agrees, identity_of, without_paths
+from iit_bench.training.identity import difference, identity_of, without_paths
 from iit_bench.training.recipe import Loaded
 from iit_bench.training.records import Running
 from iit_bench.training.stages import IN_CHAIN, BaseRecipe, ChainRecipe, MergeRecipe, TowerRecipe, VlmRecipe
@@ -135,8 +135,8 @@ def _is_finished(out: Path, identity: dict[str, Any], resume: bool) -> bool:
     if not (out / CARD).is_file():
         return False
     done = read_card(out)
-    if not agrees(done, identity):
-        raise UserError(f"{out}: holds a model of another recipe ({done.get('recipe')}) or other --set values; give another --out")
+    if other := difference(done, identity):
+        raise UserError(f"{out}: holds a model of another recipe or other --set values ({other}); give another --out")
     return True
 
 

@@ -114,7 +114,9 @@ def test_a_loss_that_is_no_number_stops_names_the_rows_and_keeps_the_checkpoint(
         return loss(some) * (float("nan") if any(row.ids == bad for row in some) else 1.0)
 
     task.loss = poisoned
-    with pytest.raises(UserError, match="diverged at step 4: the loss is nan, from row 1 of its batch"):
+    with pytest.raises(
+        UserError, match=r"diverged at step 4: the loss is nan, from row 1 of its batch \(see log.jsonl\); .* look at these rows"
+    ):
         fit(task, recipe, tmp_path)
     assert checkpoint.state(tmp_path / "checkpoint")["step"] == 4
     assert all(bool(p.isfinite().all()) for p in task.module.parameters())
@@ -129,8 +131,9 @@ def test_a_gradient_that_overflows_changes_no_weight(recipe: Any, tmp_path: Path
     loss = task.loss
     task.loss = lambda some: loss(some) * 1e38
     before = [p.detach().clone() for p in task.module.parameters()]
-    with pytest.raises(UserError, match="diverged at step 0: the "):
+    with pytest.raises(UserError, match="diverged at step 0: the ") as caught:
         fit(task, recipe, tmp_path)
+    assert "these rows" not in str(caught.value)
     assert all(torch.equal(p, old) for p, old in zip(task.module.parameters(), before, strict=True))
 
 
@@ -183,7 +186,7 @@ def test_a_finished_model_of_another_recipe_is_not_overwritten(tiny: dict[str, t
     arguments = [*tiny["lab-base"], *STEPS, "optim.steps=1", "limit=2", "test=false"]
     out = run("lab-base", arguments, tmp_path / "out", progress=False)
     before = (out / "model.safetensors").read_bytes()
-    with pytest.raises(UserError, match="model of another recipe"):
+    with pytest.raises(UserError, match=r"model of another recipe or other --set values \(--set here: seed=1; there: no others\)"):
         run("lab-base", [*arguments, "seed=1"], out, resume=True, progress=False)
     assert (out / "model.safetensors").read_bytes() == before
     run("lab-base", [*arguments, "run.accumulate=50"], out, resume=True, progress=False)  # how it is computed makes no other model

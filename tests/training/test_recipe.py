@@ -9,7 +9,7 @@ import pytest
 
 from iit_bench.errors import UserError
 from iit_bench.training import recipe
-from iit_bench.training.identity import agrees, identity_of
+from iit_bench.training.identity import difference, identity_of
 from iit_bench.training.loop import schedule
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.records import LearningRates, Optimisation
@@ -55,9 +55,24 @@ def test_of_paths_from_the_root_the_record_has_the_names_and_what_it_had_before_
     known = identity_of(loaded)
     named = 'data.mixture=[{"source": "a.json", "images": "b.zip", "weight": "1e-5"}, {"source": "lab:facts"}]'
     assert known["overrides"] == [named, "inputs.llm=llm"]
-    assert agrees({**known, "overrides": [whole, "inputs.llm=llm"]}, known)  # a card or checkpoint of an earlier version
-    assert not agrees({**known, "overrides": [whole.replace("a.json", "c.json"), "inputs.llm=llm"]}, known)
+    assert not difference({**known, "overrides": [whole, "inputs.llm=llm"]}, known)  # a card or checkpoint of an earlier version
+    assert difference({**known, "overrides": [whole.replace("a.json", "c.json"), "inputs.llm=llm"]}, known)
     assert load_recipe("smol-wings-stage1", [named]).recipe.data.mixture[0].weight == 1e-5  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ({"recipe": "lab-tower"}, "it is of recipe lab-tower, and this is lab-base"),
+        ({"recipe_sha256": "0"}, "recipe lab-base has changed since"),
+        ({"overrides": ["optim.steps=9", "seed=3"]}, "--set here: optim.steps=5; there: optim.steps=9"),
+        ({"overrides": ["seed=3"]}, "--set here: optim.steps=5; there: no others"),
+        ({}, ""),
+    ],
+)
+def test_a_training_of_another_recipe_is_told_by_what_differs(there: dict[str, Any], words: str) -> None:
+    known = identity_of(load_recipe("lab-base", ["seed=3", "optim.steps=5"]))
+    assert difference({**known, **there}, known) == words
 
 
 def test_a_record_without_paths_is_as_it_was_given() -> None:
