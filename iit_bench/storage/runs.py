@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from iit_bench.errors import UserError, described
-from iit_bench.storage import earlier_versions
+from iit_bench.storage import earlier_versions, run_tiers
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import (
     ERRORS_FORMAT,
@@ -64,7 +64,7 @@ RUN_FIELDS = {
     "style": "cloze | options | letters",
     "history": "gold | own",
     "limit": "number of whole groups, or null for all",
-    "tiers": "tiers asked for",
+    "tiers": "tiers that are run: those asked for that the model can be asked",
     "arm": "what is changed of the targets, a name of `iit-bench list arms`; empty for a run as it is; missing in runs of earlier versions",
     "left_out": "reason -> groups that this style cannot ask, of any model: prefix_choices; of an arm: reason -> dialogues that it does "
     "not change or cannot ask; missing in runs of earlier versions",
@@ -172,7 +172,11 @@ class Run(Generic[ResultsT]):
     @cached_property
     def predictions(self) -> list[Prediction]:
         """The scored turns of a run of suite iit."""
-        return read_table(Prediction, [self.path / _IIT.table]) if self.foreign_predictions is None else list(self.foreign_predictions)
+        if self.foreign_predictions is not None:
+            return list(self.foreign_predictions)
+        rows = read_table(Prediction, [self.path / _IIT.table])
+        run_tiers.check_predictions(self.path, self.run, (row.tier for row in rows))
+        return rows
 
     def prediction_columns(self, names: Sequence[str]) -> dict[str, Any]:
         """Columns of the predictions as pyarrow arrays, read anew: for runs too large for an object per turn.
@@ -182,7 +186,7 @@ class Run(Generic[ResultsT]):
         """
         if self.foreign_predictions is not None:
             return columns_of(Prediction, self.foreign_predictions, names)
-        return read_columns(Prediction, self.path / _IIT.table, names)
+        return run_tiers.checked(self.path, self.run, read_columns(Prediction, self.path / _IIT.table, names))
 
     def prediction_batches(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """The same, some thousand rows after another, so that only these are in memory.
@@ -192,7 +196,7 @@ class Run(Generic[ResultsT]):
         """
         if self.foreign_predictions is not None:
             return iter([columns_of(Prediction, self.foreign_predictions, names)])
-        return read_batches(Prediction, self.path / _IIT.table, names)
+        return (run_tiers.checked(self.path, self.run, batch) for batch in read_batches(Prediction, self.path / _IIT.table, names))
 
     def prompt_columns(self) -> dict[str, Any] | None:
         """The columns of `types.SeenPrompt` as pyarrow arrays, read anew; None where prompts were not recorded.
@@ -378,6 +382,7 @@ def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
     try:
         results = decode(kind.results, _with_all_outcomes(earlier_versions.upgraded(stored)))
         outdated, seal = earlier_versions.has_other_figures(stored), has_seal(kind.format, stored["version"])
+        run_tiers.check_results(folder, run, results)
         errors, listed = load_errors(folder), bool(run.get("files"))
         return Run(path=folder, run=run, results=results, errors=errors, outdated=outdated, sealed=seal, listed=listed)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
