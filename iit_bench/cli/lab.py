@@ -50,6 +50,7 @@ def lab(
         return
     code = 0
     if processes > 1:
+        experiment.check_writable()
         from iit_bench.cli.processes import run_processes
 
         switches = [word for word, wanted in (("--replace", replace), ("--keep", keep), ("--quiet", quiet)) if wanted]

@@ -20,7 +20,7 @@ from iit_bench.errors import UserError, described
 from iit_bench.storage.atomic import write_atomic
 from iit_bench.storage.format import pretty_json, sha256_file
 from iit_bench.storage.seals import SEAL, is_whole, sealed
-from iit_bench.storage.tables import decode
+from iit_bench.storage.tables import decode, read_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,7 +197,7 @@ def items(folder: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    frames = [items_of(folder, result.cell) for result in read(folder) if result.state == "done"]
+    frames = [_counted(folder, result) for result in read(folder) if result.state == "done"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["method", "rate", "seed", *COLUMNS])
 
 
@@ -205,19 +205,37 @@ def items_of(folder: Path, cell: Cell) -> pd.DataFrame:
     """The items of one cell, as `items`.
 
     Raises:
-        UserError: its table cannot be read.
+        UserError: its table cannot be read, or holds what no item has (`storage.table_values`).
     """
-    import pandas as pd
     import pyarrow as pa
 
+    from iit_bench.storage.table_values import check_keys, key_of
+
     path = folder / f"{cell.name}.parquet"
-    try:
-        table = pd.read_parquet(path, columns=list(COLUMNS))
-    except (OSError, pa.ArrowInvalid, ValueError) as error:
-        raise UserError(f"{str(path)!r} is no table of items ({described(error)}); remove the cell's files and run it again") from error
+    columns = read_columns(Item, path, COLUMNS)
+    check_keys(Item, zip(*(columns[name].to_pylist() for name in key_of(Item)), strict=True), path)
+    table = pa.table({name: columns[name] for name in COLUMNS}).to_pandas()
     named: tuple[tuple[str, Any], ...] = (("method", cell.method), ("rate", cell.rate), ("seed", cell.seed))
     for place, (name, value) in enumerate(named):
         table.insert(place, name, value)
+    return table
+
+
+def _counted(folder: Path, result: CellResult) -> pd.DataFrame:
+    """As `items_of`, of a cell whose scores count these items.
+
+    Raises:
+        UserError: as `items_of`, or they do not.
+    """
+    table = items_of(folder, result.cell)
+    by_tier = table.groupby("tier")["correct"].agg(["size", "sum"])
+    counted = {str(tier): Count(int(n), int(right)) for tier, n, right in by_tier.itertuples()}
+    if odd := sorted({tier for tier in {*counted, *result.scores} if counted.get(tier) != result.scores.get(tier)}):
+        told, there = (f"{one.correct} of {one.n}" if one else "none" for one in (result.scores.get(odd[0]), counted.get(odd[0])))
+        raise UserError(
+            f"{str(folder / result.cell.name)!r}: by its .json {told} items of tier {odd[0]} are right, by its .parquet {there}; remove "
+            "the cell's files and run it again"
+        )
     return table
 
 

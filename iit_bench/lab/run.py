@@ -27,7 +27,7 @@ from iit_bench.lab.locks import Busy, Locks
 from iit_bench.lab.one_cell import check_inputs, failed_cell, identity_of, inputs_of, run_cell, stage_folders
 from iit_bench.numerals import counted
 from iit_bench.ranks import by_itself
-from iit_bench.storage.atomic import full_or_read_only
+from iit_bench.storage.atomic import check_writable, full_or_read_only
 from iit_bench.storage.litter import remove_litter_in, remove_whole
 from iit_bench.terminal import write
 
@@ -162,6 +162,15 @@ class Experiment:
         left = [spent.get(one.cell.method, every) for one, state in states if state not in FINISHED]
         return sum(sum(of) / len(of) for of in left)
 
+    def check_writable(self) -> None:
+        """Refuse a folder that cannot be written, before torch is imported and other processes are started.
+
+        Raises:
+            UserError: it cannot be.
+        """
+        for folder in (self.cells, self.work):
+            check_writable(folder)
+
     def refuse_others(self) -> None:
         """Refuse to run cells whose results would be replaced, before any is run.
 
@@ -186,6 +195,7 @@ class Experiment:
         Raises:
             UserError: results of other recipes are in the way, inputs are missing or cannot be used, the disk is full, …
         """
+        self.check_writable()
         import torch
 
         torch.set_num_threads(1)  # the last bits depend on it, and processes share the cores

@@ -32,6 +32,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "SeenPrompt": ("dialogue", "position"),
     "TaskItem": ("task", "item", "metric"),
     "ObservedDialogue": ("dialogue",),
+    "Item": ("item", "tier"),
 }
 
 
@@ -241,6 +242,11 @@ def _correct_elsewhere(outcome: Any, chosen: Any, answer: Any) -> Bools:
     return _numbers(pc.equal(outcome, "correct")).astype(np.bool_) != (_numbers(chosen) == _numbers(answer))
 
 
+def _margin_of_the_other(correct: Any, margin: Any) -> Bools:
+    right, by = _numbers(correct).astype(np.bool_), _numbers(margin)
+    return (right & (by < 0)) | (~right & (by > 0))
+
+
 def _marks_beyond(places: Any, prompt: Any) -> Bools:
     values = _numbers(places.flatten())
     return _rows_with(places, (values < 0) | (values >= _lengths(prompt)[_owners(places)]))
@@ -284,6 +290,10 @@ _RULES: dict[str, tuple[Rule, ...]] = {
         Rule(("sha256",), "64 hexadecimal digits", _other_than(_SHA256.fullmatch)),
     ),
     "TaskItem": (_OUTCOMES,),
+    "Item": (  # of a cell of the experiment (lab.cells)
+        _TIERS,
+        Rule(("correct", "margin"), "true where the margin is above 0, false where it is below", _margin_of_the_other),
+    ),
     "Question": (
         _MODALITY,
         _CHOICES,

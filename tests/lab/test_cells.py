@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from iit_bench.errors import UserError
 from iit_bench.lab import cells
 from iit_bench.lab.cells import Attention, Cell, CellResult, Count, Item, Point, SourceCount
+from iit_bench.storage.format import sha256_file
 from tests.reliability.damages import damages
 from tests.resealed import change
 
@@ -52,7 +56,7 @@ def test_a_cell_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_items_are_a_table_of_all_cells(tmp_path: Path) -> None:
     cells.write(tmp_path, RESULT, ITEMS)
-    cells.write(tmp_path, changed(cell=dataclasses.replace(RESULT.cell, seed=2)), ITEMS[:1])
+    cells.write(tmp_path, changed(cell=dataclasses.replace(RESULT.cell, seed=2), scores={"T": Count(1, 1)}), ITEMS[:1])
     table = cells.items(tmp_path)
     assert list(table.columns) == ["method", "rate", "seed", *cells.COLUMNS]
     assert table["seed"].tolist() == [1, 1, 2]
@@ -134,3 +138,42 @@ def test_a_missing_table_and_an_empty_folder_are_refused(tmp_path: Path) -> None
         cells.read(tmp_path)
     with pytest.raises(UserError, match="is not there"):
         cells.read(tmp_path / "nowhere")
+
+
+IMPOSSIBLE = {
+    "a null": ("cluster", [None, "scan 3"], "no null"),
+    "another type": ("correct", ["yes", "no"], "it holds texts and must hold true and false"),
+    "not finite": ("margin", [float("nan"), -0.5], "which must be finite"),
+    "no tier": ("tier", ["T", "X"], "'X', which must be a pattern of T and V"),
+    "right by a negative margin": ("margin", [-1.0, -0.5], "true where the margin is above 0"),
+    "wrong by a positive margin": ("margin", [1.0, 0.5], "true where the margin is above 0"),
+    "one item twice": ("item", ["digits/3", "digits/3"], "item 'digits/3', tier 'V' occurs in a row before"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_values_that_no_item_has_are_refused(case: str, tmp_path: Path) -> None:
+    """Of a table with the hash on record, as whoever changes both writes it."""
+    name, values, words = IMPOSSIBLE[case]
+    cells.write(tmp_path, RESULT, ITEMS)
+    path = tmp_path / "wings-2e-4-1.parquet"
+    table = pq.read_table(path)
+    if case == "one item twice":
+        table = table.set_column(table.column_names.index("tier"), "tier", pa.array(["V", "V"]))
+    pq.write_table(table.set_column(table.column_names.index(name), name, pa.array(values)), path)
+    spoil(tmp_path, items_sha256=sha256_file(path))
+    assert cells.read(tmp_path)
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        cells.items(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_scores_that_do_not_count_the_items_are_refused(tmp_path: Path) -> None:
+    for scores, words in (
+        ({"T": Count(1, 0), "V": Count(1, 0)}, "by its .json 0 of 1 items of tier T are right, by its .parquet 1 of 1; remove"),
+        ({"T": Count(1, 1), "V": Count(2, 0)}, "by its .json 0 of 2 items of tier V"),
+        ({"T": Count(1, 1)}, "by its .json none items of tier V are right"),
+    ):
+        cells.write(tmp_path, changed(scores=scores), ITEMS)
+        with pytest.raises(UserError, match=re.escape(words)):
+            cells.items(tmp_path)
