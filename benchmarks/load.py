@@ -1,15 +1,14 @@
 """Measures how builds, the response log, comparisons and reports grow, up to a million requests and 200,000 questions.
 
-    python benchmarks/load.py [--parts build,log,asked,compare,report] [--sizes 62500,250000,1000000] [--folder DIR] [--json]
+    python benchmarks/load.py [--parts build,log,asked,compare,report,samples] [--sizes 62500,250000,1000000] [--folder DIR] [--json]
 
 Parts, each in new processes on one thread, CPU time and memory above what the process has before:
 
 - `build`: a benchmark of three tiers out of a fifth as many questions, all of them targets (`build.py`).
-
 - `log`: answers to four choices are written, 64 at a time, and the log is opened again.
 - `asked`: so many one-turn requests to the model `random` through the engine, then again from the finished log (a run that is resumed).
 - `compare`, `report`: `iit-bench compare` of two run folders of so many predictions, and `iit-bench report` of both (`large_runs.py`),
-  with the files that it writes.
+  with the files that it writes. `samples` is the same report with every dialogue (`--samples`), of runs whose benchmark is not at hand.
 
 Exponents are fitted over the sizes: 1 is linear. `bytes each` is the slope of the memory. Inputs are made line by line in processes of
 their own.
@@ -112,11 +111,21 @@ def of_comparing(folder: Path, size: int) -> Row:
 
 
 def of_reporting(folder: Path, size: int) -> Row:
-    """Two runs reported."""
-    out = folder / f"report-{size}"
-    found = _of_runs(folder, size, ["report"], ["--out", str(out)])
-    files = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
-    return {"report": found | {"files": float(len(files)), "all files, MB": sum(files) / 1e6, "largest file, MB": max(files) / 1e6}}
+    """Two runs reported, without their dialogues."""
+    return {"report": _of_report(folder, size, "--no-samples")}
+
+
+def of_samples(folder: Path, size: int) -> Row:
+    """Two runs reported, with their dialogues."""
+    return {"report --samples": _of_report(folder, size, "--samples")}
+
+
+def _of_report(folder: Path, size: int, option: str) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        out = Path(temporary) / "report"
+        found = _of_runs(folder, size, ["report"], [option, "--out", str(out)])
+        files = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
+    return found | {"files": float(len(files)), "all files, MB": sum(files) / 1e6, "largest file, MB": max(files) / 1e6}
 
 
 def _of_runs(folder: Path, size: int, command: list[str], more: list[str]) -> dict[str, float]:
@@ -134,6 +143,7 @@ PARTS: dict[str, Callable[[Path, int], Row]] = {
     "asked": of_asking,
     "compare": of_comparing,
     "report": of_reporting,
+    "samples": of_samples,
 }
 
 

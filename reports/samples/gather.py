@@ -104,10 +104,12 @@ def _enter_dialogues(own: SampleSet, runs: Sequence[IitRun]) -> None:
     """Enter the dialogues that the runs were asked, in the benchmark's order where that is known."""
     columns = [run.prediction_columns(("dialogue", "is_target", "tier", "source", "subject", "question")) for run in runs]
     found: dict[str, Asked] = {}
+    names: dict[str, str] = {}  # so that equal names are one object: there may be a million dialogues
     for one in columns:
         rows = zip(*(one[name].to_pylist() for name in ("dialogue", "is_target", "tier", "source", "subject", "question")), strict=True)
         for dialogue, is_target, tier, source, subject, question in rows:
             if is_target and dialogue not in found:
+                tier, source, subject, question = (names.setdefault(name, name) for name in (tier, source, subject, question))
                 found[dialogue] = Asked(id=dialogue, tier=tier, source=source, subject=subject, target=question)
     known = [] if own.benchmark is None else [dialogue.id for dialogue in own.benchmark.dialogues if dialogue.id in found]
     for dialogue in (*known, *found):

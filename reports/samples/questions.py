@@ -17,7 +17,7 @@ from reports.samples.scripts import Chunks, Put, put_script, short
 SNIPPET = 90  # characters of a question in the list
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
     """One dialogue or item that some run was asked."""
 
