@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from iit_bench.training.parallel import Processes
 
 CARD = "training.json"
+OF_OTHERS = ("run.json", "manifest.json", "fetched.json")  # files that say that a folder is a run, a benchmark or export, or data
 
 
 def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False, progress: bool = True) -> Path:
@@ -58,6 +59,10 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False, 
     from iit_bench.training.parallel import joined
 
     stages = stages_of(recipes.load_recipe(recipe, overrides), out)
+    if len(stages) > 1 and (taken := next((name for name in OF_OTHERS if (out / name).is_file()), None)):
+        raise UserError(
+            f"{str(out)!r} holds {taken} of a run, a benchmark or other data, and no trainings go among its files; give another --out"
+        )
     for stage, folder in stages:
         processes = joined(_running(stage))
         with processes.together():

@@ -190,3 +190,12 @@ def test_a_finished_model_of_another_recipe_is_not_overwritten(tiny: dict[str, t
         run("lab-base", [*arguments, "seed=1"], out, resume=True, progress=False)
     assert (out / "model.safetensors").read_bytes() == before
     run("lab-base", [*arguments, "run.accumulate=50"], out, resume=True, progress=False)  # how it is computed makes no other model
+
+
+@pytest.mark.parametrize("name", ["run.json", "manifest.json", "fetched.json"])
+def test_a_chain_puts_no_stages_into_a_folder_of_another_kind(name: str, tmp_path: Path) -> None:
+    """Its stages' folders were made in the folder of a run that another process was writing."""
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=f"holds {name} of a run, .* no trainings go among its files; give another --out"):
+        run("lab", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
