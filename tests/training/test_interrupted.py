@@ -197,5 +197,5 @@ def test_a_chain_puts_no_stages_into_a_folder_of_another_kind(name: str, tmp_pat
     """Its stages' folders were made in the folder of a run that another process was writing."""
     (tmp_path / name).write_text("{}")
     with pytest.raises(UserError, match=f"holds {name} of a run, .* no trainings go among its files; give another --out"):
-        run("lab", tmp_path)
+        run("lab", [], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
