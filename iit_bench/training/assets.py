@@ -54,7 +54,7 @@ def find(value: str, key: str, made_by: str = "train it first") -> Path:
     Raises:
         UserError: there is no model at that place.
     """
-    folder = models() / value.removeprefix(SHIPPED) if value.startswith(SHIPPED) else Path(value)
+    folder = models() / value.removeprefix(SHIPPED) if value.startswith(SHIPPED) else Path(value).expanduser()
     if not (folder / "config.json").is_file():
         raise UserError(f"recipe key {key}: {value} is no model folder (config.json is not there); {made_by}, or set {key} with --set")
     check_folder(folder, f"recipe key {key}: {value}")

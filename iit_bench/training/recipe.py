@@ -43,6 +43,7 @@ class Loaded:
     sha256: str  # of the file's content without comments and layout
     overrides: tuple[str, ...]  # "key=value", those that count, by key: of two for one key the last
     recipe: Recipe
+    file: str = ""  # its file's name, where it is none of those that come with the package
 
 
 KEPT = "recipe.yaml"  # in a trained folder: what it was trained by, so that the folder is enough to train it again
@@ -62,7 +63,7 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
     Raises:
         UserError: no such recipe, not YAML, an unknown key, a value of the wrong type or outside its range.
     """
-    name, text = _read(recipe)
+    name, text, file = _read(recipe)
     raw = read_yaml(text, f"recipe {recipe}")
     if not isinstance(raw, dict) or not isinstance(raw.get("kind"), str) or raw["kind"] not in KINDS:
         raise UserError(f"recipe {recipe}: its key 'kind' must be one of {', '.join(KINDS)}")
@@ -79,7 +80,7 @@ def load_recipe(recipe: str, overrides: Sequence[str] = ()) -> Loaded:
         counting = {other: text for other, text in counting.items() if other != key and not other.startswith(f"{key}.")} | {key: value}
     in_order = sorted(counting, key=lambda key: key.split("."))  # a part comes after the whole that it changes
     recorded = tuple(f"{key}={counting[key]}" for key in in_order)
-    return Loaded(name, sha256, recorded, fill(KINDS[raw["kind"]], raw, f"recipe {name}"))
+    return Loaded(name, sha256, recorded, fill(KINDS[raw["kind"]], raw, f"recipe {name}"), file)
 
 
 def as_yaml(recipe: Recipe) -> str:
@@ -195,12 +196,12 @@ def _put(raw: dict[str, Any], key: str, value: Any) -> None:
     raw[last] = value
 
 
-def _read(recipe: str) -> tuple[str, bytes]:
+def _read(recipe: str) -> tuple[str, bytes, str]:
     if recipe == NANO or recipe.startswith(f"{NANO}-"):
         recipe = NANO_IS + recipe.removeprefix(NANO)
     if recipe in shipped():
-        return recipe, resources.files("iit_bench").joinpath("recipes", f"{recipe}.yaml").read_bytes()
+        return recipe, resources.files("iit_bench").joinpath("recipes", f"{recipe}.yaml").read_bytes(), ""
     path = Path(recipe)
     if not path.is_file():
         raise UserError(f"recipe {recipe!r}: neither a file nor one of {', '.join(shipped())}; give one of these names or a path")
-    return path.stem, path.read_bytes()
+    return path.stem, path.read_bytes(), path.name

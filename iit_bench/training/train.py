@@ -160,6 +160,7 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
         raise UserError(
             f"cannot write the model into {str(out)!r}: {reason}; its checkpoint is kept: {fix_for(error)} and resume"
         ) from error
+    _let_read(out)
     write_atomic(out / recipes.KEPT, recipes.as_yaml(recipe))
     task.load(out)
     task.module.to(processes.device)
@@ -167,7 +168,7 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
     scores = {split: _score(task, split, recipe.limit, progress) for split in (("dev", "test") if recipe.test else ("dev",))}
     card: dict[str, Any] = {
         **identity,
-        "command": _command(loaded.name, without_paths(loaded.overrides)),
+        "command": _command(loaded.file or loaded.name, without_paths(loaded.overrides)),
         "seed": recipe.seed,
         "steps": fitted.steps,
         "final_loss": round(fitted.loss, 5),
@@ -189,6 +190,13 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
     files = (path for path in sorted(out.iterdir()) if path.is_file() and path.name != CARD and not path.name.startswith("."))
     card["files"] = {path.name: sha256_file(path) for path in files}
     write_atomic(out / CARD, sealed_json(TRAINING_FORMAT, card))
+
+
+def _let_read(folder: Path) -> None:
+    """Let others read the weights as they may read config.json: safetensors writes files for their owner only, whatever the umask."""
+    mode = (folder / "config.json").stat().st_mode & 0o777
+    for file in (*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")):
+        file.chmod(mode)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -85,3 +85,23 @@ def test_scores_that_nothing_was_asked_for_are_left_out(overrides: list[str]) ->
     task = make_task(load_recipe("lab-wings-stage2", [*overrides, "data={turns: [1]}"]).recipe)
     found = task.score("dev", 1)
     assert found and all(score.n for score in found.values()) and "V" in found
+
+
+def test_the_recipe_and_the_records_of_the_page_are_taken_as_they_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "train.md").read_text(encoding="utf-8").partition("## Your own data")[2]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for colour in ("red", "blue"):
+        Path(f"{colour}.png").write_bytes(picture(colour))
+    for name, language in (("my-recipe.yaml", "yaml"), ("chats.jsonl", "json")):
+        Path(name).write_text(page.partition(f"```{language}\n")[2].partition("```")[0], encoding="utf-8")
+    for source in ("chats.jsonl", "~/chats.jsonl"):
+        Path("my-recipe.yaml").write_text(Path("my-recipe.yaml").read_text().replace("source: chats.jsonl", f"source: {source}"))
+        assert main(["train", "my-recipe.yaml", "--check-data", "--out", "out", "--json"]) == 0
+        (stage,) = json.loads(capsys.readouterr().out)
+        (found,) = stage["data"]
+        assert (found["records"], found["images"], found["refused"]) == (5, 5, {})
+    (planned,) = dry_run.plan("my-recipe.yaml", [], Path("out"))
+    assert {part.name for part in planned.parts if part.rate} == {"projector", "visual"}

@@ -134,6 +134,9 @@ def test_the_card_repeats_the_training_and_scoring_is_announced(
     again = load_recipe(words[2], [word for before, word in itertools.pairwise(words) if before == "--set"])
     assert again.recipe == load_recipe("lab-base", arguments).recipe
     run(str(out / "recipe.yaml"), [], tmp_path / "quiet", progress=False)
+    own = json.loads((tmp_path / "quiet" / "training.json").read_text())
+    assert shlex.split(own["command"])[2] == "recipe.yaml"  # a recipe of one's own is named by its file
+    assert len({path.stat().st_mode for path in out.iterdir() if path.is_file()}) == 1  # the weights can be read by whoever reads the rest
     assert "scoring" not in capsys.readouterr().err
     repeated = json.loads((tmp_path / "quiet" / "training.json").read_text())
     assert [repeated[key] for key in ("weights_sha256", "scores", "seed")] == [card[key] for key in ("weights_sha256", "scores", "seed")]

@@ -11,6 +11,7 @@ import torch
 
 from iit_bench.errors import UserError
 from iit_bench.training import loop
+from iit_bench.training.identity import identity_of
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task, run
 
@@ -152,11 +153,14 @@ def test_a_run_writes_a_loadable_bfloat16_model_and_its_card(
 
 
 def test_a_checkpoint_of_other_arguments_is_refused(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    def of_seed(seed: int) -> dict[str, Any]:
+        return identity_of(load_recipe("lab-base", [f"seed={seed}"]))
+
     recipe: Any = load_recipe("lab-base", [*tiny["lab-base"], *STEPS]).recipe
     with pytest.raises(Interrupted):
-        loop.fit(InterruptedTask(make_task(recipe), 5), recipe.optim, recipe.every, tmp_path, {"seed": 0}, resume=False)
-    with pytest.raises(UserError, match="another recipe"):
-        loop.fit(make_task(recipe), recipe.optim, recipe.every, tmp_path, {"seed": 1}, resume=True)
+        loop.fit(InterruptedTask(make_task(recipe), 5), recipe.optim, recipe.every, tmp_path, of_seed(0), resume=False)
+    with pytest.raises(UserError, match=r"another recipe or other --set values \(--set here: seed=1; there: seed=0\)"):
+        loop.fit(make_task(recipe), recipe.optim, recipe.every, tmp_path, of_seed(1), resume=True)
 
 
 @pytest.mark.parametrize(

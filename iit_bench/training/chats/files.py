@@ -156,7 +156,7 @@ def paths_of(source: str, split: str, subset: str = "") -> list[Path]:
     Raises:
         UserError: there is no such file, or the folder has none of the split.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_dir():
         _, found = snapshots.split_files(path, subset or None, [split])
         files = [file for file in found.get(split, []) if file.suffix in SUFFIXES]

@@ -146,7 +146,7 @@ def _images_of(part: Part, paths: Sequence[Path]) -> Path:
     if part.images.startswith(hub.HUB):
         return hub.files_of(hub.parse(part.images), "", "", files.ARCHIVES)[0][0]
     if part.images:
-        if not Path(part.images).exists():
+        if not Path(part.images).expanduser().exists():
             raise UserError(f"{part.images}: there is no such folder or .zip file; set images in data.mixture to where the images are")
-        return Path(part.images)
-    return Path(part.source) if Path(part.source).is_dir() else paths[0].parent
+        return Path(part.images).expanduser()
+    return folder if (folder := Path(part.source).expanduser()).is_dir() else paths[0].parent

@@ -108,9 +108,11 @@ def test_refused_records_are_never_trained_on(written: Callable[..., Path], enco
 
 
 def test_the_example_of_the_page_can_be_trained_on(encoding: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    of_kind = dict(re.findall(r"```(yaml|json)\n(.*?)```", PAGE.read_text(encoding="utf-8").partition("## Your own data")[2], re.DOTALL))
-    settings = fill(Dialogues, yaml.safe_load(of_kind["yaml"])["data"], "the page")
-    (tmp_path / "chats.jsonl").write_text(of_kind["json"], encoding="utf-8")
+    section = PAGE.read_text(encoding="utf-8").partition("## Your own data")[2].partition("\n## ")[0]
+    (_, recipe), (_, records), (_, more) = re.findall(r"```(yaml|json)\n(.*?)```", section, re.DOTALL)
+    given = yaml.safe_load(recipe)["data"]
+    settings = fill(Dialogues, {"mixture": [*given["mixture"], *yaml.safe_load(more)]}, "the page")
+    (tmp_path / "chats.jsonl").write_text(records, encoding="utf-8")
     (tmp_path / "charts").mkdir()
     (tmp_path / "charts/train.jsonl").write_text(json.dumps({"query": "What?", "label": "A.", "image": "red.png"}))
     for folder in (tmp_path, tmp_path / "charts"):
