@@ -147,7 +147,7 @@ def read_header(folder: Path, name: str, expected: str, what: str, fix: str) -> 
     """
     path = folder / name
     if not folder.is_dir():
-        raise UserError(f"{str(folder)!r} is not there; {fix}")
+        raise UserError(f"{str(folder)!r} is {'a file, not a folder' if folder.exists() else 'not there'}; {fix}")
     if not path.is_file():
         raise UserError(f"{str(folder)!r} is not {what} (it has no {name}); {fix}")
     try:

@@ -121,6 +121,9 @@ def test_empty_or_foreign_folder_is_no_benchmark(tmp_path, manifest, message):
         load_benchmark(tmp_path)
     with pytest.raises(UserError, match="is not there"):
         load_benchmark(tmp_path / "nowhere")
+    (tmp_path / "a file").write_text("x")
+    with pytest.raises(UserError, match="a file' is a file, not a folder; "):
+        load_benchmark(tmp_path / "a file")
 
 
 def test_manifest_without_its_list_of_files_is_refused(tmp_path):
