@@ -68,7 +68,7 @@ class BaseTask(chat.ChatRows):
     def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
         """Summed cross-entropy of the labelled tokens, a scalar."""
         batch = chat.collate(rows, self.tokenizer.pad_token_id).to(self.module.device)
-        self.module.train()
+        self.in_training(True)
         return torch.nn.functional.cross_entropy(self.reply_logits(batch).float(), scores.reply_targets(batch)[1], reduction="sum")
 
     def reply_logits(self, batch: chat.Batch) -> torch.Tensor:

@@ -52,7 +52,13 @@ class Batch:
 class ChatRows:
     """What the stages that train on chats say of their rows (`steps.Task`)."""
 
+    module: Any
     tokenizer: Any
+
+    def in_training(self, mode: bool) -> None:
+        """Training or evaluation mode, unless the module is in it: to go through its submodules takes as long as a layer."""
+        if self.module.training != mode:
+            self.module.train(mode)
 
     def size(self, row: Row) -> int:
         """Tokens."""

@@ -24,6 +24,9 @@ def only_at(module: torch.nn.Module, keep: torch.Tensor, parts: Sequence[str] = 
         keep: bool [B, N].
         parts: their names in the layer.
     """
+    if not parts:
+        yield
+        return
     recomputed = any(getattr(part, "gradient_checkpointing", False) for part in module.modules())
     layer = None if recomputed else _last_layer(module)
     handles: list[Any] = []

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from iit_bench.errors import UserError
-from iit_bench.training import passes, precision
+from iit_bench.training import heap, passes, precision
 from iit_bench.training.parallel import Processes
 from iit_bench.training.records import Optimisation, Running
 from iit_bench.training.scores import Score
@@ -134,6 +134,8 @@ class Stepper:
 
     def __init__(self, task: Task, optim: Optimisation, run: Running, processes: Processes) -> None:
         self.task, self.optim, self.run, self.processes = task, optim, run, processes
+        heap.keep_freed_memory()
+        task.module.train()
         freeze(task, optim)
         if run.checkpointing:
             precision.keep_little(task.module)

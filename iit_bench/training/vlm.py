@@ -108,7 +108,7 @@ class VlmTask(chat.ChatRows):
         released = self.method.options.released
         shown = trained_released.slotted(rows, self.module.config) if released else rows
         batch = chat.collate(shown, self.tokenizer.pad_token_id).to(self.module.device)
-        self.module.train()
+        self.in_training(True)
         try:
             features = self._features(batch.images)
         except UnreadableImageError as error:
@@ -120,25 +120,30 @@ class VlmTask(chat.ChatRows):
             ) from None
         # What else of the last layer the loss does not read, the model leaves out itself; a fused layer these projections too.
         parts = () if fused_llm.fits_last(self.module.model) else last_layer.PROJECTIONS
-        with trained_released.equations(self.module.config) if released else self._for_replies(batch, parts):
-            output = self.module(batch.ids, batch.mask, image_features=features, labels=batch.labels)
+        keep, _ = scores.reply_targets(batch)
+        if released:
+            with trained_released.equations(self.module.config):
+                output = self.module(batch.ids, batch.mask, image_features=features, labels=batch.labels)
+        else:  # no token reads the last column
+            with self._for_replies(keep, parts):
+                output = self.module(batch.ids[:, :-1], batch.mask[:, :-1], image_features=features, labels=batch.labels)
         return output.loss * self.weight(rows)
 
     def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
         """Logits where the next token is labelled."""
-        self.module.eval()
+        self.in_training(False)
         batch = batch.to(self.module.device)
         keep, _ = scores.reply_targets(batch)
         arguments = {"return_logits": False, "output_hidden_states": True}
-        with self._for_replies(batch, last_layer.PARTS):
+        with self._for_replies(torch.nn.functional.pad(keep, (0, 1)), last_layer.PARTS):
             output = self.module(batch.ids, batch.mask, image_features=self._features(batch.images), **arguments)
         return self.module.lm_head(output.hidden_states[-1][:, :-1][keep])
 
-    def _for_replies(self, batch: chat.Batch, parts: Sequence[str]) -> contextlib.AbstractContextManager[None]:
-        """Around a pass of which only the logits of replies are read. Mode `released` has columns of its own."""
+    def _for_replies(self, keep: torch.Tensor, parts: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+        """Around a pass of which only the states where `keep` is true are read. Mode `released` has columns of its own."""
         if self.module.config.mode == "released":
             return contextlib.nullcontext()
-        return last_layer.only_at(self.module, torch.nn.functional.pad(scores.reply_targets(batch)[0], (0, 1)), parts)
+        return last_layer.only_at(self.module, keep, parts)
 
     def score(self, split: str, limit: int | None) -> dict[str, scores.Score]:
         """VQA (V, by subject), after another image (VV), after a text question (TV); text as `text_scores`, and after a VQA turn (VT).
@@ -192,10 +197,10 @@ class VlmTask(chat.ChatRows):
     def _computed(self, images: Sequence[Image]) -> torch.Tensor:
         """As `_features`, by the tower."""
         from iit_bench.images import decode
-        from iit_bench.models.wings.vision import preprocess
+        from iit_bench.models.wings.vision import preprocess_all
 
         config = self.module.config
-        pixels = torch.stack([preprocess(decode(image.data, config.max_image_pixels), config) for image in images])
+        pixels = preprocess_all([decode(image.data, config.max_image_pixels) for image in images], config)
         pixels = pixels.to(self.module.device, memory_format=torch.channels_last)  # convolutions on a CPU take two thirds of the time
         with torch.no_grad():
             features: torch.Tensor = self.module.encode_images(pixels)

@@ -146,7 +146,8 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
             attention_mask: [B, N] or [B, past + N], 0 at padding, which may be anywhere (B.1); None = no padding.
             pixel_values: [n, 3, size, size], the images that begin in this chunk, row by row, in reading order; or instead
             image_features: [n, T, D_v] from `encode_images`.
-            labels: [B, N] int64, -100 = not scored; the loss is the mean cross-entropy of token i + 1 given tokens to i.
+            labels: [B, N] int64, -100 = not scored; the loss is the mean cross-entropy of token i + 1 given tokens to i. In mode `strict`
+                [B, N + 1] too: nothing reads a token after a row's last label, so that it need not be among `input_ids`.
             past_key_values: cache of the chunks before.
             use_cache: return a cache; default: only if one was given.
             ends: [B, N] int64: rows are trees, depth first, and a token sees its ancestors only, which are at the columns j of its path:
@@ -189,7 +190,7 @@ class WingsForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 layout = self._read_layout(input_ids, attention_mask, ends=ends, features=features, cache=cache)
                 if ends is not None:
                     self._check_released_cache(features, int(layout.position_ids.max()) + 1)
-            scored = None if labels is None else labelled(labels, layout.attention_mask)
+            scored = None if labels is None else labelled(labels, layout.attention_mask, input_ids.shape[1])
             whole = return_logits or output_hidden_states or cache is not None or ends is not None
             keep = None if whole or scored is None or not len(scored.tokens) else scored.read
             embeddings, step = self._prepare(input_ids, layout, features, cache, keep)

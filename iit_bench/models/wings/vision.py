@@ -76,6 +76,21 @@ def preprocess(image: PILImage.Image, config: Preprocessing) -> torch.Tensor:
     Raises:
         UnreadableImageError: no pixels, or too many.
     """
+    square = _square(image, config)
+    pixels = torch.from_numpy(np.array(square, dtype=np.float32)).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (config.image_mean, config.image_std))
+    return (pixels - mean) / std
+
+
+def preprocess_all(images: Sequence[PILImage.Image], config: Preprocessing) -> torch.Tensor:
+    """`preprocess` of at least one image, the same bits in fewer operations: [n, 3, size, size] float32, its channels last in memory."""
+    read = np.stack([np.asarray(_square(image, config)) for image in images])
+    mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (config.image_mean, config.image_std))
+    return torch.from_numpy(read).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+
+
+def _square(image: PILImage.Image, config: Preprocessing) -> PILImage.Image:
+    """Padded to a square, in RGB and of the tower's size; raises as `preprocess`."""
     check_size(image, config.max_image_pixels, square=True)
     rgb = as_rgb(image)
     side = max(rgb.size)
@@ -84,6 +99,4 @@ def preprocess(image: PILImage.Image, config: Preprocessing) -> torch.Tensor:
     size = config.image_size
     if side != size:
         square = square.resize((size, size), PILImage.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(square, dtype=np.float32)).permute(2, 0, 1) / 255
-    mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (config.image_mean, config.image_std))
-    return (pixels - mean) / std
+    return square

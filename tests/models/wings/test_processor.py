@@ -21,7 +21,7 @@ from iit_bench.models.bundled import ASSETS
 from iit_bench.models.contract import GenerateRequest, ModelOptions
 from iit_bench.models.wings import WingsConfig, WingsProcessor
 from iit_bench.models.wings.load import load
-from iit_bench.models.wings.vision import preprocess
+from iit_bench.models.wings.vision import preprocess, preprocess_all
 from iit_bench.types import Image, Message
 
 # Texts that try to spell marks of the chat, also across neighbouring parts.
@@ -118,6 +118,13 @@ def test_the_shipped_models_have_their_processors() -> None:
         expected = WingsProcessor.from_config(WingsConfig.from_pretrained(place), AutoTokenizer.from_pretrained(place))
         assert AutoProcessor.from_pretrained(place).to_dict() == expected.to_dict()
         assert (place / "chat_template.jinja").read_text() == expected.chat_template
+
+
+def test_images_together_have_the_bits_of_each(kit: Any, folder: Path) -> None:
+    config = WingsConfig.from_pretrained(folder)
+    shapes = (config.image_size, config.image_size), (40, 90), (7, 5)
+    images = [decode(kit.picture(seed).data).resize(shape) for seed, shape in enumerate(shapes)]
+    assert torch.equal(preprocess_all(images, config), torch.stack([preprocess(image, config) for image in images]))
 
 
 def test_an_image_may_come_in_any_form(kit: Any, folder: Path, tmp_path: Path) -> None:

@@ -80,3 +80,18 @@ def test_a_pass_without_a_label_has_no_loss_to_read(kit: Any) -> None:
     model = kit.build("llama")
     batch, labels = batch_of(kit, model, "right")
     assert model(**batch.inputs, labels=torch.full_like(labels, -100)).loss.isnan()
+
+
+def test_a_token_that_only_its_label_needs_may_be_left_out(kit: Any) -> None:
+    model = kit.build("llama")
+    batch, labels = batch_of(kit, model, "right")
+    labels[:, -1] = torch.arange(10, 10 + len(labels))
+    labels[batch.attention_mask == 0] = -100
+    assert (labels[:, -1] != -100).any()
+    expected = model(**batch.inputs, labels=labels).loss
+    expected_gradients = gradients(model, expected)
+    shorter = batch.inputs | {"input_ids": batch.input_ids[:, :-1], "attention_mask": batch.attention_mask[:, :-1]}
+    found = model(**shorter, labels=labels).loss
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    for name, tensor in gradients(model, found).items():
+        torch.testing.assert_close(tensor, expected_gradients[name], atol=2e-6, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
