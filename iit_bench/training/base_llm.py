@@ -67,16 +67,16 @@ class BaseTask(chat.ChatRows):
 
     def loss(self, rows: Sequence[chat.Row]) -> torch.Tensor:
         """Summed cross-entropy of the labelled tokens, a scalar."""
-        batch = chat.collate(rows, self.tokenizer.pad_token_id).to(self.module.device)
         self.in_training(True)
+        if self.packs():
+            return fused_llm.loss(self.module, self.blocks(rows))
+        batch = chat.collate(rows, self.tokenizer.pad_token_id).to(self.module.device)
         return torch.nn.functional.cross_entropy(self.reply_logits(batch).float(), scores.reply_targets(batch)[1], reduction="sum")
 
     def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
         """Logits where the next token is labelled: the head is a fifth of this model's work, and only replies need it."""
         batch = batch.to(self.module.device)
         keep, _ = scores.reply_targets(batch)
-        if fused_llm.fits(self.module.model):
-            return self.module.lm_head(fused_llm.last_states(self.module.model, batch.ids[:, :-1], keep))
         with last_layer.only_at(self.module, torch.nn.functional.pad(keep, (0, 1))):
             hidden = self.module.model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).last_hidden_state
         return self.module.lm_head(hidden[:, :-1][keep])

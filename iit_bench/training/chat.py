@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from iit_bench import asking
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.rendering import apply_template
+from iit_bench.training import fused_llm, passes
 from iit_bench.types import Image, Message, Question
 
 IGNORED = -100  # label of a token that is not trained on
@@ -63,6 +64,16 @@ class ChatRows:
     def size(self, row: Row) -> int:
         """Tokens."""
         return len(row.ids)
+
+    def packs(self) -> bool:
+        """Whether all layers are computed by `fused_llm`, on a processor, where a block of few rows costs little."""
+        return self.module.device.type in ("cpu", "meta") and fused_llm.fits(self.module.model)
+
+    def blocks(self, rows: Sequence[Row]) -> list[Batch]:
+        """Rows as right-padded blocks of nearly one length, on the module's device."""
+        lengths = [len(row.ids) for row in rows]
+        pad = self.tokenizer.pad_token_id
+        return [collate([rows[i] for i in one], pad).to(self.module.device) for one in passes.blocks(lengths)]
 
     def weight(self, rows: Sequence[Row]) -> int:
         """Labelled tokens."""

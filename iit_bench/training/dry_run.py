@@ -293,14 +293,14 @@ def _rows(task: Any, recipe: Any, processes: int, measured: bool) -> Rows:
     lengths, labelled, pictured, seen, padded, most, largest = [], 0, 0, 0, 0, 0, 0
     mark = task.tokenizer.convert_tokens_to_ids(start.IMAGE)
     sampled = range(min(SAMPLED, recipe.optim.steps))
-    fixed_cost = passes.FIXED_COST.get(recipe.run.device, passes.FIXED_COST_OF_ACCELERATORS)
+    packs = not recipe.run.checkpointing and passes.packed(task, recipe.run, processes)
     for step in sampled:
         rows = task.rows(step)
         of_step = [task.size(row) for row in rows]
-        plans = passes.plan(of_step, processes, recipe.run.accumulate, fixed_cost)
-        padded += sum(passes.padding(of_step, one) for one in plans)
+        plans = passes.plan(of_step, processes, passes.most(recipe.run, packs), passes.fixed_cost(recipe.run.device, packs))
+        padded += sum(passes.padding(of_step, one, packs) for one in plans)
         most = max(most, *(len(one) for one in plans))
-        largest = max(largest, *(len(one) * max(of_step[row] for row in one) for plan in plans for one in plan if one))
+        largest = max(largest, *(passes.tokens([of_step[row] for row in one], packs) for plan in plans for one in plan if one))
         lengths += of_step
         labelled += task.weight(rows)
         pictured += sum(row.ids.count(mark) for row in rows)
@@ -375,6 +375,7 @@ def _memory_of(task: Any, recipe: Any, rows: Rows, parameters: int, trained: int
         textual="textual" in learners,
         router=bool(getattr(config, "has_router", False)),
         fused=recipe.run.precision == "float32" and not several["sharded"] and fused_llm.fits_last(task.module.model),
+        packed=passes.packed(task, recipe.run, several["processes"]),
     )
 
     def of(checkpointing: bool) -> Memory:

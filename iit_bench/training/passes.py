@@ -7,10 +7,18 @@ lengths, so every process knows the plan of all without asking.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from iit_bench.training.records import Running
 
 # What a pass costs beyond its tokens, in tokens: starting the kernels of every layer. A GPU computes thousands of tokens in that time.
 FIXED_COST = {"cpu": 60}
 FIXED_COST_OF_ACCELERATORS = 16384
+
+# Where rows of a pass are not padded to one length: the tokens of a pass at most unless a recipe says so (more are not computed faster),
+# and what each block of rows of one length costs beyond its tokens, in tokens: the kernels of its attention.
+PACKED = 2048
+BLOCK_COST = 3
 
 Passes = list[list[int]]  # of one process: the rows of each pass, as indices
 
@@ -32,6 +40,27 @@ def plan(lengths: Sequence[int], of: int, most: int, fixed_cost: int) -> list[Pa
         plans.append([[mine[place] for place in one] for one in passes])
     longest = max(len(passes) for passes in plans)
     return [passes + [[] for _ in range(longest - len(passes))] for passes in plans]
+
+
+def packed(task: Any, run: Running, processes: int) -> bool:
+    """Whether `task` computes the rows of a pass without padding, on a processor and with its layers kept."""
+    sharded = processes > 1 and run.parallel == "fsdp"
+    return bool(run.device == "cpu" and run.precision == "float32" and not sharded and task.packs())
+
+
+def most(run: Running, packs: bool) -> int:
+    """`most` of `plan`."""
+    return run.accumulate or (PACKED if packs else 0)
+
+
+def fixed_cost(device: str, packs: bool) -> int:
+    """The last argument of `plan`: of passes whose rows are packed, more than all padding that it could save, so that they are few."""
+    return PACKED if packs else FIXED_COST.get(device, FIXED_COST_OF_ACCELERATORS)
+
+
+def blocks(lengths: Sequence[int]) -> Passes:
+    """The rows of a packed pass by blocks, each padded to its longest row."""
+    return cut(lengths, 0, BLOCK_COST)
 
 
 def share(lengths: Sequence[int], of: int) -> Passes:
@@ -78,6 +107,12 @@ def cut(lengths: Sequence[int], most: int, fixed_cost: int) -> Passes:
     return passes[::-1]
 
 
-def padding(lengths: Sequence[int], passes: Passes) -> int:
+def tokens(lengths: Sequence[int], packs: bool = False) -> int:
+    """Tokens of one pass over rows of these lengths, padding counted."""
+    parts = blocks(lengths) if packs else [range(len(lengths))]
+    return sum(len(part) * max(lengths[row] for row in part) for part in parts)
+
+
+def padding(lengths: Sequence[int], passes: Passes, packs: bool = False) -> int:
     """Padded tokens of passes."""
-    return sum(len(one) * max(lengths[row] for row in one) - sum(lengths[row] for row in one) for one in passes if one)
+    return sum(tokens(own, packs) - sum(own) for own in ([lengths[row] for row in one] for one in passes if one))

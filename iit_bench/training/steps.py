@@ -40,6 +40,9 @@ class Task(Protocol):
     def loss(self, rows: Sequence[Any]) -> torch.Tensor:
         """Summed loss of some of a step's rows, a scalar: the step's loss is the sum over all rows by `weight` of all rows."""
 
+    def packs(self) -> bool:
+        """Whether the rows of a pass are computed without padding, so that the fewest passes cost least."""
+
     def describe(self, row: Any) -> str:
         """What a person recognises a row by, e.g. its text."""
 
@@ -142,7 +145,9 @@ class Stepper:
         processes.spread(task)
         self.optimizer = prepare(task, optim)
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self._fixed_cost = passes.FIXED_COST.get(processes.device.type, passes.FIXED_COST_OF_ACCELERATORS)
+        self._packs = run.precision == "float32" and task.packs()
+        self._fixed_cost = passes.fixed_cost(processes.device.type, self._packs)
+        self._most = passes.most(run, self._packs)
 
     def rates(self, step: int) -> dict[str, float]:
         """The learning rate of each trained group at `step`."""
@@ -172,7 +177,7 @@ class Stepper:
     def gradients(self, rows: Sequence[Any]) -> tuple[float, dict[str, int]]:
         """Put the gradients of the mean loss over `rows` into the parameters; returns the loss and the numbers of `Done`."""
         lengths = [self.task.size(row) for row in rows]
-        plans = passes.plan(lengths, self.processes.of, self.run.accumulate, self._fixed_cost)
+        plans = passes.plan(lengths, self.processes.of, self._most, self._fixed_cost)
         weight = self.task.weight(rows)
         total = 0.0
         mine = plans[self.processes.number]
@@ -187,7 +192,7 @@ class Stepper:
         for parameter in self.trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        padded = sum(passes.padding(lengths, plan) for plan in plans)
+        padded = sum(passes.padding(lengths, plan, self._packs) for plan in plans)
         return self.processes.sum(total), {"tokens": sum(lengths), "padded": padded, "passes": len(mine)}
 
     def _pass(self, rows: Sequence[Any], chosen: Sequence[int], own: Sequence[Sequence[int]] = ()) -> torch.Tensor:
@@ -207,7 +212,7 @@ class Stepper:
     def validation(self, rows: Sequence[Any]) -> float:
         """Mean loss over rows that are not trained on."""
         lengths = [self.task.size(row) for row in rows]
-        plans = passes.plan(lengths, self.processes.of, self.run.accumulate, self._fixed_cost)
+        plans = passes.plan(lengths, self.processes.of, self._most, self._fixed_cost)
         with torch.no_grad():
             mine = plans[self.processes.number]
             total = sum(float(self._pass(rows, chosen, own=mine)) for chosen in mine)

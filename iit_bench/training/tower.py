@@ -79,6 +79,10 @@ class TowerTask:
         """Nothing."""
         return {}
 
+    def packs(self) -> bool:
+        """No: a row is a batch."""
+        return False
+
     def describe(self, row: tuple[torch.Tensor, torch.Tensor]) -> str:
         """How many images."""
         return f"{len(row[0])} images"

@@ -105,19 +105,15 @@ class VlmTask(chat.ChatRows):
         Raises:
             UserError: an image of own data is damaged behind its header.
         """
+        self.in_training(True)
+        if self.packs():
+            blocks = self.blocks(rows)
+            features = self._readable_features(rows, tuple(image for block in blocks for image in block.images))
+            return fused_llm.loss(self.module, blocks, None if features is None else self.module.model.mm_projector(features))
         released = self.method.options.released
         shown = trained_released.slotted(rows, self.module.config) if released else rows
         batch = chat.collate(shown, self.tokenizer.pad_token_id).to(self.module.device)
-        self.in_training(True)
-        try:
-            features = self._features(batch.images)
-        except UnreadableImageError as error:
-            unreadable = (image for row in rows for image in row.images if not is_readable(image))
-            damaged = getattr(next(unreadable, None), "name", "a row")
-            raise UserError(
-                f"{damaged}: an image is damaged ({error}); mend it and train into another --out; data.pixels=true finds all such images "
-                "before the first step"
-            ) from None
+        features = self._readable_features(rows, batch.images)
         # What else of the last layer the loss does not read, the model leaves out itself; a fused layer these projections too.
         parts = () if fused_llm.fits_last(self.module.model) else last_layer.PROJECTIONS
         keep, _ = scores.reply_targets(batch)
@@ -128,6 +124,10 @@ class VlmTask(chat.ChatRows):
             with self._for_replies(keep, parts):
                 output = self.module(batch.ids[:, :-1], batch.mask[:, :-1], image_features=features, labels=batch.labels)
         return output.loss * self.weight(rows)
+
+    def packs(self) -> bool:
+        """As `ChatRows.packs`, but not by the released equations."""
+        return self.module.config.mode == "strict" and not self.method.options.released and super().packs()
 
     def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
         """Logits where the next token is labelled."""
@@ -193,6 +193,18 @@ class VlmTask(chat.ChatRows):
     def _features(self, images: tuple[Image, ...]) -> torch.Tensor | None:
         """Tower features [n, T, D_v] of images in reading order."""
         return self._kept.of(images, self._computed).to(self.module.device) if images else None
+
+    def _readable_features(self, rows: Sequence[chat.Row], images: tuple[Image, ...]) -> torch.Tensor | None:
+        """`_features` of the images of `rows`; raises as `loss`."""
+        try:
+            return self._features(images)
+        except UnreadableImageError as error:
+            unreadable = (image for row in rows for image in row.images if not is_readable(image))
+            damaged = getattr(next(unreadable, None), "name", "a row")
+            raise UserError(
+                f"{damaged}: an image is damaged ({error}); mend it and train into another --out; data.pixels=true finds all such images "
+                "before the first step"
+            ) from None
 
     def _computed(self, images: Sequence[Image]) -> torch.Tensor:
         """As `_features`, by the tower."""

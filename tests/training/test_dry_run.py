@@ -13,7 +13,7 @@ import torch
 
 from iit_bench.cli import main
 from iit_bench.errors import UserError
-from iit_bench.training import assets, start
+from iit_bench.training import assets, passes, start
 from iit_bench.training.dry_run import plan
 from iit_bench.training.dry_run_text import text
 from iit_bench.training.parallel import Processes
@@ -131,7 +131,7 @@ def test_activations_are_what_autograd_keeps(stage: str, llm: str, request: pyte
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = stepper._pass(rows, range(len(rows)))
     assert loss.requires_grad
-    padded = len(rows) * max(stepper.task.size(row) for row in rows)
+    padded = passes.tokens([stepper.task.size(row) for row in rows], stepper.task.packs())
     measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / padded
     assert counted.memory is not None
     estimated = (counted.memory.activations + counted.memory.logits) / counted.rows.largest

@@ -56,6 +56,9 @@ class GoldenTask:
     def size(self, row: dict[str, Any]) -> int:
         return int(row["input_ids"].numel())
 
+    def packs(self) -> bool:
+        return False
+
     def weight(self, rows: Sequence[dict[str, Any]]) -> int:
         return 1
 

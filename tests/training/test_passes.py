@@ -66,3 +66,14 @@ def test_every_row_is_computed_by_one_process_and_all_have_equally_many_passes(o
 
 def test_more_processes_than_rows_leaves_some_an_empty_pass() -> None:
     assert passes.plan([3, 4], 3, 0, 10) == [[[1]], [[0]], [[]]]
+
+
+def test_blocks_of_a_packed_pass_leave_little_padding() -> None:
+    rng = random.Random(3)
+    lengths = [rng.randint(80, 96) for _ in range(16)]
+    found = passes.blocks(lengths)
+    assert sorted(row for block in found for row in block) == list(range(16))
+    assert passes.padding(lengths, [list(range(16))], packs=True) == passes.padding(lengths, found) <= 3 * len(found)
+    assert passes.padding(lengths, [list(range(16))]) > 100
+    (plan,) = passes.plan(lengths, 1, passes.PACKED, passes.fixed_cost("cpu", True))
+    assert len(plan) == 1
