@@ -14,7 +14,7 @@ from iit_bench.lab.cells import Attention, Cell, CellResult, Count, Item, Point,
 Levels = Mapping[str, float]  # tier -> probability of a right answer
 TIERS = ("T", "TT", "VT", "V", "TV", "VV")
 BASE = {"T": 0.9, "TT": 0.9}
-ROLES: Mapping[str, Role] = {"control": "control", "wings-visual": "ablation"}
+ROLES: Mapping[str, Role] = {"control": "control", "wings-visual": "ablation", "wings-rank-4": "ablation"}
 LABELS = {"wings": "Wings", "full": "full tuning", "lora": "LoRA", "control": "text-only control", "base": "base LLM"}
 
 

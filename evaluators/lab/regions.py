@@ -55,7 +55,7 @@ def regions(found: Findings) -> tuple[Line, ...]:
     """The map of an experiment."""
     lines = [Line("Where text is lost", _fates(found, TEXT)), Line("Where text after an image is lost", _fates(found, AFTER))]
     lines += _wings(found)
-    lines += [*_equal(found), *_images(found), *_frozen(found), *_attention(found), *_visible(found)]
+    lines += [*_equal(found), *_images(found), *_frozen(found), *_parts(found), *_attention(found), *_visible(found)]
     return tuple(line for line in lines if line.text)
 
 
@@ -187,6 +187,25 @@ def _frozen(found: Findings) -> list[Line]:
         ]
         text.append(f"{found.grid.label(one.over)} minus {found.grid.label(one.against)}: {', '.join(parts)}.")
     return [Line("With the LLM frozen", " ".join(text))]
+
+
+def _parts(found: Findings) -> list[Line]:
+    """What changed in Wings moves text after an image, where learners harm: the largest change either way, and those that are found."""
+    changes = [(one, one.effects[MEASURES.index(AFTER)]) for one in found.ablations if one.against == WINGS]
+    known = sorted(
+        ((one, effect) for one, effect in changes if effect.figure.value is not None), key=lambda pair: pair[1].figure.value or 0.0
+    )
+    if not known:
+        return []
+    named = {id(effect): (one, effect) for one, effect in (known[-1], known[0], *(pair for pair in known if _found(pair[1])))}
+    said = [
+        f"{found.grid.label(one.over)} at {rate_word(one.rate)} {points(effect.figure.value)} {interval(effect.figure)}".rstrip()
+        + (" (found)" if _found(effect) else f", {ONE_SEED}" if effect.seeds < FEWEST_SEEDS else "")
+        for one, effect in named.values()
+    ]
+    worst = max((effect.detectable or 0.0) for _, effect in known)
+    missed = f" Changes of up to {points(worst, '')} points could be missed." if worst else ""
+    return [Line("Parts of Wings", f"Text after an image, changed minus whole: {'; '.join(said)}.{missed}")]
 
 
 def _attention(found: Findings) -> list[Line]:

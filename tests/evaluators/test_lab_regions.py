@@ -67,3 +67,13 @@ def test_what_rests_on_one_seed_is_marked(tmp_path: Path) -> None:
     words = map_of(tmp_path, methods=methods, seeds=(0,))
     assert "], one seed, so over questions only)" in words["Where text is lost"]
     assert words["Where Wings wins and loses"].count("one seed, so over questions only") == 2
+
+
+def test_the_part_of_wings_that_moves_text_after_an_image_most_is_named(tmp_path: Path) -> None:
+    whole, rates = made_cells.levels(0.8, 0.5, 0.6), (1e-4,)
+    changed = {"wings-visual": made_cells.levels(0.8, 0.8, 0.6), "wings-rank-4": made_cells.levels(0.8, 0.5, 0.6)}
+    methods = {name: dict.fromkeys(rates, level) for name, level in {"wings": whole, **changed}.items()}
+    words = map_of(tmp_path, methods=methods, n=400)["Parts of Wings"]
+    first, second = words.removeprefix("Text after an image, changed minus whole: ").partition(". ")[0].split("; ")
+    assert first.startswith("wings-visual at 1e-4 +") and first.endswith("(found)")
+    assert second.startswith("wings-rank-4 at 1e-4 ") and "found" not in second
