@@ -28,6 +28,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch.utils import collect_env
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from evaluators.iit.evaluate import evaluate_model
@@ -116,6 +118,8 @@ class Trial:
         self.table = TABLES.get(self.suite, "predictions.parquet")
         if self.suite == "text":
             self.tasks = load_tasks_of(self._text(self.runs), Path(tempfile.mkdtemp(dir=self.runs)))
+            described = collect_env.get_pretty_env_info()  # lm-eval describes the machine in each process: `pip list`, for seconds
+            collect_env.get_pretty_env_info = lambda: described
         elif self.suite != "vqa":
             self.benchmark = load_benchmark(self.data)
 
