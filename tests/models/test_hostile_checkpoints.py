@@ -348,6 +348,17 @@ def test_weights_that_a_folder_lacks_are_not_drawn_at_random(opener: str, checkp
     assert not [line for line in printed if "REPORT" in line]
 
 
+@pytest.mark.parametrize("way", ["auto", "plain"])
+def test_a_text_model_whose_logits_are_no_numbers_makes_no_replies_of_them(way: Any, checkpoint: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][0, 0] = torch.nan
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="a logit is no number, so a number in its weights is damaged, or --dtype too narrow for it"):
+        load(f"hf:{checkpoint}", ModelOptions(device="cpu", dtype="float32", way=way))
+
+
 def test_what_a_template_raises_is_one_line_of_a_few_words() -> None:
     """Its words are a stranger's, and enter errors.jsonl and pages."""
     tokenizer = tiny_tokenizer("{{ raise_exception('no such\nrole ' * 1000) }}")

@@ -67,6 +67,14 @@ def test_a_damaged_processor_is_one_sentence_before_a_run(case: str, tiny_llava:
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
 
 
+def test_the_plain_engine_refuses_scores_that_are_no_numbers_too(tiny_llava: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_llava, tmp_path / "checkpoint")
+    fields, words = DAMAGED_PROCESSOR["deviation"]
+    edit(folder / "processor_config.json", **merged(json.loads((folder / "processor_config.json").read_text()), fields))
+    with pytest.raises(UserError, match=words):
+        load(f"hf:{folder}", ModelOptions(device="cpu", dtype="float32", way="plain"))
+
+
 @pytest.mark.parametrize("fields", [{"image_token_id": 10**9, "image_token_index": 10**9}, {"vision_feature_layer": 99}])
 def test_a_configuration_with_which_nothing_can_be_asked_is_one_sentence(fields: dict[str, Any], tiny_llava: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_llava, tmp_path / "checkpoint")
@@ -91,6 +99,7 @@ def test_settings_of_the_command_line_have_the_same_limits(settings: dict[str, A
         ("[" * 100_000, "cannot be read .maximum recursion depth"),
         ('{"eos_token_id": {}}', "has eos_token_id '{}', which is no token id"),
         ('{"eos_token_id": ["x"]}', "has eos_token_id .*, which is no token id"),
+        ('{"eos_token_id": 1000000000000000000000000000000}', "has eos_token_id '1000000000000000000000000000000', which is no token id"),
         ('{"suppress_tokens": 0.5}', "has suppress_tokens '0.5', which is no token id"),
         ('{"watermarking_config": {"x": 1}}', "generation_config.json' is refused by transformers: [^;]*; mend or delete the file$"),
     ],
@@ -124,6 +133,8 @@ WRONG_WINGS: dict[str, dict[str, Any]] = {
     "learner_scale": {"learner_scale": float("inf")},
     "prefix_length": {"prefix_length": 10**9},
     "image_token_id": {"image_token_id": 10**9},
+    "vision_feature_layer": {"vision_feature_layer": [[]]},
+    "router_width": {"router_width": "wide"},
 }
 
 
@@ -134,3 +145,11 @@ def test_a_wings_configuration_with_odd_numbers_is_one_sentence(field: str, tmp_
     with pytest.raises(UserError, match=rf"checkpoint '.*'.* {field} .*; get ") as error:
         load_model("llava", ModelOptions(checkpoint=str(folder), device="cpu"))
     assert "\n" not in str(error.value)
+
+
+def test_a_wings_checkpoint_whose_tower_gives_other_features_ends_at_load(tmp_path: Path) -> None:
+    folder = shutil.copytree(ASSETS / "llava", tmp_path / "checkpoint")
+    fields = json.loads((folder / "config.json").read_text())
+    edit(folder / "config.json", image_size=2 * fields["image_size"])
+    with pytest.raises(UserError, match=r"cannot be asked as its files say: image features have \d+ vectors per image"):
+        load_model("llava", ModelOptions(checkpoint=str(folder), device="cpu"))

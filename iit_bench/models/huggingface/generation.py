@@ -51,6 +51,7 @@ KEPT = frozenset(
     ["bad_words_ids", "begin_suppress_tokens", "bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id", "suppress_tokens"]
 )
 TOKENS = KEPT - {"bad_words_ids"}
+MOST_TOKENS = 2**31  # no vocabulary has as many; a tensor of larger ids cannot be made
 BOOKKEEPING = frozenset({"_from_model_config", "transformers_version"})
 LENGTHS = frozenset({"max_length", "max_new_tokens", "use_cache"})  # not worth a record: every request has its own limit
 
@@ -118,7 +119,9 @@ def _entries(folder: Path) -> Mapping[str, Any]:
         raise UserError(f"{str(folder / FILE)!r} holds no JSON object; get the file again, or delete it")
     for name in sorted(TOKENS & set(entries)):
         value = entries[name]
-        if not all(type(one) is int for one in (value if isinstance(value, list) else [] if value is None else [value])):
+        if not all(
+            type(one) is int and abs(one) < MOST_TOKENS for one in (value if isinstance(value, list) else [] if value is None else [value])
+        ):
             raise UserError(
                 f"{str(folder / FILE)!r} has {name} {str(value)[:60]!r}, which is no token id; get the file again, or delete it"
             )

@@ -89,7 +89,8 @@ class ImageTextModel(TreeScoring):
         self._last: LastPrompt | None = None  # not before the checks, which ask equal chats in other ways
         self.replies: PrefixScorer = self  # how replies are scored where there is no tree: in one piece with their prompts
         self.rows = Rows(refused={"tree": PLAIN}, scoring="single rows", border=self._border)
-        details = {"images": {"way": "with every chat", "why": PLAIN}} if way == "plain" else {"images": self._find_ways()}
+        probes = self._probes()
+        details = {"images": {"way": "with every chat", "why": PLAIN} if way == "plain" else self._find_ways(*probes)}
         self.way = self.rows.way
         self.chat_rows = ChatRows(model, processor, self.inputs, self._chat, self.chats, self._switches, way)
         self.ways = {"images": str(details["images"]["way"]), "scoring": self.rows.scoring} | self.chat_rows.ways()
@@ -104,8 +105,12 @@ class ImageTextModel(TreeScoring):
     # ------------------------------------------------------------ what is right for this model
 
     @torch.inference_mode()
-    def _find_ways(self) -> dict[str, Any]:
-        """Choose how images and chats are read, by comparison with whole passes over the processor's inputs; returns what is recorded."""
+    def _probes(self) -> tuple[list[ScoreRequest], list[ScoreResult]]:
+        """Some chats, and their replies' scores by whole passes over the processor's inputs.
+
+        Raises:
+            ValueError: all scores of a chat are no finite numbers.
+        """
         requests, right = [], []
         for messages in probe_messages():
             request = ScoreRequest(messages, PROBE_REPLIES)
@@ -116,6 +121,11 @@ class ImageTextModel(TreeScoring):
             requests.append(request)
         if not all(any(map(math.isfinite, one.logprobs)) for one in right):
             raise ValueError("no score of a chat is a finite number, so a number in its files is damaged, or --dtype too narrow for it")
+        return requests, right
+
+    @torch.inference_mode()
+    def _find_ways(self, requests: Sequence[ScoreRequest], right: Sequence[ScoreResult]) -> dict[str, Any]:
+        """Choose how images and chats are read, by comparison with whole passes; returns what is recorded."""
         found = find_chats(self.inputs, self.processor, self.words)
         self.chats, why = (None, found) if isinstance(found, str) else (found, "")
         images = (

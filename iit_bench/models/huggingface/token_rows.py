@@ -85,8 +85,10 @@ class TokenRows:
 
     def _kinds_of_cache(self) -> tuple[str, ...]:
         prompts, _ = probe_tokens(self.tokenizer, self.model.get_input_embeddings().weight.shape[0])
-        ids = torch.tensor([prompts[0]], device=self.device)
-        return kinds_of_cache(getattr(self.model(input_ids=ids, use_cache=True), "past_key_values", None))
+        output = self.model(input_ids=torch.tensor([prompts[0]], device=self.device), use_cache=True)
+        if output.logits.isnan().any():  # greedy decoding takes NaN for the most likely token
+            raise ValueError("a logit is no number, so a number in its weights is damaged, or --dtype too narrow for it")
+        return kinds_of_cache(getattr(output, "past_key_values", None))
 
     def _scores_rightly(self, way: str) -> bool:
         """Whether replies to prompts of unequal length get the scores of single rows."""

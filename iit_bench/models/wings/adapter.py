@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from iit_bench.errors import ItemError
 from iit_bench.images import of_item, opened
 from iit_bench.models.contract import (
     Capabilities,
@@ -23,6 +25,7 @@ from iit_bench.models.contract import (
 )
 from iit_bench.models.huggingface.begun_rows import decodes_plainly, widest_row
 from iit_bench.models.huggingface.feature_folder import FeatureFolder
+from iit_bench.models.huggingface.image_chats import probe_messages
 from iit_bench.models.raw_text import until_end
 from iit_bench.models.reasoning import Reasoning, read_reply, reasoning_of, reply_limit
 from iit_bench.models.scoring import pad_left, pad_right, score_prefixed
@@ -37,7 +40,7 @@ from iit_bench.models.wings.trees import WingsTrees, why_no_tree
 from iit_bench.models.wings.vision import preprocess
 from iit_bench.shared_beginnings import Cuts, cut_beginnings, worth_cutting
 from iit_bench.token_trees import TokenPath, TreeRow, symbols
-from iit_bench.types import AttentionCurves, Image
+from iit_bench.types import AttentionCurves, Image, Message
 
 FEATURE_BYTES = 256 * 2**20  # tower features kept between batches
 ENDING = 32  # tokens at a prompt's end that may spell the mark which opens reasoning
@@ -69,7 +72,7 @@ class WingsModel(TreeScoring):
         self.encoder = make_encoder(tokenizer, model.config, self.token_ids)
         self.info = info.with_settings(**self.encoder.delimiter.settings())
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()  # sha256 of an image -> tower features [T, D_v]
-        self._image_folder = image_folder
+        self._image_folder: FeatureFolder | None = None  # not before the check: its image is no one's
         self._readable: set[str] = set()
         self.trees = WingsTrees(self.model, info.device, self._image_features)
         no_tree = "--engine plain" if way == "plain" else why_no_tree(self.trees, tokenizer, info.max_context)
@@ -84,6 +87,21 @@ class WingsModel(TreeScoring):
         self._widest_begun = min((limit for limit in limits if limit), default=2**62)
         details = {"generation": generation, "rows": {"way": self.way} | ({"refused": {"tree": no_tree}} if no_tree else {})}
         self.info = replace(self.info, details={**self.info.details, **details})
+        self._try_a_chat()
+        self._image_folder = image_folder
+
+    def _try_a_chat(self) -> None:
+        """Ask for a reply's scores, with an image where the model takes them, so that files that do not go together end at load.
+
+        Raises:
+            Exception: what a pass raises.
+        """
+        image = (probe_messages()[0][0].images[0],) if self.capabilities.takes_images else ()
+        request = ScoreRequest((Message("user", (*image, "yes or no?")),), ("yes", "no"))
+        with contextlib.suppress(ItemError):  # a template that takes no such chat
+            if self.info.max_context is None or self.request_tokens(request) <= self.info.max_context:
+                self.score([request])
+        self._features.clear()
 
     def request_tokens(self, request: ScoreRequest | GenerateRequest) -> int:
         if isinstance(request, GenerateRequest):

@@ -160,6 +160,11 @@ class WingsConfig(PreTrainedConfig):
         for name, (low, high) in ranges.items():
             if type(value := getattr(self, name)) is not int or not low <= value <= high:
                 raise ValueError(f"{name} {value!r} must be a whole number from {low} to {high}")
+        whole = ("lora_dim", "router_width", "image_token_id", "system_prompt_length")
+        optional = ("vision_hidden_size", "vision_feature_layer", "tokenizer_max_length", "released_window")
+        for name in (*whole, *(one for one in optional if getattr(self, one) is not None)):
+            if type(value := getattr(self, name)) is not int:
+                raise ValueError(f"{name} {value!r} must be a whole number" + (" or null" if name in optional else ""))
         lists = {"image_mean": -math.inf, "image_std": 0.0, "image_background": -1.0}
         for name, above in lists.items():
             values = getattr(self, name)
