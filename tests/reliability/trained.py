@@ -34,7 +34,9 @@ from iit_bench.training import checkpoint, loop
 from iit_bench.training.parallel import joined
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task
+from tests.warm_processes import make_threads_anew
 
+os.register_at_fork(after_in_child=make_threads_anew)
 ROUNDING = 1e-4  # of a loss: two processes add up the rows of a step in another order
 
 

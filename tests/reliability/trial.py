@@ -40,6 +40,9 @@ from iit_bench.engine.plan import request_key
 from iit_bench.errors import OthersAtWork
 from iit_bench.models.contract import Capabilities, GenerateResult, Model, ModelInfo, ScoreResult
 from iit_bench.storage.benchmark import load_benchmark
+from tests.warm_processes import make_threads_anew
+
+os.register_at_fork(after_in_child=make_threads_anew)
 
 DONE, FAILED, ELSEWHERE = 0, 1, 3  # exit codes of a process
 TABLES = {"text": "items.parquet", "vqa": "items.parquet"}
