@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch.utils import collect_env
+from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -155,6 +156,8 @@ class Trial:
         try:
             for name, value in {"RANK": rank, "WORLD_SIZE": of, "LOCAL_RANK": rank}.items():
                 os.environ[name] = str(value)
+            # tqdm's lock is of multiprocessing: forked processes share it, and one that is killed while it holds it stops the others.
+            tqdm.set_lock(threading.RLock())
             before()
             self.evaluate(out, asked)
             code = DONE
