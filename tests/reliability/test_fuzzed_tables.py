@@ -299,3 +299,14 @@ def test_an_error_of_parquet_is_quoted_on_one_line(tmp_path: Path) -> None:
 def test_a_template_that_becomes_no_python_is_no_valid_template() -> None:
     found = template_trial.judge({"template": "{% break %}", "arguments": {}, "chats": [[]], "characters": 100})
     assert found == {"wrong": "is no valid template ('break' outside loop)", "written": False}
+
+
+def test_stops_of_lighteval_that_are_no_list_of_texts_are_refused(tmp_path: Path) -> None:
+    results = tmp_path / "results" / "m" / f"results_{DATE}.json"
+    details = tmp_path / "details" / "m" / DATE / f"details_{TASK}_{DATE}.parquet"
+    for path in (results, details):
+        path.parent.mkdir(parents=True)
+    results.write_text(json.dumps(LIGHTEVAL))
+    pq.write_table(pa.Table.from_pylist([row | {"doc": row["doc"] | {"stop_sequences": True}} for row in DETAILS]), details)
+    with pytest.raises(UserError, match="stop_sequences 'True' is no list of texts; run lighteval again"):
+        lighteval_files.recorded(results, TASK)

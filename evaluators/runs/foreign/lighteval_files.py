@@ -93,6 +93,10 @@ def recorded(path: Path, task: str) -> dict[str, dict[str, Any]]:
     for place, one in enumerate(_details(path, task)):
         doc, text = one["doc"], one["model_response"].get("input")
         limit, stops = own or doc.get("generation_size"), doc.get("stop_sequences")
+        if stops is not None and not (isinstance(stops, list) and all(isinstance(stop, str) for stop in stops)):
+            raise UserError(
+                f"details of {task!r} beside {str(path)!r}: stop_sequences {str(stops)[:60]!r} is no list of texts; run lighteval again"
+            )
         known = {"prompt": text if isinstance(text, str) else "", "limit": limit}
         found[_item_of(doc, place)] = known | {"stops": None if stops is None else tuple(stops)}
     return found
