@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from iit_bench.errors import UserError, described, one_line
 from iit_bench.models.adapters import load_adapter
-from iit_bench.models.checkpoint_check import SAFETENSORS, shard_headers
+from iit_bench.models.checkpoint_check import PACKED, SAFETENSORS, shard_headers
 from iit_bench.models.checkpoint_files import Checkpoint, checkpoint_sha256, commit_of
 from iit_bench.models.contract import UNUSED_WEIGHTS, ModelInfo, ModelOptions
 from iit_bench.models.huggingface.generation import loading_settings
@@ -20,6 +23,7 @@ from iit_bench.models.placement import input_device, placing_details, placing_se
 from iit_bench.models.rendering import template_sha256
 from iit_bench.numerals import counted
 
+MOST_UNSTORED = 2**26  # numbers that a model may have beside those of its files: parts that are not used; 256 MiB in float32
 # Arguments of `from_pretrained`: what of a checkpoint did not fit is returned, not raised with a table of many lines.
 REPORTED: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 
@@ -49,6 +53,7 @@ def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOpt
     what += f", quantised with {method}," if method else ""
     generation = loading_settings(folder)
     try:
+        check_outline(factory, folder, config, options.trust_remote_code)
         with _without_report():
             model, report = factory.from_pretrained(
                 folder,
@@ -59,6 +64,8 @@ def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOpt
                 **generation,
                 **placement.arguments,
             )
+    except UserError:
+        raise
     except ImportError as error:  # the libraries of quantisation, or what a checkpoint's own code imports
         raise UserError(f"{what} needs a package that is not installed: {one_line(error)}") from error
     except Exception as error:  # a configuration of strangers may break any line of the library
@@ -84,12 +91,43 @@ def load_whole(factory: Any, folder: Path, *, may_lack: tuple[str, ...] = (), **
         UserError: a weight is missing or has another shape, or layers of a decoder are left out. Whatever transformers raises passes
             through.
     """
+    if settings.keys().isdisjoint({"gguf_file", "device_map"}):
+        check_outline(factory, folder, AutoConfig.from_pretrained(folder))
     with _without_report():
         model, report = factory.from_pretrained(folder, **REPORTED, **settings)
     _refuse_unlike(report, folder, may_lack)
     if model.get_output_embeddings() is not None:  # a tower alone may be a part of what is in the folder
         _unused(model, set(report["unexpected_keys"]), folder)
     return model
+
+
+def check_outline(factory: Any, folder: Path, config: Any, trust_remote_code: bool = False) -> None:
+    """Refuse a configuration that describes far more numbers than the files hold.
+
+    What config.json leaves out, transformers fills with the sizes of its own default, billions of numbers for some decoders, and makes
+    weights of these before it compares shapes.
+
+    Args:
+        factory: an AutoModel… class, or a model's own.
+        folder: with the safetensors.
+        config: its configuration.
+        trust_remote_code: as in `ModelOptions`.
+
+    Raises:
+        UserError: says how many. Whatever transformers raises passes through.
+    """
+    stored = sum(math.prod(shape) for file in folder.glob(f"*{SAFETENSORS}") for shape, _ in shard_headers(file).values())
+    own = copy.deepcopy(config)
+    with torch.device("meta"):
+        is_auto = hasattr(factory, "from_config")
+        outline = factory.from_config(own, trust_remote_code=trust_remote_code) if is_auto else factory._from_config(own)
+    needed = outline.num_parameters()
+    packed = PACKED if getattr(config, "quantization_config", None) else 1
+    if stored and needed > 2 * packed * stored + MOST_UNSTORED:
+        raise UserError(
+            f"checkpoint {str(folder)!r} is not what its config.json describes: that is a model of {needed:,} numbers, "
+            f"and the weights have {stored:,}; get both from one source"
+        )
 
 
 def _refuse_unlike(report: Mapping[str, Any], folder: Path, may_lack: tuple[str, ...] = ()) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from iit_bench.training import assets, start
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.rivals import method_of
 from tests.conftest import tiny_tokenizer
+from tests.edited_checkpoints import edit, open_model
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +42,6 @@ def no_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def checkpoint(save_tiny: Callable[..., Path]) -> Path:
     return save_tiny("llama")
-
-
-def open_model(folder: Path) -> Any:
-    return load(f"hf:{folder}", ModelOptions(device="cpu", dtype="float32"))
-
-
-def edit(file: Path, **fields: Any) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
 # ---------------------------------------------------------------- which files are read
@@ -336,6 +331,20 @@ def test_weights_of_another_shape_are_one_sentence(opener: str, checkpoint: Path
     assert not [line for line in printed if "REPORT" in line]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory that a process has is read as Linux tells it")
+def test_a_decoder_that_a_configuration_leaves_out_is_not_made_by_its_default(tiny_llava: Path, tmp_path: Path) -> None:
+    """transformers' default decoder of a LLaVA has 7 billion numbers, which were drawn at random before shapes were compared."""
+    folder = shutil.copytree(tiny_llava, tmp_path / "checkpoint")
+    edit(folder / "config.json", text_config=None)
+    before, used = resource.getrlimit(resource.RLIMIT_AS), int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"describes: that is a model of [\d,]{13,} numbers, and the weights have [\d,]+; get both"):
+            open_model(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 @pytest.mark.parametrize("opener", OPENERS)
 def test_weights_that_a_folder_lacks_are_not_drawn_at_random(opener: str, checkpoint: Path, printed: list[str]) -> None:
     from safetensors.torch import load_file, save_file
@@ -356,7 +365,7 @@ def test_a_text_model_whose_logits_are_no_numbers_makes_no_replies_of_them(way: 
     weights["model.layers.1.mlp.up_proj.weight"][0, 0] = torch.nan
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="a logit is no number, so a number in its weights is damaged, or --dtype too narrow for it"):
-        load(f"hf:{checkpoint}", ModelOptions(device="cpu", dtype="float32", way=way))
+        open_model(checkpoint, way=way)
 
 
 def test_what_a_template_raises_is_one_line_of_a_few_words() -> None:

@@ -13,22 +13,14 @@ import pytest
 from iit_bench.errors import UserError
 from iit_bench.models.bundled import ASSETS
 from iit_bench.models.contract import TEXT_ONLY, ModelOptions
-from iit_bench.models.huggingface.load import load
 from iit_bench.models.load import load_model
 from iit_bench.models.modality import text_only
+from tests.edited_checkpoints import edit, open_model
 
 
 @pytest.fixture
 def checkpoint(save_tiny: Callable[..., Path]) -> Path:
     return save_tiny("llama")
-
-
-def open_model(folder: Path) -> Any:
-    return load(f"hf:{folder}", ModelOptions(device="cpu", dtype="float32"))
-
-
-def edit(file: Path, **fields: Any) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
 # ---------------------------------------------------------------- processors, and the first questions
@@ -72,7 +64,7 @@ def test_the_plain_engine_refuses_scores_that_are_no_numbers_too(tiny_llava: Pat
     fields, words = DAMAGED_PROCESSOR["deviation"]
     edit(folder / "processor_config.json", **merged(json.loads((folder / "processor_config.json").read_text()), fields))
     with pytest.raises(UserError, match=words):
-        load(f"hf:{folder}", ModelOptions(device="cpu", dtype="float32", way="plain"))
+        open_model(folder, way="plain")
 
 
 @pytest.mark.parametrize("fields", [{"image_token_id": 10**9, "image_token_index": 10**9}, {"vision_feature_layer": 99}])
@@ -86,7 +78,7 @@ def test_a_configuration_with_which_nothing_can_be_asked_is_one_sentence(fields:
 @pytest.mark.parametrize("settings", [{"size": {"shortest_edge": 9000}}, {"crop_size": {"height": 10**6, "width": 10**6}}])
 def test_settings_of_the_command_line_have_the_same_limits(settings: dict[str, Any], tiny_llava: Path) -> None:
     with pytest.raises(UserError, match=r"and [\d,]+ is the most that is read"):
-        load(f"hf:{tiny_llava}", ModelOptions(device="cpu", dtype="float32", processor_kwargs=settings))
+        open_model(tiny_llava, processor_kwargs=settings)
 
 
 # ---------------------------------------------------------------- generation_config.json, and JSON that is none

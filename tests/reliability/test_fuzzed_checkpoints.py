@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from iit_bench.models.contract import GenerateRequest, GenerateResult, ModelOptions, ScoreRequest, ScoreResult
-from iit_bench.models.huggingface.load import load
+from iit_bench.models.contract import GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
 from iit_bench.types import Image, Message
+from tests.edited_checkpoints import open_model
 from tests.reliability.tally import Tally
 from tests.reliability.test_fuzzed import Record, every, new_value
 
 pytestmark = pytest.mark.slow
-FILES = ("config.json", "generation_config.json", "processor_config.json", "tokenizer_config.json")
+FILES = ("config.json", "generation_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def answers(folder: Path, parts: tuple[Image | str, ...]) -> tuple[ScoreResult, GenerateResult]:
     """Scores and a reply of the model in a folder."""
-    model = load(f"hf:{folder}", ModelOptions(device="cpu", dtype="float32"))
+    model = open_model(folder)
     chat = (Message("user", parts),)
     score, reply = ScoreRequest(chat, ("yes", "no")), GenerateRequest(chat, 2)
     for request in (score, reply):
