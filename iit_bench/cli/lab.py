@@ -22,7 +22,7 @@ def lab(
     processes: Annotated[int, typer.Option(help="Processes of this machine that work on the grid, a thread each.", min=1)] = 1,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", help="Run some cells: method=NAME,NAME, rate=NUMBER, seed=NUMBER; repeatable.", show_default=False),
+        typer.Option("--only", help="Run some cells: method=NAME,NAME, rate=NUMBER or seed=NUMBER; an --only each.", show_default=False),
     ] = None,
     max_cells: Annotated[int | None, typer.Option("--max-cells", help="Stop after N cells of each process.", min=1)] = None,
     llm: Annotated[str, typer.Option("--llm", help="LLM to start from, in place of the grid's.", show_default=False)] = "",

@@ -125,10 +125,10 @@ def planned(grid: Grid, only: Sequence[str] = ()) -> list[Planned]:
     """The cells in the order in which they are run: by priority, then seed by seed, so that a stopped experiment has whole seeds.
 
     Args:
-        only: method=NAME,NAME, rate=NUMBER or seed=NUMBER; a cell has to match each.
+        only: method=NAME,NAME, rate=NUMBER or seed=NUMBER; a cell has to match each key, by any of the values that the key is given.
 
     Raises:
-        UserError: `only` has another form, or no cell matches.
+        UserError: `only` has another form, or a value that no cell has, or no cell matches.
     """
     base = Planned(cell=Cell(method=BASE, label="base LLM", role="main", rate=0.0, seed=0), recipes=())
     placed: list[tuple[tuple[int, int, int], Planned]] = [((0, 0, 0), base)]
@@ -140,7 +140,7 @@ def planned(grid: Grid, only: Sequence[str] = ()) -> list[Planned]:
                 _check(recipes, f"grid, method {method.name}")
                 placed.append(((method.priority, seed, place), Planned(cell=cell, recipes=recipes)))
     ordered = [one for _, one in sorted(placed, key=lambda pair: pair[0])]
-    wanted = _chosen(only)
+    wanted = _chosen(only, [one.cell for one in ordered])
     chosen = [one for one in ordered if all(_value(one.cell, key) in values for key, values in wanted.items())]
     if not chosen:
         raise UserError(f"no cell of the grid matches --only {' --only '.join(only)}; --dry-run lists all")
@@ -189,16 +189,21 @@ def _with_rate(value: Any, rate: float) -> Any:
     return rate if value == RATE else value
 
 
-def _chosen(only: Sequence[str]) -> dict[str, list[Any]]:
+def _chosen(only: Sequence[str], cells: Sequence[Cell]) -> dict[str, list[Any]]:
     wanted: dict[str, list[Any]] = {}
     for one in only:
         key, sign, text = one.partition("=")
         if key not in ONLY or not sign:
             raise UserError(f"--only {one}: must be KEY=VALUE,VALUE with a key of {', '.join(ONLY)}")
-        try:
-            wanted[key] = [word if key == "method" else float(word) for word in text.split(",")]
-        except ValueError:
-            raise UserError(f"--only {one}: {key} must be a number") from None
+        for word in text.split(","):
+            try:
+                value = word if key == "method" else float(word)
+            except ValueError:
+                raise UserError(f"--only {one}: {key} must be a number, not {word!r}; each key takes an --only of its own") from None
+            if value not in (known := list(dict.fromkeys(_value(cell, key) for cell in cells))):
+                names = ", ".join(str(name) if key == "method" else f"{name:g}" for name in known)
+                raise UserError(f"--only {one}: the grid has no {key} {word!r}, only {names}; each key takes an --only of its own")
+            wanted.setdefault(key, []).append(value)
     return wanted
 
 

@@ -78,12 +78,30 @@ def test_only_chooses_cells() -> None:
     assert [one.cell.name for one in cells] == ["full-2e-4-1", "wings-2e-4-1"]
 
 
+def test_a_key_of_only_may_be_repeated() -> None:
+    assert planned(load_grid("quick"), ("seed=0", "method=full", "seed=1")) == planned(load_grid("quick"), ("method=full", "seed=0,1"))
+
+
 @pytest.mark.parametrize(
-    ("only", "words"), [("method=none", "no cell"), ("colour=red", "must be KEY=VALUE"), ("seed", "must be KEY"), ("rate=x", "a number")]
+    ("only", "words"),
+    [
+        ("method=none", "the grid has no method 'none', only base, control, projector, full"),
+        ("method=full,seed=1", "the grid has no method 'seed=1', only .*; each key takes an --only of its own"),
+        ("seed=0,method=full", "seed must be a number, not 'method=full'; each key takes an --only of its own"),
+        ("seed=0,9", "the grid has no seed '9', only 0, 1;"),
+        ("colour=red", "must be KEY=VALUE"),
+        ("seed", "must be KEY"),
+        ("rate=x", "a number"),
+    ],
 )
 def test_only_is_refused_in_a_sentence(only: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         planned(load_grid("quick"), (only,))
+
+
+def test_only_of_values_that_no_cell_has_together_is_refused() -> None:
+    with pytest.raises(UserError, match="no cell of the grid matches --only method=base --only seed=1"):
+        planned(load_grid("quick"), ("method=base", "seed=1"))
 
 
 @pytest.mark.parametrize(
