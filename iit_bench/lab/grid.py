@@ -76,7 +76,7 @@ class Grid:
     """A whole experiment. The base LLM itself is always a cell, the first one."""
 
     title: str
-    starts: dict[str, Any]  # name -> recipe of kind vlm, without inputs and seed
+    starts: dict[str, dict[str, Any]]  # name -> recipe of kind vlm, without inputs and seed
     stage: dict[str, Any]  # recipe of the last stage, likewise
     methods: tuple[Method, ...]
     rates: tuple[float, ...]

@@ -156,7 +156,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         inner = typing.get_args(hint)[0]
         return tuple(_value(inner, item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return dict(value)
+        return _mapping(hint, value, where)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and not _is_beyond_float(value):
         return float(value)
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
@@ -174,6 +174,13 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         else "a mapping"
     )
     raise UserError(f"{where}: must be {wanted}; it is {value!r}")
+
+
+def _mapping(hint: Any, value: Mapping[Any, Any], where: str) -> dict[Any, Any]:
+    """A copy; what should be mappings inside is checked, and all else is whatever it is."""
+    if typing.get_origin((typing.get_args(hint) or (Any, Any))[1]) is dict:
+        return {key: _value(typing.get_args(hint)[1], inner, f"{where}, key {key!r}") for key, inner in value.items()}
+    return dict(value)
 
 
 def _kind(cls: type, value: Any, where: str) -> type:

@@ -114,6 +114,7 @@ def test_only_of_values_that_no_cell_has_together_is_refused() -> None:
         ({"methods": [{**GRID["methods"][0], "set": {"optim.lr.llms": "RATE"}}]}, "unknown key 'llms'"),
         ({"methods": [{**GRID["methods"][0], "set": {"optim.lr.visual": 1e-3}}]}, "no such part"),
         ({"stage": {"kind": "base"}}, "kind 'base'"),
+        ({"starts": {**GRID["starts"], "llava": None}}, "key 'starts', key 'llava': must be a mapping; it is None"),
         ({"seeds": "all"}, "must be a list"),
         ({"bench": {"size": 0}}, "size"),
         ({"bench": {"dtype": "float16"}}, "dtype must be one of float32, bfloat16"),

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluators.runs.foreign.own_figures import Values, number, outcome, task_result
+from evaluators.runs.foreign.own_figures import Values, documents, number, outcome, task_result
 from evaluators.runs.foreign.run import DAMAGED, foreign_header
 from evaluators.runs.outcomes import count_outcomes
 from iit_bench.errors import UserError, described
@@ -57,22 +57,27 @@ def _task(path: Path, task: str, content: Mapping[str, Any]) -> tuple[TaskResult
     values = dict(_values(content["results"][task]))
     items = [item for place, one in enumerate(details) for item in _items(task, place, one, values)]
     shots = task.rpartition("|")[2]
-    count = len(details) or int(config.get("effective_num_docs") or 0)
+    sizes = {name: _documents_told(config.get(name)) for name in ("effective_num_docs", "original_num_docs")}
     result = task_result(
         task,
         values,
         items,
         tool=TOOL,
-        count=count,
+        count=len(details) or sizes["effective_num_docs"] or 0,
         version=str((content.get("versions") or {}).get(task, config.get("version", ""))),
         n_shot=int(shots) if shots.isdecimal() else None,
-        n_documents=int(config["original_num_docs"]) if number(config.get("original_num_docs")) not in (None, -1.0) else None,
+        n_documents=sizes["original_num_docs"],
         documents_sha256=_documents(details) if details else "",
         output_type="multiple_choice" if details and all(map(_scored, details)) else "",
         chance=_chance(details, values),
         notes=(_UNTOLD,) if items else (_NO_DETAILS,),
     )
     return result, items
+
+
+def _documents_told(value: Any) -> int | None:
+    """A count of documents; None where lighteval does not tell, which it writes as -1."""
+    return None if value is None or value == -1 else documents(value)
 
 
 def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, float | None]]]:

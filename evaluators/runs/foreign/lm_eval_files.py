@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from evaluators.runs.foreign.own_figures import documents
 from evaluators.runs.foreign.run import DAMAGED, foreign_header
 from evaluators.text.results import Circumstances, items_of, suite_results
 from iit_bench.errors import UserError, described, one_line
@@ -48,6 +49,8 @@ def read_results(path: Path) -> TaskRun:
         raise UserError(f"{str(path)!r} lacks {', '.join(missing)}; run it again with lm-eval 0.4.3 or newer")
     try:
         tasks = [task for task in content["results"] if task in content["n-samples"]]
+        for sizes in (content["n-samples"][task] for task in tasks):
+            sizes |= {name: documents(sizes[name]) for name in ("effective", "original")}
         samples = {task: lines for task in tasks if (lines := samples_of(path, task))}
         whole = content | {"samples": samples, "group_subtasks": content.get("group_subtasks", {}), "groups": content.get("groups", {})}
         items = items_of(whole, ())

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluators.runs.foreign.own_figures import number, outcome, task_result
+from evaluators.runs.foreign.own_figures import documents, number, outcome, task_result
 from evaluators.runs.foreign.run import DAMAGED, foreign_header
 from evaluators.runs.outcomes import count_outcomes
 from iit_bench.errors import UserError, described, one_line
@@ -67,11 +67,11 @@ def _task(path: Path, task: str, content: Mapping[str, Any]) -> tuple[TaskResult
         values,
         items,
         tool=TOOL,
-        count=int(sizes["effective"]),
+        count=documents(sizes["effective"]),
         higher=higher,
         version=str((content.get("versions") or {}).get(task, "")),
         n_shot=int((content.get("n-shot") or {}).get(task) or 0),
-        n_documents=int(sizes["original"]),
+        n_documents=documents(sizes["original"]),
         documents_sha256=_documents(lines) if lines else "",
         output_type=str((content.get("configs") or {}).get(task, {}).get("output_type") or ""),
         notes=_NOTES if items else (f"no samples beside {path.name}: run lmms-eval with --log_samples for intervals from the items",),

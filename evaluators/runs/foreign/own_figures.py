@@ -65,6 +65,18 @@ def number(value: Any) -> float | None:
     return float(value) if isinstance(value, (bool, int, float)) and abs(value) <= sys.float_info.max else None
 
 
+def documents(value: Any) -> int:
+    """A count of documents. lm-eval 0.4.5 writes a limit as 10.0.
+
+    Raises:
+        ValueError: it is no count, or a negative one.
+    """
+    count = number(value)
+    if isinstance(value, bool) or count is None or count < 0 or not count.is_integer():
+        raise ValueError(f"{str(value)[:60]!r} is no count of documents")
+    return int(count)
+
+
 def outcome(score: float) -> Outcome:
     """These tools do not tell unparsed replies from wrong ones."""
     return "correct" if score == 1 else "wrong"
