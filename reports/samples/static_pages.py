@@ -156,31 +156,39 @@ def _turn(question: Question, connector: str, pictures: Pictures) -> dict[str, A
 
 
 def _answers(run: SampleRun, chosen: Sequence[int]) -> dict[int, dict[str, str]]:
-    """Of each chosen place, what the run replied to its target, and the log-probability of each choice."""
+    """Of each chosen place, what the run replied to its target, or why it could not, and the log-probability of each choice."""
     if run.run.run["suite"] != "iit":
         return _replies(run, set(chosen))
     columns = run.run.prediction_columns(("dialogue", *TURN))
+    errors = {(error["dialogue"], error["position"]): _reason(error) for error in run.run.errors}
     wanted = set(chosen)
     rows_of = {place: rows for place, rows in rows_by_place(columns["dialogue"].to_pylist(), run.own).items() if place in wanted}
     found = {}
     for place, turns in blocks(columns, TURN, rows_of, len(run.own.asked)):
         for turn in turns:
             if turn["is_target"]:
-                found[place] = {"reply": _cut(turn["reply"]), "scores": _scores(turn["choices"], turn["logprobs"])}
+                error = errors.get((run.own.asked[place].id, turn["position"]), "")
+                found[place] = {"reply": _cut(turn["reply"]), "error": error, "scores": _scores(turn["choices"], turn["logprobs"])}
     return found
 
 
 def _replies(run: SampleRun, wanted: set[int]) -> dict[int, dict[str, str]]:
     from reports.samples.answers import item_id
 
+    errors = {(error["task"], error["item"]): _reason(error) for error in run.run.errors if "task" in error}
     found: dict[int, dict[str, str]] = {}
     for item in run.run.items:
         place = run.own.places[item_id(item.task, item.item)]
         if place in wanted:
             before = found.get(place, {"reply": "", "scores": ""})
             scores = "; ".join(filter(None, (before["scores"], f"{item.metric} {item.score:.4g}".replace("-", MINUS))))
-            found[place] = {"reply": _cut(item.reply), "scores": scores}
+            found[place] = {"reply": _cut(item.reply), "error": errors.get((item.task, item.item), ""), "scores": scores}
     return found
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """Why there is no answer, as the run's errors have it."""
+    return _cut(": ".join(filter(None, (str(error["reason"]), str(error["detail"])))))
 
 
 def _scores(choices: Sequence[str], logprobs: Sequence[float]) -> str:

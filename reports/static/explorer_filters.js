@@ -6,6 +6,7 @@ const explorerFilters = (() => {
   const FILTERS = ["tier", "source", "subject", "outcome", "change"];
   const REMEMBERED = "iit-bench.explorer.filters"; // one storage serves all pages from disk
   const NARROW = "(max-width: 48rem)";
+  const LONG = 24; // characters of an option
 
   const idOf = (run) => run.slug + (run.arm ? `~${run.arm}` : "");
   const labelOf = (run) => visible(run.name + (run.arm ? ` (${run.arm})` : ""));
@@ -17,8 +18,9 @@ const explorerFilters = (() => {
     return mine === "c" ? "gained" : "never";
   }
 
+  // Browsers make the page as wide as the longest option of a box, unless the box has a width of its own.
   function select(key, label, options, value) {
-    const made = el("select", { id: `by-${key}`, name: key });
+    const made = el("select", { id: `by-${key}`, name: key, class: options.some(([text]) => text.length > LONG) ? "long" : null });
     for (const [text, one, group] of options) {
       const option = el("option", { value: one, selected: one === value }, visible(text));
       let place = made;

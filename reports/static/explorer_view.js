@@ -3,10 +3,12 @@
 const explorerView = (() => {
   const OUTCOMES = { c: "correct", w: "wrong", u: "unparsed", t: "truncated", e: "error", ".": "not asked" };
   const FEW = 3000; // characters of a text that are shown at first
-  const HIDDEN = /(?![\n\t\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu;
+  const HIDDEN = /(?![\n\t\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0]/gu;
+  const STACKED = /([\p{Mn}\p{Me}\u200c\u200d]{8})([\p{Mn}\p{Me}\u200c\u200d]+)/gu; // marks on one letter, and those beyond the eighth
 
-  // Spells out what a reader could not see, as reports/page.py does.
-  const visible = (text) => text.replace(HIDDEN, (one) => `⟨U+${one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+  // Spells out what a reader could not see, as iit_bench/visible.py does.
+  const spelled = (one) => `⟨U+${one.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  const visible = (text) => text.replace(HIDDEN, spelled).replace(STACKED, (all, few, rest) => few + [...rest].map(spelled).join(""));
   const grouped = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 
   function el(name, attributes, ...children) {

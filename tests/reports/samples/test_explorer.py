@@ -232,6 +232,14 @@ def test_static_pages_have_every_dialogue_and_every_answer(real: SimpleNamespace
     assert set(re.findall(r'href="pages/([^"]+)"', index)) == pages
 
 
+def test_static_pages_say_why_an_item_has_no_answer(make_run: Any, make_suite_run: Any, tmp_path: Path) -> None:
+    runs = [make_run("a", n=3, failed=2, tiers=("T",)), make_suite_run("text", "b", {"arc_easy": 0.5}, n=5, failed=1)]
+    pages = (report(runs, tmp_path / "report", samples=True).parent / "samples" / "pages").iterdir()
+    text = "".join(path.read_text(encoding="utf-8") for path in pages)
+    assert text.count("<small><bdi>out of memory: could not allocate 2 GiB</bdi></small>") == 2
+    assert text.count("<small><bdi>server gone: refused</bdi></small>") == 1
+
+
 def test_pages_show_first_what_changed_hands_then_what_is_wrong() -> None:
     base, mine = "ccccwwwwcc", "ccwccwwwcc"
     assert choose(10, [mine, base], [base, None], most=2) == [2, 4]  # lost, and gained

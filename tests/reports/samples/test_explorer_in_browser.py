@@ -12,7 +12,9 @@ from urllib.parse import quote
 
 import pytest
 
+from iit_bench.visible import visible
 from reports import links
+from reports.leaderboard import report
 from tests.reports.samples.conftest import PATIENCE, opened
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -302,6 +304,26 @@ def test_hostile_filters_hold_and_long_texts_open_in_parts(hostile: Path, explor
             break
         go_on(page)
     assert found
+
+
+def test_texts_are_spelled_out_as_python_does(real: SimpleNamespace, explore: Explore) -> None:
+    page = explore(real.folder)
+    for text in (
+        "a\u3164\u115fb",
+        "a" + "\u0301" * 30 + "b",
+        "e\u0301\u200d" * 9,
+        "a" + "\u200d\u0301" * 9,
+        "a\u034f\u0301\u202e\u0301",
+        "👩\u200d👧 đã",
+    ):
+        assert page.evaluate("text => explorerView.visible(text)", text) == visible(text)
+
+
+def test_a_long_name_in_a_filter_does_not_widen_the_page(make_run: Any, tmp_path: Path, explore: Explore) -> None:
+    runs = [make_run(f"{letter} " + "W" * 900, n=2, tiers=("T",), folder=letter) for letter in "ab"]
+    page = explore(report(runs, tmp_path / "report", samples=True).parent)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert [text[:2] for text in page.locator("#by-run option").all_inner_texts()] == ["a ", "b "]
 
 
 def test_hostile_static_pages_hold(hostile: Path, visit: Callable[..., Any]) -> None:
