@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from iit_bench.models.wings import fused_layer
-from iit_bench.models.wings.attention import attend_widened
+from iit_bench.models.wings import fused_layer, products
+from iit_bench.models.wings.block_attention import Rows, attend
 from iit_bench.models.wings.columns import columns_of, flat_columns, take_columns
 from iit_bench.models.wings.layout import visibility_mask
 from iit_bench.models.wings.state import IGNORED
@@ -62,22 +62,25 @@ def last_states(decoder: Any, embeddings: torch.Tensor, keep: Sequence[torch.Ten
         embeddings: [T, D] of the tokens of all blocks, each row by row, padded on the right, so that no token that counts sees padding.
         keep: per block [B, N] bool, M tokens together.
     """
+    spare = -len(embeddings) % products.MULTIPLE  # tokens at the end that nothing reads
     shapes = [(of_block.shape[0], of_block.shape[1]) for of_block in keep]
-    position_ids = torch.cat([torch.arange(width, device=embeddings.device).repeat(rows) for rows, width in shapes])
-    states = embeddings[None]
+    position_ids = torch.cat([torch.arange(width, device=embeddings.device).repeat(rows) for rows, width in (*shapes, (1, spare))])
+    states = functional.pad(embeddings, (0, 0, 0, spare))[None]
     rotary = decoder.rotary_emb(states, position_ids=position_ids[None])
+    blocks = [Rows(rows=rows, queries=width, keys=width) for rows, width in shapes]
     *layers, last = decoder.layers
     for layer in layers:
-        states = fused_layer.feed_forward(layer, _attended(layer, states, rotary, shapes))
-    read, real, masks, first = [], [], [], 0
+        states = fused_layer.feed_forward(layer, _attended(layer, states, rotary, blocks))
+    read, real, of_read, first = [], [], [], 0
     for of_block in keep:
         columns = columns_of(of_block)
-        read.append(flat_columns(columns, of_block.shape[1]) + first)
+        read.append((flat_columns(columns, of_block.shape[1]) + first).flatten())
         real.append(of_block.gather(1, columns).flatten())
         in_order = torch.arange(of_block.shape[1], device=columns.device)[None]
-        masks.append(visibility_mask(in_order, columns, states.dtype)[0])
+        mask = visibility_mask(in_order, columns, states.dtype)[0]
+        of_read.append(Rows(rows=len(columns), queries=columns.shape[1], keys=of_block.shape[1], mask=mask))
         first += of_block.numel()
-    states = _attended(last, states, rotary, shapes, read, masks)
+    states = _attended(last, states, rotary, of_read, torch.cat(read)[None])
     return decoder.norm(fused_layer.feed_forward(last, states[0, torch.cat(real)]))  # type: ignore[no-any-return]
 
 
@@ -85,38 +88,20 @@ def _attended(
     layer: Any,
     states: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor],
-    shapes: Sequence[tuple[int, int]],
-    read: Sequence[torch.Tensor] | None = None,
-    masks: Sequence[torch.Tensor | None] | None = None,
+    blocks: Sequence[Rows],
+    read: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """As `fused_layer.attended`, of blocks: [1, T, D] → [1, T or T', D].
+    """h + attention(norm(h)) of a layer that fits, [1, T, D] → [1, T or T', D].
 
     Args:
         layer: one that fits.
         states: [1, T, D].
         rotary: [1, T, d] each.
-        shapes: rows and columns of each block.
-        read: per block [B, Q], the only tokens with a query, as indices into all T; None = all have one.
-        masks: of these queries, per block additive [B, 1, Q, N].
+        blocks: rows of the tokens.
+        read: [1, T'], the only tokens with a query, as indices into all T; None = all have one.
     """
-    flat = None if read is None else torch.cat([columns.flatten() for columns in read])[None]
-    of_queries = shapes if read is None else [(columns.shape[0], columns.shape[1]) for columns in read]
-    projected = fused_layer.queries_keys_values(layer, states, rotary, read=flat, router_columns=None, extra_width=0)
+    projected = fused_layer.queries_keys_values(layer, states, rotary, read=read, router_columns=None, extra_width=0)
     query, key, value = (part.transpose(1, 2)[0] for part in projected)  # [T, H, d]
-    parts = []
-    for of_query, of_key, of_value, own, shape, mask in zip(
-        query.split([rows * width for rows, width in of_queries]),
-        key.split([rows * width for rows, width in shapes]),
-        value.split([rows * width for rows, width in shapes]),
-        of_queries,
-        shapes,
-        masks or [None] * len(shapes),
-        strict=True,
-    ):
-        queries, keys, values = (
-            part.unflatten(0, of).transpose(1, 2) for part, of in ((of_query, own), (of_key, shape), (of_value, shape))
-        )
-        parts.append(attend_widened(layer.self_attn, queries, keys, values, mask)[0].flatten(0, 1))
-    output = parts[0] if len(parts) == 1 else torch.cat(parts)
-    residual = states if flat is None else take_columns(states, flat)
+    output = attend(query, key, value, blocks, layer.self_attn.scaling)
+    residual = states if read is None else take_columns(states, read)
     return fused_layer.plus_product(residual, output.flatten(1)[None], layer.self_attn.o_proj.weight)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from iit_bench.models.wings.attention import attend_widened
+from iit_bench.models.wings import products
 from iit_bench.models.wings.columns import take_columns
 from iit_bench.models.wings.state import Rotary
 
@@ -78,22 +78,6 @@ def queries_keys_values(
     return found
 
 
-def attended(layer: Any, hidden_states: torch.Tensor, rotary: Rotary, read: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor:
-    """h + attention(norm(h)) of a layer that `fits`, [B, N, D] → [B, N or Q, D].
-
-    Args:
-        layer: one that `fits`.
-        hidden_states: [B, N, D].
-        rotary: as in `queries_keys_values`.
-        read: as in `queries_keys_values`.
-        mask: additive [B, 1, N or Q, N]; None = causal.
-    """
-    states = queries_keys_values(layer, hidden_states, rotary, read=read, router_columns=None, extra_width=0)
-    output, _ = attend_widened(layer.self_attn, *states, mask)
-    residual = hidden_states if read is None else take_columns(hidden_states, read)
-    return plus_product(residual, output.flatten(2), layer.self_attn.o_proj.weight)
-
-
 def feed_forward(layer: Any, hidden_states: torch.Tensor) -> torch.Tensor:
     """h + down(silu(gate n) · up n) with n = norm(h); [..., D] → [..., D]. `layer`: one that `fits`."""
     norm, mlp = layer.post_attention_layernorm, layer.mlp
@@ -123,7 +107,8 @@ def learner_query(low_rank: nn.Sequential, hidden_states: torch.Tensor, rotary: 
 
 def plus_product(onto: torch.Tensor, states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """onto + W states: [..., D] and [..., E] → [..., D]."""
-    return torch.addmm(onto.flatten(0, -2), states.flatten(0, -2), weight.t()).view_as(onto)
+    found: torch.Tensor = _PlusProduct.apply(onto, states, weight)  # type: ignore[no-untyped-call]
+    return found
 
 
 # ---------------------------------------------------------------- the nodes
@@ -139,9 +124,9 @@ class _Projections(torch.autograd.Function):
         queried = normed if read is None else normed.index_select(0, read.flatten())
         cos, sin = (table.expand(hidden.shape[0], -1, -1)[:, :, None] for table in (cos, sin))  # [B, N, 1, d]
         own_cos, own_sin = (table if read is None else take_columns(table, read) for table in (cos, sin))
-        query = _rotated((queried @ query_weight.t()).view(*own_cos.shape[:2], -1, size), own_cos, own_sin, extra_width)
-        key = _rotated((normed @ key_weight.t()).view(*hidden.shape[:2], -1, size), cos, sin, extra_width)
-        value = (normed @ value_weight.t()).view_as(key[..., :size])
+        query = _rotated(products.product(queried, query_weight).view(*own_cos.shape[:2], -1, size), own_cos, own_sin, extra_width)
+        key = _rotated(products.product(normed, key_weight).view(*hidden.shape[:2], -1, size), cos, sin, extra_width)
+        value = products.product(normed, value_weight).view_as(key[..., :size])
         if extra_width:
             value = functional.pad(value, (0, extra_width))
             value[..., size : size + 2] = router_columns[:, :, None]
@@ -159,17 +144,30 @@ class _Projections(torch.autograd.Function):
         of_value = of_value.transpose(1, 2)  # [B, N, H_kv, d + …]
         of_columns = of_value[..., size : size + 2].sum(dim=2) if needed[5] else None
         of_value = of_value[..., :size].flatten(2).flatten(0, 1)
-        of_normed = torch.addmm(of_key @ key_weight, of_value, value_weight)
-        if read is None:
-            of_normed.addmm_(of_query, query_weight)
-        else:
-            of_normed.index_add_(0, read.flatten(), of_query @ query_weight)
+        of_normed = products.plus_product(products.product(of_key, key_weight.t()), of_value, value_weight.t())
+        of_queried = products.product(of_query, query_weight.t())
+        of_normed = of_normed.add_(of_queried) if read is None else of_normed.index_add_(0, read.flatten(), of_queried)
         of_weights = (
-            of.t() @ states if wanted else None
+            products.of_weight(of, states) if wanted else None
             for of, states, wanted in zip((of_query, of_key, of_value), (queried, normed, normed), needed[2:5], strict=True)
         )
         of_x, of_scale = _norm_gradients(of_normed, x, inverse, scale)
         return of_x.view(ctx.shape), of_scale, *of_weights, of_columns, None, None, None, None, None
+
+
+class _PlusProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, onto, states, weight):  # type: ignore[no-untyped-def]
+        states = states.flatten(0, -2)
+        ctx.save_for_backward(states, weight)
+        return products.plus_product(onto.flatten(0, -2), states, weight).view_as(onto)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, of_output):  # type: ignore[no-untyped-def]
+        (states, weight), needed, of = ctx.saved_tensors, ctx.needs_input_grad, of_output.flatten(0, -2)
+        of_states = products.product(of, weight.t()).view(*of_output.shape[:-1], -1) if needed[1] else None
+        return of_output, of_states, products.of_weight(of, states) if needed[2] else None
 
 
 class _FeedForward(torch.autograd.Function):
@@ -177,23 +175,23 @@ class _FeedForward(torch.autograd.Function):
     def forward(ctx, hidden, scale, gate_weight, up_weight, down_weight, epsilon):  # type: ignore[no-untyped-def]
         x = hidden.flatten(0, -2)
         normed, inverse = _normed(x, scale, epsilon)
-        gate, up = normed @ gate_weight.t(), normed @ up_weight.t()
+        gate, up = products.product(normed, gate_weight), products.product(normed, up_weight)
         opened = functional.silu(gate)
         ctx.save_for_backward(x, inverse, normed, gate, up, opened, scale, gate_weight, up_weight, down_weight)
-        return torch.addmm(x, opened * up, down_weight.t()).view_as(hidden)
+        return products.plus_product(x, opened * up, down_weight).view_as(hidden)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, of_output):  # type: ignore[no-untyped-def]
         x, inverse, normed, gate, up, opened, scale, gate_weight, up_weight, down_weight = ctx.saved_tensors
         needed, shape, of_output = ctx.needs_input_grad, of_output.shape, of_output.flatten(0, -2)
-        of_down = of_output.t() @ (opened * up) if needed[4] else None
-        of_product = of_output @ down_weight
+        of_down = products.of_weight(of_output, opened * up) if needed[4] else None
+        of_product = products.product(of_output, down_weight.t())
         of_up = of_product * opened
         of_gate = torch.ops.aten.silu_backward(of_product.mul_(up), gate)
-        of_gate_weight = of_gate.t() @ normed if needed[2] else None
-        of_up_weight = of_up.t() @ normed if needed[3] else None
-        of_normed = torch.addmm(of_gate @ gate_weight, of_up, up_weight)
+        of_gate_weight = products.of_weight(of_gate, normed) if needed[2] else None
+        of_up_weight = products.of_weight(of_up, normed) if needed[3] else None
+        of_normed = products.plus_product(products.product(of_gate, gate_weight.t()), of_up, up_weight.t())
         of_x, of_scale = _norm_gradients(of_normed, x, inverse, scale, of_output)
         return of_x.view(shape), of_scale, of_gate_weight, of_up_weight, of_down, None
 
