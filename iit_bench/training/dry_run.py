@@ -375,7 +375,6 @@ def _memory_of(task: Any, recipe: Any, rows: Rows, parameters: int, trained: int
         textual="textual" in learners,
         router=bool(getattr(config, "has_router", False)),
         fused=recipe.run.precision == "float32" and not several["sharded"] and fused_llm.fits_last(task.module.model),
-        packed=passes.packed(task, recipe.run, several["processes"]),
     )
 
     def of(checkpointing: bool) -> Memory:

@@ -1,4 +1,5 @@
-"""A pass over a plain Llama of which only some tokens are read: layers as few nodes (`models/wings/fused_layer.py`), rows without padding.
+"""A pass over a Llama, or Wings over one, of which only some tokens are read: layers as few nodes (`models/wings/fused_layer.py`), rows
+without padding.
 
 Rows are one row of tokens for all that works on each token by itself, which is all but attention; that is computed block by block, a block
 being rows of nearly one length.
@@ -13,16 +14,19 @@ import torch
 from torch.nn import functional
 
 from iit_bench.models.wings import fused_layer, products
-from iit_bench.models.wings.block_attention import Rows, attend
+from iit_bench.models.wings.block_attention import attend
 from iit_bench.models.wings.columns import columns_of, flat_columns, take_columns
-from iit_bench.models.wings.layout import visibility_mask
-from iit_bench.models.wings.state import IGNORED
+from iit_bench.models.wings.layout import read_layout, visibility_mask
+from iit_bench.models.wings.packing import joined
+from iit_bench.models.wings.projected_keys import project_keys
+from iit_bench.models.wings.state import IGNORED, Rows, Step
+from iit_bench.models.wings.step import build_step
 
 
 def fits(decoder: Any) -> bool:
-    """Whether a decoder can be computed by `last_states`: transformers' or Wings', each layer a plain Llama's without learners."""
+    """Whether a loss of a decoder can be computed here: transformers' or Wings', each layer a plain Llama's, beside learners too."""
     if type(decoder).__name__ == "WingsDecoder":
-        if any(layer.active_learners or layer.window is not None for layer in decoder.layers):
+        if any(layer.window is not None for layer in decoder.layers):
             return False
     elif type(decoder).__name__ != "LlamaModel":
         return False
@@ -51,7 +55,45 @@ def loss(module: Any, blocks: Sequence[Any], vectors: torch.Tensor | None = None
     labels = [block.labels[:, 1:] for block in blocks]
     keep = [of_block != IGNORED for of_block in labels]
     targets = torch.cat([of_block[kept] for of_block, kept in zip(labels, keep, strict=True)])
-    return functional.cross_entropy(module.lm_head(last_states(module.model, embeddings, keep)).float(), targets, reduction="sum")
+    spare = -len(embeddings) % products.MULTIPLE  # tokens at the end that nothing reads
+    embeddings = functional.pad(embeddings, (0, 0, 0, spare))
+    if any(getattr(layer, "active_learners", ()) for layer in module.model.layers):
+        last = module.model(embeddings[None], _step(module, blocks, keep, embeddings, vectors))
+    else:
+        last = last_states(module.model, embeddings, keep)
+    return functional.cross_entropy(module.lm_head(last).float(), targets, reduction="sum")
+
+
+def _step(module: Any, blocks: Sequence[Any], keep: Sequence[torch.Tensor], embeddings: torch.Tensor, vectors: torch.Tensor | None) -> Step:
+    """What layers with learners share; arguments as of `loss` and `last_states`."""
+    config, decoder, steps, first, pictured = module.config, module.model, [], 0, 0
+    for block, of_block in zip(blocks, keep, strict=True):
+        ids, images = block.ids[:, :-1], len(block.images)
+        features = None if vectors is None or not images else vectors[pictured : pictured + images]
+        layout = read_layout(
+            ids,
+            block.mask[:, :-1].bool(),
+            image_token_id=config.image_token_id,
+            image_token_length=config.image_token_length,
+            n_images=images,
+            past=None,
+        )
+        step = build_step(
+            config,
+            decoder.rotary_emb,
+            windows={None},
+            embeddings=embeddings[first : first + ids.numel()].view(*ids.shape, -1),
+            layout=layout,
+            features=features,
+            cache=None,
+            keep=of_block,
+            whole=True,
+        )
+        steps.append(step)
+        first, pictured = first + ids.numel(), pictured + images
+    packed = joined(steps, len(embeddings) - first)
+    project_keys(packed, decoder.layers)
+    return packed
 
 
 def last_states(decoder: Any, embeddings: torch.Tensor, keep: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -60,14 +102,15 @@ def last_states(decoder: Any, embeddings: torch.Tensor, keep: Sequence[torch.Ten
     Args:
         decoder: one that `fits`.
         embeddings: [T, D] of the tokens of all blocks, each row by row, padded on the right, so that no token that counts sees padding.
+            Behind them there may be others.
         keep: per block [B, N] bool, M tokens together.
     """
-    spare = -len(embeddings) % products.MULTIPLE  # tokens at the end that nothing reads
     shapes = [(of_block.shape[0], of_block.shape[1]) for of_block in keep]
-    position_ids = torch.cat([torch.arange(width, device=embeddings.device).repeat(rows) for rows, width in (*shapes, (1, spare))])
-    states = functional.pad(embeddings, (0, 0, 0, spare))[None]
+    position_ids = torch.cat([torch.arange(width, device=embeddings.device).repeat(rows) for rows, width in shapes])
+    position_ids = functional.pad(position_ids, (0, len(embeddings) - len(position_ids)))
+    states = embeddings[None]
     rotary = decoder.rotary_emb(states, position_ids=position_ids[None])
-    blocks = [Rows(rows=rows, queries=width, keys=width) for rows, width in shapes]
+    blocks = [Rows(rows=rows, queries=width, keys=width, causal=True) for rows, width in shapes]
     *layers, last = decoder.layers
     for layer in layers:
         states = fused_layer.feed_forward(layer, _attended(layer, states, rotary, blocks))

@@ -32,7 +32,6 @@ class Decoder:
     textual: bool = False
     router: bool = False
     fused: bool = False  # whether layers are computed as few nodes, which keep the same whether the LLM is trained or not
-    packed: bool = False  # whether rows of a pass are without padding, so that attention is computed in blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +90,7 @@ def estimate(
     """
     share = processes if sharded else 1
     number = 2 if bfloat16 else FLOAT32
-    decoder = replace(decoder, fused=decoder.fused and not checkpointing, packed=decoder.packed and not checkpointing)
+    decoder = replace(decoder, fused=decoder.fused and not checkpointing)
     keys, queries = (kept(decoder, of_step, llm_trained, number) for kept in (_of_keys, _of_queries))
     layer = round(of_step.tokens * (keys + queries))
     stream = of_step.tokens * decoder.width * FLOAT32
@@ -144,7 +143,7 @@ def _of_queries(decoder: Decoder, of: Pass, llm_trained: bool, number: int) -> f
         kept += width * FLOAT32
     elif llm_trained:
         kept += width * FLOAT32 + (width + mlp) * number
-    if llm_trained and (decoder.router or decoder.packed):  # what is projected is a copy: without the router's columns, of all blocks
+    if llm_trained and decoder.router:  # what is projected is a copy, without the router's columns
         kept += decoder.heads * decoder.head * number
     if decoder.visual:
         kept += of.seen * (3 * width + 2 * rank) * number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,11 @@ from torch.nn import functional
 from transformers import AttentionInterface, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from iit_bench.models.wings.block_attention import attend
 from iit_bench.models.wings.cache import widen
 from iit_bench.models.wings.columns import put_columns, take_columns
 from iit_bench.models.wings.prefix import after_prefix
-from iit_bench.models.wings.state import Mask, Read
+from iit_bench.models.wings.state import Mask, Read, Rows
 
 NAME = "wings_sdpa"
 _ALIGNMENT = 8  # fused kernels require equal head sizes that are a multiple of it
@@ -107,11 +108,18 @@ def extra_width(size: int) -> int:
 
 
 def attend_widened(
-    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Mask | None
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Mask | None, rows: Sequence[Rows] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """As `router_attention`, of queries [B, H, Q, d + …], keys and values that have the router's columns already, or none of them has."""
+    """As `router_attention`, of queries [B, H, Q, d + …], keys and values that have the router's columns already, or none of them has.
+
+    `rows`: as in `state.Step`; then `mask` is not read.
+    """
     assert not isinstance(mask, tuple), "a loss has no trees"
-    output = sdpa_attention_forward(module, query, key, value, attention_mask=mask, dropout=0.0, scaling=module.scaling)[0]
+    if rows is None:
+        output = sdpa_attention_forward(module, query, key, value, attention_mask=mask, dropout=0.0, scaling=module.scaling)[0]
+    else:
+        of_queries, keys, values = (states.transpose(1, 2)[0] for states in (query, key, value))
+        output = attend(of_queries, keys, values, rows, module.scaling)[None]
     size = module.head_dim
     return output[..., :size], _router_logits(output, size) if output.shape[-1] > size else None
 

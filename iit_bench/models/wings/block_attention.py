@@ -7,30 +7,14 @@ of short rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch.autograd.function import once_differentiable
 
+from iit_bench.models.wings.state import Rows
+
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """A block: B rows, each of Q queries and K keys.
-
-    Attributes:
-        rows: B.
-        queries: Q.
-        keys: K; 0 = the block's outputs are 0.
-        mask: additive [B, 1, Q, K]; None = causal if Q is K, else every query sees all keys of its row.
-    """
-
-    rows: int
-    queries: int
-    keys: int
-    mask: torch.Tensor | None = None
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: Sequence[Rows], scaling: float) -> torch.Tensor:
@@ -56,7 +40,7 @@ class _Attention(torch.autograd.Function):
         output, sums = torch.zeros_like(query, memory_format=torch.contiguous_format), []
         for block, (queries, outputs), (keys, values) in _by_block(blocks, (query, output), (key, value)):
             keys, values = (_repeated(of, query.shape[1]) for of in (keys, values))
-            of_block, sum_of_block = _forward(queries, keys, values, is_causal=_is_causal(block), attn_mask=block.mask, scale=scaling)
+            of_block, sum_of_block = _forward(queries, keys, values, is_causal=block.causal, attn_mask=block.mask, scale=scaling)
             outputs.copy_(of_block)
             sums.append(sum_of_block)
         ctx.save_for_backward(query, key, value, output, *sums)
@@ -71,7 +55,7 @@ class _Attention(torch.autograd.Function):
         parts = _by_block(ctx.blocks, (query, output, of_output, of_query), (key, value, of_key, of_value))
         for number, (block, (queries, outputs, of_outputs, to_query), (keys, values, to_key, to_value)) in enumerate(parts):
             keys, values = (_repeated(of, query.shape[1]) for of in (keys, values))
-            more = {"dropout_p": 0.0, "is_causal": _is_causal(block), "attn_mask": block.mask, "scale": ctx.scaling}
+            more = {"dropout_p": 0.0, "is_causal": block.causal, "attn_mask": block.mask, "scale": ctx.scaling}
             found = _backward(of_outputs, queries, keys, values, outputs, sums[number], **more)
             to_query.copy_(found[0])
             to_key.copy_(_summed(found[1], key.shape[1]))
@@ -91,10 +75,6 @@ def _by_block(
         first_key += block.rows * block.keys
         if block.keys:
             yield block, [states.transpose(1, 2) for states in own], [states.transpose(1, 2) for states in others]
-
-
-def _is_causal(block: Rows) -> bool:
-    return block.mask is None and block.queries == block.keys
 
 
 def _repeated(states: torch.Tensor, heads: int) -> torch.Tensor:

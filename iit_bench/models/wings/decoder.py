@@ -88,7 +88,7 @@ class WingsDecoderLayer(GradientCheckpointingLayer):
             extra_width=0 if router_columns is None else attention.extra_width(size),
         )
         mask = step.attention_masks[self.window] if step.read is None else step.read.mask
-        output, router_logits = attention.attend_widened(self.self_attn, *states, mask)
+        output, router_logits = attention.attend_widened(self.self_attn, *states, mask, step.rows)
         residual = hidden_states if read is None else take_columns(hidden_states, read)
         return fused_layer.plus_product(residual, output.flatten(2), self.self_attn.o_proj.weight), router_logits
 

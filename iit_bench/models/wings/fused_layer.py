@@ -159,7 +159,7 @@ class _PlusProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, onto, states, weight):  # type: ignore[no-untyped-def]
         states = states.flatten(0, -2)
-        ctx.save_for_backward(states, weight)
+        ctx.save_for_backward(states if ctx.needs_input_grad[2] else None, weight)
         return products.plus_product(onto.flatten(0, -2), states, weight).view_as(onto)
 
     @staticmethod

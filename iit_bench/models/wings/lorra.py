@@ -7,6 +7,7 @@ from torch import nn
 
 from iit_bench.models.wings import fused_layer
 from iit_bench.models.wings.attention import by_blocks, eager_attention
+from iit_bench.models.wings.block_attention import attend
 from iit_bench.models.wings.columns import take_columns
 from iit_bench.models.wings.state import LearnerStep, Mask, Rotary
 
@@ -88,6 +89,8 @@ def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, step: L
     if step.eager:
         assert not isinstance(step.attention_mask, tuple), "mode `released` has no trees where attention is eager"
         return eager_attention(query.transpose(1, 2), key, value, step.attention_mask)[0].transpose(1, 2)
+    if step.rows is not None:
+        return attend(query[0], key.transpose(1, 2)[0], value.transpose(1, 2)[0], step.rows, query.shape[-1] ** -0.5)[None]
     if step.text_first is None:
         return _fused(query, key, value, mask=step.attention_mask, is_causal=step.is_causal)
     split = step.text_first

@@ -116,6 +116,25 @@ class Block:
 Mask = torch.Tensor | tuple[Block, ...]  # additive [B, 1, N, K], or the same by blocks of queries
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of one width among others, where all are one row of tokens: B rows, each of Q queries and K keys.
+
+    Attributes:
+        rows: B.
+        queries: Q.
+        keys: K; 0 = the outputs are 0.
+        mask: additive [B or 1, 1, Q, K]; None = causal, or all visible.
+        causal: query i of a row sees its keys 0 to i.
+    """
+
+    rows: int
+    queries: int
+    keys: int
+    mask: torch.Tensor | None = None
+    causal: bool = False
+
+
 # ---------------------------------------------------------------- learners
 
 
@@ -183,6 +202,7 @@ class LearnerStep:
         eager: build the attention matrix, operation for operation as the released code does.
         projected: by layer, keys and values [B, H, K, d] of `key_embeddings`, rotated; empty = each layer projects its own. One dictionary
             for all records of a learner.
+        rows: as in `Step.rows`, what queries of the learner see; then B is 1, and there is no other mask.
     """
 
     key_embeddings: torch.Tensor | None
@@ -195,6 +215,7 @@ class LearnerStep:
     text_first: TextFirst | None = None
     eager: bool = False
     projected: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    rows: tuple[Rows, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +267,7 @@ class Step:
         learner_scale: [B, 1, 2] factor of each learner where both are seen; None = the configured one for both.
         read: of the last layer's step, the tokens that are read: then N is Q in what is said of learners.
         last: the last layer's own step; None = the same as of all.
+        rows: the pass is one row of tokens (B is 1), which are these rows without padding between them; None = its rows are rows.
     """
 
     position_embeddings: tuple[torch.Tensor, torch.Tensor]
@@ -262,6 +284,7 @@ class Step:
     begins: bool = False
     read: Read | None = None
     last: Step | None = None
+    rows: tuple[Rows, ...] | None = None
     _elsewhere: dict[torch.device, Step] = field(default_factory=dict, repr=False)
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Step:
@@ -282,7 +305,7 @@ def _moved(value: Any, device: torch.device, non_blocking: bool) -> Any:
         return tuple(_moved(part, device, non_blocking) for part in value)
     if isinstance(value, dict):
         return {name: _moved(part, device, non_blocking) for name, part in value.items()}
-    if isinstance(value, (Step, LearnerStep, TextFirst, Block, Read)):
+    if isinstance(value, (Step, LearnerStep, TextFirst, Block, Read, Rows)):
         parts = {part.name: _moved(getattr(value, part.name), device, non_blocking) for part in fields(value) if part.name[0] != "_"}
         return replace(value, **parts)
     return value

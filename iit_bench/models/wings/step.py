@@ -61,6 +61,7 @@ def build_step(
     past: RowState | None = None,
     keep: torch.Tensor | None = None,
     last_window: int | None = None,
+    whole: bool = False,
 ) -> Step:
     """Everything the layers share in one pass; the row state and key visibility of `cache` then include this pass.
 
@@ -75,6 +76,7 @@ def build_step(
         past: state of rows that begin with this pass behind a learned prefix; None = that of `cache`, or nothing.
         keep: [B, N] bool, the tokens whose last hidden states are read, of a pass without a cache and without trees; None = all.
         last_window: the sliding window of the last layer.
+        whole: masks of learners are over all queries in their order, as `packing` needs them.
 
     Raises:
         ValueError: the context is longer than the router is wide and a query sees both learners.
@@ -92,7 +94,8 @@ def build_step(
     if use_router:
         _check_router_width(visible_from, config.router_width)
     learners = {
-        name: _learner_step(name, arriving.get(name), layout, dtype=embeddings.dtype, in_order=in_order, cache=cache) for name in names
+        name: _learner_step(name, arriving.get(name), layout, dtype=embeddings.dtype, in_order=in_order, cache=cache, whole=whole)
+        for name in names
     }
     if cache is not None:
         cache.row_state = _advance(
@@ -214,7 +217,14 @@ def _new_keys(
 
 
 def _learner_step(
-    name: str, arriving: _NewKeys | None, layout: Layout, *, dtype: torch.dtype, in_order: bool, cache: WingsCache | None
+    name: str,
+    arriving: _NewKeys | None,
+    layout: Layout,
+    *,
+    dtype: torch.dtype,
+    in_order: bool,
+    cache: WingsCache | None,
+    whole: bool,
 ) -> LearnerStep:
     """What a learner sees, with no mask where the visibility of this pass needs none."""
     bank = None if cache is None else cache.bank(name)
@@ -236,12 +246,12 @@ def _learner_step(
     visible_from = bank.visible_from if bank is not None else arriving.visible_from if arriving is not None else None
     assert visible_from is not None, "a learner takes part only with keys"
     if images is not None and arriving is not None and first_keys and layout.sees is None:
-        if name == "textual" and n_queries >= TEXT_FIRST:
+        if name == "textual" and n_queries >= TEXT_FIRST and not whole:
             text_first, sees_key = sort_queries(layout, images, visible_from, dtype)
             return replace(everything, text_first=text_first, sees_key=sees_key)
         begins = 0 if name == "textual" else int(images.mask.any(dim=0).nonzero()[0])
         # A few queries more cost less than to leave them out, which copies the others, forward and backward.
-        first = 0 if torch.is_grad_enabled() and begins * MORE <= n_queries else begins
+        first = 0 if whole or (torch.is_grad_enabled() and begins * MORE <= n_queries) else begins
         position_ids = layout.position_ids[:, begins:]
         if bool(((visible_from.max(dim=1, keepdim=True).values <= position_ids) | (position_ids < 0)).all()):
             column = torch.arange(n_queries, device=position_ids.device)

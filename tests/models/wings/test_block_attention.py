@@ -6,15 +6,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from iit_bench.models.wings.block_attention import Rows, attend
+from iit_bench.models.wings.block_attention import attend
+from iit_bench.models.wings.state import Rows
 
 
 def blocks() -> list[Rows]:
-    """Causal rows, a row of one token, rows without keys, and rows with a mask."""
+    """Rows of which all is visible, causal ones, a row of one token, rows without keys, and rows with a mask."""
     mask = torch.zeros(2, 1, 3, 7, dtype=torch.float64).masked_fill(torch.rand(2, 1, 3, 7) > 0.7, float("-inf"))
     mask[..., 0] = 0
     masked = Rows(rows=2, queries=3, keys=7, mask=mask)
-    return [Rows(rows=2, queries=5, keys=5), Rows(rows=1, queries=1, keys=1), Rows(rows=3, queries=2, keys=0), masked]
+    causal = [Rows(rows=2, queries=5, keys=5, causal=True), Rows(rows=1, queries=1, keys=1, causal=True)]
+    return [Rows(rows=2, queries=3, keys=3), *causal, Rows(rows=3, queries=2, keys=0), masked]
 
 
 @pytest.mark.oracle
@@ -31,7 +33,7 @@ def test_outputs_are_those_of_each_block_and_gradients_finite_differences(heads:
         own = query[first : first + of.rows * of.queries].unflatten(0, (of.rows, of.queries)).transpose(1, 2)
         end = first_key + of.rows * of.keys
         others = [states[first_key:end].unflatten(0, (of.rows, of.keys)).transpose(1, 2) for states in (key, value)]
-        more = {"attn_mask": of.mask, "is_causal": of.mask is None, "scale": 0.3, "enable_gqa": True}
+        more = {"attn_mask": of.mask, "is_causal": of.causal, "scale": 0.3, "enable_gqa": True}
         expected = functional.scaled_dot_product_attention(own, *others, **more) if of.keys else torch.zeros_like(own)
         torch.testing.assert_close(found[first : first + of.rows * of.queries], expected.transpose(1, 2).flatten(0, 1))
         first, first_key = first + of.rows * of.queries, end
