@@ -28,6 +28,14 @@ from typing import IO, Any
 
 PACKAGES = ("torch", "pandas", "pyarrow.parquet", "huggingface_hub.utils", "PIL.Image", "tqdm", "sty", "validators", "unittest.mock")
 MODELS = (*PACKAGES, "torch._dynamo", "torch.distributed.tensor", "transformers.modeling_utils", "datasets", "lm_eval.evaluator")
+MODELS += (
+    "transformers.generation.utils",
+    "transformers.processing_utils",
+    "torchvision.transforms.v2",
+    "scipy.stats",
+    "pydantic",
+    "typer",
+)
 LARGEST_REQUEST = 200_000  # bytes: of one packet
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 # Read while packages are imported: a process that wants another value than the server has to be a fresh one.
@@ -84,11 +92,18 @@ class WarmProcess:
             self._report.close()
         return self.returncode
 
+    def terminate(self) -> None:
+        """Ask it to end, unless it has ended."""
+        self._send(signal.SIGTERM)
+
     def kill(self) -> None:
         """Kill it, unless it has ended."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, sign: signal.Signals) -> None:
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, sign)
 
 
 def run(command: Sequence[object], **more: Any) -> subprocess.CompletedProcess[str]:

@@ -12,10 +12,12 @@ import pytest
 from PIL import Image as Pillow
 
 from builders.build import BuildOptions, build, summary
+from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.format import sha256_file
 from iit_bench.types import IMAGE_MARK, Question
+from tests.full_disk import files_of_at_most
 
 Make = Callable[..., Question]
 Serve = Callable[..., None]
@@ -207,18 +209,13 @@ def test_out_is_not_overwritten_without_the_option(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A limit on the size of files stands in for a full disk: both fail in the middle of a write."""
-    code = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from iit_bench.cli import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
-        f"sys.argv[1:] = ['build', '--out', {str(tmp_path / 'b')!r}, '--size', '4']; sys.exit(main())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "cannot write" in done.stderr
-    assert "Traceback" not in done.stderr
+    with files_of_at_most(3000):
+        assert main(["build", "--out", str(tmp_path / "b"), "--size", "4"]) == 2
+    said = capsys.readouterr().err
+    assert "cannot write" in said
+    assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from evaluators.iit.evaluate import evaluate
 from evaluators.runs.options import RunOptions
+from iit_bench.cli import main, processes
 from iit_bench.storage.runs import load_run
 from iit_bench.training.train import run as run_recipe
 from tests import warm_processes
@@ -58,13 +62,25 @@ def wait_until(holds, seconds: float = 300) -> None:
         time.sleep(0.01)
 
 
-def test_two_processes_write_the_bytes_of_one_and_print_one_summary(bench, tmp_path):
+@pytest.fixture
+def forked(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
+    """forked(WORDS) → exit code and output of `iit-bench eval WORDS` in this process, whose `--processes` import no packages again."""
+    popen = functools.partial(warm_processes.WarmProcess, preload=warm_processes.MODELS) if sys.platform == "linux" else subprocess.Popen
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=popen, PIPE=subprocess.PIPE))
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = main(["eval", *map(str, words)])
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+def test_two_processes_write_the_bytes_of_one_and_print_one_summary(bench, tmp_path, forked):
     evaluate(RunOptions(model="base-llm", bench=bench.path, out=tmp_path / "one", device="cpu", threads=1, name="x"), progress=False)
-    started = start("--model", "base-llm", "--bench", bench.path, "--out", tmp_path / "two", "--processes", 2, "--quiet", "--name", "x")
-    out, err = started.communicate(timeout=300)
-    assert started.returncode == 0, err
+    words = ("--model", "base-llm", "--bench", bench.path, "--out", tmp_path / "two", "--processes", 2, "--quiet", "--name", "x")
+    code, out, err = forked(*words)
+    assert (code, err) == (0, "")
     assert out.count("x: 18 dialogues") == 1
-    assert err == ""
     for name in ("predictions.parquet", "results.json", "errors.jsonl"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
     assert load_run(tmp_path / "two").run["threads"] == 1
@@ -106,9 +122,11 @@ def trained_by_one(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
 
 
 TRAINERS = {
-    "torchrun": "torch.distributed.run --standalone --nproc-per-node 2 --no-python",  # of port 0 it tells the processes nothing else
-    "accelerate": LAUNCHERS["accelerate"],
+    "torchrun": "torch.distributed.run --standalone --nproc-per-node 2",  # of port 0 it tells the processes nothing else
+    "accelerate": LAUNCHERS["accelerate"].removesuffix(" --no_python"),
 }
+# Of torchrun, for the launchers that use it, too: the processes are forked from the launcher, which has imported torch and transformers.
+FORKED = {"PET_RUN_PATH": "1", "PET_START_METHOD": "fork"}
 
 
 @pytest.mark.parametrize("launcher", TRAINERS)
@@ -116,8 +134,8 @@ def test_two_processes_of_a_launcher_train_what_one_does_without_a_warning(train
     program = tmp_path / "program.py"
     program.write_text("import sys; from iit_bench.cli import main; sys.exit(main())")
     words = ["train", "lab-base", *(word for item in TRAINED for word in ("--set", item)), "--out", tmp_path / "two", "--quiet"]
-    command = [sys.executable, "-m", *TRAINERS[launcher].split(), sys.executable, program, *words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *TRAINERS[launcher].split(), program, *words]
+    environment = {**os.environ, **FORKED, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = warm_processes.run(command, env=environment, preload=warm_processes.MODELS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(tmp_path / "two")]
@@ -126,10 +144,9 @@ def test_two_processes_of_a_launcher_train_what_one_does_without_a_warning(train
     assert json.loads((tmp_path / "two" / "training.json").read_text())["processes"] == 2
 
 
-def test_a_reason_that_all_processes_have_is_shown_once(bench, tmp_path):
-    started = start("--model", "no-such", "--bench", bench.path, "--out", tmp_path / "run", "--processes", 2)
-    _, err = started.communicate(timeout=300)
-    assert started.returncode == 2
+def test_a_reason_that_all_processes_have_is_shown_once(bench, tmp_path, forked):
+    code, _, err = forked("--model", "no-such", "--bench", bench.path, "--out", tmp_path / "run", "--processes", 2)
+    assert code == 2
     assert err.count("no-such") == 1
 
 
@@ -155,10 +172,9 @@ def test_processes_end_with_their_parent(bench, tmp_path, sign, code):
     wait_until(lambda: not members(started.pid))
 
 
-def test_two_processes_evaluate_several_models_and_write_one_report(bench, tmp_path):
-    process = start("--model", "majority,random", "--bench", bench.path, "--out", tmp_path, "--quiet", "--processes", 2)
-    output, errors = process.communicate(timeout=300)
-    assert (process.returncode, errors) == (0, "")
+def test_two_processes_evaluate_several_models_and_write_one_report(bench, tmp_path, forked):
+    code, output, errors = forked("--model", "majority,random", "--bench", bench.path, "--out", tmp_path, "--quiet", "--processes", 2)
+    assert (code, errors) == (0, "")
     assert "Leaderboard" in output
     assert (tmp_path / "report" / "index.html").is_file()
     assert all(load_run(tmp_path / name).results.complete for name in ("majority", "random"))

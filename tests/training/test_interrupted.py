@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from iit_bench.errors import UserError
 from iit_bench.training import checkpoint, loop
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task, run
+from tests import warm_processes
 from tests.full_disk import files_of_at_most
 from tests.held_folder import held_elsewhere
 from tests.reliability.tally import Tally
@@ -61,7 +61,7 @@ def test_killed_at_random_steps_a_training_ends_with_the_same_bits(
     tally = Tally("killed: train", record_property)
     steps = ("optim.steps=12", "every.checkpoint=3", "every.log=1", "every.score=100", "optim.batch=3", "run.accumulate=80")
     words = [str(tmp_path), KILLS, "0", stage, *tiny[stage], *steps]
-    done = subprocess.run([sys.executable, str(KILLED), *words], capture_output=True, text=True, timeout=20_000, check=False)
+    done = warm_processes.run([sys.executable, KILLED, *words], preload=warm_processes.MODELS)
     tally.add(internal_errors=int(done.returncode != 0))
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])

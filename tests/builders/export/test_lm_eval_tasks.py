@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from iit_bench.models.load import load_model
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.runs import Run, load_run
 from iit_bench.types import Style
+from tests import warm_processes
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
@@ -201,6 +201,6 @@ print([image.size for image in task.doc_to_image(doc)], [turn["content"].count("
 
 def test_a_moved_folder_runs_without_this_project_from_anywhere(talkative, tmp_path):
     write(talkative, tmp_path / "tasks").rename(tmp_path / "moved")
-    done = subprocess.run([sys.executable, "-c", WITHOUT_IIT_BENCH], cwd=tmp_path, capture_output=True, text=True)
+    done = warm_processes.run([sys.executable, "-c", WITHOUT_IIT_BENCH], cwd=tmp_path, preload=warm_processes.MODELS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == ["6 24", "[(64, 64), (64, 64)] [1, 0, 1, 0, 0]"]
