@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reports.leaderboard import report
-from tests.reports.samples.conftest import PATIENCE
+from tests.reports.browsing import boxes_of_figures, unfold
 
 LONG = "a model whose name goes on_and_on_" + "without_a_single_space_" * 5
 
@@ -42,14 +42,13 @@ def report_path(tmp_path_factory: pytest.TempPathFactory, maker_in: Any, suite_m
 
 
 @pytest.fixture
-def open_page(chromium: Any, report_path: Path) -> Iterator[OpenPage]:
+def open_page(new_page: Callable[..., Any], report_path: Path) -> Iterator[OpenPage]:
     """`open_page(**context options)`; afterwards it asserts a clean console and that only the page itself was requested."""
-    contexts, said, asked = [], [], []
+    pages, said, asked = [], [], []
 
     def open_one(**options: Any) -> Any:
-        contexts.append(chromium.new_context(**options))
-        contexts[-1].set_default_timeout(PATIENCE)
-        page = contexts[-1].new_page()
+        page = new_page(**options)
+        pages.append(page)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
@@ -58,8 +57,8 @@ def open_page(chromium: Any, report_path: Path) -> Iterator[OpenPage]:
         return page
 
     yield open_one
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert said == []
     assert set(asked) == {report_path.as_uri()}
 
@@ -121,9 +120,7 @@ def test_metric_choice_shows_one_table_at_a_time(open_page: OpenPage) -> None:
 @pytest.mark.parametrize("width", [320, 375, 1280])
 def test_page_never_scrolls_sideways(open_page: OpenPage, width: int, javascript: bool) -> None:
     page = open_page(viewport={"width": width, "height": 800}, java_script_enabled=javascript)
-    for details in page.locator("details").all():  # closed ones would hide what is too wide
-        if details.is_visible() and details.get_attribute("open") is None:
-            details.locator("summary").first.click()
+    unfold(page)  # what is closed would hide what is too wide
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -182,9 +179,7 @@ def test_without_javascript_tables_and_figures_are_there(open_page: OpenPage) ->
 def test_figure_texts_stay_inside_their_figure_and_do_not_touch(open_page: OpenPage) -> None:
     page = open_page()
     page.get_by_text("Text and visual targets apart").click()
-    for svg in page.locator("figure svg").all():
-        frame = svg.bounding_box()
-        boxes = [text.bounding_box() for text in svg.locator("text").all()]
+    for frame, boxes in boxes_of_figures(page):
         for box in boxes:
             assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
             assert box["y"] >= frame["y"] and box["y"] + box["height"] <= frame["y"] + frame["height"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from builders.build import BuildOptions, build
 from iit_bench.storage.benchmark import load_benchmark
 from reports.leaderboard import report
-from tests.reports.samples.conftest import PATIENCE
+from tests.reports.browsing import boxes_of_figures, unfold
 from tests.reports.test_benchmark_page import asked, of_its_dialogues
 from tests.reports.test_page_in_browser import LONG, overlap
 
@@ -32,11 +32,10 @@ def site(tmp_path_factory: pytest.TempPathFactory, maker_in: Any) -> Path:
 
 
 @pytest.fixture
-def page(site: Path, chromium: Any) -> Iterator[Any]:
+def page(site: Path, new_page: Callable[..., Any]) -> Iterator[Any]:
     """A page; afterwards it asserts a clean console, and that nothing outside of the folder was asked for."""
     said, wanted = [], []
-    one = chromium.new_page(viewport={"width": 390, "height": 844})
-    one.set_default_timeout(PATIENCE)
+    one = new_page(viewport={"width": 390, "height": 844})
     one.on("console", lambda message: said.append(message.text))
     one.on("pageerror", lambda error: said.append(str(error)))
     one.on("request", lambda request: wanted.append(request.url))
@@ -49,12 +48,9 @@ def page(site: Path, chromium: Any) -> Iterator[Any]:
 def test_no_page_is_wider_than_a_phone_and_texts_of_figures_do_not_touch(site: Path, page: Any) -> None:
     for place in sorted(site.rglob("*.html")):
         page.goto(place.as_uri())
-        for details in page.locator("details").all():
-            if details.is_visible() and details.get_attribute("open") is None:
-                details.locator("summary").first.click()
+        unfold(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, place
-        for svg in page.locator("figure svg").all():
-            frame, boxes = svg.bounding_box(), [text.bounding_box() for text in svg.locator("text").all()]
+        for frame, boxes in boxes_of_figures(page):
             assert all(box["x"] >= frame["x"] - 1 and box["x"] + box["width"] <= frame["x"] + frame["width"] + 1 for box in boxes), place
             assert not [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if overlap(a, b)], place
 

@@ -143,20 +143,16 @@ def data_of() -> Callable[[Path, str], Any]:
 # ---------------------------------------------------------------- Chromium
 
 
-PATIENCE = 120_000  # milliseconds, on a machine that does much else besides
-
-
 @pytest.fixture
-def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
+def visit(new_page: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     """`visit(path, hash, **context options)` → the page; afterwards: a clean console, no dialog, and only files of the report asked for."""
-    contexts: list[Any] = []
+    pages: list[Any] = []
     said: list[str] = []
     asked: list[tuple[Path, str]] = []
 
     def go(path: Path, address: str = "", root: Path | None = None, **options: Any) -> Any:
-        contexts.append(chromium.new_context(**options))
-        contexts[-1].set_default_timeout(PATIENCE)
-        page = contexts[-1].new_page()
+        page = new_page(**options)
+        pages.append(page)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
@@ -166,8 +162,8 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
         return page
 
     yield go
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert said == []
     assert [url for root, url in asked if not url.startswith(root.as_uri())] == []
 
