@@ -62,8 +62,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.smollm2)
 
 
-def pytest_runtest_setup() -> None:
-    """Let lm-eval describe the machine (`pip list` and more, a second each time) once per process, not after every evaluation."""
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Set up a test.
+
+    At the first of a file, what tests have imported and made for all files is frozen, too: trainings collect garbage at every start. And
+    lm-eval describes the machine (`pip list` and more, a second each time) once per process, not after every evaluation.
+    """
+    if item.path != item.config.stash.get(FILE, None):
+        item.config.stash[FILE] = item.path
+        gc.collect()
+        gc.freeze()
     if "torch" in sys.modules:
         collect = importlib.import_module("torch.utils.collect_env")
         if not hasattr(collect.get_pretty_env_info, "cache_info"):
@@ -71,6 +79,7 @@ def pytest_runtest_setup() -> None:
 
 
 CACHE = pytest.StashKey[str]()
+FILE = pytest.StashKey[Path]()  # of the test that was set up last
 # Of figures that no test opens (fixture `drawn_figures`): drawing PNG and PDF would be half of a report's time.
 PICTURES = figure_files.pictures
 NOT_DRAWN = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-1.4\n"}

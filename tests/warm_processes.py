@@ -26,7 +26,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-PACKAGES = ("torch", "pandas", "pyarrow.parquet", "huggingface_hub.utils", "PIL.Image", "tqdm", "sty", "validators", "unittest.mock")
+PACKAGES = ("torch", "pandas", "pyarrow.parquet", "huggingface_hub.utils._cache_manager", "PIL.Image", "tqdm", "sty", "validators")
+PACKAGES += ("unittest.mock", "multiprocessing.pool", "tabulate")
 MODELS = (*PACKAGES, "torch._dynamo", "torch.distributed.tensor", "transformers.modeling_utils", "datasets", "lm_eval.evaluator")
 MODELS += (
     "transformers.generation.utils",
