@@ -256,5 +256,5 @@ def _docs_sha256(docs: Iterable[Mapping[str, Any]]) -> str:
     """sha256 of documents whose files are not known."""
     digest = hashlib.sha256()
     for doc in docs:
-        digest.update(canonical_json(doc).encode() + b"\n")
+        digest.update(canonical_json(doc).encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()

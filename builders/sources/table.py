@@ -189,7 +189,7 @@ class _Reader:
     def _question(self, row: _Row, answer: int) -> Question:
         choices = row.choices or ("Yes", "No")
         question_id = f"{self._source}/{row.id}"
-        shared = hashlib.sha256(row.cluster.encode()).hexdigest()[:16] if row.cluster else images_sha256(row.images)
+        shared = hashlib.sha256(row.cluster.encode("utf-8", "surrogatepass")).hexdigest()[:16] if row.cluster else images_sha256(row.images)
         return Question(
             id=question_id,
             modality="V" if row.images else "T",

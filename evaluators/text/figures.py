@@ -79,8 +79,13 @@ def from_stderr(measured: Measured, pooled: bool = False) -> Figure:
 
     Args:
         pooled: the standard error is that of a group.
+
+    Raises:
+        ValueError: it is negative: the file that it was read from is damaged.
     """
     value, stderr, n = measured.value, measured.stderr, measured.count
+    if stderr is not None and stderr < 0:
+        raise ValueError(f"a standard error of {stderr:g}, below 0")
     if not math.isfinite(value):
         return Figure(None, n=n, note=f"{measured.tool}'s value is not a finite number")
     if measured.metric in _ACCURACIES and 0 <= value <= 1 and not pooled and n and _binary(value, stderr, n):

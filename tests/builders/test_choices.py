@@ -28,6 +28,10 @@ def picture(kind: str, size: int = 40) -> bytes:
     [
         ({"question": "  "}, "empty question"),
         ({"choices": ("red", " ", "blue")}, "empty choice"),
+        ({"choices": ("red", "\ud83d", "blue")}, "a text with half a character"),
+        ({"question": "Which \ude00?"}, "a text with half a character"),
+        ({"id": "table/\ud83d"}, "a text with half a character"),
+        ({"subject": "\ud83d"}, "a text with half a character"),
         ({"choices": ("red",)}, "fewer than two choices"),
         ({"answer": 5}, "answer outside the choices"),
         ({"answer_text": "blue"}, "answer outside the choices"),

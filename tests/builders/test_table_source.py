@@ -212,6 +212,17 @@ def test_records_that_cannot_be_used_are_counted(write: Write) -> None:
     }
 
 
+def test_half_characters_are_counted_by_the_builder(tmp_path: Path) -> None:
+    """JSON can write them; no table of a benchmark can hold them."""
+    half = "\ud83d"
+    row = {"question": "Which?", "choices": ["red", "blue"], "answer": "red", "subject": "s", "cluster": "c"}
+    rows = [row, *(row | {name: half} for name in ("id", "question", "subject")), row | {"choices": ["red", half]}, row | {"cluster": half}]
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    built = load_benchmark(build(BuildOptions(text=(str(path),), tiers="T", size=2, out=tmp_path / "bench")))
+    assert built.manifest["sources"]["t.jsonl"]["left_out"] == {"a text with half a character": 4}
+
+
 def test_numbers_are_the_texts_that_the_file_has(write: Write) -> None:
     rows = [{"question": "How much?", "choices": [1.0, 2.5, 10.0], "answer": 2.5}, {"question": "How?", "choices": [7, 8, 9], "answer": 9}]
     assert [q.choices for q in load(write("t.jsonl", rows)).questions] == [("1.0", "2.5", "10.0"), ("7", "8", "9")]

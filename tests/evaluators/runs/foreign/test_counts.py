@@ -1,4 +1,4 @@
-"""How many documents another tool asked is a count, or its file is damaged: intervals stand on it."""
+"""Counts of documents and standard errors in other tools' files can be what they say, or the file is damaged: intervals stand on them."""
 
 from __future__ import annotations
 
@@ -46,3 +46,15 @@ def test_lighteval_writes_an_unknown_count_as_minus_one(tmp_path: Path) -> None:
     (run,) = read("files of lighteval", tmp_path, -1)
     (result,) = run.results.tasks
     assert (result.scores["acc"].n, result.n_documents) == (0, 40)
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_standard_error_below_0_is_one_sentence(name: str, tmp_path: Path) -> None:
+    for file, text in BORDERS[name].files.items():
+        if not file.endswith(".jsonl"):  # without samples, an interval is the standard error's
+            content = json.loads(text)
+            (values,) = (row for task, row in content["results"].items() if task != "all")
+            values |= {key: -0.1 for key in values if "_stderr" in key}
+            (tmp_path / file).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"is damaged \(.*a standard error of -0.1, below 0"):
+        read_runs(tmp_path)
