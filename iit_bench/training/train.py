@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 CARD = "training.json"
 OF_OTHERS = ("run.json", "manifest.json", "fetched.json")  # files that say that a folder is a run, a benchmark or export, or data
+OF_MODELS = ("config.json", "*.safetensors", "*.bin", "*.gguf", "tokenizer*.json")  # what a model of the user's has and would lose
 
 
 def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False, progress: bool = True) -> Path:
@@ -59,10 +60,8 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False, 
     from iit_bench.training.parallel import joined
 
     stages = stages_of(recipes.load_recipe(recipe, overrides), out)
-    if len(stages) > 1 and (taken := next((name for name in OF_OTHERS if (out / name).is_file()), None)):
-        raise UserError(
-            f"{str(out)!r} holds {taken} of a run, a benchmark or other data, and no trainings go among its files; give another --out"
-        )
+    for folder in dict.fromkeys((out, *(folder for _, folder in stages))):
+        _refuse_others(folder)
     for stage, folder in stages:
         processes = joined(_running(stage))
         with processes.together():
@@ -128,6 +127,22 @@ def _train_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, proces
         processes.wait()
 
 
+def _refuse_others(out: Path) -> None:
+    """Leave alone a folder that no training made: a run, a benchmark, a model.
+
+    Raises:
+        UserError: it holds such a thing.
+    """
+    from iit_bench.training import checkpoint, logs
+
+    fix = "and no trainings go among its files; give another --out"
+    if taken := next((name for name in OF_OTHERS if (out / name).is_file()), None):
+        raise UserError(f"{str(out)!r} holds {taken} of a run, a benchmark or other data, {fix}")
+    is_ours = any((out / name).exists() for name in (CARD, recipes.KEPT, logs.LOG)) or checkpoint.is_left(out)
+    if not is_ours and (taken := next((path.name for shape in OF_MODELS for path in sorted(out.glob(shape))), None)):
+        raise UserError(f"{str(out)!r} holds {taken} of a model that no training here wrote, {fix}")
+
+
 def _is_finished(out: Path, identity: dict[str, Any], resume: bool) -> bool:
     """Whether the folder holds what would be trained.
 
@@ -153,6 +168,7 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
     recipe = loaded.recipe
     assert not isinstance(recipe, ChainRecipe)
     mixture = task.mixture(out) if isinstance(recipe, VlmRecipe) else None
+    write_atomic(out / recipes.KEPT, recipes.as_yaml(recipe))  # before the model: what is killed then is still known as a training's
     try:
         task.save(out)
     except (OSError, SafetensorError) as error:
@@ -161,7 +177,6 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
             f"cannot write the model into {str(out)!r}: {reason}; its checkpoint is kept: {fix_for(error)} and resume"
         ) from error
     _let_read(out)
-    write_atomic(out / recipes.KEPT, recipes.as_yaml(recipe))
     task.load(out)
     task.module.to(processes.device)
     start = time.monotonic()

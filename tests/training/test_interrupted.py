@@ -199,3 +199,23 @@ def test_a_chain_puts_no_stages_into_a_folder_of_another_kind(name: str, tmp_pat
     with pytest.raises(UserError, match=f"holds {name} of a run, .* no trainings go among its files; give another --out"):
         run("lab", [], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.json", "weights.safetensors", "pytorch_model.bin", "tokenizer.json"])
+def test_a_folder_of_another_kind_is_left_as_it_is(tiny: dict[str, tuple[str, ...]], name: str, tmp_path: Path) -> None:
+    """A training replaced config.json and the weights of a model that lay in its folder."""
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=f"holds {name} of a .* no trainings go among its files; give another --out"):
+        run("lab-base", [*tiny["lab-base"], *STEPS, "optim.steps=1", "limit=2", "test=false"], tmp_path, resume=True, progress=False)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "{}")]
+
+
+def test_a_training_that_was_killed_while_it_saved_its_model_goes_on(tiny: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    arguments = [*tiny["lab-base"], *STEPS, "optim.steps=1", "limit=2", "test=false"]
+    out = run("lab-base", arguments, tmp_path / "out", progress=False)
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix == ".safetensors"}
+    for left in ("recipe.yaml", "log.jsonl"):  # a merge has no log
+        (out / "training.json").unlink()
+        (out / {"recipe.yaml": "log.jsonl", "log.jsonl": "recipe.yaml"}[left]).unlink()
+        run("lab-base", arguments, out, resume=True, progress=False)
+        assert {path.name: path.read_bytes() for path in out.iterdir() if path.suffix == ".safetensors"} == before
