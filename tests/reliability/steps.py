@@ -25,7 +25,8 @@ from tests.reliability.tally import Tally
 
 EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGING = ("seal", "started", "ended", "seconds", "cpu_seconds", "peak_memory", "resumed", "date", "created")  # keys whose values belong to one run
+# Keys whose values belong to one run.
+CHANGING = ("seal", "started", "ended", "seconds", "cpu_seconds", "peak_memory", "resumed", "date", "created")
 Contents = dict[str, Any]  # path in a folder -> bytes, or what a JSON file says without `CHANGING`; None = a folder
 
 
