@@ -1,7 +1,8 @@
 """The folder of a report: what is written there, and what an earlier report left.
 
 `report-files.txt` lists the files that reports wrote. A name enters it before its file is written, so that a report that was killed halfway
-has all of its files in it; a report that comes to its end removes those that are not its own. Whatever else lies in the folder is kept.
+has all of its files in it; a report that comes to its end removes those that are not its own. Whatever else lies in the folder is kept:
+where it has the name of a page, the report is refused.
 The list of a report that came to its end has the sha256 of each file, as `sha256sum -c` reads it, and of its own lines at the end.
 """
 
@@ -13,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from iit_bench.errors import UserError
 from iit_bench.storage.atomic import Content, unwritable, write_atomic
 from iit_bench.storage.folder_locks import LOCK, holding
 from iit_bench.storage.format import sha256_file
 from iit_bench.storage.litter import remove_litter_in
+from reports import links
 
 LIST = "report-files.txt"
 _HEAD = "# Files that `iit-bench report` wrote here; the next report into this folder removes those that it does not write.\n"
@@ -36,12 +39,14 @@ def writing(path: Path) -> Iterator[ReportFolder]:
     """The folder of a report, which no other process writes meanwhile. What killed reports left unfinished is removed.
 
     Raises:
-        UserError: another process writes it.
+        UserError: another process writes it, or it has an index.html that no report wrote.
     """
     with holding(path):
         for name in _FOLDERS:
             remove_litter_in(path / name)
-        yield ReportFolder(path)
+        folder = ReportFolder(path)
+        folder.refuse_to_lose(links.INDEX)  # the last page that is written
+        yield folder
 
 
 class ReportFolder:
@@ -60,8 +65,9 @@ class ReportFolder:
         """Write a file whole or not at all, and return its path.
 
         Raises:
-            UserError: no space, or no permission.
+            UserError: no space, no permission, or a file of the user's has this name.
         """
+        self.refuse_to_lose(name)
         self.keep(name)
         write_atomic(self.path / name, data)
         return self.path / name
@@ -70,8 +76,9 @@ class ReportFolder:
         """Write one of many files that are of use only with another one, which is written later.
 
         Raises:
-            UserError: no space, or no permission.
+            UserError: as `write`.
         """
+        self.refuse_to_lose(name)
         self.keep(name)
         path = self.path / name
         try:
@@ -79,6 +86,15 @@ class ReportFolder:
             path.write_bytes(data)
         except OSError as error:
             raise unwritable(path, error) from error
+
+    def refuse_to_lose(self, name: str) -> None:
+        """Leave a file as it is that no report wrote.
+
+        Raises:
+            UserError: there is one of this name.
+        """
+        if name not in self._listed and (self.path / name).exists():
+            raise UserError(f"{str(self.path / name)!r} was written by no report, and would be lost; move it, or choose another --out")
 
     def keep(self, name: str) -> None:
         """A file is of this report: it is written next, or an earlier report has left it."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.folder import LIST, ReportFolder, foreign_files, sums
+from iit_bench.errors import UserError
+from reports.folder import LIST, ReportFolder, foreign_files, sums, writing
 
 
 def files(folder: Path) -> set[str]:
@@ -65,6 +66,23 @@ def test_foreign_files_are_kept_and_counted(tmp_path: Path) -> None:
     assert files(tmp_path) == {"notes.txt", "models/old.html.bak", "own/deep/file.txt", "index.html", LIST}
     assert foreign_files(tmp_path) == 2  # a folder of the user's is not looked into
     assert foreign_files(tmp_path / "not-there") == 0
+
+
+@pytest.mark.parametrize("name", ["index.html", "models/random.html", "samples/data/r0.js"])
+def test_a_file_of_the_users_with_the_name_of_a_reports_is_not_lost(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    for _ in range(2):  # a refused report has not put its name on the list
+        with pytest.raises(UserError, match=f"{name}' was written by no report, and would be lost; move it"):
+            written(tmp_path, name)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_an_index_of_the_users_is_found_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(UserError, match="was written by no report"), writing(tmp_path):
+        raise AssertionError("was entered")
+    assert files(tmp_path) == {"index.html"}
 
 
 def test_after_a_report_that_was_killed_the_next_one_knows_both(tmp_path: Path) -> None:
