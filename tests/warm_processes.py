@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -82,9 +83,15 @@ class WarmProcess:
         socket.send_fds(server, [json.dumps(request).encode()], ends)
         for end in ends:
             os.close(end)
-        self._report = os.fdopen(report, "r")
+        self._report = os.fdopen(report, "rb", 0)
         self.pid = int(self._report.readline())
         self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, or minus the signal; None until its end."""
+        if self.returncode is None and select.select([self._report], [], [], 0)[0]:
+            return self.wait()
+        return self.returncode
 
     def wait(self) -> int:
         """Wait for its end, and return the exit code, or minus the signal."""
@@ -95,16 +102,25 @@ class WarmProcess:
 
     def terminate(self) -> None:
         """Ask it to end, unless it has ended."""
-        self._send(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill it, unless it has ended."""
-        self._send(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
-    def _send(self, sign: signal.Signals) -> None:
+    def send_signal(self, sign: int) -> None:
+        """Send it a signal, unless it has ended."""
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, sign)
+
+
+def start(command: Sequence[str], **more: Any) -> WarmProcess | subprocess.Popen[bytes]:
+    """A `WarmProcess` on Linux, elsewhere a fresh one."""
+    if sys.platform == "linux":
+        return WarmProcess(command, **more)
+    more.pop("preload", None)
+    return subprocess.Popen(command, **more)
 
 
 def run(command: Sequence[object], **more: Any) -> subprocess.CompletedProcess[str]:

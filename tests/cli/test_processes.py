@@ -65,7 +65,7 @@ def wait_until(holds, seconds: float = 300) -> None:
 @pytest.fixture
 def forked(monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     """forked(WORDS) → exit code and output of `iit-bench eval WORDS` in this process, whose `--processes` import no packages again."""
-    popen = functools.partial(warm_processes.WarmProcess, preload=warm_processes.MODELS) if sys.platform == "linux" else subprocess.Popen
+    popen = functools.partial(warm_processes.start, preload=warm_processes.MODELS)
     monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=popen, PIPE=subprocess.PIPE))
 
     def run(*words: object) -> tuple[int, str, str]:

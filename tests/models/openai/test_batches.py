@@ -95,6 +95,7 @@ def test_a_run_by_batches_has_the_predictions_of_single_requests(provider, bench
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", ["text", "vqa"])
+@pytest.mark.usefixtures("warm_workers")
 def test_the_other_suites_by_batches_have_the_items_of_single_requests(provider, tmp_path, suite):
     if suite == "vqa":
         if find_spec("vlmeval") is None:

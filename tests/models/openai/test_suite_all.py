@@ -26,6 +26,7 @@ metadata: {{version: 1.0}}
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("vlmeval") is None, reason="VLMEvalKit is installed by hand (README)")
+@pytest.mark.usefixtures("warm_workers")
 def test_a_chat_server_goes_through_all_suites_and_each_records_what_it_used(serve, replies, bench, tmp_path, capsys):
     folder = tmp_path / "tasks"
     folder.mkdir()

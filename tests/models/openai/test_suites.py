@@ -225,6 +225,7 @@ def test_all_suites_leave_out_what_a_chat_cannot_do_and_say_so(serve, evaluate, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_workers")
 def test_vqa_suite_asks_with_images(serve, evaluate, replies, tmp_path):
     if find_spec("vlmeval") is None:
         pytest.skip("VLMEvalKit is installed by hand (README)")
@@ -236,6 +237,7 @@ def test_vqa_suite_asks_with_images(serve, evaluate, replies, tmp_path):
     assert all("data:image/png;base64," in text for text in questions_asked(server))
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_vqa_suite_records_how_it_found_out_that_a_server_takes_no_images(serve, evaluate, replies, capsys):
     if find_spec("vlmeval") is None:
         pytest.skip("VLMEvalKit is installed by hand (README)")

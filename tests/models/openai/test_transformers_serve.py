@@ -6,10 +6,8 @@ The server's own log shows what it was asked.
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -25,11 +23,13 @@ from iit_bench.models.load import load_model
 from iit_bench.server_options import ServerOptions
 from iit_bench.storage.runs import load_run
 from iit_bench.types import Message
+from tests import warm_processes
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("openai")
+PRELOAD = (*warm_processes.MODELS, "transformers.cli.transformers", "uvicorn", "fastapi")
 LIMIT = "10"  # groups: 70 dialogues, some of them asked alike
 
 
@@ -48,7 +48,7 @@ class TransformersServe:
         command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve", "--device", "cpu"]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+            self.process = warm_processes.start(command, stdout=log, stderr=log, preload=PRELOAD)
         for _ in range(1200):
             if self.process.poll() is not None:
                 pytest.fail(f"transformers serve ended: {self.log.read_text()[-2000:]}")
