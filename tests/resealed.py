@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from evaluators.runs.recompute import own_figures
 from iit_bench.storage import runs
 from iit_bench.storage.format import sha256_file
 from iit_bench.storage.seals import SEAL, sealed
+from iit_bench.types import Results
 
 
 def reseal(path: Path, body: dict[str, Any]) -> None:
@@ -32,9 +35,17 @@ def list_files(folder: Path) -> None:
     runs.save_run_header(folder, {**run, "files": {name: sha256_file(folder / name) for name in names if (folder / name).is_file()}})
 
 
-def save_run_outcome(folder: Path, *outcome: Any) -> None:
-    """Another outcome in a run folder, written as `storage.runs.save_run_outcome` does, and known to its run.json."""
-    runs.save_run_outcome(folder, *outcome)
+def save_run_outcome(folder: Path, rows: Any, results: Any, errors: Any) -> None:
+    """Another outcome in a run folder, known to its run.json: figures of suite iit are those of `rows`, not of the outcome before."""
+    runs.save_run_outcome(folder, rows, results, errors)
+    _relist_outcome(folder)
+    if isinstance(results, Results) and "benchmark" in runs.load_run_header(folder):
+        complete = not any(error["kind"] == "machine" for error in errors)
+        runs.save_run_outcome(folder, rows, dataclasses.replace(own_figures(runs.load_run(folder, "iit")), complete=complete), errors)
+        _relist_outcome(folder)
+
+
+def _relist_outcome(folder: Path) -> None:
     for name in ("results.json", runs.ERRORS):
         relist(folder / name)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from evaluators.runs.contradictions import agreeing
 from evaluators.runs.foreign import inspect_logs, lighteval_files, lm_eval_files, lmms_eval_files, vlmeval_files
 from evaluators.runs.recompute import recomputed
 from iit_bench.errors import UserError, one_line
@@ -21,13 +22,15 @@ KINDS = (
 
 
 def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
-    """A finished run folder of any suite, or of the one that is needed; one without a seal, of an earlier version, with recomputed figures.
+    """A finished run folder of any suite, or of the one that is needed, with the figures that its predictions or items give.
+
+    One without a seal, of an earlier version, has them where its results.json says something else; another is refused.
 
     Raises:
-        UserError: as `storage.runs.load_run`.
+        UserError: as `storage.runs.load_run`, or results.json contradicts the predictions or items.
     """
     run: Run[Any] = runs.load_run(path, suite)
-    return run if run.sealed else recomputed(run)
+    return agreeing(run) if run.sealed else recomputed(run)
 
 
 def is_iit(run: AnyRun) -> TypeGuard[IitRun]:

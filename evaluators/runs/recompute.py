@@ -35,14 +35,19 @@ def recomputed(run: Run[Any]) -> Run[Any]:
     return dataclasses.replace(run, results=_iit(run) if of_iit else _tasks(run.results, run.items, run.path))
 
 
+def own_figures(run: IitRun) -> Results:
+    """All figures that the run's predictions give; forgetting, which takes another run, and what is no figure as they were stored."""
+    turns, stored = Turns.of_run(run), run.results
+    answered = turns.take(turns.is_target).by_tier()
+    unavailable = {result.tier: result.acc.note for result in stored.tiers if result.tier not in answered}
+    results = summarise(turns, unavailable, stored.complete, run.run["benchmark"]["tiers"])
+    return dataclasses.replace(results, forgetting=stored.forgetting, advice=stored.advice, decision=stored.decision)
+
+
 def _iit(run: IitRun) -> Results:
     """All figures; those of forgetting where the base run is found."""
-    turns = Turns.of_run(run)
-    answered = turns.take(turns.is_target).by_tier()
-    unavailable = {result.tier: result.acc.note for result in run.results.tiers if result.tier not in answered}
-    results = summarise(turns, unavailable, run.results.complete, run.run["benchmark"]["tiers"])
     stored = run.results.forgetting
-    return dataclasses.replace(results, forgetting=stored and _forgetting(run, stored))
+    return dataclasses.replace(own_figures(run), forgetting=stored and _forgetting(run, stored))
 
 
 def _forgetting(run: IitRun, stored: Forgetting) -> Forgetting:
@@ -86,17 +91,23 @@ def _equal(a: Figure, b: Figure) -> bool:
 
 
 def _tasks(stored: SuiteResults, rows: Sequence[TaskItem], folder: Path) -> SuiteResults:
+    items = items_by_metric(rows)
+    return dataclasses.replace(stored, tasks=tuple(_task(result, items, folder) for result in stored.tasks))
+
+
+def items_by_metric(rows: Sequence[TaskItem]) -> Items:
+    """The items of each task by metric."""
     items: dict[tuple[str, str], list[TaskItem]] = {}
     for row in rows:
         items.setdefault((row.task, row.metric), []).append(row)
-    return dataclasses.replace(stored, tasks=tuple(_task(result, items, folder) for result in stored.tasks))
+    return items
 
 
 def _task(stored: TaskResult, items: Items, folder: Path) -> TaskResult:
     scores, kept = {}, []
     points = _points(stored, items, folder) if stored.metric == "total" else {}
     for metric, figure in stored.scores.items():
-        again = (points.get(metric) or _figure(stored, metric, items)) if figure.value is not None else None
+        again = (points.get(metric) or figure_of_items(stored, metric, items)) if figure.value is not None else None
         scores[metric] = again or figure
         if again is None and figure.value is not None:
             kept.append(metric)
@@ -106,11 +117,18 @@ def _task(stored: TaskResult, items: Items, folder: Path) -> TaskResult:
     return dataclasses.replace(stored, scores=scores, notes=notes, metric_outcomes=outcomes_by_metric(rows))
 
 
-def _figure(stored: TaskResult, metric: str, items: Items) -> Figure | None:
-    """None where the stored value is no mean of the items, or its interval did not come from them."""
+def parts_of(stored: TaskResult, metric: str, items: Items) -> list[Sequence[TaskItem]]:
+    """The items that a figure was made from, per task; [] where its interval did not come from items, or weighs some twice."""
     figure = stored.scores[metric]
-    parts = [rows for task in stored.members or (stored.task,) if (rows := items.get((task, metric)))]
-    if figure.value is None or figure.low is None or figure.from_stderr or not parts or _REPEATED in stored.task:
+    if figure.low is None or figure.from_stderr or _REPEATED in stored.task:
+        return []
+    return [rows for task in stored.members or (stored.task,) if (rows := items.get((task, metric)))]
+
+
+def figure_of_items(stored: TaskResult, metric: str, items: Items) -> Figure | None:
+    """None where the stored value is no mean of the items, or its interval did not come from them."""
+    figure, parts = stored.scores[metric], parts_of(stored, metric, items)
+    if figure.value is None or not parts:
         return None
     scores = [[row.score for row in rows] for rows in parts]
     everything = list(chain.from_iterable(scores))

@@ -249,13 +249,15 @@ def _run(look: _Look) -> None:
         if (folder / name).is_file():
             look.read(name, lambda record_type=record_type, name=name: _table(record_type, folder / name))  # type: ignore[misc]
     if run is not None and look.found.finished:
-        look.found.sealed &= bool(run.get("files"))
+        look.found.sealed &= bool(run.get("files")) and not run.get("unchecked_answers")
         named = {fault.file for fault in look.found.faults}
         for name, sha256 in (run.get("files") or {}).items():
             if name not in named:
                 look.sha256(name, sha256)
         if not look.found.faults:
-            look.read("results.json", lambda: runs.load_run(folder))  # fields and types, too
+            from evaluators.runs.reading import load_run
+
+            look.read("results.json", lambda: load_run(folder))  # fields and types, and figures against the table, too
             look.found.checked -= 1
     _logs(look)
 

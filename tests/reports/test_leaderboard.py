@@ -275,7 +275,10 @@ def test_hostile_text_is_shown_and_never_run(make_run: MakeRun, tmp_path: Path) 
         "command": f"iit-bench eval {HOSTILE}",
     }
     runs = [make_run(HOSTILE, folder="hostile", failed=1, tiers=("T", "V"), **changes)]
-    lines = ({"format": "iit-bench/run/errors", "version": 2}, {"kind": HOSTILE, "reason": HOSTILE, "detail": HOSTILE})
+    lines = (
+        {"format": "iit-bench/run/errors", "version": 2},
+        *({"kind": kind, "reason": HOSTILE, "detail": HOSTILE} for kind in (HOSTILE, "machine")),
+    )
     (runs[0] / "errors.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     relist(runs[0] / "errors.jsonl")
     reader = page_of(runs, tmp_path / "out", title=HOSTILE)
@@ -301,15 +304,16 @@ def test_equal_names_are_distinguished_by_folder(make_run: MakeRun, tmp_path: Pa
 
 
 def test_positions_of_own_history_are_shown(make_run: MakeRun, tmp_path: Path) -> None:
-    from iit_bench.types import Figure, PositionResult
-
-    path = make_run("own", tiers=("T", "TT"), history="own")
+    path = make_run("own", tiers=("TT",), history="own")
     run = load_run(path)
-    accs = [Figure(0.5 + i / 4, low=0.4, high=0.9, n=40) for i in range(2)]
-    parts = tuple(PositionResult(tier="TT", position=i, chance=0.25, acc=acc, acc_norm=Figure(None)) for i, acc in enumerate(accs))
-    save_run_outcome(path, run.predictions, dataclasses.replace(run.results, positions=parts), [])
+    earlier = [
+        dataclasses.replace(one, position=0, is_target=False, outcome="correct" if i % 4 else "wrong")
+        for i, one in enumerate(run.predictions)
+    ]
+    save_run_outcome(path, [*run.predictions, *earlier], run.results, [])
     table = page_of([path], tmp_path / "out").tables["positions"]
-    assert [[*row[:2], row[2].split(" | ")[0]] for row in table[1:]] == [["TT", "position 0", "50.0"], ["TT", "position 1", "75.0"]]
+    own = f"{100 * run.results.tiers[0].acc.value:.1f}"
+    assert [[*row[:2], row[2].split(" | ")[0]] for row in table[1:]] == [["TT", "position 0", "75.0"], ["TT", "position 1", own]]
 
 
 # ---------------------------------------------------------------- refusals

@@ -145,7 +145,7 @@ def test_a_row_that_is_there_twice_is_refused(record: Any, tmp_path: Path) -> No
 def written(folder: Path, rows: list[Prediction]) -> Path:
     """A run whose hashes are right, whatever its predictions hold."""
     save_run_header(folder, HEADER | {"suite": "iit"})
-    save_run_outcome(folder, rows, summarise([TURN], {}, True, ("TT",)), [])
+    save_run_outcome(folder, rows, summarise([TURN], {}, True, HEADER["benchmark"]["tiers"]), [])
     return folder
 
 

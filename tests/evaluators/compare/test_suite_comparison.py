@@ -14,6 +14,7 @@ from scipy import stats
 
 from evaluators.compare.runs import comparisons
 from evaluators.compare.tasks import compare_suites, differences, how_asked, shown_tasks
+from evaluators.runs.outcomes import count_outcomes
 from evaluators.statistics import paired_means
 from iit_bench.cli import main
 from iit_bench.errors import UserError
@@ -41,10 +42,10 @@ def run_of(name: str, scores: dict[str, list[float]], *, suite: str = "text", cl
             for i, x in enumerate(values)
         ]
         figure = Figure(float(np.mean(values)), low=0.0, high=1.0, n=len(values), clusters=len(values), se=0.1, method="wilson")
-        results.append(TaskResult(task=task, metric="acc", scores={"acc": figure}, outcomes={}, **asked))
+        results.append(TaskResult(task=task, metric="acc", scores={"acc": figure}, outcomes=count_outcomes(mine), **asked))
         items += mine
     header = HEADER | {"name": name, "suite": suite} | changes
-    figures = SuiteResults(suite=suite, complete=True, outcomes={}, tasks=tuple(results))  # type: ignore[arg-type]
+    figures = SuiteResults(suite=suite, complete=True, outcomes=count_outcomes(items), tasks=tuple(results))  # type: ignore[arg-type]
     return TaskRun(path=Path(name), run=header, results=figures, foreign_items=items)
 
 
