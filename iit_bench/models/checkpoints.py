@@ -101,8 +101,37 @@ def load_whole(factory: Any, folder: Path, *, may_lack: tuple[str, ...] = (), **
     return model
 
 
-def check_outline(factory: Any, folder: Path, config: Any, trust_remote_code: bool = False) -> None:
-    """Refuse a configuration that describes far more numbers than the files hold.
+def check_headers(factory: Any, folder: Path, config: Any, *, may_lack: tuple[str, ...] = ()) -> None:
+    """Refuse what `load_whole` refuses, by the names and shapes in the files' headers: no weight is read, and none made.
+
+    Weights are looked for by their own names, with and without the name of the base model before them. Where the files have others,
+    transformers may rename these, so that only shapes are compared, and the rest is found when the weights are loaded.
+
+    Args:
+        factory, folder, may_lack: as of `load_whole`.
+        config: the configuration.
+
+    Raises:
+        UserError: as `load_whole`. Whatever transformers raises passes through.
+    """
+    outline = check_outline(factory, folder, config)
+    if getattr(config, "quantization_config", None):  # packed weights have shapes of their own
+        return
+    stored = {name: shape for file in folder.glob(f"*{SAFETENSORS}") for name, (shape, _) in shard_headers(file).items()}
+    needed = outline.state_dict(keep_vars=True)
+    base = f"{outline.base_model_prefix}."
+    of = {name: next((one for one in (name, name.removeprefix(base), base + name) if one in stored), None) for name in needed}
+    unlike = [(name, stored[one], tensor.shape) for name, tensor in needed.items() if (one := of[name]) and stored[one] != tensor.shape]
+    unknown = stored.keys() - of.values()
+    there = {id(needed[name]) for name, one in of.items() if one}  # tied weights are one tensor, stored under one of its names
+    lacking = [] if unknown else [name for name, tensor in needed.items() if id(tensor) not in there]
+    _refuse_unlike({"mismatched_keys": unlike, "missing_keys": lacking}, folder, may_lack)
+    if outline.get_output_embeddings() is not None:
+        _unused(outline, unknown, folder)
+
+
+def check_outline(factory: Any, folder: Path, config: Any, trust_remote_code: bool = False) -> Any:
+    """Refuse a configuration that describes far more numbers than the files hold; returns its model without values.
 
     What config.json leaves out, transformers fills with the sizes of its own default, billions of numbers for some decoders, and makes
     weights of these before it compares shapes.
@@ -128,6 +157,7 @@ def check_outline(factory: Any, folder: Path, config: Any, trust_remote_code: bo
             f"checkpoint {str(folder)!r} is not what its config.json describes: that is a model of {needed:,} numbers, "
             f"and the weights have {stored:,}; get both from one source"
         )
+    return outline
 
 
 def _refuse_unlike(report: Mapping[str, Any], folder: Path, may_lack: tuple[str, ...] = ()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,11 @@ class Method:
         if rank != config.lora_dim:
             key = "method.rank" if self.recipe.method.name else "model.rank"
             raise UserError(f"recipe key {key}: it is {rank}, and the learners of inputs.model have rank {config.lora_dim}; set it to that")
+        if lost := [name for name in parts_in(vars(config)) if name not in parts_in(fields)]:
+            raise UserError(
+                f"recipe key inputs.model: it has {' and '.join(lost)}, which this stage (method {self.name}) would leave out, while its "
+                "LLM was trained with them; name a stage without them, or train by a method that has them"
+            )
 
     def attach(self, model: Any) -> None:
         """Put onto a model what its configuration cannot say; learners and router are there by `config_fields`.
@@ -88,6 +94,14 @@ class Method:
 
     def save(self, folder: Path) -> None:
         """Write what a folder has beside model, tokenizer and processor."""
+
+
+def parts_in(fields: Mapping[str, Any]) -> list[str]:
+    """What a model has beside tower, projector and LLM, in words, by fields of `WingsConfig`."""
+    learners = fields["learners"]
+    names = [f"a {name} learner" for name in learners]
+    names += ["a router"] if fields["router"] and len(learners) == 2 else []
+    return [*names, *(["a learned prefix"] if fields.get("prefix_length") else [])]
 
 
 def groups_of(model: Any) -> dict[str, list[nn.Parameter]]:

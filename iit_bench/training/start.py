@@ -5,7 +5,6 @@ An outline has every parameter's shape, on torch's device "meta", and no values:
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ import torch
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.models.checkpoint_check import read_object, refused
-from iit_bench.models.checkpoints import load_whole
-from iit_bench.models.loading_bars import without_bars
+from iit_bench.models.checkpoints import check_headers, load_whole
 from iit_bench.models.special_tokens import TokenIds
 from iit_bench.models.template_check import read_tokenizer
 from iit_bench.models.wings.efficientnet_configuration import EfficientNetLiteConfig
@@ -118,8 +116,8 @@ def _outlined(recipe: VlmRecipe, method: Method, earlier: dict[str, tuple[Any, A
             llm_place, tower_place = _places(recipe, weights=False)
             llm_config = _read(AutoConfig, llm_place, "inputs.llm")
             tower_config, tokenizer = _tower_config(tower_place), _tokenizer(llm_place, inputs)
-            _check_weights(AutoModelForCausalLM, llm_place, f"recipe key inputs.llm: {inputs.llm}")
-            _check_weights(AutoModel, tower_place, f"recipe key inputs.tower: {inputs.tower}", config=tower_config, may_lack=POOLERS)
+            _check_weights(AutoModelForCausalLM, llm_place, llm_config, f"recipe key inputs.llm: {inputs.llm}")
+            _check_weights(AutoModel, tower_place, tower_config, f"recipe key inputs.tower: {inputs.tower}", may_lack=POOLERS)
         except assets.NotFromHub:
             if not (recipe.shapes.llm and recipe.shapes.tower):
                 raise
@@ -177,19 +175,18 @@ def outline_of_llm(llm: str, earlier: dict[str, tuple[Any, Any]]) -> Any:
     if llm in earlier:
         return earlier[llm][0]
     folder = assets.find(llm, "inputs.llm")
-    _check_weights(AutoModelForCausalLM, Place(folder=folder), f"recipe key inputs.llm: {llm}")
+    with refused(f"recipe key inputs.llm: {llm} cannot be read"):
+        config = AutoConfig.from_pretrained(folder)
+    _check_weights(AutoModelForCausalLM, Place(folder=folder), config, f"recipe key inputs.llm: {llm}")
     with refused(f"recipe key inputs.llm: {llm} cannot be read"), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
-def _check_weights(factory: Any, place: Place, what: str, **settings: Any) -> None:
-    """Refuse weights of a folder that are missing, or have other shapes than the configuration says, as loading does; none is read.
-
-    transformers needs accelerate for that; without it they are found when the training loads them.
-    """
-    if not place.described and not place.gguf and find_spec("accelerate") is not None:
-        with refused(f"{what} cannot be loaded"), without_bars(downloads=False):
-            load_whole(factory, place.folder, dtype=torch.float32, device_map="meta", **ONLY_SAFETENSORS, **settings)
+def _check_weights(factory: Any, place: Place, config: Any, what: str, may_lack: tuple[str, ...] = ()) -> None:
+    """Refuse weights of a folder that are missing, or have other shapes than the configuration says, as loading does; none is read."""
+    if not place.described and not place.gguf:
+        with refused(f"{what} cannot be loaded"):
+            check_headers(factory, place.folder, config, may_lack=may_lack)
 
 
 def load(folder: Path) -> tuple[Any, Any]:

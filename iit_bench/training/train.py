@@ -180,7 +180,7 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
     task.load(out)
     task.module.to(processes.device)
     start = time.monotonic()
-    scores = {split: _score(task, split, recipe.limit, progress) for split in (("dev", "test") if recipe.test else ("dev",))}
+    scores = _scores(task, recipe, progress)
     card: dict[str, Any] = {
         **identity,
         "command": _command(loaded.file or loaded.name, without_paths(loaded.overrides)),
@@ -232,6 +232,17 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 def _command(recipe: str, overrides: Sequence[str]) -> str:
     return shlex.join(["iit-bench", "train", recipe, *(word for item in overrides for word in ("--set", item)), "--out", "OUT"])
+
+
+def _scores(task: Any, recipe: Any, progress: bool) -> dict[str, dict[str, Any]]:
+    """Split -> scores of what was saved; empty ones where the model was trained on nothing that is asked."""
+    from iit_bench.training.vlm import asked_of
+
+    splits = ("dev", "test") if recipe.test else ("dev",)
+    if isinstance(recipe, VlmRecipe) and asked_of(recipe.data) is None:
+        _say("trained; nothing is scored, since data.mixture has no source of the lab", progress)
+        return {split: {} for split in splits}
+    return {split: _score(task, split, recipe.limit, progress) for split in splits}
 
 
 def _score(task: Any, split: str, limit: int, progress: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from iit_bench.errors import UserError
-from iit_bench.training import assets
+from iit_bench.training import assets, start
 from iit_bench.training.dry_run import plan
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task
@@ -42,6 +42,16 @@ def refused_by_both(stage: str, overrides: list[str], out: Path) -> str:
     return str(planned.value)
 
 
+@pytest.fixture(params=["accelerate", "no accelerate"])
+def packages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what is installed, and as if accelerate were not."""
+    if request.param == "no accelerate":
+        monkeypatch.setattr(start, "find_spec", lambda name: None, raising=False)
+        for module in ("transformers.modeling_utils", "transformers.integrations.accelerate"):
+            monkeypatch.setattr(f"{module}.is_accelerate_available", lambda *least: False, raising=False)
+
+
+@pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -61,6 +71,7 @@ def test_an_llm_whose_weights_are_not_as_described_ends_a_dry_run_as_the_trainin
     assert all(word in said for word in words), said
 
 
+@pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -84,6 +95,9 @@ def test_a_tower_whose_weights_are_not_as_described_ends_a_dry_run_as_the_traini
     [
         ("lab-wings-stage2", ["inputs.model=shipped:wings", "model.rank=8"], ("model.rank: it is 8", "inputs.model have rank 16")),
         ("rival-wings-visual", ["inputs.model=shipped:wings", "method.rank=8"], ("method.rank: it is 8", "have rank 16")),
+        ("lab2-llava-stage2", ["inputs.model=shipped:wings"], ("a visual learner and a textual learner and a router", "without them")),
+        ("rival-projector", ["inputs.model=shipped:wings"], ("it has a visual learner", "(method projector) would leave out")),
+        ("rival-wings-visual", ["inputs.model=shipped:wings"], ("it has a textual learner and a router, which",)),
         ("rival-prefix", ["inputs.model=shipped:llava", "method.length=5000"], ("prefix of 5000", "context of 1024 tokens")),
         (
             "lab-wings-stage1",

@@ -213,3 +213,13 @@ def test_text_alone_trains_no_projector_and_text_beside_images_does_no_harm(own:
     made = Stepper(make_task(recipe), recipe.optim, recipe.run, Processes(recipe.run))
     _, done = made.gradients(made.task.rows(0))
     assert done["passes"] > 1 and any(bool(p.grad.any()) for p in made.task.groups["projector"])
+
+
+def test_a_mixture_of_which_nothing_is_asked_announces_no_scoring(
+    own: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = own("wings", f"data.mixture=[{{source: {tmp_path}/train.json}}]", "optim.steps=1", "test=true", "limit=1200")
+    train.run("lab-wings-stage2", overrides, tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "scoring" not in said and said.count("nothing is scored") == 1
+    assert json.loads((tmp_path / "out" / train.CARD).read_text())["scores"] == {"dev": {}, "test": {}}
