@@ -5,8 +5,9 @@
 DIR is a folder for the copies; one of EVERY damages is tried, by default each. Prints a table; --docs writes it into docs/reliability.md.
 
 Every JSON field is changed, removed and renamed, every byte of a log is changed to others of its class and of other classes, every line is
-removed, doubled, cut and followed by one that contradicts it, every file is removed, cut and changed in some bytes. What reads the folder
-has to refuse it, or to find what it found before ("harmless": an answer that is asked again); `iit-bench verify` is asked, too.
+removed, doubled, cut and followed by one that contradicts it, tables are written again with one value or row changed, every file is
+removed, cut and changed in some bytes. What reads the folder has to refuse it, or to find what it found before ("harmless": an answer that
+is asked again); `iit-bench verify` is asked, too.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from iit_bench.types import SeenPrompt
 from iit_bench.workflows.verifying import verify
 from reports.folder import ReportFolder
 from tests.lab.test_cells import ITEMS, RESULT
-from tests.reliability.damages import damages
+from tests.reliability.damages import damaged_tables, damages
 from tests.reliability.tally import commit, put
 
 ROOT = Path(__file__).parents[2]
@@ -206,6 +207,8 @@ class Trial:
             tried.append(damaged_logs(data))
         elif path.suffix == ".json":
             tried.append(json.dumps(one).encode() for one in damages(json.loads(data)))
+        elif path.suffix == ".parquet":
+            tried.append(damaged_tables(data))
         for damaged in (one for kind in tried for one in kind):
             self.seen += 1
             if self.seen % self.every == 0:

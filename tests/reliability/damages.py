@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Iterator
 from typing import Any
+
+_ROWS = 3  # of a table that are changed
 
 
 def damages(value: Any) -> Iterator[Any]:
@@ -28,6 +31,42 @@ def damages(value: Any) -> Iterator[Any]:
         yield float(value) + 1e-9
     else:
         yield f"{value}x"
+
+
+def damaged_tables(data: bytes) -> Iterator[bytes]:
+    """A whole parquet table with one value of its first rows changed or missing, or a row removed, doubled, or at another place.
+
+    Nothing of a file that is no table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except pa.ArrowInvalid:
+        return
+    rows = table.to_pylist()
+    tables = [rows[1:], [*rows, rows[0]], [*rows[1:], rows[0]]]
+    for place, row in enumerate(rows[:_ROWS]):
+        for name, value in row.items():
+            others = [None] if value is None else [None, *_other_values(value)]
+            tables += [[*rows[:place], {**row, name: other}, *rows[place + 1 :]] for other in others if other != value]
+    for changed_rows in tables:
+        sink = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(changed_rows, schema=table.schema), sink)
+        yield sink.getvalue()
+
+
+def _other_values(value: Any) -> Iterator[Any]:
+    """Other values of the same type."""
+    if isinstance(value, bytes):
+        yield value + b"x"
+    elif isinstance(value, (dict, list)):
+        yield type(value)()
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield value + 1
+    else:
+        yield from damages(value)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
