@@ -159,16 +159,20 @@ class Turns:
 
     @classmethod
     def of_run(cls, run: IitRun) -> Turns:
-        """From the table of a run folder, without an object per prediction.
+        """From the table of a run folder, without an object per prediction; read once.
 
         Raises:
             UserError: the table cannot be read, has numbers that no prediction has, or a turn twice.
         """
+        if "turns" in run.kept:
+            known: Turns = run.kept["turns"]
+            return known
         made = _Made()
         try:
             for batch in run.prediction_batches((*_NAMED, *_NUMBERS, "choices", "history_clusters")):
                 made.add(batch)
-            return made.turns()
+            turns = run.kept["turns"] = made.turns()
+            return turns
         except (OverflowError, ValueError) as error:  # a number that no prediction has, a turn twice
             raise UserError(
                 f"the predictions of run {str(run.path)!r} are damaged ({one_line(error)}); evaluate it again with --fresh"

@@ -48,7 +48,9 @@ def agreeing(run: Any) -> Any:
             f"results.json of run {str(run.path)!r} says {place} = {_shown(stored)}, and by its {of} and errors.jsonl it is "
             f"{_shown(computed)}; to have the figures made again, repeat its command: {run.run.get('command', '')}"
         )
-    return dataclasses.replace(run, results=again)
+    agreed = dataclasses.replace(run, results=again)
+    agreed.kept.update(run.kept)
+    return agreed
 
 
 def _shown(value: Any) -> str:

@@ -150,6 +150,7 @@ class Run(Generic[ResultsT]):
     sealed: bool = True  # results.json has a seal; one of a version before seals has none, and its figures are recomputed, too
     listed: bool = True  # run.json has the hashes of the other files (`files`); folders of earlier versions have none
     _whole: set[Path] = field(default_factory=set, compare=False, repr=False)  # files whose hash was compared
+    kept: dict[str, Any] = field(init=False, default_factory=dict, compare=False, repr=False)  # what readers made of its tables, by name
 
     @property
     def unsealed(self) -> bool:

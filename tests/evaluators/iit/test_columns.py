@@ -124,7 +124,8 @@ def test_a_table_is_read_once_and_part_by_part(run: IitRun, monkeypatch: pytest.
 
     monkeypatch.setattr(pq, "ParquetFile", Counted)
     monkeypatch.setattr(tables, "BATCH", 7)
-    assert rows_of(Turns.of_run(run)) == whole
+    again = dataclasses.replace(run)
+    assert rows_of(Turns.of_run(again)) == whole and Turns.of_run(again) is Turns.of_run(again)
     assert len(opened) == 1 and max(rows) == 7 and sum(rows) == len(whole)
 
 
