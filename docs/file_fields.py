@@ -50,6 +50,7 @@ RUN_EXPORT_FIELDS = {
     "runs": "folders, or other tools' files, that were exported",
     "files": "path in the folder -> sha256, of all but README.md and this one; version 1 has the names only",
     "not_said": "what the format cannot say, a sentence each",
+    "unsealed": "names of runs with files, or answers in their log, that no checksum covers",
     "iit-bench": "version that wrote the folder",
     "seal": SEAL,
 }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluators.iit.comparison import after_groups
+from evaluators.runs.marks import unsealed_note
 from evaluators.statistics import FEW, few_items
 from iit_bench.errors import one_line
 from iit_bench.numerals import counted, in_percent
@@ -19,11 +20,16 @@ _NOT_COMPLETE = "  not complete: some items failed for reasons of the machine (e
 _SUITE_NOT_COMPLETE = "  not complete: some items (errors.jsonl) or data sets (see above) failed; repeat the command to resume"
 
 
-def summary_text(name: str, results: Results | SuiteResults, errors: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The scores with 95% intervals and n, one per line; and the most frequent of the reasons in `errors` (lines of errors.jsonl)."""
+def summary_text(name: str, results: Results | SuiteResults, errors: Sequence[Mapping[str, Any]] = (), unsealed: Sequence[str] = ()) -> str:
+    """The scores with 95% intervals and n, one per line; and the most frequent of the reasons in `errors` (lines of errors.jsonl).
+
+    `unsealed` are names of runs, as `marks.unsealed_at` gives them.
+    """
     lines = _suite_lines(name, results) if isinstance(results, SuiteResults) else _iit_lines(name, results)
     if errors:
         lines += [f"  most frequent error: {_most_frequent(errors)}"]
+    if unsealed:
+        lines += [f"  {unsealed_note(unsealed)}"]
     not_complete = _SUITE_NOT_COMPLETE if isinstance(results, SuiteResults) else _NOT_COMPLETE
     return "\n".join(lines + ([] if results.complete else [not_complete]))
 

@@ -123,15 +123,17 @@ def _evaluate_suite(options: RunOptions, *, quiet: bool, json: bool) -> None:
     Raises:
         typer.Exit: more items failed than are allowed, or some for reasons of the machine.
     """
+    from evaluators.runs.marks import unsealed_at, unsealed_note
     from evaluators.runs.summary import exceeds, left_out_text, server_text, summary_json, summary_text, too_many_failed
     from iit_bench.progress import notice
     from iit_bench.storage.runs import load_errors, load_run_header
 
     results = _evaluator(options.suite)(options, progress=shows_progress(quiet))
-    errors = load_errors(options.out)
-    write(
-        summary_json(results) if json else summary_text(options.name or options.out.absolute().name, results, errors), flush=True, json=json
-    )
+    errors, marked = load_errors(options.out), unsealed_at(options.out)
+    name = options.name or options.out.absolute().name
+    write(summary_json(results) if json else summary_text(name, results, errors, marked), flush=True, json=json)
+    if json and marked:
+        notice(unsealed_note(marked))
     run = load_run_header(options.out)
     for line in filter(None, (left_out_text(run), server_text(run))):
         write(line, file=sys.stderr)

@@ -22,6 +22,7 @@ def evaluate_all_suites(options: RunOptions, *, progress: bool, json: bool) -> N
         UserError: bad input, or a suite failed.
         typer.Exit: more items of a suite failed than are allowed, or some for reasons of the machine.
     """
+    from evaluators.runs.marks import unsealed_at, unsealed_note
     from evaluators.runs.summary import exceeds, server_text, summary_text, too_many_failed
     from iit_bench.progress import notice
     from iit_bench.storage.runs import load_errors, load_run_header
@@ -30,14 +31,17 @@ def evaluate_all_suites(options: RunOptions, *, progress: bool, json: bool) -> N
 
     outcome = evaluate_all(options, progress=progress)
     errors = {suite: load_errors(options.out / suite) for suite in outcome.results}
+    marked = {suite: unsealed_at(options.out / suite) for suite in outcome.results}
     if json:
         results = {suite: dataclasses.asdict(result) for suite, result in outcome.results.items()}
         failed = {suite: str(error) for suite, error in outcome.failed.items()}
         page = None if outcome.page is None else str(outcome.page)
         write(canonical_json({"suites": results, "left_out": outcome.left_out, "failed": failed, "report": page}), json=True)
+        if note := unsealed_note([one for names in marked.values() for one in names]):
+            notice(note)
     else:
         name = options.name or options.out.resolve().name
-        lines = [summary_text(f"{name} ({suite})", result, errors[suite]) for suite, result in outcome.results.items()]
+        lines = [summary_text(f"{name} ({suite})", result, errors[suite], marked[suite]) for suite, result in outcome.results.items()]
         lines += [f"{name} ({suite}): not run, {reason}" for suite, reason in outcome.left_out.items()]
         write("\n".join([*lines, *([f"Leaderboard: {outcome.page}"] if outcome.page else [])]), flush=True)
     for suite, result in outcome.results.items():

@@ -86,6 +86,7 @@ class LogReader:
         self.run = ""  # identity in the first line
         self.version: int | None = None  # None: the first line was not read yet
         self.end = 0  # bytes of the whole lines that were read
+        self.unchecked = 0  # lines that were read and have no checksum, as version 1 wrote them
         self._count = 0  # of lines
         # Counts of tokens, and marks, that many answers share, each once; apart, because (True,) equals (1,).
         self._counts: dict[tuple[int, ...], tuple[int, ...]] = {}
@@ -161,6 +162,7 @@ class LogReader:
         if not sealed and (fields["version"] if number == 1 else self.version or 0) > 1:
             raise ValueError("its checksum is missing")
         if number > 1:
+            self.unchecked += not sealed
             return Entry(fields["key"], self._shared(_outcome(fields)), number)
         if fields["format"] != LOG_FORMAT or fields["version"] not in range(1, LOG_VERSION + 1):
             raise ValueError(f"format {fields['format']!r} version {fields['version']!r}, not {LOG_FORMAT!r} up to version {LOG_VERSION}")

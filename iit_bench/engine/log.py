@@ -51,6 +51,7 @@ class ResponseLog:
         self.failures: dict[str, Failure] = {}  # requests that another process found to have no answer
         self.heard: Callable[[Sequence[str]], None] = lambda keys: None  # is called with keys whose outcome another process has logged
         self.noted: dict[str, Failure] = {}  # requests that processes of before found to have no answer; they are asked again
+        self.unchecked = 0  # lines of earlier versions, without a checksum, among those that were read
         self._sources: list[Path] = []  # files that were read, in order
         self._file = open_log(path)
         try:
@@ -141,8 +142,9 @@ class ResponseLog:
         """Append the answers of another log, all of them or, where it is damaged or contradicts others, none."""
         start = self._file.seek(0, os.SEEK_END)
         lines: list[bytes] = []
+        reader = LogReader(path)
         try:
-            for entry in LogReader(path).entries():
+            for entry in reader.entries():
                 if isinstance(entry.outcome, Failure):
                     self.noted[entry.key] = entry.outcome
                 elif self._take_to_move(entry, path):
@@ -151,6 +153,7 @@ class ResponseLog:
                     append_lines(self._file, self.path, lines)
                     lines = []
             append_lines(self._file, self.path, lines)
+            self.unchecked += reader.unchecked
         except UserError:
             self._file.truncate(start)
             raise
@@ -164,6 +167,7 @@ class ResponseLog:
         reader = LogReader(path)
         for entry in reader.entries(file):
             self._take(entry, path)
+        self.unchecked += reader.unchecked
         file.truncate(reader.end)  # the process was killed while it wrote the last line: its request is asked again
         if reader.version is None:
             append_lines(file, path, [header_line(run)])

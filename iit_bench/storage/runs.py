@@ -96,6 +96,7 @@ RUN_FIELDS = {
     "session": "when the session began whose time is not in `seconds` yet, UTC, ISO 8601; else empty; missing in runs of earlier versions",
     "tokens": "prompt and reply tokens processed, over the whole run",
     "merged_replies": "replies whose first letters would be one token with the prompt's last word, scored as tokenised by themselves",
+    "unchecked_answers": "answers from lines of responses.jsonl without a checksum, as earlier versions wrote them; missing in their runs",
     "usage": "of a model behind a server: answers, prompt and reply tokens as it bills them, cost where prices are given; else null",
     "resumed": "how many times the run was resumed",
     "launch": "of several processes: their launch, whose --fresh begins the run anew no second time; else empty",
@@ -154,8 +155,8 @@ class Run(Generic[ResultsT]):
 
     @property
     def unsealed(self) -> bool:
-        """Whether there are files without a checksum, so that a change of them would not be seen."""
-        return not (self.sealed and self.listed)
+        """Whether there are files, or lines of its log, without a checksum, so that a change of them would not be seen."""
+        return not (self.sealed and self.listed) or bool(self.run.get("unchecked_answers"))
 
     def whole(self, path: Path) -> Path:
         """A file of the run's folder that is about to be read, after its hash was compared with the one on record, once per file.

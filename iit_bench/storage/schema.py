@@ -136,6 +136,7 @@ _OF_ANY_SUITE = {
     "session": str | None,
     "files": dict[str, str],
     "merged_replies": int | None,
+    "unchecked_answers": int | None,
     "usage": dict[str, Any] | None,
     "launch": str | None,
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from evaluators.runs.marks import UNSEALED, unsealed, unsealed_note
 from iit_bench.storage.atomic import Content
 from iit_bench.storage.format import EXPORT_FORMAT, hashed, sealed_json
 from iit_bench.storage.runs import folder_label
@@ -74,6 +75,7 @@ def _files(options: RunExportOptions, runs: Runs, manifest: dict[str, Any]) -> I
         "runs": [*(folder_label(entry.run.path) for entry in runs.entries), *(folder_label(run.path) for run in runs.models.runs)],
         "files": hashes,
         "not_said": left_out,
+        UNSEALED: unsealed([*(entry.run for entry in runs.entries), *runs.models.runs]),
         "iit-bench": __version__,
     }
     yield "README.md", _readme(manifest)
@@ -111,6 +113,7 @@ def _tables(to: RunFormat, runs: Runs) -> Iterator[File]:
 def _readme(manifest: Mapping[str, Any]) -> str:
     lines = [f"# {_WHAT[manifest['to']].capitalize()}", "", f"Written by iit-bench {manifest['iit-bench']}.", ""]
     lines += ["What this format cannot say:", "", *(f"- {sentence}" for sentence in manifest["not_said"]), ""]
+    lines += [note, ""] if (note := unsealed_note(manifest[UNSEALED])) else []
     return "\n".join(lines)
 
 
@@ -119,4 +122,5 @@ def summary(out: Path, manifest: Mapping[str, Any]) -> str:
     n_runs, n_files = len(manifest["runs"]), len(manifest["files"])
     counted = f"{n_runs} {'run' if n_runs == 1 else 'runs'}, {n_files} {'file' if n_files == 1 else 'files'}"
     lines = [f"{out}: {_WHAT[manifest['to']]}; {counted}"]
-    return "\n".join([*lines, *(f"  not in it: {sentence}" for sentence in manifest["not_said"])])
+    lines += [f"  not in it: {sentence}" for sentence in manifest["not_said"]]
+    return "\n".join([*lines, *filter(None, [unsealed_note(manifest[UNSEALED])])])
