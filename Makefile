@@ -25,6 +25,7 @@ help:
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "iit-bench needs Python 3.11 or newer, this is %d.%d; set PYTHON=python3.11" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import shutil; free = shutil.disk_usage(".").free / 1e9; free < 9 and print("%.1f GB are free here; with CUDA the packages take 8 GB" % free)'
 	$(PYTHON) -m venv $(VENV)
 
 # torch and torchvision go first, as a pair: the other packages are then content with them.
