@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import pickle
 import re
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -128,27 +123,9 @@ def test_the_example_of_the_page_can_be_trained_on(encoding: Encoding, tmp_path:
     assert [(part.records, part.images, dict(part.refused)) for part in report.parts] == [(5, 5, {}), (1, 1, {})]
 
 
-class Forked:
-    """In place of `multiprocessing`: new processes have what this one has imported; what they are given is pickled all the same."""
-
-    context = multiprocessing.get_context("fork")
-
-    @classmethod
-    def get_context(cls, method: str) -> Any:
-        assert method == "spawn"
-        return cls.context
-
-    @staticmethod
-    def executor(processes: int, *, initargs: tuple[Any, ...], **more: Any) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(processes, initargs=pickle.loads(pickle.dumps(initargs)), **more)
-
-
 @pytest.fixture
 def several(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes check a few records at a time."""
-    if "fork" in multiprocessing.get_all_start_methods():
-        monkeypatch.setattr(tallies, "multiprocessing", Forked)
-        monkeypatch.setattr(tallies, "ProcessPoolExecutor", Forked.executor)
     monkeypatch.setattr(tallies, "SEVERAL_FROM", 1)
     monkeypatch.setattr(tallies, "AT_ONCE", 4)
     monkeypatch.setattr(tallies, "_cores", lambda: 2)
@@ -161,14 +138,8 @@ MANY = [*RECORDS, *(llava(number, "gone.png") for number in range(6, 12)), llava
 @pytest.mark.usefixtures("several")
 def test_several_processes_find_what_one_finds(written: Callable[..., Path], encoding: Encoding, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = data(written(MANY))
-    count, own = tallies._tally, os.getpid()
-
-    def elsewhere(*of: Any) -> tallies.Tally:
-        assert os.getpid() != own
-        return count(*of)
-
     with monkeypatch.context() as patch:
-        patch.setattr(tallies, "_tally", elsewhere)
+        patch.setattr(tallies, "_tally", None)  # of this process: would raise
         report, _ = checking.check(settings, encoding)
     monkeypatch.setattr(tallies, "SEVERAL_FROM", 1000)
     alone, _ = checking.check(settings, encoding)
