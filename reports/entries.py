@@ -137,10 +137,11 @@ def _checked(run: IitRun) -> IitRun:
 
 def unique_names(runs: Sequence[AnyRun]) -> list[str]:
     """Display names; equal ones get their folder's name, and where that is equal too, the path."""
-    names = [str(run.run["name"]) for run in runs]
+    own = [str(run.run["name"]) if str(run.run["name"]).strip() else "(no name)" for run in runs]
+    names = own
     for label in (lambda run: folder_label(run.path), lambda run: str(run.path)):
         seen = Counter(names)
-        names = [f"{run.run['name']} ({label(run)})" if seen[name] > 1 else name for run, name in zip(runs, names, strict=True)]
+        names = [f"{mine} ({label(run)})" if seen[name] > 1 else name for run, mine, name in zip(runs, own, names, strict=True)]
     return names
 
 

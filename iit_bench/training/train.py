@@ -19,6 +19,7 @@ from iit_bench.models.loading_bars import without_bars
 from iit_bench.storage.atomic import fix_for, write_atomic
 from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held, tidy_after_killed
 from iit_bench.storage.format import TRAINING_FORMAT, opened, sealed_json, sha256_file
+from iit_bench.storage.inside import stays_inside
 from iit_bench.storage.seals import SEAL
 from iit_bench.terminal import write
 from iit_bench.training import assets
@@ -74,15 +75,26 @@ def _running(loaded: Loaded) -> Running:
     return loaded.recipe.run
 
 
-def stages_of(loaded: Loaded, out: Path) -> list[tuple[Loaded, Path]]:
-    """What is trained, in order, and where to: every stage of a chain is read and checked before the first one starts."""
+def stages_of(loaded: Loaded, out: Path, above: tuple[str, ...] = ()) -> list[tuple[Loaded, Path]]:
+    """What is trained, in order, and where to: every stage of a chain is read and checked before the first one starts.
+
+    Args:
+        above: hashes of the chains that this recipe is a stage of.
+
+    Raises:
+        UserError: a stage cannot be read, is the chain itself, or has a folder outside of the chain's.
+    """
     if not isinstance(loaded.recipe, ChainRecipe):
         return [(loaded, out)]
     stages = []
+    if loaded.sha256 in above:
+        raise UserError(f"recipe {loaded.name}, key 'stages': the chain is a stage of itself; take it out")
     for stage in loaded.recipe.stages:
+        if not stays_inside(stage.out):
+            raise UserError(f"recipe {loaded.name}, key 'stages': 'out' {stage.out!r} leads out of the chain's folder; name one in it")
         values = {**loaded.recipe.set, **stage.set}
         text = [f"{key}={_as_yaml(_inside(value, out))}" for key, value in values.items()]
-        stages += stages_of(recipes.load_recipe(stage.recipe, text), out / stage.out)
+        stages += stages_of(recipes.load_recipe(stage.recipe, text), out / stage.out, (*above, loaded.sha256))
     return stages
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -139,3 +140,9 @@ def test_pages_are_not_mixed_with_the_files_of_a_run(make_run: MakeRun, tmp_path
     with pytest.raises(UserError, match=r"holds run\.json of a run"):
         report([run], run)
     assert sorted(run.iterdir()) == before
+
+
+def test_a_run_whose_name_cannot_be_seen_has_a_link(make_run: Any, tmp_path: Path) -> None:
+    runs = [make_run(name, n=3, tiers=("T",), folder=folder) for name, folder in ((" \u3000", "a"), ("", "b"), ("c", "c"))]
+    page = report(runs, tmp_path / "report").read_text(encoding="utf-8")
+    assert "<bdi>(no name) (a)</bdi></a>" in page and "<bdi>(no name) (b)</bdi></a>" in page

@@ -219,3 +219,21 @@ def test_a_training_that_was_killed_while_it_saved_its_model_goes_on(tiny: dict[
         (out / {"recipe.yaml": "log.jsonl", "log.jsonl": "recipe.yaml"}[left]).unlink()
         run("lab-base", arguments, out, resume=True, progress=False)
         assert {path.name: path.read_bytes() for path in out.iterdir() if path.suffix == ".safetensors"} == before
+
+
+def test_a_chain_that_is_its_own_stage_is_refused_as_that(tmp_path: Path) -> None:
+    """It was refused as YAML that JSON cannot hold."""
+    files = [tmp_path / name / "chain.yaml" for name in ("a", "b")]
+    for file, other in zip(files, reversed(files), strict=True):
+        file.parent.mkdir()
+        file.write_text(f"kind: chain\nstages: [{{recipe: {other}, out: s}}]\n")
+    with pytest.raises(UserError, match="recipe chain, key 'stages': the chain is a stage of itself"):
+        run(str(files[0]), [], tmp_path / "out")
+
+
+def test_a_stage_stays_in_the_folder_of_its_chain(tmp_path: Path) -> None:
+    file = tmp_path / "chain.yaml"
+    for out in ("../other", str(tmp_path / "other")):
+        file.write_text(f"kind: chain\nstages: [{{recipe: lab-base, out: {out}}}]\n")
+        with pytest.raises(UserError, match=f"'out' '{out}' leads out of the chain's folder"):
+            run(str(file), [], tmp_path / "out")
