@@ -110,8 +110,13 @@ _BENCHMARK = Fields(
         "baselines": dict[str, dict[str, Any] | None],
     },
 )
+# Of the options that a run was started with, those that readers take; `iit-bench eval --from` checks all.
+_ARGUMENTS = Fields(
+    {},
+    {"name": str | None, "bench": str | None, "base": str | None, "engine": str | None, "threads": int | None, "allow_errors": int | None},
+)
 _OF_ANY_SUITE = {
-    "arguments": dict[str, Any],
+    "arguments": _ARGUMENTS,
     "command": str,
     "seconds": float | None,
     "started": str | None,

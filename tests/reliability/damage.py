@@ -187,7 +187,7 @@ class Trial:
     seen: int = 0
     counts: Counter[tuple[str, str, str]] = dataclasses.field(default_factory=Counter)  # (folder, file, outcome)
     unnoticed: list[str] = dataclasses.field(default_factory=list)
-    unverified: int = 0  # refused by what reads the folder, and not seen by `verify`
+    unverified: list[str] = dataclasses.field(default_factory=list)  # refused by what reads the folder, and not seen by `verify`
 
     def subject(self, one: Subject) -> None:
         """Damage each file of a folder."""
@@ -216,10 +216,11 @@ class Trial:
 
     def _try(self, one: Subject, path: Path, name: str, damaged: bytes | None, whole: Any) -> None:
         path.unlink() if damaged is None else path.write_bytes(damaged)
+        told = f"{one.name}: {name}: {'removed' if damaged is None else damaged[:300]!r}"
         read = _outcome(lambda: one.read(one.folder) if one.read else whole, lambda now: _is_same(whole, now, name in one.logs))
         verified = _outcome(lambda: verify([one.folder]), lambda found: all(record.whole for record in found))
         if read == "detected" and verified == "harmless":
-            self.unverified += 1
+            self.unverified.append(told)
         if verified == "silently accepted":  # a record that is not whole
             verified = "detected"
         if verified == "harmless" and one.read is None:
@@ -229,7 +230,7 @@ class Trial:
             outcome = "detected"
         self.counts[one.name, path.suffix, outcome] += 1
         if outcome not in ("detected", "harmless"):
-            self.unnoticed.append(f"{one.name}: {name}: {outcome}: {'removed' if damaged is None else damaged[:300]!r}")
+            self.unnoticed.append(f"{outcome}: {told}")
 
     def table(self) -> str:
         """The counts as a table in Markdown."""
@@ -271,7 +272,7 @@ def main() -> int:
     trial = Trial(every=int(words[1]) if len(words) > 1 else 1)
     for one in subjects(Path(words[0])):
         trial.subject(one)
-    print(trial.table(), *trial.unnoticed[:20], f"refused by a reader, and whole for verify: {trial.unverified}", sep="\n")
+    print(trial.table(), *trial.unnoticed[:20], "refused by a reader, and whole for verify:", *trial.unverified[:20], sep="\n")
     if "--docs" in sys.argv:
         write(trial)
     return int(bool(trial.unnoticed))

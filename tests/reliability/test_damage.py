@@ -28,5 +28,5 @@ def test_no_damage_is_accepted_in_silence(tmp_path: Path, record_property: Calla
     print(trial.table())
     if EVERY == 1:
         write(trial)
-    assert trial.unnoticed == [] and trial.unverified == 0
+    assert (trial.unnoticed, trial.unverified) == ([], [])
     assert found["detected"] > 5 * found["harmless"] > 0 and sum(found.values()) > 10_000 // EVERY

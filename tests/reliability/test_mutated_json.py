@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from evaluators.runs.header import load_options
 from evaluators.runs.reading import load_run
 from iit_bench.cli import main
+from iit_bench.errors import UserError
 from iit_bench.lab.cells import read_cell
 from iit_bench.training import recipe
 from tests.reliability.damages import changed, places
@@ -119,3 +120,18 @@ def test_a_changed_file_is_read_or_refused_in_one_sentence(
             shutil.copy(FILES[name].source, file)
 
     every()
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value"),
+    [("run.json", ("arguments", "base"), True), ("text run.json", ("arguments", "base"), ["x"]), ("run.json", ("arguments", "engine"), {})],
+)
+def test_what_the_trial_found_is_refused(folders: dict[str, Path], name: str, path: tuple[str, ...], value: Any) -> None:
+    """The first ended in an internal error in `make torture`; the others are its siblings."""
+    (content,) = read_lines(FILES[name].source)
+    folders[name].write_text(json.dumps(changed(content, path, value, False)), encoding="utf-8")
+    try:
+        with pytest.raises(UserError, match=rf"run\.json.*{'.'.join(path)}"):
+            load_run(folders[name].parent)
+    finally:
+        shutil.copy(FILES[name].source, folders[name])
