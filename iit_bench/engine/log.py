@@ -45,14 +45,7 @@ class ResponseLog:
     finishes = False  # of several processes, this one writes the results
 
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
-        self.path = path
-        self.responses: dict[str, Response] = {}
-        self.splits: set[str] = set()  # `plan.batch_key` of batches that are answered in halves
-        self.failures: dict[str, Failure] = {}  # requests that another process found to have no answer
-        self.heard: Callable[[Sequence[str]], None] = lambda keys: None  # is called with keys whose outcome another process has logged
-        self.noted: dict[str, Failure] = {}  # requests that processes of before found to have no answer; they are asked again
-        self.unchecked = 0  # lines of earlier versions, without a checksum, among those that were read
-        self._sources: list[Path] = []  # files that were read, in order
+        self._begin(path)
         self._file = open_log(path)
         try:
             lock_file(self._file, path)
@@ -62,6 +55,17 @@ class ResponseLog:
         except BaseException:
             self._file.close()
             raise
+
+    def _begin(self, path: Path) -> None:
+        """Nothing is read yet."""
+        self.path = path
+        self.responses: dict[str, Response] = {}
+        self.splits: set[str] = set()  # `plan.batch_key` of batches that are answered in halves
+        self.failures: dict[str, Failure] = {}  # requests that another process found to have no answer
+        self.heard: Callable[[Sequence[str]], None] = lambda keys: None  # is called with keys whose outcome another process has logged
+        self.noted: dict[str, Failure] = {}  # requests that processes of before found to have no answer; they are asked again
+        self.unchecked = 0  # lines of earlier versions, without a checksum, among those that were read
+        self._sources: list[Path] = []  # files that were read, in order
 
     def __enter__(self) -> ResponseLog:
         return self

@@ -74,12 +74,9 @@ class SharedLog(ResponseLog):
     alone = False
 
     def __init__(self, folder: Path, rank: Rank, begin: Callable[[SharedLog, bool], str], end: Callable[[], None] = lambda: None) -> None:
-        self.path = folder / "responses.jsonl"
+        self._begin(folder / "responses.jsonl")
         self.rank = rank
-        self.responses, self.failures, self.noted = {}, {}, {}
-        self.splits, self._sources = set(), []
         self._kept: set[str] = set()  # keys in responses.jsonl
-        self.heard = lambda keys: None
         self._end = end
         self._folder, self._guard = folder, threading.Lock()
         self._readers: dict[Path, LogReader] = {}
@@ -161,8 +158,10 @@ class SharedLog(ResponseLog):
             if not try_lock(self._file, self.path, shared=True):
                 raise held_by_another(self.path)
         else:
-            for entry in LogReader(self.path).entries():
+            reader = LogReader(self.path)
+            for entry in reader.entries():
                 self._take(entry, self.path)
+            self.unchecked += reader.unchecked
             self._kept = self.splits | set(self.responses)
         self._own, self.own_path = self._open_own()
         self._read(self._own, self.own_path, self.run)

@@ -25,6 +25,7 @@ def in_midst(trial: Trial, out: Path, asked: Path, rank: int, of: int, **more) -
     before = set(asked.iterdir()) if asked.exists() else set()
     child = trial.start(out, asked, rank, of, **more)
     while not set(asked.iterdir()) - before:
+        assert not os.waitpid(child, os.WNOHANG)[0], "the process ended before it asked anything"
         time.sleep(0.001)
     return child
 

@@ -71,9 +71,11 @@ def test_an_evaluation_names_a_base_that_is_unsealed(
     assert NOTE in " ".join((printed.err if as_json else printed.out).split())
 
 
+@pytest.mark.parametrize("of", ["1", "2"])
 def test_a_run_whose_answers_are_of_a_log_without_checksums_is_unsealed(
-    bench: Benchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    of: str, bench: Benchmark, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where the process that resumes it is one of two."""
     out = tmp_path / "run"
     command = ["eval", "--model", "random", "--bench", str(bench.path), "--tiers", "T", "--out", str(out), "--quiet"]
     assert main(command) == 0
@@ -82,6 +84,8 @@ def test_a_run_whose_answers_are_of_a_log_without_checksums_is_unsealed(
     lines += [json.loads(line) for line in log.read_text().splitlines()[1:]]
     log.write_text("".join(json.dumps({name: value for name, value in line.items() if name != "check"}) + "\n" for line in lines))
     assert not load_run(out).unsealed and "Unsealed" not in capsys.readouterr().out
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", of)
     assert main(command) == 0
     assert "Unsealed: run." in capsys.readouterr().out
     run = load_run(out)
