@@ -235,7 +235,8 @@ def _run(look: _Look) -> None:
     run = look.read("run.json", lambda: runs.load_run_header(folder))
     own = "iit" if run is None else run.get("suite", "iit")
     kind = runs.kind_of(own)
-    look.found.finished = (folder / "results.json").is_file()
+    ended = run is not None and "results.json" in (run.get("files") or {})
+    look.found.finished = ended or (folder / "results.json").is_file()
     if look.found.finished:
         stored = look.read("results.json", lambda: read_header(folder, "results.json", kind.format, "a run folder", "repeat its command"))
         if stored is not None:

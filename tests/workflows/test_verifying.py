@@ -210,3 +210,10 @@ def test_files_of_a_run_from_before_their_hashes_are_listed_as_unchecked(copied)
     change(folder / "run.json", lambda body: body.pop("files"))
     (found,) = verify([folder])
     assert found.whole and found.unchecked == ["lm_eval/"]
+
+
+def test_a_finished_run_without_its_results_is_not_whole(copied) -> None:
+    """As a run that is not finished it was called whole, and no reader took it."""
+    folder = copied("run")
+    (folder / "results.json").unlink()
+    assert faults(folder) == [("results.json", "missing")]
