@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,12 @@ from typing import Any
 import numpy as np
 
 from evaluators import statistics
+from evaluators.runs.outcomes import count_outcomes
+from evaluators.statistics import codes, mean
+from iit_bench.storage.runs import load_run
+from iit_bench.types import Figure
 from reports.cells import PAIRED_COLUMNS, paired_cells
-from tests.resealed import reseal
+from tests.resealed import save_run_outcome
 
 MakeSuiteRun = Callable[..., Path]
 page_of: Any = runpy.run_path(str(Path(__file__).with_name("test_leaderboard.py")))["page_of"]
@@ -22,19 +25,22 @@ page_of: Any = runpy.run_path(str(Path(__file__).with_name("test_leaderboard.py"
 def test_each_metric_of_a_task_shows_its_own_counts(make_suite_run: MakeSuiteRun, tmp_path: Path) -> None:
     """Lines of secondary metrics repeated the correct and wrong counts of the main metric."""
     folder = make_suite_run("text", "a", {"arc_easy": 0.5}, n=10)
-    results = json.loads((folder / "results.json").read_text())
-    task = results["tasks"][0]
-    main = task["metric"]
-    task["scores"]["acc_norm"] = task["scores"][main]
-    task["scores"]["perplexity"] = task["scores"][main]
-    counts = dict.fromkeys(task["outcomes"], 0)
-    task["metric_outcomes"] = {main: task["outcomes"], "acc_norm": counts | {"correct": 9, "wrong": 1}}
-    reseal(folder / "results.json", results)
+    run = load_run(folder, "text")
+    (task,) = run.results.tasks
+    others = [
+        dataclasses.replace(item, metric="acc_norm", score=float(number > 0), outcome="correct" if number else "wrong")
+        for number, item in enumerate(run.items)
+    ]
+    norm = mean([item.score for item in others], codes(item.cluster for item in others))
+    scores = {**task.scores, "acc_norm": norm, "perplexity": Figure(7.5, n=10)}
+    counts = {"acc": task.outcomes, "acc_norm": count_outcomes(others)}
+    results = dataclasses.replace(run.results, tasks=(dataclasses.replace(task, scores=scores, metric_outcomes=counts),))
+    save_run_outcome(folder, [*run.items, *others], results, run.errors)
     head, *rows = page_of([folder], tmp_path / "out").tables["scores-text"]
     correct = next(i for i, name in enumerate(head) if name.startswith("correct"))
     shown = {row[2]: row[correct : correct + 2] for row in rows}
     assert shown["acc_norm"] == ["9", "1"] and shown["perplexity"] == ["–", "–"]
-    assert shown[main] == [str(task["outcomes"]["correct"]), str(task["outcomes"]["wrong"])]
+    assert shown["acc"] == [str(task.outcomes["correct"]), str(task.outcomes["wrong"])]
 
 
 def test_a_detectable_difference_of_few_pairs_shows_its_floor() -> None:
