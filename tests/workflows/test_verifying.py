@@ -133,6 +133,7 @@ def test_a_file_outside_the_folder_is_not_read(copied, tmp_path: Path) -> None:
 
 def test_a_run_that_was_stopped_is_whole_and_not_finished(copied) -> None:
     folder = copied("run")
+    change(folder / "run.json", ended=None, files={})  # as it was until the run ended
     (folder / "results.json").unlink()
     log = folder / "responses.jsonl"
     log.write_bytes(log.read_bytes()[:-20])  # killed while it wrote the last line
