@@ -314,7 +314,8 @@ def _run(folder: Path, fields: Mapping[str, str]) -> Iterator[str]:
     yield fields["run.json: model"]
     yield f"### responses.jsonl\n\nLine 1 names the format (`{LOG_FORMAT}`, version {LOG_VERSION}). Every other line is one answer;"
     yield "`key` is the sha256 of all that determines it, `kind` is score or generate. `check` is the first 16 hexadecimal digits of"
-    yield 'the sha256 of all bytes of the line before `,"check":`; lines of version 1 have none. While several processes work on the'
+    yield 'the sha256 of all bytes of the line before `,"check":`; lines of version 1 have none, and an answer that is moved from such a'
+    yield 'line to another log has `"unchecked": true` there. While several processes work on the'
     yield "run, each has a log of its own, `responses.rank-N.jsonl`, whose first line has the identity of the run (`run`), and"
     yield "`responses.lock` holds their locks; it stays, empty.\n"
     yield _lines_sample(folder / "runs/base/responses.jsonl", 3)

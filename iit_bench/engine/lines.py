@@ -5,7 +5,8 @@ Every other line is {"key": …, "kind": "score" | "generate", …fields of the 
 failed: {"key": …, "kind": "failure", "of": "item" | "machine", "reason": …, "detail": …, "check": …}. A batch for which the memory did not
 suffice, so that its halves were answered one after the other, has {"key": …, "kind": "split", "check": …}, where `key` is
 `plan.batch_key` of it: a resumed run splits it likewise. `check`: storage/seals.py. Lines of version 1 have no `check`; a log that began
-with version 1 keeps its first line, and its new lines are sealed.
+with version 1 keeps its first line, and its new lines are sealed. An answer that was moved here from a line without `check` keeps that
+mark: {…, "unchecked": true, "check": …}.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Entry:
     key: str
     outcome: Response | Failure | Split
     line: int
+    checked: bool = True  # False: its line, or the one that it was moved from, has no checksum
 
 
 def header_line(run: str = "") -> bytes:
@@ -62,14 +64,15 @@ def header_line(run: str = "") -> bytes:
     return sealed_line({"format": LOG_FORMAT, "version": LOG_VERSION} | ({"run": run} if run else {}))
 
 
-def entry_line(key: str, outcome: Response | Failure | Split) -> bytes:
-    """The line of one outcome."""
+def entry_line(key: str, outcome: Response | Failure | Split, *, checked: bool = True) -> bytes:
+    """The line of one outcome; `checked` is False of an answer that is moved from a line without a checksum."""
     if isinstance(outcome, Split):
         return sealed_line({"key": key, "kind": _SPLIT})
     if isinstance(outcome, Failure):
         return sealed_line({"key": key, "kind": _FAILURE, "of": outcome.kind, "reason": outcome.reason, "detail": outcome.detail})
     kind = next(name for name, cls in _KINDS.items() if isinstance(outcome, cls))
-    return sealed_line({"key": key, "kind": kind, **dataclasses.asdict(outcome)})
+    mark = {} if checked else {"unchecked": True}
+    return sealed_line({"key": key, "kind": kind, **dataclasses.asdict(outcome), **mark})
 
 
 class LogReader:
@@ -86,7 +89,6 @@ class LogReader:
         self.run = ""  # identity in the first line
         self.version: int | None = None  # None: the first line was not read yet
         self.end = 0  # bytes of the whole lines that were read
-        self.unchecked = 0  # lines that were read and have no checksum, as version 1 wrote them
         self._count = 0  # of lines
         # Counts of tokens, and marks, that many answers share, each once; apart, because (True,) equals (1,).
         self._counts: dict[tuple[int, ...], tuple[int, ...]] = {}
@@ -162,8 +164,7 @@ class LogReader:
         if not sealed and (fields["version"] if number == 1 else self.version or 0) > 1:
             raise ValueError("its checksum is missing")
         if number > 1:
-            self.unchecked += not sealed
-            return Entry(fields["key"], self._shared(_outcome(fields)), number)
+            return Entry(fields["key"], self._shared(_outcome(fields)), number, sealed and not fields.get("unchecked"))
         if fields["format"] != LOG_FORMAT or fields["version"] not in range(1, LOG_VERSION + 1):
             raise ValueError(f"format {fields['format']!r} version {fields['version']!r}, not {LOG_FORMAT!r} up to version {LOG_VERSION}")
         self.version, self.run = fields["version"], fields.get("run", "")

@@ -64,7 +64,7 @@ class ResponseLog:
         self.failures: dict[str, Failure] = {}  # requests that another process found to have no answer
         self.heard: Callable[[Sequence[str]], None] = lambda keys: None  # is called with keys whose outcome another process has logged
         self.noted: dict[str, Failure] = {}  # requests that processes of before found to have no answer; they are asked again
-        self.unchecked = 0  # lines of earlier versions, without a checksum, among those that were read
+        self.unchecked: set[str] = set()  # keys of `responses` that no checksum covers: from lines of earlier versions
         self._sources: list[Path] = []  # files that were read, in order
 
     def __enter__(self) -> ResponseLog:
@@ -152,12 +152,11 @@ class ResponseLog:
                 if isinstance(entry.outcome, Failure):
                     self.noted[entry.key] = entry.outcome
                 elif self._take_to_move(entry, path):
-                    lines.append(entry_line(entry.key, entry.outcome))
+                    lines.append(entry_line(entry.key, entry.outcome, checked=entry.key not in self.unchecked))
                 if len(lines) == _AT_ONCE:
                     append_lines(self._file, self.path, lines)
                     lines = []
             append_lines(self._file, self.path, lines)
-            self.unchecked += reader.unchecked
         except UserError:
             self._file.truncate(start)
             raise
@@ -171,7 +170,6 @@ class ResponseLog:
         reader = LogReader(path)
         for entry in reader.entries(file):
             self._take(entry, path)
-        self.unchecked += reader.unchecked
         file.truncate(reader.end)  # the process was killed while it wrote the last line: its request is asked again
         if reader.version is None:
             append_lines(file, path, [header_line(run)])
@@ -197,6 +195,8 @@ class ResponseLog:
         known = self.responses.setdefault(entry.key, entry.outcome)
         if known is not entry.outcome and known != entry.outcome:
             raise UserError(self._contradiction(entry, path, known))
+        if known is entry.outcome and not entry.checked:
+            self.unchecked.add(entry.key)
         return known is entry.outcome
 
     def _contradiction(self, entry: Entry, path: Path, known: Response) -> str:

@@ -161,7 +161,6 @@ class SharedLog(ResponseLog):
             reader = LogReader(self.path)
             for entry in reader.entries():
                 self._take(entry, self.path)
-            self.unchecked += reader.unchecked
             self._kept = self.splits | set(self.responses)
         self._own, self.own_path = self._open_own()
         self._read(self._own, self.own_path, self.run)

@@ -12,7 +12,7 @@ from iit_bench.server_options import ServerOptions
 def work_done(model: Model, log: ResponseLog, server: ServerOptions) -> dict[str, Any]:
     """The fields `tokens`, `merged_replies`, `unchecked_answers` and `usage` of run.json, over every answer in the log."""
     usage = _usage(log, server) if model.capabilities.requests_at_once else None
-    return {"tokens": _tokens(log), "merged_replies": _merged(log), "unchecked_answers": log.unchecked, "usage": usage}
+    return {"tokens": _tokens(log), "merged_replies": _merged(log), "unchecked_answers": len(log.unchecked), "usage": usage}
 
 
 def _tokens(log: ResponseLog) -> int:

@@ -278,22 +278,28 @@ def _logs(look: _Look) -> None:
     paths = [look.folder / "responses.jsonl", *shares.rank_logs(look.folder)]
     for path in paths:
         if path.is_file() or (look.found.finished and path.name == "responses.jsonl"):
-            look.read(path.name, lambda path=path: _log(path, answers, paths, look.found.finished))  # type: ignore[misc]
+            bare = look.read(path.name, lambda path=path: _log(path, answers, paths, look.found.finished))  # type: ignore[misc]
+            look.found.sealed &= not bare
     if (look.folder / BATCHES).is_file():
         look.read(BATCHES, lambda: ledger.check(look.folder / BATCHES))
 
 
-def _log(path: Path, answers: dict[bytes, bytes], paths: Sequence[Path], finished: bool) -> None:
-    """Go through one log once; `answers`, digests of keys and of answers, is added to: 130 bytes per request however long an answer is."""
-    reader = lines.LogReader(path)
+def _log(path: Path, answers: dict[bytes, bytes], paths: Sequence[Path], finished: bool) -> bool:
+    """Go through one log once, and return whether it has answers without a checksum.
+
+    `answers`, digests of keys and of answers, is added to: 130 bytes per request however long an answer is.
+    """
+    reader, bare = lines.LogReader(path), False
     for entry in reader.entries():
         if isinstance(entry.outcome, lines.Failure | lines.Split):
             continue
+        bare |= not entry.checked
         line = _digest(lines.entry_line(entry.key, entry.outcome))
         if answers.setdefault(_digest(entry.key.encode("utf-8", "surrogatepass")), line) != line:
             _contradiction(path, entry, paths)
     if finished and path.stat().st_size > reader.end:
         raise ValueError("its last line is torn or was changed")
+    return bare
 
 
 def _contradiction(path: Path, entry: lines.Entry, paths: Sequence[Path]) -> None:

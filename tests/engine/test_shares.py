@@ -142,6 +142,37 @@ def shard(folder: Path, number: int, *entries: tuple[str, Any], run: str = RUN) 
     return path
 
 
+def shard_of_version_1(folder: Path, number: int, *entries: tuple[str, Any]) -> Path:
+    """A shard whose lines have no checksums."""
+    path = shard(folder, number, *entries)
+    head, *rest = ({name: value for name, value in line.items() if name != "check"} for line in lines(path))
+    path.write_text("".join(json.dumps(line) + "\n" for line in ({**head, "version": 1}, *rest)))
+    return path
+
+
+def test_answers_without_a_checksum_are_counted_by_every_process_also_after_they_were_moved(tmp_path, elsewhere):
+    with ResponseLog(tmp_path / "responses.jsonl") as log:
+        log.append({"z": ONE})
+    shard_of_version_1(tmp_path, 3, ("a", ONE), ("b", OTHER), ("f", FAILED))
+    with opened(tmp_path) as log:
+        assert (log.unchecked, elsewhere(lambda other: other.unchecked)) == ({"a", "b"}, {"a", "b"})
+        shard_of_version_1(tmp_path, 4, ("c", ONE), ("a", ONE))  # of a process that is at work, or was killed just now
+        assert log.take(["d"])
+        log.append({"d": ONE})
+        assert log.unchecked == {"a", "b", "c"}
+    with ResponseLog(tmp_path / "responses.jsonl") as log:
+        assert (set(log.responses), log.unchecked) == ({"z", "a", "b", "c", "d"}, {"a", "b", "c"})
+
+
+def test_a_process_alone_counts_the_answers_without_a_checksum_that_it_moves_also_the_next_time(tmp_path):
+    shards = [shard_of_version_1(tmp_path, 0, ("a", ONE), ("f", FAILED)), shard(tmp_path, 1, ("b", ONE))]
+    with ResponseLog(tmp_path / "responses.jsonl") as log:
+        log.absorb(shards)
+        assert log.unchecked == {"a"}
+    with ResponseLog(tmp_path / "responses.jsonl") as log:
+        assert (set(log.responses), log.unchecked) == ({"a", "b"}, {"a"})
+
+
 def test_a_shard_of_another_run_is_kept_aside_and_not_read(tmp_path, capsys):
     stale = shard(tmp_path, 0, ("a", ONE), run="f" * 16)
     with opened(tmp_path) as log:

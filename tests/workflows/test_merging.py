@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from iit_bench.engine.log import ResponseLog
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import load_run, load_run_header
 from iit_bench.workflows.merging import merge
+from iit_bench.workflows.verifying import verify
 from tests.full_disk import files_of_at_most
 from tests.held_folder import held_elsewhere
 
@@ -76,6 +78,23 @@ def test_a_failure_that_a_process_noted_is_that_of_the_merged_run(whole, shards)
     results = merge(shards).results
     assert results is not None and results.complete
     assert {(error["kind"], error["reason"]) for error in load_run(shards, "iit").errors} == {("item", "unreadable image")}
+
+
+@pytest.mark.parametrize("of", ["1", "2"])
+def test_answers_of_processes_that_sealed_no_lines_stay_counted_after_merging_and_resuming(of, shards, bench, monkeypatch):
+    bare = 0
+    for path in shards.glob("responses.rank-[01].jsonl"):
+        head, *lines = ({name: value for name, value in json.loads(line).items() if name != "check"} for line in path.open())
+        path.write_text("".join(json.dumps(line) + "\n" for line in ({**head, "version": 1}, *lines)))
+        bare += len(lines)
+    merge(shards)
+    assert load_run_header(shards)["unchecked_answers"] == bare > 0
+    assert not verify([shards])[0].sealed
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", of)
+    evaluate(RunOptions(model="random", bench=bench.path, out=shards, limit=4, tiers=("T", "TV", "V")), progress=False)
+    assert load_run_header(shards)["unchecked_answers"] == bare
+    assert load_run(shards, "iit").unsealed
 
 
 def _merged(folder: Path, queue) -> None:
