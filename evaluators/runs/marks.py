@@ -29,5 +29,5 @@ def unsealed_note(names: Sequence[str]) -> str:
     return (
         f"Unsealed: {', '.join(dict.fromkeys(names))}. These runs, as an earlier iit-bench wrote them, have files that no checksum covers, "
         "or answers in their log, so that a change there would not be seen. Where results.json is one of them, its figures are recomputed "
-        "from what the models answered."
+        "from what the models answered. A run that was stopped while it wrote its last file is sealed once its command is repeated."
     )

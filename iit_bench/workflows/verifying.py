@@ -53,6 +53,7 @@ class Verified:
     checked: int = 0  # files that a checksum covers, or that have their own
     faults: list[Fault] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)  # files, and folders of other tools, that nothing covers
+    notes: list[str] = field(default_factory=list)  # sentences: why it is not finished, and how to finish it
 
     @property
     def whole(self) -> bool:
@@ -94,7 +95,7 @@ def as_text(found: Sequence[Verified]) -> str:
     """A line per folder and per fault, and the counts."""
     rows = []
     for one in found:
-        rows.append(one.line())
+        rows += [one.line(), *(f"  {note}" for note in one.notes)]
         rows += [f"  {fault.file}: {fault.what}: {fault.detail}" for fault in one.faults]
     off = sum(not one.whole for one in found)
     return "\n".join([*rows, f"{counted(len(found), 'folder')}, {off} of them not whole"])
@@ -157,6 +158,10 @@ class _Look:
 
     def fault(self, name: str, what: What, detail: str) -> None:
         self.found.faults.append(Fault(name, what, detail))
+
+    def unfinished(self, why: str) -> None:
+        self.found.finished = False
+        self.found.notes.append(why)
 
     def sha256(self, name: str, expected: Any) -> None:
         """A file has to be there and to have this hash; None: nobody knows its hash."""
@@ -235,9 +240,8 @@ def _run(look: _Look) -> None:
     run = look.read("run.json", lambda: runs.load_run_header(folder))
     own = "iit" if run is None else run.get("suite", "iit")
     kind = runs.kind_of(own)
-    ended = run is not None and "results.json" in (run.get("files") or {})
-    look.found.finished = ended or (folder / "results.json").is_file()
-    if look.found.finished:
+    has_results = _has_results(look, run)
+    if has_results:
         stored = look.read("results.json", lambda: read_header(folder, "results.json", kind.format, "a run folder", "repeat its command"))
         if stored is not None:
             look.found.sealed = has_seal(kind.format, stored["version"])
@@ -249,8 +253,8 @@ def _run(look: _Look) -> None:
     for name, record_type in ((runs.PROMPTS, SeenPrompt), ("attention.parquet", None)):
         if (folder / name).is_file():
             look.read(name, lambda record_type=record_type, name=name: _table(record_type, folder / name))  # type: ignore[misc]
-    if run is not None and look.found.finished:
-        look.found.sealed &= bool(run.get("files")) and not run.get("unchecked_answers")
+    if run is not None and has_results:
+        look.found.sealed &= "files" in run and not run.get("unchecked_answers")
         named = {fault.file for fault in look.found.faults}
         for name, sha256 in (run.get("files") or {}).items():
             if name not in named:
@@ -261,6 +265,18 @@ def _run(look: _Look) -> None:
             look.read("results.json", lambda: load_run(folder))  # fields and types, and figures against the table, too
             look.found.checked -= 1
     _logs(look)
+
+
+def _has_results(look: _Look, run: Mapping[str, Any] | None) -> bool:
+    """Whether a run has results, or has to have some; notes whether it is not finished: its run.json is written last, with its end."""
+    ended, there = bool(run and "results.json" in (run.get("files") or {})), (look.folder / "results.json").is_file()
+    if run is None:
+        look.found.finished = there
+    elif not ended and not (there and "files" not in run):  # which runs of earlier versions do not have
+        why = "its run.json does not record its end" if there else "it has no results.json"
+        stopped = "an evaluation is under way, was stopped, or could not write its last file"
+        look.unfinished(f"{why}: {stopped}; to finish it, repeat its command: {run.get('command', '')}")
+    return ended or there
 
 
 def _table(record: type | None, path: Path) -> None:
@@ -330,8 +346,8 @@ def _data_root(look: _Look) -> None:
 def _training(look: _Look) -> None:
     from iit_bench.training.train import CARD, read_card
 
-    look.found.finished = (look.folder / CARD).is_file()
-    if not look.found.finished:
+    if not (look.folder / CARD).is_file():
+        look.unfinished(f"it has no {CARD}: a training is under way, or was stopped; to finish it, repeat its command")
         from iit_bench.training import checkpoint
 
         look.read("log.jsonl", lambda: None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,6 +16,8 @@ from iit_bench.cli import main
 from iit_bench.engine.lines import entry_line
 from iit_bench.errors import UserError
 from iit_bench.models.contract import ScoreResult
+from iit_bench.storage import runs
+from iit_bench.storage.atomic import unwritable
 from iit_bench.storage.benchmark import BENCHMARK_FORMAT, Benchmark
 from iit_bench.storage.runs import load_run_header, save_finished_header
 from iit_bench.storage.tables import table_bytes
@@ -141,6 +146,37 @@ def test_a_run_that_was_stopped_is_whole_and_not_finished(copied) -> None:
     assert found.whole and not found.finished
 
 
+def test_a_run_whose_last_write_met_a_full_disk_is_not_finished_and_its_command_finishes_it(
+    bench: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was called whole and unsealed, as if an earlier version had written it."""
+    folder = tmp_path / "run"
+    command = ["eval", "--model", "majority", "--bench", str(bench.path), "--limit", "2", "--quiet", "--out", str(folder)]
+    with monkeypatch.context() as patch:
+        full = unwritable(folder / "run.json", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        patch.setattr(runs, "save_run_header", Mock(side_effect=full))  # as the end of an evaluation calls it; its start does otherwise
+        assert main(command) != 0
+    capsys.readouterr()
+    assert main(["verify", str(folder)]) == 0
+    line, note, _ = capsys.readouterr().out.splitlines()
+    assert "run, whole, not finished (" in line
+    assert "its run.json does not record its end" in note and note.endswith(load_run_header(folder)["command"])
+    assert main(command) == 0
+    (found,) = verify([folder])
+    assert found.whole and found.sealed and found.finished and not found.notes
+
+
+def test_how_to_finish_is_said_of_whatever_was_stopped(copied) -> None:
+    training, run = copied("training"), copied("run")
+    (training / "training.json").unlink()
+    (training / "checkpoint").mkdir()  # until its end
+    change(run / "run.json", ended=None, files={})
+    (run / "results.json").unlink()
+    for folder, said in ((training, "it has no training.json"), (run, "it has no results.json")):
+        (found,) = verify([folder])
+        assert not found.finished and said in found.notes[0] and "to finish it, repeat its command" in as_text([found])
+
+
 def test_folders_of_before_seals_are_whole_and_unsealed(tmp_path: Path) -> None:
     folder = shutil.copytree(DATA / "run_version_1" / "iit", tmp_path / "run")
     (folder / "responses.jsonl").write_text('{"format":"iit-bench/responses","version":1}\n')
@@ -183,17 +219,17 @@ def test_what_nothing_covers_is_listed(copied) -> None:
 
 def test_another_run_json_and_changed_prompts_and_tool_files_are_named(bench: Benchmark, tmp_path: Path) -> None:
     """run.json is written last, with the hashes of what was written before it: an intact one of another run does not fit."""
-    runs = {}
+    made = {}
     for name, chat_model in (("a", "majority"), ("b", "random")):
-        runs[name] = tmp_path / name
-        arguments = ["--model", chat_model, "--bench", str(bench.path), "--limit", "2", "--quiet", "--out", str(runs[name])]
+        made[name] = tmp_path / name
+        arguments = ["--model", chat_model, "--bench", str(bench.path), "--limit", "2", "--quiet", "--out", str(made[name])]
         assert main(["eval", *arguments]) == 0
-    assert faults(runs["a"]) == []
-    whole = (runs["a"] / "run.json").read_bytes()
-    shutil.copy(runs["b"] / "run.json", runs["a"])
-    assert faults(runs["a"]) == [("results.json", "changed")]
-    (runs["a"] / "run.json").write_bytes(whole)
-    folder, tool = runs["a"], runs["a"] / "lm_eval"
+    assert faults(made["a"]) == []
+    whole = (made["a"] / "run.json").read_bytes()
+    shutil.copy(made["b"] / "run.json", made["a"])
+    assert faults(made["a"]) == [("results.json", "changed")]
+    (made["a"] / "run.json").write_bytes(whole)
+    folder, tool = made["a"], made["a"] / "lm_eval"
     tool.mkdir()
     for name in ("prompts.parquet", "lm_eval/results.json"):
         (folder / name).write_bytes(table_bytes(SeenPrompt, []))
