@@ -14,6 +14,7 @@ from evaluators.runs.marks import unsealed_note
 from evaluators.runs.reading import read_all
 from iit_bench.errors import UserError
 from iit_bench.storage.benchmark import Benchmark
+from iit_bench.storage.other_kinds import refuse_other_kinds
 from iit_bench.storage.runs import TaskRun
 from reports import headlines, links, pages, side_by_side
 from reports.bases import measured
@@ -96,7 +97,7 @@ def report(
         UserError: no runs, none that is known, a pair of models that are not there, `out` cannot be written, or another
             process is writing it.
     """
-    _check_target(Path(out))
+    refuse_other_kinds(Path(out), "no pages go", but=("report", "demo", "lab"))
     with writing(Path(out)) as folder:
         return _write(folder, _read(runs, base, bench, pairs, seeds), title, samples, series)
 
@@ -135,13 +136,6 @@ def _write(folder: ReportFolder, made: Report, title: str | None, samples: bool 
     first = pages.write(leaderboard_page(made, title, shown.why_not), site)
     folder.tidy()
     return first
-
-
-def _check_target(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"cannot write the report to {str(folder)!r}, which is a file; choose another --out")
-    if taken := [name for name in ("run.json", "manifest.json") if (folder / name).is_file()]:
-        raise UserError(f"{str(folder)!r} holds {taken[0]} of a run or benchmark, and no pages go among its files; choose another --out")
 
 
 def _read(paths: Sequence[Path], base: Path | None, bench: Path | None, pairs: Sequence[str], seeds: Sequence[str]) -> Report:

@@ -24,6 +24,7 @@ from iit_bench.progress import bar
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.folder_locks import holding
+from iit_bench.storage.other_kinds import refuse_other_kinds
 from iit_bench.storage.runs import load_run_header
 from iit_bench.types import Dialogue, Style
 
@@ -100,10 +101,13 @@ def target(options: AttentionOptions) -> Path:
     """The file to write.
 
     Raises:
-        UserError: another file is there.
+        UserError: another file is there, or --out is a folder of another kind than a run's.
     """
     assert options.out is not None
-    out = options.out if options.out.suffix == ".parquet" and not options.out.is_dir() else options.out / FILE
+    out = options.out
+    if out.suffix != ".parquet" or out.is_dir():
+        refuse_other_kinds(out, "no observation goes", but=("run",))
+        out /= FILE
     if out.exists():
         load_observed(out)  # only such a table is replaced
     return out

@@ -23,6 +23,7 @@ from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.folder_locks import holding
 from iit_bench.storage.format import sha256_file
 from iit_bench.storage.inside import OutsideError, inside
+from iit_bench.storage.other_kinds import refuse_other_kinds
 from iit_bench.tools.vlmevalkit import DATA_FOLDER, licence_of_table
 
 ASK_ABOVE = 10**9  # bytes; more is fetched only with consent
@@ -90,6 +91,7 @@ def fetch(options: FetchOptions, agreed: Callable[[Plan], bool], progress: bool 
         UserError: unknown names, a folder that cannot be written or is in use, a disk too small, no consent, files with other checksums.
         MachineError: no connection, a full disk. What arrived is kept; the same call resumes.
     """
+    refuse_other_kinds(options.data_root, "no data sets go", but=("data root",), fix="choose another --data-root")
     needs = needs_of(options.names, options.include_path)
     check_writable(options.data_root)
     with holding(options.data_root, fix="choose another --data-root"):  # two would write into the same unfinished files

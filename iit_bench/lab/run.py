@@ -29,6 +29,7 @@ from iit_bench.numerals import counted
 from iit_bench.ranks import by_itself
 from iit_bench.storage.atomic import check_writable, full_or_read_only
 from iit_bench.storage.litter import remove_litter_in, remove_whole
+from iit_bench.storage.other_kinds import refuse_other_kinds
 from iit_bench.terminal import write
 
 PATIENCE = 2.0  # seconds between two looks at what another process does
@@ -85,9 +86,14 @@ class Standing:
 
 
 class Experiment:
-    """A grid in its folder."""
+    """A grid in its folder.
+
+    Raises:
+        UserError: an unknown grid or input, or a folder of another kind.
+    """
 
     def __init__(self, options: LabOptions) -> None:
+        refuse_other_kinds(options.out, "no experiment goes", but=("lab",))
         grid = load_grid(options.grid)
         given = {name: value for name, value in (("llm", options.llm), ("tower", options.tower)) if value}
         self.options, self.grid = options, dataclasses.replace(grid, inputs=dataclasses.replace(grid.inputs, **given))

@@ -27,7 +27,7 @@ from iit_bench.training.recipe import Loaded
 from iit_bench.training.records import LAB, BaseInputs, Running
 from iit_bench.training.rivals import merging
 from iit_bench.training.stages import BaseRecipe, MergeRecipe, TowerRecipe, VlmRecipe
-from iit_bench.training.train import CARD, make_task, stages_of
+from iit_bench.training.train import CARD, make_task, planned
 
 SAMPLED = 8  # steps whose rows are looked at
 GPU_MEMORY = 80 * 10**9  # bytes, of the GPUs that a recipe for several is meant for
@@ -113,7 +113,7 @@ def plan(recipe: str, overrides: Sequence[str], out: Path, processes: int = 1, t
 def outlines(recipe: str, overrides: Sequence[str], out: Path) -> Iterator[tuple[Loaded, Path, Any]]:
     """Each stage, its folder, and its task with a model without values where it can be."""
     earlier: dict[str, tuple[Any, Any]] = {}
-    for stage, folder in stages_of(recipes.load_recipe(recipe, overrides), out):
+    for stage, folder in planned(recipe, overrides, out):
         of: Any = stage.recipe
         logs.check_board(of.run)
         task: Any = _Merged(of, earlier) if isinstance(of, MergeRecipe) else _outlined(of, earlier)

@@ -20,6 +20,7 @@ from iit_bench.storage.atomic import fix_for, write_atomic
 from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held, tidy_after_killed
 from iit_bench.storage.format import TRAINING_FORMAT, opened, sealed_json, sha256_file
 from iit_bench.storage.inside import stays_inside
+from iit_bench.storage.other_kinds import refuse_other_kinds
 from iit_bench.storage.seals import SEAL
 from iit_bench.terminal import write
 from iit_bench.training import assets
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from iit_bench.training.parallel import Processes
 
 CARD = "training.json"
-OF_OTHERS = ("run.json", "manifest.json", "fetched.json")  # files that say that a folder is a run, a benchmark or export, or data
-OF_MODELS = ("config.json", "*.safetensors", "*.bin", "*.gguf", "tokenizer*.json")  # what a model of the user's has and would lose
 
 
 def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False, progress: bool = True) -> Path:
@@ -60,14 +59,26 @@ def run(recipe: str, overrides: Sequence[str], out: Path, resume: bool = False, 
     """
     from iit_bench.training.parallel import joined
 
-    stages = stages_of(recipes.load_recipe(recipe, overrides), out)
-    for folder in dict.fromkeys((out, *(folder for _, folder in stages))):
-        _refuse_others(folder)
-    for stage, folder in stages:
+    for stage, folder in planned(recipe, overrides, out):
         processes = joined(_running(stage))
         with processes.together():
             _run_stage(stage, folder, resume, progress, processes)
     return out
+
+
+def planned(recipe: str, overrides: Sequence[str], out: Path) -> list[tuple[Loaded, Path]]:
+    """The stages of a recipe, in order, with their folders, into which a training may write.
+
+    Args:
+        recipe, overrides, out: as of `run`.
+
+    Raises:
+        UserError: unknown recipe or key, a chain that cannot be, or a folder that is a run, a benchmark, somebody else's model, …
+    """
+    stages = stages_of(recipes.load_recipe(recipe, overrides), out)
+    for folder in dict.fromkeys((out, *(folder for _, folder in stages))):
+        _refuse_others(folder)
+    return stages
 
 
 def _running(loaded: Loaded) -> Running:
@@ -147,12 +158,8 @@ def _refuse_others(out: Path) -> None:
     """
     from iit_bench.training import checkpoint, logs
 
-    fix = "and no trainings go among its files; give another --out"
-    if taken := next((name for name in OF_OTHERS if (out / name).is_file()), None):
-        raise UserError(f"{str(out)!r} holds {taken} of a run, a benchmark or other data, {fix}")
     is_ours = any((out / name).exists() for name in (CARD, recipes.KEPT, logs.LOG)) or checkpoint.is_left(out)
-    if not is_ours and (taken := next((path.name for shape in OF_MODELS for path in sorted(out.glob(shape))), None)):
-        raise UserError(f"{str(out)!r} holds {taken} of a model that no training here wrote, {fix}")
+    refuse_other_kinds(out, "no trainings go", but=("training", "model") if is_ours else ("training",), fix="give another --out")
 
 
 def _is_finished(out: Path, identity: dict[str, Any], resume: bool) -> bool:

@@ -31,6 +31,7 @@ from iit_bench.progress import whole_job
 from iit_bench.ranks import this_rank
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.benchmark import load_benchmark
+from iit_bench.storage.other_kinds import refuse_other_kinds
 from iit_bench.storage.runs import load_run, load_run_header
 from iit_bench.types import SUITES, Results, Suite, SuiteResults
 
@@ -66,8 +67,7 @@ def evaluate_all(options: RunOptions, progress: bool = True) -> AllResults:
     """
     plan = plan_suites(options)
     out = options.out
-    if (out / "run.json").exists():
-        raise UserError(f"{str(out)!r} is the run folder of one suite; choose another --out for --suite all")
+    refuse_other_kinds(out, "no runs of several suites go")
     check_writable(out)
     options = as_begun(options, SUITES)
     plan = {suite: dataclasses.replace(one, date=options.date, engine=options.engine) for suite, one in plan.items()}

@@ -31,10 +31,12 @@ def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
         progress: show progress bars.
 
     Raises:
-        UserError: `out` cannot be written, or holds something else; another process fills it.
+        UserError: `out` cannot be written, or is a folder of another kind; another process fills it.
     """
     from iit_bench.storage.folder_locks import holding
+    from iit_bench.storage.other_kinds import refuse_other_kinds
 
+    refuse_other_kinds(out, "no demo goes", but=("demo",))
     with holding(out):
         return _fill(out, limit, progress)
 

@@ -27,6 +27,7 @@ from iit_bench.storage import seals
 from iit_bench.storage.atomic import check_writable, full_or_read_only, write_atomic
 from iit_bench.storage.benchmark import load_benchmark
 from iit_bench.storage.folder_locks import holding
+from iit_bench.storage.other_kinds import refuse_other_kinds
 from iit_bench.storage.runs import load_run, load_run_header
 from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Results
@@ -59,11 +60,12 @@ def evaluate_models(models: Sequence[str], options: RunOptions, progress: bool =
         progress: show progress bars.
 
     Raises:
-        UserError: two models would have one folder, or the benchmark is unusable.
+        UserError: two models would have one folder, `options.out` is a folder of another kind, or the benchmark is unusable.
     """
     folders = {name: options.out / folder_name(name) for name in models}
     if len(set(folders.values())) < len(models):
         raise UserError(f"models {', '.join(models)} would share a run folder; evaluate them one by one, each with its own --out")
+    refuse_other_kinds(options.out, "no runs of several models go")
     assert options.bench is not None  # RunOptions refuses suite iit without one
     shared = Shared(load_benchmark(options.bench))
     outcome = Outcome()
@@ -154,13 +156,14 @@ def watch(
         clock: seconds, monotonic.
 
     Raises:
-        UserError: no such folder, or an unusable benchmark.
+        UserError: no such folder, `options.out` is a folder of another kind, or the benchmark is unusable.
         KeyboardInterrupt: the same call goes on.
     """
     if not folder.is_dir():
         raise UserError(f"{str(folder)!r} is no folder; name the one in which training writes its checkpoints")
     if options.out.resolve() == folder.resolve():
         raise UserError(f"--out {str(options.out)!r} is the folder that is watched; choose another")
+    refuse_other_kinds(options.out, "no runs of checkpoints go")
     assert options.bench is not None
     check_writable(options.out)
     shared = Shared(load_benchmark(options.bench))

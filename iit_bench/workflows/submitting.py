@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.ranks import ELSEWHERE, LAUNCH
+from iit_bench.storage.other_kinds import refuse_other_kinds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,9 @@ def submit(
         parameters: of submitit's executor, e.g. timeout_min, gpus_per_node, slurm_partition.
 
     Raises:
-        UserError: submitit is not installed, there is no Slurm here, or a parameter is unknown.
+        UserError: `logs` is a folder of another kind, submitit is not installed, there is no Slurm here, or a parameter is unknown.
     """
+    refuse_other_kinds(logs, "no logs go", fix="choose another --logs")
     try:
         import submitit
     except ImportError as error:

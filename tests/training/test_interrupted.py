@@ -196,7 +196,7 @@ def test_a_finished_model_of_another_recipe_is_not_overwritten(tiny: dict[str, t
 def test_a_chain_puts_no_stages_into_a_folder_of_another_kind(name: str, tmp_path: Path) -> None:
     """Its stages' folders were made in the folder of a run that another process was writing."""
     (tmp_path / name).write_text("{}")
-    with pytest.raises(UserError, match=f"holds {name} of a run, .* no trainings go among its files; give another --out"):
+    with pytest.raises(UserError, match=f"holds {name} of a .*, and no trainings go among its files; give another --out"):
         run("lab", [], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -205,7 +205,7 @@ def test_a_chain_puts_no_stages_into_a_folder_of_another_kind(name: str, tmp_pat
 def test_a_folder_of_another_kind_is_left_as_it_is(tiny: dict[str, tuple[str, ...]], name: str, tmp_path: Path) -> None:
     """A training replaced config.json and the weights of a model that lay in its folder."""
     (tmp_path / name).write_text("{}")
-    with pytest.raises(UserError, match=f"holds {name} of a .* no trainings go among its files; give another --out"):
+    with pytest.raises(UserError, match=f"holds {name} of a (run|model), and no trainings go among its files; give another --out"):
         run("lab-base", [*tiny["lab-base"], *STEPS, "optim.steps=1", "limit=2", "test=false"], tmp_path, resume=True, progress=False)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "{}")]
 

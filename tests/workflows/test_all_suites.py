@@ -166,7 +166,7 @@ def test_bad_input_is_one_sentence_before_a_model_is_loaded(call: Call, loads: l
 
 def test_a_run_folder_of_one_suite_is_not_filled_with_others(wings: Path, call: Call, capsys) -> None:
     assert call(wings / "iit") == 2
-    assert "is the run folder of one suite; choose another --out" in capsys.readouterr().err
+    assert "holds run.json of a run, and no runs of several suites go among its files; choose another --out" in capsys.readouterr().err
 
 
 def test_without_a_benchmark_it_is_refused(tmp_path, capsys) -> None:
