@@ -1,8 +1,8 @@
 """What one of several processes does in `test_parallel.py`: python -m torch.distributed.run --nproc-per-node 2 several.py OUT RECIPE SET…
 
-Writes OUT/steps.json: per way of sharing the work the loss and the norms of the gradients of some steps, of rivals and of OUT/own.jsonl
-too; and OUT/opened-RANK.json: which images of that file this process opened in the first step. Then trains half of the recipe in OUT/WAY,
-as if it were stopped, and all of it in OUT/whole by the command's own function.
+Writes OUT/steps.json: per way of sharing the work the losses of some steps, of rivals and of OUT/own.jsonl too; OUT/NAME.safetensors: the
+gradients of each first step; and OUT/opened-RANK.json: which images of that file this process opened in the first step. Then trains half of
+the recipe in OUT/WAY, as if it were stopped, and all of it in OUT/whole by the command's own function.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from iit_bench.training import loop
 from iit_bench.training.chats.pictures import Folder
@@ -82,16 +83,17 @@ def opened_by(stepper: Stepper) -> list[str]:
     return opened
 
 
-def figures(stepper: Stepper, steps: int = STEPS) -> list[dict[str, Any]]:
-    """Per step its loss, the gradients' norms by parameter, and the validation loss after it."""
+def figures(stepper: Stepper, gradients: Path, steps: int = STEPS) -> list[dict[str, float]]:
+    """Per step its loss, and the validation loss after it; writes the first step's gradients by parameter to the file `gradients`."""
     found = []
     for step in range(steps):
         loss, _ = stepper.gradients(stepper.task.rows(step))
         whole = {name: stepper.processes.whole(p.grad) for name, p in stepper.task.module.named_parameters() if p.grad is not None}
-        found.append({"loss": loss, "norms": {name: float(tensor.norm()) for name, tensor in whole.items()}})
+        if step == 0 and stepper.processes.writes:
+            save_file({name: tensor.contiguous() for name, tensor in whole.items()}, gradients)
         stepper.optimizer.zero_grad()
         stepper.step(step)
-        found[-1]["validation"] = stepper.validation(stepper.task.held_out()[:5])
+        found.append({"loss": loss, "validation": stepper.validation(stepper.task.held_out()[:5])})
     return found
 
 
@@ -99,19 +101,24 @@ def main(out: Path, recipe: str, overrides: list[str]) -> None:
     """See above."""
     torch.set_num_threads(1)
     found = {}
+
+    def keep(name: str, stepper: Stepper, steps: int = STEPS) -> None:
+        found[name] = figures(stepper, out / f"{name}.safetensors", steps)
+
     for name in RIVALS:
         for way in ("ddp", "fsdp"):
             rival = recipe_of_rival(name, overrides, f"run.parallel={way}")
-            found[f"{name} {way}"] = figures(Stepper(Mixed(make_task(rival)), rival.optim, rival.run, joined(rival.run)), steps=1)
+            keep(f"{name} {way}", Stepper(Mixed(make_task(rival)), rival.optim, rival.run, joined(rival.run)), steps=1)
     for way in ("ddp", "fsdp"):
         own = recipe_of_mixture(out, recipe, overrides, f"run.parallel={way}")
         stepper = Stepper(make_task(own), own.optim, own.run, joined(own.run))
         if way == "ddp":
             (out / f"opened-{stepper.processes.number}.json").write_text(json.dumps(opened_by(stepper)))
-        found[f"mixture {way}"] = figures(stepper)
+        keep(f"mixture {way}", stepper)
     for way in ("ddp", "fsdp"):
-        made: Any = load_recipe(recipe, [*overrides, f"run.parallel={way}"]).recipe
-        found[way] = figures(Stepper(Mixed(make_task(made)), made.optim, made.run, joined(made.run)))
+        for name, more in ((f"recomputed {way}", ["run.checkpointing=true"]), (way, [])):
+            made: Any = load_recipe(recipe, [*overrides, f"run.parallel={way}", *more]).recipe
+            keep(name, Stepper(Mixed(make_task(made)), made.optim, made.run, joined(made.run)), steps=1 if more else STEPS)
         processes = joined(made.run)
         (out / way).mkdir(exist_ok=True)
         try:

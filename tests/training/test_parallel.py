@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,49 +75,74 @@ def _write_own_data(out: Path) -> None:
     (out / "own.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What `several.figures` gives, and the gradients of the first step."""
+
+    steps: list[dict[str, float]]
+    gradients: dict[str, torch.Tensor]
+
+    @classmethod
+    def by_one(cls, task: Any, recipe: Any, folder: Path, steps: int = several.STEPS) -> Figures:
+        """Of this process by itself."""
+        stepper = Stepper(task, recipe.optim, recipe.run, Processes(recipe.run))
+        found = several.figures(stepper, folder / "one.safetensors", steps)
+        return cls(found, load_file(folder / "one.safetensors"))
+
+    @classmethod
+    def written(cls, name: str, folder: Path) -> Figures:
+        """Of the two processes."""
+        return cls(json.loads((folder / "steps.json").read_text())[name], load_file(folder / f"{name}.safetensors"))
+
+
+def assert_same_step(found: Figures, expected: Figures) -> None:
+    """Loss and gradients of the first step; each gradient as a vector, to its own length, and one of next to none to the longest's."""
+    assert found.steps[0]["loss"] == pytest.approx(expected.steps[0]["loss"], rel=1e-6)
+    assert set(found.gradients) == set(expected.gradients)
+    least = 1e-4 * max(float(tensor.norm()) for tensor in expected.gradients.values())
+    for name, tensor in expected.gradients.items():
+        off = float((found.gradients[name] - tensor).norm())
+        assert off <= 1e-6 * max(float(tensor.norm()), least), (name, off)
+
+
 @pytest.fixture(scope="module")
-def alone(overrides: list[str]) -> list[dict[str, Any]]:
+def alone(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Figures:
     recipe: Any = load_recipe(RECIPE, overrides).recipe
-    return several.figures(Stepper(several.Mixed(make_task(recipe)), recipe.optim, recipe.run, Processes(recipe.run)))
+    return Figures.by_one(several.Mixed(make_task(recipe)), recipe, tmp_path_factory.mktemp("one"))
 
 
-@pytest.mark.parametrize("way", ["ddp", "fsdp"])
-def test_two_processes_have_the_loss_and_gradients_of_one(way: str, by_two: Path, alone: list[dict[str, Any]]) -> None:
-    found = json.loads((by_two / "steps.json").read_text())[way]
-    first, expected = found[0], alone[0]
-    assert first["loss"] == pytest.approx(expected["loss"], rel=1e-6)
-    largest = max(expected["norms"].values())
-    assert first["norms"] == pytest.approx(expected["norms"], rel=1e-6, abs=1e-6 * largest)
+@pytest.mark.parametrize("way", ["ddp", "fsdp", "recomputed ddp", "recomputed fsdp"])
+def test_two_processes_have_the_loss_and_gradients_of_one(way: str, by_two: Path, alone: Figures) -> None:
+    """Also where each layer is computed again in the backward pass, as in the paper's recipes."""
+    assert_same_step(Figures.written(way, by_two), alone)
 
 
 @pytest.mark.parametrize("name", several.RIVALS)
-def test_two_processes_have_the_gradients_of_one_under_a_frozen_llm(name: str, by_two: Path, overrides: list[str]) -> None:
+def test_two_processes_have_the_gradients_of_one_under_a_frozen_llm(name: str, by_two: Path, overrides: list[str], tmp_path: Path) -> None:
     recipe = several.recipe_of_rival(name, overrides)
-    task = several.Mixed(make_task(recipe))
-    (expected,) = several.figures(Stepper(task, recipe.optim, recipe.run, Processes(recipe.run)), steps=1)
+    expected = Figures.by_one(several.Mixed(make_task(recipe)), recipe, tmp_path, steps=1)
     for way in ("ddp", "fsdp"):
-        (found,) = json.loads((by_two / "steps.json").read_text())[f"{name} {way}"]
-        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-6)
-        assert found["norms"] == pytest.approx(expected["norms"], rel=1e-6, abs=1e-6 * max(expected["norms"].values()))
+        assert_same_step(Figures.written(f"{name} {way}", by_two), expected)
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
-def test_two_processes_have_the_loss_curve_of_one(way: str, by_two: Path, alone: list[dict[str, Any]]) -> None:
-    found = json.loads((by_two / "steps.json").read_text())[way]
+def test_two_processes_have_the_loss_curve_of_one(way: str, by_two: Path, alone: Figures) -> None:
+    found = Figures.written(way, by_two).steps
     for name in ("loss", "validation"):
-        assert [step[name] for step in found] == pytest.approx([step[name] for step in alone], rel=1e-4)
+        assert [step[name] for step in found] == pytest.approx([step[name] for step in alone.steps], rel=1e-4)
     assert len({step["loss"] for step in found}) == several.STEPS
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
-def test_two_processes_have_the_loss_curve_of_one_on_a_mixture_of_own_data(way: str, by_two: Path, overrides: list[str]) -> None:
+def test_two_processes_have_the_loss_curve_of_one_on_a_mixture_of_own_data(
+    way: str, by_two: Path, overrides: list[str], tmp_path: Path
+) -> None:
     recipe = several.recipe_of_mixture(by_two, RECIPE, overrides)
-    expected = several.figures(Stepper(make_task(recipe), recipe.optim, recipe.run, Processes(recipe.run)))
-    found = json.loads((by_two / "steps.json").read_text())[f"mixture {way}"]
+    expected = Figures.by_one(make_task(recipe), recipe, tmp_path)
+    found = Figures.written(f"mixture {way}", by_two)
     for name in ("loss", "validation"):
-        assert [step[name] for step in found] == pytest.approx([step[name] for step in expected], rel=1e-6)
-    largest = max(expected[0]["norms"].values())
-    assert found[0]["norms"] == pytest.approx(expected[0]["norms"], rel=1e-6, abs=1e-6 * largest)
+        assert [step[name] for step in found.steps] == pytest.approx([step[name] for step in expected.steps], rel=1e-6)
+    assert_same_step(found, expected)
 
 
 def test_each_process_opens_the_images_of_its_own_rows(by_two: Path, overrides: list[str]) -> None:
