@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iit_bench.errors import UserError
+from iit_bench.numerals import counted
+from iit_bench.terminal import write
 from iit_bench.training import checkpoint
 from iit_bench.training.identity import difference
 from iit_bench.training.logs import Log, Progress, Window
@@ -49,7 +52,7 @@ def fit(
         out: folder of the training; exists.
         identity: what the checkpoint must agree with to be resumed (recipe hash, overrides, seed).
         resume: start from the checkpoint in `out`, if there is one.
-        progress: show a bar where standard error is a terminal.
+        progress: show a bar where standard error is a terminal, and a note where other processes began the training.
         run: how steps are computed.
         processes: this process among those of the training; default: the only one.
         limit: most questions of a score, as the recipe has it; 0 = no limit of its own.
@@ -62,7 +65,7 @@ def fit(
     stepper = Stepper(task, optim, run, processes)
     held_out = (task.held_out(), task.held_out_sources())
     with Log(out, board=run.tensorboard, writes=processes.writes) as log:
-        begun = _resumed(stepper, out, identity, every, log) if resume else _Begun(0, 0.0, Window(every.log))
+        begun = _resumed(stepper, out, identity, every, log, progress) if resume else _Begun(0, 0.0, Window(every.log))
         window, memory, start = begun.window, PeakMemory(processes.device), time.monotonic()
         with Progress(optim.steps, begun.step, progress and processes.writes) as shown:
             for step in range(begun.step, optim.steps):
@@ -100,7 +103,7 @@ class _Begun:
     window: Window
 
 
-def _resumed(stepper: Stepper, out: Path, identity: dict[str, Any], every: Every, log: Log) -> _Begun:
+def _resumed(stepper: Stepper, out: Path, identity: dict[str, Any], every: Every, log: Log, show: bool) -> _Begun:
     """Read the last whole checkpoint, where there is one."""
     folder = stepper.processes.decided(lambda: checkpoint.find(out))
     if folder is None:
@@ -111,8 +114,11 @@ def _resumed(stepper: Stepper, out: Path, identity: dict[str, Any], every: Every
     checkpoint.restore(folder, stepper.task.module, stepper.optimizer, stepper.processes)
     before = state.get("processes", 1)
     if before != stepper.processes.of:  # a step is the same sum, in another order
-        note = f"resumed by {stepper.processes.of} processes, begun by {before}: from here on the same up to rounding"
+        of = [counted(number, "process", "processes") for number in (stepper.processes.of, before)]
+        note = f"resumed by {of[0]}, begun by {of[1]}: from here on the same up to rounding"
         log.add({"step": state["step"], "note": note})
+        if show and stepper.processes.writes:
+            write(note, file=sys.stderr, flush=True)
     return _Begun(state["step"], state["seconds"], Window(every.log, state["losses"]))
 
 

@@ -155,14 +155,18 @@ def test_each_process_opens_the_images_of_its_own_rows(by_two: Path, overrides: 
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])
-def test_one_process_resumes_what_two_began_and_the_log_names_it(way: str, by_two: Path, overrides: list[str], tmp_path: Path) -> None:
+def test_one_process_resumes_what_two_began_and_says_so(
+    way: str, by_two: Path, overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe: Any = load_recipe(RECIPE, overrides).recipe
     resumed, straight = several.Mixed(make_task(recipe)), several.Mixed(make_task(recipe))
     loop.fit(resumed, recipe.optim, recipe.every, by_two / way, {}, resume=True, run=recipe.run)
+    note = "resumed by 1 process, begun by 2 processes: from here on the same up to rounding"
+    assert capsys.readouterr().err == note + "\n"
     loop.fit(straight, recipe.optim, recipe.every, tmp_path, {}, resume=False, run=recipe.run)
     lines = [json.loads(line) for line in (by_two / way / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 2, 3, 4]
-    assert lines[2]["note"].startswith("resumed by 1 processes, begun by 2")
+    assert lines[2]["note"] == note
     expected = dict(straight.module.state_dict())
     for name, tensor in resumed.module.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=2e-4)  # AdamW's first steps turn rounding into parts of the rate
