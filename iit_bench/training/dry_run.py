@@ -19,12 +19,11 @@ from iit_bench.models.wings.modeling import WingsForConditionalGeneration
 from iit_bench.training import fused_llm, logs, measured, passes, precision, start
 from iit_bench.training import recipe as recipes
 from iit_bench.training.chats import checking, files
-from iit_bench.training.chats.hub import HUB
 from iit_bench.training.memory import Decoder, Memory, Pass, estimate
 from iit_bench.training.method import groups_of
 from iit_bench.training.parallel import REPLICATED
 from iit_bench.training.recipe import Loaded
-from iit_bench.training.records import LAB, BaseInputs, Running
+from iit_bench.training.records import BaseInputs, Running
 from iit_bench.training.rivals import merging
 from iit_bench.training.stages import BaseRecipe, MergeRecipe, TowerRecipe, VlmRecipe
 from iit_bench.training.train import CARD, make_task, planned
@@ -249,11 +248,13 @@ def _checked(task: Any, recipe: Any, out: Path, notes: list[str]) -> list[dict[s
     if not isinstance(recipe, VlmRecipe):
         return []
     assumed = f"a row is taken to be an image and {UNKNOWN_TEXT} tokens of text, half of them labelled"
+    lost = [part.source for part in recipe.data.mixture if not files.is_here(part)]
+    if task.tokenizer is None or lost:
+        notes += files.check_places(recipe.data.mixture)
     if task.tokenizer is None:
-        _check_files(recipe)
         notes.append(f"the Hub's files are not available here: sizes are those of the recipe's shapes, and {assumed}")
         return None
-    if lost := [part.source for part in recipe.data.mixture if not files.is_here(part)]:
+    if lost:
         notes.append(f"{lost[0]} is not in the Hub's cache on this machine: {assumed}; --check-data downloads and checks it")
         return None
     mixture = task.mixture(out if (out / checking.CACHE).is_file() else None)
@@ -318,13 +319,6 @@ def _rows(task: Any, recipe: Any, processes: int, measured: bool) -> Rows:
         largest=largest,
         measured=True,
     )
-
-
-def _check_files(recipe: Any) -> None:
-    """Refuse files of a mixture that are missing; what is in them is checked with the tokenizer, by `task.rows`."""
-    for part in recipe.data.mixture:
-        if not part.source.startswith((LAB, HUB)) and not Path(part.source).expanduser().exists():
-            raise UserError(f"recipe key data.mixture: there is no {part.source}; set its source to a file or folder of chats")
 
 
 def _check_room(task: Any, recipe: Any) -> None:
@@ -396,4 +390,7 @@ def _reads(recipe: Any) -> dict[str, str]:
     inputs = asdict(recipe.inputs) if hasattr(recipe, "inputs") else {}
     reads = {f"inputs.{key}": value for key, value in inputs.items() if key in ("llm", "tower", "model") and value}
     mixture = recipe.data.mixture if isinstance(recipe, VlmRecipe) else ()
-    return reads | {f"data.mixture[{place}]": part.source for place, part in enumerate(mixture)}
+    for place, part in enumerate(mixture):
+        named = {"": part.source, ".images": part.images}
+        reads |= {f"data.mixture[{place}]{key}": value for key, value in named.items() if value}
+    return reads

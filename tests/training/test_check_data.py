@@ -68,6 +68,30 @@ def test_rows_of_data_that_are_not_downloaded_yet_are_assumed(
     assert not stage.rows.measured and "hf:me/chats is not in the Hub's cache" in stage.notes[0]
 
 
+def test_files_that_are_missing_beside_data_of_the_hub_end_a_dry_run_or_are_noted(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such data were planned without a look at the folder of their images, and at files of one's own beside them."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    of_hub = f"{{source: 'hf:me/chats', images: {tmp_path}/pictures}}"
+
+    def planned(*parts: str) -> dry_run.StagePlan:
+        (stage,) = dry_run.plan("lab-wings-stage2", [*overrides, f"data.mixture=[{', '.join(parts)}]"], tmp_path / "out")
+        return stage
+
+    stage, ends = planned(of_hub), "on this machine the training would end: "
+    assert stage.reads["data.mixture[0].images"] == f"{tmp_path}/pictures"
+    assert stage.notes[0].startswith(f"{ends}{tmp_path}/pictures: there is no such folder or .zip file; set images in data.mixture")
+    (tmp_path / "pictures").mkdir()
+    assert not any(note.startswith(ends) for note in planned(of_hub).notes)
+    for own, says in (
+        ("{source: gone.json}", "gone.json: there is no such file"),
+        (f"{{source: {tmp_path}/train.json, images: lost}}", "lost:"),
+    ):
+        with pytest.raises(UserError, match=says):
+            planned(of_hub, own)
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from iit_bench.data import snapshots
 from iit_bench.errors import ItemError, UserError, one_line
 from iit_bench.training.chats import hub
-from iit_bench.training.records import Part
+from iit_bench.training.records import LAB, Part
 
 ARCHIVES = (".zip",)
 SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -148,6 +148,45 @@ def is_here(part: Part) -> bool:
         return not archive
     place = hub.parse(part.source)
     return hub.is_cached(place, place.split or part.split, place.subset or part.subset, SUFFIXES)
+
+
+def check_places(mixture: Sequence[Part]) -> list[str]:
+    """Look for the files that the parts of a mixture name on this machine, and open none.
+
+    Returns:
+        A sentence for each part that is on the Hub and whose images are not here: it may be planned before they are.
+
+    Raises:
+        UserError: a part's own file is missing, or its images are.
+    """
+    missing = []
+    for part in mixture:
+        is_own = not part.source.startswith((LAB, hub.HUB))
+        if is_own:
+            paths_of(part.source, part.split, part.subset)
+        if part.images.startswith(hub.HUB):
+            continue
+        try:
+            images_of(part)
+        except UserError as error:
+            if is_own:
+                raise
+            missing.append(f"on this machine the training would end: {error}")
+    return missing
+
+
+def images_of(part: Part) -> Path | None:
+    """The folder or .zip file that a part names for its images, of `hf:…` in the Hub's cache; None where it names none.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if part.images.startswith(hub.HUB):
+        return hub.files_of(hub.parse(part.images), "", "", ARCHIVES)[0][0]
+    path = Path(part.images).expanduser()
+    if part.images and not path.exists():
+        raise UserError(f"{part.images}: there is no such folder or .zip file; set images in data.mixture to where the images are")
+    return path if part.images else None
 
 
 def paths_of(source: str, split: str, subset: str = "") -> list[Path]:

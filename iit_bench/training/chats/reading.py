@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 from iit_bench.errors import ItemError, UserError, one_line
 from iit_bench.models.special_tokens import TokenIds
 from iit_bench.training import chat
-from iit_bench.training.chats import files, hub, schemas
+from iit_bench.training.chats import files, schemas
 from iit_bench.training.chats.pictures import Unread, images_in
 from iit_bench.training.chats.schemas import Picture, Turn
 from iit_bench.training.records import Part
@@ -143,10 +143,6 @@ class Source:
 
 def _images_of(part: Part, paths: Sequence[Path]) -> Path:
     """Where the images of a part are: what it names, or where its file is."""
-    if part.images.startswith(hub.HUB):
-        return hub.files_of(hub.parse(part.images), "", "", files.ARCHIVES)[0][0]
-    if part.images:
-        if not Path(part.images).expanduser().exists():
-            raise UserError(f"{part.images}: there is no such folder or .zip file; set images in data.mixture to where the images are")
-        return Path(part.images).expanduser()
+    if named := files.images_of(part):
+        return named
     return folder if (folder := Path(part.source).expanduser()).is_dir() else paths[0].parent
