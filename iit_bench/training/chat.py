@@ -135,7 +135,7 @@ def render(tokenizer: Any, turns: Sequence[Message], generation_prompt: bool = F
 
 
 def encode(tokenizer: Any, turns: Sequence[Message], image_tokens: int = 1) -> Row:
-    """Token ids and labels of a chat; the assistant's messages are trained on.
+    """Token ids and labels of a chat; the assistant's messages are trained on (docs/spec/wings.md#b13-training).
 
     Args:
         tokenizer: a fast tokenizer with a chat template that writes replies word for word.

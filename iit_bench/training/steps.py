@@ -84,7 +84,10 @@ def freeze(task: Task, optim: Optimisation) -> None:
 
 
 def prepare(task: Task, optim: Optimisation) -> torch.optim.AdamW:
-    """Freeze what has learning rate 0 and make the optimiser of the rest; norms and biases do not decay."""
+    """Freeze what has learning rate 0, and make the optimiser of the rest.
+
+    Norms and biases do not decay (docs/spec/wings.md#b13-training).
+    """
     freeze(task, optim)
     rates = asdict(optim.lr)
     groups: list[dict[str, Any]] = []

@@ -52,7 +52,8 @@ def tokenizer_of_characters() -> Any:
 @pytest.mark.oracle
 @pytest.mark.parametrize("case", range(len(GOLDEN)))
 def test_tokens_and_labels_are_the_authors(case: int, written: Callable[..., Path]) -> None:
-    """Beside the line break after an earlier turn's end, which the authors' code labels and no model has to write."""
+    """Beside the line break after an earlier turn's end, which the authors' code labels and no model has to write
+    (docs/spec/wings.md#b13-training)."""
     turns = GOLDEN[case]["conversations"]
     marks = sum(turn["value"].count("<image>") for turn in turns)
     encoding = Encoding(tokenizer=tokenizer_of_characters(), image_tokens=1, longest=10_000, max_pixels=1000)
