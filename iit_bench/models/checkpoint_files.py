@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,12 @@ def resolve_checkpoint(checkpoint: str, *, trust_remote_code: bool = False) -> P
 def _is_adapter(checkpoint: str, folder: Path) -> bool:
     if not (folder / ADAPTER_CONFIG).is_file():
         return False
+    whole = folder.resolve().parent / "config.json"
+    if whole.is_file() and read_object(whole).get("model_type") == "wings":  # as `iit-bench train` leaves it, for peft itself
+        named = f"--model wings --checkpoint {os.path.normpath(folder / '..')}"
+        raise UserError(
+            f"checkpoint {checkpoint!r} is the adapter of a trained folder whose weights have it merged in already; name that folder: {named}"
+        )
     if (folder / "config.json").is_file():
         raise UserError(
             f"checkpoint {checkpoint!r} has {ADAPTER_CONFIG} beside a whole model, and where peft is installed transformers applies the "

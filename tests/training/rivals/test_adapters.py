@@ -77,6 +77,9 @@ def test_a_folder_evaluates_by_name_and_records_its_base(method: str, inputs: di
     assert card["method"]["base"]["name"] == "llava-stage1" and len(card["method"]["base"]["weights_sha256"]) == 64
     assert card["scores"]["dev"]["V"]["n"] == 2
     assert load_model("wings", ModelOptions(checkpoint=str(out))).info.accepts_images
+    for name, checkpoint in (("wings", str(out / "adapter")), (f"hf:{out}/adapter", None)):  # each named another command that ends, too
+        with pytest.raises(UserError, match=f"merged in already; name that folder: --model wings --checkpoint {out}$"):
+            load_model(name, ModelOptions(checkpoint=checkpoint))
 
 
 def test_a_base_in_several_files_is_adapted_and_recorded(method: str, inputs: dict[str, Path], tmp_path: Path) -> None:
