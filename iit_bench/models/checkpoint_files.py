@@ -103,7 +103,7 @@ def _is_adapter(checkpoint: str, folder: Path) -> bool:
     if whole.is_file() and read_object(whole).get("model_type") == "wings":  # as `iit-bench train` leaves it, for peft itself
         named = f"--model wings --checkpoint {os.path.normpath(folder / '..')}"
         raise UserError(
-            f"checkpoint {checkpoint!r} is the adapter of a trained folder whose weights have it merged in already; name that folder: {named}"
+            f"checkpoint {checkpoint!r} is the adapter of a trained folder, whose weights have it merged in already; name that: {named}"
         )
     if (folder / "config.json").is_file():
         raise UserError(

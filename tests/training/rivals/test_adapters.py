@@ -78,7 +78,7 @@ def test_a_folder_evaluates_by_name_and_records_its_base(method: str, inputs: di
     assert card["scores"]["dev"]["V"]["n"] == 2
     assert load_model("wings", ModelOptions(checkpoint=str(out))).info.accepts_images
     for name, checkpoint in (("wings", str(out / "adapter")), (f"hf:{out}/adapter", None)):  # each named another command that ends, too
-        with pytest.raises(UserError, match=f"merged in already; name that folder: --model wings --checkpoint {out}$"):
+        with pytest.raises(UserError, match=f"merged in already; name that: --model wings --checkpoint {out}$"):
             load_model(name, ModelOptions(checkpoint=checkpoint))
 
 
