@@ -192,7 +192,7 @@ class Figure:
     _: KW_ONLY
     low: float | None = None  # lower end of the 95% interval
     high: float | None = None  # upper end of the 95% interval
-    n: int = 0  # items
+    n: int = 0  # items; 0 beside a value: how many is not known (another tool's files do not tell)
     clusters: int = 0  # independent clusters among them
     se: float | None = None  # standard error; None = not known
     method: str = ""  # "wilson", "clustered wilson", "two-way clustered wilson", …

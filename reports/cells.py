@@ -110,8 +110,8 @@ def count(n: int) -> str:
 
 
 def size(n: int) -> str:
-    """A sample size: 1234 -> "n 1 234" with no-break spaces."""
-    return f"n\N{NO-BREAK SPACE}{count(n)}"
+    """The sample size of a figure: 1234 -> "n 1 234" with no-break spaces; 0 -> "n unknown"."""
+    return f"n\N{NO-BREAK SPACE}{count(n) if n else 'unknown'}"
 
 
 def interval(figure: Figure, signed: bool = False) -> str:
@@ -130,7 +130,7 @@ def figure_title(figure: Figure) -> str:
     parts = [numerals.fixed(figure.value, 4)]
     if figure.low is not None and figure.high is not None:
         parts.append(f"95% interval {numerals.fixed(figure.low, 4)} to {numerals.fixed(figure.high, 4)}")
-    parts.append(f"n = {figure.n}")
+    parts.append(f"n = {figure.n}" if figure.n else "n unknown")
     if figure.clusters:
         parts.append(f"{figure.clusters} clusters")
     return "; ".join([*parts, *filter(None, (figure.method, figure.note))])
@@ -232,6 +232,11 @@ def number_cell(value: float | None, text: str = "") -> Cell:
     if value is None:
         return Cell(text or NOT_AVAILABLE)
     return Cell(text or count(round(value)), sort=value)
+
+
+def count_cell(n: int) -> Cell:
+    """How many items or clusters a figure is of; 0 where that is not known, which sorts last."""
+    return number_cell(n) if n else Cell("–", title="not known")
 
 
 def text_cell(text: str, *, lines: Sequence[str] = (), sort: str | None = "") -> Cell:

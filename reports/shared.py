@@ -42,8 +42,8 @@ def tool_badge(run: TaskRun) -> tuple[str, ...]:
 
 
 def common_n(figures: Sequence[Figure]) -> int | None:
-    """The most frequent n of the figures that exist, the larger of equally frequent ones; None if no figure exists."""
-    sizes = Counter(figure.n for figure in figures if figure.value is not None)
+    """The most frequent known n of the figures that exist, the larger of equally frequent ones; None if there is none."""
+    sizes = Counter(figure.n for figure in figures if figure.value is not None and figure.n)
     return max(sizes, key=lambda n: (sizes[n], n)) if sizes else None
 
 

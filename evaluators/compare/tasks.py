@@ -28,7 +28,7 @@ class TaskSettings:
     settings: Mapping[str, str]  # what a message calls a setting -> its value in words
     usual: frozenset[str] = frozenset()  # settings left at the tool's or the task's own value
     documents_sha256: str = ""  # of what was asked; "" where the files do not record it
-    n: int = 0  # items
+    n: int = 0  # items; 0 = not recorded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def differences(a: TaskSettings, b: TaskSettings) -> list[str]:
     if a.documents_sha256 and b.documents_sha256:
         pairs.append(("documents", a.documents_sha256[:12], b.documents_sha256[:12]))
     else:
-        pairs.append(("number of items", str(a.n), str(b.n)))
+        pairs.append(("number of items", *(str(one.n or NOT_RECORDED) for one in (a, b))))
     return [f"{name} ({one} and {other})" for name, one, other in pairs if one != other]
 
 

@@ -142,7 +142,7 @@ def _counted(n: int, thing: str) -> str:
 def _suite_lines(name: str, results: SuiteResults) -> list[str]:
     """The main figure of each task, with its notes."""
     counts = ", ".join(f"{n} {outcome}" for outcome, n in results.outcomes.items() if n)
-    lines = [f"{name}: suite {results.suite}, {counts or 'no items'}"]
+    lines = [f"{name}: suite {results.suite}, {counts or 'no items at hand'}"]
     labels = [f"{task.task} ({task.metric})" if task.metric else task.task for task in results.tasks]
     width = max(map(len, labels), default=0)
     for label, task in zip(labels, results.tasks, strict=True):
@@ -157,7 +157,7 @@ def _points(figure: Figure, best: float | None) -> str:
     if figure.value is None:
         return _figure(figure)
     interval = f" [{figure.low:.6g}, {figure.high:.6g}]" if figure.low is not None and figure.high is not None else ""
-    return f"{figure.value:.6g}{f' of {best:.6g}' if best is not None else ''}{interval} n={figure.n}"
+    return f"{figure.value:.6g}{f' of {best:.6g}' if best is not None else ''}{interval} {_size(figure)}"
 
 
 def left_out_text(run: Mapping[str, Any]) -> str:
@@ -192,4 +192,8 @@ def _figure(figure: Figure) -> str:
     if figure.value is None:
         return f"not available ({figure.note})"
     bounds = f" [{in_percent(figure.low)}, {in_percent(figure.high)}]" if figure.low is not None and figure.high is not None else ""
-    return f"{in_percent(figure.value):>6}{bounds} n={figure.n}"
+    return f"{in_percent(figure.value):>6}{bounds} {_size(figure)}"
+
+
+def _size(figure: Figure) -> str:
+    return f"n={figure.n}" if figure.n else "n unknown"

@@ -21,9 +21,9 @@ def details_of(task: str, evaluated: Mapping[str, Any]) -> dict[str, Any]:
 
     documents_sha256 does not depend on the model or its chat template: two runs with the same one were asked the same documents.
     """
-    config = evaluated.get("configs", {}).get(task, {})
+    config, shots = evaluated.get("configs", {}).get(task, {}), evaluated.get("n-shot", {})
     details: dict[str, Any] = {
-        "n_shot": int(evaluated.get("n-shot", {}).get(task) or 0),
+        "n_shot": int(shots[task] or 0) if task in shots else None,
         "version": str(evaluated.get("versions", {}).get(task, "")),
         "n_documents": int(evaluated["n-samples"][task]["original"]),
         "output_type": str(config.get("output_type") or ""),

@@ -171,7 +171,7 @@ def _result(
 
 
 def _uncertainty(figure: Figure) -> dict[str, Any]:
-    found: dict[str, Any] = {"num_samples": figure.n, "num_clusters": figure.clusters}
+    found: dict[str, Any] = {"num_samples": figure.n, "num_clusters": figure.clusters} if figure.n else {}
     if figure.se is not None:
         found["standard_error"] = {"value": figure.se, "method": figure.method or "analytic"}
     if figure.low is not None and figure.high is not None:

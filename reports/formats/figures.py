@@ -42,8 +42,8 @@ class Row:
     low: float | None = None  # of the 95% interval
     high: float | None = None  # of the 95% interval
     se: float | None = None  # standard error
-    n: int = 0  # items
-    clusters: int = 0  # independent clusters among them
+    n: int | None = 0  # items; None = not known
+    clusters: int | None = 0  # independent clusters among them
     chance: float | None = None  # accuracy of a uniform guess
     p: float | None = None  # paired figures: two-sided
     p_holm: float | None = None  # paired figures: Holm-adjusted
@@ -150,4 +150,6 @@ def _noted(figure: Figure, result: TaskResult, metric: str) -> Figure:
 
 def _row(common: dict[str, Any], figure: Figure, **of: Any) -> Row:
     measured = {name: getattr(figure, name) for name in ("value", "low", "high", "se", "n", "clusters", "method", "note")}
+    if figure.value is not None and not figure.n:
+        measured |= {"n": None, "clusters": None}
     return Row(**common, **measured, **of)

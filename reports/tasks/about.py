@@ -7,7 +7,7 @@ from typing import Any
 
 from iit_bench.storage.runs import TaskRun, folder_label
 from iit_bench.types import OUTCOMES
-from reports.cells import Cell, Column, Table, number_cell, text_cell
+from reports.cells import Cell, Column, Table, count_cell, number_cell, text_cell
 from reports.models import ModelRow, Models
 from reports.shared import SUITE_NAMES, RunCard, row_cell, run_facts, seconds_cell, tokens_cell, tool_badge
 
@@ -41,6 +41,8 @@ def runs_table(models: Models) -> Table | None:
 
 
 def _line(row: ModelRow, run: TaskRun) -> tuple[Cell, ...]:
+    outcomes = run.results.outcomes
+    known = any(outcomes.values())  # not where another tool's figures came without their items
     state = "every item finished" if run.results.complete else "stopped by errors of the machine; it can be resumed"
     return (
         row_cell(row),
@@ -48,7 +50,7 @@ def _line(row: ModelRow, run: TaskRun) -> tuple[Cell, ...]:
         text_cell(str(run.run.get("tool", "iit-bench"))),
         text_cell(_place(run)),
         number_cell(sum(result.members is None for result in run.results.tasks)),
-        *(number_cell(run.results.outcomes.get(outcome, 0)) for outcome in OUTCOMES),
+        *(number_cell(outcomes.get(outcome, 0)) if known else count_cell(0) for outcome in OUTCOMES),
         seconds_cell(run.run.get("seconds")),
         tokens_cell(run.run.get("tokens")),
         text_cell(state),

@@ -16,6 +16,7 @@ from reports.cells import (
     Column,
     Table,
     count,
+    count_cell,
     figure_cell,
     interval,
     missing_cell,
@@ -207,8 +208,8 @@ def _line(row: ModelRow, run: TaskRun, result: TaskResult, metric: str) -> tuple
         text_cell(result.task, lines=[size_of] if size_of else []),
         text_cell(metric or "none"),
         cell,
-        number_cell(figure.n),
-        number_cell(figure.clusters),
+        count_cell(figure.n),
+        count_cell(figure.clusters),
         text_cell(figure.method or "no interval"),
         *_outcomes(result, metric),
         text_cell(changed),
@@ -217,8 +218,10 @@ def _line(row: ModelRow, run: TaskRun, result: TaskResult, metric: str) -> tuple
 
 
 def _outcomes(result: TaskResult, metric: str) -> list[Cell]:
-    """The metric's own counts; "–" where its items are neither right nor wrong, or were not counted by metric."""
+    """The metric's own counts; "–" where its items are neither right nor wrong, were not counted by metric, or are not at hand."""
     counts = result.metric_outcomes.get(metric, {} if result.metric_outcomes or metric != result.metric else result.outcomes)
+    if not any(counts.values()):
+        counts = {}
     return [number_cell(counts[outcome]) if outcome in counts else text_cell("–", sort=None) for outcome in OUTCOMES]
 
 

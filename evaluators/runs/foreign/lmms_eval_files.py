@@ -44,7 +44,8 @@ def read_results(path: Path, content: Mapping[str, Any]) -> TaskRun:
         UserError: it is damaged, or a file of samples is.
     """
     try:
-        tasks = [task for task in content["results"] if task in content.get("n-samples", {})]
+        sizes = content.get("n-samples") or content["results"]  # without sizes a group, which has none, is not told from a task
+        tasks = [task for task in content["results"] if task in sizes]
         results, items = [], []
         for task in tasks:
             result, rows = _task(path, task, content)
@@ -60,18 +61,18 @@ def _task(path: Path, task: str, content: Mapping[str, Any]) -> tuple[TaskResult
     values = dict(_values(content["results"][task]))
     lines = list(_lines(path, task))
     items = [item for number_, line in enumerate(lines) for item in _items(task, number_, line, values)]
-    sizes = content["n-samples"][task]
-    higher = (content.get("higher_is_better") or {}).get(task)
+    sizes = (content.get("n-samples") or {}).get(task)
+    higher, shots = (content.get("higher_is_better") or {}).get(task), content.get("n-shot") or {}
     result = task_result(
         task,
         values,
         items,
         tool=TOOL,
-        count=documents(sizes["effective"]),
+        count=documents(sizes["effective"]) if sizes else len(lines),
         higher=higher,
         version=str((content.get("versions") or {}).get(task, "")),
-        n_shot=int((content.get("n-shot") or {}).get(task) or 0),
-        n_documents=documents(sizes["original"]),
+        n_shot=int(shots[task] or 0) if task in shots else None,
+        n_documents=documents(sizes["original"]) if sizes else None,
         documents_sha256=_documents(lines) if lines else "",
         output_type=str((content.get("configs") or {}).get(task, {}).get("output_type") or ""),
         notes=_NOTES if items else (f"no samples beside {path.name}: run lmms-eval with --log_samples for intervals from the items",),

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from evaluators.compare.tasks import differences, how_asked
 from evaluators.runs.reading import read_runs
+from evaluators.runs.summary import summary_text
+from iit_bench.cli import main
 from iit_bench.errors import UserError
+from iit_bench.storage.runs import TaskRun
+from reports.leaderboard import report
 from tests.reliability.borders import BORDERS
 from tests.reliability.damages import changed
 
@@ -46,6 +56,63 @@ def test_lighteval_writes_an_unknown_count_as_minus_one(tmp_path: Path) -> None:
     (run,) = read("files of lighteval", tmp_path, -1)
     (result,) = run.results.tasks
     assert (result.scores["acc"].n, result.n_documents) == (0, 40)
+
+
+UNTOLD = {  # files that do not tell how many were asked, and what they say of a task otherwise
+    "lighteval": ("files of lighteval", ("config_tasks",)),
+    "lmms-eval": ("files of lmms-eval", ("n-samples", "n-shot")),
+    "VLMEvalKit": ("files of VLMEvalKit", ()),
+}
+
+
+@pytest.fixture(params=UNTOLD)
+def untold(request: pytest.FixtureRequest, tmp_path: Path) -> TaskRun:
+    """A run of which only figures are left."""
+    name, removed = UNTOLD[request.param]
+    file, text = next((file, text) for file, text in BORDERS[name].files.items() if "result" not in file or file.endswith(".json"))
+    if removed:
+        text = json.dumps({key: value for key, value in json.loads(text).items() if key not in removed})
+    path = tmp_path / "theirs" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+    (run,) = read_runs(tmp_path / "theirs")
+    return cast(TaskRun, run)
+
+
+def test_an_unknown_count_is_shown_as_unknown(untold: TaskRun, tmp_path: Path) -> None:
+    """It was shown as n = 0, and its items as 0 right and 0 wrong."""
+    (result,) = untold.results.tasks
+    figure = result.scores[result.metric]
+    assert (figure.n, result.n_documents) == (0, None) and figure.value is not None
+    assert figure.low is None or (figure.from_stderr and figure.method.startswith("normal")), "made from n"
+    words = summary_text("theirs", untold.results)
+    assert " n unknown" in words and "n=0" not in words and "no items at hand" in words
+    page = unescape(report([tmp_path / "theirs"], tmp_path / "report").read_text(encoding="utf-8")).replace("\N{NO-BREAK SPACE}", " ")
+    assert "n unknown" in page
+    assert not re.search(r"\bn(?: =)? 0\b", page) and not re.search(r"<td[^>]*>\s*0\s*</td>", page)
+
+
+def test_an_unknown_count_is_exported_as_none(untold: TaskRun, tmp_path: Path) -> None:
+    out = tmp_path / "csv"
+    assert main(["export", str(tmp_path / "theirs"), "--to", "csv", "--out", str(out)]) == 0
+    (file,) = out.glob("*.csv")
+    rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+    assert rows and {(row["n"], row["clusters"]) for row in rows} == {("", "")}
+
+
+def test_an_unknown_count_is_not_the_number_of_another_run(untold: TaskRun) -> None:
+    (result,) = untold.results.tasks
+    asked = how_asked(untold, result)
+    assert differences(asked, replace(asked, n=40)) == ["number of items (not recorded and 40)"]
+    assert "few-shot examples" not in asked.settings or result.n_shot == 0  # which lighteval has in a task's name
+
+
+def test_examples_that_lmms_eval_does_not_tell_are_not_none(tmp_path: Path) -> None:
+    for file, text in BORDERS["files of lmms-eval"].files.items():
+        content = text if file.endswith(".jsonl") else json.dumps({k: v for k, v in json.loads(text).items() if k != "n-shot"})
+        (tmp_path / file).write_text(content, encoding="utf-8")
+    (run,) = read_runs(tmp_path)
+    assert [result.n_shot for result in run.results.tasks] == [None]
 
 
 @pytest.mark.parametrize("name", PLACES)
