@@ -97,6 +97,18 @@ def shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
+def loaded_files(folder: Path) -> list[Path]:
+    """The safetensors of a folder that transformers loads: the whole file, else the shards of its index; others may lie beside them.
+
+    Raises:
+        UserError: see `shards`.
+    """
+    whole, index = folder / f"model{SAFETENSORS}", folder / f"model{INDEX}"
+    if whole.is_file():
+        return [whole]
+    return shards(index) if index.is_file() else sorted(folder.glob(f"*{SAFETENSORS}"))
+
+
 def shard_headers(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and safetensors' name of the dtype of each tensor of a shard, by name; no tensor is read.
 

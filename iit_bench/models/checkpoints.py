@@ -15,13 +15,16 @@ from transformers import AutoConfig
 
 from iit_bench.errors import UserError, described, one_line
 from iit_bench.models.adapters import load_adapter
-from iit_bench.models.checkpoint_check import PACKED, SAFETENSORS, shard_headers
+from iit_bench.models.checkpoint_check import PACKED, SAFETENSORS, loaded_files, shard_headers
 from iit_bench.models.checkpoint_files import Checkpoint, checkpoint_sha256, commit_of
 from iit_bench.models.contract import UNUSED_WEIGHTS, ModelInfo, ModelOptions
 from iit_bench.models.huggingface.generation import loading_settings
+from iit_bench.models.loading_report import loading_report
 from iit_bench.models.placement import input_device, placing_details, placing_settings, plan_placement
 from iit_bench.models.rendering import template_sha256
 from iit_bench.numerals import counted
+from iit_bench.progress import notice
+from iit_bench.ranks import this_rank
 
 MOST_UNSTORED = 2**26  # numbers that a model may have beside those of its files: parts that are not used; 256 MiB in float32
 # Arguments of `from_pretrained`: what of a checkpoint did not fit is returned, not raised with a table of many lines.
@@ -79,7 +82,7 @@ def load_weights(factory: Any, files: Checkpoint, config: Any, options: ModelOpt
 
 
 def load_whole(factory: Any, folder: Path, *, may_lack: tuple[str, ...] = (), **settings: Any) -> Any:
-    """A model of transformers from a folder that has each of its weights, in its shape.
+    """A model of transformers from a folder that has each of its weights, in its shape. Weights of an LLM without a place are named.
 
     Args:
         factory: an AutoModel… class, or a model's own.
@@ -96,16 +99,23 @@ def load_whole(factory: Any, folder: Path, *, may_lack: tuple[str, ...] = (), **
     with _without_report():
         model, report = factory.from_pretrained(folder, **REPORTED, **settings)
     _refuse_unlike(report, folder, may_lack)
-    if model.get_output_embeddings() is not None:  # a tower alone may be a part of what is in the folder
-        _unused(model, set(report["unexpected_keys"]), folder)
+    _name_unused(model, set(report["unexpected_keys"]), folder)
     return model
 
 
-def check_headers(factory: Any, folder: Path, config: Any, *, may_lack: tuple[str, ...] = ()) -> None:
-    """Refuse what `load_whole` refuses, by the names and shapes in the files' headers: no weight is read, and none made.
+def _name_unused(model: Any, names: set[str], folder: Path) -> None:
+    """Print one sentence about weights that an LLM has no place for; a tower alone may be a part of what is in the folder."""
+    if model.get_output_embeddings() is None or not (unused := _unused(model, names, folder).get(UNUSED_WEIGHTS)):
+        return
+    if this_rank().number == 0:
+        notice(
+            f"warning: checkpoint {str(folder)!r} has {counted(unused['count'], 'weight')} that its config.json has no place for, "
+            f"{unused['first']!r} first; the model is built without"
+        )
 
-    Weights are looked for by their own names, with and without the name of the base model before them. Where the files have others,
-    transformers may rename these, so that only shapes are compared, and the rest is found when the weights are loaded.
+
+def check_headers(factory: Any, folder: Path, config: Any, *, may_lack: tuple[str, ...] = ()) -> None:
+    """Refuse what `load_whole` refuses, and print what it prints, by the names and shapes in the files' headers: no weight is read.
 
     Args:
         factory, folder, may_lack: as of `load_whole`.
@@ -117,17 +127,10 @@ def check_headers(factory: Any, folder: Path, config: Any, *, may_lack: tuple[st
     outline = check_outline(factory, folder, config)
     if getattr(config, "quantization_config", None):  # packed weights have shapes of their own
         return
-    stored = {name: shape for file in folder.glob(f"*{SAFETENSORS}") for name, (shape, _) in shard_headers(file).items()}
-    needed = outline.state_dict(keep_vars=True)
-    base = f"{outline.base_model_prefix}."
-    of = {name: next((one for one in (name, name.removeprefix(base), base + name) if one in stored), None) for name in needed}
-    unlike = [(name, stored[one], tensor.shape) for name, tensor in needed.items() if (one := of[name]) and stored[one] != tensor.shape]
-    unknown = stored.keys() - of.values()
-    there = {id(needed[name]) for name, one in of.items() if one}  # tied weights are one tensor, stored under one of its names
-    lacking = [] if unknown else [name for name, tensor in needed.items() if id(tensor) not in there]
-    _refuse_unlike({"mismatched_keys": unlike, "missing_keys": lacking}, folder, may_lack)
-    if outline.get_output_embeddings() is not None:
-        _unused(outline, unknown, folder)
+    stored = {name: shape for file in loaded_files(folder) for name, (shape, _) in shard_headers(file).items()}
+    report = loading_report(outline, stored)
+    _refuse_unlike(report, folder, may_lack)
+    _name_unused(outline, report["unexpected_keys"], folder)
 
 
 def check_outline(factory: Any, folder: Path, config: Any, trust_remote_code: bool = False) -> Any:
@@ -170,7 +173,12 @@ def _refuse_unlike(report: Mapping[str, Any], folder: Path, may_lack: tuple[str,
             f"{needed} by config.json{more}; get both from one source"
         )
     if missing := sorted(name for name in report["missing_keys"] if name.partition(".")[0] not in may_lack):
-        raise UserError(f"checkpoint {str(folder)!r} lacks {len(missing)} weights, {missing[0]!r} first; it is not whole, get it again")
+        lacks = f"checkpoint {str(folder)!r} lacks {counted(len(missing), 'weight')}, {missing[0]!r} first"
+        if others := sorted(report["unexpected_keys"]):
+            raise UserError(
+                f"{lacks}, and has {len(others)} without a place, {others[0]!r} first; get weights and config.json from one source"
+            )
+        raise UserError(f"{lacks}; it is not whole, get it again")
 
 
 def _file_of(folder: Path, name: str, shape: list[int]) -> str:
@@ -184,11 +192,10 @@ def _file_of(folder: Path, name: str, shape: list[int]) -> str:
 
 @contextmanager
 def _without_report() -> Iterator[None]:
-    """A context in which transformers prints no table of weights that are missing or of other shapes: `_refuse_unlike` names them."""
+    """A context in which transformers prints no table of weights that are missing, without a place or of other shapes: we name them."""
 
     def others(record: logging.LogRecord) -> bool:
-        words = record.getMessage()
-        return "LOAD REPORT" not in words or not ("MISSING" in words or "MISMATCH" in words)
+        return "LOAD REPORT" not in record.getMessage()
 
     log = logging.getLogger("transformers.modeling_utils")
     log.addFilter(others)

@@ -231,7 +231,7 @@ def _check_stage(config: Any, tokenizer: Any, folder: Path) -> None:
     """
     from transformers import AutoModel
 
-    from iit_bench.models.wings.modeling import measure_tower
+    from iit_bench.models.wings.modeling import WingsForConditionalGeneration, measure_tower
     from iit_bench.models.wings.released.checkpoint import check_names, empty_model, read_headers
 
     if tokenizer.convert_tokens_to_ids(IMAGE) != config.image_token_id:
@@ -248,6 +248,7 @@ def _check_stage(config: Any, tokenizer: Any, folder: Path) -> None:
             f"takes {config.image_token_length} of {config.vision_hidden_size}; train stage 1 with this tower"
         )
     check_names(empty_model(config), read_headers(folder), folder, official=False)
+    check_headers(WingsForConditionalGeneration, folder, config)  # the tower's, too, whose names transformers changes
 
 
 def _places(recipe: VlmRecipe, weights: bool) -> tuple[Place, Place]:

@@ -352,7 +352,7 @@ def test_weights_that_a_folder_lacks_are_not_drawn_at_random(opener: str, checkp
     weights = load_file(checkpoint / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"lacks 1 weights, '(model\.)?layers\.1\.mlp\.up_proj\.weight' first"):
+    with pytest.raises(UserError, match=r"lacks 1 weight, '(model\.)?layers\.1\.mlp\.up_proj\.weight' first"):
         OPENERS[opener](checkpoint)
     assert not [line for line in printed if "REPORT" in line]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from iit_bench.errors import UserError
 from iit_bench.training import assets, start
@@ -69,6 +70,63 @@ def test_an_llm_whose_weights_are_not_as_described_ends_a_dry_run_as_the_trainin
         (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     said = refused_by_both("lab-wings-stage1", [f"inputs.llm={folder}", "inputs.tower=shipped:tower"], tmp_path / "out")
     assert all(word in said for word in words), said
+
+
+def renamed(folder: Path, names: dict[str, str]) -> Path:
+    """A model's folder some of whose weights have other names; "" takes one out."""
+    file = folder / "model.safetensors"
+    weights = {names.get(name, name): tensor for name, tensor in load_file(file).items()}
+    save_file({name: tensor for name, tensor in weights.items() if name}, file, metadata={"format": "pt"})
+    return folder
+
+
+DOWN, OTHER = "model.layers.3.mlp.down_proj.weight", "model.layers.3.mlp.down_proj.base_layer.weight"
+
+
+@pytest.mark.parametrize(
+    ("key", "model", "names", "words"),
+    [
+        ("llm", "base-llm", {DOWN: ""}, (f"lacks 1 weight, {DOWN!r} first; it is not whole",)),
+        ("llm", "base-llm", {DOWN: OTHER}, (f"lacks 1 weight, {DOWN!r} first, and has 1 without a place, {OTHER!r} first; get ",)),
+        ("tower", "tower", {"TAKEN": "other.weight"}, ("lacks 1 weight, ", "and has 1 without a place, 'other.weight' first; get ")),
+    ],
+)
+def test_weights_of_other_names_end_a_dry_run_as_the_training(
+    key: str, model: str, names: dict[str, str], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A dry run compared the shapes of what it knew as soon as a name was unknown, and was silent about what was lacking then."""
+    folder = broken(assets.models() / model, tmp_path / model, {})
+    taken = next(name for name in sorted(load_file(folder / "model.safetensors")) if name.endswith("weight"))
+    renamed(folder, {taken if old == "TAKEN" else old: new for old, new in names.items()})
+    inputs = {"llm": "shipped:base-llm", "tower": "shipped:tower"} | {key: str(folder)}
+    said = refused_by_both("lab-wings-stage1", [f"inputs.{name}={value}" for name, value in inputs.items()], tmp_path / "out")
+    assert all(word in said for word in words), said
+
+
+def test_a_stage_that_lacks_a_weight_of_its_tower_ends_a_dry_run_as_the_training(tmp_path: Path) -> None:
+    folder = broken(assets.models() / "wings", tmp_path / "wings", {})
+    taken = next(
+        name for name in sorted(load_file(folder / "model.safetensors")) if "vision_tower" in name and name.endswith("convolution.weight")
+    )
+    renamed(folder, {taken: ""})
+    said = refused_by_both("lab-wings-stage2", [f"inputs.model={folder}"], tmp_path / "out")
+    assert "lacks 1 weight, 'model.vision_tower." in said and "it is not whole, get it again" in said, said
+
+
+def test_weights_without_a_place_are_one_sentence_before_the_first_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A training printed a table of transformers, and a dry run nothing."""
+    folder = broken(assets.models() / "base-llm", tmp_path / "llm", {})
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"value_head.weight": torch.zeros(2)}, folder / "model.safetensors", metadata={"format": "pt"})
+    overrides = [f"inputs.llm={folder}", "inputs.tower=shipped:tower"]
+    said = f"warning: checkpoint {str(folder)!r} has 1 weight that its config.json has no place for, 'value_head.weight' first; "
+    for run in (
+        lambda: plan("lab-wings-stage1", overrides, tmp_path / "out"),
+        lambda: make_task(load_recipe("lab-wings-stage1", overrides).recipe),
+    ):  # type: ignore[arg-type]
+        run()
+        error = capsys.readouterr().err
+        assert error.count(said) == 1 and "LOAD REPORT" not in error, error
 
 
 @pytest.mark.usefixtures("packages")

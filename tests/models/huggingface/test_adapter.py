@@ -137,5 +137,5 @@ def test_missing_weights_are_refused_not_drawn_at_random(save_tiny, tmp_path):
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"lacks 1 weights, 'model\.layers\.1\.mlp\.up_proj\.weight'"):
+    with pytest.raises(UserError, match=r"lacks 1 weight, 'model\.layers\.1\.mlp\.up_proj\.weight'"):
         load(f"hf:{tmp_path}", ModelOptions(device="cpu"))

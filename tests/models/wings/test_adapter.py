@@ -199,7 +199,7 @@ def test_any_tower_loads_whatever_transformers_names_its_tensors(tower: Any, kit
     tensors = load_file(tmp_path / "model.safetensors")
     tensors.pop(next(name for name in sorted(tensors) if "vision_tower" in name))
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"lacks 1 weights, 'model\.vision_tower"):
+    with pytest.raises(UserError, match=r"lacks 1 weight, 'model\.vision_tower"):
         load("wings", ModelOptions(checkpoint=str(tmp_path), device="cpu"))
 
 
