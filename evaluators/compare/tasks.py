@@ -116,7 +116,7 @@ def differences(a: TaskSettings, b: TaskSettings) -> list[str]:
     if a.documents_sha256 and b.documents_sha256:
         pairs.append(("documents", a.documents_sha256[:12], b.documents_sha256[:12]))
     else:
-        pairs.append(("number of items", *(str(one.n or NOT_RECORDED) for one in (a, b))))
+        pairs.append(("number of items", str(a.n or NOT_RECORDED), str(b.n or NOT_RECORDED)))
     return [f"{name} ({one} and {other})" for name, one, other in pairs if one != other]
 
 

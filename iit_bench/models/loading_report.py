@@ -25,7 +25,8 @@ def loading_report(outline: PreTrainedModel, stored: Mapping[str, Sequence[int]]
     """
     needed = outline.state_dict(keep_vars=True)
     reached: set[int] = set()  # tied weights are one tensor, stored under one of its names
-    unlike, unknown = set(), set()
+    unlike: set[tuple[str, Any, Any]] = set()
+    unknown: set[str] = set()
     for name, target, is_made in _targets(outline, stored, needed):
         if target not in needed:
             unknown.add(target)
@@ -41,7 +42,7 @@ def loading_report(outline: PreTrainedModel, stored: Mapping[str, Sequence[int]]
     return {"missing_keys": report.missing_keys, "unexpected_keys": report.unexpected_keys, "mismatched_keys": report.mismatched_keys}
 
 
-def _targets(outline: PreTrainedModel, stored: Mapping[str, Any], needed: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+def _targets(outline: PreTrainedModel, stored: Mapping[str, Any], needed: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """(stored name, name in the model, whether the weight is made of others), as transformers decides it when it loads."""
     mapping = get_model_conversion_mapping(outline)
     renamings = [one for one in mapping if isinstance(one, WeightRenaming)]
