@@ -21,6 +21,7 @@ import pytest
 from hypothesis import strategies as st
 
 from evaluators.iit.columns import Turns
+from evaluators.iit.results import summarise
 from evaluators.runs.foreign import inspect_logs, lighteval_files
 from evaluators.runs.reading import load_run, read_runs
 from iit_bench.errors import ItemError, UserError
@@ -32,12 +33,14 @@ from iit_bench.models.openai.client import Client
 from iit_bench.models.openai.ledger import Ledger
 from iit_bench.server_options import ServerOptions
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
-from iit_bench.storage.format import BENCHMARK_FORMAT, sealed_json, sha256_file
+from iit_bench.storage.format import BENCHMARK_FORMAT, sha256_file
+from iit_bench.storage.runs import save_results
 from iit_bench.storage.tables import read_columns, read_table, table_bytes
 from iit_bench.types import OUTCOMES, Prediction, Question
 from tests.reliability.borders import CHAT, LIGHTEVAL, MANIFEST, has_possible_figures, lines, sealed
 from tests.reliability.tally import Tally
 from tests.reliability.test_fuzzed import every, is_logged, new_text, new_value
+from tests.storage.test_run_files import HEADER
 from tests.storage.test_table_values import TURN, another, written
 
 Record = Callable[[str, object], None]
@@ -89,7 +92,15 @@ def test_changed_predictions_are_read_or_refused(tmp_path: Path, record_property
     valid = table_bytes(Prediction, records)
     rows, path = pq.read_table(io.BytesIO(valid)).to_pylist(), tmp_path / "run" / "predictions.parquet"
     written(path.parent, records)
-    stored = json.loads((path.parent / "results.json").read_text(encoding="utf-8"))
+
+    def write(table: bytes) -> None:
+        """A table, and the results that a run with it would have; where there can be none, those of the unchanged one."""
+        path.write_bytes(table)
+        try:
+            results = summarise(read_table(Prediction, [path]), {}, True, HEADER["benchmark"]["tiers"])
+        except (UserError, ValueError):
+            results = summarise(records, {}, True, HEADER["benchmark"]["tiers"])
+        save_results(path.parent, sha256_file(path), results, [])
 
     def read() -> list[Prediction]:
         found = read_table(Prediction, [path])
@@ -98,12 +109,11 @@ def test_changed_predictions_are_read_or_refused(tmp_path: Path, record_property
         return found
 
     def tried(data: st.DataObject) -> None:
-        path.write_bytes(new_parquet(data, rows, valid))
-        body = {**stored, "predictions_sha256": sha256_file(path)}  # as if it had been written so
-        body.pop("seal")
-        (path.parent / "results.json").write_text(sealed_json(stored["format"], body), encoding="utf-8")
+        write(new_parquet(data, rows, valid))
         tally.tried(read, is_possible)
 
+    write(valid)
+    assert read() == records
     every(40, tried)
 
 
@@ -130,6 +140,10 @@ def test_changed_questions_are_read_or_refused(bench: Benchmark, tmp_path: Path,
         tally.tried(lambda: load_benchmark(folder), lambda found: all(map(is_answerable, found.questions.values())))
 
     assert manifest["format"] == BENCHMARK_FORMAT
+    (folder / name).write_bytes(valid)
+    manifest["files"] = {one: sha256_file(folder / one) for one in manifest["files"]}
+    (folder / "manifest.json").write_text(sealed(MANIFEST, json.dumps(manifest)), encoding="utf-8")
+    assert len(load_benchmark(folder).questions) == len(some)
     every(20, tried)
 
 
@@ -182,7 +196,8 @@ def test_a_changed_log_of_inspect_is_read_or_refused(tmp_path: Path, record_prop
     from tests.evaluators.runs.foreign.test_inspect_logs import run_inspect
 
     tally, path = Tally("fuzzed: logs of inspect", record_property), tmp_path / "a.eval"
-    with zipfile.ZipFile(run_inspect(tmp_path / "log")) as archive:
+    log = run_inspect(tmp_path / "log")
+    with zipfile.ZipFile(log) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     own = sorted(name for name in entries if name.endswith(".json"))
 
@@ -201,6 +216,8 @@ def test_a_changed_log_of_inspect_is_read_or_refused(tmp_path: Path, record_prop
                 archive.writestr(entry, content)
         tally.tried(read, has_possible_figures)
 
+    shutil.copy(log, path)
+    assert read()[0].items
     every(20, tried)
 
 
