@@ -98,7 +98,7 @@ def from_stderr(measured: Measured, pooled: bool = False) -> Figure:
     source = f"pooled stderr of {measured.tool}" if pooled else _source(measured)
     low, high, scale = value - Z * stderr, value + Z * stderr, "normal"
     if measured.metric in _POSITIVE and value > 0:
-        factor = math.exp(min(Z * stderr / value, 700))
+        factor = math.exp(min(Z * stderr / value, 400))  # also times a large value within floating point
         low, high, scale = value / factor, value * factor, "log-normal"
     least, most = _RANGES.get(measured.metric, (-math.inf, math.inf))
     if least <= value <= most:

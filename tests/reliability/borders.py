@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,14 +126,16 @@ KIT_OPEN = [["index", "question", "prediction", "answer", "eval_match"]] + [[str
 
 
 def has_possible_figures(runs: list[Any]) -> bool:
-    """Whether intervals hold their values, counts are not negative, and JSON can hold all of it."""
+    """Whether intervals hold their values and are of finite numbers, as JSON wants, and counts are not negative."""
     for run in runs:
         assert isinstance(run.results, SuiteResults)
         for result in run.results.tasks:
             for figure in result.scores.values():
-                if figure.value is not None and not abs(figure.value) < float("inf"):
+                if figure.value is not None and not abs(figure.value) < math.inf:
                     return False
                 if figure.low is not None and not figure.low - 1e-9 <= figure.value <= figure.high + 1e-9:
+                    return False
+                if figure.low is not None and not -math.inf < figure.low <= figure.high < math.inf:
                     return False
                 if figure.n is not None and figure.n < 0:
                     return False

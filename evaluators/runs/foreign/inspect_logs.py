@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluators.runs.foreign.inspect_iit import iit_run
-from evaluators.runs.foreign.run import foreign_header
+from evaluators.runs.foreign.run import foreign_header, foreign_run
 from evaluators.runs.outcomes import count_outcomes, outcomes_by_metric
 from evaluators.text.figures import Measured, from_items, from_stderr
 from iit_bench.errors import UserError, described
-from iit_bench.storage.runs import AnyRun, Run, TaskRun
+from iit_bench.storage.runs import AnyRun, TaskRun
 from iit_bench.storage.tables import decode
 from iit_bench.types import OUTCOMES, Figure, Outcome, SuiteResults, TaskItem, TaskResult, TaskSuite
 
@@ -99,7 +99,7 @@ def _task_run(path: Path, log: EvalLog, samples: Sequence[EvalSample]) -> TaskRu
     result = dataclasses.replace(result, scores={**figures, **kept} or unknown, notes=(*result.notes, *notes), **counts)
     outcomes: dict[str, int] = {outcome: result.outcomes.get(outcome, 0) for outcome in OUTCOMES}
     results = SuiteResults(suite=suite, complete=log.status == "success", outcomes=outcomes, tasks=(result,))
-    return Run(path=path, run=_header(path, log, suite), results=results, foreign_items=items)
+    return foreign_run(path, _header(path, log, suite), results, items)
 
 
 def _asked(log: EvalLog, samples: Sequence[EvalSample], suite: TaskSuite, by_metric: Mapping[str, Sequence[TaskItem]]) -> TaskResult:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.runs.foreign.own_figures import documents
-from evaluators.runs.foreign.run import DAMAGED, foreign_header
+from evaluators.runs.foreign.run import DAMAGED, foreign_header, foreign_run
 from evaluators.text.results import Circumstances, items_of, suite_results
 from iit_bench.errors import UserError, described, one_line
-from iit_bench.storage.runs import Run, TaskRun
+from iit_bench.storage.runs import TaskRun
 
 TOOL = "lm-eval"
 _DATE = re.compile(r"_(\d{4}-\d\d-\d\dT[\d.-]+)\.json$")
@@ -55,7 +55,7 @@ def read_results(path: Path) -> TaskRun:
         whole = content | {"samples": samples, "group_subtasks": content.get("group_subtasks", {}), "groups": content.get("groups", {})}
         items = items_of(whole, ())
         results = suite_results(whole, items, Circumstances())
-        return Run(path=path, run=_header(content, tasks, path), results=results, foreign_items=items)
+        return foreign_run(path, _header(content, tasks, path), results, items)
     except DAMAGED as error:
         raise UserError(f"{str(path)!r} is damaged ({described(error)}); run lm-eval again") from error
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.runs.foreign.own_figures import documents, number, outcome, task_result
-from evaluators.runs.foreign.run import DAMAGED, foreign_header
+from evaluators.runs.foreign.run import DAMAGED, foreign_header, foreign_run
 from evaluators.runs.outcomes import count_outcomes
 from iit_bench.errors import UserError, described, one_line
-from iit_bench.storage.runs import Run, TaskRun
+from iit_bench.storage.runs import TaskRun
 from iit_bench.types import SuiteResults, TaskItem, TaskResult
 
 TOOL = "lmms-eval"
@@ -52,7 +52,7 @@ def read_results(path: Path, content: Mapping[str, Any]) -> TaskRun:
             results.append(result)
             items += rows
         found = SuiteResults(suite="vqa", complete=True, outcomes=count_outcomes(items), tasks=tuple(results))
-        return Run(path=path, run=_header(path, content, tasks), results=found, foreign_items=items)
+        return foreign_run(path, _header(path, content, tasks), found, items)
     except DAMAGED as error:
         raise UserError(f"{str(path)!r} is damaged ({described(error)}); run lmms-eval again") from error
 

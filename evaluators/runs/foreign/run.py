@@ -1,11 +1,16 @@
-"""run.json of a run that another tool did."""
+"""A run that another tool did, and its run.json."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from iit_bench.types import TaskSuite
+from iit_bench.errors import UserError
+from iit_bench.storage.runs import Run, TaskRun
+from iit_bench.types import SuiteResults, TaskItem, TaskSuite
+
+LARGEST = 1e100  # a score: squares of larger ones, and so standard errors and intervals, go beyond floating point
 
 # What reading a tool's file raises where a value in it is missing, of another kind, out of range or nested too deeply.
 DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError, AssertionError)
@@ -32,3 +37,24 @@ def foreign_header(tool: str, suite: TaskSuite, model: str, path: Path, **known:
     nothing |= {"gen_kwargs": "", "seconds": None, "tokens": None, "resumed": 0, "command": f"not recorded: {tool} wrote {path.name}"}
     own = {"tool": tool, "name": model, "suite": suite, "arguments": {}, "model": info | known.pop("model_info", {})}
     return nothing | own | known
+
+
+def foreign_run(path: Path, header: Mapping[str, Any], results: SuiteResults, items: Sequence[TaskItem] | None) -> TaskRun:
+    """A run of the suites text or vqa, of `foreign_header` and what was read.
+
+    Raises:
+        UserError: a figure or a score is beyond `LARGEST`.
+    """
+    found = [
+        (result.task, metric, number)
+        for result in results.tasks
+        for metric, figure in result.scores.items()
+        for number in (figure.value, figure.se)
+    ]
+    for task, metric, number in [*found, *((item.task, item.metric, item.score) for item in items or ())]:
+        if number is not None and not abs(number) <= LARGEST:
+            raise UserError(
+                f"{str(path)!r}, task {task!r}: the metric {metric!r} has a value of {number:g}, and none beyond {LARGEST:g} is a score; "
+                "the file is damaged, or its metric is not to be imported"
+            )
+    return Run(path=path, run=header, results=results, foreign_items=items)

@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evaluators.runs.foreign.run import DAMAGED, foreign_header
+from evaluators.runs.foreign.run import DAMAGED, foreign_header, foreign_run
 from evaluators.runs.foreign.table_files import FORMATS, number, read_rows
 from evaluators.vqa.scores import Answered, task_result
 from iit_bench.errors import UserError, described
-from iit_bench.storage.runs import Run, TaskRun
+from iit_bench.storage.runs import TaskRun
 from iit_bench.types import OUTCOMES, SuiteResults, TaskItem, TaskResult
 
 TOOL = "VLMEvalKit"
@@ -84,7 +84,7 @@ def _run(model: str, files: Mapping[str, Path]) -> TaskRun:
     path = min(files.values())
     header = foreign_header(TOOL, "vqa", model, path, tasks=sorted(files))
     figures = SuiteResults(suite="vqa", complete=True, outcomes=outcomes, tasks=tuple(results))
-    return Run(path=path, run=header, results=figures, foreign_items=items)
+    return foreign_run(path, header, figures, items)
 
 
 # ---------------------------------------------------------------- one data set
