@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -17,6 +18,7 @@ from iit_bench.errors import UserError, described, one_line
 from iit_bench.tools.lm_eval.index import Index, matched, read_index
 from iit_bench.tools.lm_eval.local_data import localised, readable, revisions_of
 from iit_bench.tools.lm_eval.process import loading
+from iit_bench.visible import clipped
 
 # The text-only benchmarks of the Wings paper. RACE-high is lm-eval's `race`.
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -28,6 +30,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 FACTS = "iit_facts"
 OURS = Path(__file__).parent / "task_files"
 UNSAFE = "runs code that the model writes"
+LONGEST_NAME = 200  # bytes of a task's name; with "samples_", the date and ".jsonl" it is the name of a file, which may have 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,8 @@ def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tas
     """Load tasks with their data; `scratch` holds caches and must outlive the tasks.
 
     Raises:
-        UserError: an unknown name, data that are missing or malformed, or a task that runs code and `unsafe_code` is off.
+        UserError: an unknown name, or one that no file can have; data that are missing or malformed; or a task that runs code and
+            `unsafe_code` is off.
     """
     left_out = {}
     wanted: list[str] = []
@@ -69,6 +73,9 @@ def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tas
         raise UserError("no task is named; name some with --tasks, e.g. --tasks wings-text or --tasks arc_easy,gsm8k")
     manager = suite_index(wanted, options.include_path, scratch)
     wanted = matched(wanted, manager, [*PRESETS, FACTS])
+    for name in wanted:
+        if manager.task_index[name].kind.name in ("TASK", "PY_TASK"):
+            _refuse_unstorable(name)  # before its data are read
     factory = _Factory(options, scratch)
     try:
         with loading(unsafe_code=options.unsafe_code):  # lm-eval's mbpp and humaneval run a program when they are loaded
@@ -76,6 +83,7 @@ def load_tasks(names: Sequence[str], options: TaskOptions, scratch: Path) -> Tas
     except ValueError as error:  # a task that is named twice, by itself and in a group
         raise UserError(f"lm-eval cannot run these tasks together ({one_line(error)}); name fewer with --tasks") from error
     for name, task in manager.loaded["tasks"].items():
+        _refuse_unstorable(name)
         if name not in factory.revisions and (commits := revisions_of(task)):
             factory.revisions[name] = ", ".join(sorted(commits))
         task.build_all_requests = _with_name(name, task.build_all_requests)
@@ -103,6 +111,22 @@ def suite_index(names: Sequence[str], include_path: Path | None, scratch: Path) 
             raise UserError(f"--include-path {str(include_path)!r} is not a folder; give one with lm-eval tasks (*.yaml)")
         own.append(include_path)
     return read_index(names, own)
+
+
+def _refuse_unstorable(name: str) -> None:
+    """Refuse a task whose samples lm-eval could not write: it names their file after the task, and only warns where that fails.
+
+    Raises:
+        UserError: says what of the name no file can have.
+    """
+    own = next((mark for mark in ("/", "\\", "\0") if mark in name), None)
+    size = len(os.fsencode(name))
+    if own is None and size <= LONGEST_NAME:
+        return
+    why = f"it has {own!r}" if own is not None else f"it is {size} bytes long, and may be {LONGEST_NAME}"
+    raise UserError(
+        f"lm-eval task {clipped(name, 80)!r} cannot be run, as lm-eval names a file after it and {why}; rename it in its YAML file"
+    )
 
 
 # ---------------------------------------------------------------- data

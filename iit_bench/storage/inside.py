@@ -47,6 +47,15 @@ def file_inside(root: Path, name: str) -> Path | None:
         return None
 
 
+def file_beside(path: Path, name: str) -> Path | None:
+    """The file called `name` in the folder of another; None if there is none, as for a name that no file can have."""
+    try:
+        file = path.with_name(name)
+        return file if file.is_file() else None
+    except (OSError, ValueError):  # too long; a slash, a null character
+        return None
+
+
 def stays_inside(name: str) -> bool:
     """Whether a path with "/", as servers and manifests give it, lies below its folder by its words; says nothing of links."""
     return not PurePosixPath(name).is_absolute() and not {"..", ".", ""} & set(name.split("/")) and not {"\\", "\0"} & set(name)

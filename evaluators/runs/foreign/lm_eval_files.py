@@ -15,6 +15,7 @@ from evaluators.runs.foreign.own_figures import documents
 from evaluators.runs.foreign.run import DAMAGED, foreign_header, foreign_run
 from evaluators.text.results import Circumstances, items_of, suite_results
 from iit_bench.errors import UserError, described, one_line
+from iit_bench.storage.inside import file_beside
 from iit_bench.storage.runs import TaskRun
 
 TOOL = "lm-eval"
@@ -90,8 +91,7 @@ def _header(content: Mapping[str, Any], tasks: list[str], path: Path) -> dict[st
 def samples_file(path: Path, task: str) -> Path | None:
     """The samples file of a task beside the results at `path`; None where it was not written."""
     date = _DATE.search(path.name)
-    file = path.with_name(f"samples_{task}_{date.group(1)}.jsonl") if date else None
-    return file if file is not None and file.is_file() else None
+    return file_beside(path, f"samples_{task}_{date.group(1)}.jsonl") if date else None
 
 
 def samples_of(path: Path, task: str) -> list[dict[str, Any]]:

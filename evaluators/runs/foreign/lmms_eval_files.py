@@ -16,6 +16,7 @@ from evaluators.runs.foreign.own_figures import documents, number, outcome, task
 from evaluators.runs.foreign.run import DAMAGED, foreign_header, foreign_run
 from evaluators.runs.outcomes import count_outcomes
 from iit_bench.errors import UserError, described, one_line
+from iit_bench.storage.inside import file_beside
 from iit_bench.storage.runs import TaskRun
 from iit_bench.types import SuiteResults, TaskItem, TaskResult
 
@@ -94,8 +95,8 @@ def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, tuple[float, float | 
 
 
 def _lines(path: Path, task: str) -> Iterator[dict[str, Any]]:
-    file = path.with_name(f"{path.name.removesuffix(_RESULTS)}_samples_{task}.jsonl")
-    if not file.is_file():
+    file = file_beside(path, f"{path.name.removesuffix(_RESULTS)}_samples_{task}.jsonl")
+    if file is None:
         return
     with file.open(encoding="utf-8") as lines:
         for place, line in enumerate(lines, 1):

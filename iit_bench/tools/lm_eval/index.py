@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -69,7 +70,7 @@ def _folder(name: str) -> Path | None:
         return ROOT / FOLDERS[name]
     words = name.split("_")
     candidates = (ROOT / "_".join(words[:n]) for n in range(len(words), 0, -1))
-    return next((path for path in candidates if path.is_dir()), None)
+    return next((path for path in candidates if os.path.isdir(path)), None)  # False also for what no folder can be called
 
 
 def _complete(name: str, entries: Entries, in_lm_evals_group: bool = False) -> bool:

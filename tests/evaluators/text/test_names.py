@@ -10,7 +10,8 @@ from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from evaluators.text.tasks import TaskOptions, load_tasks, suite_index
+from evaluators.text.tasks import LONGEST_NAME, TaskOptions, load_tasks, suite_index
+from iit_bench.errors import UserError
 from iit_bench.tools.lm_eval.index import matched, whole_index
 
 
@@ -78,3 +79,28 @@ def test_a_users_group_has_the_figures_of_lm_evals_own_run(options, run_with, mo
             assert figure.value == pytest.approx(theirs["results"][one.task][f"{metric},none"], abs=1e-12)
             assert figure.low <= figure.value <= figure.high
     assert results.tasks[0].scores["acc"].value != results.tasks[0].scores["acc_norm"].value
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("fold/words", "it has '/'; rename it"),
+        ("../words", "it has '/'; rename it"),
+        ("w" * 300, "it is 300 bytes long, and may be 200; rename it"),
+        ("é" * 101, "it is 202 bytes long, and may be 200; rename it"),
+    ],
+)
+def test_a_task_whose_name_no_file_can_have_is_refused_for_that(name: str, why: str, tmp_path) -> None:
+    """Its samples were not written, without a word; `show` ended in an internal error, and a long name in one about another path."""
+    task = {"task": name, "dataset_path": "json", "output_type": "multiple_choice", "doc_to_text": "q", "metric_list": [{"metric": "acc"}]}
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(task))
+    with pytest.raises(UserError) as error:
+        load_tasks([name], TaskOptions(include_path=tmp_path), tmp_path / "scratch")
+    words = str(error.value)
+    assert words.startswith("lm-eval task '") and "lm-eval names a file after it" in words and why in words and len(words) < 300
+
+
+def test_the_longest_name_is_that_of_a_file(tmp_path) -> None:
+    file = tmp_path / f"samples_{'w' * LONGEST_NAME}_2026-11-30T22-05-03.698997.jsonl"
+    file.write_text("")
+    assert file.is_file()

@@ -115,6 +115,20 @@ def test_examples_that_lmms_eval_does_not_tell_are_not_none(tmp_path: Path) -> N
     assert [result.n_shot for result in run.results.tasks] == [None]
 
 
+@pytest.mark.parametrize("task", ["fold/words", "w" * 300])
+@pytest.mark.parametrize("name", ["files of lm-eval", "files of lmms-eval"])
+def test_a_task_whose_name_no_file_can_have_is_read_without_samples(name: str, task: str, tmp_path: Path, capsys) -> None:
+    """The tool could not write its samples; the results were called damaged."""
+    for file, text in BORDERS[name].files.items():
+        if not file.endswith(".jsonl"):
+            content = {key: {task: of["a"]} if isinstance(of, dict) and "a" in of else of for key, of in json.loads(text).items()}
+            (tmp_path / file).write_text(json.dumps(content), encoding="utf-8")
+    (run,) = read_runs(tmp_path)
+    (result,) = run.results.tasks
+    assert (result.task, result.scores[result.metric].n, run.items) == (task, 2, [])
+    assert main(["show", str(tmp_path)]) != 70, capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", PLACES)
 def test_a_standard_error_below_0_is_one_sentence(name: str, tmp_path: Path) -> None:
     for file, text in BORDERS[name].files.items():
