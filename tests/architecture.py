@@ -93,6 +93,7 @@ HEAVY |= {
     "easy_vqa",
 }
 INSTANT: dict[str, frozenset[str]] = {"iit_bench.cli": HEAVY, FACE: HEAVY, "reports": BARRED["reports"]}
+INSTANT["iit_bench.training.chats.tallies"] = frozenset({"torch", "transformers"})  # is imported by up to eight processes
 
 # ---------------------------------------------------------------- reading imports
 

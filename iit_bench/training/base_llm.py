@@ -10,7 +10,7 @@ import torch
 
 from iit_bench.models.checkpoint_check import refused
 from iit_bench.models.checkpoints import load_whole
-from iit_bench.training import assets, chat, dialogues, fused_llm, last_layer, scores, sources, start, tokenizer
+from iit_bench.training import assets, batches, chat, dialogues, fused_llm, last_layer, scores, sources, start, tokenizer
 from iit_bench.training.records import Dialogues
 from iit_bench.training.stages import BaseRecipe
 from iit_bench.types import Question
@@ -18,7 +18,7 @@ from iit_bench.types import Question
 HELD_OUT = 64  # rows of a validation loss
 
 
-class BaseTask(chat.ChatRows):
+class BaseTask(batches.ChatRows):
     """A `loop.Task`: next-token loss on the assistant's replies."""
 
     def __init__(self, recipe: BaseRecipe) -> None:
@@ -70,10 +70,10 @@ class BaseTask(chat.ChatRows):
         self.in_training(True)
         if self.packs():
             return fused_llm.loss(self.module, self.blocks(rows))
-        batch = chat.collate(rows, self.tokenizer.pad_token_id).to(self.module.device)
+        batch = batches.collate(rows, self.tokenizer.pad_token_id).to(self.module.device)
         return torch.nn.functional.cross_entropy(self.reply_logits(batch).float(), scores.reply_targets(batch)[1], reduction="sum")
 
-    def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
+    def reply_logits(self, batch: batches.Batch) -> torch.Tensor:
         """Logits where the next token is labelled: the head is a fifth of this model's work, and only replies need it."""
         batch = batch.to(self.module.device)
         keep, _ = scores.reply_targets(batch)

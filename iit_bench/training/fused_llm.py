@@ -43,7 +43,7 @@ def loss(module: Any, blocks: Sequence[Any], vectors: torch.Tensor | None = None
 
     Args:
         module: a causal language model whose decoder `fits`.
-        blocks: its rows, each a `chat.Batch` padded on the right; nothing reads a block's last column.
+        blocks: its rows, each a `batches.Batch` padded on the right; nothing reads a block's last column.
         vectors: projected features [n, t, D] of all images in reading order; None without images.
     """
     ids = torch.cat([block.ids[:, :-1].flatten() for block in blocks])

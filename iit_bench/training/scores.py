@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from iit_bench import asking
-from iit_bench.training import chat
+from iit_bench.training import batches, chat
 from iit_bench.types import Question
 
-ReplyLogits = Callable[[chat.Batch], torch.Tensor]  # batch -> logits [labelled tokens, vocabulary], row by row
+ReplyLogits = Callable[[batches.Batch], torch.Tensor]  # batch -> logits [labelled tokens, vocabulary], row by row
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def asked(scores: Mapping[str, Score]) -> dict[str, Score]:
     return {name: score for name, score in scores.items() if score.n}
 
 
-def reply_targets(batch: chat.Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def reply_targets(batch: batches.Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Where the next token is a labelled one (bool [rows, length - 1]) and which token it is (int64 [labelled tokens])."""
     after = batch.labels[:, 1:]
     keep = after != chat.IGNORED
@@ -60,7 +60,7 @@ def accuracy(tokenizer: Any, logits: ReplyLogits, dialogues: Sequence[Sequence[Q
             todo += [(i, [k], row, [tokens[k]]) for k, row in enumerate(of_choices)]
     for first in range(0, len(todo), rows):
         some = todo[first : first + rows]
-        batch = chat.collate([row for _, _, row, _ in some], tokenizer.pad_token_id)
+        batch = batches.collate([row for _, _, row, _ in some], tokenizer.pad_token_id)
         with torch.inference_mode():
             logprobs = logits(batch).double().log_softmax(-1).cpu()
         start = 0

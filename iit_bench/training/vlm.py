@@ -12,7 +12,7 @@ import torch
 
 from iit_bench.errors import UserError
 from iit_bench.images import UnreadableImageError, is_readable
-from iit_bench.training import chat, dialogues, fused_llm, last_layer, scores, sources, start, trained_released
+from iit_bench.training import batches, chat, dialogues, fused_llm, last_layer, scores, sources, start, trained_released
 from iit_bench.training.base_llm import HELD_OUT, save_llm, text_scores
 from iit_bench.training.chats.mixture import Mixture
 from iit_bench.training.chats.reading import Encoding
@@ -26,7 +26,7 @@ from iit_bench.types import Image, Question
 Begin = Callable[[VlmRecipe, Method], tuple[Any, Any]]  # recipe and method -> model and tokenizer
 
 
-class VlmTask(chat.ChatRows):
+class VlmTask(batches.ChatRows):
     """A `loop.Task`: next-token loss on the replies of VQA dialogues. The tower is frozen, so each image goes through it once."""
 
     def __init__(self, recipe: VlmRecipe, begin: Begin = start.build) -> None:
@@ -112,7 +112,7 @@ class VlmTask(chat.ChatRows):
             return fused_llm.loss(self.module, blocks, None if features is None else self.module.model.mm_projector(features))
         released = self.method.options.released
         shown = trained_released.slotted(rows, self.module.config) if released else rows
-        batch = chat.collate(shown, self.tokenizer.pad_token_id).to(self.module.device)
+        batch = batches.collate(shown, self.tokenizer.pad_token_id).to(self.module.device)
         features = self._readable_features(rows, batch.images)
         # What else of the last layer the loss does not read, the model leaves out itself; a fused layer these projections too.
         parts = () if fused_llm.fits_last(self.module.model) else last_layer.PROJECTIONS
@@ -129,7 +129,7 @@ class VlmTask(chat.ChatRows):
         """As `ChatRows.packs`, but not by the released equations."""
         return self.module.config.mode == "strict" and not self.method.options.released and super().packs()
 
-    def reply_logits(self, batch: chat.Batch) -> torch.Tensor:
+    def reply_logits(self, batch: batches.Batch) -> torch.Tensor:
         """Logits where the next token is labelled."""
         self.in_training(False)
         batch = batch.to(self.module.device)

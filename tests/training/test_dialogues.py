@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from iit_bench.data import easyvqa
-from iit_bench.training import chat, described, dialogues, tokenizer
+from iit_bench.training import batches, chat, described, dialogues, tokenizer
 from iit_bench.training.records import Dialogues
 from iit_bench.types import Question
 
@@ -106,7 +106,7 @@ def test_tokenizer_survives_saving_and_any_text(nano, tmp_path: Path) -> None:
 
 def test_padding_is_neither_seen_nor_trained_on(nano) -> None:
     rows = [chat.Row([1, 2, 3], [chat.IGNORED, 2, 3], ()), chat.Row([4], [4], ())]
-    batch = chat.collate(rows, 0)
+    batch = batches.collate(rows, 0)
     assert batch.ids.tolist() == [[1, 2, 3], [4, 0, 0]]
     assert batch.mask.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch.labels.tolist() == [[chat.IGNORED, 2, 3], [4, chat.IGNORED, chat.IGNORED]]

@@ -9,7 +9,7 @@ import torch
 from transformers.models.llama import modeling_llama
 
 from iit_bench.models.wings.modeling import WingsForConditionalGeneration
-from iit_bench.training import chat
+from iit_bench.training import batches, chat
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def test_loss_and_gradients_are_those_of_transformers(tiny: dict[str, tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     task: Any = make_task(load_recipe("lab-base", [*tiny["lab-base"], "data.turns=[1, 2, 3]"]).recipe)
     rows = [row for step in range(3) for row in task.rows(step)]
-    batch = chat.collate(rows, task.tokenizer.pad_token_id)
+    batch = batches.collate(rows, task.tokenizer.pad_token_id)
     assert not batch.mask.all()
     expected = task.module(batch.ids, attention_mask=batch.mask, labels=batch.labels).loss
     expected.backward()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from iit_bench.errors import UserError
-from iit_bench.training import chat, dialogues
+from iit_bench.training import batches, chat, dialogues
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task
 
@@ -40,7 +40,7 @@ def test_a_step_has_the_loss_of_the_released_equations(released: Any) -> None:
     recipe = released.recipe
     drawn = dialogues.batch(dialogues.of(recipe.data), recipe.data, 6, dialogues.generator(recipe.seed, 2))
     slots = [chat.encode(released.tokenizer, chat.messages(dialogue), 1) for dialogue in drawn]
-    batch = chat.collate(slots, released.tokenizer.pad_token_id)
+    batch = batches.collate(slots, released.tokenizer.pad_token_id)
     features = released._features(batch.images)
     with torch.no_grad():
         found = released.loss(released.rows(2))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +150,23 @@ def test_several_processes_find_what_one_finds(written: Callable[..., Path], enc
     assert report.parts[0].refused[pictures.MISSING].examples == [
         f"train.json record {number}: {name}.png" for number, name in ((1, "gone"), (5, "away"), (6, "gone"))
     ]
+
+
+OF_A_CHECKER = """
+import pickle, sys
+from iit_bench.training.chats import tallies
+part, encoding, records = pickle.load(sys.stdin.buffer)
+found = tallies._tally(tallies.Source(part, encoding, ""), True, range(records))
+print(found.numbers, "torch" in sys.modules)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_checks_records_does_without_torch(written: Callable[..., Path], encoding: Encoding) -> None:
+    """It took 770 MB, of which torch and the models' code were 700, and there are up to eight."""
+    given = pickle.dumps((data(written(RECORDS)).mixture[0], encoding, len(RECORDS)))
+    done = subprocess.run([sys.executable, "-c", OF_A_CHECKER], input=given, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "[1, 3, 5] False"
 
 
 @pytest.mark.usefixtures("several")

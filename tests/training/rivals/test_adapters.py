@@ -60,9 +60,9 @@ def test_peft_reads_the_adapter_onto_the_stage_before(method: str, inputs: dict[
 
 def logits_of(model: Any, task: Any) -> torch.Tensor:
     """Logits of one batch with images."""
-    from iit_bench.training import chat
+    from iit_bench.training import batches
 
-    batch = chat.collate(task.rows(7), task.tokenizer.pad_token_id)
+    batch = batches.collate(task.rows(7), task.tokenizer.pad_token_id)
     with torch.no_grad():
         return model(input_ids=batch.ids, attention_mask=batch.mask, image_features=task._features(batch.images)).logits[batch.mask.bool()]
 
