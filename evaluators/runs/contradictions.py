@@ -2,7 +2,8 @@
 
 Of suite iit every figure but those of forgetting, whose other side is another run, and of where a run was decided, follows from the
 predictions. Compared are counts and values; intervals and tests are made anew, as this version makes them. Of forgetting its parts must
-agree with one another. Of the suites text and vqa: counts of outcomes, and means of items that have an interval made from the items.
+agree with one another. Of the suites text and vqa: counts of outcomes, and the figures that `made_again` makes of the items and of the
+tool's own files; where these are not in the folder, means of items that have an interval made from the items.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from evaluators.runs.made_again import ITEMS, Made, made_again
 from evaluators.runs.outcomes import count_outcomes, outcomes_by_metric
 from evaluators.runs.recompute import Items, figure_of_items, items_by_metric, own_figures, parts_of
 from iit_bench.errors import UserError
@@ -24,11 +26,16 @@ _NOT_COMPARED = frozenset(
     | {"effective", "df", "forgetting", "advice", "decision", "complete"}
 )
 _LATER = frozenset({"text_only_score", "subset_score", "subset_tiers", "positions"})  # empty in folders of before they were there
+_ASKED = ("best", "n_shot", "n_documents", "n_without_image")  # numbers of a task beside its figures
 Difference = tuple[str, Any, Any]  # place in results.json, what is there, what follows from the predictions or items
 
 
-def agreeing(run: Any) -> Any:
+def agreeing(run: Any, every: bool = False) -> Any:
     """A run whose results.json has a seal, with intervals and tests made anew; one that its own predictions or items contradict is refused.
+
+    Args:
+        run: of any suite.
+        every: compare what takes long, too, as `made_again` says.
 
     Raises:
         UserError: names the figure, and both values.
@@ -38,9 +45,11 @@ def agreeing(run: Any) -> Any:
         found = next(_differences(run.results, again, ""), None) or next(_of_forgetting(run.results.forgetting), None)
         of = "predictions.parquet"
     else:
-        items, of = items_by_metric(run.items), "items.parquet"
+        items, made, of = items_by_metric(run.items), made_again(run, every), ITEMS
         found = next(_of_tasks(run.results, run.items, items), None)
-        again = dataclasses.replace(run.results, tasks=tuple(_with_intervals(task, items) for task in run.results.tasks))
+        if found is None and (wrong := next(_of_made(run.results, made, every), None)) is not None:
+            of, found = wrong
+        again = dataclasses.replace(run.results, tasks=tuple(_with_intervals(task, items, made) for task in run.results.tasks))
     found = found or next(_of_completeness(run), None)
     if found is not None:
         place, stored, computed = found
@@ -133,9 +142,24 @@ def _of_completeness(run: AnyRun) -> Iterator[Difference]:
 # ---------------------------------------------------------------- suites text and vqa
 
 
-def _with_intervals(stored: TaskResult, items: Items) -> TaskResult:
-    """The task with the intervals of its means made anew."""
-    return dataclasses.replace(stored, scores={name: figure_of_items(stored, name, items) or one for name, one in stored.scores.items()})
+def _with_intervals(stored: TaskResult, items: Items, made: Mapping[str, Made]) -> TaskResult:
+    """The task with its figures made anew, or, where only items are there, the intervals of its means."""
+    own = made[stored.task].result.scores if stored.task in made else {}
+    again = {name: own.get(name) or figure_of_items(stored, name, items) or one for name, one in stored.scores.items()}
+    return dataclasses.replace(stored, scores=again)
+
+
+def _of_made(stored: SuiteResults, made: Mapping[str, Made], every: bool) -> Iterator[tuple[str, Difference]]:
+    """Values and sizes of figures that were made again, and numbers of tasks, each with the files that it follows from."""
+    for task in stored.tasks:
+        again = made[task.task] if task.task in made else Made(dataclasses.replace(task, scores={}), "")
+        pairs: list[Difference] = [(name, getattr(task, name), getattr(again.result, name)) for name in _ASKED]
+        if every and stored.suite == "text" and again.of:
+            pairs += [(name, getattr(task, name), getattr(again.result, name)) for name in ("chance", "documents_sha256")]
+        for metric, figure in again.result.scores.items():
+            mine = task.scores.get(metric, Figure(None))
+            pairs += [(f"scores.{metric}.{name}", getattr(mine, name), getattr(figure, name)) for name in ("value", "n")]
+        yield from ((again.of, (f"tasks.{task.task}.{pair[0]}", *pair[1:])) for pair in pairs if not _equal(pair[1], pair[2]))
 
 
 def _of_tasks(stored: SuiteResults, rows: Sequence[TaskItem], items: Items) -> Iterator[Difference]:
@@ -147,7 +171,7 @@ def _of_tasks(stored: SuiteResults, rows: Sequence[TaskItem], items: Items) -> I
         mine = [row for name in task.members or (task.task,) for row in of_task.get(name, ())]
         if task.members is not None:
             yield from _of_group(task, [one for one in stored.tasks if one.task in task.members], place)
-        elif mine:
+        elif mine or task.outcomes:
             yield from _of_outcomes(task, mine, place)
         for metric, figure in task.scores.items():
             yield from _of_mean(figure, parts_of(task, metric, items), f"{place}.scores.{metric}")

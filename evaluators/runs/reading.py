@@ -21,16 +21,21 @@ KINDS = (
 )
 
 
-def load_run(path: Path | str, suite: Suite | None = None) -> Run[Any]:
+def load_run(path: Path | str, suite: Suite | None = None, *, every: bool = False) -> Run[Any]:
     """A finished run folder of any suite, or of the one that is needed, with the figures that its predictions or items give.
 
     One without a seal, of an earlier version, has them where its results.json says something else; another is refused.
+
+    Args:
+        path: the run folder.
+        suite: the suite that is needed; None for any.
+        every: compare what takes long, too: chance levels and hashes of documents, for which every sample of lm-eval is read.
 
     Raises:
         UserError: as `storage.runs.load_run`, or results.json contradicts the predictions or items.
     """
     run: Run[Any] = runs.load_run(path, suite)
-    return agreeing(run) if run.sealed else recomputed(run)
+    return agreeing(run, every) if run.sealed else recomputed(run)
 
 
 def is_iit(run: AnyRun) -> TypeGuard[IitRun]:

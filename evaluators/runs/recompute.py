@@ -2,7 +2,8 @@
 
 Where items do not suffice (a figure that the tool's own standard error gave, or that weighs items by what items.parquet does not hold), the
 stored figure is kept and the task's notes name it. A stored mean of 1 is kept only if it follows from the items: earlier versions took
-partial credits none of which is 0 for full marks. MME's points, which they got wrong likewise, come from VLMEvalKit's table in the folder.
+partial credits none of which is 0 for full marks. What takes VLMEvalKit's table in the folder (MME's points, which they got wrong likewise,
+F1 and the like) is computed from it.
 """
 
 from __future__ import annotations
@@ -17,22 +18,20 @@ from typing import Any
 from evaluators.iit import comparison, forgetting
 from evaluators.iit.columns import Turns
 from evaluators.iit.results import summarise
-from evaluators.runs.foreign.table_files import read_rows
+from evaluators.runs.made_again import COUNTED_OFTEN, by_table
 from evaluators.runs.outcomes import outcomes_by_metric
 from evaluators.statistics import codes, mean, weighted_mean
-from evaluators.vqa.scores import mme_points
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import IitRun, Run, load_run
+from iit_bench.storage.runs import IitRun, Run, TaskRun, load_run
 from iit_bench.types import Figure, Forgetting, Results, SuiteResults, TaskItem, TaskResult
 
-_REPEATED = "POPE"  # VLMEvalKit counts a question once in each of its categories, which items do not name
 Items = Mapping[tuple[str, str], Sequence[TaskItem]]  # (task, metric) -> its items
 
 
 def recomputed(run: Run[Any]) -> Run[Any]:
     """The run with its figures recomputed; what cannot be is as it was stored."""
     of_iit = isinstance(run.results, Results)
-    return dataclasses.replace(run, results=_iit(run) if of_iit else _tasks(run.results, run.items, run.path))
+    return dataclasses.replace(run, results=_iit(run) if of_iit else _tasks(run))
 
 
 def own_figures(run: IitRun) -> Results:
@@ -90,9 +89,9 @@ def _equal(a: Figure, b: Figure) -> bool:
     return same and a.n == b.n
 
 
-def _tasks(stored: SuiteResults, rows: Sequence[TaskItem], folder: Path) -> SuiteResults:
-    items = items_by_metric(rows)
-    return dataclasses.replace(stored, tasks=tuple(_task(result, items, folder) for result in stored.tasks))
+def _tasks(run: TaskRun) -> SuiteResults:
+    items = items_by_metric(run.items)
+    return dataclasses.replace(run.results, tasks=tuple(_task(run, result, items) for result in run.results.tasks))
 
 
 def items_by_metric(rows: Sequence[TaskItem]) -> Items:
@@ -103,16 +102,16 @@ def items_by_metric(rows: Sequence[TaskItem]) -> Items:
     return items
 
 
-def _task(stored: TaskResult, items: Items, folder: Path) -> TaskResult:
+def _task(run: TaskRun, stored: TaskResult, items: Items) -> TaskResult:
     scores, kept = {}, []
-    points = _points(stored, items, folder) if stored.metric == "total" else {}
+    rows = [row for (task, _), of_metric in items.items() if task in (stored.members or (stored.task,)) for row in of_metric]
+    counted = by_table(run, stored, rows).scores if run.results.suite == "vqa" else {}
     for metric, figure in stored.scores.items():
-        again = (points.get(metric) or figure_of_items(stored, metric, items)) if figure.value is not None else None
+        again = (counted.get(metric) or figure_of_items(stored, metric, items)) if figure.value is not None else None
         scores[metric] = again or figure
         if again is None and figure.value is not None:
             kept.append(metric)
     note = f"{', '.join(kept)}: as stored by an earlier iit-bench, since it cannot be recomputed from the items"
-    rows = [row for (task, _), of_metric in items.items() if task in (stored.members or (stored.task,)) for row in of_metric]
     notes = (*stored.notes, note) if kept else stored.notes
     return dataclasses.replace(stored, scores=scores, notes=notes, metric_outcomes=outcomes_by_metric(rows))
 
@@ -120,7 +119,7 @@ def _task(stored: TaskResult, items: Items, folder: Path) -> TaskResult:
 def parts_of(stored: TaskResult, metric: str, items: Items) -> list[Sequence[TaskItem]]:
     """The items that a figure was made from, per task; [] where its interval did not come from items, or weighs some twice."""
     figure = stored.scores[metric]
-    if figure.low is None or figure.from_stderr or _REPEATED in stored.task:
+    if figure.low is None or figure.from_stderr or COUNTED_OFTEN in stored.task:
         return []
     return [rows for task in stored.members or (stored.task,) if (rows := items.get((task, metric)))]
 
@@ -147,13 +146,3 @@ def figure_of_items(stored: TaskResult, metric: str, items: Items) -> Figure | N
     weights = [float(len(part)) for part in scores] if by_size else None
     clusters = codes((number, row.cluster) for number, part in enumerate(parts) for row in part)
     return weighted_mean(everything, clusters, strata, weights)
-
-
-def _points(stored: TaskResult, items: Items, folder: Path) -> dict[str, Figure]:
-    """MME's points, from the categories and images in VLMEvalKit's table of the run; {} where it is not there or of other items."""
-    tables = sorted((folder / "vlmeval" / stored.task / "main").glob("*_auxmatch.tsv"))
-    of_index = {item.item: item for item in items.get((stored.task, "acc"), ())}
-    rows = read_rows(tables[0]) if len(tables) == 1 else []
-    if not rows or {str(row["index"]) for row in rows} != set(of_index):
-        return {}
-    return mme_points(rows, [of_index[str(row["index"])] for row in rows])[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -89,13 +90,19 @@ def evaluate_text_model(model: Model, tasks: Tasks, options: RunOptions, progres
             run |= {**counted_time(run, started), **work_done(model, log, options.server)}
             record(options.out, run, log)
         items = items_of(evaluated, lm.failed)
+        errors = errors_of(lm.failed)
         circumstances = Circumstances(
-            failed=lm.failed, cut=lm.cut, left_out=tasks.left_out, data_sha256=tasks.data_sha256, revisions=tasks.revisions
+            complete=not any(one.failure.kind == "machine" for one in lm.failed),
+            failed=Counter(error["task"] for error in errors),
+            cut=lm.cut,
+            left_out=tasks.left_out,
+            data_sha256=tasks.data_sha256,
+            revisions=tasks.revisions,
         )
         results = suite_results(evaluated, items, circumstances)
         results = replace(results, advice=advice(results.outcomes, run, reasoned=False))
         _save_lm_eval(options.out / LM_EVAL_FILES, evaluated, lm, options)
-        save_run_outcome(options.out, items, results, errors_of(lm.failed))
+        save_run_outcome(options.out, items, results, errors)
         save_finished_header(options.out, run, LM_EVAL_FILES)
     return results
 

@@ -27,8 +27,8 @@ def perplexity(pairs: Sequence[Sequence[float]], value: float, clusters: Sequenc
     The standard error of r = sum of the first / sum of the second is that of the sum of (l_i - r · w_i) / sum(w), cluster-robust, with
     Student's t on clusters - 1 degrees of freedom.
     """
-    if len(pairs) < 2 or any(len(pair) != 2 or np.ndim(pair[0]) or np.ndim(pair[1]) for pair in pairs):
-        return None  # a Brier score's samples, say: (gold, probabilities)
+    if len(pairs) < 2 or any(len(pair) != 2 or any(isinstance(one, str) or np.ndim(one) for one in pair) for pair in pairs):
+        return None  # a Brier score's samples, say: (gold, probabilities), which lm-eval's files hold as a text
     likelihood, weight = (np.array(column, dtype=np.float64) for column in zip(*pairs, strict=True))
     if not np.isfinite(likelihood).all() or weight.sum() <= 0:
         return None

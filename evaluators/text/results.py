@@ -27,11 +27,13 @@ UNPARSED = "[invalid]"  # what lm-eval's regular expression filters return where
 class Circumstances:
     """Facts on a run of ours that lm-eval's results lack; empty for results that lm-eval's own command wrote."""
 
-    failed: Sequence[FailedDocument] = ()
+    complete: bool = True  # no document failed for reasons of the machine
+    failed: Mapping[str, int] = field(default_factory=dict)  # task -> documents that could not be asked
     cut: Mapping[str, int] = field(default_factory=dict)  # task -> prompts that filled the model's context
     left_out: Mapping[str, str] = field(default_factory=dict)  # task of a preset -> why it was not run
     data_sha256: Mapping[str, str] = field(default_factory=dict)  # task -> of the local files it was read from
     revisions: Mapping[str, str] = field(default_factory=dict)  # task -> commit of the Hub repository that its data are of
+    sampled: bool = True  # False: chance levels and hashes of documents, which take every sample, are not wanted
 
 
 def items_of(evaluated: Mapping[str, Any], failed: Sequence[FailedDocument]) -> list[TaskItem]:
@@ -94,9 +96,8 @@ def suite_results(evaluated: Mapping[str, Any], items: Sequence[TaskItem], circu
     single = {task: _task(task, evaluated, of_task.get(task, []), circumstances) for task in names}
     groups = [_group(name, evaluated, single, of_task) for name in evaluated.get("groups", {})]
     missing = [_not_run(task, why) for task, why in circumstances.left_out.items()]
-    complete = not any(one.failure.kind == "machine" for one in circumstances.failed)
     tasks = (*groups, *single.values(), *missing)
-    return SuiteResults(suite="text", complete=complete, outcomes=count_outcomes(items), tasks=tasks)
+    return SuiteResults(suite="text", complete=circumstances.complete, outcomes=count_outcomes(items), tasks=tasks)
 
 
 def _not_run(task: str, why: str) -> TaskResult:
@@ -105,7 +106,7 @@ def _not_run(task: str, why: str) -> TaskResult:
 
 def _task(task: str, evaluated: Mapping[str, Any], items: Sequence[TaskItem], around: Circumstances) -> TaskResult:
     count = evaluated["n-samples"][task]["effective"]
-    failed = len({one.document for one in around.failed if one.task == task})
+    failed = around.failed.get(task, 0)
     scores = {}
     for key, value, stderr in _values(evaluated["results"][task]):
         rows = [item for item in items if item.metric == key]
@@ -131,7 +132,7 @@ def _task(task: str, evaluated: Mapping[str, Any], items: Sequence[TaskItem], ar
         notes=tuple(notes),
         data_sha256=around.data_sha256.get(task, ""),
         revision=around.revisions.get(task, ""),
-        **details_of(task, evaluated),
+        **details_of(task, evaluated if around.sampled else {**evaluated, "samples": {}}),
     )
 
 

@@ -76,13 +76,33 @@ def counted(task: str, kind: str, rows: Rows, scores: Sequence[float], amber: bo
     if kind == "mme":
         return _mme(pairs)
     if task == "AMBER" and amber:
-        groups: dict[Any, list[float]] = defaultdict(list)
-        for row, score in pairs:
-            groups[_AMBER.get(row["category"], row["category"])].append(score)
-        return _mean([_mean(group) for group in groups.values()])
-    if "POPE" in task and kind == "yes/no":  # a question counts once in each of its categories, which commas separate
-        return _mean([score for row, score in pairs for _ in str(row["category"]).split(",")])
+        return mean_of_categories(rows, scores)
+    if "POPE" in task and kind == "yes/no":
+        return _mean([score for row, score in pairs for _ in range(times(task, row))])
     return _mean([score for _, score in pairs])
+
+
+def times(task: str, row: Mapping[str, Any]) -> int:
+    """How often VLMEvalKit counts a row: in POPE once in each of its categories, which commas separate."""
+    return str(row["category"]).count(",") + 1 if "POPE" in task else 1
+
+
+def mean_of_categories(rows: Rows, scores: Sequence[float]) -> float:
+    """AMBER's "Avg ACC", a fraction: the mean of its categories' means."""
+    groups: dict[Any, list[float]] = defaultdict(list)
+    for row, score in zip(rows, scores, strict=True):
+        groups[_AMBER.get(row["category"], row["category"])].append(score)
+    return _mean([_mean(group) for group in groups.values()])
+
+
+def f1(task: str, rows: Rows) -> float:
+    """F1 of "Yes" over rows with VLMEvalKit's columns `answer` and `extracted`; 0 where it is neither an answer nor a reply."""
+    hits = misses = 0
+    for row in rows:
+        gold, said = row["answer"] == "Yes", row["extracted"] == "Yes"
+        hits += times(task, row) * (gold and said)
+        misses += times(task, row) * (gold != said)
+    return 2 * hits / (2 * hits + misses) if hits else 0.0
 
 
 def _mme(pairs: Sequence[tuple[Mapping[str, Any], float]]) -> float:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from evaluators.runs.outcomes import count_outcomes, outcomes_by_metric
 from evaluators.statistics import codes, linear, mean, weighted_mean
-from evaluators.vqa.agreement import PERCEPTION, REASONING, best_split, differences
+from evaluators.vqa.agreement import PERCEPTION, REASONING, best_split, differences, f1, mean_of_categories, times
 from evaluators.vqa.notes import notes_of_replies, notes_of_table
 from iit_bench.types import Figure, Outcome, TaskItem, TaskResult
 
@@ -123,8 +123,8 @@ def _part(task: str, part: str, scored: Mapping[str, Any], answered: Sequence[An
     if part == "main" and kind == "mme":
         figures, best = mme_points(rows, items)
     elif part == "main" and kind == "hallusion":
-        figures = _hallusion(rows, items)
-    figures |= {name: _mean([item for item in items if item.metric == name]) for name in dict.fromkeys(item.metric for item in items)}
+        figures = hallusion(rows, items)
+    figures |= means(items)
     if part == "main" and kind == "yes/no":
         figures |= _yes_no(task, rows, items, metrics)
     notes, warnings = differences(task, kind, figures[metric], metrics, rows, items) if part == "main" else ([], [])
@@ -179,6 +179,11 @@ def _outcome(row: Mapping[str, Any], copies: Sequence[Answered]) -> Outcome:
     return "unparsed" if row["unparsed"] else "wrong"
 
 
+def means(items: Sequence[TaskItem]) -> dict[str, Figure]:
+    """The mean of the items of each metric."""
+    return {name: _mean([item for item in items if item.metric == name]) for name in dict.fromkeys(item.metric for item in items)}
+
+
 def _mean(items: Sequence[TaskItem]) -> Figure:
     return mean([item.score for item in items], codes(item.cluster for item in items))
 
@@ -189,13 +194,35 @@ def _mean(items: Sequence[TaskItem]) -> Figure:
 def _yes_no(task: str, rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem], metrics: Mapping[str, float]) -> dict[str, Figure]:
     """Where VLMEvalKit does not count all questions alike; what is no mean over items is its own figure, without an interval."""
     figures = {}
-    if "POPE" in task:  # a question counts once in each of its categories, which commas separate
-        times = [str(row["category"]).count(",") + 1 for row in rows]
-        repeated = [item for item, n in zip(items, times, strict=True) for _ in range(n)]
+    if "POPE" in task:
+        repeated = [item for item, row in zip(items, rows, strict=True) for _ in range(times(task, row))]
         figures["acc"] = dataclasses.replace(_mean(repeated), n=len(items))
     for name, key, whole in (("F1", "Overall|Overall", 100), ("F1", "f1_score", 1), ("Avg ACC", "Avg ACC", 100)):
         if key in metrics:
             figures[name] = Figure(metrics[key] / whole, n=len(rows), note="VLMEvalKit's own, no interval")
+    return figures
+
+
+def figures_of_table(task: str, metrics: Iterable[str], rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem]) -> dict[str, Figure]:
+    """Those figures of a yes/no data set, by the names that they have here, that take more than its items: VLMEvalKit's table of it.
+
+    Args:
+        task: the data set.
+        metrics: names of the figures that it has.
+        rows: of VLMEvalKit's table `…_auxmatch`, with its columns `answer` and `extracted`.
+        items: the rows' items, in the same order.
+    """
+    wanted, own = set(metrics), {}
+    if "F1" in wanted:
+        own["f1_score"] = f1(task, rows)
+    if "Avg ACC" in wanted:
+        right = [float(row["answer"].lower() == row["extracted"].lower()) for row in rows]
+        own["Avg ACC"] = 100 * mean_of_categories(rows, right)
+    figures = _yes_no(task, rows, items, own)
+    if "total" in wanted:
+        figures |= mme_points(rows, items)[0]
+    if "fAcc" in wanted:
+        figures |= {name: figure for name, figure in hallusion(rows, items).items() if name != "aAcc"}
     return figures
 
 
@@ -229,7 +256,7 @@ def mme_points(rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem]) -> 
     return figures, most
 
 
-def _hallusion(rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem]) -> dict[str, Figure]:
+def hallusion(rows: Sequence[Mapping[str, Any]], items: Sequence[TaskItem]) -> dict[str, Figure]:
     """fAcc and qAcc with the sets of figures as clusters, and the mean of aAcc, fAcc and qAcc that leaderboards show."""
     values: list[float] = []
     clusters: list[str] = []

@@ -262,7 +262,7 @@ def _run(look: _Look) -> None:
         if not look.found.faults:
             from evaluators.runs.reading import load_run
 
-            look.read("results.json", lambda: load_run(folder))  # fields and types, and figures against the table, too
+            look.read("results.json", lambda: load_run(folder, every=True))  # fields and types, and figures against tables, too
             look.found.checked -= 1
     _logs(look)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,23 @@ def read_results(path: Path) -> TaskRun:
     Raises:
         UserError: not such a file, or one that is damaged or of a version that does not record how many documents were asked.
     """
+    whole = evaluated_in(path)
+    try:
+        tasks = [task for task in whole["results"] if task in whole["n-samples"]]
+        whole["samples"] = {task: lines for task in tasks if (lines := samples_of(path, task))}
+        items = items_of(whole, ())
+        results = suite_results(whole, items, Circumstances())
+        return foreign_run(path, _header(whole, tasks, path), results, items)
+    except DAMAGED as error:
+        raise UserError(f"{str(path)!r} is damaged ({described(error)}); run lm-eval again") from error
+
+
+def evaluated_in(path: Path) -> dict[str, Any]:
+    """What lm-eval's `simple_evaluate` had returned, from its results file, without the samples.
+
+    Raises:
+        UserError: as `read_results`.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -49,16 +66,12 @@ def read_results(path: Path) -> TaskRun:
     if missing := [name for name in _NEEDED if not isinstance(content.get(name), dict)]:
         raise UserError(f"{str(path)!r} lacks {', '.join(missing)}; run it again with lm-eval 0.4.3 or newer")
     try:
-        tasks = [task for task in content["results"] if task in content["n-samples"]]
-        for sizes in (content["n-samples"][task] for task in tasks):
-            sizes |= {name: documents(sizes[name]) for name in ("effective", "original")}
-        samples = {task: lines for task in tasks if (lines := samples_of(path, task))}
-        whole = content | {"samples": samples, "group_subtasks": content.get("group_subtasks", {}), "groups": content.get("groups", {})}
-        items = items_of(whole, ())
-        results = suite_results(whole, items, Circumstances())
-        return foreign_run(path, _header(content, tasks, path), results, items)
+        for task in content["results"]:
+            if sizes := content["n-samples"].get(task):
+                sizes |= {name: documents(sizes[name]) for name in ("effective", "original")}
     except DAMAGED as error:
         raise UserError(f"{str(path)!r} is damaged ({described(error)}); run lm-eval again") from error
+    return content | {"samples": {}, "group_subtasks": content.get("group_subtasks", {}), "groups": content.get("groups", {})}
 
 
 def _header(content: Mapping[str, Any], tasks: list[str], path: Path) -> dict[str, Any]:
@@ -92,6 +105,33 @@ def samples_file(path: Path, task: str) -> Path | None:
     """The samples file of a task beside the results at `path`; None where it was not written."""
     date = _DATE.search(path.name)
     return file_beside(path, f"samples_{task}_{date.group(1)}.jsonl") if date else None
+
+
+class Samples(Mapping[str, list[dict[str, Any]]]):
+    """The samples of tasks, read when they are asked for, as `samples_of` reads them; those of one task are kept.
+
+    Args:
+        path: of the results file.
+        tasks: those of it.
+        opened: is called with each file before it is read.
+    """
+
+    def __init__(self, path: Path, tasks: Iterable[str], opened: Callable[[Path], Any]) -> None:
+        self._files = {task: file for task in tasks if (file := samples_file(path, task))}
+        self._opened = opened
+        self._kept: tuple[str, list[dict[str, Any]]] = ("", [])
+
+    def __getitem__(self, task: str) -> list[dict[str, Any]]:
+        if self._kept[0] != task:
+            self._opened(file := self._files[task])
+            self._kept = (task, samples_in(file))
+        return self._kept[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 def samples_of(path: Path, task: str) -> list[dict[str, Any]]:

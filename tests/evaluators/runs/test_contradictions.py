@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,9 @@ from iit_bench.errors import UserError
 from iit_bench.models.baselines import RandomModel
 from iit_bench.models.contract import ModelOptions
 from iit_bench.storage.runs import Run
-from iit_bench.storage.tables import decode
 from iit_bench.types import Results, SuiteResults, TaskItem, TaskResult
 from iit_bench.workflows.verifying import verify
+from tests.changed_numbers import as_json, changed_numbers, unnoticed
 from tests.resealed import change
 
 
@@ -35,39 +33,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, bench: Any) -> Path:
     evaluate(RunOptions(out=place / "base", seed=1, **shared), progress=False)
     evaluate(RunOptions(out=place / "run", seed=2, base=place / "base", **shared), progress=False)
     return place / "run"
-
-
-def as_json(results: Any) -> dict[str, Any]:
-    """What results.json holds of it."""
-    return json.loads(json.dumps(dataclasses.asdict(results)))  # type: ignore[no-any-return]
-
-
-def changed_numbers(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every copy of a JSON value with one of its numbers, or true and false, changed, and where."""
-    if isinstance(value, (dict, list)):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            for place, other in changed_numbers(inner, f"{path}.{key}"):
-                whole = copy.copy(value)
-                whole[key] = other
-                yield place, whole
-    elif isinstance(value, bool):
-        yield path, not value
-    elif isinstance(value, (int, float)):
-        yield path, value + 1 if isinstance(value, int) else value * 0.9 + 0.01
-
-
-def unnoticed(run: Any, kind: type, part: dict[str, Any]) -> list[str]:
-    """Where a number of results.json can be changed so that a reader finds another one."""
-    whole = agreeing(run).results
-    found = []
-    for place, changed in changed_numbers(part):
-        try:
-            results = decode(kind, as_json(run.results) | changed)
-            if agreeing(dataclasses.replace(run, results=results)).results != whole:
-                found.append(place)
-        except UserError:
-            pass
-    return found
 
 
 def test_no_changed_figure_of_a_run_is_read(folder: Path) -> None:

@@ -42,4 +42,5 @@ def test_what_is_no_perplexity_of_the_documents_has_no_interval(documents):
     assert perplexity(documents[:1], weighted_perplexity(documents[:1])) is None
     assert perplexity([(-math.inf, 3), (-1.0, 2)], math.inf) is None
     assert perplexity([(1.0, 2, 3)] * 3, 1.0) is None
+    assert perplexity([(1, "[0.2 0.8]")] * 3, 1.0) is None  # a Brier score, read from a file
     assert perplexity([(-1e6, 1), (-2e6, 1)], math.inf) is None
