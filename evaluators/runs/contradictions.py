@@ -1,9 +1,10 @@
 """What results.json states of a run's own predictions or items, against these: a figure that they contradict is refused.
 
 Of suite iit every figure but those of forgetting, whose other side is another run, and of where a run was decided, follows from the
-predictions. Compared are counts and values; intervals and tests are made anew, as this version makes them. Of forgetting its parts must
-agree with one another. Of the suites text and vqa: counts of outcomes, and the figures that `made_again` makes of the items and of the
-tool's own files; where these are not in the folder, means of items that have an interval made from the items.
+predictions. Compared are counts and values; intervals and tests are made anew, as this version makes them. Forgetting is measured again
+where its base run is there as it was; else its parts must agree with one another. Of the suites text and vqa: counts of outcomes, and the
+figures that `made_again` makes of the items and of the tool's own files; where these are not in the folder, means of items that have an
+interval made from the items.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from evaluators.runs.made_again import ITEMS, Made, made_again
 from evaluators.runs.outcomes import count_outcomes, outcomes_by_metric
-from evaluators.runs.recompute import Items, figure_of_items, items_by_metric, own_figures, parts_of
+from evaluators.runs.recompute import Items, figure_of_items, forgetting_again, items_by_metric, own_figures, parts_of
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun
 from iit_bench.types import Figure, Forgetting, Results, SuiteResults, TaskItem, TaskResult
@@ -41,9 +42,11 @@ def agreeing(run: Any, every: bool = False) -> Any:
         UserError: names the figure, and both values.
     """
     if isinstance(run.results, Results):
-        again = own_figures(run)
-        found = next(_differences(run.results, again, ""), None) or next(_of_forgetting(run.results.forgetting), None)
-        of = "predictions.parquet"
+        again, stored, of = own_figures(run), run.results.forgetting, "predictions.parquet"
+        found = next(_differences(run.results, again, ""), None) or next(_of_forgetting(stored), None)
+        if found is None and stored is not None and (lost := forgetting_again(run)) is not None:
+            again, of = dataclasses.replace(again, forgetting=lost), f"{of}, that of base run {stored.base_run!r}"
+            found = next(_differences(stored, lost, "forgetting"), None)
     else:
         items, made, of = items_by_metric(run.items), made_again(run, every), ITEMS
         found = next(_of_tasks(run.results, run.items, items), None)

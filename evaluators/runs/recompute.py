@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from evaluators.runs.made_again import COUNTED_OFTEN, by_table
 from evaluators.runs.outcomes import outcomes_by_metric
 from evaluators.statistics import codes, mean, weighted_mean
 from iit_bench.errors import UserError
-from iit_bench.storage.runs import IitRun, Run, TaskRun, load_run
+from iit_bench.storage.runs import IitRun, Run, TaskRun, folder_label, load_run
 from iit_bench.types import Figure, Forgetting, Results, SuiteResults, TaskItem, TaskResult
 
 Items = Mapping[tuple[str, str], Sequence[TaskItem]]  # (task, metric) -> its items
@@ -66,6 +67,38 @@ def _bases(run: IitRun, stored: Forgetting) -> list[Path]:
     named = run.run.get("arguments", {}).get("base")
     beside = [folder / stored.base_run for folder in (run.path.absolute().parent, run.path.absolute().parent.parent)]
     return [*([Path(named), Path(named) / "iit"] if named else []), *beside]
+
+
+def forgetting_again(run: IitRun) -> Forgetting | None:
+    """Forgetting of a run, measured again against its base; None where there is none, or the base is not there as it was.
+
+    It is there where a run of its name, in a folder of its name, is asked alike, has the same tiers, and has not been written since.
+    """
+    stored = run.results.forgetting
+    for path in _bases(run, stored) if stored is not None else ():
+        if stored is None or folder_label(path) != stored.base_run or not (path / "run.json").is_file():
+            continue
+        try:
+            base = _base(path, _written(path))
+            comparison.check_comparable(run.run, base.run, subset=True)
+            if base.run["name"] != stored.base or not (base.run["ended"] or "never") <= (run.run["ended"] or ""):
+                continue
+            again = forgetting.forgetting(Turns.of_run(run), Turns.of_run(base), stored.base, stored.base_run)
+        except UserError:
+            continue
+        if again.tiers == stored.tiers:
+            return dataclasses.replace(again, asked_apart=stored.asked_apart)
+    return None
+
+
+@lru_cache(maxsize=1)  # many runs of a report have one base
+def _base(path: Path, written: tuple[int, ...]) -> IitRun:
+    """The run at a path, as it was last written."""
+    return load_run(path, "iit")
+
+
+def _written(path: Path) -> tuple[int, ...]:
+    return tuple(one.stat().st_mtime_ns for name in ("run.json", "results.json", "predictions.parquet") if (one := path / name).is_file())
 
 
 def _against(path: Path, run: IitRun, stored: Forgetting) -> Forgetting | None:

@@ -6,14 +6,13 @@ Files are read in pieces, and only hashed or parsed; torch is loaded only for th
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from iit_bench.data import fetched
-from iit_bench.engine import lines, shares
+from iit_bench.engine import shares
 from iit_bench.engine.bulk import BATCHES
 from iit_bench.errors import UserError, described
 from iit_bench.lab import cells
@@ -24,6 +23,7 @@ from iit_bench.storage.format import EXPORT_FORMAT, has_seal, read_header, sha25
 from iit_bench.storage.inside import OutsideError, file_inside
 from iit_bench.storage.tables import check_pages
 from iit_bench.types import Prediction, SeenPrompt, TaskItem
+from iit_bench.workflows.verifying_logs import check_log
 from reports import folder as report_folder
 
 Kind = Literal["benchmark", "run", "export", "data root", "training", "cells", "report"]
@@ -53,6 +53,7 @@ class Verified:
     checked: int = 0  # files that a checksum covers, or that have their own
     faults: list[Fault] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)  # files, and folders of other tools, that nothing covers
+    has_base: bool = True  # False: what a run forgot was not measured again, as its base run is not there, or was written since
     notes: list[str] = field(default_factory=list)  # sentences: why it is not finished, and how to finish it
 
     @property
@@ -62,7 +63,8 @@ class Verified:
 
     def line(self) -> str:
         """The folder in one line, without its faults."""
-        marks = [mark for mark, holds in (("unsealed", not self.sealed), ("not finished", not self.finished)) if holds]
+        states = {"unsealed": self.sealed, "not finished": self.finished, "base unavailable": self.has_base}
+        marks = [mark for mark, fine in states.items() if not fine]
         verdict = "whole" if self.whole else counted(len(self.faults), "fault")
         notes = "".join(f", {mark}" for mark in marks)
         return f"{self.folder}: {self.kind}, {verdict}{notes} ({counted(self.checked, 'file')} checked)"
@@ -260,9 +262,7 @@ def _run(look: _Look) -> None:
             if name not in named:
                 look.sha256(name, sha256)
         if not look.found.faults:
-            from evaluators.runs.reading import load_run
-
-            look.read("results.json", lambda: load_run(folder, every=True))  # fields and types, and figures against tables, too
+            look.read("results.json", lambda: _figures(look))
             look.found.checked -= 1
     _logs(look)
 
@@ -277,6 +277,16 @@ def _has_results(look: _Look, run: Mapping[str, Any] | None) -> bool:
         stopped = "an evaluation is under way, was stopped, or could not write its last file"
         look.unfinished(f"{why}: {stopped}; to finish it, repeat its command: {run.get('command', '')}")
     return ended or there
+
+
+def _figures(look: _Look) -> None:
+    """Fields and types of a run's results, and its figures against its tables."""
+    from evaluators.runs.reading import is_iit, load_run
+    from evaluators.runs.recompute import forgetting_again
+
+    run = load_run(look.folder, every=True)
+    if is_iit(run) and run.results.forgetting is not None:
+        look.found.has_base = forgetting_again(run) is not None
 
 
 def _table(record: type | None, path: Path) -> None:
@@ -294,46 +304,10 @@ def _logs(look: _Look) -> None:
     paths = [look.folder / "responses.jsonl", *shares.rank_logs(look.folder)]
     for path in paths:
         if path.is_file() or (look.found.finished and path.name == "responses.jsonl"):
-            bare = look.read(path.name, lambda path=path: _log(path, answers, paths, look.found.finished))  # type: ignore[misc]
+            bare = look.read(path.name, lambda path=path: check_log(path, answers, paths, look.found.finished))  # type: ignore[misc]
             look.found.sealed &= not bare
     if (look.folder / BATCHES).is_file():
         look.read(BATCHES, lambda: ledger.check(look.folder / BATCHES))
-
-
-def _log(path: Path, answers: dict[bytes, bytes], paths: Sequence[Path], finished: bool) -> bool:
-    """Go through one log once, and return whether it has answers without a checksum.
-
-    `answers`, digests of keys and of answers, is added to: 130 bytes per request however long an answer is.
-    """
-    reader, bare = lines.LogReader(path), False
-    for entry in reader.entries():
-        if isinstance(entry.outcome, lines.Failure | lines.Split):
-            continue
-        bare |= not entry.checked
-        line = _digest(lines.entry_line(entry.key, entry.outcome))
-        if answers.setdefault(_digest(entry.key.encode("utf-8", "surrogatepass")), line) != line:
-            _contradiction(path, entry, paths)
-    if finished and path.stat().st_size > reader.end:
-        raise ValueError("its last line is torn or was changed")
-    return bare
-
-
-def _contradiction(path: Path, entry: lines.Entry, paths: Sequence[Path]) -> None:
-    """Find the other answer to a request, which is spelled differently.
-
-    Raises:
-        ValueError: it is another.
-    """
-    for before in filter(Path.is_file, paths):
-        for other in lines.LogReader(before).entries():
-            if before == path and other.line == entry.line:
-                return
-            if other.key == entry.key and isinstance(other.outcome, lines.Response) and other.outcome != entry.outcome:
-                raise ValueError(f"line {other.line} of {before.name} and line {entry.line} of {path.name} answer one request differently")
-
-
-def _digest(text: bytes) -> bytes:
-    return hashlib.sha256(text).digest()[:16]
 
 
 def _data_root(look: _Look) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,49 @@ def test_no_changed_figure_of_a_run_is_read(folder: Path) -> None:
     assert len(list(changed_numbers(own))) > 300 and unnoticed(run, Results, own) == []
 
 
-def test_figures_of_forgetting_that_contradict_one_another_are_refused(folder: Path) -> None:
+def test_no_changed_figure_of_forgetting_is_read_where_the_base_run_is_there(folder: Path) -> None:
     run = load_run(folder, "iit")
+    forgetting = as_json(run.results)["forgetting"]
+    assert len(list(changed_numbers(forgetting))) > 100
+    assert unnoticed(run, Results, {"forgetting": forgetting}) == []
+
+
+def alone(folder: Path, to: Path) -> Path:
+    """A copy of a run whose base is not there."""
+    shutil.copytree(folder, to / "run")
+    change(to / "run" / "run.json", lambda body: body["arguments"].update(base=str(to / "base")))
+    return to / "run"
+
+
+def test_verify_says_whether_the_base_run_is_there_as_it_was(folder: Path, tmp_path: Path) -> None:
+    def line(of: Path) -> str:
+        (found,) = verify([of])
+        assert found.whole
+        return found.line()
+
+    assert "unavailable" not in line(folder)
+    copied = alone(folder, tmp_path)
+    assert "run, whole, base unavailable (" in line(copied)
+    shutil.copytree(folder.with_name("base"), tmp_path / "base")
+    assert "unavailable" not in line(copied)
+    change(tmp_path / "base" / "run.json", ended="2999-01-01T00:00:00+00:00")  # evaluated again since: its figures may be others
+    assert "base unavailable" in line(copied)
+
+
+def test_forgetting_that_the_base_run_contradicts_is_refused(folder: Path, tmp_path: Path) -> None:
+    copied = alone(folder, tmp_path)
+    change(copied / "results.json", lambda body: body["forgetting"]["retention"].update(value=0.123))
+    assert load_run(copied, "iit").results.forgetting.retention.value == 0.123  # nothing says otherwise
+    shutil.copytree(folder.with_name("base"), tmp_path / "base")
+    said = r"says forgetting\.retention\.value = 0\.123, and by its predictions\.parquet, that of base run 'base' and errors"
+    with pytest.raises(UserError, match=said):
+        load_run(copied, "iit")
+    (found,) = [one for one in verify([copied]) if not one.whole]
+    assert "forgetting.retention.value" in found.faults[0].detail
+
+
+def test_figures_of_forgetting_that_contradict_one_another_are_refused(folder: Path, tmp_path: Path) -> None:
+    run = load_run(alone(folder, tmp_path), "iit")
     forgetting = as_json(run.results)["forgetting"]
     found = unnoticed(run, Results, {"forgetting": forgetting})
     tested = ("acc.value", "acc.n", "difference.value", "difference.n", ".only_a", ".only_b")
