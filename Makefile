@@ -15,7 +15,7 @@ help:
 	@echo "make demo       build the lab benchmark, score the bundled models, write demo/report/index.html"
 	@echo "make test       style, types and all tests"
 	@echo "make test-fast  the tests that need neither minutes, a real LLM nor a browser"
-	@echo "make torture    kill evaluations 100 times per suite, damage folders in 13,000 ways, change what comes from outside; one table; two hours"
+	@echo "make torture    kill evaluations 100 times per suite, damage folders in 13,000 ways, change what comes from outside; one table; an hour"
 	@echo "make check      style and types only"
 	@echo "make format     rewrite files in the project's style"
 	@echo "make docs       build the documentation into site/"
