@@ -23,6 +23,7 @@ _POSITIVE = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits
 _RANGES = {**dict.fromkeys(_ACCURACIES, (0.0, 1.0)), "f1": (0.0, math.inf), "em": (0.0, math.inf), "mcc": (-1.0, 1.0)}
 _CAPPED_DRAWS = frozenset({"bleu", "chrf", "ter"})  # of which lm-eval draws a hundred at most
 _MOST_DRAWS = 100
+_CORRELATIONS = frozenset({"mcc", "matthews_corrcoef"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,11 @@ def from_pairs(pairs: Sequence[Any], clusters: Sequence[str], measured: Measured
     code = codes(clusters).tolist()
     if len(pairs) == measured.count and all(len(pair) == 2 for pair in pairs):
         hashable = all(isinstance(one, (int, str, np.integer)) for pair in pairs for one in pair)
-        found = (f1(pairs, measured.value, code) or matthews(pairs, measured.value, code)) if hashable else None
+        found = None
+        if hashable and measured.metric in _CORRELATIONS:  # which is 0 for constant replies, as F1 may be
+            found = matthews(pairs, measured.value, code)
+        elif hashable and measured.metric not in _CAPPED_DRAWS:  # of texts; 0 is no F1 of a label that is nowhere
+            found = f1(pairs, measured.value, code) or matthews(pairs, measured.value, code)
         found = found or perplexity(pairs, measured.value, code)
         if found is not None:
             return found

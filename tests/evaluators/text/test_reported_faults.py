@@ -162,6 +162,17 @@ def test_f1_and_correlation_of_zero_have_intervals_of_some_width(run: TaskRun) -
         assert figure.low <= figure.value <= figure.high and not figure.from_stderr
 
 
+def test_a_correlation_or_a_bleu_of_zero_is_not_taken_for_an_f1() -> None:
+    """The correlation of constant replies had the bounds of F1, and a BLEU of 0 had none, as if it were of labels."""
+    pairs, clusters = [(i % 2, 0) for i in range(24)], [str(i) for i in range(24)]
+    zero = {name: Measured(metric=name, value=0.0, stderr=0.0, count=24) for name in ("mcc", "f1", "bleu")}
+    correlation, f1 = (figures.from_pairs(pairs, clusters, zero[name]) for name in ("mcc", "f1"))
+    assert correlation == classification.matthews(pairs, 0.0, range(24)) and correlation.low < 0 < correlation.high
+    assert f1 == classification.f1(pairs, 0.0, range(24)) and f1.low == 0
+    bleu = figures.from_pairs([("red", "blue")] * 24, clusters, zero["bleu"])
+    assert bleu.note == "no interval: lm-eval's standard error is 0"
+
+
 def test_f1_has_the_interval_of_a_proportion() -> None:
     """F1 = 2J/(1+J), J = right among documents with label 1 on either side: statsmodels' Wilson bounds, moved."""
     rng = np.random.default_rng(1)
