@@ -22,6 +22,7 @@ const explorerView = (() => {
   }
 
   const name = (text) => el("bdi", null, visible(text));
+  const headed = (text) => el("bdi", text.length > 60 ? { class: "clipped", title: visible(text) } : null, visible(text));
   const plain = (text) => (Array.isArray(text) ? text[0] : text);
 
   // A text of any length: its beginning, and the rest at the push of a button. [text, n] is one of which n characters are not here.
@@ -128,7 +129,7 @@ const explorerView = (() => {
     const right = question?.answer ?? odd?.a ?? -1;
     const scored = turns.some((turn) => turn?.l);
     const head = el("tr", null, el("th", { scope: "col", class: "words" }, "model"));
-    runs.forEach((run) => head.append(el("th", { scope: "col", class: "words" }, name(run.name), run.arm ? el("small", null, visible(run.arm)) : null)));
+    runs.forEach((run) => head.append(el("th", { scope: "col", class: "words" }, headed(run.name), run.arm ? el("small", null, visible(run.arm)) : null)));
     const body = el("tbody");
     const row = (title, cells) => body.append(el("tr", null, el("th", { scope: "row", class: "words" }, ...title), ...cells));
     row(["outcome"], turns.map((turn, i) => el("td", { class: "words" }, outcome(turn?.o ?? "."), changes?.[i] ? el("small", null, changes[i]) : null)));

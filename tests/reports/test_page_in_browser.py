@@ -124,6 +124,45 @@ def test_page_never_scrolls_sideways(open_page: OpenPage, width: int, javascript
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory, maker_in: Any, suite_maker_in: Any) -> Path:
+    """A page of a model and of a task whose names are longer than a screen is wide."""
+    make, suite = maker_in(tmp_path_factory.mktemp("runs")), suite_maker_in(tmp_path_factory.mktemp("suites"))
+    task = "a_task_" * 60
+    runs = [make("short", 0.5, n=12), make(ENDLESS, 0.6, n=12, folder="endless")]
+    runs += [suite("text", ENDLESS, {task: 0.5, "words": 0.5}, folder="endless-text"), suite("text", "short", {task: 0.6})]
+    return report(runs, tmp_path_factory.mktemp("report"))
+
+
+ENDLESS = "a model whose name does not end " * 12
+LONG_NAMES = """() => [...document.querySelectorAll("table")].filter((table) => table.checkVisibility()).flatMap((table) =>
+    [...table.querySelectorAll("bdi.clipped")].map((name) => {
+        const box = name.getBoundingClientRect(), line = parseFloat(getComputedStyle(name).lineHeight);
+        return [table.id, box.height / line, box.width, name.title === name.textContent, name.scrollHeight > name.clientHeight];
+    }))"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [375, 1280])
+def test_a_name_of_any_length_takes_three_lines_of_a_table_and_is_whole_in_its_tooltip(
+    new_page: Callable[..., Any], endless: Path, width: int
+) -> None:
+    """Its row was as high as a screen, and a task's column as wide as three."""
+    page = new_page(viewport={"width": width, "height": 800})
+    page.goto(endless.as_uri())
+    unfold(page)
+    found = page.evaluate(LONG_NAMES)
+    assert {"overview", "leaderboard-acc", "scores-text"} <= {table for table, *_ in found}
+    for table, lines, wide, whole, is_cut in found:
+        assert lines < 3.2 and wide <= 400 and whole and is_cut, (table, lines, wide, whole, is_cut)
+    tallest = page.evaluate("Math.max(...[...document.querySelectorAll('#overview tr, #scores-text tr')].map((row) => row.clientHeight))")
+    assert tallest <= 160
+    assert page.locator("#overview tbody th bdi.clipped").first.inner_text().strip() == ENDLESS.strip()
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.querySelector('#overview bdi.clipped')).display") == "inline"
+    page.close()
+
+
 @pytest.mark.slow
 def test_on_paper_the_whole_leaderboard_fits_the_sheet(open_page: OpenPage) -> None:
     page = open_page(viewport={"width": 1032, "height": 730}, color_scheme="dark")  # A4 landscape less its margins, in CSS pixels
