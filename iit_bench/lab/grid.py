@@ -15,9 +15,11 @@ from typing import Any, get_args
 
 from iit_bench.errors import UserError
 from iit_bench.lab.cells import BASE, Cell, Role
+from iit_bench.training.method_records import MethodOptions, WingsOptions
 from iit_bench.training.ranges import within
 from iit_bench.training.recipe import KINDS, fill, read_yaml
 from iit_bench.training.records import PRECISIONS
+from iit_bench.training.stages import VlmRecipe, options_of
 
 RATE = "RATE"
 ONLY = ("method", "rate", "seed")
@@ -164,6 +166,7 @@ def _check(recipes: Sequence[Mapping[str, Any]], where: str) -> None:
     Raises:
         UserError: an unknown key, a value of the wrong type, values that do not go together.
     """
+    before: MethodOptions | None = None
     for number, recipe in enumerate(recipes):
         given = recipe.get("inputs", {})
         if not isinstance(given, dict):
@@ -171,7 +174,23 @@ def _check(recipes: Sequence[Mapping[str, Any]], where: str) -> None:
         inputs = {"model": "an earlier stage"} if number else {**given, "llm": "a folder", "tower": "a folder"}
         if recipe.get("kind") not in ("vlm", "merge"):
             raise UserError(f"{where}: a stage has kind {recipe.get('kind')!r}, and cells are made of stages of kind vlm")
-        fill(KINDS[recipe["kind"]], {**recipe, "inputs": inputs}, where)
+        stage = fill(KINDS[recipe["kind"]], {**recipe, "inputs": inputs}, where)
+        if isinstance(stage, VlmRecipe):
+            now = options_of(stage)
+            _check_start(before, now, where)
+            before = now
+
+
+def _check_start(before: MethodOptions | None, now: MethodOptions, where: str) -> None:
+    """Refuse a stage that does not take on the learners of the one before, as `Method.check_start` does once that is trained."""
+    if not isinstance(before, WingsOptions):
+        return
+    if lost := [part for part in before.parts if part not in ("llm", "projector", *now.parts)]:
+        raise UserError(f"{where}: its start trains {' and '.join(lost)}, which its last stage is without; give it a start without them")
+    if isinstance(now, WingsOptions) and now.rank != before.rank:
+        raise UserError(
+            f"{where}: its rank is {now.rank}, and the learners of its start have rank {before.rank}; give it a start of its rank"
+        )
 
 
 def _put(recipe: dict[str, Any], key: str, value: Any, where: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from iit_bench.training.method_records import AdapterOptions, MethodOptions
+from iit_bench.training.method_records import AdapterOptions, LlavaOneRateOptions, LlavaOptions, MethodOptions, WingsOptions
 from iit_bench.training.ranges import within
 from iit_bench.training.records import (
     IMAGE_SOURCES,
@@ -192,3 +192,13 @@ class ChainRecipe:
             if missing := [value for value in stage.inputs() if value not in done]:
                 raise ValueError(f"stage {stage.out!r} reads OUT/{missing[0]}, which no stage before it writes; put that stage first")
             done.add(stage.out)
+
+
+def options_of(recipe: VlmRecipe) -> MethodOptions:
+    """The options of the method that a recipe trains by: the one it names, or the one that its `model` and rates describe."""
+    model, rates = recipe.model, recipe.optim.lr
+    if recipe.method.name:
+        return recipe.method
+    if model.visual or model.textual or model.router:
+        return WingsOptions(visual=model.visual, textual=model.textual, router=model.router, rank=model.rank)
+    return LlavaOneRateOptions() if rates.llm == rates.projector else LlavaOptions()

@@ -104,6 +104,9 @@ def test_only_of_values_that_no_cell_has_together_is_refused() -> None:
         planned(load_grid("quick"), ("method=base", "seed=1"))
 
 
+LEARNERS = {"starts": {"llava": {**GRID["starts"]["llava"], "model": {"visual": True, "rank": 4}}}}
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -115,6 +118,8 @@ def test_only_of_values_that_no_cell_has_together_is_refused() -> None:
         ({"methods": [{**GRID["methods"][0], "set": {"optim.lr.visual": 1e-3}}]}, "no such part"),
         ({"stage": {"kind": "base"}}, "kind 'base'"),
         ({"starts": {**GRID["starts"], "llava": None}}, "key 'starts', key 'llava': must be a mapping; it is None"),
+        (LEARNERS | {"methods": [{**GRID["methods"][1], "set": {"method": {"name": "wings", "rank": 8}}}]}, "have rank 4; give it a start"),
+        (LEARNERS | {"methods": [GRID["methods"][0]]}, "its start trains visual, which its last stage is without"),
         ({"seeds": "all"}, "must be a list"),
         ({"bench": {"size": 0}}, "size"),
         ({"bench": {"dtype": "float16"}}, "dtype must be one of float32, bfloat16"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from iit_bench.training.method import Method
-from iit_bench.training.method_records import LlavaOneRateOptions, LlavaOptions, MethodOptions, WingsOptions
 from iit_bench.training.rivals.dora import Dora
 from iit_bench.training.rivals.llava import Llava
 from iit_bench.training.rivals.llava_one_rate import LlavaOneRate
@@ -16,7 +15,7 @@ from iit_bench.training.rivals.lora import Lora
 from iit_bench.training.rivals.prefix import Prefix
 from iit_bench.training.rivals.projector import Projector
 from iit_bench.training.rivals.replay import Replay
-from iit_bench.training.stages import VlmRecipe
+from iit_bench.training.stages import VlmRecipe, options_of
 
 METHODS: Mapping[str, type[Method]] = {
     "wings": Method,
@@ -31,13 +30,6 @@ METHODS: Mapping[str, type[Method]] = {
 
 
 def method_of(recipe: VlmRecipe) -> Method:
-    """The method that a recipe trains by: the one it names, or the one that its `model` and rates describe."""
-    options = recipe.method if recipe.method.name else _described(recipe)
+    """The method that a recipe trains by."""
+    options = options_of(recipe)
     return METHODS[options.name](recipe, options)
-
-
-def _described(recipe: VlmRecipe) -> MethodOptions:
-    model, rates = recipe.model, recipe.optim.lr
-    if model.visual or model.textual or model.router:
-        return WingsOptions(visual=model.visual, textual=model.textual, router=model.router, rank=model.rank)
-    return LlavaOneRateOptions() if rates.llm == rates.projector else LlavaOptions()
