@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evaluators.runs.recompute import own_figures
+from evaluators.runs.recompute import forgetting_again, own_figures
 from iit_bench.storage import runs
 from iit_bench.storage.format import sha256_file
 from iit_bench.storage.seals import SEAL, sealed
@@ -41,7 +41,9 @@ def save_run_outcome(folder: Path, rows: Any, results: Any, errors: Any) -> None
     _relist_outcome(folder)
     if isinstance(results, Results) and "benchmark" in runs.load_run_header(folder):
         complete = not any(error["kind"] == "machine" for error in errors)
-        runs.save_run_outcome(folder, rows, dataclasses.replace(own_figures(runs.load_run(folder, "iit")), complete=complete), errors)
+        run = runs.load_run(folder, "iit")
+        figures = dataclasses.replace(own_figures(run), complete=complete, forgetting=forgetting_again(run) or run.results.forgetting)
+        runs.save_run_outcome(folder, rows, figures, errors)
         _relist_outcome(folder)
 
 

@@ -87,7 +87,8 @@ def forgetting_again(run: IitRun) -> Forgetting | None:
         except UserError:
             continue
         if again.tiers == stored.tiers:
-            return dataclasses.replace(again, asked_apart=stored.asked_apart)
+            ledger = again.ledger if stored.ledger is not None else None  # a run of before there were ledgers
+            return dataclasses.replace(again, asked_apart=stored.asked_apart, ledger=ledger)
     return None
 
 

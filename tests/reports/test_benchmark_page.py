@@ -14,8 +14,8 @@ import pytest
 from PIL import Image as Pillow
 
 from builders.build import BuildOptions, build
-from evaluators.runs.reading import load_run
 from iit_bench.storage.benchmark import Benchmark, load_benchmark, save_benchmark
+from iit_bench.storage.runs import load_run
 from iit_bench.types import Image
 from reports import duplicates, gallery
 from reports.duplicates import near_duplicates, near_pairs
@@ -40,7 +40,7 @@ def asked(bench: Benchmark) -> dict[str, object]:
 
 def of_its_dialogues(run: Path, bench: Benchmark) -> Path:
     """The run with ids that the benchmark has."""
-    found, rows = load_run(run, "iit"), []
+    found, rows = load_run(run, "iit"), []  # the base of its forgetting may have other ids by now
     left = {tier: iter([one for one in bench.dialogues if one.tier == tier]) for tier in bench.manifest["tiers"]}
     for row in found.predictions:
         one = next(left[row.tier])
