@@ -59,7 +59,7 @@ class ReportFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.names: set[str] = set()  # of this report's files
-        self._listed = set(_listed(path))
+        self._listed = set(listed_files(path))
 
     def write(self, name: str, data: Content) -> Path:
         """Write a file whole or not at all, and return its path.
@@ -134,14 +134,14 @@ class ReportFolder:
 
 def foreign_files(path: Path) -> int:
     """Files among a report's pages that no report has listed; other folders are not looked at."""
-    listed = {LIST, LOCK, *_listed(path)}
+    listed = {LIST, LOCK, *listed_files(path)}
     places = [("", path), *((f"{folder}/", path / folder) for folder in _FOLDERS)]
     return sum(
         f"{place}{file.name}" not in listed for place, folder in places if folder.is_dir() for file in folder.iterdir() if file.is_file()
     )
 
 
-def _listed(path: Path) -> list[str]:
+def listed_files(path: Path) -> list[str]:
     """The files that earlier reports wrote; names that no report gives its files are ignored."""
     found = []
     for name, below in ((LIST, ""), (_LIST_OF_SAMPLES, "samples/")):
@@ -161,7 +161,7 @@ def sums(path: Path) -> dict[str, str] | None:
     """
     text = (path / LIST).read_text(encoding="utf-8", errors="replace")
     if not text.strip():
-        raise ValueError("it is empty, which no report leaves")
+        raise ValueError("it is empty: a report was stopped at its first file, or it was emptied; write the report again")
     lines, _, end = text.rpartition(_END)
     found = [whole for line in text.splitlines() if (whole := _SUM.fullmatch(line))]
     if not lines and not found:

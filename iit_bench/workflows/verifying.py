@@ -25,6 +25,7 @@ from iit_bench.storage.tables import check_pages
 from iit_bench.types import Prediction, SeenPrompt, TaskItem
 from iit_bench.workflows.verifying_logs import check_log
 from reports import folder as report_folder
+from reports.links import INDEX
 
 Kind = Literal["benchmark", "run", "export", "data root", "training", "cells", "report"]
 What = Literal["missing", "changed", "damaged", "added"]
@@ -355,9 +356,15 @@ def _cells(look: _Look) -> None:
 
 def _report(look: _Look) -> None:
     found = look.read(report_folder.LIST, lambda: report_folder.sums(look.folder))
-    look.found.sealed = found is not None or bool(look.found.faults)
-    for name, sha256 in (found or {}).items():
+    if look.found.faults:
+        return
+    # Without sums it is of an earlier version, or was stopped: a name is listed before its file is written, and index.html is the last.
+    names = found or dict.fromkeys((INDEX, *report_folder.listed_files(look.folder)))
+    for name, sha256 in names.items():
         look.sha256(name, sha256)
+    if found is None and look.found.faults:
+        look.unfinished(f"it has no {look.found.faults[0].file}: a report is under way, or was stopped; to finish it, repeat its command")
+    look.found.sealed = found is not None or not look.found.finished
 
 
 _CHECKS: dict[Kind, Callable[[_Look], None]] = {

@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 
 from iit_bench.cli import main
+from iit_bench.errors import UserError
+from iit_bench.workflows.verifying import verify
+from reports.folder import LIST
 from tests.reliability.steps import Contents, Steps
 from tests.reliability.tally import Tally
 from tests.training.conftest import TINY
@@ -110,7 +113,24 @@ def test_replacing_a_folder(bench, run, steps, tmp_path):
 
 
 def test_report(run, steps):
-    assert steps("report RUN --out WORK/out", {"RUN": run}).check(stops(1))
+    """Right after the stop `verify` never calls it whole while its first page, or a file on its list, is missing."""
+    one = steps("report RUN --out WORK/out", {"RUN": run})
+    one.kept = lambda left: not called_whole(one.work / "out") or {"out/index.html", *listed(one.work / "out")} <= set(left)
+    assert one.check(stops(2))
+
+
+def called_whole(folder: Path) -> bool:
+    """Whether `verify` does; a folder that holds nothing yet is not."""
+    try:
+        return all(found.whole for found in verify([folder]))
+    except UserError:
+        return False
+
+
+def listed(folder: Path) -> list[str]:
+    """The names on a report's list, below `out`."""
+    words = [line.split()[-1] for line in (folder / LIST).read_text().splitlines() if not line.startswith("#")]
+    return [f"out/{word}" for word in words]
 
 
 def test_evaluation(bench, steps):

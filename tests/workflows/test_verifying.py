@@ -24,7 +24,7 @@ from iit_bench.storage.tables import table_bytes
 from iit_bench.storage.whole_folders import check_target
 from iit_bench.types import SeenPrompt
 from iit_bench.workflows.verifying import Verified, as_text, verify
-from reports.folder import LIST, ReportFolder
+from reports.folder import LIST, ReportFolder, sums
 from tests.reliability.damage import Subject, subjects
 from tests.resealed import change
 
@@ -188,6 +188,37 @@ def test_a_report_that_was_stopped_is_not_whole(copied) -> None:
     folder = copied("report")
     ReportFolder(folder).write("models/new.html", "<p>")
     assert faults(folder) == [(LIST, "damaged")]
+
+
+@pytest.mark.parametrize("file", ["index.html", "models/a.html"])
+def test_a_first_report_that_was_stopped_is_not_finished(copied, file: str) -> None:
+    """It was called whole and unsealed, as if an earlier version had written it: its list has no sums until its end."""
+    folder = copied("report")
+    without_sums(folder)
+    (folder / file).unlink()  # listed before it is written
+    (found,) = verify([folder])
+    assert [(fault.file, fault.what) for fault in found.faults] == [(file, "missing")]
+    assert "report, 1 fault, not finished (" in found.line()
+    assert f"it has no {file}" in found.notes[0] and "repeat its command" in found.notes[0]
+
+
+def test_a_first_report_that_was_stopped_before_its_index_was_listed_is_not_finished(tmp_path: Path) -> None:
+    ReportFolder(tmp_path).write("models/a.html", "<p>")
+    (found,) = verify([tmp_path])
+    assert not found.finished and faults(tmp_path) == [("index.html", "missing")]
+
+
+def test_a_report_of_before_sums_is_whole_and_unsealed(copied) -> None:
+    folder = copied("report")
+    without_sums(folder)
+    (found,) = verify([folder])
+    assert found.whole and found.finished and found.line().startswith(f"{folder}: report, whole, unsealed (")
+    assert set(found.unchecked) >= {"index.html", "models/a.html"}
+
+
+def without_sums(folder: Path) -> None:
+    """Leave the names in a report's list, as earlier versions wrote it, and as it is until the report ends."""
+    (folder / LIST).write_text("# Files\n" + "".join(f"{name}\n" for name in sums(folder) or {}))
 
 
 def test_a_folder_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
