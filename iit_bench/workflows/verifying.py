@@ -6,7 +6,7 @@ Files are read in pieces, and only hashed or parsed; torch is loaded only for th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,6 +19,7 @@ from iit_bench.lab import cells
 from iit_bench.models.openai import ledger
 from iit_bench.numerals import counted
 from iit_bench.storage import benchmark, runs
+from iit_bench.storage.folder_locks import LOCK
 from iit_bench.storage.format import EXPORT_FORMAT, has_seal, read_header, sha256_file
 from iit_bench.storage.inside import OutsideError, file_inside
 from iit_bench.storage.tables import check_pages
@@ -31,6 +32,7 @@ Kind = Literal["benchmark", "run", "export", "data root", "training", "cells", "
 What = Literal["missing", "changed", "damaged", "added"]
 DEPTH = 4  # of folders below one that is named: the stages of an experiment are at 3
 _RUN_FILES = ("run.json", "results.json", "predictions.parquet", "items.parquet", "responses.jsonl")
+_LOG_BEGINS = b'{"step": '  # the first line of a training's log
 _BESIDE = {"README.md", "croissant.json", "LICENSES.md"}  # of a benchmark and an export; people edit the first
 
 
@@ -130,13 +132,26 @@ def _kind(folder: Path) -> Kind | None:
         return "data root"
     if report_folder.LIST in names:
         return "report"
-    if "training.json" in names or ("log.jsonl" in names and (folder / "checkpoint").is_dir()):
+    if "training.json" in names or _is_begun_training(folder, names):
         return "training"
     if (folder / "questions").is_dir() and (folder / "dialogues").is_dir():
         return "benchmark"
     if "manifest.json" in names:
         return "export"
     return "cells" if any(_is_cell(folder / name) for name in sorted(names) if name.endswith(".json")) else None
+
+
+def _is_begun_training(folder: Path, names: Container[str]) -> bool:
+    """Whether files are those of a training before its end: a lock or checkpoint beside its log, or a log that is empty or begins as ours.
+
+    A merge has no log: there it is the lock beside the recipe.
+    """
+    if "log.jsonl" not in names:
+        return LOCK in names and "recipe.yaml" in names
+    if LOCK in names or (folder / "checkpoint").is_dir():
+        return True
+    with (folder / "log.jsonl").open("rb") as file:
+        return file.read(len(_LOG_BEGINS)) in (b"", _LOG_BEGINS)
 
 
 def _is_cell(path: Path) -> bool:
@@ -325,9 +340,6 @@ def _training(look: _Look) -> None:
         look.unfinished(f"it has no {CARD}: a training is under way, or was stopped; to finish it, repeat its command")
         from iit_bench.training import checkpoint
 
-        look.read("log.jsonl", lambda: None)
-        look.found.checked -= 1
-        look.found.unchecked.append("log.jsonl")
         for name in (checkpoint.FOLDER, "checkpoint.old"):
             if (look.folder / name).is_dir():
                 look.read(f"{name}/state.json", lambda: checkpoint.find(look.folder))

@@ -18,6 +18,7 @@ from iit_bench.errors import UserError
 from iit_bench.training import checkpoint, loop
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task, run
+from iit_bench.workflows.verifying import verify
 from tests import warm_processes
 from tests.full_disk import files_of_at_most
 from tests.held_folder import held_elsewhere
@@ -67,6 +68,13 @@ def test_killed_at_random_steps_a_training_ends_with_the_same_bits(
     found = json.loads(done.stdout.splitlines()[-1])
     assert all(one["kills"] >= int(KILLS) for one in found.values()), found
     tally.add(survived=sum(one["kills"] for one in found.values()))
+
+
+def test_a_training_that_was_stopped_before_its_first_checkpoint_is_known_as_that(recipe: Any, tmp_path: Path) -> None:
+    stopped(recipe, tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+    (found,) = verify([tmp_path])
+    assert (found.kind, found.whole, found.finished) == ("training", True, False)
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "changed", "no state"])

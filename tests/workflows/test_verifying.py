@@ -177,6 +177,26 @@ def test_how_to_finish_is_said_of_whatever_was_stopped(copied) -> None:
         assert not found.finished and said in found.notes[0] and "to finish it, repeat its command" in as_text([found])
 
 
+@pytest.mark.parametrize(
+    "left", [{".lock": "", "log.jsonl": ""}, {"log.jsonl": ""}, {"log.jsonl": '{"step": 1}\n'}, {".lock": "", "recipe.yaml": "kind: merge"}]
+)
+def test_a_training_that_was_stopped_before_its_first_checkpoint_is_not_finished(left: dict[str, str], tmp_path: Path) -> None:
+    """Its folder held nothing that iit-bench wrote, it was said. A merge has no log."""
+    for name, text in left.items():
+        (tmp_path / name).write_text(text)
+    (found,) = verify([tmp_path])
+    assert (found.kind, found.whole, found.finished) == ("training", True, False)
+    assert "it has no training.json" in found.notes[0] and "to finish it, repeat its command" in found.notes[0]
+
+
+@pytest.mark.parametrize("left", [{"log.jsonl": '{"epoch": 1}\n'}, {"recipe.yaml": "kind: merge"}])
+def test_a_log_or_recipe_of_somebody_elses_is_no_training(left: dict[str, str], tmp_path: Path) -> None:
+    for name, text in left.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match="holds nothing that iit-bench wrote"):
+        verify([tmp_path])
+
+
 def test_folders_of_before_seals_are_whole_and_unsealed(tmp_path: Path) -> None:
     folder = shutil.copytree(DATA / "run_version_1" / "iit", tmp_path / "run")
     (folder / "responses.jsonl").write_text('{"format":"iit-bench/responses","version":1}\n')
