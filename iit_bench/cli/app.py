@@ -16,7 +16,7 @@ import typer
 import typer.core
 import typer.main
 
-from iit_bench.cli.commands import COMMANDS, HELP_FLAGS, MAX_WIDTH, OPTIONS, page
+from iit_bench.cli.commands import COMMANDS, HELP_FLAGS, MAX_WIDTH, NOTHING, OPTIONS, RESUMES, page
 from iit_bench.errors import MachineError, OthersAtWork, UserError, described
 from iit_bench.ranks import ELSEWHERE, LAUNCH
 from iit_bench.terminal import write
@@ -38,7 +38,7 @@ class Commands(typer.core.TyperGroup):
         """The command of a name; None for an unknown one."""
         if cmd_name not in COMMANDS:
             return None
-        file, description = COMMANDS[cmd_name]
+        file, description, _ = COMMANDS[cmd_name]
         if cmd_name not in self.commands:
             import_module(f"iit_bench.cli.{file}")
             info = next(one for one in app.registered_commands if (one.name or one.callback.__name__) == cmd_name)  # type: ignore[union-attr]
@@ -203,12 +203,10 @@ def _help_of(name: str) -> str:
 
 
 def _how_to_resume(words: list[str]) -> str:
-    """The message after Ctrl-C: evaluations, trainings and downloads resume, other commands wrote nothing."""
-    if words and words[0] in ("eval", "arms", "demo", "train", "lab", "fetch", "watch"):
-        return (
-            f"interrupted; finished work is kept, resume with: {shlex.join(['iit-bench', *(word for word in words if word != '--fresh')])}"
-        )
-    return f"interrupted, nothing was written; start again with: {shlex.join(['iit-bench', *words])}"
+    """The message after Ctrl-C: what the command leaves, and the command that goes on with it, without the --fresh of its own."""
+    left = COMMANDS[words[0]][2] if words and words[0] in COMMANDS else NOTHING
+    again = [word for word in words if word != "--fresh"] if left == RESUMES else words
+    return f"interrupted{left}: {shlex.join(['iit-bench', *again])}"
 
 
 def _complain(text: str, code: int) -> int:

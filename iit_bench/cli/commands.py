@@ -9,28 +9,36 @@ from collections.abc import Iterable
 HELP_FLAGS = ("-h", "--help")
 MAX_WIDTH = 120  # of help pages
 
-# Name → (file of this package that adds it, what it does), in the order of the page.
+# What Ctrl-C leaves of a command, and what to do with the command, which follows: each begins after "interrupted".
+RESUMES = "; finished work is kept, resume with"
+WHOLE = "; what it writes is whole or as it was before; start again with"
+PARTS = "; some files of the report may be written; to finish it, repeat"
+MERGED = "; no answer is lost, and some may be moved already; to finish, repeat"
+SUBMITTED = "; tasks may be submitted already (with Slurm, `squeue` lists them): end those before you start again with"
+NOTHING = ", nothing was written; start again with"
+
+# Name → (file of this package that adds it, what it does, what Ctrl-C leaves of it), in the order of the page.
 COMMANDS = {
-    "demo": ("demo", "Build, score and report the lab: offline, in minutes."),
-    "build": ("build", "Build a benchmark folder from text and visual sources."),
-    "export": ("export", "Write a benchmark for other tools, or runs in formats that others read."),
-    "fetch": ("fetch", "Download the data of tasks into a folder; after an interruption, the same command resumes."),
-    "eval": ("eval", "Score a model; after an interruption, the same command resumes."),
-    "arms": ("arms", "Ask the targets of a run again with one thing changed: without images, choices reordered, …"),
-    "attention": ("attention", "Observe what a model's last prompt token attends to, layer by layer."),
-    "plan": ("plan", "Print how many groups a run needs to find a difference, before anything is run."),
-    "watch": ("watch", "Evaluate each checkpoint of a training as it lands."),
-    "submit": ("submit", "Submit an evaluation as a Slurm array; preempted tasks go on by themselves."),
-    "merge": ("merge", "Put together what several processes have answered of a run."),
-    "report": ("report", "Write the report of several runs: a folder of pages."),
-    "compare": ("report", "Print paired differences between two runs."),
-    "show": ("show", "Print what a model was asked and what it answered: wrong, lost, unparsed, one item …"),
-    "diff": ("show", "Print the items whose outcome differs between two runs."),
-    "explain": ("explain", "Split the gap between two results of one model by cause."),
-    "train": ("train", "Train the lab's models, or your own, from a recipe."),
-    "lab": ("lab", "Run the experiment: methods, learning rates and seeds, cell by cell."),
-    "verify": ("verify", "Check that folders are whole: nothing missing, nothing changed."),
-    "list": ("list", "List the names that other commands accept."),
+    "demo": ("demo", "Build, score and report the lab: offline, in minutes.", RESUMES),
+    "build": ("build", "Build a benchmark folder from text and visual sources.", WHOLE),
+    "export": ("export", "Write a benchmark for other tools, or runs in formats that others read.", WHOLE),
+    "fetch": ("fetch", "Download the data of tasks into a folder; after an interruption, the same command resumes.", RESUMES),
+    "eval": ("eval", "Score a model; after an interruption, the same command resumes.", RESUMES),
+    "arms": ("arms", "Ask the targets of a run again with one thing changed: without images, choices reordered, …", RESUMES),
+    "attention": ("attention", "Observe what a model's last prompt token attends to, layer by layer.", WHOLE),
+    "plan": ("plan", "Print how many groups a run needs to find a difference, before anything is run.", NOTHING),
+    "watch": ("watch", "Evaluate each checkpoint of a training as it lands.", RESUMES),
+    "submit": ("submit", "Submit an evaluation as a Slurm array; preempted tasks go on by themselves.", SUBMITTED),
+    "merge": ("merge", "Put together what several processes have answered of a run.", MERGED),
+    "report": ("report", "Write the report of several runs: a folder of pages.", PARTS),
+    "compare": ("report", "Print paired differences between two runs.", NOTHING),
+    "show": ("show", "Print what a model was asked and what it answered: wrong, lost, unparsed, one item …", NOTHING),
+    "diff": ("show", "Print the items whose outcome differs between two runs.", NOTHING),
+    "explain": ("explain", "Split the gap between two results of one model by cause.", NOTHING),
+    "train": ("train", "Train the lab's models, or your own, from a recipe.", RESUMES),
+    "lab": ("lab", "Run the experiment: methods, learning rates and seeds, cell by cell.", RESUMES),
+    "verify": ("verify", "Check that folders are whole: nothing missing, nothing changed.", NOTHING),
+    "list": ("list", "List the names that other commands accept.", NOTHING),
 }
 OPTIONS = {
     "--version": "Print the version and stop.",
@@ -46,7 +54,7 @@ def page() -> str:
     width = max(min(_columns(), MAX_WIDTH) - 2, 50)
     about, following = (_wrapped(text, width, indent=2) for text in (_ABOUT, _NEXT))
     options = _listed(OPTIONS.items(), width)
-    commands = _listed(((name, text) for name, (_, text) in COMMANDS.items()), width)
+    commands = _listed(((name, text) for name, (_, text, _) in COMMANDS.items()), width)
     return f"Usage: iit-bench [OPTIONS] COMMAND [ARGS]...\n\n{about}\n\nOptions:\n{options}\n\nCommands:\n{commands}\n\n{following}"
 
 

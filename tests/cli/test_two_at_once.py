@@ -36,6 +36,11 @@ def test_every_command_that_writes_is_tried():
     assert {words.split()[0] for words, _, _ in COMMANDS.values()} == set(commands.COMMANDS) - NOTHING - SHARED
 
 
+def test_after_ctrl_c_only_commands_that_write_nothing_say_so():
+    """`report`, `merge` and `submit` said so whose files, or tasks, may be there."""
+    assert {name for name, (*_, left) in commands.COMMANDS.items() if left == commands.NOTHING} == NOTHING
+
+
 @pytest.fixture(scope="module")
 def finished(bench, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "majority"
