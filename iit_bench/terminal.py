@@ -5,8 +5,10 @@ Nothing else in the rooms prints (`tests/test_terminal.py`); pages make words vi
 
 from __future__ import annotations
 
+import logging
 import sys
-from typing import TextIO
+import warnings
+from typing import Any, TextIO
 
 from iit_bench.visible import escaped, visible
 
@@ -33,3 +35,21 @@ def write(text: str, *, end: str = "\n", file: TextIO | None = None, flush: bool
 def label(text: str) -> str:
     """A text on one line, for a progress bar, which takes it without markup."""
     return " ".join(visible(text).split())
+
+
+def spell_out_libraries() -> None:
+    """From now on what libraries log or warn about in this process is visible too: they quote checkpoints and data sets as they are."""
+    logging.setLogRecordFactory(_VisibleRecord)
+    warnings.formatwarning = _visible_warning
+
+
+class _VisibleRecord(logging.LogRecord):
+    def getMessage(self) -> str:
+        return visible(super().getMessage())
+
+
+_formatwarning = warnings.formatwarning
+
+
+def _visible_warning(*args: Any, **kwargs: Any) -> str:
+    return visible(_formatwarning(*args, **kwargs))

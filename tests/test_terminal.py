@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -100,3 +101,28 @@ def test_help_whose_reader_ends_first_is_no_error(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(sys, "stdout", closed)
         assert main(["eval", "--help"]) == 1
     assert capfd.readouterr().err == ""
+
+
+def test_what_libraries_log_and_warn_about_is_spelled_out(tmp_path: Path) -> None:
+    """transformers quotes values of a configuration as they are."""
+    folder = tmp_path / "model"
+    shutil.copytree(ROOT / "iit_bench" / "assets" / "models" / "base-llm", folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["rope_parameters"] = {**config.get("rope_parameters", {}), "rope_type": "default\x1b[31m\u202e"}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    words = [
+        "eval",
+        "--model",
+        f"hf:{folder}",
+        "--suite",
+        "text",
+        "--tasks",
+        "iit_facts_capital",
+        "--out",
+        str(tmp_path / "run"),
+        "--quiet",
+    ]
+    code = f"import sys, warnings; from iit_bench.cli import main; code = main({words!r}); warnings.warn({HOSTILE!r}); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and "default⟨U+001B⟩[31m⟨U+202E⟩" in done.stderr and SPELLED in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr and "\u202e" not in done.stdout + done.stderr

@@ -19,7 +19,7 @@ import typer.main
 from iit_bench.cli.commands import COMMANDS, HELP_FLAGS, MAX_WIDTH, NOTHING, OPTIONS, RESUMES, page
 from iit_bench.errors import MachineError, OthersAtWork, UserError, described
 from iit_bench.ranks import ELSEWHERE, LAUNCH
-from iit_bench.terminal import write
+from iit_bench.terminal import spell_out_libraries, write
 
 INTERRUPTED = 130
 # What a path can be by itself, wherever it is first used: longer than the system allows, links in a circle, forbidden.
@@ -123,6 +123,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 
 def run(words: list[str]) -> int:
     """Run the command of the words, and return its exit code as `iit_bench.cli.main` does."""
+    spell_out_libraries()
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words:
