@@ -90,7 +90,7 @@ dist: $(VENV)/.installed-dist
 	cd dist && sha256sum *.whl *.tar.gz sbom.cdx.json | tee SHA256SUMS
 
 audit: $(VENV)/.installed-dist
-	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
