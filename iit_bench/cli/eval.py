@@ -86,8 +86,8 @@ def _options(context: typer.Context, from_run: Path | None, given: Mapping[str, 
     return options
 
 
-def check_words(words: Sequence[str], processes: int) -> None:
-    """Refuse a command line of `iit-bench eval` that several processes would refuse, before any of them is started.
+def check_words(words: Sequence[str], processes: int) -> RunOptions:
+    """Refuse a command line of `iit-bench eval` that several processes would refuse, before any of them is started; return its options.
 
     Args:
         words: the command line, without `iit-bench eval`.
@@ -104,7 +104,9 @@ def check_words(words: Sequence[str], processes: int) -> None:
     context = command.make_context("eval", list(words))
     given = dict(context.params)
     from_run = given.pop("from_run")
-    check_alone(_options(context, Path(from_run) if from_run else None, given).until, processes)
+    options = _options(context, Path(from_run) if from_run else None, given)
+    check_alone(options.until, processes)
+    return options
 
 
 def _evaluate_models(models: tuple[str, ...], options: RunOptions, *, quiet: bool) -> None:

@@ -41,6 +41,7 @@ def submit(
     """
     from evaluators.runs.named_values import parse_named_values
     from iit_bench.cli.eval import check_words
+    from iit_bench.storage.atomic import check_writable
     from iit_bench.workflows.submitting import submit as submit_words
 
     if cluster == "local":
@@ -50,7 +51,9 @@ def submit(
         raise UserError(
             "write the evaluation behind the options, as in: iit-bench submit --processes 8 eval --model NAME --bench DIR --out DIR"
         )
-    check_words(words[1:], processes)
+    out = check_words(words[1:], processes).out
+    if out.absolute().parent.is_dir():  # else it may be of a file system that only the tasks' machines have
+        check_writable(out)
     parameters: dict[str, Any] = {"timeout_min": minutes, "gpus_per_node": gpus, "cpus_per_task": cpus}
     if memory:
         parameters["mem_gb"] = memory

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import UserError, described, one_line
 from iit_bench.models.loading_bars import without_bars
-from iit_bench.storage.atomic import fix_for, write_atomic
+from iit_bench.storage.atomic import check_writable, fix_for, write_atomic
 from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held, tidy_after_killed
 from iit_bench.storage.format import TRAINING_FORMAT, opened, sealed_json, sha256_file
 from iit_bench.storage.inside import stays_inside
@@ -126,6 +126,7 @@ def _train_stage(loaded: Loaded, out: Path, resume: bool, progress: bool, proces
         if processes.writes:
             tidy_after_killed(out)
         return
+    processes.decided(lambda: check_writable(out))  # before a model is loaded
     task = make_task(recipe)
     with contextlib.ExitStack() as held:
         processes.decided(lambda: held.enter_context(holding(out)))

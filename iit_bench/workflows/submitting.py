@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from iit_bench.errors import UserError, one_line
 from iit_bench.ranks import ELSEWHERE, LAUNCH
+from iit_bench.storage.atomic import check_writable, full_or_read_only, unwritable
 from iit_bench.storage.other_kinds import refuse_other_kinds
 
 
@@ -62,9 +63,11 @@ def submit(
         parameters: of submitit's executor, e.g. timeout_min, gpus_per_node, slurm_partition.
 
     Raises:
-        UserError: `logs` is a folder of another kind, submitit is not installed, there is no Slurm here, or a parameter is unknown.
+        UserError: `logs` is a folder of another kind or cannot be written, submitit is not installed, there is no Slurm here, or a
+            parameter is unknown.
     """
     refuse_other_kinds(logs, "no logs go", fix="choose another --logs")
+    check_writable(logs)
     try:
         import submitit
     except ImportError as error:
@@ -77,5 +80,7 @@ def submit(
         with executor.batch():
             jobs = [executor.submit(session) for session in sessions]
     except (RuntimeError, NameError, TypeError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and full_or_read_only(error):
+            raise unwritable(logs, error) from error
         raise UserError(f"submitit cannot submit this ({one_line(error)}); see `iit-bench submit --help`") from error
     return jobs

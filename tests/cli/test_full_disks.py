@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from iit_bench.cli import main
+from iit_bench.cli import commands, main
 from iit_bench.storage.atomic import full_or_read_only
 from tests.full_disk import files_of_at_most, permissions_that_count
 from tests.reliability.steps import litter, said
 
+OF_RANDOM = ["eval", "--model", "random", "--bench", "BENCH", "--out"]
 COMMANDS = {
     "build": ["build", "--size", "2", "--tiers", "T", "--match", "none", "--out", "OUT"],
     "export": ["export", "BENCH", "--to", "lm-eval", "--out", "OUT"],
@@ -23,6 +24,7 @@ COMMANDS = {
     "report": ["report", "RUN", "--out", "OUT"],
     "eval": ["eval", "--model", "random", "--bench", "BENCH", "--limit", "2", "--out", "OUT"],
     "demo": ["demo", "--limit", "2", "--out", "OUT"],
+    "submit": ["submit", "--cluster", "local", "--logs", "OUT", *OF_RANDOM, "NEW"],
 }
 
 
@@ -44,7 +46,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize(("command", "size"), [(name, size) for name in COMMANDS for size in (0, 40) if (name, size) != ("demo", 40)])
 def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(bench, majority_run, tmp_path, capsys, command, size):
-    places = {"BENCH": bench.path, "RUN": majority_run, "OUT": tmp_path / "out"}
+    places = {"BENCH": bench.path, "RUN": majority_run, "OUT": tmp_path / "out", "NEW": tmp_path / "new"}
     words = [str(places.get(word, word)) for word in COMMANDS[command]]
     with files_of_at_most(size):
         assert "free some space" in refused(words, capsys)
@@ -59,7 +61,25 @@ ALSO = {
     "attention-of-a-run": ["attention", "CLOSED"],
     "arms": ["arms", "CLOSED"],
     "merge": ["merge", "CLOSED"],
+    "train": ["train", "lab2-base", "--out", "OUT"],
+    "submit-of-a-run": ["submit", "--cluster", "local", "--logs", "LOGS", *OF_RANDOM, "OUT"],
 }
+NOTHING = {"plan", "compare", "show", "diff", "explain", "verify", "list"}  # is written by these
+
+
+def test_every_command_that_writes_is_tried() -> None:
+    assert {words[0] for words in (COMMANDS | ALSO).values()} == set(commands.COMMANDS) - NOTHING
+
+
+@pytest.mark.parametrize("command", ALSO)
+def test_where_the_disk_is_full_from_the_start_nothing_is_begun(bench, majority_run, tmp_path, capsys, command):
+    run = shutil.copytree(majority_run, tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    before = contents(tmp_path)
+    places = {"BENCH": bench.path, "OUT": tmp_path / "out", "CLOSED": run, "EMPTY": tmp_path / "empty", "LOGS": tmp_path / "logs"}
+    with files_of_at_most(0):
+        assert "free some space" in refused([str(places.get(word, word)) for word in ALSO[command]], capsys)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="root is asked to give up what opens every folder")
@@ -71,6 +91,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(bench, majority_run, tm
     before = contents(closed)
     closed.chmod(0o555)
     places = {"BENCH": bench.path, "RUN": majority_run, "OUT": closed / "out", "CLOSED": closed, "EMPTY": tmp_path / "empty"}
+    places |= {"NEW": tmp_path / "new", "LOGS": tmp_path / "logs"}
     with permissions_that_count():
         assert "permissions" in refused([str(places.get(word, word)) for word in (COMMANDS | ALSO)[command]], capsys)
     assert contents(closed) == before
