@@ -34,12 +34,14 @@ BEHIND: dict[str, tuple[str, str]] = {
     "explain": ("evaluators.explain.explain:explain", "a b"),
     "train": ("iit_bench.training.train:run", "lab --out x"),
     "lab": ("iit_bench.lab.run:Experiment", "quick --out x"),
+    "verify": ("iit_bench.workflows.verifying:verify", "folder"),
+    "list": ("iit_bench.cli.listing:listing", "models"),
 }
 RAISED = {2: UserError("it is refused"), 70: RuntimeError("a bug"), 130: KeyboardInterrupt()}
 
 
 def test_every_command_is_tried() -> None:
-    assert set(BEHIND) == set(COMMANDS) - {"list", "verify"}  # which ask nothing that can be interrupted
+    assert set(BEHIND) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("code", RAISED)
@@ -55,7 +57,7 @@ def test_a_command_that_is_refused_has_a_bug_or_is_interrupted_says_so_by_its_co
     module, name = place.split(":")
     monkeypatch.setattr(importlib.import_module(module), name, fails)
     assert main([command, *words.split()]) == code
-    told = capsys.readouterr().err.strip().splitlines()[-1]
+    (told,) = capsys.readouterr().err.strip().splitlines()
     assert {2: "it is refused", 70: "internal error, RuntimeError: a bug", 130: "interrupted"}[code] in told
 
 
@@ -74,6 +76,36 @@ def test_attention_fails_where_dialogues_could_not_be_observed(reasons, code, mo
     assert main(["attention", str(tmp_path), "--allow-errors", "2"]) == 0
     monkeypatch.setattr(runs, "load_run_header", lambda _: {"arguments": {"allow_errors": 2}})
     assert main(["attention", str(tmp_path)]) == 0
+
+
+@pytest.fixture(scope="module")
+def asked(bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that allowed one failed item, with arm reordered."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    words = f"eval --model random --bench {bench.path} --out {out} --limit 2 --style letters --allow-errors 1 --arms reordered --quiet"
+    assert main(words.split()) == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("errors", "words", "code"),
+    [(0, "", 0), (1, "", 0), (2, "", 1), (2, "--allow-errors 2", 0), (3, "--allow-errors 2", 1), (1, "--allow-errors 0", 1), (None, "", 1)],
+)
+def test_arms_fail_where_more_items_failed_than_are_allowed(errors, words, code, asked, monkeypatch, capsys) -> None:
+    """As many as the run allowed, unless the command says otherwise; None: an arm that is not finished."""
+    from evaluators.arms import evaluate
+    from evaluators.arms.figures import arms_of
+    from iit_bench.storage.runs import load_run
+
+    def failed(one: Any) -> Any:
+        if errors is None:
+            return dataclasses.replace(one, run=None)
+        results = dataclasses.replace(one.run.results, outcomes=one.run.results.outcomes | {"error": errors})
+        return dataclasses.replace(one, run=dataclasses.replace(one.run, results=results))
+
+    monkeypatch.setattr(evaluate, "arms", lambda *_, **__: tuple(map(failed, arms_of(load_run(asked)))))
+    assert main(["arms", str(asked), *words.split()]) == code
+    assert "reordered" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("states", "code"), [(("done", "left"), 0), (("done", "failed"), 1)])
