@@ -142,18 +142,26 @@ def _make(folder: Path) -> list[Path]:
 
 
 def _taken(path: Path, out: Path, shared: bool, fix: str) -> IO[bytes]:
-    """Open and lock the file; one that its holder removes meanwhile is made anew."""
+    """Open and lock the file; one that its holder removes meanwhile is made anew.
+
+    The last of those that share it has it alone for the moment in which it removes it: who shares it waits for that.
+    """
+    tries = 0
     while True:
         try:  # no link is followed: in a folder of several users it could lead to any file
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+b", buffering=0)
         except OSError as error:
             raise unwritable(path, error) from error
         try:
-            if not try_lock(file, path, shared=shared):
-                raise held(path, out, fix)
+            locked = try_lock(file, path, shared=shared)
             if _is_there(file, path):
-                _note(file, keep=shared)
-                return file
+                if locked:
+                    _note(file, keep=shared)
+                    return file
+                if not shared or tries >= _TRIES:
+                    raise held(path, out, fix)
+                tries += 1
+                time.sleep(_PAUSE)
         except BaseException:
             file.close()
             raise

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from iit_bench.errors import UserError
 from iit_bench.storage.atomic import check_writable
 from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held
 from iit_bench.storage.litter import remove_whole, unfinished
-from iit_bench.storage.locks import ByteLocks
+from iit_bench.storage.locks import ByteLocks, try_lock
 from iit_bench.storage.whole_folders import reserved, save_folder
 from tests.held_folder import ROOT, held_elsewhere
 
@@ -65,6 +66,25 @@ def test_processes_that_share_a_folder_keep_out_one_that_works_alone(tmp_path):
             pass
         assert LOCK in names(tmp_path)
     assert names(tmp_path) == []
+
+
+def test_who_joins_while_the_last_one_leaves_is_not_refused(tmp_path):
+    """It holds the lock alone for the moment in which it removes the file."""
+    leaving = (tmp_path / LOCK).open("wb")
+    assert try_lock(leaving, tmp_path / LOCK)
+
+    def leave() -> None:
+        time.sleep(0.1)
+        (tmp_path / LOCK).unlink()
+        leaving.close()
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    try:
+        with holding(tmp_path, shared=True):
+            assert (tmp_path / LOCK).is_file()
+    finally:
+        thread.join()
 
 
 def test_the_lock_of_a_killed_process_is_free_and_its_file_goes(tmp_path):
