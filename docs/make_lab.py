@@ -128,13 +128,16 @@ def _setting(found: Findings, planned_cells: Sequence[Cell]) -> str:
     methods = ", ".join(
         f"{one.cell.label} ({', '.join(rate_word(rate) for rate in grid.rates(one.cell.method)) or 'none done'})" for one in grid.methods
     )
-    first = max(done, key=lambda one: one.steps)
+    usual = Counter(one.steps for one in done).most_common(1)[0][0]
+    first = next(one for one in done if one.steps == usual)
+    others = {f"{one.cell.label} {one.steps:,}" for one in done if one.steps not in (usual, 0)}  # 0: the base LLM
+    but = f" ({', '.join(sorted(others))})" if others else ""
     lines = [
         "\n## Setting\n",
         f"- {counted(len(done), 'cell')}, the base LLM's among them; {counted(len(seeds), 'seed')}.",
         f"- The base LLM answers {_of_base(found)}.",
         f"- Methods, with the rates of the LLM that are done: {methods}.",
-        f"- {counted(first.steps, 'step')} of the last stage; {first.parameters.get('total', 0):,} parameters in all.",
+        f"- {counted(usual, 'step')} of the last stage{but}; {first.parameters.get('total', 0):,} parameters in all.",
         f"- Targets per tier: {', '.join(f'{tier} {n}' for tier, n in sizes.items())}.",
     ]
     if found.failed:
