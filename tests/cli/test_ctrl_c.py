@@ -97,7 +97,7 @@ WHOLE = "what it writes is whole or as it was before; start again with"
 SAID = {
     **dict.fromkeys(("demo", "fetch", "eval", "arms", "watch", "train", "lab"), RESUMES),
     **dict.fromkeys(("build", "export", "attention"), WHOLE),
-    **dict.fromkeys(("plan", "compare", "show", "diff", "explain"), "nothing was written; start again with"),
+    **dict.fromkeys(("plan", "compare", "show", "diff", "explain", "verify", "list"), "nothing was written; start again with"),
     "report": "some files of the report may be written; to finish it, repeat",
     "merge": "no answer is lost, and some may be moved already; to finish, repeat",
     "submit": "tasks may be submitted already (with Slurm, `squeue` lists them): end those before you start again with",
