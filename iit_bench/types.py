@@ -49,7 +49,7 @@ class Image:
 Part = str | Image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Message:
     """One chat turn. `parts` keeps text and images in reading order, so no mark inside a text is ever mistaken for an image."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, Literal
 
 from evaluators.arms.names import FOLDER as ARMS_FOLDER
@@ -198,14 +199,15 @@ def ask(
     errors: dict[tuple[str, int], dict[str, Any]] = {}
     with _progress_bar(progress, total, model.info.name) as advance:
         for pairs in rounds(courses, asking):
-            open_pairs = [pair for pair in pairs if pair[0].failure is None]
+            is_open = [course.failure is None for course, _ in pairs]
+            open_pairs = list(compress(pairs, is_open))
             later = asking.history == "own" and any(position + 1 < len(course.questions) for course, position in pairs)
             answers = answer(model, [rendering.request(*pair, asking) for pair in open_pairs], log, limits, advance, wait=later).answers
-            given = {(course.dialogue.id, position): one for (course, position), one in zip(open_pairs, answers, strict=True)}
             advance(len(pairs) - len(open_pairs))
-            for course, position in pairs:
+            given = iter(answers)  # read from the log one by one
+            for (course, position), asked in zip(pairs, is_open, strict=True):
                 key = (course.dialogue.id, position)
-                one = given.get(key) or _after(course)
+                one = next(given) if asked else _after(course)
                 predictions[key] = prediction(course, position, one, asking)
                 course.own_replies.append(predictions[key].reply)
                 if isinstance(one, Failure):

@@ -75,18 +75,18 @@ class EngineLM(LM):
     # ------------------------------------------------------------ what lm-eval asks
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        grouped: dict[tuple[str, str | None, int | None], dict[str, int]] = defaultdict(dict)
-        places = []  # of every request: its group, and its continuation's place in the group
-        for request in requests:
+        # Of each context of a document: its continuations, each with the numbers of its requests.
+        grouped: dict[tuple[str, str | None, int | None], dict[str, list[int]]] = defaultdict(dict)
+        for number, request in enumerate(requests):
             context, continuation = request.args[:2]
-            group = (context, request.task_name, request.doc_id)
-            places.append((group, grouped[group].setdefault(continuation, len(grouped[group]))))
-        by_group = {group: TextScoreRequest(group[0], tuple(continuations)) for group, continuations in grouped.items()}
-        answers = dict(zip(by_group, self._answer(list(by_group.values()), [group[1:] for group in by_group]), strict=True))
-        scores = []
-        for group, place in places:
-            one = answers[group]
-            scores.append((one.logprobs[place], one.greedy[place]) if isinstance(one, ScoreResult) else (NO_SCORE, False))
+            grouped[context, request.task_name, request.doc_id].setdefault(continuation, []).append(number)
+        asked = [TextScoreRequest(group[0], tuple(continuations)) for group, continuations in grouped.items()]
+        scores = [(NO_SCORE, False)] * len(requests)
+        for continuations, one in zip(grouped.values(), self._answer(asked, [group[1:] for group in grouped]), strict=True):
+            if isinstance(one, ScoreResult):
+                for numbers, logprob, greedy in zip(continuations.values(), one.logprobs, one.greedy, strict=True):
+                    for number in numbers:
+                        scores[number] = (logprob, greedy)
         self._end("loglikelihood")
         return scores
 
@@ -115,7 +115,7 @@ class EngineLM(LM):
 
     def _generate(
         self, alike: Sequence[TextGenerateRequest], documents: Sequence[tuple[str | None, int | None]]
-    ) -> list[Response | Failure]:
+    ) -> Sequence[Response | Failure]:
         """Answers to requests of equal settings.
 
         Raises:
@@ -129,9 +129,11 @@ class EngineLM(LM):
             if given and isinstance(error.__cause__, REFUSALS):
                 raise _refused(settings, one_line(error.__cause__)) from error
             raise
-        details = [one.detail for one in answers if isinstance(one, Failure) and one.reason in [kind.__name__ for kind in REFUSALS]]
-        if given and len(details) == len(answers):
-            raise _refused(settings, details[0])
+        if given:
+            names = [kind.__name__ for kind in REFUSALS]
+            details = [one.detail for one in answers if isinstance(one, Failure) and one.reason in names]
+            if len(details) == len(answers):
+                raise _refused(settings, details[0])
         return answers
 
     def _generation(self, context: str, settings: dict[str, Any]) -> TextGenerateRequest:
@@ -170,11 +172,11 @@ class EngineLM(LM):
 
     # ------------------------------------------------------------ the engine
 
-    def _answer(self, requests: Sequence[Request], documents: Sequence[tuple[str | None, int | None]]) -> list[Response | Failure]:
+    def _answer(self, requests: Sequence[Request], documents: Sequence[tuple[str | None, int | None]]) -> Sequence[Response | Failure]:
         self.at_work = True
         with bar(f"{self.model.info.name}: {len(requests)} requests", len(requests), self._progress) as advance:
             try:
-                answers = answer(self.model, requests, self._log, self._limits, advance).answers
+                answers: Sequence[Response | Failure] = answer(self.model, requests, self._log, self._limits, advance).answers
             except OthersAtWork as error:  # requests of the other kinds can be answered meanwhile
                 self._elsewhere = error
                 answers = [Failure("machine", "in the hands of another process", "")] * len(requests)

@@ -31,7 +31,6 @@ LOG_VERSION = 2
 Response = ScoreResult | GenerateResult
 _KINDS: dict[str, type[Response]] = {"score": ScoreResult, "generate": GenerateResult}
 _FAILURE, _SPLIT = "failure", "split"
-_MOST_KNOWN = 1 << 16
 _BLOCK = 1 << 20  # bytes of a log that are in memory while it is read
 
 
@@ -57,6 +56,8 @@ class Entry:
     outcome: Response | Failure | Split
     line: int
     checked: bool = True  # False: its line, or the one that it was moved from, has no checksum
+    start: int = 0  # the first byte of its line
+    length: int = 0  # bytes of its line, without the line break
 
 
 def header_line(run: str = "") -> bytes:
@@ -90,9 +91,6 @@ class LogReader:
         self.version: int | None = None  # None: the first line was not read yet
         self.end = 0  # bytes of the whole lines that were read
         self._count = 0  # of lines
-        # Counts of tokens, and marks, that many answers share, each once; apart, because (True,) equals (1,).
-        self._counts: dict[tuple[int, ...], tuple[int, ...]] = {}
-        self._marks: dict[tuple[bool, ...], tuple[bool, ...]] = {}
 
     def new_entries(self, file: IO[bytes] | None = None) -> list[Entry]:
         """The entries that were added since the last call, all at once, read from `file`, or from the path, opened anew."""
@@ -164,19 +162,11 @@ class LogReader:
         if not sealed and (fields["version"] if number == 1 else self.version or 0) > 1:
             raise ValueError("its checksum is missing")
         if number > 1:
-            return Entry(fields["key"], self._shared(_outcome(fields)), number, sealed and not fields.get("unchecked"))
+            return Entry(fields["key"], _outcome(fields), number, sealed and not fields.get("unchecked"), self.end, len(line))
         if fields["format"] != LOG_FORMAT or fields["version"] not in range(1, LOG_VERSION + 1):
             raise ValueError(f"format {fields['format']!r} version {fields['version']!r}, not {LOG_FORMAT!r} up to version {LOG_VERSION}")
         self.version, self.run = fields["version"], fields.get("run", "")
         return None
-
-    def _shared(self, outcome: Response | Failure | Split) -> Response | Failure | Split:
-        """The outcome; equal tuples of counts and marks become one object, as long as there are few."""
-        if not isinstance(outcome, ScoreResult) or len(self._counts) + len(self._marks) > _MOST_KNOWN:
-            return outcome
-        tokens = self._counts.setdefault(outcome.tokens, outcome.tokens)
-        greedy = self._marks.setdefault(outcome.greedy, outcome.greedy)
-        return ScoreResult(outcome.logprobs, tokens, greedy, outcome.prompt_tokens, outcome.merged)
 
 
 def _outcome(fields: Mapping[str, Any]) -> Response | Failure | Split:
@@ -185,6 +175,18 @@ def _outcome(fields: Mapping[str, Any]) -> Response | Failure | Split:
     if fields["kind"] == _FAILURE:
         return Failure(fields["of"], fields["reason"], fields["detail"])
     return decode(_KINDS[fields["kind"]], fields)
+
+
+def response_of(line: bytes) -> Response:
+    """The answer in a line that was read before, without its line break.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is another line now.
+    """
+    outcome = _outcome(opened_line(line)[0])
+    if isinstance(outcome, Failure | Split):
+        raise ValueError("it holds no answer")
+    return outcome
 
 
 def line_of(answer: Response, key: str, paths: Iterable[Path]) -> tuple[Path, int] | None:
@@ -196,15 +198,15 @@ def line_of(answer: Response, key: str, paths: Iterable[Path]) -> tuple[Path, in
     return None
 
 
-def append_lines(file: IO[bytes], path: Path, lines: Sequence[bytes]) -> None:
-    """Write lines at the end of an unbuffered file and make them durable; all of them or none.
+def append_lines(file: IO[bytes], path: Path, lines: Sequence[bytes]) -> int:
+    """Write lines at the end of an unbuffered file and make them durable; all of them or none. Returns where the first of them begins.
 
     Raises:
         UserError: with advice by the error: the disk is full, read-only, fails …
     """
-    if not lines:
-        return
     start = file.seek(0, os.SEEK_END)
+    if not lines:
+        return start
     data = b"".join(lines)
     try:
         while data:
@@ -214,3 +216,4 @@ def append_lines(file: IO[bytes], path: Path, lines: Sequence[bytes]) -> None:
         with contextlib.suppress(OSError):
             file.truncate(start)
         raise UserError(f"cannot write {str(path)!r}: {error.strerror}; {fix_for(error)} and repeat the command to resume") from error
+    return start

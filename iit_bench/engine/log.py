@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from iit_bench.engine.held import HeldAnswers, HeldKeys, Place
 from iit_bench.engine.lines import (
     LOG_FORMAT,
     LOG_VERSION,
@@ -53,25 +55,30 @@ class ResponseLog:
                 self._file.truncate(0)
             self._read(self._file, path)
         except BaseException:
-            self._file.close()
+            self._close()
             raise
 
     def _begin(self, path: Path) -> None:
         """Nothing is read yet."""
         self.path = path
-        self.responses: dict[str, Response] = {}
+        self.responses = HeldAnswers()
         self.splits: set[str] = set()  # `plan.batch_key` of batches that are answered in halves
         self.failures: dict[str, Failure] = {}  # requests that another process found to have no answer
         self.heard: Callable[[Sequence[str]], None] = lambda keys: None  # is called with keys whose outcome another process has logged
         self.noted: dict[str, Failure] = {}  # requests that processes of before found to have no answer; they are asked again
-        self.unchecked: set[str] = set()  # keys of `responses` that no checksum covers: from lines of earlier versions
+        self.unchecked = HeldKeys()  # keys of `responses` that no checksum covers: from lines of earlier versions
         self._sources: list[Path] = []  # files that were read, in order
 
     def __enter__(self) -> ResponseLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._file.close()
+        self.responses.close()
+        self.unchecked.close()
 
     def append(self, responses: Mapping[str, Response]) -> None:
         """Log answers and make them durable. Keys that are logged already are skipped.
@@ -79,9 +86,15 @@ class ResponseLog:
         Raises:
             UserError: the disk is full or the file is gone.
         """
+        self._append(responses, self._file, self.path)
+
+    def _append(self, responses: Mapping[str, Response], file: IO[bytes], path: Path) -> None:
         new = {key: response for key, response in responses.items() if key not in self.responses}
-        append_lines(self._file, self.path, [entry_line(key, response) for key, response in new.items()])
-        self.responses |= new
+        lines = [entry_line(key, response) for key, response in new.items()]
+        start = append_lines(file, path, lines)
+        for (key, response), line in zip(new.items(), lines, strict=True):
+            self.responses.put(key, response, Place(path, start, len(line) - 1))
+            start += len(line)
 
     def split(self, batch: str) -> None:
         """Record that a batch does not fit the memory: whoever goes on with the run answers its halves.
@@ -90,10 +103,10 @@ class ResponseLog:
             UserError: the disk is full or the file is gone.
         """
         if batch not in self.splits:
-            self._write_split(entry_line(batch, Split()))
+            self._write(entry_line(batch, Split()))
             self.splits.add(batch)
 
-    def _write_split(self, line: bytes) -> None:
+    def _write(self, line: bytes) -> None:
         append_lines(self._file, self.path, [line])
 
     # ------------------------------------------------------------ what only several processes need
@@ -126,8 +139,12 @@ class ResponseLog:
 
     def count_with(self, paths: Sequence[Path]) -> int:
         """The number of distinct answers in this log and others of its run."""
-        read = (entry for path in paths for entry in LogReader(path).entries() if isinstance(entry.outcome, Response))
-        return len(self.responses) + len({entry.key for entry in read if entry.key not in self.responses})
+        with closing(HeldKeys()) as more:
+            for path in paths:
+                for entry in LogReader(path).entries():
+                    if isinstance(entry.outcome, Response) and entry.key not in self.responses:
+                        more.add(entry.key)
+            return len(self.responses) + len(more)
 
     def absorb(self, paths: Sequence[Path]) -> None:
         """Move the answers of other logs of this run to the end of this one and remove these files; only while no other process works.
@@ -192,12 +209,12 @@ class ResponseLog:
             return new
         if not (self._sources and self._sources[-1] is path):
             self._sources.append(path)
-        known = self.responses.setdefault(entry.key, entry.outcome)
-        if known is not entry.outcome and known != entry.outcome:
+        new = self.responses.put(entry.key, entry.outcome, Place(path, entry.start, entry.length))
+        if not new and (known := self.responses[entry.key]) != entry.outcome:
             raise UserError(self._contradiction(entry, path, known))
-        if known is entry.outcome and not entry.checked:
+        if new and not entry.checked:
             self.unchecked.add(entry.key)
-        return known is entry.outcome
+        return new
 
     def _contradiction(self, entry: Entry, path: Path, known: Response) -> str:
         before, line = line_of(known, entry.key, dict.fromkeys(self._sources)) or (None, 0)

@@ -171,8 +171,10 @@ def plan_batches(
     return alike if costs[1] < costs[0] else by_length
 
 
-def _chats_together(order: Sequence[str], chats: Mapping[str, str]) -> list[str]:
+def _chats_together(order: Sequence[str], chats: Mapping[str, str]) -> Sequence[str]:
     """The keys in their order, but all requests of a chat where its first one is."""
+    if not chats:
+        return order
     of_chat: dict[str, list[str]] = {}
     for key in order:
         of_chat.setdefault(chats.get(key, key), []).append(key)

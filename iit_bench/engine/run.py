@@ -6,7 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, overload
 
 from iit_bench.engine.answers import refuse_impossible
 from iit_bench.engine.bulk import ask_in_bulk
@@ -27,29 +27,51 @@ from iit_bench.models.contract import (
 )
 from iit_bench.token_trees import TokenPath, symbols
 
+_NO_PROMPT = symbols(())
 NOT_ASKED = Failure("machine", "not answered", "no process has answered it; repeat the command of the run")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Work:
     """A distinct request as it is asked: with as much room for reasoning as the model's context leaves, its length, and its paths."""
 
     request: Request
     tokens: int  # of its longest row
     paths: Sequence[TokenPath] = ()  # where it goes through the model as part of a tree
-    prompt: array[int] = field(
-        default_factory=lambda: symbols(())
-    )  # in symbols, of a reply to generate where the model reads common beginnings once
+    # In symbols, of a reply to generate where the model reads common beginnings once.
+    prompt: array[int] = field(default_factory=lambda: _NO_PROMPT)
     chat: str = ""  # sha256 of its messages where the model reads equal chats in a row once
 
 
-@dataclass
+class InOrder(Sequence[Response | Failure]):
+    """The outcome of each request, found in the log when it is asked for, while the log is open: a long log is never in memory."""
+
+    def __init__(self, keys: Sequence[str], responses: Mapping[str, Response], failures: Mapping[str, Failure]) -> None:
+        self._keys, self._responses, self._failures = keys, responses, failures
+
+    @overload
+    def __getitem__(self, place: int) -> Response | Failure: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Response | Failure]: ...
+    def __getitem__(self, place: int | slice) -> Response | Failure | list[Response | Failure]:
+        if isinstance(place, slice):
+            return [self._of(key) for key in self._keys[place]]
+        return self._of(self._keys[place])
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def _of(self, key: str) -> Response | Failure:
+        return self._responses.get(key) or self._failures[key]
+
+
+@dataclass(frozen=True)
 class Answers:
     """What `answer` returns: one entry per request, in order, a response or a failure; and how many of them were new."""
 
-    answers: list[Response | Failure] = field(default_factory=list)
-    distinct: int = 0  # number of distinct requests
-    computed: int = 0  # of them, answered now; the rest came from the log or failed
+    answers: Sequence[Response | Failure]
+    distinct: int  # number of distinct requests
+    computed: int  # of them, answered now; the rest came from the log or failed
 
 
 def answer(
@@ -75,7 +97,8 @@ def answer(
     keys = [request_key(request, identity) for request in requests]
     distinct = dict(zip(keys, requests, strict=True))
     if model.capabilities.recorded:
-        return Answers([log.responses.get(key) or log.noted.get(key, NOT_ASKED) for key in keys], len(distinct), 0)
+        missing = {key: log.noted.get(key, NOT_ASKED) for key in distinct if key not in log.responses}
+        return Answers(InOrder(keys, log.responses, missing), len(distinct), 0)
     settled = _Settled(Counter(keys), advance)
     log.heard = settled
     first = FirstItems()
@@ -91,15 +114,14 @@ def answer(
     else:
         failures |= _compute_all(model, plan(work, limits), work, log, first, settled, wait)
     log.heard = lambda keys: None
-    failures = log.failures | failures
-    return Answers([log.responses.get(key) or failures[key] for key in keys], len(distinct), computed)
+    return Answers(InOrder(keys, log.responses, log.failures | failures), len(distinct), computed)
 
 
 class _Settled:
     """Reports the entries of a job whose requests have outcomes, each once."""
 
-    def __init__(self, copies: Mapping[str, int], advance: Callable[[int], None]) -> None:
-        self._copies, self._advance = dict(copies), advance
+    def __init__(self, copies: Counter[str], advance: Callable[[int], None]) -> None:
+        self._copies, self._advance = copies, advance
 
     def __call__(self, keys: Iterable[str]) -> None:
         if count := sum(self._copies.pop(key, 0) for key in keys):
@@ -220,7 +242,7 @@ def _until_done(
 def plan(work: Mapping[str, Work], limits: BatchLimits) -> list[list[str]]:
     """Which requests go through the model together, as lists of keys: rows of a tree, or padded batches."""
     rows = plan_rows({key: one.paths for key, one in work.items() if one.paths}, limits)
-    others = {key: one for key, one in work.items() if not one.paths}
+    others = {key: one for key, one in work.items() if not one.paths} if rows else work
     prompts = {key: one.prompt for key, one in others.items()} if any(one.prompt for one in others.values()) else None
     chats = {key: one.chat for key, one in others.items() if one.chat}
     return rows + plan_batches({key: one.tokens for key, one in others.items()}, limits, prompts, chats)
@@ -247,7 +269,7 @@ def _fitted(model: Model, request: Request, way: Way) -> Work:
 
 
 def _prompt(model: Model, request: Request) -> array[int]:
-    return model.prompt(request) if isinstance(request, (GenerateRequest, TextGenerateRequest)) else symbols(())
+    return model.prompt(request) if isinstance(request, (GenerateRequest, TextGenerateRequest)) else _NO_PROMPT
 
 
 def _check_context(tokens: int, limit: int | None) -> None:

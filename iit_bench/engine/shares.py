@@ -19,11 +19,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from iit_bench.engine.held import HeldKeys
 from iit_bench.engine.lines import Entry, Failure, LogReader, Response, append_lines, entry_line
 from iit_bench.engine.log import ResponseLog, open_log
 from iit_bench.errors import OthersAtWork
@@ -76,7 +77,7 @@ class SharedLog(ResponseLog):
     def __init__(self, folder: Path, rank: Rank, begin: Callable[[SharedLog, bool], str], end: Callable[[], None] = lambda: None) -> None:
         self._begin(folder / "responses.jsonl")
         self.rank = rank
-        self._kept: set[str] = set()  # keys in responses.jsonl
+        self._kept = HeldKeys()  # keys in responses.jsonl
         self._end = end
         self._folder, self._guard = folder, threading.Lock()
         self._readers: dict[Path, LogReader] = {}
@@ -110,11 +111,10 @@ class SharedLog(ResponseLog):
 
     def append(self, responses: Mapping[str, Response]) -> None:
         """As `ResponseLog.append`, into the log of this process."""
-        new = {key: response for key, response in responses.items() if key not in self.responses}
-        self._write(new)
-        self.responses |= new
+        assert self._own is not None
+        self._append(responses, self._own, self.own_path)
 
-    def _write_split(self, line: bytes) -> None:
+    def _write(self, line: bytes) -> None:
         assert self._own is not None
         append_lines(self._own, self.own_path, [line])
 
@@ -138,8 +138,9 @@ class SharedLog(ResponseLog):
 
     def note(self, failures: Mapping[str, Failure]) -> None:
         new = {key: failure for key, failure in failures.items() if key not in self.failures}
-        self._write(new)
-        self.failures |= new
+        if new:
+            self._write(b"".join(entry_line(key, failure) for key, failure in new.items()))
+            self.failures |= new
 
     def finish(self) -> None:
         if not self._locks.take(_OUTCOME):
@@ -153,7 +154,7 @@ class SharedLog(ResponseLog):
         self.run = begin(self, only)
         if only:
             self._read(self._file, self.path)
-            self._kept = self.splits | set(self.responses)
+            self._keep()
             self.absorb(set_aside(self._folder, self.run))
             if not try_lock(self._file, self.path, shared=True):
                 raise held_by_another(self.path)
@@ -161,10 +162,15 @@ class SharedLog(ResponseLog):
             reader = LogReader(self.path)
             for entry in reader.entries():
                 self._take(entry, self.path)
-            self._kept = self.splits | set(self.responses)
+            self._keep()
         self._own, self.own_path = self._open_own()
         self._read(self._own, self.own_path, self.run)
         self._refresh()
+
+    def _keep(self) -> None:
+        """All that is known is in responses.jsonl."""
+        for key in chain(self.splits, self.responses):
+            self._kept.add(key)
 
     def _lock_run(self) -> bool:
         """Lock the run, exclusively if no other process works on it, and return whether that is so.
@@ -210,15 +216,13 @@ class SharedLog(ResponseLog):
         self._kept.add(entry.key)
         return lacks
 
-    def _write(self, outcomes: Mapping[str, Response | Failure]) -> None:
-        assert self._own is not None
-        append_lines(self._own, self.own_path, [entry_line(key, outcome) for key, outcome in outcomes.items()])
-
     def _close(self) -> None:
         for file in (self._own, getattr(self, "_file", None)):
             if file is not None:
                 with suppress(OSError):
                     file.close()
+        for held in (self.responses, self.unchecked, self._kept):
+            held.close()
         self._locks.close()
 
 

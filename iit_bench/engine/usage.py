@@ -16,11 +16,11 @@ def work_done(model: Model, log: ResponseLog, server: ServerOptions) -> dict[str
 
 
 def _tokens(log: ResponseLog) -> int:
-    return sum(response.prompt_tokens + sum(_replies(response)) for response in log.responses.values())
+    return sum(response.prompt_tokens + sum(_replies(response)) for response in log.responses.each())
 
 
 def _merged(log: ResponseLog) -> int:
-    return sum(response.merged for response in log.responses.values() if isinstance(response, ScoreResult))
+    return sum(response.merged for response in log.responses.each() if isinstance(response, ScoreResult))
 
 
 def _replies(response: Response) -> tuple[int, ...]:
@@ -34,7 +34,7 @@ def _usage(log: ResponseLog, server: ServerOptions) -> dict[str, Any]:
     the log (probes at the start, tries that failed) are not counted.
     """
     prompt = reply = uncounted = 0
-    for response in log.responses.values():
+    for response in log.responses.each():
         if isinstance(response, ScoreResult):
             prompt += response.prompt_tokens * len(response.tokens) + sum(response.tokens)
             reply += len(response.tokens)

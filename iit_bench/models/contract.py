@@ -106,7 +106,7 @@ class ModelOptions:
     server: ServerOptions = field(default_factory=ServerOptions)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScoreRequest:
     """Log-probabilities of several replies to one chat, which ends in a user turn."""
 
@@ -128,7 +128,7 @@ class ScoreResult:
     merged: int = 0  # how many continuations would share a token with the prompt's last word, and were tokenised by themselves
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """A greedy reply to a chat that ends in a user turn."""
 
@@ -178,7 +178,7 @@ class RenderedPrompt:
     images: tuple[int, ...] = ()  # where in `text` the mark of each image begins, in characters; () also where the mark is not known
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TextScoreRequest:
     """Log-probabilities of several continuations of one raw text, as lm-eval asks for them: no chat template, no end of turn."""
 
@@ -186,14 +186,14 @@ class TextScoreRequest:
     continuations: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RollingRequest:
     """Log-probability of a whole text, cut into windows of the model's context where it is longer; answered by one continuation."""
 
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TextGenerateRequest:
     """A continuation of a raw text up to the first of the stop strings `until` (which is not part of it) or the model's end of text."""
 

@@ -138,17 +138,6 @@ def test_of_a_long_log_a_block_at_a_time_is_in_memory_and_every_line_is_parsed_o
     assert b"".join(line + b"\n" for line in opened) == data
 
 
-def test_answers_that_are_read_share_equal_counts_and_marks_and_keep_their_types(tmp_path):
-    path = tmp_path / "responses.jsonl"
-    with ResponseLog(path) as log:
-        log.append({f"request {i}": ScoreResult((-0.5 - i, -1.0), (1, 1), (True, True), 17) for i in range(50)})
-    with ResponseLog(path) as log:
-        read = list(log.responses.values())
-    assert len({id(one.tokens) for one in read}) == len({id(one.greedy) for one in read}) == 1
-    assert [type(one) for one in (*read[1].tokens, *read[1].greedy)] == [int, int, bool, bool]
-    assert not hasattr(read[0], "__dict__")
-
-
 def test_entries_are_given_before_the_rest_of_the_log_is_read(path, monkeypatch):
     monkeypatch.setattr(lines, "_BLOCK", 1)
     reader = lines.LogReader(path)

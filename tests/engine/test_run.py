@@ -47,7 +47,7 @@ def test_finished_batches_are_not_computed_again(run, company_model, ask):
     requests = [ask(text) for text in TEXTS]
     first = run(company_model(), requests)
     model = company_model()
-    assert run(model, requests).answers == first.answers
+    assert run(model, requests).answers[:] == first.answers[:]
     assert model.batches == []
 
 
@@ -60,7 +60,7 @@ def test_resumed_work_is_computed_in_the_same_company(run, tmp_path, company_mod
     kept = 1 + 4 * batches_before + 2
     (tmp_path / "responses.jsonl").write_bytes(b"".join(lines[:kept]) + lines[kept][:20])
     model = company_model()
-    assert run(model, requests).answers == whole.answers
+    assert run(model, requests).answers[:] == whole.answers[:]
     assert len(model.batches) == 5 - batches_before
 
 
@@ -124,9 +124,9 @@ def test_too_little_memory_to_prepare_a_request_ends_the_run_and_changes_no_batc
     requests = [ask(text) for text in TEXTS]
     with pytest.raises(UserError, match=r"a request cannot be prepared \(out of memory\), .* repeat the command to resume"):
         run(Preparing(), requests)
-    found = run(company_model(), requests).answers
+    found = run(company_model(), requests).answers[:]
     (tmp_path / "responses.jsonl").unlink()
-    assert found == run(company_model(), requests).answers
+    assert found == run(company_model(), requests).answers[:]
 
 
 def test_answer_in_the_log_outlives_a_later_failure_of_its_batch(run, company_model, ask):
