@@ -192,7 +192,7 @@ class Trial:
     def subject(self, one: Subject) -> None:
         """Damage each file of a folder."""
         whole = one.read(one.folder) if one.read else None
-        assert all(found.whole for found in verify([one.folder])), verify([one.folder])
+        assert all(found.whole and found.finished for found in verify([one.folder])), verify([one.folder])
         for path in sorted(path for path in one.folder.rglob("*") if path.is_file() and path.name != "README.md"):
             data, name = path.read_bytes(), path.relative_to(one.folder).as_posix()
             for damaged in self._chosen(path, data, name in one.logs):
@@ -218,10 +218,10 @@ class Trial:
         path.unlink() if damaged is None else path.write_bytes(damaged)
         told = f"{one.name}: {name}: {'removed' if damaged is None else damaged[:300]!r}"
         read = _outcome(lambda: one.read(one.folder) if one.read else whole, lambda now: _is_same(whole, now, name in one.logs))
-        verified = _outcome(lambda: verify([one.folder]), lambda found: all(record.whole for record in found))
+        verified = _outcome(lambda: verify([one.folder]), lambda found: all(record.whole and record.finished for record in found))
         if read == "detected" and verified == "harmless":
             self.unverified.append(told)
-        if verified == "silently accepted":  # a record that is not whole
+        if verified == "silently accepted":  # a record that is not whole, or not finished any more
             verified = "detected"
         if verified == "harmless" and one.read is None:
             verified = "silently accepted"
