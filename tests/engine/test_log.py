@@ -138,6 +138,16 @@ def test_of_a_long_log_a_block_at_a_time_is_in_memory_and_every_line_is_parsed_o
     assert b"".join(line + b"\n" for line in opened) == data
 
 
+def test_counts_and_marks_that_are_read_keep_their_types(tmp_path):
+    path = tmp_path / "responses.jsonl"
+    with ResponseLog(path) as log:
+        log.append({"a": ScoreResult((-0.5, -1.0), (1, 1), (True, True), 17)})
+    with ResponseLog(path) as log:
+        read = log.responses["a"]
+    assert [type(one) for one in (*read.tokens, *read.greedy)] == [int, int, bool, bool]
+    assert not hasattr(read, "__dict__")
+
+
 def test_entries_are_given_before_the_rest_of_the_log_is_read(path, monkeypatch):
     monkeypatch.setattr(lines, "_BLOCK", 1)
     reader = lines.LogReader(path)
