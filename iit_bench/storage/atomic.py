@@ -17,8 +17,14 @@ from iit_bench.storage.litter import remove_litter_of, unfinished
 Content = bytes | str | Callable[[BinaryIO], None]  # of a file; a function writes it piece by piece
 
 
-def write_atomic(path: Path, data: Content) -> None:
+def write_atomic(path: Path, data: Content, *, durable: bool = True) -> None:
     """Write a file so that a reader sees the old file or the new one, never a part of it.
+
+    Args:
+        path: of the file; folders above it are made.
+        data: its content.
+        durable: wait until the disk has it. False is for one of very many files that are of use only with another, which is written
+            later with their checksums: a power cut may leave it empty, a killed process or a full disk never.
 
     Raises:
         UserError: no space, or no permission.
@@ -32,7 +38,8 @@ def write_atomic(path: Path, data: Content) -> None:
             else:
                 file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
         discard(partial)

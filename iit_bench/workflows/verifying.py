@@ -367,14 +367,16 @@ def _cells(look: _Look) -> None:
 
 
 def _report(look: _Look) -> None:
+    if report_folder.is_under_way(look.folder):
+        look.unfinished("a report is under way, or was stopped; to finish it, repeat its command")
     found = look.read(report_folder.LIST, lambda: report_folder.sums(look.folder))
     if look.found.faults:
         return
-    # Without sums it is of an earlier version, or was stopped: a name is listed before its file is written, and index.html is the last.
+    # Without sums it is of an earlier version, or unfinished: a name is listed before its file is written, and index.html is the last.
     names = found or dict.fromkeys((INDEX, *report_folder.listed_files(look.folder)))
     for name, sha256 in names.items():
         look.sha256(name, sha256)
-    if found is None and look.found.faults:
+    if found is None and look.found.faults and look.found.finished:
         look.unfinished(f"it has no {look.found.faults[0].file}: a report is under way, or was stopped; to finish it, repeat its command")
     look.found.sealed = found is not None or not look.found.finished
 

@@ -37,7 +37,7 @@ def write_explorer(plan: Plan, title: str, site: Site) -> None:
     def put(name: str, data: bytes) -> None:
         folder.put(f"{FOLDER}/{name}", data)
 
-    pictures = Pictures(folder.path / FOLDER, put, lambda name: folder.keep(f"{FOLDER}/{name}"))
+    pictures = Pictures(folder.path / FOLDER, put, lambda name, data: folder.keep_unchanged(f"{FOLDER}/{name}", data))
     for own in plan.sets:
         write_set(put, own, pictures)
     arms = AskedByArms(plan, pictures)

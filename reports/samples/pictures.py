@@ -20,12 +20,12 @@ class Pictures:
     """Writes pictures as they are asked for.
 
     Args:
-        folder: of the explorer. A picture that an earlier report left there is not made again.
+        folder: of the explorer. A picture that an earlier report left there is not made again, unless `keep` refuses it.
         put: takes the files.
-        keep: is told of files that are there already.
+        keep: takes the name and content of a file that is there already; False if it is not as a report wrote it.
     """
 
-    def __init__(self, folder: Path, put: Put, keep: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, put: Put, keep: Callable[[str, bytes], bool]) -> None:
         self._folder, self._put, self._keep = folder, put, keep
         self._shown: dict[str, Shown] = {}
         self.unreadable = 0
@@ -46,8 +46,8 @@ class Pictures:
                         width, height = picture.size
                 except UnreadableImageError:
                     return None
-                self._keep(name)
-                return name, width, height
+                if self._keep(name, data):
+                    return name, width, height
         return None
 
     def _made(self, image: Image) -> Shown:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from iit_bench.errors import UserError
-from reports.folder import LIST, ReportFolder, foreign_files, sums, writing
+from reports.folder import LIST, ReportFolder, foreign_files, is_under_way, sums, writing
+from tests.full_disk import files_of_at_most
 
 
 def files(folder: Path) -> set[str]:
@@ -118,3 +119,59 @@ def test_the_list_of_samples_of_earlier_versions_is_taken(tmp_path: Path) -> Non
     (tmp_path / "samples" / "files.txt").write_text("data/r0.js\n")
     written(tmp_path, "index.html")
     assert files(tmp_path) == {"samples/data/mine.txt", "index.html", LIST}
+
+
+def test_a_report_is_under_way_from_its_first_file_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also with its index written, and also over an earlier report with the same files, which adds no name to the list."""
+    assert not is_under_way(tmp_path)
+    for _ in range(2):
+        written(tmp_path, *FIRST, ends=False)
+        assert is_under_way(tmp_path)
+        written(tmp_path, *FIRST)
+        assert not is_under_way(tmp_path)
+    with writing(tmp_path):
+        assert capsys.readouterr().err == ""
+    written(tmp_path, *FIRST, ends=False)
+    with writing(tmp_path) as folder:
+        assert capsys.readouterr().err == (
+            f"iit-bench: a report into {str(tmp_path)!r} was stopped before its end; this one replaces what it left\n"
+        )
+        for name in FIRST:
+            folder.write(name, "new")
+        folder.tidy()
+    with writing(tmp_path):
+        assert capsys.readouterr().err == "" and sums(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["models/old.html", "samples/data/r0.js"])
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, name: str) -> None:
+    """A script of the explorer was torn where the disk was full."""
+    written(tmp_path, name)
+    made = ReportFolder(tmp_path)
+    made.keep(name)
+    with files_of_at_most(1000), pytest.raises(UserError, match="free some space"):
+        (made.put if name.startswith("samples/") else made.write)(name, b"x" * 2000)
+    assert (tmp_path / name).read_text() == name
+    assert not [path for path in files(tmp_path) if ".partial" in path]
+
+
+def test_a_name_that_a_full_disk_cut_off_spoils_no_later_one(tmp_path: Path) -> None:
+    """The next name was written behind it, on its line: the file of that name then was of no report, and in the way of all later ones."""
+    written(tmp_path, "models/old.html", ends=False)
+    with (tmp_path / LIST).open("a") as file:
+        file.write("models/ot")
+    written(tmp_path, "index.html", ends=False)
+    written(tmp_path, "index.html")
+    assert files(tmp_path) == {"index.html", LIST}
+
+
+def test_a_file_that_is_not_as_the_earlier_report_wrote_it_is_not_taken_over(tmp_path: Path) -> None:
+    """A picture of the explorer that was torn or changed was taken over, and the new list then had the sha256 of the damaged one."""
+    picture = "samples/images/a.png"
+    written(tmp_path, picture, "index.html")
+    assert not ReportFolder(tmp_path).keep_unchanged(picture, b"changed")
+    written(tmp_path, "index.html", ends=False)  # what was begun since does not matter
+    made = ReportFolder(tmp_path)
+    assert made.keep_unchanged(picture, picture.encode()) and picture in made.names
+    (tmp_path / LIST).write_text((tmp_path / LIST).read_text().replace("a.png", "b.png"))
+    assert not ReportFolder(tmp_path).keep_unchanged("samples/images/b.png", picture.encode())

@@ -210,9 +210,26 @@ def test_a_report_that_was_stopped_is_not_whole(copied) -> None:
     assert faults(folder) == [(LIST, "damaged")]
 
 
+def test_a_report_that_was_stopped_after_its_index_is_not_finished(copied, tmp_path: Path) -> None:
+    """It was called whole and unsealed. One over an earlier report, with the same files, had files that were `changed`."""
+    first, second = ReportFolder(tmp_path / "first"), ReportFolder(copied("report"))
+    for report in (first, second):
+        for name in ("models/a.html", "index.html"):
+            report.write(name, "<p>new")
+        (found,) = verify([report.path])
+        assert not found.finished and found.sealed
+        assert found.notes == ["a report is under way, or was stopped; to finish it, repeat its command"]
+    assert "report, whole, not finished (" in verify([first.path])[0].line()
+    assert faults(second.path) == [(LIST, "damaged")]  # pages of two reports
+    for report in (first, second):
+        report.tidy()
+        (found,) = verify([report.path])
+        assert found.whole and found.finished and found.sealed
+
+
 @pytest.mark.parametrize("file", ["index.html", "models/a.html"])
 def test_a_first_report_that_was_stopped_is_not_finished(copied, file: str) -> None:
-    """It was called whole and unsealed, as if an earlier version had written it: its list has no sums until its end."""
+    """Of an earlier version, which marked no list: it was called whole and unsealed. Its list has no sums until its end."""
     folder = copied("report")
     without_sums(folder)
     (folder / file).unlink()  # listed before it is written
@@ -237,7 +254,7 @@ def test_a_report_of_before_sums_is_whole_and_unsealed(copied) -> None:
 
 
 def without_sums(folder: Path) -> None:
-    """Leave the names in a report's list, as earlier versions wrote it, and as it is until the report ends."""
+    """Leave the names in a report's list, as earlier versions wrote it."""
     (folder / LIST).write_text("# Files\n" + "".join(f"{name}\n" for name in sums(folder) or {}))
 
 

@@ -106,7 +106,7 @@ def test_what_is_loaded_at_first_has_a_few_characters_per_dialogue_and_every_id_
         path.parent.mkdir(parents=True, exist_ok=True)
         sizes[name] = path.write_bytes(data)
 
-    write_set(put, own, Pictures(tmp_path, put, lambda name: None))
+    write_set(put, own, Pictures(tmp_path, put, lambda name, data: False))
     index = data_of(tmp_path, "s0")
     assert index["count"] == len(own.asked) and len(json.dumps(index, separators=(",", ":"))) < 8 * index["count"]
     assert len(index["listed"]) == len(index["sorted"]) == 3 and sizes["data/s0.js"] < max(sizes.values()) < 200_000
@@ -336,7 +336,7 @@ def test_large_and_unreadable_pictures(tmp_path: Path, make_image: Any) -> None:
     from PIL import Image as PillowImage
 
     files: dict[str, bytes] = {}
-    pictures = Pictures(tmp_path, files.__setitem__, lambda name, data: None)
+    pictures = Pictures(tmp_path, files.__setitem__, lambda name, data: False)
     sink = io.BytesIO()
     PillowImage.new("RGB", (3 * LONGEST, 300), "red").save(sink, "PNG")
     name, width, height = pictures.shown(Image(sink.getvalue()))
