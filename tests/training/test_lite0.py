@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from iit_bench.training import lite0, start
 from iit_bench.training.dry_run import plan
 from iit_bench.training.recipe import load_recipe
 from iit_bench.training.train import make_task
+from tests.full_disk import files_of_at_most
 
 SMALL = {"image_size": 32, "stem": 4, "stages": [[1, 3, 1, 1, 4], [2, 5, 2, 2, 6]], "hidden_size": 8}
 
@@ -118,6 +120,18 @@ def test_another_file_is_not_unpickled(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="another sha256"):
         lite0.convert(tmp_path / "other.pth", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_is_one_sentence_and_the_means_are_there_before_the_weights(tmp_path: Path, monkeypatch) -> None:
+    """Stopped in between, the folder passed for a tower whose pixels are scaled by other means."""
+    file, out = tmp_path / "published.pth", tmp_path / "out"
+    torch.save(published(EfficientNetLite(EfficientNetLiteConfig())), file)
+    monkeypatch.setattr(lite0, "SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
+    with files_of_at_most(20_000), pytest.raises(UserError, match="free some space and repeat the command"):
+        lite0.convert(file, out)
+    assert json.loads((out / "preprocessor_config.json").read_text())["image_mean"] == [127 / 255] * 3
+    lite0.convert(file, out)
+    EfficientNetLite.from_pretrained(out)
 
 
 @pytest.mark.slow
