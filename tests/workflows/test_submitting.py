@@ -14,6 +14,8 @@ from evaluators.runs.options import RunOptions
 from iit_bench.cli import main
 from iit_bench.storage.runs import load_run
 from iit_bench.workflows.submitting import Session, submit
+from tests.full_disk import files_of_at_most
+from tests.held_folder import held_elsewhere
 
 pytest.importorskip("submitit", reason="pip install 'iit-bench[slurm]'")
 pytestmark = pytest.mark.slow
@@ -115,3 +117,45 @@ def test_without_slurm_the_reason_is_one_sentence(tmp_path, capsys):
     words = ["submit", "--logs", str(tmp_path / "logs"), "eval", "--model", "random", "--bench", "b", "--out", "o"]
     assert main(words) == 2
     assert "submitit cannot submit this" in capsys.readouterr().err
+
+
+def test_what_a_killed_submission_left_is_removed_and_files_of_others_are_kept(tmp_path, capsys):
+    """submitit's files without a number lay there for ever. Those of an hour may still be about to be used, by whomever."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    name = "0123456789abcdef" * 2
+    old = [f"{name}.pkl", f".submission_file_{name}.sh", "12_0_result.pkl.save_tmp"]
+    kept = ["12_submission.sh", "12_submitted.pkl", f"{name}x.pkl", "notes.txt"]
+    for file in (*old, *kept):
+        (logs / file).write_text("")
+        os.utime(logs / file, (0, 0))
+    (logs / f".submission_file_{'a' * 32}.sh").symlink_to("12_submission.sh")
+    (logs / f"{'b' * 32}.pkl").write_text("of one at work")
+    words = ["submit", "--cluster", "local", "--logs", str(logs), "eval", "--model", "random", "--bench", "b", "--out", str(tmp_path / "o")]
+    with files_of_at_most(40):
+        assert main(words) == 2
+    assert "free some space" in capsys.readouterr().err
+    left = {path.name for path in logs.iterdir()}
+    assert left == {*kept, f".submission_file_{'a' * 32}.sh", f"{'b' * 32}.pkl"}
+
+
+def test_a_refused_submission_leaves_no_files(tmp_path, monkeypatch, capsys):
+    """sbatch refuses a partition, say: the tasks' files stayed in the folder."""
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    for name, text in (("srun", "exit 0"), ("sbatch", "echo invalid partition >&2; exit 1")):
+        (binaries / name).write_text(f"#!/bin/sh\n{text}\n")
+        (binaries / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
+    for count in ("1", "2"):  # a job of its own, an array
+        words = ["submit", "--processes", count, "--logs", str(tmp_path / "logs"), "eval", "--model", "random", "--bench", "b", "--out"]
+        assert main([*words, str(tmp_path / "o")]) == 2
+        assert "submitit cannot submit this" in capsys.readouterr().err
+        assert not (tmp_path / "logs").exists() or not list((tmp_path / "logs").iterdir())
+
+
+def test_a_second_submission_into_one_folder_at_once_is_refused(tmp_path, capsys):
+    with held_elsewhere(tmp_path):
+        words = ["submit", "--cluster", "local", "--logs", str(tmp_path), "eval", "--model", "random", "--bench", "b", "--out"]
+        assert main([*words, str(tmp_path / "o")]) == 2
+    assert "another process is writing" in (said := capsys.readouterr().err) and "choose another --logs" in said
