@@ -11,6 +11,7 @@ from evaluators.arms.figures import ArmFigures
 from evaluators.arms.names import ARMS, REASONS
 from evaluators.runs.marks import UNSEALED, unsealed_note
 from iit_bench.numerals import counted, in_percent, interval, p_value, percent, points
+from iit_bench.storage import anew
 
 
 def as_table(arms: Sequence[ArmFigures], name: str, width: int = 120, unsealed: Sequence[str] = ()) -> str:
@@ -52,7 +53,7 @@ def notes(one: ArmFigures) -> list[str]:
     lines = [one.pooled.difference.note] if one.pooled.difference.value is None else []
     lines += [left_out_text(one.left_out)] if one.left_out else []
     if one.run is not None and not one.run.results.complete:
-        lines.append("not complete: some items failed for reasons of the machine; repeat the command to resume")
+        lines.append(anew.resumable("not complete: some items failed for reasons of the machine; repeat the command to resume"))
     if one.orders is not None and one.orders.flip_rate.value is not None:
         flips, right, accuracy = one.orders.flip_rate, one.orders.always_right, one.orders.accuracy
         places = ", ".join(percent(moved.value) for moved in accuracy)

@@ -12,12 +12,12 @@ from evaluators.iit.deciding import narrowed, where_it_stops
 from evaluators.iit.forgetting import check_text_tiers
 from evaluators.runs.header import check_same_run
 from evaluators.runs.options import RunOptions
-from evaluators.runs.session import holds_files
+from evaluators.runs.session import header_there
 from iit_bench.asking import check_letters
 from iit_bench.errors import UserError
 from iit_bench.models.modality import text_only
 from iit_bench.storage.benchmark import Benchmark
-from iit_bench.storage.runs import IitRun, folder_label, load_run, load_run_header
+from iit_bench.storage.runs import IitRun, folder_label, load_run
 from iit_bench.types import Style
 
 
@@ -28,11 +28,10 @@ def check_before_loading(options: RunOptions, benchmark: Benchmark) -> None:
         UserError: as `check_asked`; another run or other files in the folder.
     """
     known = check_asked(options, benchmark)
-    if holds_files(options.out):
-        before = load_run_header(options.out)  # refuses a foreign folder, also with --fresh
-        if not options.fresh and before.get("suite") == "iit":
-            same = {"arguments": before["arguments"] | {"threads": options.threads}, "model": before["model"] | {"blind": options.blind}}
-            check_same_run(options.out, before, before | known | same)
+    before = header_there(options.out)  # refuses a foreign folder, also with --fresh
+    if before is not None and not options.fresh and before.get("suite") == "iit":
+        same = {"arguments": before["arguments"] | {"threads": options.threads}, "model": before["model"] | {"blind": options.blind}}
+        check_same_run(options.out, before, before | known | same)
 
 
 def check_asked(options: RunOptions, benchmark: Benchmark) -> dict[str, Any]:

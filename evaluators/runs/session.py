@@ -25,6 +25,7 @@ from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held
 from iit_bench.storage.litter import unfinished
 from iit_bench.storage.runs import load_run_header, save_run_header
 
+OTHER_FOLDER = "choose a new or empty folder, or move its files away"
 ORPHANS_END = 10.0  # seconds after which nothing writes any more that a killed process had started
 
 
@@ -44,7 +45,7 @@ def as_begun(options: RunOptions, folders: Sequence[str] = ("",)) -> RunOptions:
     paths = [options.out / name for name in folders]
     for path in paths:
         refuse_if_held(path)
-    begun = [load_run_header(path) for path in paths if not options.fresh and (path / "run.json").is_file()]
+    begun = [load_run_header(path, OTHER_FOLDER) for path in paths if not options.fresh and (path / "run.json").is_file()]
     day = options.date or next(filter(None, map(run_date, begun)), None) or datetime.now(UTC).date().isoformat()
     plain = "plain" in map(engine_option, begun)
     return dataclasses.replace(options, date=day, engine="plain" if plain else options.engine)
@@ -88,21 +89,18 @@ def enter(folder: Path, run: dict[str, Any], *, fresh: bool, outcome_files: Sequ
     entered = (
         _enter_with_others(folder, run, rank, fresh, outcome_files) if rank.several else _enter_alone(folder, run, fresh, outcome_files)
     )
-    if holds_files(folder):
-        load_run_header(folder)  # refuses a foreign folder before anything is written into it
+    header_there(folder)  # refuses a foreign folder before anything is written into it
     with holding(folder, shared=rank.several), entered as log, _threads_of(run):
         yield run, log
 
 
 @contextmanager
 def _enter_alone(folder: Path, run: dict[str, Any], fresh: bool, outcome_files: Sequence[str]) -> Iterator[ResponseLog]:
-    before = None
-    if holds_files(folder):
-        before = load_run_header(folder)
-        if not fresh:
-            _resume(folder, before, run)
-    else:
+    before = header_there(folder)
+    if before is None:
         save_run_header(folder, run)
+    elif not fresh:
+        _resume(folder, before, run)
     with ResponseLog(folder / "responses.jsonl", fresh=fresh) as log:
         _tidy(folder, outcome_files if fresh else ())
         log.absorb(() if fresh else set_aside(folder, run_identity(run)))
@@ -120,7 +118,7 @@ def _enter_with_others(folder: Path, run: dict[str, Any], rank: Rank, fresh: boo
         )
 
     def begin(log: SharedLog, only: bool) -> str:
-        before = load_run_header(folder) if holds_files(folder) else None
+        before = header_there(folder)
         starts_over = fresh and before is not None and before.get("launch") != rank.launch
         if only and (before is None or starts_over):
             log.start_over()
@@ -202,7 +200,16 @@ def _threads_of(run: Mapping[str, Any]) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def holds_files(folder: Path) -> bool:
+def header_there(folder: Path) -> dict[str, Any] | None:
+    """The run.json of a folder that a run is to be written into; None for one in which a run may be begun.
+
+    Raises:
+        UserError: it holds something else, or what this version cannot read.
+    """
+    return load_run_header(folder, OTHER_FOLDER) if _holds_files(folder) else None
+
+
+def _holds_files(folder: Path) -> bool:
     """Whether a folder holds more than what a run leaves that was ended before its first answer."""
     return folder.is_dir() and any(path.name not in (LOCKS, "responses.jsonl") or path.stat().st_size for path in _whole(folder))
 

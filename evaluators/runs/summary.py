@@ -12,6 +12,7 @@ from evaluators.runs.marks import unsealed_note
 from evaluators.statistics import FEW, few_items
 from iit_bench.errors import one_line
 from iit_bench.numerals import counted, in_percent
+from iit_bench.storage import anew
 from iit_bench.storage.runs import EARLIER_TURN
 from iit_bench.storage.tables import canonical_json
 from iit_bench.types import Figure, Results, SuiteResults
@@ -30,7 +31,7 @@ def summary_text(name: str, results: Results | SuiteResults, errors: Sequence[Ma
         lines += [f"  most frequent error: {_most_frequent(errors)}"]
     if unsealed:
         lines += [f"  {unsealed_note(unsealed)}"]
-    not_complete = _SUITE_NOT_COMPLETE if isinstance(results, SuiteResults) else _NOT_COMPLETE
+    not_complete = anew.resumable(_SUITE_NOT_COMPLETE if isinstance(results, SuiteResults) else _NOT_COMPLETE)
     return "\n".join(lines + ([] if results.complete else [not_complete]))
 
 

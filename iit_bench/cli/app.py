@@ -16,9 +16,10 @@ import typer
 import typer.core
 import typer.main
 
-from iit_bench.cli.commands import COMMANDS, HELP_FLAGS, MAX_WIDTH, NOTHING, OPTIONS, RESUMES, page
+from iit_bench.cli.commands import COMMANDS, HELP_FLAGS, MAX_WIDTH, NOT_ANEW, NOTHING, OPTIONS, PARTLY_ANEW, RESUMES, page
 from iit_bench.errors import MachineError, OthersAtWork, UserError, described
 from iit_bench.ranks import ELSEWHERE, LAUNCH
+from iit_bench.storage import anew
 from iit_bench.terminal import spell_out_libraries, write
 
 INTERRUPTED = 130
@@ -126,6 +127,7 @@ def run(words: list[str]) -> int:
     spell_out_libraries()
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    anew.forget()
     if not words:
         write(page())
         return 2
@@ -136,7 +138,7 @@ def run(words: list[str]) -> int:
     except UserError as error:
         if debug:
             raise
-        return _complain(str(error), 2)
+        return _complain(anew.resumable(str(error)), 2)
     except OthersAtWork as error:
         if LAUNCH in os.environ:  # the process that started this one waits for all
             return ELSEWHERE
@@ -144,7 +146,7 @@ def run(words: list[str]) -> int:
     except MachineError as error:  # the same command resumes
         if debug:
             raise
-        return _complain(str(error), 1)
+        return _complain(anew.resumable(str(error)), 1)
     except typer.TyperException as error:  # wrong option, missing argument
         return _complain(f"{_in_words(error.format_message())} (see `iit-bench {_command(words)}--help`)", 2)
     except (KeyboardInterrupt, typer.Abort):
@@ -204,10 +206,20 @@ def _help_of(name: str) -> str:
 
 
 def _how_to_resume(words: list[str]) -> str:
-    """The message after Ctrl-C: what the command leaves, and the command that goes on with it, without the --fresh of its own."""
+    """The message after Ctrl-C: what the command leaves, and the command that resumes it; with its own --fresh only before that began."""
     left = COMMANDS[words[0]][2] if words and words[0] in COMMANDS else NOTHING
-    again = [word for word in words if word != "--fresh"] if left == RESUMES else words
-    return f"interrupted{left}: {shlex.join(['iit-bench', *again])}"
+    if left == RESUMES and "--fresh" in words:
+        begun, earlier = anew.standing()
+        if earlier and not begun:
+            left = NOT_ANEW
+        else:
+            left = PARTLY_ANEW.format(_listed(earlier)) if earlier else left
+            words = [word for word in words if word != "--fresh"]
+    return f"interrupted{left}: {shlex.join(['iit-bench', *words])}"
+
+
+def _listed(folders: Sequence[Path]) -> str:
+    return ", ".join(repr(str(folder)) for folder in folders)
 
 
 def _complain(text: str, code: int) -> int:

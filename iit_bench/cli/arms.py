@@ -38,13 +38,18 @@ def arms(
     Example: iit-bench arms runs/wings --arms blind,irrelevant
     """
     from evaluators.arms.evaluate import arms as ask
+    from evaluators.arms.names import FOLDER, parse_arms
     from evaluators.arms.table import as_dict, as_table
     from evaluators.runs.marks import unsealed
     from evaluators.runs.reading import load_run
     from evaluators.runs.summary import exceeds
+    from iit_bench.storage import anew
     from iit_bench.storage.runs import load_run_header
     from iit_bench.storage.tables import canonical_json
 
+    if fresh:
+        folders = [run / FOLDER / name for name in parse_arms(names(arms))]
+        anew.note(lambda: folders)
     found = ask(run, names(arms), bench=bench, limit=limit, fresh=fresh, progress=not quiet)
     marked = unsealed([load_run(run), *(one.run for one in found if one.run is not None)])
     shown = canonical_json(as_dict(found, marked)) if json else as_table(found, run.name, unsealed=marked)

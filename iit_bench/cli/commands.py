@@ -11,6 +11,8 @@ MAX_WIDTH = 120  # of help pages
 
 # What Ctrl-C leaves of a command, and what to do with the command, which follows: each begins after "interrupted".
 RESUMES = "; finished work is kept, resume with"
+NOT_ANEW = "; --fresh has begun no run anew yet; start again with"
+PARTLY_ANEW = "; finished work is kept, and --fresh has not reached {}: remove that, and resume with"
 WHOLE = "; what it writes is whole or as it was before; start again with"
 PARTS = "; some files of the report may be written; to finish it, repeat"
 MERGED = "; no answer is lost, and some may be moved already; to finish, repeat"

@@ -15,7 +15,9 @@ from iit_bench.cli.app import AsJson, PanelCommand, Quiet, app, given_options, g
 from iit_bench.cli.eval_all import evaluate_all_suites
 from iit_bench.cli.options import options_of, record_values
 from iit_bench.errors import UserError
+from iit_bench.storage import anew
 from iit_bench.terminal import write
+from iit_bench.types import SUITES
 
 _BESIDE_FROM = ("out", "from_run", "fresh", "processes", "quiet", "json")
 
@@ -56,6 +58,8 @@ def evaluate(
     Example: iit-bench eval --suite all --model wings --bench bench --tasks wings-text,wings-vqa --limit 500 --out all/wings
     """
     options = _options(context, from_run, given)
+    if options.fresh:
+        anew.note(lambda: _folders(options))
     if processes > 1:
         from evaluators.runs.checks import check_alone
         from evaluators.runs.header import command
@@ -84,6 +88,15 @@ def _options(context: typer.Context, from_run: Path | None, given: Mapping[str, 
     options = RunOptions(**record_values(RunOptions, given))
     refuse_idle(options, given_options(context))
     return options
+
+
+def _folders(options: RunOptions) -> list[Path]:
+    """The run folders of a command."""
+    if len(models := names(options.model) or ()) > 1:
+        from iit_bench.workflows.several import folder_name
+
+        return [options.out / folder_name(model) for model in models]
+    return [options.out / suite for suite in SUITES] if options.suite == "all" else [options.out]
 
 
 def check_words(words: Sequence[str], processes: int) -> RunOptions:

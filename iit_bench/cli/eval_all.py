@@ -25,6 +25,7 @@ def evaluate_all_suites(options: RunOptions, *, progress: bool, json: bool) -> N
     from evaluators.runs.marks import unsealed_at, unsealed_note
     from evaluators.runs.summary import exceeds, server_text, summary_text, too_many_failed
     from iit_bench.progress import notice
+    from iit_bench.storage import anew
     from iit_bench.storage.runs import load_errors, load_run_header
     from iit_bench.storage.tables import canonical_json
     from iit_bench.workflows.all_suites import evaluate_all
@@ -63,6 +64,6 @@ def evaluate_all_suites(options: RunOptions, *, progress: bool, json: bool) -> N
     for suite, why in many.items():
         notice(f"suite {suite}: {why}")
     if not outcome.complete:
-        write("iit-bench: some items failed for reasons of the machine; repeat the command to resume", file=sys.stderr)
+        notice(anew.resumable("some items failed for reasons of the machine; repeat the command to resume"))
     if any(exceeds(result, allowed) for result in outcome.results.values()):
         raise typer.Exit(1)

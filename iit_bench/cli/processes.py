@@ -18,6 +18,7 @@ from pathlib import Path
 
 from iit_bench.errors import UserError
 from iit_bench.ranks import ELSEWHERE, LAUNCH, this_rank
+from iit_bench.storage import anew
 from iit_bench.terminal import write
 
 ROOT = Path(__file__).resolve().parents[2]  # folder of the packages, which the processes import as well
@@ -83,7 +84,7 @@ def _outcome(codes: Sequence[int], outputs: Sequence[str], messages: Sequence[st
     if ended:
         names = ", ".join(f"{number + 1} by signal {-codes[number]}" for number in ended)
         fix = "the others have done its part" if writer is not None else "answers so far are kept, repeat the command to resume"
-        write(f"iit-bench: of {len(codes)} processes ended: {names}; {fix}", file=sys.stderr)
+        write(f"iit-bench: of {len(codes)} processes ended: {names}; {anew.resumable(fix)}", file=sys.stderr)
     if writer is not None:
         return codes[writer]
     return 1 if ended else max((code for code in codes if code != ELSEWHERE), default=1)

@@ -13,6 +13,7 @@ from evaluators.runs.options import refuse_idle as refuse_idle_options
 from iit_bench.cli.app import PanelCommand, Quiet, app, given_options, refuse_idle
 from iit_bench.cli.options import options_of, record_values
 from iit_bench.errors import OthersAtWork, UserError
+from iit_bench.storage import anew
 from iit_bench.terminal import write
 
 
@@ -51,6 +52,8 @@ def watch(
     options = RunOptions(**record_values(RunOptions, given | {"model": given["model"] or "hf:"}))
     refuse_idle_options(options, given_options(context))
     minutes = None if idle is None else 60 * idle
+    if options.fresh:
+        anew.note(lambda: options.out.iterdir() if options.out.is_dir() else ())
     outcome = watch_folder(folder, options, once=once, every=every, idle=minutes, progress=not quiet)
     report_outcome(outcome, options.allow_errors)
 
@@ -70,7 +73,7 @@ def report_outcome(outcome: Any, allowed: int) -> None:
     if outcome.page:
         write(f"Leaderboard: {outcome.page}")
     for name, why in outcome.failed.items():
-        write(f"{name}: failed ({why})", file=sys.stderr)
+        write(f"{name}: failed ({anew.resumable(why)})", file=sys.stderr)
     if outcome.elsewhere:
         raise OthersAtWork("; ".join(f"{name}: {what}" for name, what in outcome.elsewhere.items()))
     if outcome.failed and not outcome.results:

@@ -274,13 +274,12 @@ def save_finished_header(folder: Path, run: Mapping[str, Any], tool_files: str =
     save_run_header(folder, {**run, "ended": datetime.now(UTC).isoformat(timespec="seconds"), "files": files})
 
 
-def load_run_header(folder: Path) -> dict[str, Any]:
-    """Read run.json, whether the run is finished or not.
+def load_run_header(folder: Path, fix: str = "make one with `iit-bench eval --model NAME --bench DIR --out DIR`") -> dict[str, Any]:
+    """Read run.json, whether the run is finished or not. `fix` is what to do about another folder, the end of the error's sentence.
 
     Raises:
         UserError: not a run folder, or of another version.
     """
-    fix = "make one with `iit-bench eval --model NAME --bench DIR --out DIR`"
     header = read_header(folder, "run.json", RUN_FORMAT, "a run folder", fix)
     return check_run(header, repr(str(folder / "run.json")), fix)
 

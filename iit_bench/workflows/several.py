@@ -23,7 +23,7 @@ from iit_bench.models.checkpoint_check import shards
 from iit_bench.models.checkpoint_files import checkpoint_sha256, find_checkpoint
 from iit_bench.progress import notice
 from iit_bench.ranks import this_rank
-from iit_bench.storage import seals
+from iit_bench.storage import anew, seals
 from iit_bench.storage.atomic import check_writable, full_or_read_only, write_atomic
 from iit_bench.storage.benchmark import load_benchmark
 from iit_bench.storage.folder_locks import holding
@@ -109,7 +109,7 @@ def _run(name: str, options: Callable[[], RunOptions], shared: Shared, outcome: 
         if full_or_read_only(error):  # what comes after it would fail as well
             raise
         outcome.failed[name] = one_line(error)
-        notice(f"{name}: {one_line(error)}")
+        notice(anew.resumable(f"{name}: {one_line(error)}"))
 
 
 def _report(outcome: Outcome, options: RunOptions, folders: Sequence[Path], *, series: bool = False) -> Path | None:
@@ -273,7 +273,9 @@ def _of_checkpoint(options: RunOptions, checkpoint: Path, *, fresh: bool | None 
 
 
 def _was_asked_alike(options: RunOptions, checkpoint: Path) -> bool:
-    """Whether the run of a checkpoint is there and was given the same options. Where not, `evaluate` decides: it resumes, or refuses."""
+    """Whether the run of a checkpoint is finished and was given the same options. Where not, `evaluate` decides: it resumes, or refuses."""
+    if not (options.out / checkpoint.name / "results.json").is_file():  # begun anew, and stopped
+        return False
     try:
         before = load_run_header(options.out / checkpoint.name)["arguments"]
     except UserError:

@@ -16,7 +16,7 @@ COMMANDS = {
     "build --overwrite": ("build --size 2 --tiers T --match none --overwrite", "is the folder you are in, which cannot be replaced"),
     "export": ("export BENCH --to lm-eval", "is the folder you are in, which cannot be replaced"),
     "export of runs": ("export RUN --to csv", "is the folder you are in, which cannot be replaced"),
-    "eval": ("eval --model random --bench BENCH --limit 2", "'.' is not a run folder"),
+    "eval": ("eval --model random --bench BENCH --limit 2", "'.' is not a run folder (it has no run.json); choose a new or empty folder"),
     "attention": ("attention --model wings --bench BENCH --limit 1", None),
     "watch": ("watch EMPTY --bench BENCH --once", None),
     "report": ("report RUN", None),

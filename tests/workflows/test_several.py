@@ -47,6 +47,10 @@ def waiting(*steps: Callable[[], object]) -> Callable[[float], None]:
     return wait
 
 
+def stops(*_, **__) -> None:
+    raise KeyboardInterrupt
+
+
 def nothing() -> None:
     pass
 
@@ -199,3 +203,16 @@ def test_a_folder_is_named_after_the_last_part_of_a_models_name(model, folder):
 
 def test_a_series_is_in_the_order_of_its_numbers():
     assert sorted(["step-10", "step-9", "final", "step-100"], key=several.in_series) == ["final", "step-9", "step-10", "step-100"]
+
+
+def test_a_run_that_was_begun_anew_and_stopped_is_no_finished_one(bench, tmp_path, monkeypatch):
+    """The record of the series still had its checkpoint as evaluated, so that nobody finished it."""
+    save_checkpoint(tmp_path / "train" / "step-1", 1)
+    watched = {"once": True, "progress": False, "wait": waiting(nothing, nothing, nothing)}
+    several.watch(tmp_path / "train", options(bench, tmp_path / "series"), **watched)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(iit, "save_run_outcome", stops)
+        several.watch(tmp_path / "train", options(bench, tmp_path / "series", fresh=True), **watched)
+    assert not (tmp_path / "series" / "step-1" / "results.json").exists()
+    outcome = several.watch(tmp_path / "train", options(bench, tmp_path / "series"), **watched)
+    assert outcome.results["step-1"].complete
