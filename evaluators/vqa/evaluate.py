@@ -25,7 +25,7 @@ from evaluators.vqa.messages import MAX_NEW_TOKENS, ends_in_reasoning, generate_
 from evaluators.vqa.presets import PRESETS, known_tasks
 from evaluators.vqa.process import LOG, RESULT_FILES, VlmevalProcess, keep_result_files, scratch
 from evaluators.vqa.protocol import Exchange, Prompt, Spec
-from evaluators.vqa.scores import Answered, task_result
+from evaluators.vqa.scores import Answered, facts_of, task_result
 from iit_bench.engine.bulk import BATCHES
 from iit_bench.engine.log import ResponseLog
 from iit_bench.engine.plan import BatchLimits
@@ -89,7 +89,8 @@ def evaluate_vqa_model(model: Model, options: RunOptions, progress: bool = True)
             record(options.out, run, log)
         results, items, errors = _collect(files, answered)
         results = dataclasses.replace(results, advice=advice(results.outcomes, run, reasoned=model.capabilities.reasons))
-        keep_result_files(files, options.out)
+        facts = {task: facts_of(files.load_prompts(task)[0], its, files.load_scores(task)) for task, its in answered.items()}
+        keep_result_files(files, facts, options.out)
         save_run_outcome(options.out, items, results, errors)
         save_finished_header(options.out, run, RESULT_FILES)
     return results

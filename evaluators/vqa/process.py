@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from evaluators.vqa.protocol import Exchange, Spec, Stage
 from iit_bench.errors import UserError
+from iit_bench.storage.format import pretty_json
 from iit_bench.storage.litter import remove_whole
 from iit_bench.storage.whole_folders import exchange
 from iit_bench.tools.vlmevalkit import DATA_FOLDER, USERS_DATA
 from iit_bench.tools.worker_process import WorkerProcess
 
 LOG, RESULT_FILES = "vlmeval.log", "vlmeval"  # in the run folder
+FACTS = "facts.json"  # in TASK of the result files: what results.json says of a data set and no file of VLMEvalKit does
 # Settings of VLMEvalKit that a user's shell may have and that would change its results or file formats.
 _UNSET = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SKIP_ERR", "VERBOSE", "PRINT_VANILLA", "FORCE_LOCAL")
 
@@ -68,10 +71,20 @@ def scratch(out: Path) -> Iterator[Exchange]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def keep_result_files(files: Exchange, out: Path) -> None:
-    """Move VLMEvalKit's result files into the run folder, but for its pickles, which this project never reads."""
+def keep_result_files(files: Exchange, facts: Mapping[str, Mapping[str, Any]], out: Path) -> None:
+    """Move VLMEvalKit's result files into the run folder, but for its pickles, which this project never reads.
+
+    Args:
+        files: of the process.
+        facts: per data set, what goes into its `FACTS`.
+        out: the run folder.
+    """
     for path in files.work.rglob("*.pkl"):
         path.unlink()
+    for task, own in facts.items():
+        folder = files.work / task
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FACTS).write_text(pretty_json(own), encoding="utf-8")
     target = out / RESULT_FILES
     if not (target.is_dir() and exchange(files.work, target)):
         remove_whole(target)

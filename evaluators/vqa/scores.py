@@ -8,7 +8,7 @@ questions are both right), so 200 per category. HallusionBench's are aAcc (quest
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -114,7 +114,7 @@ def _part(task: str, part: str, scored: Mapping[str, Any], answered: Sequence[An
         return _Part(metric=metric, figures={metric: Figure(None, n=len(mine), note=note)}, notes=[note], failed=True)
     kind, rows, metrics = scored["kind"], scored["rows"], scored["metrics"]
     if not rows:
-        own = {name: Figure(value, n=len(mine), note="VLMEvalKit's own, without scores by item") for name, value in metrics.items()}
+        own = own_figures(metrics, len(mine))
         shown = max(own, key=_primary, default=metric)
         return _Part(metric=shown, figures=own or {metric: Figure(None, note="VLMEvalKit gave no number")}, best=None)
     items = _items(rows, mine, task=task, part=part, kind=kind, metric=metric)
@@ -130,6 +130,24 @@ def _part(task: str, part: str, scored: Mapping[str, Any], answered: Sequence[An
     notes, warnings = differences(task, kind, figures[metric], metrics, rows, items) if part == "main" else ([], [])
     notes = [*notes, *notes_of_replies(scored.get("guessed", {}))]
     return _Part(metric=metric, figures=figures, items=items, best=best, notes=notes, warnings=warnings)
+
+
+def own_figures(metrics: Mapping[str, float], n: int) -> dict[str, Figure]:
+    """The figures of a part of a data set, of n messages, whose scores by item VLMEvalKit does not write."""
+    return {name: Figure(value, n=n, note="VLMEvalKit's own, without scores by item") for name, value in metrics.items()}
+
+
+def facts_of(facts: Mapping[str, Any], answered: Sequence[Answered], scored: Mapping[str, Any]) -> dict[str, Any]:
+    """What `task_result` (with the same arguments) says of a data set and no result file of VLMEvalKit does, as JSON.
+
+    Returns:
+        "documents", "without image": rows of the data set before any limit; "figures": per part without scores by item, the number of
+        messages ("n") and VLMEvalKit's numbers ("metrics").
+    """
+    without = {part: one["metrics"] for part, one in scored.items() if "failure" not in one and not one["rows"]}
+    n = Counter(one.part for one in answered)
+    figures = {part: {"n": n[part], "metrics": metrics} for part, metrics in without.items()}
+    return {"documents": facts.get("rows main"), "without image": facts.get("rows no-image", 0), "figures": figures}
 
 
 def _primary(name: str) -> tuple[int, str]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from evaluators.runs.made_again import by_table
 from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import load_run
 from evaluators.vqa.evaluate import evaluate_vqa_model
+from evaluators.vqa.process import FACTS
 from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import TaskRun
@@ -22,15 +26,25 @@ from tests.resealed import change
 
 pytestmark = pytest.mark.slow
 
-TASKS = ("MMMU_DEV_VAL", "MMBench_DEV_EN", "MME", "HallusionBench", "POPE", "AMBER", "VSR-zeroshot", "DocVQA_VAL")
-OF_THE_TABLE = ("n_documents", "n_without_image")  # of a data set before any limit: in no file of a run
+WITHOUT_ITEMS = "OCRBench"  # VLMEvalKit writes no scores by item of it
+TASKS = (WITHOUT_ITEMS, "MMMU_DEV_VAL", "MMBench_DEV_EN", "MME", "HallusionBench", "POPE", "AMBER", "VSR-zeroshot", "DocVQA_VAL")
+
+
+def add_ocrbench(root: Path) -> None:
+    """A table of OCRBench's columns: answers are a list as text, and the category says how they are counted."""
+    table = pd.read_csv(root / "DocVQA_VAL.tsv", sep="\t").head(6)
+    table["answer"] = [str([str(index)]) for index in table["index"]]
+    table["category"] = ["Doc-oriented VQA", "Key Information Extraction"] * 3
+    table.to_csv(root / f"{WITHOUT_ITEMS}.tsv", sep="\t", index=False)
 
 
 @pytest.fixture(scope="module")
 def whole(make_parrot, tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run. Never changed: copy it to change it."""
-    out = tmp_path_factory.mktemp("contradicted") / "run"
-    options = RunOptions(model="parrot", out=out, suite="vqa", tasks=TASKS, data_root=tables)
+    place = tmp_path_factory.mktemp("contradicted")
+    out, data = place / "run", shutil.copytree(tables, place / "data")
+    add_ocrbench(data)
+    options = RunOptions(model="parrot", out=out, suite="vqa", tasks=TASKS, data_root=data)
     evaluate_vqa_model(make_parrot(), options, progress=False)
     return out
 
@@ -56,14 +70,22 @@ def test_no_changed_figure_of_any_kind_of_data_set_is_read(whole: Path) -> None:
     run = load_run(whole, "vqa")
     tasks = {"tasks": as_json(run.results)["tasks"]}
     shown = {metric for task in run.results.tasks for metric in task.scores}
-    assert {"total", "perception", "fAcc", "qAcc", "mean", "F1", "Avg ACC", "acc dev", "acc without image"} <= shown
+    assert {"total", "perception", "fAcc", "qAcc", "mean", "F1", "Avg ACC", "acc dev", "acc without image", "Final Score"} <= shown
     assert len(list(changed_numbers(tasks))) > 200
-    assert [place for place in unnoticed(run, SuiteResults, tasks) if not place.endswith(OF_THE_TABLE)] == []
+    assert unnoticed(run, SuiteResults, tasks) == []
 
 
 @pytest.mark.parametrize(
     ("task", "metric"),
-    [("POPE", "F1"), ("POPE", "acc"), ("MME", "total"), ("HallusionBench", "qAcc"), ("AMBER", "Avg ACC"), ("VSR-zeroshot", "F1")],
+    [
+        ("POPE", "F1"),
+        ("POPE", "acc"),
+        ("MME", "total"),
+        ("HallusionBench", "qAcc"),
+        ("AMBER", "Avg ACC"),
+        ("VSR-zeroshot", "F1"),
+        (WITHOUT_ITEMS, "Final Score"),
+    ],
 )
 def test_report_and_verify_refuse_it_in_one_sentence(
     folder: Path, task: str, metric: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -71,7 +93,8 @@ def test_report_and_verify_refuse_it_in_one_sentence(
     edit_score(folder, task, metric, value=0.123)
     assert main(["report", str(folder), "--out", str(tmp_path / "page")]) == 2
     said = capsys.readouterr().err
-    assert "results.json" in said and f"says tasks.{task}.scores.{metric}.value = 0.123, and by its items.parquet and parrot_{task}" in said
+    by = FACTS if task == WITHOUT_ITEMS else f"parrot_{task}"
+    assert "results.json" in said and f"says tasks.{task}.scores.{metric}.value = 0.123, and by its items.parquet and {by}" in said
     assert said.count("\n") <= 2
     (found,) = verify([folder])
     assert [one.file for one in found.faults] == ["results.json"] and f"tasks.{task}.scores.{metric}.value" in found.faults[0].detail
@@ -82,6 +105,31 @@ def test_a_mean_is_compared_whatever_its_other_fields_say(folder: Path, more: di
     edit_score(folder, "DocVQA_VAL", "acc", value=0.123, **more)
     with pytest.raises(UserError, match=r"says tasks\.DocVQA_VAL\.scores\.acc\.value = 0\.123"):
         load_run(folder)
+
+
+def test_figures_of_a_run_of_before_facts_were_kept_are_read_as_they_are(folder: Path) -> None:
+    def without(body: dict[str, Any]) -> None:
+        for name in [one for one in body["files"] if one.endswith(FACTS)]:
+            (folder / name).unlink()
+            del body["files"][name]
+
+    change(folder / "run.json", without)
+    edit_score(folder, WITHOUT_ITEMS, "Final Score", value=0.123)
+    (found,) = [one for one in load_run(folder, "vqa").results.tasks if one.task == WITHOUT_ITEMS]
+    assert found.scores["Final Score"].value == 0.123 and found.n_documents == 6
+
+
+def test_a_table_of_other_items_is_no_reason_to_believe_a_figure(folder: Path) -> None:
+    """An index that is spelled otherwise in the table than in the items left the stored figure unchecked, and said nothing."""
+    run: TaskRun = load_run(folder, "vqa")
+    (stored,) = [one for one in run.results.tasks if one.task == "POPE"]
+    items = [one for one in run.items if one.task == "POPE"]
+    assert "F1" in by_table(run, stored, items).scores
+    spelled = [dataclasses.replace(one, item=f"{one.item}.0") for one in items]
+    with pytest.raises(UserError, match=r"parrot_POPE_auxmatch\.tsv' and items\.parquet of its run are not of the same items \('0"):
+        by_table(run, stored, spelled)
+    unsealed = dataclasses.replace(run, sealed=False)
+    assert by_table(unsealed, stored, spelled).scores == {}
 
 
 def gone(path: Path) -> None:
