@@ -8,6 +8,7 @@ from typing import Any
 
 from iit_bench.errors import UserError
 from iit_bench.storage.format import sha256_file
+from iit_bench.storage.inside import inside
 
 
 def check_file(folder: Path, run: Mapping[str, Any], path: Path) -> None:
@@ -15,16 +16,21 @@ def check_file(folder: Path, run: Mapping[str, Any], path: Path) -> None:
 
     Args:
         folder: the run folder.
-        run: what its run.json holds; without `files` nothing is compared.
+        run: what its run.json holds; without `files` no hash is compared.
         path: of the file.
 
     Raises:
-        UserError: it is missing, was changed, or is not among the files that the run wrote.
+        UserError: it is missing, was changed, leads out of the folder, or is not among the files that the run wrote.
     """
-    files = run.get("files")
+    files, again = run.get("files"), f"put back what was there, or repeat its command: {run.get('command', '')}"
+    if (folder / "run.json").is_file():  # else another tool's, whose files its reader found itself
+        try:
+            inside(folder, path.relative_to(folder).as_posix())
+        except ValueError as error:
+            raise UserError(f"{str(path)!r} leads out of the folder of its run; {again}") from error
     if not files:
         return
-    name, again = path.relative_to(folder).as_posix(), f"put back what was there, or repeat its command: {run.get('command', '')}"
+    name = path.relative_to(folder).as_posix()
     if name not in files:
         raise UserError(f"{str(path)!r} is not a file that this run wrote (its run.json does not list it); remove it, or {again}")
     if not path.is_file():

@@ -12,6 +12,7 @@ from iit_bench.data.fetched import FetchedFile, FetchedSet, load_sets, save_sets
 from iit_bench.errors import ItemError, UserError
 from iit_bench.storage.benchmark import load_benchmark, save_benchmark
 from iit_bench.storage.inside import OutsideError, file_inside, inside, stays_inside
+from iit_bench.storage.run_files import check_file
 from iit_bench.training.chats import pictures
 from iit_bench.training.chats.schemas import Picture
 from tests.resealed import reseal
@@ -134,3 +135,13 @@ def test_a_file_of_an_earlier_revision_behind_a_link_is_kept(root):
     _remove(root, "a/b.png")
     assert (root.parent / "elsewhere/c.png").read_bytes() == b"secret"
     assert not (root / "a/b.png").exists() and not (root / "link.png").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["../elsewhere/c.png", "/etc/hostname", "link.png", "folder/c.png"])
+@pytest.mark.parametrize("record", [{}, {"files": {}}])
+def test_no_file_of_a_run_leads_out_of_its_folder(root: Path, name: str, record: dict[str, object]) -> None:
+    """Names of data sets and of the tool's files come from the run's own JSON, which somebody else may have written."""
+    (root / "run.json").write_text("{}")
+    with pytest.raises(UserError, match="leads out of the folder of its run"):
+        check_file(root, record, root / name)
+    check_file(root, {}, root / "own.png")

@@ -136,11 +136,21 @@ def gone(path: Path) -> None:
     path.unlink()
 
 
+def linked(path: Path) -> None:
+    """The same table, of another folder."""
+    elsewhere = path.parents[4] / "elsewhere.tsv"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
 def edited(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"Yes", b"No", 1))
 
 
-@pytest.mark.parametrize(("damage", "said"), [(gone, "is missing, which this run wrote"), (edited, "its sha256 is not the one")])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(gone, "is missing, which this run wrote"), (edited, "its sha256 is not the one"), (linked, "leads out of the folder of its run")],
+)
 def test_a_table_that_is_gone_or_was_changed_is_named(folder: Path, damage: Callable[[Path], None], said: str) -> None:
     damage(table_of(folder, "MME"))
     with pytest.raises(UserError, match=rf"parrot_MME_auxmatch.tsv' .*{said}"):
