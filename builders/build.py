@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -248,6 +249,17 @@ def _return_freed_memory() -> None:
 def _arguments(options: BuildOptions, size: int) -> dict[str, Any]:
     values = dataclasses.asdict(options) | {"size": size}
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items() if name not in ("out", "overwrite")}
+
+
+def otherwise(options: BuildOptions, manifest: Mapping[str, Any]) -> str:
+    """With what a benchmark was built otherwise than these options build one: the first argument, in words; "" where with none.
+
+    Arguments that an older manifest lacks are not compared.
+    """
+    size = load_preset(options.preset).size if options.size is None else options.size
+    built, wanted = manifest["arguments"], json.loads(json.dumps(_arguments(options, size)))
+    other = [name for name in wanted if name in built and built[name] != wanted[name]]
+    return f"{other[0]} {built[other[0]]!r}, not {wanted[other[0]]!r}" if other else ""
 
 
 def _source_manifest(loaded: _LoadedSource, targets: Iterable[Question], questions: Iterable[Question]) -> dict[str, Any]:

@@ -309,24 +309,32 @@ class Experiment:
             return False
 
     def _benchmark(self, progress: bool) -> Any:
-        """The benchmark, built by the first process that comes."""
-        from builders.build import BuildOptions, build
+        """The benchmark, built by the first process that comes.
+
+        Raises:
+            UserError: the folder has one that was built otherwise.
+        """
+        from builders.build import BuildOptions, build, otherwise
         from evaluators.iit.evaluate import Shared
         from iit_bench.storage.benchmark import load_benchmark
 
         folder, bench = self.out / "bench", self.grid.bench
+        text, visual = bench.text or None, bench.visual or None
+        options = BuildOptions(
+            out=folder, preset=bench.preset, text=text, visual=visual, size=bench.size, tiers=bench.tiers, seed=bench.seed
+        )
         if (holder := self.locks.holder(BENCH)) is not None:
             _say(f"waiting for the benchmark, which {holder or 'another process'} builds", progress)
         with self.locks.held(BENCH, wait=True):
             if not (folder / "manifest.json").is_file():
                 _say("building the benchmark", progress)
-                text, visual = bench.text or None, bench.visual or None
-                build(
-                    BuildOptions(
-                        out=folder, preset=bench.preset, text=text, visual=visual, size=bench.size, tiers=bench.tiers, seed=bench.seed
-                    )
-                )
-        return Shared(load_benchmark(folder))
+                build(options)
+        benchmark = load_benchmark(folder)
+        if other := otherwise(options, benchmark.manifest):
+            raise UserError(
+                f"{str(folder)!r} was built with {other} as in the grid; remove it to have it built again, or give another --out"
+            )
+        return Shared(benchmark)
 
 
 def run_lab(options: LabOptions, progress: bool = True) -> Standing:

@@ -199,6 +199,9 @@ def test_a_cell_is_evaluated_on_the_grids_own_sources_in_its_dtype(make, tmp_pat
     assert set(result.sources) == {"two-hop"}
     assert {"digits", "two-hop"} == set(json.loads((options.out / "bench" / "manifest.json").read_text())["sources"])
     assert json.loads((options.out / "work" / "runs" / "base-0-0" / "run.json").read_text())["model"]["dtype"] == "bfloat16"
+    other = dataclasses.replace(make({"bench": bench | {"size": 5}}, only=("method=base",)), out=options.out)
+    with pytest.raises(UserError, match=r"own/bench' was built with size 4, not 5 as in the grid; remove it"):
+        run_lab(other, progress=False)
 
 
 def test_results_of_other_recipes_are_refused_or_replaced(ran: Path, make) -> None:
