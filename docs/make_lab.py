@@ -16,7 +16,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent)]
 
-from evaluators.lab.answers import load  # noqa: E402 - run as a script, the package may not be installed
+import pandas as pd  # noqa: E402 - run as a script, the package may not be installed
+
+from evaluators.lab import silenced  # noqa: E402
+from evaluators.lab.answers import load  # noqa: E402
 from evaluators.lab.claims import RULE, Pairing  # noqa: E402
 from evaluators.lab.effects import Effect  # noqa: E402
 from evaluators.lab.findings import PATH, Findings, findings  # noqa: E402
@@ -29,6 +32,7 @@ from reports import figure_files  # noqa: E402
 from reports.lab import plots  # noqa: E402
 
 CELLS, SMOL, FIGURES, PAGE = HERE / "lab" / "cells", HERE / "lab" / "smol" / "cells", HERE / "lab" / "figures", HERE / "lab.md"
+SILENCED = HERE / "lab" / "silenced"
 HEAD = """# The experiment: what is lost and gained
 
 Made by `docs/make_lab.py` from the experiment's cells; do not edit. The paper (arXiv 2406.03496) claims that learners keep the text
@@ -59,6 +63,16 @@ LIMITS = """
   its end, so it is none that a method would give. The table along the training shows these scores without intervals.
 - Cells of one method are no random sample of models: intervals of correlations are too narrow.
 """
+LEARNERS = "What the learners do to text after an image"
+SILENT = """
+Trained Wings models of {seeds} seeds answer again while one of their learners is silent (`iit_bench/models/wings/silenced.py`): its weight
+is 0 at text behind an image, at image tokens, or at both; nothing else is changed. Silent minus whole, of the same weights, question by
+question; an interval is over seeds and questions, as if both were drawn anew. Bold: p < 0.05 by Holm over the table.
+"""
+ROUTED = """
+The router's weight ρ of the visual learner (the textual learner has the rest) at the token behind which the reply begins, mean over layers
+and over {n} dialogues with an image a model. A router that told the two kinds of question apart would have a difference of tenths.
+"""
 
 
 def page(cells: Path = CELLS, smol: Path = SMOL) -> str:
@@ -77,7 +91,8 @@ def page(cells: Path = CELLS, smol: Path = SMOL) -> str:
     parts += [_pairs("Against full tuning, at the same rate", found, found.against_full)]
     parts += [_pairs("Beside the text-only controls", found, found.against_control)]
     parts += [_pairs("With the LLM frozen, against the projector only", found, found.frozen)]
-    parts += [_attention(found), *_pictures(shown, "shift"), _pairs("Ablations", found, found.ablations), _path(found), _cost(found)]
+    parts += [_attention(found), *_pictures(shown, "shift"), _pairs("Ablations", found, found.ablations)]
+    parts += [learners(), _path(found), _cost(found)]
     return HEAD + "".join(parts) + LIMITS + smol_section(smol)
 
 
@@ -238,6 +253,47 @@ def _attention(found: Findings) -> str:
     named = (("Pearson", shift.pearson), ("Spearman", shift.spearman), ("Pearson, within methods", shift.within))
     n = counted(len(shift.points), "cell")
     return f"\n## Attention shift and forgetting\n\n{n} observed.\n{_table(head, [[name, words(one)] for name, one in named])}"
+
+
+def learners(folder: Path = SILENCED) -> str:
+    """The section on what the learners do to text after an image; nothing where no model was silenced."""
+    if not (folder / silenced.ROUTER).is_file():
+        return ""
+    grid, table = load(folder), pd.read_parquet(folder / silenced.ROUTER)
+    found = silenced.effects(grid)
+    head = ["rate", "silent", "text after an image", "of each seed", "VQA", "of each seed"]
+    rows = [
+        [rate_word(one.rate), one.label, *(word for effect in one.effects for word in (_bold(effect), _by_seed(effect)))] for one in found
+    ]
+    seeds = min(len(arm.seeds) for arm in grid.arms.values())
+    router = [
+        [
+            rate_word(one.rate),
+            *(f"{fixed(of.value, 3)} [{fixed(of.low, 3)}, {fixed(of.high, 3)}]" for of in (one.text, one.image, one.more)),
+        ]
+        for one in silenced.routed(table)
+    ]
+    weight = ["rate", "at text questions", "at questions on an image", "difference"]
+    n = int((table.groupby(["rate", "seed"]).size()).min())
+    return (
+        f"\n## {LEARNERS}\n{SILENT.format(seeds=seeds)}{_table(head, rows)}\n{_share(found)}\n{ROUTED.format(n=n)}{_table(weight, router)}"
+    )
+
+
+def _by_seed(effect: Effect) -> str:
+    return ", ".join(points(one) for one in effect.per_seed)
+
+
+def _share(found: Sequence[silenced.Silenced]) -> str:
+    """How much of what both learners do to text after an image one output does, at each rate."""
+    said = []
+    for rate in sorted({one.rate for one in found}):
+        of = {one.label: one.effects[0].figure.value for one in found if one.rate == rate}
+        both, visual = of[silenced.BOTH.label], of[silenced.VISUAL_AT_TEXT.label]
+        said.append(f"{points(visual)} of {points(both)} points at {rate_word(rate)}")
+    return (
+        f"Of what text after an image gains with both learners silent, the visual learner's output at text tokens takes {'; '.join(said)}."
+    )
 
 
 def _path(found: Findings) -> str:

@@ -10,7 +10,7 @@ import math
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -153,12 +153,12 @@ def run_cell(
         tokens=_tokens(folders[1]) if folders else 0,
         steps=_steps(planned),
         path=_path(folders[1], folders[-1], card, _steps(planned)) if card else (),
-        scores=_counts((one.tier, one.outcome == "correct") for one in targets),
+        scores=counts((one.tier, one.outcome == "correct") for one in targets),
         sources=_sources(targets),
         attention=attention,
         peak_memory=_peak_memory(folders[1]) if folders else None,
     )
-    return result, [_item(one) for one in targets]
+    return result, [item_of(one) for one in targets]
 
 
 def failed_cell(grid: Grid, planned: Planned, inputs: Mapping[str, str], reason: str) -> CellResult:
@@ -353,7 +353,8 @@ def _observe(grid: Grid, run: Path) -> Attention | None:
     )
 
 
-def _counts(answers: Any) -> dict[str, Count]:
+def counts(answers: Iterable[tuple[str, bool]]) -> dict[str, Count]:
+    """How many answers of each name there are, and how many are right."""
     n, correct = Counter[str](), Counter[str]()
     for name, right in answers:
         n[name] += 1
@@ -364,11 +365,12 @@ def _counts(answers: Any) -> dict[str, Count]:
 def _sources(targets: list[Any]) -> dict[str, SourceCount]:
     alone = [one for one in targets if len(one.tier) == 1]
     tiers = {one.source: one.tier for one in alone}
-    counts = _counts((one.source, one.outcome == "correct") for one in alone)
-    return {name: SourceCount(n=count.n, correct=count.correct, tier=tiers[name]) for name, count in counts.items()}
+    of_source = counts((one.source, one.outcome == "correct") for one in alone)
+    return {name: SourceCount(n=count.n, correct=count.correct, tier=tiers[name]) for name, count in of_source.items()}
 
 
-def _item(one: Any) -> Item:
+def item_of(one: Any) -> Item:
+    """A scored target (`types.Prediction`) as a row of a cell's table."""
     best = max(value for place, value in enumerate(one.logprobs) if place != one.answer)
     margin = one.logprobs[one.answer] - best
     right = one.outcome == "correct"

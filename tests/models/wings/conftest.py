@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -189,8 +189,13 @@ def in_chunks(model: WingsForConditionalGeneration, batch: Batch, cuts: list[int
     return torch.cat(parts, dim=1)
 
 
-def reference_logits(model: WingsForConditionalGeneration, row: Row, with_graph: bool = False) -> torch.Tensor:
-    """Logits [n, V] of one row (docs/spec/wings.md#part-b-strict), with one loop per query, in float64. `with_graph` keeps gradients."""
+def reference_logits(
+    model: WingsForConditionalGeneration, row: Row, with_graph: bool = False, silent: Mapping[str, Container[int]] | None = None
+) -> torch.Tensor:
+    """Logits [n, V] of one row (docs/spec/wings.md#part-b-strict), with one loop per query, in float64. `with_graph` keeps gradients.
+
+    `silent`: learner -> positions at which it adds nothing where both learners are weighed.
+    """
     weights = {name: tensor.double() for name, tensor in model.state_dict(keep_vars=with_graph).items()}
     config, text = model.config, model.config.text_config
     n_heads, n_kv = text.num_attention_heads, text.num_key_value_heads
@@ -280,6 +285,7 @@ def reference_logits(model: WingsForConditionalGeneration, row: Row, with_graph:
                 z = attended + weights[f"{base}.reweight_module.linear.bias"]
                 rho = torch.softmax(torch.nn.functional.silu(z), 0)
                 weight = {"visual": config.learner_scale * rho[0], "textual": config.learner_scale * rho[1]}
+                weight |= {name: torch.zeros(()) for name, positions in (silent or {}).items() if i in positions}
             h2 = h1
             if "visual" in active:
                 h2 = h2 + weight["visual"] * learner(f"{base}.attn_pool", h1, i, image_keys)
