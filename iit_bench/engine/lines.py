@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import itertools
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -217,3 +220,13 @@ def append_lines(file: IO[bytes], path: Path, lines: Sequence[bytes]) -> int:
             file.truncate(start)
         raise UserError(f"cannot write {str(path)!r}: {error.strerror}; {fix_for(error)} and repeat the command to resume") from error
     return start
+
+
+def key_digest(key: str) -> bytes:
+    """16 bytes that stand for a request's key."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def digest_of_keys(digests: Iterable[bytes]) -> str:
+    """One digest of the keys of several requests, in whichever order: the XOR of theirs, hexadecimal."""
+    return f"{functools.reduce(operator.xor, (int.from_bytes(one) for one in digests), 0):032x}"

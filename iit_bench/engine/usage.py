@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from iit_bench.engine.lines import digest_of_keys, key_digest
 from iit_bench.engine.log import Response, ResponseLog
 from iit_bench.models.contract import Model, ScoreResult
 from iit_bench.server_options import ServerOptions
 
 
 def work_done(model: Model, log: ResponseLog, server: ServerOptions) -> dict[str, Any]:
-    """The fields `tokens`, `merged_replies`, `unchecked_answers` and `usage` of run.json, over every answer in the log."""
+    """The fields `tokens`, `merged_replies`, `unchecked_answers`, `logged` and `usage` of run.json, over every answer in the log."""
+    logged = {"answers": len(log.responses), "keys": digest_of_keys(map(key_digest, log.responses))}
     usage = _usage(log, server) if model.capabilities.requests_at_once else None
-    return {"tokens": _tokens(log), "merged_replies": _merged(log), "unchecked_answers": len(log.unchecked), "usage": usage}
+    counts = {"tokens": _tokens(log), "merged_replies": _merged(log), "unchecked_answers": len(log.unchecked)}
+    return {**counts, "logged": logged, "usage": usage}
 
 
 def _tokens(log: ResponseLog) -> int:

@@ -97,6 +97,7 @@ RUN_FIELDS = {
     "tokens": "prompt and reply tokens processed, over the whole run",
     "merged_replies": "replies whose first letters would be one token with the prompt's last word, scored as tokenised by themselves",
     "unchecked_answers": "answers from lines of responses.jsonl without a checksum, as earlier versions wrote them; missing in their runs",
+    "logged": "answers in responses.jsonl, and the XOR of the digests of their requests (`keys`); missing in runs of earlier versions",
     "usage": "of a model behind a server: answers, prompt and reply tokens as it bills them, cost where prices are given; else null",
     "resumed": "how many times the run was resumed",
     "launch": "of several processes: their launch, whose --fresh begins the run anew no second time; else empty",

@@ -142,6 +142,7 @@ _OF_ANY_SUITE = {
     "files": dict[str, str],
     "merged_replies": int | None,
     "unchecked_answers": int | None,
+    "logged": Fields({"answers": int, "keys": str}, {}),
     "usage": dict[str, Any] | None,
     "launch": str | None,
 }

@@ -24,7 +24,7 @@ from iit_bench.storage.format import EXPORT_FORMAT, has_seal, read_header, sha25
 from iit_bench.storage.inside import OutsideError, file_inside
 from iit_bench.storage.tables import check_pages
 from iit_bench.types import Prediction, SeenPrompt, TaskItem
-from iit_bench.workflows.verifying_logs import check_log
+from iit_bench.workflows.verifying_logs import check_kept, check_log
 from reports import folder as report_folder
 from reports.links import INDEX
 
@@ -280,7 +280,7 @@ def _run(look: _Look) -> None:
         if not look.found.faults:
             look.read("results.json", lambda: _figures(look))
             look.found.checked -= 1
-    _logs(look)
+    _logs(look, (run or {}).get("logged") if has_results and look.found.finished else None)
 
 
 def _has_results(look: _Look, run: Mapping[str, Any] | None) -> bool:
@@ -314,14 +314,17 @@ def _table(record: type | None, path: Path) -> None:
     return None
 
 
-def _logs(look: _Look) -> None:
-    """The response logs of a run: checksums of lines, and that no request has two answers."""
+def _logs(look: _Look, logged: Mapping[str, Any] | None) -> None:
+    """The response logs of a run: checksums of lines, that no request has two answers, and that a finished run's are all there."""
     answers: dict[bytes, bytes] = {}
     paths = [look.folder / "responses.jsonl", *shares.rank_logs(look.folder)]
     for path in paths:
         if path.is_file() or (look.found.finished and path.name == "responses.jsonl"):
             bare = look.read(path.name, lambda path=path: check_log(path, answers, paths, look.found.finished))  # type: ignore[misc]
             look.found.sealed &= not bare
+    if logged and "responses.jsonl" not in {fault.file for fault in look.found.faults}:
+        look.read("responses.jsonl", lambda: check_kept(answers, logged))
+        look.found.checked -= 1
     if (look.folder / BATCHES).is_file():
         look.read(BATCHES, lambda: ledger.check(look.folder / BATCHES))
 

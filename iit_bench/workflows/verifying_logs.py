@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from iit_bench.engine import lines
 
@@ -28,11 +29,28 @@ def check_log(path: Path, answers: dict[bytes, bytes], paths: Sequence[Path], fi
             continue
         bare |= not entry.checked
         line = _digest(lines.entry_line(entry.key, entry.outcome))
-        if answers.setdefault(_digest(entry.key.encode("utf-8", "surrogatepass")), line) != line:
+        if answers.setdefault(lines.key_digest(entry.key), line) != line:
             _contradiction(path, entry, paths)
     if finished and path.stat().st_size > reader.end:
         raise ValueError("its last line is torn or was changed")
     return bare
+
+
+def check_kept(answers: Iterable[bytes], logged: Mapping[str, Any]) -> None:
+    """Compare the answers of a finished run's logs with those that it had when it ended.
+
+    Args:
+        answers: digests of their keys, as `check_log` collects them.
+        logged: of run.json.
+
+    Raises:
+        ValueError: some are gone, or others are there.
+    """
+    keys = list(answers)
+    if len(keys) != logged["answers"]:
+        raise ValueError(f"it has {len(keys):,} of the {logged['answers']:,} answers that the run had when it ended")
+    if lines.digest_of_keys(keys) != logged["keys"]:
+        raise ValueError("its answers are to other requests than the run had made when it ended")
 
 
 def _contradiction(path: Path, entry: lines.Entry, paths: Sequence[Path]) -> None:

@@ -16,7 +16,7 @@ from reports.entries import Entry, plain
 
 # Fields of run.json that say nothing of the recipe: of the run itself, or compared by `comparison.incomparable`.
 _OF_THE_RUN = frozenset(
-    {"format", "version", "name", "command", "arguments", "started", "ended", "seconds", "tokens", "resumed", "usage", "files"}
+    {"format", "version", "name", "command", "arguments", "started", "ended", "seconds", "tokens", "resumed", "usage", "logged", "files"}
 )
 _OF_THE_RUN |= {"benchmark", "seed", "launch", "merged_replies", "left_out", "tiers", "model", "engine"}
 _OF_THE_CHECKPOINT = frozenset({"checkpoint", "checkpoint_sha256"})

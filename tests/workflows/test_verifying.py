@@ -126,6 +126,31 @@ def test_an_answer_that_contradicts_another_is_named_with_both_lines(copied) -> 
     assert f"line 2 of responses.jsonl and line {n + 1} of responses.jsonl answer one request differently" in found.faults[0].detail
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [(lambda n: range(1), "it has 0 of the {n} answers"), (lambda n: [*range(5), *range(6, n)], "it has {less} of the {n}")],
+)
+def test_answers_that_a_finished_run_no_longer_has_are_missed(copied, kept, said: str) -> None:
+    """A log is read line by line, and any number of whole lines were whole."""
+    folder = copied("run")
+    log = folder / "responses.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[number] for number in kept(len(lines))))
+    (found,) = verify([folder])
+    assert [(one.file, one.what) for one in found.faults] == [("responses.jsonl", "damaged")]
+    assert said.format(n=len(lines) - 1, less=len(lines) - 2) in found.faults[0].detail
+
+
+def test_as_many_answers_to_other_requests_are_not_a_runs_own(copied) -> None:
+    folder = copied("run")
+    log = folder / "responses.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    answer = ScoreResult((-9.0, -8.0), (1, 1), (False, False), 3)
+    log.write_bytes(b"".join([*lines[:-1], entry_line("0" * 64, answer)]))
+    (found,) = verify([folder])
+    assert "its answers are to other requests than the run had made" in found.faults[0].detail
+
+
 def test_a_file_outside_the_folder_is_not_read(copied, tmp_path: Path) -> None:
     folder = copied("export")
     (tmp_path / "secret").write_text("x")
@@ -295,7 +320,7 @@ def test_another_run_json_and_changed_prompts_and_tool_files_are_named(bench: Be
     assert faults(made["a"]) == []
     whole = (made["a"] / "run.json").read_bytes()
     shutil.copy(made["b"] / "run.json", made["a"])
-    assert faults(made["a"]) == [("results.json", "changed")]
+    assert faults(made["a"]) == [("results.json", "changed"), ("responses.jsonl", "damaged")]
     (made["a"] / "run.json").write_bytes(whole)
     folder, tool = made["a"], made["a"] / "lm_eval"
     tool.mkdir()
