@@ -38,9 +38,14 @@ def label(text: str) -> str:
 
 
 def spell_out_libraries() -> None:
-    """From now on what libraries log or warn about in this process is visible too: they quote checkpoints and data sets as they are."""
+    """From now on what libraries log or warn about in this process is visible too: they quote checkpoints and data sets as they are.
+
+    Pillow's warning of large pictures is not shown.
+    """
     logging.setLogRecordFactory(_VisibleRecord)
     warnings.formatwarning = _visible_warning
+    # Limits of our own are in its place (images.py); as a regular expression, because Pillow is not imported yet.
+    warnings.filterwarnings("ignore", r"Image size \(\d+ pixels\) exceeds limit")
 
 
 class _VisibleRecord(logging.LogRecord):

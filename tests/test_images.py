@@ -15,6 +15,7 @@ import pytest
 from PIL import EpsImagePlugin
 from PIL import Image as Pillow
 
+from iit_bench.cli import main
 from iit_bench.errors import ItemError
 from iit_bench.images import UnreadableImageError, decode, decode_item, encode, is_readable, of_item, opened, portable
 from iit_bench.types import Image
@@ -173,3 +174,16 @@ def test_the_limit_holds_where_other_code_has_lifted_pillows(monkeypatch: pytest
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", None)
     with pytest.raises(UnreadableImageError, match="20000 x 20000 pixels are more than 178956970"):
         portable(Image(claiming(20_000, 20_000)))
+
+
+def test_a_command_does_not_show_pillows_warning_of_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between Pillow's limit and ours a build printed it, with a path into site-packages."""
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 10)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("default")
+        Pillow.new("L", (4, 4)).save(file := io.BytesIO(), "PNG")
+        with opened(file.getvalue()):
+            assert [one.category for one in shown] == [Pillow.DecompressionBombWarning]
+        assert main(["list", "models"]) == 0
+        with opened(file.getvalue()):
+            assert len(shown) == 1
