@@ -25,6 +25,7 @@ PLACES = {
 BORDER = {"an item's score of lmms-eval": "files of lmms-eval", "a standard error of lighteval": "files of lighteval"}
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # numpy's, printed before the sentence
 @pytest.mark.parametrize("place", PLACES)
 def test_a_score_whose_square_is_beyond_floating_point_is_refused(place: str, tmp_path: Path) -> None:
     border = BORDERS[BORDER.get(place, place)]
