@@ -107,9 +107,16 @@ class Dependence:
         return min(self.as_one, self.as_one_history) - 1
 
     def variance(self, influence: Floats) -> float | None:
-        """Variance of the sum of the items' influence values [n], cluster-robust, one-way or two-way; None for one cluster."""
+        """Variance of the sum of the items' influence values [n], cluster-robust, one-way or two-way; None for one cluster.
+
+        Infinite where squares are beyond floating point, of scores that their readers refuse in a sentence (runs/foreign/run.py).
+        """
         if self.n_clusters < 2:
             return None
+        with np.errstate(over="ignore"):
+            return self._variance(influence)
+
+    def _variance(self, influence: Floats) -> float:
         by_target = _corrected(float(np.sum(np.bincount(self.cluster, influence) ** 2)), self.n_clusters)
         if self.shared is None:
             return by_target

@@ -47,8 +47,7 @@ def weighted_mean(
     weight = (share / share.sum() / per_tier)[tier]
     dependence = Dependence.of(clusters, weight, histories)
     influence = weight * (x - means[tier])
-    with np.errstate(over="ignore"):  # scores whose squares are beyond floating point are refused in a sentence (runs/foreign/run.py)
-        variance = dependence.variance(influence)
+    variance = dependence.variance(influence)
     se = None if variance is None else float(np.sqrt(variance))
     plain = dependence.singletons and len(per_tier) == 1
     items = len(x) if plain else dependence.effective(value * (1 - value), influence, value**2 + (1 - value) ** 2)
