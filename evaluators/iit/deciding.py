@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,28 +17,27 @@ import numpy as np
 from evaluators import statistics
 from evaluators.iit.columns import Turns, turns
 from evaluators.iit.comparison import Predictions, pair_targets
+from evaluators.iit.decision import FIRST_BLOCK, GROWTH, Order, Target, asked_whole, decision, n_groups
 from evaluators.iit.results import Pairs
 from evaluators.iit.turns import Course
 from evaluators.runs.checks import check_alone
 from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import load_run
 from evaluators.statistics import Floats, Ints
-from evaluators.statistics.sequential import ALPHA, Evidence
+from evaluators.statistics.sequential import ALPHA
 from iit_bench.errors import UserError
 from iit_bench.numerals import counted
 from iit_bench.progress import bar, notice
 from iit_bench.ranks import this_rank
 from iit_bench.storage.benchmark import Benchmark
 from iit_bench.storage.runs import IitRun
-from iit_bench.types import Decision, Figure, Prediction
+from iit_bench.types import Decision, Prediction
 
 Asked = tuple[list[Prediction], list[dict[str, Any]]]  # predictions, and lines of errors.jsonl
 
 MOST_SERVED = (
     3.0  # targets per history, as `served` counts them; with more, over 5% of the decisions may be false (benchmarks/decided_runs.py)
 )
-FIRST_BLOCK = 16  # clusters
-GROWTH = 4  # a block is a quarter of what was asked before it, so that little is asked beyond the decision and batches are full
 
 
 def narrowed(options: RunOptions, benchmark: Benchmark) -> RunOptions:
@@ -68,51 +66,6 @@ def where_it_stops(options: RunOptions, base: IitRun | None) -> dict[str, Any]:
     return {"until": until, "groups_asked": None}
 
 
-@dataclass(frozen=True, eq=False)
-class Order:
-    """The clusters of a run in the order in which they are asked."""
-
-    courses: tuple[tuple[Course, ...], ...]  # per cluster: targets that share a group or a cluster, under all their histories
-    answered: tuple[int, ...]  # per cluster, items that the base has finished
-
-    @classmethod
-    def of(cls, courses: Sequence[Course], base: Turns, seed: int) -> Order:
-        """By the sha256 of the seed and the first group of each cluster."""
-        code = _target_clusters(courses)
-        members: dict[int, list[Course]] = {}
-        for one, course in zip(code.tolist(), courses, strict=True):
-            members.setdefault(one, []).append(course)
-        finished = base.take(base.is_target & base.finished).dialogue
-        known = {finished.names[i] for i in np.unique(finished.code)}
-
-        def place(cluster: list[Course]) -> str:
-            return hashlib.sha256(f"{seed}\n{min(course.dialogue.group for course in cluster)}".encode()).hexdigest()
-
-        ordered = tuple(tuple(cluster) for cluster in sorted(members.values(), key=place))
-        return cls(ordered, tuple(sum(course.dialogue.id in known for course in cluster) for cluster in ordered))
-
-    def blocks(self) -> list[tuple[int, int]]:
-        """First and last cluster, exclusive, of what is asked between two looks."""
-        made, at = [], 0
-        while at < len(self.courses):
-            end = min(len(self.courses), at + max(FIRST_BLOCK, at // GROWTH))
-            made.append((at, end))
-            at = end
-        return made
-
-    def evidence(self, predictions: Predictions, base: Turns, n_clusters: int, margin: float) -> Evidence:
-        """What the first clusters show; items that either side has not finished are left out."""
-        place = {course.dialogue.id: i for i, cluster in enumerate(self.courses[:n_clusters]) for course in cluster}
-        loss, size = np.zeros(n_clusters), np.zeros(n_clusters)
-        pairs = [one for tier, one in pair_targets(base, predictions).items() if tier.endswith("T")]
-        if pairs:
-            done = Pairs.concat(pairs).finished()
-            at = np.array([place[done.a.dialogue.names[i]] for i in done.a.dialogue.code.tolist()], dtype=np.int64)
-            loss = np.bincount(at, done.a.acc.astype(np.float64) - done.b.acc, minlength=n_clusters).astype(np.float64)
-            size = np.bincount(at, minlength=n_clusters).astype(np.float64)
-        return Evidence(loss=loss, size=size, largest=float(max(self.answered, default=0) or 1), margin=margin)
-
-
 def ask_until_decided(
     ask: Callable[[Sequence[Course], bool], Asked], courses: Sequence[Course], base: IitRun | None, options: RunOptions, progress: bool
 ) -> tuple[list[Prediction], list[dict[str, Any]], Decision | None]:
@@ -132,18 +85,20 @@ def ask_until_decided(
         notice(f"the run is asked whole, not until decided: {why}")
         predictions, errors = ask(courses, progress)
         return predictions, errors, asked_whole(why, options.margin, groups_asked(predictions))
-    order = Order.of(courses, answers, options.seed)
+    by_id = {course.dialogue.id: course for course in courses}
+    targets = [Target(one.dialogue.id, one.dialogue.group, one.questions[-1].cluster) for one in courses]
+    order = Order.of(targets, answers, options.seed)
     predictions, errors = [], []
     evidence = order.evidence([], answers, 0, options.margin)
-    with bar(f"{options.name or options.out.absolute().name}: groups until decided", _n_groups(order.courses), progress) as advance:
+    with bar(f"{options.name or options.out.absolute().name}: groups until decided", n_groups(order.targets), progress) as advance:
         for first, last in order.blocks():
-            block = order.courses[first:last]
-            more, failed = ask([course for cluster in block for course in cluster], False)
+            block = order.targets[first:last]
+            more, failed = ask([by_id[target.dialogue] for cluster in block for target in cluster], False)
             predictions += more
             errors += failed
             if any(error["kind"] == "machine" for error in failed):
                 break  # what is missing may be no fair sample: resuming asks it, and looks then
-            advance(_n_groups(block))
+            advance(n_groups(block))
             evidence = order.evidence(predictions, answers, last, options.margin)
             if evidence.after is not None:
                 break
@@ -151,44 +106,6 @@ def ask_until_decided(
     predictions.sort(key=lambda one: (in_benchmark[one.dialogue], one.position))
     errors.sort(key=lambda one: (in_benchmark[one["dialogue"]], one["position"]))
     return predictions, errors, decision(evidence, order, groups_asked(predictions))
-
-
-def decision(evidence: Evidence, order: Order, asked: int) -> Decision:
-    """The record for results.json: the verdict of the first cluster that decided, over the clusters up to it; `asked`: groups."""
-    n = len(evidence.size) if evidence.after is None else evidence.after
-    upto = evidence.first(n)
-    low, high = upto.interval() if n else (None, None)
-    items, clusters = int(upto.size.sum()), int(np.sum(upto.size > 0))
-    method = "betting confidence sequence"
-    loss = Figure(upto.value, low=low, high=high, n=items, clusters=clusters, method=method, note="" if items else "nothing was asked")
-    return Decision(
-        verdict="undecided" if evidence.after is None else "lost" if evidence.is_lost else "not lost",
-        margin=evidence.margin,
-        e_lost=float(upto.lost[-1]) if n else 1.0,
-        e_not_lost=float(upto.not_lost[-1]) if n else 1.0,
-        e_needed=evidence.needed,
-        groups=_n_groups(order.courses[:n]),
-        of_groups=_n_groups(order.courses),
-        loss=loss,
-        asked=asked,
-    )
-
-
-def asked_whole(why: str, margin: float, asked: int) -> Decision:
-    """The record of a run that was to stop when decided, and was asked whole; `asked`: groups."""
-    nothing = Evidence(loss=np.zeros(0), size=np.zeros(0), largest=1.0, margin=margin)
-    return Decision(
-        verdict="undecided",
-        margin=margin,
-        e_lost=1.0,
-        e_not_lost=1.0,
-        e_needed=nothing.needed,
-        groups=asked,
-        of_groups=asked,
-        loss=Figure(None, note=why),
-        asked=asked,
-        note=why,
-    )
 
 
 def served_per_target(served: Sequence[int]) -> float:
@@ -218,10 +135,6 @@ def too_few_histories(courses: Sequence[Course]) -> str:
 def _target_clusters(courses: Sequence[Course]) -> Ints:
     """Codes of the connected components of targets that share a group or a cluster, per course."""
     return statistics.components([c.dialogue.group for c in courses], [c.questions[-1].cluster for c in courses])
-
-
-def _n_groups(clusters: Sequence[Sequence[Course]]) -> int:
-    return len({course.dialogue.group for cluster in clusters for course in cluster})
 
 
 def groups_asked(predictions: Predictions) -> int:

@@ -1,8 +1,8 @@
 """What results.json states of a run's own predictions or items, against these: a figure that they contradict is refused.
 
-Of suite iit every figure but those of forgetting, whose other side is another run, and of where a run was decided, follows from the
-predictions. Compared are counts and values; intervals and tests are made anew, as this version makes them. Forgetting is measured again
-where its base run is there as it was; else its parts must agree with one another. Of the suites text and vqa: counts of outcomes, and the
+Of suite iit every figure but those of forgetting and of a decision, whose other side is another run, follows from the predictions.
+Compared are counts and values; intervals and tests are made anew, as this version makes them. Both are made again
+where the base run is there as it was; else their parts must agree with one another. Of the suites text and vqa: counts of outcomes, and the
 figures that `made_again` makes of the items and of the tool's own files; where these are not in the folder, means of items that have an
 interval made from the items.
 """
@@ -14,9 +14,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from evaluators.iit.decided_again import decided_again, differing, parts_that_differ
 from evaluators.runs.made_again import ITEMS, Made, made_again
 from evaluators.runs.outcomes import count_outcomes, outcomes_by_metric
-from evaluators.runs.recompute import Items, figure_of_items, forgetting_again, items_by_metric, own_figures, parts_of
+from evaluators.runs.recompute import Items, base_as_it_was, figure_of_items, forgetting_again, items_by_metric, own_figures, parts_of
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import AnyRun
 from iit_bench.types import Figure, Forgetting, Results, SuiteResults, TaskItem, TaskResult
@@ -47,6 +48,9 @@ def agreeing(run: Any, every: bool = False) -> Any:
         if found is None and stored is not None and (lost := forgetting_again(run)) is not None:
             again, of = dataclasses.replace(again, forgetting=lost), f"{of}, that of base run {stored.base_run!r}"
             found = next(_differences(stored, lost, "forgetting"), None)
+        if found is None and (decided := run.results.decision) is not None and run.results.complete:
+            anew = decided_again(run, decided, base_as_it_was(run))
+            found = next(parts_that_differ(run, decided) if anew is None else differing(decided, anew), None)
     else:
         items, made, of = items_by_metric(run.items), made_again(run, every), ITEMS
         found = next(_of_tasks(run.results, run.items, items), None)

@@ -23,6 +23,7 @@ from evaluators.runs.made_again import COUNTED_OFTEN, by_table
 from evaluators.runs.outcomes import outcomes_by_metric
 from evaluators.statistics import codes, mean, weighted_mean
 from iit_bench.errors import UserError
+from iit_bench.storage.format import sha256_file
 from iit_bench.storage.runs import IitRun, Run, TaskRun, folder_label, load_run
 from iit_bench.types import Figure, Forgetting, Results, SuiteResults, TaskItem, TaskResult
 
@@ -89,6 +90,19 @@ def forgetting_again(run: IitRun) -> Forgetting | None:
         if again.tiers == stored.tiers:
             ledger = again.ledger if stored.ledger is not None else None  # a run of before there were ledgers
             return dataclasses.replace(again, asked_apart=stored.asked_apart, ledger=ledger)
+    return None
+
+
+def base_as_it_was(run: IitRun) -> IitRun | None:
+    """The base of a run until decided, whose predictions have the hash that its run.json names; None where it is not there."""
+    stored, digest = run.results.forgetting, (run.run.get("until") or {}).get("base_sha256")
+    for path in _bases(run, stored) if stored is not None and digest else ():
+        table = path / "predictions.parquet"
+        if table.is_file() and sha256_file(table) == digest:
+            try:
+                return _base(path, _written(path))
+            except UserError:
+                continue
     return None
 
 

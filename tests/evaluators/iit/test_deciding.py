@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from evaluators.iit.comparison import incomparable
 from evaluators.iit.evaluate import evaluate_model
 from evaluators.runs.header import load_options
 from evaluators.runs.options import RunOptions
+from evaluators.runs.reading import load_run as load_whole
 from evaluators.runs.summary import summary_text
 from evaluators.show.show import diff
 from iit_bench.cli import main
@@ -23,8 +25,11 @@ from iit_bench.models.baselines import RandomModel
 from iit_bench.models.contract import ModelOptions
 from iit_bench.storage.benchmark import Benchmark, load_benchmark
 from iit_bench.storage.runs import Run, load_run
+from iit_bench.types import Results
 from iit_bench.workflows.several import evaluate_models
+from tests.changed_numbers import as_json, changed_numbers, unnoticed
 from tests.recompute_decision import off
+from tests.resealed import change
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +96,25 @@ def test_verdict_and_every_number_equal_their_recomputation(go: Go, big, base: P
     assert (run.run["groups_asked"] == decision.of_groups) == whole and (decision.groups < decision.of_groups) == (not whole)
     assert {p.tier for p in run.predictions} == {"T", "TT"}  # text targets only
     assert decision.asked == run.run["groups_asked"] == len({p.group for p in run.predictions}) and decision.note == ""
+
+
+@pytest.mark.parametrize(("forgets", "margin"), [(0.3, 0.05), (0.0, 0.1), (0.02, 0.02)])
+def test_no_changed_number_of_a_decision_is_read(go: Go, big, tmp_path: Path, base: Path, forgets: float, margin: float) -> None:
+    """Where the base is there as it was; without it, what the run itself and the decision's own parts say."""
+    run = go(Knows(big, forgets), margin=margin)
+    decision = as_json(run.results)["decision"]
+    assert len(list(changed_numbers(decision))) > 8
+    assert unnoticed(run, Results, {"decision": decision}) == []
+    moved = tmp_path / "moved" / "run"
+    shutil.copytree(run.path, moved)
+    change(moved / "run.json", lambda body: body["arguments"].update(base=str(tmp_path / "nowhere")))
+    others = {"verdict": "undecided" if decision["verdict"] != "undecided" else "lost", "asked": 7, "of_groups": 3, "margin": 0.5}
+    for name, value in (others | {"e_lost": 1e9 if decision["verdict"] != "lost" else 1.0}).items():
+        change(moved / "results.json", lambda body, name=name, value=value: body["decision"].update({name: value}))
+        with pytest.raises(UserError, match=r"says decision\.\w+ = "):
+            load_whole(moved)
+        change(moved / "results.json", lambda body, name=name: body["decision"].update({name: decision[name]}))
+    assert load_whole(moved).results.decision == run.results.decision
 
 
 def test_asks_whole_blocks_in_an_order_that_the_seed_draws(go: Go, big) -> None:
