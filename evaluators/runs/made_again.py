@@ -22,8 +22,7 @@ from evaluators.runs.foreign.lm_eval_files import Samples, evaluated_in
 from evaluators.runs.foreign.run import DAMAGED
 from evaluators.runs.foreign.table_files import read_rows
 from evaluators.text.results import Circumstances, suite_results
-from evaluators.vqa.process import FACTS
-from evaluators.vqa.scores import NO_IMAGE, figures_of_table, means, mme_points, own_figures
+from evaluators.vqa.scores import FACTS, NO_IMAGE, figures_of_table, means, mme_points, own_figures
 from iit_bench.errors import UserError, described
 from iit_bench.storage.runs import TaskRun
 from iit_bench.types import Figure, TaskItem, TaskResult

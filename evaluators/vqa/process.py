@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.vqa.protocol import Exchange, Spec, Stage
+from evaluators.vqa.scores import FACTS
 from iit_bench.errors import UserError
 from iit_bench.storage.format import pretty_json
 from iit_bench.storage.litter import remove_whole
@@ -19,7 +20,6 @@ from iit_bench.tools.vlmevalkit import DATA_FOLDER, USERS_DATA
 from iit_bench.tools.worker_process import WorkerProcess
 
 LOG, RESULT_FILES = "vlmeval.log", "vlmeval"  # in the run folder
-FACTS = "facts.json"  # in TASK of the result files: what results.json says of a data set and no file of VLMEvalKit does
 # Settings of VLMEvalKit that a user's shell may have and that would change its results or file formats.
 _UNSET = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SKIP_ERR", "VERBOSE", "PRINT_VANILLA", "FORCE_LOCAL")
 

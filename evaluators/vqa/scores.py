@@ -21,6 +21,7 @@ from iit_bench.types import Figure, Outcome, TaskItem, TaskResult
 if TYPE_CHECKING:
     from iit_bench.engine.run import Failure
 
+FACTS = "facts.json"  # in TASK of VLMEvalKit's result files: what results.json says of a data set and none of these do
 NO_IMAGE = "acc without image"  # metric of the rows that VLMEvalKit leaves out
 Reply: TypeAlias = "str | Failure"  # a reply, or why there is none
 

@@ -29,4 +29,4 @@ def test_no_damage_is_accepted_in_silence(tmp_path: Path, record_property: Calla
     if EVERY == 1:
         write(trial)
     assert (trial.unnoticed, trial.unverified) == ([], [])
-    assert found["detected"] > 5 * found["harmless"] > 0 and sum(found.values()) > 10_000 // EVERY
+    assert found["detected"] > 5 * found["harmless"] and sum(found.values()) > 10_000 // EVERY

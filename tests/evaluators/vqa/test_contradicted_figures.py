@@ -15,7 +15,7 @@ from evaluators.runs.made_again import by_table
 from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import load_run
 from evaluators.vqa.evaluate import evaluate_vqa_model
-from evaluators.vqa.process import FACTS
+from evaluators.vqa.scores import FACTS
 from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.storage.runs import TaskRun
