@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from iit_bench.models.contract import Capabilities, GenerateRequest, GenerateResult, Model, ModelInfo, ScoreRequest, ScoreResult
@@ -16,8 +16,9 @@ class RecordedModel(Model):
     """The model of a run.json of suite iit or vqa. It is never asked."""
 
     def __init__(self, run: Mapping[str, Any]) -> None:
-        known = {field.name for field in fields(ModelInfo)}
-        self.info = ModelInfo(**{name: value for name, value in run["model"].items() if name in known})
+        model = run["model"]
+        needed = [field.name for field in fields(ModelInfo) if field.name in model or not _has_default(field)]
+        self.info = ModelInfo(**{name: model[name] for name in needed})  # of a run.json, a missing one is an error that names it
         engine = run.get("engine") or {}
         self.way, self.ways = engine.get("way", "plain"), engine.get("ways", {})
         images = self.info.accepts_images
@@ -43,3 +44,7 @@ class RecordedModel(Model):
     def generate(self, batch: Sequence[GenerateRequest]) -> list[GenerateResult]:
         """Not asked."""
         raise NotImplementedError(_NOT_LOADED)
+
+
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING

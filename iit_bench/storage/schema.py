@@ -7,80 +7,62 @@ is read, in one sentence (`Checked`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
-from iit_bench.errors import UserError
-from iit_bench.storage.tables import WrongField, decode
+from iit_bench.storage.checked import Checked, Each, Fields, Such
 
-
-class Checked(dict[str, Any]):
-    """A JSON object whose reader gets one sentence, with the file and the field, where a field is not there.
-
-    Attributes:
-        where: the file, and the place in it.
-        fix: what to do, the sentence's end.
-    """
-
-    def __init__(self, content: Mapping[str, Any], where: str, fix: str) -> None:
-        super().__init__(content)
-        self.where, self.fix = where, fix
-
-    def __missing__(self, name: str) -> Any:
-        raise UserError(f"{self.where} lacks the field {name!r}; {self.fix}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Checked, (dict(self), self.where, self.fix)
-
-
-Named = dict[str, dict[str, Any]]
 Number = int | float
 
 
-@dataclass(frozen=True)
-class Fields:
-    """Fields of a JSON object by name: `required` ones are always there, `more` may be missing; of each its type."""
-
-    required: Mapping[str, Any]
-    more: Mapping[str, Any]
-
-    def check(self, value: Any, where: str, fix: str) -> Checked:
-        """Return an object, unless it lacks a field that is required or one has another type.
-
-        Args:
-            value: the JSON value.
-            where: the file, for the error.
-            fix: what to do, the sentence's end.
-
-        Raises:
-            UserError: naming the field.
-        """
-        try:
-            self._check(value, "")
-        except WrongField as error:
-            raise UserError(f"{where}: {error}; {fix}") from error
-        return self._wrapped(value, where, fix)
-
-    def _wrapped(self, value: Mapping[str, Any], where: str, fix: str) -> Checked:
-        parts = {name: kind for name, kind in {**self.required, **self.more}.items() if isinstance(kind, Fields) and name in value}
-        inside = {name: kind._wrapped(value[name], f"{where}, {name!r},", fix) for name, kind in parts.items()}
-        return Checked({**value, **inside}, where, fix)
-
-    def _check(self, value: Any, inside: str) -> None:
-        if not isinstance(value, Mapping):
-            raise WrongField(inside, value, "an object")
-        for name, kind in {**self.required, **self.more}.items():
-            place = f"{inside}.{name}" if inside else name
-            if name not in value:
-                if name in self.required:
-                    raise WrongField(place)
-            elif isinstance(kind, Fields):
-                kind._check(value[name], place)
-            else:
-                decode(kind, value[name], place)
+def _is_time(value: str | None) -> bool:
+    """Whether a text is a time between 1970 and 9999, or null."""
+    try:
+        return value is None or datetime.fromisoformat(value).astimezone(UTC).timestamp() >= 0
+    except (ValueError, OverflowError, OSError):
+        return False
 
 
+def _are_tiers(names: Any) -> bool:
+    return all(re.fullmatch("[TV]+", name) for name in names)
+
+
+_TIME = Such(str | None, _is_time, "a time in ISO 8601 or null")
+_SIZES = Such(dict[str, int], _are_tiers, "an object with a number per tier, whose names are of the letters T and V")
+_SOURCES = Each(
+    Fields(
+        {},
+        {
+            "modality": str,
+            "split": str,
+            "origin": str,
+            "revision": str,
+            "licence": str | None,
+            "sha256": str,
+            "usable": int,
+            "targets": int,
+            "targets_by_subject": dict[str, int],
+            "in_benchmark": int,
+            "answer_counts_from": str,
+            "left_out": dict[str, int],
+        },
+    )
+)
+_RULES = ("random", "always_first", "majority", "choices_only", "question_prior")
+_BASELINES = Each(Fields({}, {"n": int, **dict.fromkeys(_RULES, float | None)}))
+_SETTINGS = Fields(
+    {},
+    {
+        "date": str | None,
+        "chat_template_kwargs": dict[str, Any] | None,
+        "reply_delimiter": dict[str, str | None] | None,
+        "image_processing": Fields({}, {"processor_kwargs": dict[str, Any] | None}, or_null=True),
+    },
+    or_null=True,
+    plain=True,
+)
 _MODEL = Fields(
     {},
     {
@@ -94,8 +76,8 @@ _MODEL = Fields(
         "device": str | None,
         "max_context": int | None,
         "parameters": int | None,
-        "settings": dict[str, Any] | None,
-        "details": dict[str, Any] | None,
+        "settings": _SETTINGS,
+        "details": dict[str, Any],
         "system_prompt": str | None,
     },
 )
@@ -103,27 +85,45 @@ _BENCHMARK = Fields(
     {},
     {
         "rows_sha256": str,
-        "tiers": dict[str, int],
+        "tiers": _SIZES,
         "name": str,
         "seed": int | None,
-        "sources": Named,
-        "baselines": dict[str, dict[str, Any] | None],
+        "sources": _SOURCES,
+        "baselines": _BASELINES,
     },
 )
+_ENGINE = Fields(
+    {},
+    {
+        "way": Literal["tree", "plain"],
+        "ways": dict[str, str],
+        "rows": int,
+        "batch_tokens": int,
+        "row_tokens": int,
+        "version": int,
+    },
+    or_null=True,
+)
+_USAGE = Fields(
+    {},
+    {"answers": int, "answers_without_counts": int, "prompt_tokens": int, "reply_tokens": int, "cost": float | None},
+    or_null=True,
+)
+_UNTIL = Fields({"margin": float, "alpha": float, "seed": int, "base_sha256": str, "blocks": tuple[float, ...]}, {}, or_null=True)
 # Of the options that a run was started with, those that readers take; `iit-bench eval --from` checks all.
 _ARGUMENTS = Fields(
     {},
-    {"name": str | None, "bench": str | None, "base": str | None, "engine": str | None, "threads": int | None, "allow_errors": int | None},
+    {"name": str | None, "bench": str | None, "base": str | None, "engine": str | None, "threads": int | None, "allow_errors": int},
 )
 _OF_ANY_SUITE = {
     "arguments": _ARGUMENTS,
     "command": str,
-    "seconds": float | None,
-    "started": str | None,
-    "ended": str | None,
+    "seconds": float,
+    "started": _TIME,
+    "ended": _TIME,
     "seed": int | None,
     "tokens": int | None,
-    "resumed": int | None,
+    "resumed": int,
     "limit": Number | None,
     "max_new_tokens": int | None,
     "reasoning_tokens": int | None,
@@ -133,9 +133,9 @@ _OF_ANY_SUITE = {
     "adapter": str | None,
     "system_prompt": str | None,
     "batch_size": int | None,
-    "engine": dict[str, Any] | None,
+    "engine": _ENGINE,
     "threads": int | None,
-    "versions": dict[str, Any] | None,
+    "versions": dict[str, str | None],
     "git_commit": str | None,
     "answers_version": int | None,
     "session": str | None,
@@ -143,7 +143,7 @@ _OF_ANY_SUITE = {
     "merged_replies": int | None,
     "unchecked_answers": int | None,
     "logged": Fields({"answers": int, "keys": str}, {}),
-    "usage": dict[str, Any] | None,
+    "usage": _USAGE,
     "launch": str | None,
 }
 _IIT = Fields(
@@ -157,11 +157,11 @@ _IIT = Fields(
         "scoring": Literal["loglikelihood", "generate"],
         "style": Literal["cloze", "options", "letters"],
         "history": Literal["gold", "own"],
-        "tiers": tuple[str, ...],
+        "tiers": Such(tuple[str, ...], _are_tiers, "a list of tiers, whose names are of the letters T and V"),
         "scoring_fallback": str | None,
         "arm": str | None,
         "left_out": dict[str, int] | None,
-        "until": dict[str, Any] | None,
+        "until": _UNTIL,
         "groups_asked": int | None,
         "batch_tokens": int | None,
     },
@@ -183,21 +183,33 @@ _TASKS = Fields(
         "split_think": bool | None,
     },
 )
+# Of the arguments of a build, those that readers take; `iit-bench build` compares all.
+_OF_BUILDS = Fields({}, {"match": str, "connector": str})
+_TURNS = dict[str, tuple[dict[str, int], ...]]
+_USE = Each(Fields({}, dict.fromkeys(("cap", "highest", "clusters_above_cap", "clusters", "questions"), int)))
+
+
+def _has_tables(files: Mapping[str, str]) -> bool:
+    return all(any(name.startswith(f"{table}/") for name in files) for table in ("questions", "dialogues"))
+
+
 MANIFEST = Fields(
-    {"files": dict[str, str], "rows_sha256": str},
+    {"files": Such(dict[str, str], _has_tables, "an object with the sha256 of tables in questions/ and dialogues/"), "rows_sha256": str},
     {
         "name": str,
         "seed": int | None,
-        "arguments": dict[str, Any],
+        "arguments": _OF_BUILDS,
         "default_style": Literal["cloze", "options", "letters"],
-        "tiers": dict[str, int],
+        "tiers": Such(dict[str, int], lambda sizes: bool(sizes) and _are_tiers(sizes), f"{_SIZES.words}, and at least one"),
         "targets": dict[str, int],
         "questions": dict[str, int],
-        "sources": Named,
-        "baselines": dict[str, dict[str, Any] | None],
+        "sources": _SOURCES,
+        "baselines": _BASELINES,
         "answer_counts": dict[str, int] | None,
         "versions": dict[str, Any],
         "prefix_choices": int,
+        "history_use": _USE,
+        "history_turns": _TURNS,
     },
 )
 ERROR = Fields(

@@ -1,6 +1,6 @@
 """Every JSON file of this project with a part dropped, retyped or buried: read, or refused in one sentence that names the file.
 
-Here 60 changes; `make torture` makes 60 times TORTURE of them.
+Here 60 changes, and 15 per file that every command reads; `make torture` makes TORTURE times as many.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from builders.build import BuildOptions, build
+from evaluators.iit.evaluate import evaluate
 from evaluators.runs.header import load_options
+from evaluators.runs.options import RunOptions
 from evaluators.runs.reading import load_run
 from iit_bench.cli import main
 from iit_bench.errors import UserError
@@ -26,6 +29,7 @@ from iit_bench.lab.cells import read_cell
 from iit_bench.training import recipe
 from tests.reliability.damages import changed, places
 from tests.reliability.tally import Tally
+from tests.resealed import reseal
 
 ROOT = Path(__file__).parents[2]
 OLD = ROOT / "tests" / "data"
@@ -135,3 +139,53 @@ def test_what_the_trial_found_is_refused(folders: dict[str, Path], name: str, pa
             load_run(folders[name].parent)
     finally:
         shutil.copy(FILES[name].source, folders[name])
+
+
+RUN_READERS: tuple[tuple[str, ...], ...] = (
+    ("verify",),
+    ("report", "--out", "{out}"),
+    ("merge",),
+    *(("export", "--to", to, "--out", "{out}") for to in ("inspect", "every-eval-ever", "csv", "latex", "markdown")),
+    ("export", "--to", "hub", "--out", "{out}", "--dataset", "a/b", "--source", "https://example.org"),
+)
+BENCHMARK_READERS: tuple[tuple[str, ...], ...] = (
+    ("verify",),
+    *(("export", "--to", to, "--out", "{out}") for to in ("croissant", "hub", "lm-eval", "vlmeval")),
+)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A benchmark, and a run until decided against a base: one of which no field of run.json is empty."""
+    folder = tmp_path_factory.mktemp("sound")
+    bench = build(BuildOptions(out=folder / "bench", preset="lab", size=4, tiers="T,TT,TV,V"))
+    evaluate(RunOptions(bench=bench, out=folder / "base", model="majority"), progress=False)
+    decided: dict[str, Any] = {"model": "random", "seed": 6, "base": folder / "base", "until": "decided", "margin": 0.4}
+    evaluate(RunOptions(bench=bench, out=folder / "run", **decided), progress=False)
+    return {"run.json": folder / "run", "results.json": folder / "run", "manifest.json": bench}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["run.json", "results.json", "manifest.json"])
+def test_every_command_reads_a_changed_and_sealed_file_or_refuses_it_in_one_sentence(
+    sound: dict[str, Path], name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    tally, source = Tally("changed JSON files", record_property), json.loads((sound[name] / name).read_text(encoding="utf-8"))
+    parts = [path for path in places(source) if path[0] not in ("format", "version", "seal")]
+    tops = sorted({path[0] for path in parts})  # each as likely: most parts are within a few
+    readers = BENCHMARK_READERS if name == "manifest.json" else RUN_READERS
+
+    @settings(max_examples=CHANGES // 4, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def every(data: st.DataObject) -> None:
+        top = data.draw(st.sampled_from(tops))
+        path = data.draw(st.sampled_from([path for path in parts if path[0] == top]))
+        command, *options = data.draw(st.sampled_from(readers))
+        folder, out = tmp_path / "changed", tmp_path / "out"
+        for old in (folder, out):
+            shutil.rmtree(old, ignore_errors=True)
+        shutil.copytree(sound[name], folder)
+        reseal(folder / name, changed(source, path, data.draw(st.sampled_from(OTHER)), data.draw(st.booleans())))
+        tally.tried(lambda: printed(command, str(folder), *(word.format(out=out) for word in options)))
+
+    every()

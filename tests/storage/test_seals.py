@@ -74,7 +74,7 @@ def test_a_changed_byte_of_errors_is_refused(tiny_run: Path) -> None:
 
 def test_a_changed_value_of_a_manifest_is_refused(tmp_path: Path) -> None:
     manifest = {
-        "files": {"a": "0"},
+        "files": {"questions/a": "0", "dialogues/a": "0"},
         "rows_sha256": "1",
         "sources": {"facts": {"usable": 3, "left_out": {}}},
         "tiers": {"T": 3},
