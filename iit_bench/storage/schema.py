@@ -212,6 +212,16 @@ MANIFEST = Fields(
         "history_turns": _TURNS,
     },
 )
+# training.json of a trained model, as far as it is read.
+CARD = Fields(
+    {},
+    {
+        "files": dict[str, str],
+        "weights_sha256": str,
+        "seconds": dict[str, float],
+        "scores": dict[str, dict[str, dict[str, Any]]],
+    },
+)
 ERROR = Fields(
     {"kind": str, "reason": str, "detail": str},
     {"dialogue": str | None, "position": int | None, "tier": str | None, "question": str | None, "task": str | None, "item": str | None},
@@ -229,4 +239,7 @@ def check_run(header: Mapping[str, Any], where: str, fix: str) -> Checked:
     Raises:
         UserError: naming the field.
     """
-    return (_IIT if header.get("suite", "iit") == "iit" else _TASKS).check(header, where, fix)
+    fields = _IIT if header.get("suite", "iit") == "iit" else _TASKS
+    if header.get("tool"):  # a run of another tool, inside a log that was made of it; its times may not be known
+        fields = Fields(fields.required, {**fields.more, "seconds": float | None})
+    return fields.check(header, where, fix)

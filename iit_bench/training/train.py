@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from iit_bench.errors import UserError, described, one_line
 from iit_bench.models.loading_bars import without_bars
+from iit_bench.storage import schema
 from iit_bench.storage.atomic import check_writable, fix_for, write_atomic
 from iit_bench.storage.folder_locks import LOCK, holding, refuse_if_held, tidy_after_killed
 from iit_bench.storage.format import TRAINING_FORMAT, opened, sealed_json, sha256_file
@@ -238,16 +239,16 @@ def read_card(folder: Path) -> dict[str, Any]:
     """The `training.json` of a trained folder, without its seal; cards of before there were seals have none, and no format.
 
     Raises:
-        UserError: it is damaged, or was changed.
+        UserError: it is damaged, was changed, or has a field of another type.
     """
     path, fix = folder / CARD, "train into another --out"
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{str(path)!r} is damaged ({described(error)}); {fix}") from error
-    if isinstance(card, dict) and not {"format", SEAL} & set(card):
-        return card
-    return opened(card, path, TRAINING_FORMAT, fix, "a trained model")
+    if not (isinstance(card, dict) and not {"format", SEAL} & set(card)):
+        card = opened(card, path, TRAINING_FORMAT, fix, "a trained model")
+    return schema.CARD.check(card, repr(str(path)), fix)
 
 
 def _command(recipe: str, overrides: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 
 from builders.build import BuildOptions, build
+from evaluators.runs.foreign.inspect_iit import iit_run
 from iit_bench.cli import main
 from iit_bench.errors import UserError
 from iit_bench.models.recorded import RecordedModel
 from iit_bench.storage.benchmark import load_manifest
 from iit_bench.storage.runs import load_run_header
+from iit_bench.training.train import read_card
 from tests.reliability.damages import changed
 from tests.resealed import change, reseal
 
@@ -125,3 +128,17 @@ def test_a_benchmark_whose_manifest_lists_no_tables_is_not_whole(
     change(tmp_path / "bench" / "manifest.json", files={})
     assert main(["verify", str(tmp_path / "bench")]) != 0
     assert "'files'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "value"), [("files", []), ("seconds", {"training": "x"}), ("scores", {"dev": []}), ("weights_sha256", 1)])
+def test_a_field_of_a_trained_model_with_another_value_is_named(tmp_path: Path, name: str, value: Any) -> None:
+    (tmp_path / "training.json").write_text(json.dumps({name: value}), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"training\.json': its field '{name}"):
+        read_card(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("until", {}), ("started", "x"), ("model", {"name": 1})])
+def test_a_run_inside_a_log_of_inspect_is_checked_as_its_folder_is(run: Path, name: str, value: Any) -> None:
+    kept = {"run": change(run / "run.json") | {name: value}, "results": json.loads((run / "results.json").read_text(encoding="utf-8"))}
+    with pytest.raises(UserError, match=rf"a\.eval', in its metadata the run\.json: .*'{name}"):
+        iit_run(Path("a.eval"), kept, [])

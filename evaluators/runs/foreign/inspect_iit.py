@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from evaluators.iit import forgetting
 from evaluators.iit.results import summarise
 from iit_bench.storage.runs import IitRun, Run
+from iit_bench.storage.schema import check_run
 from iit_bench.storage.tables import decode
 from iit_bench.types import Prediction, Results, SeenPrompt
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample
 
+FIX = "give the log as it was written"
 _CHANGED = "scores in the log were changed after it was written"
 
 
@@ -33,6 +35,7 @@ def iit_run(path: Path, kept: Mapping[str, Any], samples: Iterable[EvalSample]) 
         samples: in any order.
 
     Raises:
+        UserError: a field of the run.json has another type.
         KeyError, TypeError, ValueError: something is missing or is no value of its kind.
     """
     numbered, prompts = [], []
@@ -43,7 +46,7 @@ def iit_run(path: Path, kept: Mapping[str, Any], samples: Iterable[EvalSample]) 
             prompts.append((numbered[-1][0], _prompt(prediction, sample.metadata)))
     predictions = [prediction for _, prediction in sorted(numbered, key=lambda one: one[0])]
     seen = tuple(prompt for _, prompt in sorted(prompts, key=lambda one: one[0]))
-    header = dict(kept["run"])
+    header = check_run(kept["run"], f"{str(path)!r}, in its metadata the run.json", FIX)
     stored: Results = decode(Results, kept["results"])
     results = _results(predictions, header, stored)
     errors = tuple(dict(line) for line in kept["errors"])

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluators.runs.foreign.inspect_iit import iit_run
+from evaluators.runs.foreign.inspect_iit import FIX, iit_run
 from evaluators.runs.foreign.run import foreign_header, foreign_run
 from evaluators.runs.outcomes import count_outcomes, outcomes_by_metric
 from evaluators.text.figures import Measured, from_items, from_stderr
 from iit_bench.errors import UserError, described
 from iit_bench.storage.runs import AnyRun, TaskRun
+from iit_bench.storage.schema import check_run
 from iit_bench.storage.tables import decode
 from iit_bench.types import OUTCOMES, Figure, Outcome, SuiteResults, TaskItem, TaskResult, TaskSuite
 
@@ -269,7 +270,7 @@ def _plain(part: Any) -> list[str]:
 def _header(path: Path, log: EvalLog, suite: TaskSuite) -> dict[str, Any]:
     ours = (log.eval.metadata or {}).get("iit-bench")
     if isinstance(ours, Mapping) and isinstance(ours.get("run"), Mapping):
-        return dict(ours["run"])
+        return check_run(ours["run"], f"{str(path)!r}, in its metadata the run.json", FIX)
     spec, config = log.eval, log.plan.config.merge(log.eval.model_generate_config)
     given = config.model_dump(exclude_none=True)
     limit = given.pop("max_tokens", None)
