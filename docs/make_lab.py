@@ -63,8 +63,8 @@ LIMITS = """
   its end, so it is none that a method would give. The table along the training shows these scores without intervals.
 - The rate 5e-4 took the place of 1e-4 after the first cells of `quick`, of one seed, had been seen: text was lost between 2e-4 and 1e-3
   only. Claims at the same rate are means over the rates, most of which lose little text by any method.
-- Models trained in mode `released` are scored in mode `strict`, so what they lose has two causes, the label leak (docs/spec/wings.md,
-  A.5) and this change of mode.
+- Models trained in mode `released` are scored in mode `strict`, so what they lose has two causes, the label leak
+  (docs/spec/wings.md#a5-causality) and this change of mode.
 - The text-only controls learn answers that cannot be known without the picture, so what they lose is due to narrow answers or to answers
   that are noise; full tuning's advantage over them does not say which.
 - A learner was silenced in nano models only. Which output costs text after an image at a larger scale is not known; on SmolLM2 the models
