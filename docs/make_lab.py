@@ -2,32 +2,34 @@
 
     python docs/make_lab.py [CELLS [PAGE]]
 
-The cells of the nano models are in lab/cells, those of SmolLM2 in lab/smol/cells. Every number, verdict and sentence of the map is computed
-from the cells (`evaluators/lab`).
+The cells of the nano models are in lab/cells, those of SmolLM2 in lab/smol/cells, each folder beside the manifest of its benchmark. Every
+number, verdict and sentence of the map is computed from them (`evaluators/lab`); the tables are in `lab_tables.py`.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent)]
+sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+import lab_tables as tables  # noqa: E402
 import pandas as pd  # noqa: E402 - run as a script, the package may not be installed
 
 from evaluators.lab import silenced  # noqa: E402
 from evaluators.lab.answers import load  # noqa: E402
-from evaluators.lab.claims import RULE, Pairing  # noqa: E402
+from evaluators.lab.claims import RULE  # noqa: E402
 from evaluators.lab.effects import Effect  # noqa: E402
-from evaluators.lab.findings import PATH, Findings, findings  # noqa: E402
+from evaluators.lab.findings import Findings, findings  # noqa: E402
 from evaluators.lab.regions import MAP, MAP_RULE, regions  # noqa: E402
+from evaluators.lab.sources import priors  # noqa: E402
 from iit_bench.lab.cells import BASE, Cell, rate_word  # noqa: E402
 from iit_bench.lab.grid import load_grid, planned  # noqa: E402
-from iit_bench.numerals import NOTHING, counted, fixed, in_percent, interval, p_value, percent, points  # noqa: E402
-from iit_bench.types import Figure, tier_order  # noqa: E402
+from iit_bench.numerals import NOTHING, counted, fixed, in_percent, percent, points  # noqa: E402
+from iit_bench.types import tier_order  # noqa: E402
 from reports import figure_files  # noqa: E402
 from reports.lab import plots  # noqa: E402
 
@@ -70,6 +72,8 @@ LIMITS = """
 - A learner was silenced in nano models only. Which output costs text after an image at a larger scale is not known; on SmolLM2 the models
   with the visual learner only lost less of it than the whole ones, by a difference that is not found.
 - Cells of one method are no random sample of models: intervals of correlations are too narrow.
+- SmolLM2 has one rate of the LLM and 90 steps. Its VQA is little above that of the control, which sees no images, so what tuning on images
+  gains and costs at that size is seen in its beginning only.
 """
 LEARNERS = "What the learners do to text after an image"
 SILENT = """
@@ -92,23 +96,30 @@ def page(cells: Path = CELLS, smol: Path = SMOL) -> str:
     if not any(cells.glob("*.json")):
         return HEAD + NOT_RUN
     planned_cells = [one.cell for one in planned(load_grid("full"))]
-    found = findings(load(cells), [one.name for one in planned_cells])
+    found = _found(cells, planned_cells)
     shown = figures(found)
-    parts = [_setting(found, planned_cells), READ, _claims(found), _map(found), _arms(found), *_pictures(shown, "frontier-", "rates-")]
-    parts += [_tiers(found), *_pictures(shown, "tiers-"), _equal(found)]
-    parts += [_pairs("Against full tuning, at the same rate", found, found.against_full)]
-    parts += [_pairs("Beside the text-only controls", found, found.against_control)]
-    parts += [_pairs("With the LLM frozen, against the projector only", found, found.frozen)]
-    parts += [_attention(found), *_pictures(shown, "shift"), _pairs("Ablations", found, found.ablations)]
-    parts += [learners(), _path(found), _cost(found)]
-    return HEAD + "".join(parts) + LIMITS + smol_section(smol)
+    parts = [_setting(found, planned_cells), READ, _claims(found), _map(found)]
+    parts += [tables.arms(found), *_pictures(shown, "frontier-", "rates-"), tables.sources(found)]
+    parts += [tables.tiers(found), *_pictures(shown, "tiers-"), tables.equal(found)]
+    parts += [tables.pairs("Against full tuning, at the same rate", found, found.against_full)]
+    parts += [tables.pairs("Beside the text-only controls", found, found.against_control)]
+    parts += [tables.pairs("With the LLM frozen, against the projector only", found, found.frozen)]
+    parts += [tables.attention(found), *_pictures(shown, "shift"), tables.layers(found), *_pictures(shown, "layers")]
+    parts += [tables.pairs("Ablations", found, found.ablations), learners(), tables.path(found), tables.cost(found)]
+    return HEAD + "".join(parts) + smol_section(smol) + LIMITS
+
+
+def _found(cells: Path, planned_cells: Sequence[Cell]) -> Findings:
+    """All figures; the question prior is that of the manifest beside the folder of cells."""
+    grid = load(cells)
+    return findings(grid, [one.name for one in planned_cells], priors(cells.parent, grid))
 
 
 def figures(found: Findings) -> Mapping[str, plots.Captioned]:
     """Every figure of the page with its caption, by the name of its file: of the tiers the one at the highest rate."""
     by_tier = plots.by_tier(found)[-1:]
     seen = [plots.shift(found)] if len(found.shift.points) > 1 else []
-    made = [*plots.frontier(found), *plots.by_rate(found), *by_tier, *seen]
+    made = [*plots.frontier(found), *plots.by_rate(found), *by_tier, *seen, *plots.by_layer(found)]
     return {f"{plot.key}.svg": (plot, caption) for plot, caption in made}
 
 
@@ -120,27 +131,6 @@ def _pictures(shown: Mapping[str, plots.Captioned], *beginnings: str) -> list[st
 def _map(found: Findings) -> str:
     lines = "".join(f"- **{line.about}.** {line.text}\n" for line in regions(found))
     return f"\n## {MAP}\n\n{MAP_RULE}\n\n{lines}"
-
-
-def _table(head: list[str], rows: Iterator[list[str]] | list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _figure(one: Figure, sign: str = "+") -> str:
-    if one.value is None:
-        return NOTHING
-    value = points(one.value) if sign else percent(one.value)
-    return f"{value} {interval(one, sign)}".rstrip()
-
-
-def _bold(effect: Effect) -> str:
-    text = _figure(effect.figure)
-    return f"**{text}**" if effect.p_holm is not None and effect.p_holm < 0.05 else text
-
-
-def _p(effect: Effect) -> str:
-    return p_value(effect.p_holm).replace("<", "< ")
 
 
 def _setting(found: Findings, planned_cells: Sequence[Cell]) -> str:
@@ -197,70 +187,21 @@ def _claims(found: Findings) -> str:
         one, verdict = test.effect, f"**{test.verdict}**{', full tuning is better' if test.opposite else ''}"
         visible = NOTHING if one.detectable is None else percent(one.detectable)
         rows.append(
-            [test.claim, test.measure.title, test.how, _figure(one.figure), _p(one), visible, str(one.figure.n), str(one.seeds), verdict]
+            [
+                test.claim,
+                test.measure.title,
+                test.how,
+                tables.figure(one.figure),
+                tables.p(one),
+                visible,
+                str(one.figure.n),
+                str(one.seeds),
+                verdict,
+            ]
         )
     why = [f"- {test.measure.title}, {test.how}: {test.effect.figure.note}." for test in found.claims if test.effect.figure.value is None]
     reasons = "\nWithout a figure:\n\n" + "\n".join(why) + "\n" if why else ""
-    return f"\n## The paper's claims\n{_table(head, rows)}\n{RULE}\n{reasons}"
-
-
-def _arms(found: Findings) -> str:
-    head = ["method", "rate", "seeds", "text alone, against the base", "text after an image, against the base", "VQA, %"]
-    rows = [
-        [
-            found.grid.label(arm.key[0]),
-            rate_word(arm.key[1]),
-            str(arm.seeds),
-            *map(_figure, (arm.text.figure, arm.after.figure)),
-            _figure(arm.vqa.figure, ""),
-        ]
-        for arm in found.arms
-    ]
-    return f"\n## Forgetting by rate, and what it buys\n{_table(head, rows)}"
-
-
-def _tiers(found: Findings) -> str:
-    tiers = found.grid.tiers
-    rows = [
-        [found.grid.label(arm.key[0]), rate_word(arm.key[1]), *(percent(arm.tiers[tier].figure.value) for tier in tiers)]
-        for arm in found.arms
-    ]
-    head = ["method", "rate", *tiers]
-    return f"\n## Dialogues from text-rich to image-rich\n\nAccuracy in %, tier by tier.\n{_table(head, rows)}"
-
-
-def _equal(found: Findings) -> str:
-    if not found.equal_vqa:
-        return ""
-    head = ["method", "its rates", "full tuning at", "VQA", "text alone", "text after an image"]
-    rows = []
-    for one in found.equal_vqa:
-        low, high = one.between or (0.0, 0.0)
-        words = "never reaches it" if one.between is None else rate_word(low) if low == high else f"{rate_word(low)} to {rate_word(high)}"
-        rows.append([found.grid.label(one.method), words, rate_word(one.rate), in_percent(one.vqa), _bold(one.text), _bold(one.after)])
-    return f"\n## At equal VQA\n\nMethod minus full tuning. Bold: p < 0.05 by Holm over the table.\n{_table(head, rows)}"
-
-
-def _pairs(title: str, found: Findings, made: tuple[Pairing, ...]) -> str:
-    if not made:
-        return f"\n## {title}\n\nThe cells for it are not there.\n"
-    head = ["difference", "rate", "text alone", "text after an image", "VQA"]
-    label = found.grid.label
-    rows = [[f"{label(one.over)} - {label(one.against)}", rate_word(one.rate), *map(_bold, one.effects)] for one in made]
-    return f"\n## {title}\n\nBold: p < 0.05 by Holm over the table.\n{_table(head, rows)}"
-
-
-def _attention(found: Findings) -> str:
-    def words(one: Figure) -> str:
-        if one.value is None:
-            return f"not available ({one.note})"
-        return fixed(one.value, 2) + ("" if one.low is None or one.high is None else f" [{fixed(one.low, 2)}, {fixed(one.high, 2)}]")
-
-    shift = found.shift
-    head = ["correlation over cells", "of attention shift and points lost on text alone"]
-    named = (("Pearson", shift.pearson), ("Spearman", shift.spearman), ("Pearson, within methods", shift.within))
-    n = counted(len(shift.points), "cell")
-    return f"\n## Attention shift and forgetting\n\n{n} observed.\n{_table(head, [[name, words(one)] for name, one in named])}"
+    return f"\n## The paper's claims\n{tables.table(head, rows)}\n{RULE}\n{reasons}"
 
 
 def learners(folder: Path = SILENCED) -> str:
@@ -271,7 +212,8 @@ def learners(folder: Path = SILENCED) -> str:
     found = silenced.effects(grid)
     head = ["rate", "silent", "text after an image", "of each seed", "VQA", "of each seed"]
     rows = [
-        [rate_word(one.rate), one.label, *(word for effect in one.effects for word in (_bold(effect), _by_seed(effect)))] for one in found
+        [rate_word(one.rate), one.label, *(word for effect in one.effects for word in (tables.bold(effect), _by_seed(effect)))]
+        for one in found
     ]
     seeds = min(len(arm.seeds) for arm in grid.arms.values())
     router = [
@@ -281,11 +223,9 @@ def learners(folder: Path = SILENCED) -> str:
         ]
         for one in silenced.routed(table)
     ]
-    weight = ["rate", "at text questions", "at questions on an image", "difference"]
+    shown = tables.table(["rate", "at text questions", "at questions on an image", "difference"], router)
     n = int((table.groupby(["rate", "seed"]).size()).min())
-    return (
-        f"\n## {LEARNERS}\n{SILENT.format(seeds=seeds)}{_table(head, rows)}\n{_share(found)}\n{ROUTED.format(n=n)}{_table(weight, router)}"
-    )
+    return f"\n## {LEARNERS}\n{SILENT.format(seeds=seeds)}{tables.table(head, rows)}\n{_share(found)}\n{ROUTED.format(n=n)}{shown}"
 
 
 def _by_seed(effect: Effect) -> str:
@@ -305,46 +245,13 @@ def _share(found: Sequence[silenced.Silenced]) -> str:
     )
 
 
-def _path(found: Findings) -> str:
-    if not found.path:
-        return ""
-    head = ["method", "rate", "seeds", "step", *(f"dev {name}, %" for name in PATH)]
-    rows = [
-        [found.grid.label(one.key[0]), rate_word(one.key[1]), str(one.seeds), str(step), *(percent(scores[name]) for name in PATH)]
-        for one in found.path
-        for step, scores in one.by_step.items()
-    ]
-    return f"\n## Along the training\n\nDev scores, pooled over seeds, without intervals (see Limits).\n{_table(head, rows)}"
-
-
-def _cost(found: Findings) -> str:
-    head = ["method", "cells", "trained parameters", "tokens of the last stage", "CPU s of the last stage", "a step, × full tuning's"]
-    rows = [
-        [
-            found.grid.label(one.method),
-            str(one.cells),
-            f"{one.trained:,}",
-            f"{one.tokens:,}",
-            f"{one.cpu_train:.0f}",
-            NOTHING if one.relative is None else f"{one.relative:.2f}",
-        ]
-        for one in found.costs
-    ]
-    if any(one.memory is not None for one in found.costs):
-        head.append("peak of the process, MB")
-        rows = [[*row, NOTHING if one.memory is None else f"{one.memory / 1e6:,.0f}"] for row, one in zip(rows, found.costs, strict=True)]
-    builds = {one.versions.get("iit-bench commit", "an unnamed one") for one in found.grid.results if one.state == "done"}
-    mixed = f" They are of {counted(len(builds), 'build')} of the trainer, some faster than others." if len(builds) > 1 else ""
-    return f"\n## Cost\n\nMeans over cells, beside other work on the same machine.{mixed}\n{_table(head, rows)}"
-
-
 def smol_section(cells: Path) -> str:
     """The section on SmolLM2: as the page above it, a level lower, without what its cells do not have."""
     head = "\n## SmolLM2-135M\n"
     if not any(cells.glob("*.json")):
         return f"{head}\nNot run: there are no cells of it.\n"
     planned_cells = [one.cell for one in planned(load_grid("smol"))]
-    found = findings(load(cells), [one.name for one in planned_cells])
+    found = _found(cells, planned_cells)
     about = (
         "\nThe same experiment on SmolLM2-135M-Instruct, by the same rule of verdicts. So few steps teach it little to see: compare "
         "its VQA with that of the text-only control, which has no pictures. Claims about VQA, and at equal VQA, say little at this scale.\n"
@@ -353,8 +260,9 @@ def smol_section(cells: Path) -> str:
         return f"{head}{about}\nNo method is trained yet. The base LLM answers {_of_base(found)}.\n"
     seeds = ", ".join(f"{found.grid.label(method)} {len(of)}" for method, of in _seeds(found).items())
     about += f"\nSeeds so far: {seeds}.\n"
-    parts = [_setting(found, planned_cells), _claims(found), _map(found), _arms(found), _tiers(found), _equal(found)]
-    parts += [_pairs("Ablations", found, found.ablations), _cost(found)]
+    parts = [_setting(found, planned_cells), _claims(found), _map(found), tables.arms(found), tables.sources(found)]
+    parts += [tables.tiers(found), tables.equal(found), tables.attention(found)]
+    parts += [tables.pairs("Ablations", found, found.ablations), tables.cost(found)]
     return head + about + "".join(parts).replace("\n## ", "\n### ")
 
 

@@ -14,7 +14,8 @@ from iit_bench.lab.cells import Attention, Cell, CellResult, Count, Item, Point,
 Levels = Mapping[str, float]  # tier -> probability of a right answer
 TIERS = ("T", "TT", "VT", "V", "TV", "VV")
 BASE = {"T": 0.9, "TT": 0.9}
-ROLES: Mapping[str, Role] = {"control": "control", "wings-visual": "ablation", "wings-rank-4": "ablation"}
+ABLATIONS = ("wings-visual", "wings-rank-4", "replay", "wings-released")
+ROLES: Mapping[str, Role] = {"control": "control", **dict.fromkeys(ABLATIONS, "ablation")}
 LABELS = {"wings": "Wings", "full": "full tuning", "lora": "LoRA", "control": "text-only control", "base": "base LLM"}
 
 
@@ -95,10 +96,15 @@ def _item(tier: str, place: int, right: bool) -> Item:
     )
 
 
+def _curves(cell: Cell) -> dict[str, tuple[float, ...]]:
+    """A token after the image has 2 + seed times the weight of one before it, in each layer."""
+    return {"before": (0.01,) * 4, "image": (0.1,) * 4, "after": (0.01 * (2 + cell.seed),) * 4}
+
+
 def _result(cell: Cell, scores: Mapping[str, Count], by_tier: Levels, changes: Mapping[str, Any]) -> CellResult:
     trained = cell.method != "base"
     shift = 0.2 + (BASE["T"] - by_tier["T"]) + 0.01 * cell.seed
-    seen = Attention(items=20, shifts=20, layers=(0, 1, 2, 3), shift=shift, low=shift - 0.1, high=shift + 0.1, curves={"image": (0.1,) * 4})
+    seen = Attention(items=20, shifts=20, layers=(0, 1, 2, 3), shift=shift, low=shift - 0.1, high=shift + 0.1, curves=_curves(cell))
     cost = {"stage1": 30.0, "train": 150.0 if cell.method == "wings" else 100.0, "score": 20.0, "attention": 5.0}
     fields: dict[str, Any] = {
         "cell": cell,

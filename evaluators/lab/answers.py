@@ -57,6 +57,7 @@ class Grid:
 
     results: tuple[CellResult, ...]  # failed ones and the base's among them
     tier: np.ndarray  # of each row, str, [n], in tier_order
+    source: np.ndarray  # of each row's target, str, [n]
     cluster: Ints  # code of what its target depends on, [n]
     base: Floats  # [n], 0/1; NaN where the base has no answer, see `_of_base`
     arms: Mapping[Key, Arm]
@@ -142,7 +143,7 @@ def grid_of(results: Sequence[CellResult], table: pd.DataFrame) -> Grid:
     table = table.assign(correct=table["correct"].astype(float))
     wide = table.pivot(index=["tier", "item"], columns=["method", "rate", "seed"], values="correct")
     wide = wide.loc[sorted(wide.index, key=lambda row: (tier_order(row[0]), row[1]))]
-    cluster = table.drop_duplicates(["tier", "item"]).set_index(["tier", "item"])["cluster"].loc[wide.index]
+    of_row = table.drop_duplicates(["tier", "item"]).set_index(["tier", "item"])[["cluster", "source"]].loc[wide.index]
     arms: dict[Key, Arm] = {}
     columns = [(str(one[0]), float(one[1]), int(one[2])) for one in wide.columns.to_list()]
     right = wide.to_numpy(dtype=np.float64).T
@@ -152,7 +153,8 @@ def grid_of(results: Sequence[CellResult], table: pd.DataFrame) -> Grid:
     own = [place for place, column in enumerate(columns) if column[0] == BASE]
     index = [(str(row[0]), str(row[1])) for row in wide.index.to_list()]
     base = _of_base(index, right[own[0]] if own else np.full(len(index), np.nan))
-    return Grid(tuple(results), np.array([tier for tier, _ in index]), codes(cluster.tolist()), base, arms)
+    tiers, sources = np.array([tier for tier, _ in index]), np.array(of_row["source"].tolist())
+    return Grid(tuple(results), tiers, sources, codes(of_row["cluster"].tolist()), base, arms)
 
 
 def _of_base(index: Sequence[tuple[str, str]], own: Floats) -> Floats:

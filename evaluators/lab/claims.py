@@ -15,8 +15,8 @@ from evaluators.lab.effects import Effect, accuracy, at_equal_vqa, mean_differen
 from evaluators.statistics.power import ALPHA
 from iit_bench.lab.cells import rate_word
 
-WINGS, FULL = "wings", "full"  # names of the two methods in a grid
-COMPARED = {"one-rate": FULL, "replay": FULL, "merge": FULL, "dora": "lora", "wings-released": "wings-one-image"}  # see `ablated`
+WINGS, FULL, RELEASED = "wings", "full", "wings-released"  # names of methods in a grid
+COMPARED = {"one-rate": FULL, "replay": FULL, "merge": FULL, "dora": "lora", RELEASED: "wings-one-image"}  # see `ablated`
 MARGIN = 0.02  # a gain below it is not worth having; as of `eval --margin`
 FEWEST_SEEDS = 2
 Verdict = Literal["held", "did not hold", "cannot be told"]
@@ -153,6 +153,11 @@ class Pairing:
     against: str
     rate: float
     effects: tuple[Effect, ...]  # of TEXT, AFTER and VQA; p adjusted over all effects of the list that it is in
+
+    @property
+    def seeds(self) -> int:
+        """Of the one that has fewer."""
+        return min((effect.seeds for effect in self.effects if effect.figure.value is not None), default=0)
 
 
 def ablated(method: str) -> str:

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluators.lab.answers import AFTER, TEXT, VQA, Grid, Key, Measure, of_tier
+from evaluators.lab.answers import AFTER, TEXT, VQA, Grid, Key, of_tier
+from evaluators.lab.attention import ShiftFigures, shift
 from evaluators.lab.claims import FULL, EqualVqa, Pairing, Test, ablated, at_equal, claims, pairings
 from evaluators.lab.effects import Effect, accuracy, change
-from evaluators.statistics import Z
-from evaluators.statistics.numbers import correlation, pearson, rank_correlation
+from evaluators.lab.sources import SourceFigures, by_source
 from iit_bench.lab.cells import BASE, CellResult, Count
-from iit_bench.types import Figure
 
 PATH = ("V", "T", "VT")  # dev scores that are reported along a training
 PROJECTOR = "projector"  # name of the method in a grid
-FEWEST_WITHIN = 3  # what Fisher's z takes off n
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,26 +28,6 @@ class ArmFigures:
     after: Effect  # the same, of text after an image
     vqa: Effect  # accuracy
     tiers: Mapping[str, Effect]  # tier -> accuracy
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShiftPoint:
-    """One cell in the figure of attention shift and forgetting."""
-
-    result: CellResult
-    shift: float
-    text: float  # base minus cell over text alone, as a fraction: above 0 is lost
-    after: float | None  # the same after an image; None without such a tier
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShiftFigures:
-    """Attention shift beside what was lost, over all cells that were observed."""
-
-    points: tuple[ShiftPoint, ...]
-    pearson: Figure
-    spearman: Figure
-    within: Figure  # Pearson's, of deviations from each method's mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,19 +68,21 @@ class Findings:
     ablations: tuple[Pairing, ...]  # every ablation against the method it changes
     frozen: tuple[Pairing, ...]  # with the LLM frozen, every method with learners against the projector only
     shift: ShiftFigures
+    sources: SourceFigures  # VQA, source by source
     path: tuple[PathFigures, ...]
     costs: tuple[Cost, ...]
     failed: tuple[CellResult, ...]
     absent: tuple[str, ...]  # names of cells that the grid would have, and that are not there
 
 
-def findings(grid: Grid, planned: Sequence[str] = ()) -> Findings:
+def findings(grid: Grid, planned: Sequence[str] = (), priors: Mapping[str, float] | None = None) -> Findings:
     """All figures of a grid.
 
     Args:
         grid: its cells.
         planned: names of the cells that the experiment plans (`Cell.name`); without them, those that a full table of the methods' rates and
             seeds would have.
+        priors: the benchmark's question prior of each source (`evaluators.lab.sources.priors`).
     """
     roles = {role: [one.cell.method for one in grid.methods if one.cell.role == role] for role in ("main", "control", "ablation")}
     main = [method for method in roles["main"] if method != FULL]
@@ -115,7 +95,8 @@ def findings(grid: Grid, planned: Sequence[str] = ()) -> Findings:
         against_control=pairings(grid, [(method, control) for control in roles["control"] for method in roles["main"]]),
         ablations=pairings(grid, [(method, ablated(method)) for method in roles["ablation"]]),
         frozen=pairings(grid, [(one.cell.method, PROJECTOR) for one in grid.methods if one.cell.method != PROJECTOR]),
-        shift=_shift(grid),
+        shift=shift(grid),
+        sources=by_source(grid, priors or {}),
         path=_path(grid),
         costs=_costs(grid),
         failed=tuple(one for one in grid.results if one.state == "failed"),
@@ -134,51 +115,7 @@ def _arm(grid: Grid, key: Key) -> ArmFigures:
     )
 
 
-# ---------------------------------------------------------------- attention
-
-
-def _shift(grid: Grid) -> ShiftFigures:
-    points = []
-    for one in grid.results:
-        key = (one.cell.method, one.cell.rate)
-        if one.state != "done" or one.attention is None or one.attention.shift is None or key not in grid.arms:
-            continue
-        right = grid.arms[key].right[grid.arms[key].seeds.index(one.cell.seed)]
-        text, after = (_lost(grid, right, measure) for measure in (TEXT, AFTER))
-        if text is not None:
-            points.append(ShiftPoint(result=one, shift=one.attention.shift, text=text, after=after))
-    x, y = [point.shift for point in points], [point.text for point in points]
-    methods = [point.result.cell.method for point in points]
-    return ShiftFigures(points=tuple(points), pearson=correlation(x, y), spearman=rank_correlation(x, y), within=_within(x, y, methods))
-
-
-def _lost(grid: Grid, right: np.ndarray, measure: Measure) -> float | None:
-    """Mean over tiers of base minus one cell; None where no tier has both."""
-    parts = []
-    for tier in grid.tiers:
-        rows = (grid.tier == tier) & ~np.isnan(grid.base) & ~np.isnan(right)
-        if measure.takes(tier) and rows.any():
-            parts.append(float(np.mean(grid.base[rows] - right[rows])))
-    return float(np.mean(parts)) if parts else None
-
-
-def _within(x: Sequence[float], y: Sequence[float], groups: Sequence[str]) -> Figure:
-    """Pearson's correlation of the deviations from each group's mean, with Fisher's interval on n less a mean per further group."""
-    names = sorted(set(groups))
-    free = len(x) - (len(names) - 1) - FEWEST_WITHIN
-    if free < 1:
-        return Figure(None, n=len(x), note="too few cells per method")
-    centred = []
-    for values in (np.array(x), np.array(y)):
-        for name in names:
-            of = np.array([group == name for group in groups])
-            values[of] -= values[of].mean()
-        centred.append(values)
-    found = pearson(*centred)
-    if found is None or abs(found) >= 1 - 1e-12:
-        return Figure(found, n=len(x), note="no interval: within methods nothing varies, or all is on one line")
-    z, half = float(np.arctanh(found)), Z / free**0.5
-    return Figure(found, low=float(np.tanh(z - half)), high=float(np.tanh(z + half)), n=len(x), method="Fisher z, within methods")
+# ---------------------------------------------------------------- along the training
 
 
 def _path(grid: Grid) -> tuple[PathFigures, ...]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from evaluators.lab.answers import AFTER, TEXT, VQA, Measure
-from evaluators.lab.claims import FEWEST_SEEDS, FULL, MARGIN, WINGS, Pairing
-from evaluators.lab.effects import Effect
+from evaluators.lab.claims import FEWEST_SEEDS, FULL, MARGIN, RELEASED, WINGS, Pairing
+from evaluators.lab.effects import ONLY_ITEMS, PARTLY, Effect
 from evaluators.statistics.power import ALPHA
 from iit_bench.lab.cells import rate_word
 from iit_bench.numerals import fixed, in_percent, interval, points
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from evaluators.lab.findings import ArmFigures, Findings
 
 Fate = Literal["lost", "gained", "kept", "cannot be told"]
-ONE_SEED = "one seed, so over questions only"
+ONE_SEED, ONLY_QUESTIONS = "one seed", "one seed, over questions only"
 MAP = "Where, and why: the map"
 MAP_RULE = (
     "Chosen and written by the figures, of methods and controls. Lost or gained: the 95% interval of the change, not adjusted, excludes 0. "
-    "A difference between methods is found where p (Holm, over its table) is below 0.05. A rate of LoRA or prefix tuning is its adapter's."
+    "A difference between methods is found where p (Holm, over its table) is below 0.05. A rate of LoRA or prefix tuning is its adapter's. "
+    "One seed: what seeds add to its interval is estimated from the other methods at that rate; over questions only: it could not be."
 )
+SCORED_STRICT = " It is scored in mode strict, so this is the cost of the label leak in training and of the change of mode together."
 MEASURES = (TEXT, AFTER, VQA)  # in the order of `Pairing.effects`
 
 
@@ -55,8 +57,13 @@ def regions(found: Findings) -> tuple[Line, ...]:
     """The map of an experiment."""
     lines = [Line("Where text is lost", _fates(found, TEXT)), Line("Where text after an image is lost", _fates(found, AFTER))]
     lines += _wings(found)
-    lines += [*_equal(found), *_images(found), *_frozen(found), *_parts(found), *_attention(found), *_visible(found)]
-    return tuple(line for line in lines if line.text)
+    lines += [*_equal(found), *_images(found), *_frozen(found), *_parts(found), *_changed(found), *_attention(found), *_visible(found)]
+    return tuple(Line(_begun(line.about), _begun(line.text)) for line in lines if line.text)
+
+
+def _begun(text: str) -> str:
+    """With a capital letter: labels of methods begin with a small one."""
+    return text[:1].upper() + text[1:]
 
 
 # ---------------------------------------------------------------- against the base
@@ -71,7 +78,7 @@ def _fates(found: Findings, measure: Measure) -> str:
         if effect.figure.value is not None and roles[arm.key[0]] != "ablation":
             kind = fate(effect.figure)
             said = [f"{points(effect.figure.value)} {interval(effect.figure)}"] if kind in ("lost", "gained") else []
-            said += [ONE_SEED] if effect.seeds < FEWEST_SEEDS else []
+            said += filter(None, [_few(effect)])
             number = f" ({', '.join(said)})" if said else ""
             by_fate[kind].setdefault(found.grid.label(arm.key[0]), []).append(f"{rate_word(arm.key[1])}{number}")
     words = {
@@ -82,6 +89,13 @@ def _fates(found: Findings, measure: Measure) -> str:
     }
     lists = {kind: "; ".join(f"{name} at {', '.join(rates)}" for name, rates in methods.items()) for kind, methods in by_fate.items()}
     return " ".join(f"{words[kind]}: {text or 'none'}." for kind, text in lists.items()) if any(lists.values()) else ""
+
+
+def _few(effect: Effect) -> str:
+    """That a figure rests on one seed, and whether its interval knows what seeds add; "" if it rests on more."""
+    if effect.seeds >= FEWEST_SEEDS:
+        return ""
+    return ONLY_QUESTIONS if effect.figure.note in (ONLY_ITEMS, PARTLY) else ONE_SEED
 
 
 def _change(arm: ArmFigures, measure: Measure) -> Effect:
@@ -102,8 +116,8 @@ def _differences(pairs: Sequence[Pairing]) -> tuple[list[str], list[str]]:
     for one in pairs:
         for measure, effect in zip(MEASURES, one.effects, strict=True):
             if _found(effect):
-                seeds = f", {ONE_SEED}" if effect.seeds < FEWEST_SEEDS else ""
-                words = f"{measure.title} at {rate_word(one.rate)}, {points(effect.figure.value)} {interval(effect.figure)}{seeds}"
+                few = f", {_few(effect)}" if _few(effect) else ""
+                words = f"{measure.title} at {rate_word(one.rate)}, {points(effect.figure.value)} {interval(effect.figure)}{few}"
                 (higher if (effect.figure.value or 0) > 0 else lower).append(words)
     return higher, lower
 
@@ -155,14 +169,25 @@ def _equal(found: Findings) -> list[Line]:
 
 
 def _images(found: Findings) -> list[Line]:
-    """Full tuning beside the controls without images: what is not due to images."""
+    """What the controls without images lose by themselves, and full tuning beside them: what is not due to images."""
     made = []
     for control in sorted({one.against for one in found.against_control}):
+        name = found.grid.label(control)
         pairs = [one for one in found.against_control if one.against == control and one.over == FULL]
-        text = [_control(found.grid.label(control), pairs, sign) for sign in (1, -1)] if pairs else []
-        none = f"Against the {found.grid.label(control)}, no difference in text alone is found."
-        made.append(Line("Images or narrow answers", " ".join(filter(None, text)) or (none if pairs else "")))
+        text = [_alone(found, control, name), *(_control(name, pairs, sign) for sign in (1, -1) if pairs)]
+        if pairs and not any(text[1:]):
+            text.append(f"Between full tuning and the {name} no difference in text alone is found.")
+        made.append(Line(f"Images or narrow answers, by the {name}", " ".join(filter(None, text))))
     return made
+
+
+def _alone(found: Findings, control: str, name: str) -> str:
+    """At which rates a control, which never sees an image, loses text."""
+    lost = [arm for arm in found.arms if arm.key[0] == control and fate(arm.text.figure) == "lost"]
+    if not lost:
+        return f"The {name} loses no text alone that can be seen."
+    where = "; ".join(f"{rate_word(arm.key[1])}, {points(arm.text.figure.value)} {interval(arm.text.figure)}" for arm in lost)
+    return f"The {name} loses text alone at {where}: text is lost without images too."
 
 
 def _control(name: str, pairs: Sequence[Pairing], sign: int) -> str:
@@ -172,8 +197,11 @@ def _control(name: str, pairs: Sequence[Pairing], sign: int) -> str:
     if not where:
         return ""
     if sign > 0:
-        return f"Full tuning keeps more text alone than the {name} at {where}: narrow answers are enough to lose it, without images."
-    return f"Full tuning keeps less text alone than the {name} at {where}: that much images cost."
+        return (
+            f"Full tuning, with the images, keeps more of it than the {name} at {where}. The control's answers cannot be known without the "
+            "images, so the cause may be answers that are noise, or the images; the cells do not say which."
+        )
+    return f"Full tuning keeps less text alone than the {name} at {where}: that much is lost with the images only."
 
 
 def _frozen(found: Findings) -> list[Line]:
@@ -200,7 +228,7 @@ def _parts(found: Findings) -> list[Line]:
     named = {id(effect): (one, effect) for one, effect in (known[-1], known[0], *(pair for pair in known if _found(pair[1])))}
     said = [
         f"{found.grid.label(one.over)} at {rate_word(one.rate)} {points(effect.figure.value)} {interval(effect.figure)}".rstrip()
-        + (" (found)" if _found(effect) else f", {ONE_SEED}" if effect.seeds < FEWEST_SEEDS else "")
+        + (" (found)" if _found(effect) else f", {_few(effect)}" if _few(effect) else "")
         for one, effect in named.values()
     ]
     worst = max((effect.detectable or 0.0) for _, effect in known)
@@ -208,13 +236,37 @@ def _parts(found: Findings) -> list[Line]:
     return [Line("Parts of Wings", f"Text after an image, changed minus whole: {'; '.join(said)}.{missed}")]
 
 
+def _changed(found: Findings) -> list[Line]:
+    """Rivals that change another method than Wings: full tuning with replay or averaged, the released equations."""
+    made = []
+    for over, against in dict.fromkeys((one.over, one.against) for one in found.ablations if one.against != WINGS):
+        pairs = [one for one in found.ablations if (one.over, one.against) == (over, against)]
+        note = SCORED_STRICT if over == RELEASED else ""
+        label = found.grid.label
+        made.append(Line(f"{label(over)}, beside {label(against)}", _compared(pairs, label(over), label(against)) + note))
+    return made
+
+
 def _attention(found: Findings) -> list[Line]:
-    one = found.shift.pearson
-    if one.value is None or one.low is None or one.high is None:
+    """How the points lost go with the attention shift, over all cells and within methods."""
+    said = []
+    for one in found.shift.follows:
+        words = [_goes(figure, where) for where, figure in (("over all", one.pearson), ("within methods", one.within))]
+        if any(words):
+            said.append(f"The points lost on {one.measure.title} {'; '.join(filter(None, words))}.")
+    if not said:
         return []
-    follows = "does not follow" if one.low <= 0 <= one.high else "rises with" if one.value > 0 else "falls with"
-    text = f"Over {len(found.shift.points)} cells the attention shift {follows} the points lost: Pearson {fixed(one.value, 2)} "
-    return [Line("Attention", text + f"[{fixed(one.low, 2)}, {fixed(one.high, 2)}].")]
+    n = len(found.shift.points)
+    return [Line("Attention", f"Of {n} cells (Pearson's correlation). {' '.join(said)} By the paper they rise with it.")]
+
+
+def _goes(figure: Figure, where: str) -> str:
+    """The direction of a correlation with the attention shift; "" without an interval."""
+    if figure.value is None or figure.low is None or figure.high is None:
+        return ""
+    rises = "rise with the attention shift" if figure.value > 0 else "fall as the attention shift rises"
+    words = "do not follow the attention shift" if figure.low <= 0 <= figure.high else rises
+    return f"{words} {where}, {fixed(figure.value, 2)} [{fixed(figure.low, 2)}, {fixed(figure.high, 2)}]"
 
 
 def _visible(found: Findings) -> list[Line]:

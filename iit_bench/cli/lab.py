@@ -74,4 +74,4 @@ def _report(cells: Path, out: Path, planned: list[str]) -> None:
     """Write the page; cells of the plan that are not there are named on it."""
     from reports.lab.page import lab_page
 
-    write(f"Report: {lab_page(cells, out / 'report', planned)}")
+    write(f"Report: {lab_page(cells, out / 'report', planned, out / 'bench')}")

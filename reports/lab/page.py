@@ -10,13 +10,14 @@ from evaluators.lab.answers import load
 from evaluators.lab.claims import RULE
 from evaluators.lab.findings import PATH, Findings, findings
 from evaluators.lab.regions import MAP, MAP_RULE, regions
+from evaluators.lab.sources import priors
 from iit_bench.lab.cells import rate_word
 from iit_bench.numerals import fixed
 from iit_bench.types import Figure
 from reports import links
 from reports.cells import Cell, Column, Table, count, duration, figure_cell, missing_cell, percent, points, text_cell
 from reports.folder import writing
-from reports.lab.plots import by_rate, by_tier, frontier, styles_of
+from reports.lab.plots import by_layer, by_rate, by_tier, frontier, styles_of
 from reports.lab.plots import shift as drawn_shift
 from reports.lab.tables import effect_cell, equal_vqa, pairs
 from reports.pages import Page, Site, write
@@ -34,13 +35,14 @@ _HOW = (
 )
 
 
-def lab_page(cells: Path, out: Path, planned: Sequence[str] = ()) -> Path:
+def lab_page(cells: Path, out: Path, planned: Sequence[str] = (), bench: Path | None = None) -> Path:
     """Write the page of a folder of cells to `out`/index.html, and its figures beside it.
 
     Args:
         cells: OUT/cells of `iit-bench lab`.
         out: folder of the page; made if it is not there.
         planned: names of the cells of the whole grid, so that missing ones are named; see `findings`.
+        bench: the benchmark that the cells were asked, for its question prior.
 
     Returns:
         The page's path. The same cells give the same bytes.
@@ -48,7 +50,8 @@ def lab_page(cells: Path, out: Path, planned: Sequence[str] = ()) -> Path:
     Raises:
         UserError: as `evaluators.lab.answers.load`, or `out` cannot be written.
     """
-    found = findings(load(cells), planned)
+    grid = load(cells)
+    found = findings(grid, planned, priors(bench, grid) if bench else None)
     styles = styles_of(found)
     page = Page(
         place=links.INDEX,
@@ -61,6 +64,7 @@ def lab_page(cells: Path, out: Path, planned: Sequence[str] = ()) -> Path:
             _claims(found),
             _regions(found),
             _frontier(found),
+            _sources(found),
             _tiers(found),
             _attention(found),
             Section("equal", "At equal VQA", (*equal_vqa(found), Words("Against full tuning at each of its rates.", "fine"))),
@@ -169,16 +173,37 @@ def _tiers(found: Findings) -> Section:
     return Section("tiers", "Dialogues from text-rich to image-rich", (*figures, TablePart(table)))
 
 
+def _sources(found: Findings) -> Section:
+    heading, made = "VQA by source", found.sources
+    if not made.arms:
+        return none("sources", heading, "no method was asked questions on images.")
+    names = list(made.targets)
+    columns = (Column("method", ("rate",), words=True), *(Column(name, (f"n = {made.targets[name]}",)) for name in names), Column("seeds"))
+    rates = {name: Cell(percent(rate), sort=rate) for name, rate in made.priors.items()}
+    prior = (text_cell("question prior"), *(rates.get(name, missing_cell("not known")) for name in names), missing_cell("no model"))
+    rows = [
+        (
+            text_cell(found.grid.label(one.key[0]), lines=(f"rate {rate_word(one.key[1])}",)),
+            *(figure_cell(one.accuracy[name].figure, show_n=False) for name in names),
+            Cell(str(one.seeds), sort=one.seeds),
+        )
+        for one in made.arms
+    ]
+    caption = "Accuracy in % on tier V. The question prior sees the question's text only. Small print: 95% interval."
+    return Section("sources", heading, (TablePart(Table("sources-table", caption, columns, (*([prior] if made.priors else []), *rows))),))
+
+
 def _attention(found: Findings) -> Section:
     heading, shift = "Attention shift and forgetting", found.shift
     if len(shift.points) < 2:
         return none("attention", heading, "fewer than two cells have an attention shift.")
-    words = "; ".join(
-        f"{name} {correlation_words(one)}"
-        for name, one in (("Pearson", shift.pearson), ("Spearman", shift.spearman), ("Pearson within methods", shift.within))
-    )
-    note = f"Over {len(shift.points)} cells: {words}. Cells of a method are no random sample, so the intervals are too narrow."
-    return Section("attention", heading, (figure(*drawn_shift(found)), Words(note)))
+    notes = []
+    for one in shift.follows:
+        named = (("Pearson", one.pearson), ("Spearman", one.spearman), ("Pearson within methods", one.within))
+        notes.append(f"Points lost on {one.measure.title}: {'; '.join(f'{name} {correlation_words(of)}' for name, of in named)}.")
+    note = f"Over {len(shift.points)} cells. {' '.join(notes)} Cells of a method are no random sample, so the intervals are too narrow."
+    figures = (figure(*made) for made in (drawn_shift(found), *by_layer(found)))
+    return Section("attention", heading, (*figures, Words(note)))
 
 
 def _path(found: Findings) -> Section:

@@ -119,6 +119,32 @@ def shift(found: Findings) -> Captioned:
     return plot, "Attention shift and what was lost of text"
 
 
+def by_layer(found: Findings) -> list[Captioned]:
+    """How much more text after the image is looked at than text before it, a token each, at the highest rate of Wings and full tuning."""
+    drawn, rate = _drawn(found), max(rates_of_both(found.grid), default=None)
+    seen = [one for one in found.shift.layers if one.key[0] in drawn and one.key[1] == rate and one.ratio]
+    if not seen:
+        return []
+    rows = [
+        Row(
+            name=found.grid.label(one.key[0]),
+            style=drawn[one.key[0]],
+            values=tuple((str(layer + 1), ratio) for layer, ratio in zip(one.layers, one.ratio, strict=True)),
+        )
+        for one in seen
+    ]
+    plot = lines_over_categories(
+        rows,
+        [[str(layer + 1) for layer in seen[0].layers]],
+        key="layers",
+        description="Attention to text after the image over that to text before it, layer by layer. The numbers are in the table.",
+        x_axis="layer",
+        y_axis="weight of a token after / before the image",
+        zero=False,
+    )
+    return [(plot, f"Attention to text after the image, over that to text before it, by layer, at the rate {rate_word(seen[0].key[1])}")]
+
+
 def in_points(one: Figure) -> Figure:
     """A fraction in percent or points."""
     return one if one.value is None else linear(one, 100.0, 0.0)

@@ -29,11 +29,13 @@ def pairs(key: str, heading: str, found: Findings, made: Sequence[Pairing]) -> S
         Column("text alone", ("points",)),
         Column("text after an image", ("points",)),
         Column("VQA", ("points",)),
+        Column("seeds", ("fewer of both",)),
     )
     rows = []
     for one in made:
         name = f"{found.grid.label(one.over)} − {found.grid.label(one.against)}"
-        rows.append((text_cell(name, lines=(f"rate {rate_word(one.rate)}",)), *map(effect_cell, one.effects)))
+        seeds = Cell(str(one.seeds), sort=one.seeds)
+        rows.append((text_cell(name, lines=(f"rate {rate_word(one.rate)}",)), *map(effect_cell, one.effects), seeds))
     caption = f"{heading}. Small print: 95% interval, n, p (Holm, over this table). Bold: p < 0.05."
     return Section(key, heading, (TablePart(Table(f"{key}-table", caption, columns, tuple(rows))),))
 

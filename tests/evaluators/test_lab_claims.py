@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from evaluators.lab.answers import load
+from evaluators.lab.attention import _within
 from evaluators.lab.claims import MARGIN, verdict
 from evaluators.lab.effects import Effect
-from evaluators.lab.findings import Findings, _within, findings
+from evaluators.lab.findings import Findings, findings
 from iit_bench.errors import UserError
 from iit_bench.lab import cells
 from iit_bench.lab.cells import Cell
@@ -47,7 +48,8 @@ def test_controls_and_ablations_stand_beside_the_method_they_are_of(found: Findi
 
 
 def test_shift_follows_forgetting_in_the_made_up_cells(found: Findings) -> None:
-    assert len(found.shift.points) == 30 and (found.shift.pearson.value or 0) > 0.9 and (found.shift.within.value or 0) > 0.9
+    text = found.shift.follows[0]
+    assert len(found.shift.points) == 30 and (text.pearson.value or 0) > 0.9 and (text.within.value or 0) > 0.9
 
 
 @pytest.mark.oracle

@@ -21,7 +21,7 @@ def grid_of(answers: Mapping[tuple[str, float], np.ndarray], tier: Sequence[str]
     """A grid of answers [S, n], every target its own cluster."""
     arms = {key: Arm(tuple(range(len(one))), one.astype(float)) for key, one in answers.items()}
     own = np.full(len(tier), np.nan) if base is None else base
-    return Grid((), np.array(tier), np.arange(len(tier)), own, arms)
+    return Grid((), np.array(tier), np.array(["facts"] * len(tier)), np.arange(len(tier)), own, arms)
 
 
 def drawn(rng: np.random.Generator, points: Points, seeds: int, n: int, spread: float) -> Grid:

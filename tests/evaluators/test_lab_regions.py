@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,11 @@ def test_known_losses_and_differences_are_on_the_map(tmp_path: Path) -> None:
     ahead, _, behind = words["Where Wings wins and loses"].partition("It is behind: ")
     assert "text alone at 1e-3, +" in ahead and "text alone" not in behind
     assert "text after an image at 2e-5, -" in behind
-    assert "Full tuning keeps less text alone than the text-only control at 1e-3, -" in words["Images or narrow answers"].replace(
-        "2e-4", "1e-3"
-    )
-    assert "rises with the points lost" in words["Attention"]
+    control = words["Images or narrow answers, by the text-only control"]
+    assert "The text-only control loses text alone at 2e-4, -" in control and "text is lost without images too" in control
+    assert "Full tuning keeps less text alone than the text-only control at 1e-3, -" in control.replace("2e-4", "1e-3")
+    assert "on text alone rise with the attention shift over all" in words["Attention"]
+    assert "; rise with the attention shift within methods" in words["Attention"]
     assert "text alone, at equal VQA" in words["Smallest effects that could be seen, in points"]
 
 
@@ -53,7 +55,7 @@ def test_no_difference_is_said_with_what_could_be_missed(tmp_path: Path) -> None
     text = words["Where Wings wins and loses"]
     assert "do not differ by a difference that is found, in any measure at any of the rates 1e-4, 1e-3" in text
     assert "points could be missed" in text
-    assert "Images or narrow answers" not in words and "With the LLM frozen" not in words
+    assert not any(about.startswith("Images or narrow answers") for about in words) and "With the LLM frozen" not in words
 
 
 def test_learners_with_the_llm_frozen_are_beside_the_projector_only(tmp_path: Path) -> None:
@@ -65,8 +67,42 @@ def test_learners_with_the_llm_frozen_are_beside_the_projector_only(tmp_path: Pa
 def test_what_rests_on_one_seed_is_marked(tmp_path: Path) -> None:
     methods = {"full": {1e-4: made_cells.levels(0.4, 0.4, 0.6)}, "wings": {1e-4: made_cells.levels(0.9, 0.9, 0.6)}}
     words = map_of(tmp_path, methods=methods, seeds=(0,))
-    assert "], one seed, so over questions only)" in words["Where text is lost"]
-    assert words["Where Wings wins and loses"].count("one seed, so over questions only") == 2
+    assert "], one seed, over questions only)" in words["Where text is lost"]
+    assert words["Where Wings wins and loses"].count("one seed, over questions only") == 2
+
+
+def test_one_seed_beside_methods_of_more_has_the_seeds_of_those_in_its_interval(tmp_path: Path) -> None:
+    made_cells.write(tmp_path, {name: {1e-4: made_cells.levels(0.5, 0.5, 0.6)} for name in ("full", "lora")})
+    for seed in (1, 2):
+        for file in tmp_path.glob(f"lora-1e-4-{seed}.*"):
+            file.unlink()
+    text = {line.about: line.text for line in regions(findings(load(tmp_path)))}["Where text is lost"]
+    assert "LoRA at 1e-4 (-" in text and "], one seed)" in text and "questions only" not in text
+
+
+def test_a_control_that_loses_more_than_full_tuning_does_not_tell_narrow_answers_from_noise(tmp_path: Path) -> None:
+    methods = {"full": {1e-3: made_cells.levels(0.8, 0.8, 0.6)}, "control": {1e-3: made_cells.levels(0.5, 0.5, 0.4)}}
+    words = map_of(tmp_path, methods=methods, n=400)["Images or narrow answers, by the text-only control"]
+    assert "keeps more of it than the text-only control at 1e-3, +" in words and "the cells do not say which" in words
+
+
+def test_what_other_rivals_change_is_on_the_map(tmp_path: Path) -> None:
+    kept, lost = made_cells.levels(0.9, 0.9, 0.6), made_cells.levels(0.5, 0.5, 0.6)
+    methods = {"full": {1e-3: lost}, "replay": {1e-3: kept}, "wings-one-image": {1e-3: kept}, "wings-released": {1e-3: lost}}
+    words = map_of(tmp_path, methods=methods, n=400)
+    assert "replay is ahead of full tuning: text alone at 1e-3, +" in words["Replay, beside full tuning"]
+    released = words["Wings-released, beside wings-one-image"]
+    assert "It is behind: text alone at 1e-3, -" in released and "scored in mode strict" in released
+
+
+@pytest.mark.parametrize(("sign", "words"), [(1, "rise with the attention shift"), (-1, "fall as the attention shift rises")])
+def test_attention_is_said_by_sign_and_interval_of_both_measures(tmp_path: Path, sign: int, words: str) -> None:
+    grid = load(made_cells.write(tmp_path, n=60))
+    found = findings(grid)
+    low, high = sorted((sign * 0.3, sign * 0.7))
+    follows = tuple(replace(one, within=Figure(sign * 0.5, low=low, high=high)) for one in found.shift.follows)
+    line = {one.about: one.text for one in regions(replace(found, shift=replace(found.shift, follows=follows)))}["Attention"]
+    assert line.count(f"{words} within methods, ") == 2 and "text after an image" in line
 
 
 def test_the_part_of_wings_that_moves_text_after_an_image_most_is_named(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def test_every_section_is_there_and_missing_cells_are_named(page: str) -> None:
         "claims",
         "map",
         "frontier",
+        "sources",
         "tiers",
         "attention",
         "equal",
