@@ -15,7 +15,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
 from evaluators import statistics  # noqa: E402 - a script has its own folder on the path
-from evaluators.lab.findings import _within  # noqa: E402
+from evaluators.lab.attention import _within  # noqa: E402
 from evaluators.statistics.seeds import difference_over_seeds  # noqa: E402
 from evaluators.text import classification  # noqa: E402
 from evaluators.text.perplexity import perplexity  # noqa: E402
