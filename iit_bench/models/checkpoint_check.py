@@ -29,6 +29,8 @@ MOST_OF_ADAPTERS = 1024
 # Of `refused`, where the first questions are asked, those of the checks at load.
 CANNOT_BE_ASKED = "cannot be asked as its files say"
 CHECK_FILES = "get its configuration, tokenizer and processor again; --debug shows where"
+WHOLE_NUMBERS = frozenset({"BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"})  # dtypes of safetensors
+QUANTIZED = ("quantization_config", "compression_config")  # fields of a configuration whose weights are stored as whole numbers
 PACKED = 16  # numbers of a quantised tensor that are stored as one
 
 
@@ -62,16 +64,19 @@ def check_folder(folder: Path, what: str) -> None:
         what: the checkpoint's name for errors.
 
     Raises:
-        UserError: an index names something else than safetensors of the folder, a file is missing or damaged, or a size is beyond all
-            shapes.
+        UserError: an index names something else than safetensors of the folder, a file is missing or damaged, a size is beyond all
+            shapes, or weights are whole numbers without a quantization.
     """
     files: set[Path] = set()
     for index in sorted(folder.glob(f"*{INDEX}")):
         files |= set(shards(index))
     files |= set(folder.glob(f"*{SAFETENSORS}"))
-    shapes = [shape for file in sorted(files) for shape, _ in shard_headers(file).values()]
+    headers = {name: header for file in sorted(files) for name, header in shard_headers(file).items()}
+    shapes = [shape for shape, _ in headers.values()]
     if (folder / "config.json").is_file():
-        _check_sizes(read_object(folder / "config.json"), shapes, MOST, f"{what}: config.json")
+        config = read_object(folder / "config.json")
+        _check_sizes(config, shapes, MOST, f"{what}: config.json")
+        _check_numbers(config, headers, what)
     if (folder / "adapter_config.json").is_file():
         fields = read_object(folder / "adapter_config.json")
         ranks = fields.get("rank_pattern")
@@ -167,3 +172,15 @@ def _check_sizes(fields: Mapping[str, Any], shapes: list[tuple[int, ...]], most:
                 raise UserError(f"{where} has {name} {number}, and the weights are {len(shapes)} tensors; get both from one source")
             if SIZES.search(name) and number > max(PACKED * largest, most):
                 raise UserError(f"{where} has {name} {number}, and no tensor is wider than {largest}; get both from one source")
+
+
+def _check_numbers(config: Mapping[str, Any], headers: Mapping[str, tuple[tuple[int, ...], str]], what: str) -> None:
+    """Refuse weights of whole numbers that no quantization explains: transformers 5.23 casts them, so cut-off fractions go unseen."""
+    if any(name in part for part in (config, *(part for part in config.values() if isinstance(part, dict))) for name in QUANTIZED):
+        return
+    whole = sorted(name for name, (_, dtype) in headers.items() if name.endswith(".weight") and dtype in WHOLE_NUMBERS)
+    if whole:
+        raise UserError(
+            f"{what}: {len(whole)} weights are whole numbers, {whole[0]!r} ({headers[whole[0]][1]}) first, and its config.json names no "
+            "quantization; get weights and config.json from one source"
+        )

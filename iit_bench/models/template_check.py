@@ -47,7 +47,7 @@ def read_tokenizer(place: Path | str, what: str, fix: str, **settings: Any) -> A
 
 
 def check_template(renderer: Any, what: str) -> None:
-    """Refuse a tokenizer or processor whose chat template never ends, takes too much memory, writes too much or nothing, or is none.
+    """Refuse a tokenizer or processor whose chat template never ends, takes too much memory, writes too much, nothing, or no question.
 
     Args:
         renderer: of transformers; its tokenizer's template is tried too.
@@ -58,20 +58,22 @@ def check_template(renderer: Any, what: str) -> None:
     """
     for holder in (renderer, getattr(renderer, "tokenizer", None)):
         template = getattr(holder, "chat_template", None)
-        for text in template.values() if isinstance(template, Mapping) else [template]:
+        named = template if isinstance(template, Mapping) else {"default": template}
+        for name, text in named.items():
             if text is None:
                 continue
             if not isinstance(text, str):
                 raise UserError(f"the chat template of {what} is not a text ({type(text).__name__}); mend its chat_template")
             arguments = {name: str(token) for name, token in getattr(holder, "special_tokens_map", {}).items() if isinstance(token, str)}
-            if wrong := _tried(text, json.dumps(arguments), SECONDS, BYTES, CHARACTERS):
+            asked = _QUESTION if name == "default" or len(named) == 1 else ""  # others, as of tools, are not rendered with questions
+            if wrong := _tried(text, json.dumps(arguments), asked, SECONDS, BYTES, CHARACTERS):
                 raise UserError(f"the chat template of {what} {wrong}; mend its chat_template.jinja, or get the file again")
 
 
 @lru_cache(maxsize=64)
-def _tried(template: str, arguments: str, seconds: int, size: int, characters: int) -> str:
+def _tried(template: str, arguments: str, question: str, seconds: int, size: int, characters: int) -> str:
     """Why a template cannot be used; "" if nothing is wrong."""
-    asked = {"template": template, "arguments": json.loads(arguments), "chats": _chats(), "characters": characters}
+    asked = {"template": template, "arguments": json.loads(arguments), "chats": _chats(), "question": question, "characters": characters}
     answer, fault = tried("template_trial.py", asked, seconds, size)
     if fault:
         return f"{fault} for short chats" if fault.startswith("takes") else fault

@@ -1,7 +1,8 @@
 """Runs a chat template of strangers in a process of its own, so that one that never ends, or takes all memory, ends that process only.
 
-Run as a file, with a JSON object on standard input: `template`, `arguments` (special tokens by name), `chats`, `seconds`, `bytes`,
-`characters`. Prints a JSON object: `wrong`, why the template cannot be used, "" if nothing is; `written`, whether any chat was rendered.
+Run as a file, with a JSON object on standard input: `template`, `arguments` (special tokens by name), `chats`, `question` (a text that
+stands in each chat), `seconds`, `bytes`, `characters`. Prints a JSON object: `wrong`, why the template cannot be used, "" if nothing is;
+`written`, whether any chat was rendered.
 
 The environment has what transformers gives a template. Only time, memory and length are measured in it: what a model reads is always
 rendered by transformers itself.
@@ -18,6 +19,8 @@ import jinja2
 import jinja2.ext
 import jinja2.nodes
 import jinja2.sandbox
+
+REFUSED = "refused"  # in place of a chat's text: the template raised an error on purpose
 
 
 class Generation(jinja2.ext.Extension):
@@ -82,7 +85,7 @@ def judge(asked: dict[str, Any]) -> dict[str, Any]:
             except jinja2.TemplateSyntaxError:
                 raise
             except jinja2.TemplateError:
-                texts.append("refused")
+                texts.append(REFUSED)
             except faults as error:
                 failed.append(f"fails with {type(error).__name__} ({' '.join(str(error).split())[:200]})")
     except jinja2.TemplateSyntaxError as error:
@@ -95,7 +98,11 @@ def judge(asked: dict[str, Any]) -> dict[str, Any]:
         failed.append(f"fails with {type(error).__name__} ({' '.join(str(error).split())[:200]})")
     if not texts:
         return {"wrong": failed[0], "written": False}
-    return {"wrong": "" if any(text.strip() for text in texts) else "writes nothing", "written": True}
+    if not any(text.strip() for text in texts):
+        return {"wrong": "writes nothing", "written": True}
+    read = [text for text in texts if text is not REFUSED]
+    asks = not read or any(asked["question"].casefold() in text.casefold() for text in read)
+    return {"wrong": "" if asks else "leaves out what is asked", "written": True}
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from builders.matching import Encoder
 from iit_bench.errors import QUOTED, ItemError, UserError
 from iit_bench.models import adapters, template_check
+from iit_bench.models.checkpoint_check import check_folder
 from iit_bench.models.checkpoint_files import find_adapter, resolve_checkpoint
 from iit_bench.models.contract import UNUSED_WEIGHTS, ModelOptions
 from iit_bench.models.huggingface.load import load
@@ -83,6 +85,18 @@ def test_a_recipe_reads_no_pickle_where_there_are_no_safetensors(checkpoint: Pat
     (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"has no safetensors, and no other weights are read"):
         start.load(assets.find(str(checkpoint), "inputs.model"))
+
+
+def test_weights_of_whole_numbers_are_refused_unless_a_quantization_explains_them(checkpoint: Path) -> None:
+    """transformers 5.23 casts int8 tensors to the dtype of the model, so a checkpoint whose fractions were cut off was asked."""
+    file = checkpoint / "model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if name.endswith("down_proj.weight"))
+    save_file(tensors | {name: tensors[name].to(torch.int8), "positions": torch.arange(4)}, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"1 weights are whole numbers, '{name}' \(I8\) first, .*no quantization"):
+        open_model(checkpoint)
+    edit(checkpoint / "config.json", quantization_config={"quant_method": "int8"})
+    check_folder(checkpoint, "it")
 
 
 def test_an_adapter_is_no_larger_than_its_tensors(tmp_path: Path) -> None:
@@ -249,6 +263,7 @@ TEMPLATES = {
     "{{ messages + 1 }}": "fails with TypeError",
     "{% if false %}?{% endif %}": "writes nothing",
     " ": "writes nothing",
+    "{% for m in messages %}{{ m.role }}: {% endfor %}": "leaves out what is asked",
     "{% for %}": "is no valid template",
     "{{ messages | none_such }}": "is no valid template",
 }

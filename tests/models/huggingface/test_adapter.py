@@ -97,7 +97,7 @@ def test_request_tokens_counts_the_longest_row(save_tiny):
 
 
 def test_template_that_refuses_a_turn_is_an_error_of_the_item(save_tiny):
-    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn here') }}{% endif %}x"
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn here') }}{% endif %}{{ messages[-1].content }}"
     model = load(f"hf:{save_tiny('llama', chat_template=template)}", ModelOptions(device="cpu"))
     chat = (Message("system", ("Be brief.",)), Message("user", ("Hm",)))
     with pytest.raises(ItemError, match="no system turn here"):
