@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from iit_bench.errors import UserError
 from iit_bench.lab.cells import BASE, Cell, Role
-from iit_bench.training.method_records import MethodOptions, WingsOptions
+from iit_bench.training.method_records import LearnerOptions, MethodOptions
 from iit_bench.training.ranges import within
 from iit_bench.training.recipe import KINDS, fill, read_yaml
 from iit_bench.training.records import PRECISIONS
@@ -183,11 +183,11 @@ def _check(recipes: Sequence[Mapping[str, Any]], where: str) -> None:
 
 def _check_start(before: MethodOptions | None, now: MethodOptions, where: str) -> None:
     """Refuse a stage that does not take on the learners of the one before, as `Method.check_start` does once that is trained."""
-    if not isinstance(before, WingsOptions):
+    if not isinstance(before, LearnerOptions):
         return
     if lost := [part for part in before.parts if part not in ("llm", "projector", *now.parts)]:
         raise UserError(f"{where}: its start trains {' and '.join(lost)}, which its last stage is without; give it a start without them")
-    if isinstance(now, WingsOptions) and now.rank != before.rank:
+    if isinstance(now, LearnerOptions) and now.rank != before.rank:
         raise UserError(
             f"{where}: its rank is {now.rank}, and the learners of its start have rank {before.rank}; give it a start of its rank"
         )

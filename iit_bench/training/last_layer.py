@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from iit_bench.training.towers import in_towers
+
 PROJECTIONS = ("self_attn.q_proj", "self_attn.o_proj")  # of a decoder layer: what works on each token by itself; keys and values are not
 PARTS = (*PROJECTIONS, "mlp")
 
@@ -53,5 +55,8 @@ def only_at(module: torch.nn.Module, keep: torch.Tensor, parts: Sequence[str] = 
 
 def _last_layer(module: torch.nn.Module) -> torch.nn.Module | None:
     """The last decoder layer; None if the model has no list of them."""
-    lists = [m for name, m in module.named_modules() if name.rpartition(".")[2] == "layers" and "vision_tower" not in name]
-    return lists[-1][-1] if lists and isinstance(lists[-1], torch.nn.ModuleList) else None
+    tower = in_towers(module)
+    lists = [
+        layers for of in module.modules() if of not in tower and isinstance(layers := getattr(of, "layers", None), torch.nn.ModuleList)
+    ]
+    return lists[-1][-1] if lists else None

@@ -1,4 +1,4 @@
-"""Wings' own way to make a multimodal model of a decoder and a tower, and the hooks that its rivals override (see `rivals`)."""
+"""A way to make a multimodal model of a decoder and a tower: the hooks that each one overrides (see `rivals`)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any
 from torch import nn
 
 from iit_bench.errors import UserError
-from iit_bench.models.wings.configuration import RELEASED_CARRIERS
 from iit_bench.training.dialogues import Draw
 from iit_bench.training.method_records import MethodOptions
 from iit_bench.training.stages import VlmRecipe
 
 
 class Method:
-    """Wings: visual and textual learners beside the attention, and a router, as its options switch them on."""
+    """What Wings and its rivals have in common."""
 
     def __init__(self, recipe: VlmRecipe, options: MethodOptions) -> None:
         self.recipe = recipe
@@ -30,17 +29,7 @@ class Method:
 
     def config_fields(self) -> dict[str, Any]:
         """The fields of `WingsConfig` that the method decides."""
-        options = self.options
-        learners = [name for name, wanted in (("visual", options.visual), ("textual", options.textual)) if wanted]
-        named = bool(self.recipe.method.name)  # a recipe's `model` with two learners and no router is stage 1 of the released recipe
-        weighed = options.router or not named
-        return {
-            "learners": learners,
-            "router": options.router,
-            "lora_dim": options.rank,
-            "learner_scale": options.learner_scale,
-            "equal_weights": len(learners) == 2 and not weighed,
-        }
+        raise NotImplementedError
 
     def check_start(self, config: Any) -> None:
         """Refuse the configuration of an earlier stage that this method cannot continue from.
@@ -65,13 +54,8 @@ class Method:
         Called for an outline too, so it reads neither weights nor files.
 
         Raises:
-            UserError: the decoder is none that mode `released` has, and the recipe trains in it.
+            UserError: the decoder is none that the method can be put on.
         """
-        kind = model.config.text_config.model_type
-        if self.options.released and kind not in RELEASED_CARRIERS:
-            raise UserError(
-                f"method.mode released has no decoder of type {kind!r}; train one of {', '.join(RELEASED_CARRIERS)}, or in mode strict"
-            )
 
     def begin(self, model: Any) -> None:
         """Give parts that were added the values that follow from the model's own weights; not called for an outline."""

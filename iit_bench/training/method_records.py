@@ -12,6 +12,8 @@ from iit_bench.training.ranges import within
 from iit_bench.training.records import LearningRates, Replay, VlmModel
 
 LEARNER_SCALE = 2.0  # the released factor
+# What is added to the LLM, of Wings and of its parts.
+WHOLE, BOTH, VISUAL, TEXTUAL = ("visual", "textual", "router"), ("visual", "textual"), ("visual",), ("textual",)
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -42,37 +44,92 @@ class MethodOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WingsOptions(MethodOptions):
-    """Wings: learners beside the attention. Two of them are weighed by a router, or, without one, each has weight 1."""
+class LearnerOptions(MethodOptions):
+    """Wings, whole or a part of it: learners beside the attention. A router weighs two of them; without one each has weight 1."""
 
-    name: str = "wings"
-    visual: bool = True
-    textual: bool = True
-    router: bool = True
     rank: int = within(1, default=16)  # of the learners
     learner_scale: float = within(0, without_low=True, default=LEARNER_SCALE)  # s of docs/spec/wings.md#b5-router-weights
     mode: str = "strict"  # the equations of the steps, strict or released; the model is saved, and scored, as strict
 
     def __post_init__(self) -> None:
-        if not (self.visual or self.textual):
-            raise ValueError("visual and textual are both false, so nothing is left of Wings; use method llava, or projector")
-        VlmModel(self.visual, self.textual, self.router)
         if self.mode not in ("strict", "released"):
             raise ValueError(f"mode must be strict or released; it is {self.mode!r}")
-        if self.released and (self.learner_scale != LEARNER_SCALE or (self.visual and self.textual and not self.router)):
+        if self.released and (self.learner_scale != LEARNER_SCALE or self.added == BOTH):
             raise ValueError(
                 f"mode released has learner_scale {LEARNER_SCALE:g} and weighs two learners by a router; leave both as they are"
             )
 
     @property
+    def added(self) -> tuple[str, ...]:
+        """Which of visual, textual and router there are, in this order."""
+        raise NotImplementedError
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """LLM, projector, and the parts of Wings that are there."""
-        return ("llm", "projector", *(name for name in ("visual", "textual", "router") if getattr(self, name)))
+        return ("llm", "projector", *self.added)
 
     @property
     def released(self) -> bool:
         """As `mode` says."""
         return self.mode == "released"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WingsOptions(LearnerOptions):
+    """Wings: both learners and the router. A switch that is off is another way to name one of the methods below."""
+
+    name: str = "wings"
+    visual: bool = True
+    textual: bool = True
+    router: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.visual or self.textual):
+            raise ValueError("visual and textual are both false, so nothing is left of Wings; use method llava, or projector")
+        VlmModel(self.visual, self.textual, self.router)
+        super().__post_init__()
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """As the switches say."""
+        return tuple(name for name in WHOLE if getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WingsVisualOptions(LearnerOptions):
+    """Wings with the visual learner only, which has weight 1."""
+
+    name: str = "wings-visual"
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The visual learner."""
+        return VISUAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class WingsTextualOptions(LearnerOptions):
+    """Wings with the textual learner only, which has weight 1."""
+
+    name: str = "wings-textual"
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The textual learner."""
+        return TEXTUAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class WingsWithoutRouterOptions(LearnerOptions):
+    """Wings with both learners and no router: each has weight 1."""
+
+    name: str = "wings-without-router"
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Both learners."""
+        return BOTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,5 +215,6 @@ class ReplayOptions(MethodOptions):
         Replay(self.share, self.sources)
 
 
-_ALL = (WingsOptions, LlavaOptions, LlavaOneRateOptions, ProjectorOptions, LoraOptions, DoraOptions, PrefixOptions, ReplayOptions)
+_LEARNERS = (WingsOptions, WingsVisualOptions, WingsTextualOptions, WingsWithoutRouterOptions)
+_ALL = (*_LEARNERS, LlavaOptions, LlavaOneRateOptions, ProjectorOptions, LoraOptions, DoraOptions, PrefixOptions, ReplayOptions)
 OPTIONS: Mapping[str, type[MethodOptions]] = {options.name: options for options in _ALL}

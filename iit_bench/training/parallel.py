@@ -21,6 +21,7 @@ from iit_bench.errors import MachineError, UserError
 from iit_bench.ranks import this_rank
 from iit_bench.training import precision
 from iit_bench.training.records import Running
+from iit_bench.training.towers import in_towers
 
 PATIENCE = timedelta(hours=12)  # of a process for the others: one of them scores and writes; a launcher ends all where one has failed
 REPLICATED = 0.6  # of a GPU's memory: with parallel "auto" the state of a training that needs more is shared
@@ -131,7 +132,7 @@ class Processes:
         policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
         mesh = init_device_mesh(self.device.type, (self.of,))
         # A frozen tower runs only for images that this process has not seen, so it is not shared.
-        towers = {p for name, p in whole.named_parameters() if "vision_tower." in name and not p.requires_grad}
+        towers = {p for part in in_towers(whole) for p in part.parameters() if not p.requires_grad}
         layer_names = set(getattr(whole.module, "_no_split_modules", None) or ())
         for layer in [m for m in whole.modules() if type(m).__name__ in layer_names]:
             layer.register_forward_hook(_use_all)

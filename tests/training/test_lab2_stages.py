@@ -28,7 +28,7 @@ def test_rivals_are_trained_on_what_the_shipped_methods_are_and_as_long(tmp_path
     trained = [recipe for recipe in stages if recipe.kind == "vlm"]
     assert {recipe.alpha for recipe in stages if recipe.kind == "merge"} == {0.25, 0.5, 0.75}
     assert {(recipe.optim.steps, recipe.optim.batch) for recipe in trained} == {(shipped.optim.steps, shipped.optim.batch)}
-    assert {recipe.method.name for recipe in trained} == set(METHODS) - {"llava", "llava-one-rate"} | {""}
+    assert {recipe.method.name for recipe in trained} == set(METHODS) - {"wings", "llava", "llava-one-rate"} | {""}
 
 
 def test_a_base_llm_learns_from_the_sources_it_names_and_is_scored_on_both() -> None:

@@ -44,6 +44,25 @@ def test_every_method_has_its_options_under_its_name() -> None:
     assert all(options().name == name for name, options in OPTIONS.items())
 
 
+@pytest.mark.parametrize(
+    ("switches", "name"),
+    [
+        ("textual: false, router: false", "wings-visual"),
+        ("visual: false, router: false", "wings-textual"),
+        ("router: false", "wings-without-router"),
+        ("rank: 16", "wings"),
+    ],
+)
+def test_a_part_of_wings_is_the_same_by_its_name_and_by_switches(switches: str, name: str) -> None:
+    """Cells of the experiment, and models of before, have the switches."""
+    by_switch, by_name = (
+        method_of(recipe_of("lab-llava-stage2", f"method={{name: {method}}}", "optim.lr={llm: 1e-4}"))
+        for method in (f"wings, {switches}", name)
+    )
+    assert type(by_switch) is type(by_name) is METHODS[name]
+    assert by_switch.config_fields() == by_name.config_fields() and by_switch.options.parts == by_name.options.parts
+
+
 def test_one_rate_is_what_sets_the_two_full_tunings_apart() -> None:
     assert method_of(recipe_of("lab-llava-stage2", "optim.lr.llm=1e-3")).name == "llava-one-rate"
     assert method_of(recipe_of("lab-llava-one-rate", "optim.lr.llm=2e-4")).name == "llava"
@@ -58,7 +77,7 @@ def test_a_named_method_has_its_own_options() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["method={name: lor}"], "must be one of wings, llava.*'lor'"),
+        (["method={name: lor}"], "must be one of wings, wings-visual.*'lor'"),
         (["method=lora"], "must be one of wings"),
         (["method={name: lora, rnk: 3}"], "'rnk'"),
         (["method={name: lora, rank: 0}", "optim.lr={adapter: 1}"], "'rank'.*1 or more"),
@@ -69,6 +88,9 @@ def test_a_named_method_has_its_own_options() -> None:
         (["method={name: llava}", "model.rank=3"], "model and method both"),
         (["method={name: wings, textual: false}"], "router weighs two learners"),
         (["method={name: wings, textual: false, visual: false}"], "nothing is left of Wings"),
+        (["method={name: wings-visual, textual: true}"], "'textual'"),
+        (["method={name: wings-textual}", "optim.lr={textual: 1, visual: 1}"], "no such part; the parts are llm, projector, textual"),
+        (["method={name: wings-without-router, mode: released}"], "weighs two learners by a router"),
         (["method={name: replay, share: 1}"], "'share'.*below 1"),
         (["method={name: replay, sources: {easyvqa: 1}}"], "no 'easyvqa'"),
         (["method={name: replay, sources: {facts: 0}}"], "above 0"),
@@ -95,6 +117,9 @@ def test_a_wrong_method_is_one_sentence(overrides: list[str], words: str) -> Non
         ("lab-llava-stage2", "{name: wings, rank: 4, router: false}", (["visual", "textual"], False)),
         ("lab-llava-stage2", "{name: wings, rank: 4, textual: false, router: false}", (["visual"], False)),
         ("lab-llava-stage2", "{name: wings, rank: 4, visual: false, router: false}", (["textual"], False)),
+        ("lab-llava-stage2", "{name: wings-without-router, rank: 4}", (["visual", "textual"], False)),
+        ("lab-llava-stage2", "{name: wings-visual, rank: 4}", (["visual"], False)),
+        ("lab-llava-stage2", "{name: wings-textual, rank: 4}", (["textual"], False)),
     ],
 )
 def test_a_method_decides_the_parts_of_the_model(
