@@ -159,7 +159,7 @@ class Dialogues:
     mixture: tuple[Part, ...] = listed()  # files of chats and sources of the lab; a step has optim.batch chats
     refuse_above: float = within(0, 1, default=0.01)  # of a file's records that cannot be trained on: a larger share ends the run
     longest: int = within(0, default=0)  # tokens of a chat in a file, longer ones are refused; 0: the model's context
-    pixels: bool = False  # before the first step decode every image of the files whole, not only its header
+    pixels: bool = True  # before the first step decode every image of the files whole; false: read its header only
 
     def __post_init__(self) -> None:
         if self.mixture and self.sources:

@@ -202,8 +202,8 @@ class VlmTask(batches.ChatRows):
             unreadable = (image for row in rows for image in row.images if not is_readable(image))
             damaged = getattr(next(unreadable, None), "name", "a row")
             raise UserError(
-                f"{damaged}: an image is damaged ({error}); mend it and train into another --out; data.pixels=true finds all such images "
-                "before the first step"
+                f"{damaged}: an image is damaged ({error}); mend it and train into another --out; the check before the first step "
+                "finds all such images unless data.pixels is false"
             ) from None
 
     def _computed(self, images: Sequence[Image]) -> torch.Tensor:

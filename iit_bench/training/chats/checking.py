@@ -117,10 +117,12 @@ def check(data: Dialogues, encoding: Encoding, folder: Path | None = None, bars:
     parts = []
     for source in sources:
         named = source.part.source
-        key = (without_root(named), files.sha256_of(source.paths), _key(source, data))
+        key = (without_root(named), files.sha256_of(source.paths), _key(source, data, data.pixels))
         if begun and key[1] not in (before := [sha256 for name, sha256, _ in known if name == key[0]]) and before:
             raise UserError(f"{named}: is not what this training began with; put it back, or train into another --out")
-        found = known.get(key) or _checked(source, key, data.pixels, bars)
+        # A training keeps the rows that it began with: before pixels were decoded by default, it began by headers.
+        as_begun = known.get((*key[:2], _key(source, data, not data.pixels))) if begun else None
+        found = known.get(key) or as_begun or _checked(source, key, data.pixels, bars)
         parts.append(replace(found, source=named))
     report = Report(parts)
     if cache is not None:
@@ -151,10 +153,10 @@ def refuse(report: Report, data: Dialogues) -> None:
             )
 
 
-def _key(source: Source, data: Dialogues) -> str:
+def _key(source: Source, data: Dialogues, pixels: bool) -> str:
     """What decides the result beside the files."""
     columns = sorted(source.part.columns.items())
-    facts = [source.encoding.sha256(), source.part.split, source.part.subset, source.part.images, columns, data.pixels]
+    facts = [source.encoding.sha256(), source.part.split, source.part.subset, source.part.images, columns, pixels]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
