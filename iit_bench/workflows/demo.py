@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from iit_bench.errors import UserError
 from iit_bench.terminal import write
 
 RUNS: dict[str, dict] = {  # run folder -> options beside bench, out and limit, in order; the base run comes first
@@ -17,6 +18,7 @@ RUNS: dict[str, dict] = {  # run folder -> options beside bench, out and limit, 
     "random": {"model": "random"},
 }
 
+BENCH: dict = {}  # options of its benchmark beside the folder: those of `iit-bench build` by itself
 LOOKED_INTO = ("wings", "llava", "llava-one-rate")  # runs that are asked the arms, and whose attention is observed
 ARMS = ("blind", "irrelevant")
 OBSERVED = 40  # groups whose attention is observed
@@ -31,7 +33,7 @@ def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
         progress: show progress bars.
 
     Raises:
-        UserError: `out` cannot be written, or is a folder of another kind; another process fills it.
+        UserError: `out` cannot be written, or is a folder of another kind, or holds another benchmark; another process fills it.
     """
     from iit_bench.storage.folder_locks import holding
     from iit_bench.storage.other_kinds import refuse_other_kinds
@@ -42,16 +44,19 @@ def demo(out: Path, limit: int | None = None, progress: bool = True) -> Path:
 
 
 def _fill(out: Path, limit: int | None, progress: bool) -> Path:
-    from builders.build import BuildOptions, build, summary
+    from builders.build import BuildOptions, build, otherwise, summary
     from evaluators.iit.evaluate import Shared, evaluate
     from evaluators.runs.options import RunOptions
     from iit_bench.storage.benchmark import load_benchmark, load_manifest
     from reports.leaderboard import report
 
     bench = out / "bench"
+    options = BuildOptions(out=bench, **BENCH)
     if not (bench / "manifest.json").is_file():
-        write(summary(load_manifest(build(BuildOptions(out=bench)))), file=sys.stderr)
+        write(summary(load_manifest(build(options))), file=sys.stderr)
     shared = Shared(load_benchmark(bench))
+    if other := otherwise(options, shared.benchmark.manifest):
+        raise UserError(f"{str(bench)!r} was built with {other} as the demo's; remove it to have it built again, or give another --out")
     for name, arguments in RUNS.items():
         base = out / "runs" / "base-llm" if name not in ("base-llm", "majority", "random") else None
         evaluate(RunOptions(bench=bench, out=out / "runs" / name, limit=limit, base=base, **arguments), progress, shared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from builders.build import BuildOptions
+from iit_bench.errors import UserError
 from iit_bench.models.bundled import ASSETS
 from iit_bench.storage.runs import load_run
 from iit_bench.workflows import demo as module
@@ -18,17 +21,27 @@ from tests.recompute_figures import check_run
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def copied(bench, folder):
-    """A demo resumes from an existing benchmark; a small one saves its time."""
-    shutil.copytree(bench.path, folder / "bench")
-    return folder
+@pytest.fixture
+def small(bench, tmp_path, monkeypatch):
+    """A folder with a small benchmark, which is the demo's here, to save the time of the whole one."""
+    known = {one.name for one in dataclasses.fields(BuildOptions)}
+    monkeypatch.setattr(module, "BENCH", {name: value for name, value in bench.manifest["arguments"].items() if name in known})
+    shutil.copytree(bench.path, tmp_path / "bench")
+    return tmp_path
+
+
+def test_another_benchmark_in_its_place_is_refused(bench, tmp_path):
+    shutil.copytree(bench.path, tmp_path / "bench")
+    with pytest.raises(UserError, match=r"/bench' was built with .*, not .* as the demo's; remove it to have it built again"):
+        module.demo(tmp_path, limit=1, progress=False)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
-def test_demo_scores_every_run_writes_the_page_and_resumes_when_repeated(bench, tmp_path, monkeypatch, capsys):
+def test_demo_scores_every_run_writes_the_page_and_resumes_when_repeated(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "RUNS", {"base-llm": {"model": "random"}, "wings": {"model": "majority"}})
     monkeypatch.setattr(module, "LOOKED_INTO", ())
-    page = module.demo(copied(bench, tmp_path), limit=4, progress=False)
+    page = module.demo(small, limit=4, progress=False)
     assert page == tmp_path / "report" / "index.html"
     assert "majority" in page.read_text(encoding="utf-8")
     runs = {name: load_run(tmp_path / "runs" / name) for name in ("base-llm", "wings")}
@@ -43,23 +56,23 @@ def test_demo_scores_every_run_writes_the_page_and_resumes_when_repeated(bench, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (ASSETS / "wings" / "model.safetensors").is_file(), reason="the bundled models are not there")
-def test_demo_scores_the_bundled_models(bench, tmp_path):
-    module.demo(copied(bench, tmp_path), limit=2, progress=False)
-    runs = {name: load_run(tmp_path / "runs" / name) for name in module.RUNS}
+def test_demo_scores_the_bundled_models(small):
+    module.demo(small, limit=2, progress=False)
+    runs = {name: load_run(small / "runs" / name) for name in module.RUNS}
     assert all(run.results.complete for run in runs.values())
     assert runs["wings"].results.iit["acc"].value is not None
     assert runs["base-llm"].results.iit["acc"].value is None
     assert runs["wings-blind"].run["model"]["blind"] is True
     for name in module.LOOKED_INTO:
         assert [arm.name for arm in sorted((runs[name].path / "arms").iterdir())] == sorted(module.ARMS)
-        page = (tmp_path / "report" / "models" / f"{name}.html").read_text(encoding="utf-8")
+        page = (small / "report" / "models" / f"{name}.html").read_text(encoding="utf-8")
         assert all(f'id="{section}-heading"' in page for section in ("ledger", "arms", "attention"))
-    assert (tmp_path / "report" / "samples" / "index.html").is_file()
+    assert (small / "report" / "samples" / "index.html").is_file()
     for name, run in runs.items():
         check = check_run(run.path)
         assert (name, check.off, check.skipped) == (name, [], 0)
         assert check.compared > 100
-    lines = {cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in (line.split("|") for line in _table(tmp_path))}
+    lines = {cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in (line.split("|") for line in _table(small))}
     assert list(lines)[2:7] == list(_make_readme().RUNS.values())
     for name, words in _make_readme().RUNS.items():
         for cell, figure in zip(lines[words], (runs[name].results.text_only_score["acc"], runs[name].results.t_score["acc"]), strict=False):
