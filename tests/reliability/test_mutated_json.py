@@ -156,21 +156,26 @@ BENCHMARK_READERS: tuple[tuple[str, ...], ...] = (
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A benchmark, and a run until decided against a base: one of which no field of run.json is empty."""
+    """A benchmark, a run until decided against a base, of which no field of run.json is empty, and a run of the text suite: whose file."""
     folder = tmp_path_factory.mktemp("sound")
     bench = build(BuildOptions(out=folder / "bench", preset="lab", size=4, tiers="T,TT,TV,V"))
     evaluate(RunOptions(bench=bench, out=folder / "base", model="majority"), progress=False)
     decided: dict[str, Any] = {"model": "random", "seed": 6, "base": folder / "base", "until": "decided", "margin": 0.4}
     evaluate(RunOptions(bench=bench, out=folder / "run", **decided), progress=False)
-    return {"run.json": folder / "run", "results.json": folder / "run", "manifest.json": bench}
+    printed(
+        "eval", "--suite", "text", "--model", "random", "--tasks", "iit_facts", "--limit", "6", "--quiet", "--out", str(folder / "text")
+    )
+    files = {name: folder / "run" / name for name in ("run.json", "results.json")}
+    return files | {f"text, {name}": folder / "text" / name for name in files} | {"manifest.json": bench / "manifest.json"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["run.json", "results.json", "manifest.json"])
+@pytest.mark.parametrize("which", ["run.json", "results.json", "text, run.json", "text, results.json", "manifest.json"])
 def test_every_command_reads_a_changed_and_sealed_file_or_refuses_it_in_one_sentence(
-    sound: dict[str, Path], name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+    sound: dict[str, Path], which: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    tally, source = Tally("changed JSON files", record_property), json.loads((sound[name] / name).read_text(encoding="utf-8"))
+    whole, name = sound[which].parent, sound[which].name
+    tally, source = Tally("changed JSON files", record_property), json.loads(sound[which].read_text(encoding="utf-8"))
     parts = [path for path in places(source) if path[0] not in ("format", "version", "seal")]
     tops = sorted({path[0] for path in parts})  # each as likely: most parts are within a few
     readers = BENCHMARK_READERS if name == "manifest.json" else RUN_READERS
@@ -184,7 +189,7 @@ def test_every_command_reads_a_changed_and_sealed_file_or_refuses_it_in_one_sent
         folder, out = tmp_path / "changed", tmp_path / "out"
         for old in (folder, out):
             shutil.rmtree(old, ignore_errors=True)
-        shutil.copytree(sound[name], folder)
+        shutil.copytree(whole, folder)
         reseal(folder / name, changed(source, path, data.draw(st.sampled_from(OTHER)), data.draw(st.booleans())))
         tally.tried(lambda: printed(command, str(folder), *(word.format(out=out) for word in options)))
 
