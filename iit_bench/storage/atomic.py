@@ -101,6 +101,11 @@ def full_or_read_only(error: BaseException) -> UserError | None:
     one: BaseException | None = error
     while one is not None and one not in seen:
         seen.append(one)
+        if isinstance(one, FileNotFoundError) and str(one.strerror).startswith(_NO_TEMPORARY):
+            return UserError(
+                "no folder for temporary files can be written (TMPDIR, /tmp, /var/tmp); free some space there, or set TMPDIR to another "
+                "folder, and repeat the command"
+            )
         if _errno(one) in (*_FULL, errno.EROFS):
             name = getattr(one, "filename", None)
             what = f"cannot write {os.fsdecode(name)!r}" if isinstance(name, (str, bytes, os.PathLike)) else "a file cannot be written"
@@ -109,6 +114,7 @@ def full_or_read_only(error: BaseException) -> UserError | None:
     return None
 
 
+_NO_TEMPORARY = "No usable temporary directory"  # what tempfile says as torch and others are imported, where all of these disks are full
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FAILING = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT)
 

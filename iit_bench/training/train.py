@@ -186,6 +186,8 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
     import torch
     from safetensors import SafetensorError
 
+    from iit_bench.training import checkpoint
+
     recipe = loaded.recipe
     assert not isinstance(recipe, ChainRecipe)
     mixture = task.mixture(out) if isinstance(recipe, VlmRecipe) else None
@@ -194,9 +196,9 @@ def _finish(loaded: Loaded, task: Any, fitted: Fitted, out: Path, identity: dict
         task.save(out)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
-        raise UserError(
-            f"cannot write the model into {str(out)!r}: {reason}; its checkpoint is kept: {fix_for(error)} and resume"
-        ) from error
+        kept = "its checkpoint is kept: " if checkpoint.find(out) is not None else ""  # a merge has none
+        again = "resume" if kept else "repeat the command"
+        raise UserError(f"cannot write the model into {str(out)!r}: {reason}; {kept}{fix_for(error)} and {again}") from error
     _let_read(out)
     task.load(out)
     task.module.to(processes.device)

@@ -33,6 +33,7 @@ What = Literal["missing", "changed", "damaged", "added"]
 DEPTH = 4  # of folders below one that is named: the stages of an experiment are at 3
 _RUN_FILES = ("run.json", "results.json", "predictions.parquet", "items.parquet", "responses.jsonl")
 _LOG_BEGINS = b'{"step": '  # the first line of a training's log
+_MERGE_BEGINS = b"kind: merge\n"  # the recipe of a merge, as `train` writes it
 _BESIDE = {"README.md", "croissant.json", "LICENSES.md"}  # of a benchmark and an export; people edit the first
 
 
@@ -144,10 +145,11 @@ def _kind(folder: Path) -> Kind | None:
 def _is_begun_training(folder: Path, names: Container[str]) -> bool:
     """Whether files are those of a training before its end: a lock or checkpoint beside its log, or a log that is empty or begins as ours.
 
-    A merge has no log: there it is the lock beside the recipe.
+    A merge has no log: there it is its recipe beside the lock, or, where the disk was full, beside the first file of a model.
     """
     if "log.jsonl" not in names:
-        return LOCK in names and "recipe.yaml" in names
+        begun = "recipe.yaml" in names and "config.json" in names and (folder / "recipe.yaml").read_bytes().startswith(_MERGE_BEGINS)
+        return begun or (LOCK in names and "recipe.yaml" in names)
     if LOCK in names or (folder / "checkpoint").is_dir():
         return True
     with (folder / "log.jsonl").open("rb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_half_written(bench, majority
     with files_of_at_most(size):
         assert "free some space" in refused(words, capsys)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_no_place_for_temporary_files_is_one_sentence(bench, tmp_path):
+    """Where /tmp is full too, tempfile ended the import of torch in an internal error."""
+    words = ["eval", "--model", "base-llm", "--bench", str(bench.path), "--tiers", "T", "--limit", "1", "--out", str(tmp_path / "out")]
+    with files_of_at_most(0):  # which a process hands on to those that it starts
+        ended = subprocess.run(
+            [sys.executable, "-c", "import sys; from iit_bench.cli import main; sys.exit(main(sys.argv[1:]))", *words],
+            capture_output=True,
+            text=True,
+        )
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.strip().splitlines()[-1].startswith("iit-bench: no folder for temporary files can be written"), ended.stderr
 
 
 ALSO = {

@@ -203,7 +203,14 @@ def test_how_to_finish_is_said_of_whatever_was_stopped(copied) -> None:
 
 
 @pytest.mark.parametrize(
-    "left", [{".lock": "", "log.jsonl": ""}, {"log.jsonl": ""}, {"log.jsonl": '{"step": 1}\n'}, {".lock": "", "recipe.yaml": "kind: merge"}]
+    "left",
+    [
+        {".lock": "", "log.jsonl": ""},
+        {"log.jsonl": ""},
+        {"log.jsonl": '{"step": 1}\n'},
+        {".lock": "", "recipe.yaml": "kind: merge"},
+        {"recipe.yaml": "kind: merge\n", "config.json": "{}"},
+    ],
 )
 def test_a_training_that_was_stopped_before_its_first_checkpoint_is_not_finished(left: dict[str, str], tmp_path: Path) -> None:
     """Its folder held nothing that iit-bench wrote, it was said. A merge has no log."""
