@@ -109,12 +109,37 @@ def read_yaml(text: bytes, what: str) -> Any:
     """
     try:
         raw = yaml.safe_load(text)
+        if (odd := _odd_key(raw)) is not _NONE:
+            raise UserError(f"{what}: has the key {_shown(odd)}, and keys are words; write it in quotation marks, or leave it out")
         json.dumps(raw, sort_keys=True, ensure_ascii=False).encode()
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # of dates yaml raises ValueError
         raise UserError(f"{what}: is not YAML that JSON can hold ({one_line(error)}); compare it with a shipped one") from None
     return raw
 
 
+_NONE = object()  # a key may be null
+
+
+def _odd_key(value: Any) -> Any:
+    """The first key that is no word, anywhere in what a YAML file holds; `_NONE` if there is none."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                return key
+            if (odd := _odd_key(inner)) is not _NONE:
+                return odd
+    elif isinstance(value, list):
+        return next((odd for item in value if (odd := _odd_key(item)) is not _NONE), _NONE)
+    return _NONE
+
+
+def _shown(value: Any) -> str:
+    """A value as a recipe writes it: null, true, a text in single quotes."""
+    return repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+
+
+# What a field must be, in a recipe's words.
+_WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 Record = TypeVar("Record")
 
 
@@ -122,7 +147,7 @@ def fill(cls: type[Record], raw: Any, where: str) -> Record:
     """Make record `cls` from a mapping, and the records inside it from the mappings inside."""
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if not isinstance(raw, Mapping):
-        raise UserError(f"{where}: must be a mapping with keys among {', '.join(fields)}; it is {raw!r}")
+        raise UserError(f"{where}: must be a mapping with keys among {', '.join(fields)}; it is {_shown(raw)}")
     for key in raw:
         if key not in fields:
             raise UserError(f"{where}: unknown key {key!r}; the known keys are {', '.join(fields)}")
@@ -167,13 +192,13 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     elif isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     wanted = (
-        hint.__name__
+        _WANTED.get(hint, hint.__name__)
         if isinstance(hint, type) and not isinstance(hint, types.GenericAlias)
         else "a list"
         if origin is tuple
         else "a mapping"
     )
-    raise UserError(f"{where}: must be {wanted}; it is {value!r}")
+    raise UserError(f"{where}: must be {wanted}; it is {_shown(value)}")
 
 
 def _mapping(hint: Any, value: Mapping[Any, Any], where: str) -> dict[Any, Any]:
@@ -190,7 +215,7 @@ def _kind(cls: type, value: Any, where: str) -> type:
     kinds: Mapping[str, type] = cls.kinds()
     name = value.get("name") if isinstance(value, Mapping) else None
     if not isinstance(name, str) or name not in kinds:
-        raise UserError(f"{where}: its key 'name' must be one of {', '.join(kinds)}; it is {name!r}")
+        raise UserError(f"{where}: its key 'name' must be one of {', '.join(kinds)}; it is {_shown(name)}")
     return kinds[name]
 
 

@@ -117,7 +117,7 @@ LEARNERS = {"starts": {"llava": {**GRID["starts"]["llava"], "model": {"visual": 
         ({"methods": [{**GRID["methods"][0], "set": {"optim.lr.llms": "RATE"}}]}, "unknown key 'llms'"),
         ({"methods": [{**GRID["methods"][0], "set": {"optim.lr.visual": 1e-3}}]}, "no such part"),
         ({"stage": {"kind": "base"}}, "kind 'base'"),
-        ({"starts": {**GRID["starts"], "llava": None}}, "key 'starts', key 'llava': must be a mapping; it is None"),
+        ({"starts": {**GRID["starts"], "llava": None}}, "key 'starts', key 'llava': must be a mapping; it is null"),
         (LEARNERS | {"methods": [{**GRID["methods"][1], "set": {"method": {"name": "wings", "rank": 8}}}]}, "have rank 4; give it a start"),
         (LEARNERS | {"methods": [GRID["methods"][0]]}, "its start trains visual, which its last stage is without"),
         ({"seeds": "all"}, "must be a list"),

@@ -101,15 +101,23 @@ def test_comments_do_not_change_the_hash_but_values_do(tmp_path: Path) -> None:
     assert load_recipe(str(path)).sha256 != before
 
 
+@pytest.mark.parametrize("key", ["null", "true", "3", "1.5"])
+@pytest.mark.parametrize("place", ["kind: base\n{}: 3\n", "kind: base\noptim: {{{}: 3}}\n", "kind: base\nstages: [{{{}: 3}}]\n"])
+def test_a_key_that_is_no_word_is_said_as_yaml_has_it(key: str, place: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(place.format(key))
+    with pytest.raises(UserError, match=rf"mine\.yaml: has the key {key}, and keys are words"):
+        load_recipe(str(tmp_path / "mine.yaml"))
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
         ("sede=1", ("'sede'", "seed")),
         ("optim.stpes=1", ("'stpes'", "steps")),
         ("optim.lr.lmm=1", ("'lmm'", "llm, tower, projector")),
-        ("optim.steps=many", ("'steps'", "int", "'many'")),
-        ("optim.steps=true", ("'steps'", "int")),
-        ("optim.lr.llm=fast", ("'llm'", "float")),
+        ("optim.steps=many", ("'steps'", "a whole number", "'many'")),
+        ("optim.steps=true", ("'steps'", "a whole number; it is true")),
+        ("optim.lr.llm=fast", ("'llm'", "a number; it is 'fast'")),
         ("data.turns=3", ("'turns'", "a list")),
         ("seed.x=1", ("seed.x", "'seed'")),
         ("seed", ("key=value",)),
