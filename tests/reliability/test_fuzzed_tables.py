@@ -279,8 +279,8 @@ def test_a_chat_template_of_any_pieces_is_judged(record_property: Record) -> Non
     system = [{"role": "system", "content": "Be brief."}, *chat, {"role": "assistant", "content": "x"}, *chat]
 
     def judged(template: str) -> str:
-        asked = {"template": template, "arguments": {"bos_token": "<s>"}, "chats": [chat, system], "characters": 10_000}
-        found = template_trial.judge(asked)
+        asked = {"template": template, "arguments": {"bos_token": "<s>"}, "chats": [chat, system], "question": "Which?"}
+        found = template_trial.judge(asked | {"characters": 10_000})
         if found["wrong"]:
             raise UserError(found["wrong"])
         texts = []

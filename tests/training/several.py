@@ -60,9 +60,9 @@ def recipe_of_rival(name: str, overrides: list[str], *more: str) -> Any:
 
 
 def recipe_of_mixture(out: Path, recipe: str, overrides: list[str], *more: str) -> Any:
-    """The recipe on OUT/own.jsonl and the lab's facts."""
+    """The recipe on OUT/own.jsonl and the lab's facts; images are checked by their headers, so that what opens one whole is a step."""
     mixture = f"data.mixture=[{{source: {out / 'own.jsonl'}, weight: 3}}, {{source: 'lab:facts'}}]"
-    return load_recipe(recipe, [*overrides, mixture, "optim.batch=8", *more]).recipe
+    return load_recipe(recipe, [*overrides, mixture, "data.pixels=false", "optim.batch=8", *more]).recipe
 
 
 def opened_by(stepper: Stepper) -> list[str]:
