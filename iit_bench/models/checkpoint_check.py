@@ -30,6 +30,8 @@ MOST_OF_ADAPTERS = 1024
 CANNOT_BE_ASKED = "cannot be asked as its files say"
 CHECK_FILES = "get its configuration, tokenizer and processor again; --debug shows where"
 WHOLE_NUMBERS = frozenset({"BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64"})  # dtypes of safetensors
+COMPLEX = frozenset({"C64", "C128"})  # of these too the cast takes a part away
+CODE = "_implementation"  # the end of fields whose value, with a slash, transformers 5.23 downloads from the Hub and runs: attn_, experts_
 QUANTIZED = ("quantization_config", "compression_config")  # fields of a configuration whose weights are stored as whole numbers
 PACKED = 16  # numbers of a quantised tensor that are stored as one
 
@@ -64,9 +66,11 @@ def check_folder(folder: Path, what: str) -> None:
         what: the checkpoint's name for errors.
 
     Raises:
-        UserError: an index names something else than safetensors of the folder, a file is missing or damaged, a size is beyond all
-            shapes, or weights are whole numbers without a quantization.
+        UserError: an index names something else than safetensors of the folder, a file is missing, damaged or no plain file, a size is
+            beyond all shapes, weights are whole numbers without a quantization, or a field names code of another repository.
     """
+    if special := sorted(path.name for path in folder.iterdir() if path.exists() and not (path.is_file() or path.is_dir())):
+        raise UserError(f"{what}: {special[0]!r} is a pipe, socket or device, which is not read; get the folder again")
     files: set[Path] = set()
     for index in sorted(folder.glob(f"*{INDEX}")):
         files |= set(shards(index))
@@ -75,6 +79,7 @@ def check_folder(folder: Path, what: str) -> None:
     shapes = [shape for shape, _ in headers.values()]
     if (folder / "config.json").is_file():
         config = read_object(folder / "config.json")
+        _check_code(config, f"{what}: config.json")
         _check_sizes(config, shapes, MOST, f"{what}: config.json")
         _check_numbers(config, headers, what)
     if (folder / "adapter_config.json").is_file():
@@ -82,6 +87,7 @@ def check_folder(folder: Path, what: str) -> None:
         ranks = fields.get("rank_pattern")
         fields["rank"] = list(ranks.values()) if isinstance(ranks, dict) else []
         _check_sizes(fields, shapes, MOST_OF_ADAPTERS, f"{what}: adapter_config.json")
+        _check_numbers({}, headers, what, "adapter_config.json")  # peft writes no quantized adapters
 
 
 def shards(index: Path) -> list[Path]:
@@ -174,13 +180,24 @@ def _check_sizes(fields: Mapping[str, Any], shapes: list[tuple[int, ...]], most:
                 raise UserError(f"{where} has {name} {number}, and no tensor is wider than {largest}; get both from one source")
 
 
-def _check_numbers(config: Mapping[str, Any], headers: Mapping[str, tuple[tuple[int, ...], str]], what: str) -> None:
-    """Refuse weights of whole numbers that no quantization explains: transformers 5.23 casts them, so cut-off fractions go unseen."""
-    if any(name in part for part in (config, *(part for part in config.values() if isinstance(part, dict))) for name in QUANTIZED):
-        return
-    whole = sorted(name for name, (_, dtype) in headers.items() if name.endswith(".weight") and dtype in WHOLE_NUMBERS)
-    if whole:
-        raise UserError(
-            f"{what}: {len(whole)} weights are whole numbers, {whole[0]!r} ({headers[whole[0]][1]}) first, and its config.json names no "
-            "quantization; get weights and config.json from one source"
-        )
+def _check_code(fields: Mapping[str, Any], where: str) -> None:
+    """Refuse kernels of the Hub in place of an attention: transformers runs them without asking, and no hash covers them."""
+    for name, value in fields.items():
+        if name.endswith(CODE) and "/" in json.dumps(value):
+            raise UserError(f"{where} has {name} {value!r}, which is code of another repository; take the field out")
+        if isinstance(value, Mapping):
+            _check_code(value, f"{where}: {name}")
+
+
+def _check_numbers(
+    config: Mapping[str, Any], headers: Mapping[str, tuple[tuple[int, ...], str]], what: str, by: str = "config.json"
+) -> None:
+    """Refuse complex weights, and whole numbers that no quantization explains: transformers 5.23 and peft cast them in silence."""
+    parts = (config, *(part for part in config.values() if isinstance(part, dict)))
+    quantized = any(name in part for part in parts for name in QUANTIZED)
+    odd = COMPLEX if quantized else COMPLEX | WHOLE_NUMBERS
+    cast = sorted(name for name, (_, dtype) in headers.items() if name.endswith(".weight") and dtype in odd)
+    if cast:
+        dtype = headers[cast[0]][1]
+        kind = "complex numbers" if dtype in COMPLEX else f"whole numbers, and its {by} names no quantization"
+        raise UserError(f"{what}: {len(cast)} weights, {cast[0]!r} ({dtype}) first, are {kind}; get weights and {by} from one source")

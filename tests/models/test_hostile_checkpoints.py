@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import shutil
 import sys
@@ -20,11 +21,10 @@ from safetensors.torch import load_file, save_file
 
 from builders.matching import Encoder
 from iit_bench.errors import QUOTED, ItemError, UserError
-from iit_bench.models import adapters, template_check
+from iit_bench.models import template_check
 from iit_bench.models.checkpoint_check import check_folder
-from iit_bench.models.checkpoint_files import find_adapter, resolve_checkpoint
+from iit_bench.models.checkpoint_files import resolve_checkpoint
 from iit_bench.models.contract import UNUSED_WEIGHTS, ModelOptions
-from iit_bench.models.huggingface.load import load
 from iit_bench.models.load import load_model
 from iit_bench.models.rendering import render_prompt
 from iit_bench.models.template_check import check_template
@@ -93,62 +93,37 @@ def test_weights_of_whole_numbers_are_refused_unless_a_quantization_explains_the
     tensors = load_file(file)
     name = next(name for name in tensors if name.endswith("down_proj.weight"))
     save_file(tensors | {name: tensors[name].to(torch.int8), "positions": torch.arange(4)}, file, metadata={"format": "pt"})
-    with pytest.raises(UserError, match=rf"1 weights are whole numbers, '{name}' \(I8\) first, .*no quantization"):
+    with pytest.raises(UserError, match=rf"1 weights, '{name}' \(I8\) first, are whole numbers, .*no quantization"):
         open_model(checkpoint)
     edit(checkpoint / "config.json", quantization_config={"quant_method": "int8"})
     check_folder(checkpoint, "it")
 
 
-def test_an_adapter_is_no_larger_than_its_tensors(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file({"a": torch.zeros(4, 8)}, tmp_path / "adapter_model.safetensors")
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')
-    assert find_adapter(str(tmp_path)) == tmp_path
-    edit(tmp_path / "adapter_config.json", r=10**9)
-    with pytest.raises(UserError, match=r"adapter_config.json has r 1000000000, and no tensor is wider than 8"):
-        find_adapter(str(tmp_path))
-    edit(tmp_path / "adapter_config.json", r=4, rank_pattern={"q_proj": 10**9})
-    with pytest.raises(UserError, match=r"adapter_config.json has rank 1000000000"):
-        find_adapter(str(tmp_path))
+def test_complex_weights_are_refused(checkpoint: Path) -> None:
+    """transformers 5.23 drops their imaginary parts."""
+    file = checkpoint / "model.safetensors"
+    save_file({name: one.to(torch.complex64) for name, one in load_file(file).items()}, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"weights, '.*' \(C64\) first, are complex numbers; get weights and config\.json from one source"):
+        open_model(checkpoint)
 
 
-def save_adapter(folder: Path, **fields: Any) -> None:
-    folder.mkdir(exist_ok=True)
-    fields = {"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"], **fields}
-    (folder / "adapter_config.json").write_text(json.dumps(fields))
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_in_place_of_weights_is_not_waited_for(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").rename(checkpoint / "other.safetensors")
+    os.mkfifo(checkpoint / "model.safetensors")
+    with pytest.raises(UserError, match=r"'model\.safetensors' is a pipe, socket or device, which is not read"):
+        check_folder(checkpoint, "it")
 
 
-PATTERN = ".*.*.*z"  # harmless with the names that models have
-
-
-@pytest.mark.parametrize("field", [{"target_modules": PATTERN}, {"rank_pattern": {PATTERN: 4}}, {"layers_pattern": ["h", PATTERN]}])
-def test_patterns_of_an_adapter_are_matched_in_a_process_of_their_own_first(
-    field: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """peft matches them in this process, and there is no limit."""
-    from peft import PeftModel
-
-    monkeypatch.setattr(adapters, "SECONDS", 1)
-    monkeypatch.setattr(PeftModel, "__init__", lambda *_, **__: pytest.fail("loaded"))
-    save_adapter(tmp_path / "a", **field)
-    model = torch.nn.ModuleDict({"a" * 3000: torch.nn.Linear(2, 2)})  # so long a name takes seconds
-    with pytest.raises(UserError, match=r"matching '\.\*\.\*\.\*z' of adapter_config\.json .* takes more than 1 seconds") as error:
-        adapters.load_adapter(model, tmp_path / "a")
-    assert "\n" not in str(error.value)
-
-
-def test_a_pattern_that_ends_is_peft_s_own_to_match(checkpoint: Path, tmp_path: Path) -> None:
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    base = AutoModelForCausalLM.from_pretrained(checkpoint)
-    get_peft_model(base, LoraConfig(r=2, target_modules=r".*\.layers\.(0|1)\..*[qv]_proj$")).save_pretrained(str(tmp_path / "a"))
-    model: Any = load(f"hf:{checkpoint}", ModelOptions(device="cpu", adapter=str(tmp_path / "a")))
-    assert "lora" in str(model.model)
-    edit(tmp_path / "a" / "adapter_config.json", target_modules="*q_proj")
-    with pytest.raises(UserError, match="does not fit the checkpoint: nothing to repeat"):
-        load(f"hf:{checkpoint}", ModelOptions(device="cpu", adapter=str(tmp_path / "a")))
+@pytest.mark.parametrize("field", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+@pytest.mark.parametrize("value", ["nobody/none", {"": "paged|nobody/none@v0:a"}])
+def test_code_of_another_repository_in_place_of_an_attention_is_refused(field: str, value: Any, checkpoint: Path) -> None:
+    """Where the package kernels is installed, transformers 5.23 downloads and runs it, trusted or not."""
+    for fields in ({field: value}, {"text_config": {field: value}}):
+        edit(checkpoint / "config.json", **fields)
+        with pytest.raises(UserError, match=rf"has {field} .*nobody/none.*, which is code of another repository; take the field out"):
+            resolve_checkpoint(str(checkpoint))
+        edit(checkpoint / "config.json", **dict.fromkeys(fields))
 
 
 # ---------------------------------------------------------------- config.json
