@@ -26,7 +26,7 @@ SPELLED = "[/red] [bold]⟨U+001B⟩[2J⟨U+009B⟩1m⟨U+202E⟩evil⟨U+2066�
 def test_nothing_prints_but_the_one_function() -> None:
     """`print` of the rooms, where it is no pipe to another process; the commands' door prints its own words only, to start at once."""
     pipes = {"iit_bench/tools/worker_process.py", "iit_bench/models/template_trial.py", "iit_bench/models/pattern_trial.py"}
-    allowed = {"iit_bench/terminal.py", "iit_bench/cli/__init__.py", *pipes}
+    allowed = {"iit_bench/terminal.py", "iit_bench/cli/commands.py", *pipes}
     found = []
     for package in ("iit_bench", "builders", "evaluators", "reports"):
         for path in (ROOT / package).rglob("*.py"):
@@ -93,14 +93,28 @@ def test_a_build_names_a_source_with_brackets(tmp_path: Path, capsys: pytest.Cap
     assert "[/red]" in capsys.readouterr().err
 
 
-def test_help_whose_reader_ends_first_is_no_error(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [["eval", "--help"], ["--help"], ["--version"]])
+def test_help_whose_reader_ends_first_is_no_error(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """As `iit-bench eval --help | head -1` does."""
     read, written = os.pipe()
     os.close(read)
     with os.fdopen(written, "w") as closed:
         monkeypatch.setattr(sys, "stdout", closed)
-        assert main(["eval", "--help"]) == 1
+        assert main(words) == 1
     assert capfd.readouterr().err == ""
+
+
+def test_help_without_all_its_characters_or_without_place_is_no_traceback() -> None:
+    words = [sys.executable, "-c", "import sys; from iit_bench.cli import main; sys.exit(main(['--help']))"]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "") and "\\u2026" in done.stdout
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 2
+        assert done.stderr == "iit-bench: cannot print this (No space left on device); print it to another place\n"
 
 
 def test_what_libraries_log_and_warn_about_is_spelled_out(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import typer
 import typer.core
 import typer.main
 
-from iit_bench.cli.commands import COMMANDS, HELP_FLAGS, MAX_WIDTH, NOT_ANEW, NOTHING, OPTIONS, PARTLY_ANEW, RESUMES, page
+from iit_bench.cli.commands import COMMANDS, HELP_FLAGS, MAX_WIDTH, NOT_ANEW, NOTHING, OPTIONS, PARTLY_ANEW, RESUMES, page, print_page
 from iit_bench.errors import MachineError, OthersAtWork, UserError, described
 from iit_bench.ranks import ELSEWHERE, LAUNCH
 from iit_bench.storage import anew
@@ -133,7 +133,7 @@ def run(words: list[str]) -> int:
         return 2
     try:
         if len(words) == 2 and words[0] in COMMANDS and words[1] in HELP_FLAGS:
-            return _print_help(words[0])
+            return print_page(_help_of(words[0]))
         code = app(words, prog_name="iit-bench", standalone_mode=False)
     except UserError as error:
         if debug:
@@ -182,18 +182,6 @@ def _in_words(message: str) -> str:
 def _command(words: list[str]) -> str:
     """The command in the words, followed by a space, for a hint at its help; "" if there is none."""
     return words[0] + " " if words and words[0] in COMMANDS else ""
-
-
-def _print_help(name: str) -> int:
-    """Print a command's help; 1 where its reader ends first (`| head`), as typer does for the commands themselves."""
-    try:
-        write(_help_of(name), flush=True)
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # for the flush at the end of the process
-        os.close(nowhere)
-        return 1
-    return 0
 
 
 def _help_of(name: str) -> str:

@@ -87,3 +87,22 @@ def _wrapped(text: str, width: int, indent: int) -> str:
         else:
             lines[-1] = longer
     return "\n".join(" " * indent + line for line in lines)
+
+
+def print_page(text: str) -> int:
+    """Print words of our own, and return an exit code: 1 where their reader ends first (`| head`), as typer does for the commands."""
+    try:
+        try:
+            print(text, flush=True)
+        except UnicodeEncodeError:  # a terminal that has not all characters
+            encoding = sys.stdout.encoding
+            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # for the flush at the end of the process
+        os.close(nowhere)
+        if isinstance(error, BrokenPipeError):
+            return 1
+        print(f"iit-bench: cannot print this ({error.strerror}); print it to another place", file=sys.stderr)
+        return 2
+    return 0

@@ -56,6 +56,7 @@ _SETTINGS = Fields(
     {},
     {
         "date": str | None,
+        "quantization": str | None,
         "chat_template_kwargs": dict[str, Any] | None,
         "reply_delimiter": dict[str, str | None] | None,
         "image_processing": Fields({}, {"processor_kwargs": dict[str, Any] | None}, or_null=True),

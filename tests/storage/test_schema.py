@@ -54,6 +54,7 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("model", "details"), None),
         (("model", "settings"), {"image_processing": "x"}),
         (("model", "settings"), {"reply_delimiter": []}),
+        (("model", "settings"), {"quantization": ["x"]}),
         (("benchmark", "tiers"), {"": 1}),
         (("benchmark", "sources", "facts", "left_out"), "x"),
         (("benchmark", "baselines", "T"), {"random": "x"}),
