@@ -46,9 +46,12 @@ def test_the_table_is_printed_and_the_exit_code_says_whether_it_may_be_trained_o
 def test_the_training_does_not_check_again(overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, settings = tmp_path / "out", [*overrides, "data.refuse_above=0.5"]
     (stage,) = check_data.check_data("lab-wings-stage2", settings, out)
-    monkeypatch.setattr(Source, "check", None)  # would raise
+    checked: list[int] = []
+    real = Source.check
+    monkeypatch.setattr(Source, "check", lambda self, number, pixels: (checked.append(number), real(self, number, pixels))[1])
     mixture = make_task(load_recipe("lab-wings-stage2", settings).recipe).mixture(out)
     assert mixture is not None and mixture.report.as_json() == stage.as_json()["data"]
+    assert checked == [2]  # what was refused may have been mended
 
 
 def test_a_dry_run_has_the_table_and_writes_nothing(overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

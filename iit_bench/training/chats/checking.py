@@ -122,7 +122,10 @@ def check(data: Dialogues, encoding: Encoding, folder: Path | None = None, bars:
             raise UserError(f"{named}: is not what this training began with; put it back, or train into another --out")
         # A training keeps the rows that it began with: before pixels were decoded by default, it began by headers.
         as_begun = known.get((*key[:2], _key(source, data, not data.pixels))) if begun else None
-        found = known.get(key) or as_begun or _checked(source, key, data.pixels, bars)
+        kept = known.get(key)
+        if kept and not begun and _is_mended(source, kept, data.pixels):
+            kept = None
+        found = kept or as_begun or _checked(source, key, data.pixels, bars)
         parts.append(replace(found, source=named))
     report = Report(parts)
     if cache is not None:
@@ -158,6 +161,11 @@ def _key(source: Source, data: Dialogues, pixels: bool) -> str:
     columns = sorted(source.part.columns.items())
     facts = [source.encoding.sha256(), source.part.split, source.part.subset, source.part.images, columns, pixels]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _is_mended(source: Source, found: Checked, pixels: bool) -> bool:
+    """Whether a record that was refused can be trained on by now: its image is not among the files whose hash decides."""
+    return tallies.still_refused(source, pixels, found.numbers) < len(found.numbers)
 
 
 def _checked(source: Source, key: tuple[str, str, str], pixels: bool, bars: bool) -> Checked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -81,6 +81,11 @@ def count(source: Source, pixels: bool, advance: Callable[[int], None]) -> Tally
     return _added(source, one_by_one, lambda done: advance(done if processes == 1 else 0))
 
 
+def still_refused(source: Source, pixels: bool, numbers: Sequence[int]) -> int:
+    """Check some records again: how many are refused."""
+    return len(_tally(source, pixels, numbers).numbers)
+
+
 def _added(source: Source, parts: Iterator[Tally], advance: Callable[[int], None]) -> Tally:
     whole = Tally()
     for numbers, part in zip(_ranges(source), parts, strict=True):
@@ -94,7 +99,7 @@ def _ranges(source: Source) -> list[range]:
     return [range(first, min(first + AT_ONCE, total)) for first in range(0, total, AT_ONCE)]
 
 
-def _tally(source: Source, pixels: bool, numbers: range) -> Tally:
+def _tally(source: Source, pixels: bool, numbers: Sequence[int]) -> Tally:
     tally = Tally()
     for number in numbers:
         try:

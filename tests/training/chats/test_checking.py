@@ -61,6 +61,19 @@ def test_an_image_that_is_damaged_behind_its_header_is_counted_by_default(
     assert begun.numbers == [1, 3, 5]
 
 
+def test_an_image_that_is_mended_is_trained_on_by_the_same_command_until_a_training_has_begun(
+    written: Callable[..., Path], encoding: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = written(RECORDS), tmp_path / "out"
+    assert checking.check(data(path), encoding, out)[0].parts[0].numbers == [1, 3, 5]
+    (path.parent / "gone.png").write_bytes(picture())
+    (mended,) = checking.check(data(path), encoding, out)[0].parts
+    assert (mended.numbers, mended.images) == ([3, 5], 3)
+    monkeypatch.setattr("iit_bench.training.checkpoint.find", lambda folder: folder)
+    (path.parent / "away.png").write_bytes(picture())
+    assert checking.check(data(path), encoding, out)[0].parts[0].numbers == [3, 5]
+
+
 def test_the_bar_ends_at_the_number_of_records(written: Callable[..., Path], encoding: Encoding, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tallies, "AT_ONCE", 4)
     moves: list[int] = []
@@ -102,11 +115,11 @@ def test_a_check_is_not_repeated_until_something_changes(
         assert report.parts[0].numbers
         return len(checked)
 
-    assert [count(data(path)), count(data(path))] == [6, 0]
+    assert [count(data(path)), count(data(path))] == [6, 3]  # what was refused may have been mended
     assert count(data(path), replace(encoding, longest=5)) == 6
     assert count(data(path, pixels=False)) == 6
     written([*RECORDS, llava(6)])
-    assert [count(data(path)), count(data(path))] == [7, 0]
+    assert [count(data(path)), count(data(path))] == [7, 3]
     (out / checking.CACHE).write_text("[{")
     assert count(data(path)) == 7
     cache = out / checking.CACHE
